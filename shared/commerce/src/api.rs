@@ -1,0 +1,228 @@
+//! Owns calls to platforms, as data: a platform says what to ask and reads what was answered; the edges do the asking.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, header};
+use jiff::{Timestamp, fmt::rfc2822};
+use url::{Host, Url};
+
+use crate::stamp::Stamp;
+
+/// One call.
+#[derive(Clone)]
+pub struct ApiRequest {
+    /// The method.
+    pub method: Method,
+    /// Where to. Never holds a secret.
+    pub url: Url,
+    /// Headers; those that hold secrets are marked as sensitive.
+    pub headers: HeaderMap,
+    /// The body, empty for none.
+    pub body: Bytes,
+}
+
+impl ApiRequest {
+    /// A call with HTTP Basic authentication.
+    pub fn basic(method: Method, url: Url, user: &str, password: &str) -> Self {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+        let token = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
+        let mut headers = HeaderMap::new();
+        if let Ok(mut value) = HeaderValue::from_str(&token) {
+            value.set_sensitive(true);
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        Self { method, url, headers, body: Bytes::new() }
+    }
+
+    /// The same call with a JSON body.
+    #[must_use]
+    pub fn json(mut self, body: &serde_json::Value) -> Self {
+        self.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self.body = Bytes::from(body.to_string());
+        self
+    }
+}
+
+/// Method and address only: headers and bodies hold secrets.
+impl fmt::Debug for ApiRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.url)
+    }
+}
+
+/// What a platform answered.
+#[derive(Clone)]
+pub struct ApiResponse {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for ApiResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} with {} bytes", self.status, self.body.len())
+    }
+}
+
+impl ApiResponse {
+    /// Whether the status is 2xx.
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// How long the platform wants to be left alone, in seconds, from `Retry-After`: a number, or a date.
+    pub fn retry_after(&self, now: Stamp) -> Option<i64> {
+        let text = self.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+        if let Ok(seconds) = text.parse::<u32>() {
+            return Some(i64::from(seconds));
+        }
+        let at: Timestamp = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+        Some((Stamp::from(at).seconds() - now.seconds()).max(0))
+    }
+
+    /// What the answer means when it is no success and the platform has no word of its own for it.
+    pub fn fault(&self, now: Stamp) -> Fault {
+        match self.status {
+            429 => Fault::Throttled { seconds: self.retry_after(now).unwrap_or(60) },
+            503 if self.headers.contains_key(header::RETRY_AFTER) => {
+                Fault::Throttled { seconds: self.retry_after(now).unwrap_or(60) }
+            }
+            500.. | 408 => Fault::Unavailable(format!("the platform answered {}", self.status)),
+            401 | 403 => Fault::Connection(format!("the platform refuses the credentials ({})", self.status)),
+            status => Fault::Connection(format!("the platform answered {status}")),
+        }
+    }
+}
+
+/// Why a call did not give what it was for.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Fault {
+    /// The platform wants to be left alone for a while.
+    #[error("the platform asks to wait {seconds} s")]
+    Throttled {
+        /// For how long.
+        seconds: i64,
+    },
+    /// The platform cannot be reached, or failed; it may work the next time.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The platform does not take this connection's calls: wrong credentials, wrong address, no such endpoint.
+    #[error("{0}")]
+    Connection(String),
+    /// The answer is not what the platform documents.
+    #[error("the platform's answer cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// An address that cannot be a store's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SiteError {
+    /// No absolute URL.
+    #[error("not an absolute URL; give it as https://shop.example.com")]
+    NotAUrl,
+    /// Not https.
+    #[error("must begin with https://")]
+    NotHttps,
+    /// Another port than 443.
+    #[error("must be on port 443")]
+    Port,
+    /// Something that does not belong to a site's address.
+    #[error("must have no user, password, query or fragment")]
+    Parts,
+    /// An IP address instead of a name.
+    #[error("must have a host name, not an IP address")]
+    NoName,
+}
+
+/// Checks the address of a store: https on 443 with a host name, and a path at most. Gives it without a trailing slash. With
+/// `allow_loopback`, for local runs, a loopback host may have http and any port.
+///
+/// # Errors
+/// [`SiteError`].
+pub fn site_url(text: &str, allow_loopback: bool) -> Result<String, SiteError> {
+    let url = Url::parse(text.trim()).map_err(|_| SiteError::NotAUrl)?;
+    let host = url.host().ok_or(SiteError::NotAUrl)?;
+    let parts =
+        !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some();
+    if parts {
+        return Err(SiteError::Parts);
+    }
+    let loopback = match &host {
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
+        Host::Domain(name) => *name == "localhost",
+    };
+    if !(allow_loopback && loopback) {
+        if url.scheme() != "https" {
+            return Err(SiteError::NotHttps);
+        }
+        if !matches!(host, Host::Domain(_)) {
+            return Err(SiteError::NoName);
+        }
+        if url.port().is_some() {
+            return Err(SiteError::Port);
+        }
+    } else if !matches!(url.scheme(), "http" | "https") {
+        return Err(SiteError::NotHttps);
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn nothing_prints_credentials() {
+        let request = ApiRequest::basic(Method::GET, Url::parse("https://shop.example.com/a").unwrap(), "ck_1", "cs_2");
+        let shown = format!("{request:?} {:?}", request.headers);
+        assert!(shown.contains("GET https://shop.example.com/a") && shown.contains("Sensitive"), "{shown}");
+        assert!(!shown.contains("Basic"), "{shown}");
+    }
+
+    #[test]
+    fn retry_after_is_a_number_or_a_date() {
+        let now = Stamp::from(crate::stamp::parse_utc("2026-11-21T01:00:00").unwrap());
+        let wait = |text: &'static str| {
+            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from_static(text))]);
+            ApiResponse { status: 429, headers, body: Bytes::new() }.retry_after(now)
+        };
+        assert_eq!(wait("120"), Some(120));
+        assert_eq!(wait("Sat, 21 Nov 2026 01:00:30 GMT"), Some(30));
+        assert_eq!(wait("Sat, 21 Nov 2026 00:00:00 GMT"), Some(0));
+        assert_eq!(wait("soon"), None);
+    }
+
+    #[test]
+    fn site_addresses() {
+        for (text, site) in [
+            ("https://shop.example.com", "https://shop.example.com"),
+            ("https://Shop.example.com/sub/dir/", "https://shop.example.com/sub/dir"),
+            ("https://shop.example.com:443/", "https://shop.example.com"),
+        ] {
+            assert_eq!(site_url(text, false).as_deref(), Ok(site));
+        }
+        for (text, error) in [
+            ("shop.example.com", SiteError::NotAUrl),
+            ("http://shop.example.com", SiteError::NotHttps),
+            ("ftp://shop.example.com", SiteError::NotHttps),
+            ("https://shop.example.com:8443", SiteError::Port),
+            ("https://user:pass@shop.example.com", SiteError::Parts),
+            ("https://shop.example.com/?a=b", SiteError::Parts),
+            ("https://127.0.0.1", SiteError::NoName),
+            ("https://2130706433", SiteError::NoName),
+            ("https://[::1]", SiteError::NoName),
+        ] {
+            assert_eq!(site_url(text, false), Err(error), "{text}");
+        }
+        assert_eq!(site_url("http://127.0.0.1:8080", true).as_deref(), Ok("http://127.0.0.1:8080"));
+        assert_eq!(site_url("http://10.0.0.1", true), Err(SiteError::NotHttps));
+        assert_eq!(site_url("ftp://localhost/", true), Err(SiteError::NotHttps));
+    }
+}

@@ -1,0 +1,602 @@
+//! Owns the merge: how changes of one entity become its state, whatever their order and number.
+//!
+//! A [`State`] is a join of its parts, each joined by taking the greater, so [`State::join`] is idempotent, commutative and
+//! associative, and merging a change is joining the state that the change alone would make. What a reader sees
+//! ([`State::visible`]) is derived from the parts, never stored as a flag of its own. `ARCHITECTURE.md` explains it at
+//! length, with the simpler rules that fail; each of those is a test below.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{entity::Content, outcome::Outcome, stamp::Stamp};
+
+/// A source time further ahead of its receipt than this is no time but a broken clock; the receipt stands in for it.
+pub const MAX_SOURCE_LEAD_SECONDS: i64 = 24 * 60 * 60;
+
+/// Something that happened to one entity.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// The entity is, or was, like this.
+    Upsert(Upsert),
+    /// The entity is gone.
+    Delete(Delete),
+    /// The entity came back; nothing is said about how it looks.
+    Restore {
+        /// The moment of observation.
+        received: Stamp,
+    },
+}
+
+/// The entity with its fields, at a time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Upsert {
+    /// When the source changed it, by the source's clock.
+    pub source: Option<Stamp>,
+    /// The moment of observation. For a pull: the instant before the first request.
+    pub received: Stamp,
+    /// Whether the source vouches that the entity exists at `received` (pull, poll, restored).
+    pub observed: bool,
+    /// Rises when the mapping's output changes, so that a replay wins over what the old mapping made of the same delivery.
+    pub mapping: u32,
+    /// The canonical fields, without the volatile ones.
+    pub content: Content,
+}
+
+/// The entity's end, at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Delete {
+    /// When the source deleted it, by the clock that dates its upserts, too.
+    pub source: Option<Stamp>,
+    /// The moment of observation.
+    pub received: Stamp,
+}
+
+impl Change {
+    /// The moment of observation.
+    pub fn received(&self) -> Stamp {
+        match self {
+            Self::Upsert(upsert) => upsert.received,
+            Self::Delete(delete) => delete.received,
+            Self::Restore { received } => *received,
+        }
+    }
+
+    /// Whether the source's clock was too far ahead to be believed.
+    pub fn is_clamped(&self) -> bool {
+        let (source, received) = match self {
+            Self::Upsert(upsert) => (upsert.source, upsert.received),
+            Self::Delete(delete) => (delete.source, delete.received),
+            Self::Restore { .. } => return false,
+        };
+        clamp(source, received) != source
+    }
+}
+
+fn clamp(source: Option<Stamp>, received: Stamp) -> Option<Stamp> {
+    source.map(|at| if at > received.plus_seconds(MAX_SOURCE_LEAD_SECONDS) { received } else { at })
+}
+
+/// The place of an upsert in the total order: greater wins. The derived order compares the fields from the top, and an
+/// absent rank is below every dated one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Version {
+    /// The source time, clamped.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<Stamp>,
+    /// The moment of observation.
+    #[serde(rename = "r")]
+    pub received: Stamp,
+    /// The mapping's number.
+    #[serde(rename = "m")]
+    pub mapping: u32,
+    /// The hash of the content, so that the order is total.
+    #[serde(rename = "h")]
+    pub hash: String,
+}
+
+/// The greatest upsert seen so far.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Winner {
+    /// Its place in the order.
+    pub version: Version,
+    /// Its content.
+    pub content: Content,
+}
+
+/// The state of one entity: a join. What is absent counts as before all time.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct State {
+    /// The greatest upsert.
+    pub win: Option<Winner>,
+    /// The times that are joined beside it.
+    pub marks: Marks,
+}
+
+/// The marks of a state, each a maximum but `first`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Marks {
+    /// The least `received` among upserts of the winner's rank: a copy that is delivered again must not outlive a delete.
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Stamp>,
+    /// The last `received` of an observed upsert or a restore.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Stamp>,
+    /// The last `received` of a delete without source time.
+    #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<Stamp>,
+    /// The last source time of a delete that has one.
+    #[serde(rename = "gs", default, skip_serializing_if = "Option::is_none")]
+    pub gone_source: Option<Stamp>,
+    /// The last `received` of a delete that has a source time.
+    #[serde(rename = "gd", default, skip_serializing_if = "Option::is_none")]
+    pub gone_dated: Option<Stamp>,
+}
+
+/// What a reader of the state sees: whether it is deleted, and the hash of its content.
+pub type Visible<'a> = (bool, Option<&'a str>);
+
+/// A state after a change, and what that was worth.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Merged {
+    /// The state with the change in it. It must be written whenever it differs from the one before, whatever the outcome.
+    pub state: State,
+    /// `applied`, `unchanged` or `superseded`.
+    pub outcome: Outcome,
+    /// Two different contents claim the same source time: only the source can tell which is newer.
+    pub tied: bool,
+}
+
+impl State {
+    /// The state that a change alone makes.
+    pub fn of(change: &Change) -> Self {
+        let mut state = Self::default();
+        match change {
+            Change::Upsert(upsert) => {
+                let version = Version {
+                    rank: clamp(upsert.source, upsert.received),
+                    received: upsert.received,
+                    mapping: upsert.mapping,
+                    hash: upsert.content.hash(),
+                };
+                state.marks.first = Some(upsert.received);
+                state.marks.seen = upsert.observed.then_some(upsert.received);
+                state.win = Some(Winner { version, content: upsert.content.clone() });
+            }
+            Change::Delete(Delete { source: None, received }) => state.marks.gone = Some(*received),
+            Change::Delete(Delete { source, received }) => {
+                state.marks.gone_source = clamp(*source, *received);
+                state.marks.gone_dated = Some(*received);
+            }
+            Change::Restore { received } => state.marks.seen = Some(*received),
+        }
+        state
+    }
+
+    /// The least state that contains both.
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        let rank = |state: &Self| state.win.as_ref().map(|win| win.version.rank);
+        let first = match rank(&self).cmp(&rank(&other)) {
+            std::cmp::Ordering::Greater => self.marks.first,
+            std::cmp::Ordering::Less => other.marks.first,
+            std::cmp::Ordering::Equal => self.marks.first.min(other.marks.first),
+        };
+        let marks = Marks {
+            first,
+            seen: self.marks.seen.max(other.marks.seen),
+            gone: self.marks.gone.max(other.marks.gone),
+            gone_source: self.marks.gone_source.max(other.marks.gone_source),
+            gone_dated: self.marks.gone_dated.max(other.marks.gone_dated),
+        };
+        let version = |state: &Self| state.win.as_ref().map(|win| win.version.clone());
+        let win = if version(&self) >= version(&other) { self.win } else { other.win };
+        Self { win, marks }
+    }
+
+    /// Whether the entity is deleted, as far as all changes so far tell.
+    pub fn is_deleted(&self) -> bool {
+        let Marks { first, seen, gone, gone_source, gone_dated } = self.marks;
+        // `None` is less than every `Some`: absent is before all time.
+        let by_receipt = gone.is_some() && gone >= first && gone > seen;
+        let by_source = gone_dated > seen
+            && match self.win.as_ref().and_then(|win| win.version.rank) {
+                Some(rank) => gone_source >= Some(rank),
+                None => gone_dated >= first,
+            };
+        by_receipt || by_source
+    }
+
+    /// What a reader sees.
+    pub fn visible(&self) -> Visible<'_> {
+        (self.is_deleted(), self.win.as_ref().map(|win| win.version.hash.as_str()))
+    }
+
+    /// Merges one change.
+    pub fn merge(&self, change: &Change) -> Merged {
+        let alone = Self::of(change);
+        let hash_of = |state: &Self| state.win.as_ref().map(|win| win.version.hash.clone());
+        let incoming = alone.win.as_ref().map(|win| win.version.clone());
+        let tied = match (&self.win, &incoming, change) {
+            (Some(win), Some(new), Change::Upsert(upsert)) => {
+                let same_time = win.version.rank.is_some() && win.version.rank == new.rank;
+                !upsert.observed && same_time && win.version.mapping == new.mapping && win.version.hash != new.hash
+            }
+            _ => false,
+        };
+        let state = self.clone().join(alone);
+        let in_force = match change {
+            Change::Upsert(_) => hash_of(&state) == incoming.map(|version| version.hash),
+            Change::Delete(_) => state.is_deleted(),
+            Change::Restore { .. } => !state.is_deleted(),
+        };
+        let outcome = if state.visible() != self.visible() {
+            Outcome::Applied
+        } else if in_force {
+            Outcome::Unchanged
+        } else {
+            Outcome::Superseded
+        };
+        Merged { state, outcome, tied }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::{collection::vec, prelude::*, sample::Index};
+    use serde_json::json;
+
+    use super::*;
+
+    fn content(text: &str) -> Content {
+        let serde_json::Value::Object(fields) = json!({ "name": text }) else { unreachable!() };
+        Content { fields, extra: serde_json::Map::new() }
+    }
+
+    const fn at(n: i64) -> Stamp {
+        Stamp::from_micros(n * 1_000_000)
+    }
+
+    /// `U(source, received, content)`, as in the table of `ARCHITECTURE.md`.
+    fn u(source: impl Into<Option<i64>>, received: i64, text: &str) -> Change {
+        Change::Upsert(Upsert {
+            source: source.into().map(at),
+            received: at(received),
+            observed: false,
+            mapping: 1,
+            content: content(text),
+        })
+    }
+
+    fn observed(source: impl Into<Option<i64>>, received: i64, text: &str) -> Change {
+        let Change::Upsert(upsert) = u(source, received, text) else { unreachable!() };
+        Change::Upsert(Upsert { observed: true, ..upsert })
+    }
+
+    fn d(received: i64) -> Change {
+        Change::Delete(Delete { source: None, received: at(received) })
+    }
+
+    fn dated(source: i64, received: i64) -> Change {
+        Change::Delete(Delete { source: Some(at(source)), received: at(received) })
+    }
+
+    fn restore(received: i64) -> Change {
+        Change::Restore { received: at(received) }
+    }
+
+    fn fold<'a>(changes: impl IntoIterator<Item = &'a Change>) -> State {
+        changes.into_iter().fold(State::default(), |state, change| state.merge(change).state)
+    }
+
+    /// Every order of a few changes, which must all end in one state; returns what a reader sees of it.
+    fn any_order(changes: &[Change]) -> (bool, Option<String>) {
+        let mut orders = vec![vec![]];
+        for change in changes {
+            orders = orders
+                .into_iter()
+                .flat_map(|order: Vec<&Change>| {
+                    (0..=order.len()).map(move |place| {
+                        let mut order = order.clone();
+                        order.insert(place, change);
+                        order
+                    })
+                })
+                .collect();
+        }
+        let end = fold(changes);
+        for order in orders {
+            assert_eq!(fold(order.iter().copied()), end, "{order:?}");
+        }
+        let text = end.win.as_ref().map(|win| win.content.fields["name"].as_str().unwrap().to_owned());
+        (end.is_deleted(), text)
+    }
+
+    fn alive(text: &str) -> (bool, Option<String>) {
+        (false, Some(text.to_owned()))
+    }
+
+    fn deleted(text: &str) -> (bool, Option<String>) {
+        (true, Some(text.to_owned()))
+    }
+
+    mod simpler_rules_fail {
+        use super::*;
+
+        #[test]
+        fn compare_source_times_if_both_have_one_else_receipts() {
+            assert_eq!(any_order(&[u(2, 1, "B"), u(None, 2, "A"), u(1, 3, "A")]), alive("B"));
+        }
+
+        #[test]
+        fn on_a_full_tie_the_stored_or_the_incoming_stays() {
+            let (gone, text) = any_order(&[u(None, 1, "A"), u(None, 1, "B")]);
+            let greater = if content("A").hash() > content("B").hash() { "A" } else { "B" };
+            assert_eq!((gone, text.as_deref()), (false, Some(greater)));
+        }
+
+        #[test]
+        fn write_nothing_when_the_content_did_not_change() {
+            assert_eq!(any_order(&[u(1, 1, "12.90"), u(3, 3, "12.90"), u(2, 2, "13.50")]), alive("12.90"));
+        }
+
+        #[test]
+        fn equal_content_keeps_its_first_receipt() {
+            assert_eq!(any_order(&[u(1, 1, "A"), u(1, 2, "B"), u(1, 3, "A")]), alive("A"));
+        }
+
+        #[test]
+        fn a_superseded_delete_is_not_recorded() {
+            assert_eq!(any_order(&[u(1, 3, "A"), d(2), u(2, 1, "A")]), deleted("A"));
+        }
+
+        #[test]
+        fn a_late_upsert_on_a_tombstone_is_not_recorded() {
+            assert_eq!(any_order(&[d(2), u(2, 1, "A"), u(1, 3, "A")]), deleted("A"));
+        }
+
+        #[test]
+        fn deleted_is_a_stored_flag() {
+            assert_eq!(any_order(&[d(2), u(1, 1, "A")]), deleted("A"));
+        }
+
+        #[test]
+        fn the_version_is_the_greatest_source_and_the_greatest_receipt() {
+            assert_eq!(any_order(&[u(2, 1, "A"), u(1, 3, "A"), u(2, 2, "B")]), alive("B"));
+        }
+
+        #[test]
+        fn deleted_iff_the_delete_was_received_after_the_winner() {
+            assert_eq!(any_order(&[u(1, 1, "A"), d(2), u(1, 3, "A")]), deleted("A"));
+        }
+
+        #[test]
+        fn deleted_by_comparing_the_delete_s_receipt_with_source_time() {
+            assert_eq!(any_order(&[u(100, 51, "A"), d(60)]), deleted("A"));
+        }
+
+        #[test]
+        fn a_missing_source_time_counts_as_its_receipt() {
+            assert_eq!(any_order(&[u(None, 105, "registered"), u(104, 107, "checkout")]), alive("checkout"));
+        }
+
+        #[test]
+        fn received_of_a_pull_is_its_end() {
+            // The pull began at 1 and was answered at 3; the delete came at 2.
+            assert_eq!(any_order(&[observed(1, 1, "A"), d(2)]), deleted("A"));
+            assert_eq!(any_order(&[observed(1, 3, "A"), d(2)]), alive("A"));
+        }
+    }
+
+    #[test]
+    fn ties_between_marks() {
+        assert_eq!(any_order(&[u(1, 2, "A"), d(2)]), deleted("A"));
+        assert_eq!(any_order(&[u(1, 1, "A"), d(2), restore(2)]), alive("A"));
+        assert_eq!(any_order(&[d(1)]), (true, None));
+        assert_eq!(any_order(&[restore(1)]), (false, None));
+    }
+
+    #[test]
+    fn deletes_with_the_clock_of_the_upserts() {
+        assert_eq!(any_order(&[u(5, 1, "A"), dated(4, 9)]), alive("A"));
+        assert_eq!(any_order(&[u(5, 1, "A"), dated(5, 2)]), deleted("A"));
+        assert_eq!(any_order(&[u(None, 1, "A"), dated(5, 2)]), deleted("A"));
+        assert_eq!(any_order(&[dated(5, 2), u(None, 3, "A")]), alive("A"));
+        assert_eq!(any_order(&[u(5, 1, "A"), dated(6, 2), restore(3)]), alive("A"));
+    }
+
+    #[test]
+    fn a_broken_clock_does_not_win_for_ever() {
+        let year = 365 * 24 * 60 * 60;
+        assert!(u(year, 1, "future").is_clamped() && dated(year, 1).is_clamped() && !u(86_401, 1, "ok").is_clamped());
+        assert_eq!(any_order(&[u(year, 1, "future"), u(2, 2, "now")]), alive("now"));
+    }
+
+    #[test]
+    fn outcomes() {
+        let run = |changes: &[Change]| {
+            let mut state = State::default();
+            let mut outcomes = vec![];
+            for change in changes {
+                let merged = state.merge(change);
+                outcomes.push(merged.outcome.name());
+                state = merged.state;
+            }
+            outcomes.join(" ")
+        };
+        assert_eq!(
+            run(&[u(1, 1, "A"), u(1, 1, "A"), u(2, 2, "A"), u(3, 3, "B")]),
+            "applied unchanged unchanged applied"
+        );
+        assert_eq!(run(&[u(2, 1, "B"), u(1, 2, "A")]), "applied superseded");
+        assert_eq!(run(&[u(1, 1, "A"), d(2), d(3), restore(4), d(3)]), "applied applied unchanged applied superseded");
+        assert_eq!(run(&[u(1, 1, "A"), d(2), restore(1)]), "applied applied superseded");
+        // A loser and a winner on a tombstone are still recorded.
+        assert_eq!(run(&[d(2), u(1, 1, "A"), u(2, 1, "A"), u(3, 3, "A")]), "applied applied unchanged applied");
+    }
+
+    #[test]
+    fn only_different_content_at_one_source_time_is_tied() {
+        let tied = |before: Change, after: Change| State::of(&before).merge(&after).tied;
+        assert!(tied(u(1, 1, "A"), u(1, 2, "B")));
+        assert!(!tied(u(1, 1, "A"), u(1, 2, "A")));
+        assert!(!tied(u(1, 1, "A"), u(2, 2, "B")));
+        assert!(!tied(u(None, 1, "A"), u(None, 2, "B")));
+        assert!(!tied(u(1, 1, "A"), observed(1, 2, "B")));
+    }
+
+    // Few distinct values, so that ties of every kind are common.
+    fn upserts() -> impl Strategy<Value = Change> {
+        let far = MAX_SOURCE_LEAD_SECONDS + 100;
+        let source = prop_oneof![Just(None), (0_i64..6).prop_map(Some), Just(Some(far))];
+        (source, 0_i64..6, any::<bool>(), 1_u32..3, 0_usize..3).prop_map(
+            |(source, received, observed, mapping, text)| {
+                let Change::Upsert(upsert) = u(source, received, ["A", "B", "C"][text]) else { unreachable!() };
+                Change::Upsert(Upsert { observed, mapping, ..upsert })
+            },
+        )
+    }
+
+    fn changes() -> impl Strategy<Value = Change> {
+        prop_oneof![
+            4 => upserts(),
+            2 => (0_i64..6).prop_map(d),
+            1 => (0_i64..6, 0_i64..6).prop_map(|(source, received)| dated(source, received)),
+            1 => (0_i64..6).prop_map(restore),
+        ]
+    }
+
+    fn states() -> impl Strategy<Value = State> {
+        vec(changes(), 0..5).prop_map(|changes| fold(&changes))
+    }
+
+    /// The same changes in another order, with some of them again, cut into batches that are merged on their own.
+    fn shuffled(changes: &[Change], order: &[Index], cut: Index) -> State {
+        let mut rest: Vec<&Change> = changes.iter().collect();
+        let mut sequence = vec![];
+        for index in order {
+            sequence.push(index.get(changes));
+            if !rest.is_empty() {
+                sequence.push(rest.remove(index.index(rest.len())));
+            }
+        }
+        sequence.extend(rest);
+        let cut = cut.index(sequence.len() + 1);
+        fold(sequence[..cut].iter().copied()).join(fold(sequence[cut..].iter().copied()))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        // 1. Any permutation, duplication and batch split gives the same full state.
+        #[test]
+        fn order_number_and_batches_do_not_matter(changes in vec(changes(), 1..9), order in vec(any::<Index>(), 9), cut in any::<Index>()) {
+            prop_assert_eq!(shuffled(&changes, &order, cut), fold(&changes));
+        }
+
+        // 2. The join laws; the order is total; merging twice equals once, and the second is never `applied`.
+        #[test]
+        fn states_are_a_semilattice(a in states(), b in states(), c in states()) {
+            prop_assert_eq!(a.clone().join(a.clone()), a.clone());
+            prop_assert_eq!(a.clone().join(b.clone()), b.clone().join(a.clone()));
+            prop_assert_eq!(a.clone().join(b.clone()).join(c.clone()), a.clone().join(b.clone().join(c.clone())));
+            prop_assert_eq!(State::default().join(a.clone()), a);
+        }
+
+        #[test]
+        fn the_order_is_total_up_to_equal_content(a in upserts(), b in upserts()) {
+            let (a, b) = (State::of(&a).win.unwrap(), State::of(&b).win.unwrap());
+            if a.version == b.version { prop_assert_eq!(a.content, b.content); }
+        }
+
+        #[test]
+        fn the_second_time_is_never_applied(state in states(), change in changes()) {
+            let once = state.merge(&change);
+            let twice = once.state.merge(&change);
+            prop_assert_eq!(&twice.state, &once.state);
+            prop_assert_ne!(twice.outcome, Outcome::Applied);
+        }
+
+        // 4. An unobserved upsert of smaller rank never changes what is visible; one of greater rank always sets the content.
+        #[test]
+        fn rank_decides_the_content(state in states(), change in upserts()) {
+            let Change::Upsert(upsert) = &change else { unreachable!() };
+            let rank = clamp(upsert.source, upsert.received);
+            let merged = state.merge(&change).state;
+            match state.win.as_ref().map(|win| win.version.rank) {
+                Some(winner) if rank < winner && !upsert.observed => prop_assert_eq!(merged.visible(), state.visible()),
+                Some(winner) if rank <= winner => {}
+                _ => prop_assert_eq!(merged.win.unwrap().content, upsert.content.clone()),
+            }
+        }
+
+        // 5. What was seen before never revives; what is newer in both clocks does; a restore does at any rank.
+        #[test]
+        fn revival(changes in vec(changes(), 1..6), again in any::<Index>(), late in 10_i64..20) {
+            let state = fold(&changes).merge(&d(9)).state;
+            let before = again.get(&changes);
+            if let Change::Upsert(upsert) = before && upsert.source.is_some() && !before.is_clamped() {
+                let copy = Change::Upsert(Upsert { received: at(late), observed: false, ..upsert.clone() });
+                prop_assert!(state.merge(&copy).state.is_deleted());
+            }
+            prop_assert!(!state.merge(&u(MAX_SOURCE_LEAD_SECONDS + 5, late, "new")).state.is_deleted());
+            prop_assert!(!state.merge(&restore(late)).state.is_deleted());
+        }
+
+        // 6. An undated delete received last deletes, whatever the platform's clock says.
+        #[test]
+        fn the_last_delete_deletes(changes in vec(changes(), 0..8), offset in -1000_i64..1000) {
+            let shift = |change: &Change| shifted(change, offset);
+            let state = fold(changes.iter().map(shift).collect::<Vec<_>>().iter());
+            prop_assert!(state.merge(&d(6)).state.is_deleted());
+        }
+
+        // 7. A constant offset of the source's clock changes nothing, below the clamp.
+        #[test]
+        fn a_slow_or_fast_clock_changes_nothing(changes in vec(changes(), 0..8), offset in -1000_i64..1000) {
+            let changes: Vec<Change> = changes.into_iter().filter(|change| !change.is_clamped()).collect();
+            let moved: Vec<Change> = changes.iter().map(|change| shifted(change, offset)).collect();
+            let (before, after) = (fold(&changes), fold(&moved));
+            prop_assert_eq!(before.visible(), after.visible());
+        }
+
+        // 8. A replay of any subset with a higher mapping number: the same delivery wins, with new content where it was replayed.
+        #[test]
+        fn replays_with_a_new_mapping(changes in vec(upserts(), 1..7), again in vec(any::<bool>(), 7)) {
+            let mut places: Vec<_> = changes.iter().map(|change| { let v = State::of(change).win.unwrap().version; (v.rank, v.received) }).collect();
+            places.sort();
+            places.dedup();
+            prop_assume!(places.len() == changes.len());
+            let state = fold(&changes);
+            let mut replayed = state.clone();
+            let mut expected = state.win.clone().unwrap();
+            for (change, _) in changes.iter().zip(&again).filter(|(_, again)| **again) {
+                let Change::Upsert(upsert) = change else { unreachable!() };
+                let anew = Change::Upsert(Upsert { mapping: 9, content: content("remapped"), ..upsert.clone() });
+                let winner = State::of(change).win.unwrap().version;
+                if winner == expected.version { expected = State::of(&anew).win.unwrap(); }
+                replayed = replayed.merge(&anew).state;
+            }
+            prop_assert_eq!(replayed.win.unwrap(), expected);
+            prop_assert_eq!(replayed.marks, state.marks);
+        }
+
+        // 10. `applied` exactly when what is visible differs.
+        #[test]
+        fn applied_means_visible(state in states(), change in changes()) {
+            let merged = state.merge(&change);
+            prop_assert_eq!(merged.outcome == Outcome::Applied, merged.state.visible() != state.visible());
+        }
+    }
+
+    fn shifted(change: &Change, offset: i64) -> Change {
+        match change.clone() {
+            Change::Upsert(upsert) => {
+                Change::Upsert(Upsert { source: upsert.source.map(|at| at.plus_seconds(offset)), ..upsert })
+            }
+            Change::Delete(delete) => {
+                Change::Delete(Delete { source: delete.source.map(|at| at.plus_seconds(offset)), ..delete })
+            }
+            restore @ Change::Restore { .. } => restore,
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Owns the canonical entities: the same for every platform, so that whoever reads the table need not know whose store it was.
+//!
+//! Ids are newtypes, money is decimal beside its currency, times are UTC. What a platform has beyond the canonical fields is
+//! kept under `extra`, under the platform's own names. What is empty (`null`, `""`, `[]`, `{}`) is left out: absent means empty.
+
+mod coupon;
+mod customer;
+mod order;
+mod product;
+
+use std::{fmt, str::FromStr};
+
+use aws_lc_rs::digest;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+pub use self::{
+    coupon::Coupon,
+    customer::{Address, Customer},
+    order::{AppliedCoupon, Fee, Line, Order, Payment, Refund, ShippingLine, Tax, Totals},
+    product::{Category, Choice, Product, Stock},
+};
+use crate::connection::ConnectionKey;
+
+/// The kinds of entity that are kept.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EntityKind {
+    /// Somebody who buys, with an account.
+    Customer,
+    /// Something that is sold, variations included.
+    Product,
+    /// A sale.
+    Order,
+    /// A discount that is entered as a code.
+    Coupon,
+}
+
+impl EntityKind {
+    /// The name, the first part of the sort key.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Customer => "customer",
+            Self::Product => "product",
+            Self::Order => "order",
+            Self::Coupon => "coupon",
+        }
+    }
+}
+
+impl fmt::Display for EntityKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An entity's id at its platform: 1 to 256 bytes without control characters. Platforms that count write digits.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "RawId", into = "String")]
+pub struct ExternalId(String);
+
+/// A text that cannot be an id.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an id is 1 to 256 bytes without control characters")]
+pub struct NotAnId;
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawId {
+    Number(u64),
+    Text(String),
+}
+
+impl TryFrom<RawId> for ExternalId {
+    type Error = NotAnId;
+
+    fn try_from(raw: RawId) -> Result<Self, NotAnId> {
+        match raw {
+            RawId::Number(number) => Ok(Self(number.to_string())),
+            RawId::Text(text) => text.parse(),
+        }
+    }
+}
+
+impl FromStr for ExternalId {
+    type Err = NotAnId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        let legal = (1..=256).contains(&text.len()) && !text.chars().any(char::is_control);
+        if legal { Ok(Self(text.to_owned())) } else { Err(NotAnId) }
+    }
+}
+
+impl From<u64> for ExternalId {
+    fn from(number: u64) -> Self {
+        Self(number.to_string())
+    }
+}
+
+impl From<ExternalId> for String {
+    fn from(id: ExternalId) -> Self {
+        id.0
+    }
+}
+
+impl ExternalId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ExternalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {$(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub ExternalId);
+    )*};
+}
+
+ids! {
+    /// The id of a customer.
+    CustomerId,
+    /// The id of a product or a variation.
+    ProductId,
+    /// The id of an order.
+    OrderId,
+    /// The id of a coupon.
+    CouponId,
+}
+
+/// Where an entity is kept: partition `{platform}#{connection}`, sort `{entity}#{external id}`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct EntityKey {
+    /// Whose it is.
+    pub connection: ConnectionKey,
+    /// What it is.
+    pub kind: EntityKind,
+    /// Its id at the platform.
+    pub id: ExternalId,
+}
+
+impl EntityKey {
+    /// The partition key.
+    pub fn partition(&self) -> String {
+        self.connection.to_string()
+    }
+
+    /// The sort key.
+    pub fn sort(&self) -> String {
+        format!("{}#{}", self.kind, self.id)
+    }
+}
+
+/// What is kept of an entity: the canonical fields, and what the platform has beyond them.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Content {
+    /// A [`Customer`], [`Product`], [`Order`] or [`Coupon`].
+    pub fields: Map<String, Value>,
+    /// Under the platform's own names.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub extra: Map<String, Value>,
+}
+
+impl Content {
+    /// Puts a canonical entity together with what the platform has beyond it. What is empty is left out of both.
+    ///
+    /// # Errors
+    /// When `entity` does not serialise to an object.
+    pub fn new(entity: &impl Serialize, extra: Map<String, Value>) -> Result<Self, serde_json::Error> {
+        let mut fields = serde_json::to_value(entity)?;
+        let mut extra = Value::Object(extra);
+        drop_empty(&mut fields);
+        drop_empty(&mut extra);
+        match (fields, extra) {
+            (Value::Object(fields), Value::Object(extra)) => Ok(Self { fields, extra }),
+            _ => Err(serde::ser::Error::custom("an entity must be an object")),
+        }
+    }
+
+    /// A hash over everything that is kept, 128 bits in base64url. Keys are sorted, so their order does not matter.
+    pub fn hash(&self) -> String {
+        let mut context = digest::Context::new(&digest::SHA256);
+        for part in [&self.fields, &self.extra] {
+            let text = serde_json::to_vec(part).unwrap_or_default();
+            context.update(&(text.len() as u64).to_be_bytes());
+            context.update(&text);
+        }
+        URL_SAFE_NO_PAD.encode(&context.finish().as_ref()[..16])
+    }
+}
+
+/// Drops members of objects that are `null`, `""`, `[]` or `{}`, from the inside out. Elements of arrays stay, for their
+/// places mean something.
+fn drop_empty(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.values_mut().for_each(drop_empty);
+            members.retain(|_, member| match member {
+                Value::Null => false,
+                Value::String(text) => !text.is_empty(),
+                Value::Array(elements) => !elements.is_empty(),
+                Value::Object(members) => !members.is_empty(),
+                Value::Bool(_) | Value::Number(_) => true,
+            });
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(drop_empty),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(value: Value) -> Map<String, Value> {
+        let Value::Object(object) = value else { unreachable!() };
+        object
+    }
+
+    #[test]
+    fn ids_are_numbers_or_texts() {
+        let id = |value: Value| serde_json::from_value::<ExternalId>(value).map(|id| id.0).ok();
+        assert_eq!(id(json!(13)).as_deref(), Some("13"));
+        assert_eq!(id(json!("PR-1")).as_deref(), Some("PR-1"));
+        for bad in [json!(""), json!("a\nb"), json!(-1), json!(1.5), json!(null), json!("x".repeat(257))] {
+            assert_eq!(id(bad.clone()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_hash_covers_everything_and_ignores_the_order_of_keys() {
+        let content = |fields, extra| Content { fields: object(fields), extra: object(extra) };
+        let a = content(json!({"a": 1, "b": 2}), json!({}));
+        assert_eq!(a.hash(), content(json!({"b": 2, "a": 1}), json!({})).hash());
+        assert_ne!(a.hash(), content(json!({"a": 1, "b": 3}), json!({})).hash());
+        assert_ne!(a.hash(), content(json!({"a": 1}), json!({"b": 2})).hash());
+        assert_eq!(a.hash().len(), 22);
+    }
+
+    #[test]
+    fn what_is_empty_is_left_out_from_the_inside_out() {
+        let content =
+            Content::new(&json!({"a": "", "b": {"c": null, "d": []}, "e": 0, "f": false}), object(json!({"x": {}})));
+        assert_eq!(serde_json::to_value(content.unwrap()).unwrap(), json!({"fields": {"e": 0, "f": false}}));
+    }
+}

@@ -1,0 +1,367 @@
+//! Owns the queue message: [`Sealed`], the half that is written, and [`Envelope`], the half that is read.
+//!
+//! The format is a promise: a new version still reads old messages, for a queue keeps them for two weeks and a dead-letter
+//! queue for two more. A version that this release does not know is quarantined, not lost.
+
+use std::{fmt, io::Read};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use flate2::{Compression, read::DeflateDecoder, read::DeflateEncoder};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    connection::{ConnectionKey, Generation},
+    entity::{EntityKind, ExternalId},
+    request::HookPath,
+    stamp::Stamp,
+    verify::{Strength, Verified},
+};
+
+/// The version that this release writes.
+pub const VERSION: u32 = 1;
+
+/// What SQS takes in all is 1 MiB (1,048,576 bytes); this leaves room for a dead letter's attributes.
+pub const MAX_MESSAGE_BYTES: usize = 1_048_576 - 4_096;
+
+/// Bodies up to this many bytes travel as they are, where that is legal: they stay readable in the queue. SQS bills by
+/// 64 KiB, so larger ones are worth compressing.
+pub const MAX_TEXT_BYTES: usize = 48 * 1024;
+
+/// The most that a compressed body may become again. Lambda takes requests of 6 MB.
+const MAX_BODY_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Where a message comes from. Each value belongs to one constructor of [`Sealed`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Provenance {
+    /// From a [`Verified`] request.
+    Delivery,
+    /// From another [`Envelope`]: a deferral.
+    Envelope,
+}
+
+/// One entity to bring up to date, and why.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Transfer {
+    /// The kind of entity.
+    pub entity: EntityKind,
+    /// Its id at the platform.
+    pub id: ExternalId,
+    /// Why it is to be brought up to date.
+    pub reason: String,
+}
+
+/// What a message is about.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Content {
+    /// The raw bytes of a delivery, so that a mapping bug is mended by replaying.
+    Delivery(Body),
+    /// A transfer request; its entity is pulled.
+    Transfer(Transfer),
+}
+
+/// A body as a message carries it. SQS takes only characters that are legal in XML.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Body {
+    /// As it is.
+    Text(String),
+    /// In base64, because it is not legal text.
+    Base64(String),
+    /// Deflated, then in base64.
+    Deflate(String),
+    /// Left out, because it fits no message even so; its length in bytes.
+    Dropped(u64),
+}
+
+/// A body that cannot be had from its message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BodyError {
+    /// It was left out for its size.
+    #[error("the body of {0} bytes did not fit a message")]
+    Dropped(u64),
+    /// Its encoding is broken.
+    #[error("the body cannot be decoded")]
+    Broken,
+}
+
+impl Body {
+    /// Packs bytes in the form that is readable where possible and small otherwise.
+    pub fn pack(bytes: &[u8]) -> Self {
+        if bytes.len() <= MAX_TEXT_BYTES
+            && let Ok(text) = std::str::from_utf8(bytes)
+            && text.chars().all(is_legal_in_sqs)
+        {
+            return Self::Text(text.to_owned());
+        }
+        let mut deflated = Vec::new();
+        let read = DeflateEncoder::new(bytes, Compression::default()).read_to_end(&mut deflated);
+        if read.is_ok() && deflated.len() < bytes.len() {
+            Self::Deflate(STANDARD.encode(&deflated))
+        } else {
+            Self::Base64(STANDARD.encode(bytes))
+        }
+    }
+
+    /// The bytes again.
+    ///
+    /// # Errors
+    /// [`BodyError`] when it was dropped, or when its encoding is broken or would become larger than any request.
+    pub fn unpack(&self) -> Result<Bytes, BodyError> {
+        match self {
+            Self::Text(text) => Ok(Bytes::copy_from_slice(text.as_bytes())),
+            Self::Base64(text) => STANDARD.decode(text).map(Bytes::from).map_err(|_| BodyError::Broken),
+            Self::Deflate(text) => {
+                let deflated = STANDARD.decode(text).map_err(|_| BodyError::Broken)?;
+                let mut bytes = Vec::new();
+                let mut limited = DeflateDecoder::new(deflated.as_slice()).take(MAX_BODY_BYTES + 1);
+                limited.read_to_end(&mut bytes).map_err(|_| BodyError::Broken)?;
+                if bytes.len() as u64 > MAX_BODY_BYTES { Err(BodyError::Broken) } else { Ok(bytes.into()) }
+            }
+            Self::Dropped(length) => Err(BodyError::Dropped(*length)),
+        }
+    }
+}
+
+/// SQS refuses a whole message for one character outside of XML's. JSON escapes those below U+0020; what is left are the two
+/// non-characters, which JSON would carry as they are.
+fn is_legal_in_sqs(character: char) -> bool {
+    !matches!(character, '\u{fffe}' | '\u{ffff}')
+}
+
+/// Bodies are never printed.
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Delivery(_) => f.write_str("Delivery(…)"),
+            Self::Transfer(transfer) => transfer.fmt(f),
+        }
+    }
+}
+
+/// A message as it was read.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Envelope {
+    /// The schema's version.
+    pub version: u32,
+    /// Which constructor of [`Sealed`] made it.
+    pub provenance: Provenance,
+    /// Platform and connection.
+    #[serde(flatten)]
+    pub key: ConnectionKey,
+    /// The generation of the path that it came over.
+    pub generation: Generation,
+    /// The platform's own event name.
+    pub scope: String,
+    /// What the platform calls the delivery. Not unique.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery_id: Option<String>,
+    /// The key that proved it.
+    pub key_id: String,
+    /// What its proof covers.
+    pub strength: Strength,
+    /// When it was received, in microseconds since 1970: stamped once, surviving retry, quarantine, redrive and replay.
+    pub received: Stamp,
+    /// How often it was put off.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub deferrals: u32,
+    /// What it is about.
+    pub content: Content,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// A text that is no message this release can read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum EnvelopeError {
+    /// Not JSON, or JSON without a version.
+    #[error("not a message of commerce-hooks")]
+    NotAMessage,
+    /// A version that this release does not know.
+    #[error("message version {0} is not known to this release")]
+    UnknownVersion(u32),
+    /// The version is known, the rest is not what it promises.
+    #[error("a message of version {VERSION} with missing or malformed parts")]
+    Malformed,
+}
+
+impl Envelope {
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// [`EnvelopeError`]; the caller quarantines.
+    pub fn parse(text: &str) -> Result<Self, EnvelopeError> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let Versioned { version } = serde_json::from_str(text).map_err(|_| EnvelopeError::NotAMessage)?;
+        if version != VERSION {
+            return Err(EnvelopeError::UnknownVersion(version));
+        }
+        serde_json::from_str(text).map_err(|_| EnvelopeError::Malformed)
+    }
+
+    /// The hook's path that it came over.
+    pub fn path(&self) -> HookPath {
+        HookPath { key: self.key.clone(), generation: self.generation }
+    }
+}
+
+/// A message that may go on the queue. There is no way to make one but from what was proven.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sealed {
+    text: String,
+    group: String,
+}
+
+impl Sealed {
+    /// Seals a delivery. A body that fits no message is left out; the message then ends as `quarantined: too-large`.
+    pub fn from_verified(verified: &Verified) -> Self {
+        let with = |body: Body| {
+            Self::write(&Envelope {
+                version: VERSION,
+                provenance: Provenance::Delivery,
+                key: verified.path().key.clone(),
+                generation: verified.path().generation,
+                scope: verified.scope().to_owned(),
+                delivery_id: verified.delivery_id().map(str::to_owned),
+                key_id: verified.key_id().to_owned(),
+                strength: verified.strength(),
+                received: verified.received(),
+                deferrals: 0,
+                content: Content::Delivery(body),
+            })
+        };
+        let sealed = with(Body::pack(verified.body()));
+        if sealed.text.len() <= MAX_MESSAGE_BYTES {
+            return sealed;
+        }
+        with(Body::Dropped(verified.body().len() as u64))
+    }
+
+    /// Seals a copy of a message that is put off: same delivery, same receipt, one deferral more.
+    pub fn deferred(envelope: &Envelope) -> Self {
+        Self::write(&Envelope {
+            provenance: Provenance::Envelope,
+            deferrals: envelope.deferrals.saturating_add(1),
+            ..envelope.clone()
+        })
+    }
+
+    /// The message's text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The `MessageGroupId` that keeps one connection's backlog from delaying the others.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    fn write(envelope: &Envelope) -> Self {
+        match serde_json::to_string(envelope) {
+            Ok(text) => Self { text, group: envelope.key.to_string() },
+            Err(_) => unreachable!("an envelope holds only strings and numbers"),
+        }
+    }
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealed").field("group", &self.group).field("bytes", &self.text.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn envelope(body: Body) -> Envelope {
+        Envelope {
+            version: VERSION,
+            provenance: Provenance::Delivery,
+            key: ConnectionKey { platform: "woocommerce".into(), connection: "shop.example.com".parse().unwrap() },
+            generation: Generation::FIRST,
+            scope: "order.updated".into(),
+            delivery_id: Some("d1".into()),
+            key_id: "initial".into(),
+            strength: Strength::Body,
+            received: Stamp::from_millis(1_795_219_200_123),
+            deferrals: 0,
+            content: Content::Delivery(body),
+        }
+    }
+
+    /// A message that an earlier release wrote. Never change this text: add another beside it.
+    #[test]
+    fn version_1_stays_readable() {
+        let text = r#"{"version":1,"provenance":"delivery","platform":"woocommerce","connection":"shop.example.com","generation":1,"scope":"order.updated","delivery_id":"d1","key_id":"initial","strength":"body","received":1795219200123000,"content":{"delivery":{"text":"{\"id\":13}"}}}"#;
+        let expected = envelope(Body::Text(r#"{"id":13}"#.into()));
+        assert_eq!(Envelope::parse(text), Ok(expected.clone()));
+        assert_eq!(Sealed::write(&expected).text(), text);
+        assert_eq!(Sealed::write(&expected).group(), "woocommerce#shop.example.com");
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        assert_eq!(Envelope::parse("hello"), Err(EnvelopeError::NotAMessage));
+        assert_eq!(Envelope::parse(r#"{"id":1}"#), Err(EnvelopeError::NotAMessage));
+        assert_eq!(Envelope::parse(r#"{"version":2,"new":true}"#), Err(EnvelopeError::UnknownVersion(2)));
+        assert_eq!(Envelope::parse(r#"{"version":1}"#), Err(EnvelopeError::Malformed));
+        let bad_id = Sealed::write(&envelope(Body::Text(String::new()))).text.replace("shop.example", "../x");
+        assert_eq!(Envelope::parse(&bad_id), Err(EnvelopeError::Malformed));
+    }
+
+    #[test]
+    fn a_deferral_keeps_delivery_and_receipt() {
+        let before = envelope(Body::Text("{}".into()));
+        let after = Envelope::parse(Sealed::deferred(&before).text()).unwrap();
+        let expected = Envelope { deferrals: 1, provenance: Provenance::Envelope, ..before };
+        assert_eq!(after, expected);
+    }
+
+    #[test]
+    fn bodies_are_readable_where_that_is_legal_and_small() {
+        assert!(matches!(Body::pack(b"{\"id\":1}"), Body::Text(_)));
+        assert!(matches!(Body::pack("{\"name\":\"Malm\u{f6} \u{1F375}\"}".as_bytes()), Body::Text(_)));
+        assert!(matches!(Body::pack("\u{ffff}".as_bytes()), Body::Base64(_)));
+        assert!(matches!(Body::pack(&[0xff, 0xfe]), Body::Base64(_)));
+        assert!(matches!(Body::pack(&vec![b'x'; MAX_TEXT_BYTES + 1]), Body::Deflate(_)));
+    }
+
+    #[test]
+    fn a_deflated_body_cannot_become_larger_than_any_request() {
+        let bomb = Body::pack(&vec![0; usize::try_from(MAX_BODY_BYTES).unwrap() + 1]);
+        assert_eq!(bomb.unpack(), Err(BodyError::Broken));
+        assert_eq!(Body::Base64("?".into()).unpack(), Err(BodyError::Broken));
+        assert_eq!(Body::Deflate("AAAA".into()).unpack(), Err(BodyError::Broken));
+        assert_eq!(Body::Dropped(7).unpack(), Err(BodyError::Dropped(7)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_survives_and_is_legal(bytes in proptest::collection::vec(any::<u8>(), 0..2000), text in any::<String>()) {
+            for body in [bytes.as_slice(), text.as_bytes()] {
+                let sealed = Sealed::write(&envelope(Body::pack(body)));
+                let legal = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
+                prop_assert!(sealed.text().chars().all(legal));
+                let Content::Delivery(read) = Envelope::parse(sealed.text()).unwrap().content else { unreachable!() };
+                prop_assert_eq!(read.unpack().unwrap(), body);
+            }
+        }
+
+        #[test]
+        fn no_text_makes_reading_panic(text in any::<String>()) {
+            prop_assert!(Envelope::parse(&text).is_err());
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Owns the state of an entity as the `Entities` table holds it: its attributes, its fingerprint, its size, and the policies
+//! for deletes, which are projections and never touch the state itself.
+
+use std::fmt;
+
+use aws_lc_rs::digest;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{
+    change::{Marks, State, Version, Winner},
+    connection::DeletePolicy,
+    entity::{Content, EntityKey},
+    stamp::Stamp,
+};
+
+/// What DynamoDB takes, in bytes, names of attributes included.
+pub const MAX_ITEM_BYTES: usize = 400 * 1024;
+
+/// How long the versions of an entity stay that the policy `remove` has emptied.
+pub const REMOVED_FOR_SECONDS: i64 = 30 * 24 * 60 * 60;
+
+/// With the policy `remove`, a change that was received longer ago than this may meet an item that has expired since; on its
+/// own it must not bring the entity back.
+pub const TOO_OLD_SECONDS: i64 = REMOVED_FOR_SECONDS - 7 * 24 * 60 * 60;
+
+/// One item of `Entities`. Attribute names of bookkeeping are short: each KB costs a write unit.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Item {
+    /// Partition key: `{platform}#{connection}`.
+    pub pk: String,
+    /// Sort key: `{entity}#{external id}`.
+    pub sk: String,
+    /// The canonical fields; absent when nothing but a delete was seen, or the policy removed them.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub fields: Map<String, Value>,
+    /// What the platform has beyond them.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub extra: Map<String, Value>,
+    /// Whether the entity is deleted at its source.
+    pub deleted: bool,
+    /// When what a reader sees last changed here, RFC 3339. Does not move when only versions or marks did, so that readers of
+    /// the stream can tell.
+    pub changed_at: String,
+    /// `extra` was dropped, for the item would have been too large.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+    /// The winner's version.
+    #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    /// The times joined beside it.
+    #[serde(rename = "t", default)]
+    pub marks: Marks,
+    /// The fingerprint of version and marks, on whose sameness every write is conditional.
+    pub rev: String,
+    /// The message that wrote it last.
+    pub by: String,
+    /// When the item goes by itself, seconds since 1970; only with the policy `remove`, and deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<i64>,
+}
+
+/// The item is larger than DynamoDB takes, even without `extra`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the item would be {0} bytes, of which DynamoDB takes {MAX_ITEM_BYTES}")]
+pub struct TooLarge(pub usize);
+
+/// Who writes an item, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Writer<'a> {
+    /// The message.
+    pub by: &'a str,
+    /// The time of writing.
+    pub now: Stamp,
+}
+
+/// What identifies a state: two states with the same fingerprint are the same. A counter would not do, for it starts again
+/// when an item has expired.
+pub fn fingerprint(state: &State) -> String {
+    let text = serde_json::to_vec(&(state.win.as_ref().map(|win| &win.version), state.marks)).unwrap_or_default();
+    URL_SAFE_NO_PAD.encode(&digest::digest(&digest::SHA256, &text).as_ref()[..16])
+}
+
+impl Item {
+    /// The state that the item holds.
+    pub fn state(&self) -> State {
+        let content = Content { fields: self.fields.clone(), extra: self.extra.clone() };
+        State { win: self.version.clone().map(|version| Winner { version, content }), marks: self.marks }
+    }
+
+    /// What a state looks like as an item.
+    ///
+    /// # Errors
+    /// [`TooLarge`] when it does not fit even without `extra`.
+    pub fn project(
+        key: &EntityKey,
+        state: &State,
+        policy: DeletePolicy,
+        before: Option<&Self>,
+        writer: Writer<'_>,
+    ) -> Result<Self, TooLarge> {
+        let deleted = state.is_deleted();
+        let removed = deleted && policy == DeletePolicy::Remove;
+        let content = state.win.as_ref().filter(|_| !removed).map(|win| win.content.clone()).unwrap_or_default();
+        let same = before.is_some_and(|before| before.state().visible() == state.visible());
+        let changed_at = match before {
+            Some(before) if same => before.changed_at.clone(),
+            _ => writer.now.to_string(),
+        };
+        let mut item = Self {
+            pk: key.partition(),
+            sk: key.sort(),
+            fields: content.fields,
+            extra: content.extra,
+            deleted,
+            changed_at,
+            truncated: false,
+            version: state.win.as_ref().map(|win| win.version.clone()),
+            marks: state.marks,
+            rev: fingerprint(state),
+            by: writer.by.to_owned(),
+            expires: removed.then(|| writer.now.seconds().saturating_add(REMOVED_FOR_SECONDS)),
+        };
+        // What was truncated once comes back out of the table without its `extra`, and must go on saying so.
+        item.truncated = before.is_some_and(|before| before.truncated && before.version == item.version && !removed);
+        if item.size() > MAX_ITEM_BYTES {
+            item.extra = Map::new();
+            item.truncated = true;
+        }
+        match item.size() {
+            size if size > MAX_ITEM_BYTES => Err(TooLarge(size)),
+            _ => Ok(item),
+        }
+    }
+
+    /// The size as DynamoDB counts it, in bytes, rounded up where its rule is a range.
+    pub fn size(&self) -> usize {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(attributes)) => {
+                attributes.iter().map(|(name, value)| name.len() + attribute_size(value)).sum()
+            }
+            _ => usize::MAX,
+        }
+    }
+}
+
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html>
+fn attribute_size(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 1,
+        Value::Number(number) => number.to_string().len().div_ceil(2) + 2,
+        Value::String(text) => text.len(),
+        Value::Array(elements) => 3 + elements.iter().map(|element| 1 + attribute_size(element)).sum::<usize>(),
+        Value::Object(members) => {
+            3 + members.iter().map(|(name, member)| 1 + name.len() + attribute_size(member)).sum::<usize>()
+        }
+    }
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.pk, self.sk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        change::{Change, Delete, Upsert},
+        connection::ConnectionKey,
+        entity::EntityKind,
+    };
+
+    const NOW: Stamp = Stamp::from_millis(1_795_219_200_123);
+    const WRITER: Writer<'static> = Writer { by: "m1", now: NOW };
+
+    fn key() -> EntityKey {
+        let connection =
+            ConnectionKey { platform: "woocommerce".into(), connection: "shop.example.com".parse().unwrap() };
+        EntityKey { connection, kind: EntityKind::Order, id: 13.into() }
+    }
+
+    fn upsert(received: i64, name: &str, extra: &str) -> Change {
+        let object = |value: Value| value.as_object().unwrap().clone();
+        let content = Content { fields: object(json!({"name": name})), extra: object(json!({"more": extra})) };
+        let received = Stamp::from_millis(received);
+        Change::Upsert(Upsert { source: Some(received), received, observed: false, mapping: 1, content })
+    }
+
+    fn delete(received: i64) -> Change {
+        Change::Delete(Delete { source: None, received: Stamp::from_millis(received) })
+    }
+
+    fn project(state: &State, policy: DeletePolicy, before: Option<&Item>) -> Result<Item, TooLarge> {
+        Item::project(&key(), state, policy, before, WRITER)
+    }
+
+    #[test]
+    fn an_item_has_its_keys_and_gives_its_state_back() {
+        let state = State::of(&upsert(1, "A", "x"));
+        let item = project(&state, DeletePolicy::Mark, None).unwrap();
+        assert_eq!((item.pk.as_str(), item.sk.as_str()), ("woocommerce#shop.example.com", "order#13"));
+        assert_eq!(item.changed_at, "2026-11-21T00:00:00.123Z");
+        assert_eq!(item.state(), state);
+        let text = serde_json::to_string(&item).unwrap();
+        assert_eq!(serde_json::from_str::<Item>(&text).unwrap(), item);
+    }
+
+    #[test]
+    fn changed_at_moves_with_what_is_visible_only() {
+        let old = Item {
+            changed_at: "then".into(),
+            ..project(&State::of(&upsert(1, "A", "x")), DeletePolicy::Mark, None).unwrap()
+        };
+        let version_only = old.state().merge(&upsert(2, "A", "x")).state;
+        let moved = project(&version_only, DeletePolicy::Mark, Some(&old)).unwrap();
+        assert_eq!(moved.changed_at, "then");
+        assert_ne!(moved.rev, old.rev);
+        let visible = old.state().merge(&delete(2)).state;
+        assert_ne!(project(&visible, DeletePolicy::Mark, Some(&old)).unwrap().changed_at, "then");
+    }
+
+    #[test]
+    fn remove_drops_the_fields_and_a_revival_clears_the_expiry() {
+        let state = State::of(&upsert(1, "A", "x")).merge(&delete(2)).state;
+        let removed = project(&state, DeletePolicy::Remove, None).unwrap();
+        assert!(removed.deleted && removed.fields.is_empty() && removed.extra.is_empty());
+        assert_eq!(removed.expires, Some(NOW.seconds() + REMOVED_FOR_SECONDS));
+        let revived = removed.state().merge(&upsert(3, "B", "x")).state;
+        let item = project(&revived, DeletePolicy::Remove, Some(&removed)).unwrap();
+        assert_eq!((item.deleted, item.expires, item.fields["name"].as_str()), (false, None, Some("B")));
+    }
+
+    #[test]
+    fn too_large_drops_extra_first() {
+        let big = "x".repeat(MAX_ITEM_BYTES);
+        let state = State::of(&upsert(1, "A", &big));
+        let item = project(&state, DeletePolicy::Mark, None).unwrap();
+        assert!(item.truncated && item.extra.is_empty() && item.fields["name"] == "A");
+        // Bookkeeping later on does not make it look whole; new content does.
+        let later = project(&item.state().merge(&delete(0)).state, DeletePolicy::Mark, Some(&item)).unwrap();
+        assert!(later.truncated);
+        let whole = project(&item.state().merge(&upsert(2, "B", "x")).state, DeletePolicy::Mark, Some(&item)).unwrap();
+        assert!(!whole.truncated);
+        assert!(project(&State::of(&upsert(1, &big, "")), DeletePolicy::Mark, None).unwrap_err().0 > MAX_ITEM_BYTES);
+    }
+
+    proptest! {
+        // 11. A policy never changes the state; an expiry is there exactly if `remove`, and deleted.
+        #[test]
+        fn policies_are_projections(changes in proptest::collection::vec((0_i64..5, any::<bool>()), 1..6), policy in 0_usize..3) {
+            let policy = [DeletePolicy::Mark, DeletePolicy::Ignore, DeletePolicy::Remove][policy];
+            let state = changes.iter().fold(State::default(), |state, (received, gone)| {
+                state.merge(&if *gone { delete(*received) } else { upsert(*received, "A", "x") }).state
+            });
+            let item = project(&state, policy, None).unwrap();
+            let read = item.state();
+            prop_assert_eq!(read.marks, state.marks);
+            prop_assert_eq!(read.visible(), state.visible());
+            prop_assert_eq!(&item.rev, &fingerprint(&state));
+            prop_assert_eq!(item.expires.is_some(), policy == DeletePolicy::Remove && state.is_deleted());
+            prop_assert_eq!(item.fields.is_empty(), state.win.is_none() || item.expires.is_some());
+        }
+    }
+}

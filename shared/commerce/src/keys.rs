@@ -1,0 +1,255 @@
+//! Owns keys: the ring that a secret holds, the states of its keys, and the webhook secrets derived from them.
+
+use std::fmt;
+
+use aws_lc_rs::hkdf;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::request::HookPath;
+
+/// The shortest secret that a key may have, in bytes.
+pub const MIN_SECRET_BYTES: usize = 32;
+
+/// The id of the key that a bare generated string makes.
+pub const BARE_KEY_ID: &str = "initial";
+
+/// What every derived secret is bound to, so that no other use of the key can collide with it.
+const WEBHOOK_LABEL: &str = "commerce-hooks/v1/webhook";
+
+/// What a key may be used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyState {
+    /// Accepted, but nothing new is signed with it: a key on its way in or out.
+    Verify,
+    /// Accepted, and the one that new subscriptions and tokens are signed with.
+    Sign,
+}
+
+/// One key of a ring. Its secret is wiped from memory on drop and never printed.
+#[derive(Clone)]
+pub struct Key {
+    id: String,
+    state: KeyState,
+    secret: Zeroizing<String>,
+}
+
+impl Key {
+    /// The id, recorded wherever the key was used. Not secret.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether new things are signed with it.
+    pub fn state(&self) -> KeyState {
+        self.state
+    }
+
+    /// The key's bytes.
+    pub fn secret(&self) -> &[u8] {
+        self.secret.as_bytes()
+    }
+
+    /// The secret of the webhooks that point at `path`: 64 lower-case hex digits (WooCommerce decodes HTML entities in
+    /// secrets, which hex digits do not have). `scope` binds it to one scope, for platforms that do not sign the scope.
+    pub fn webhook_secret(&self, path: &HookPath, scope: Option<&str>) -> WebhookSecret {
+        let generation = path.generation.to_string();
+        let mut parts = vec![WEBHOOK_LABEL, &path.key.platform, path.key.connection.as_str(), &generation];
+        parts.extend(scope);
+        // Each part is preceded by its length, so that no two lists of parts give the same bytes.
+        let mut info = Vec::with_capacity(160);
+        for part in parts {
+            info.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            info.extend_from_slice(part.as_bytes());
+        }
+        let pseudo_random = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(self.secret());
+        let mut bytes = Zeroizing::new([0_u8; 32]);
+        let info = [info.as_slice()];
+        if pseudo_random.expand(&info, hkdf::HKDF_SHA256).and_then(|okm| okm.fill(bytes.as_mut())).is_err() {
+            unreachable!("HKDF-SHA256 refuses only outputs of more than 255 * 32 bytes");
+        }
+        WebhookSecret(Zeroizing::new(hex::encode(bytes.as_ref())))
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key").field("id", &self.id).field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+/// The secret of one webhook, as the platform stores it.
+pub struct WebhookSecret(Zeroizing<String>);
+
+impl WebhookSecret {
+    /// The secret itself. Whoever calls this is about to hand it to a platform or a person.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for WebhookSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WebhookSecret(…)")
+    }
+}
+
+/// The keys of one secret, the signing one first. Never empty.
+#[derive(Clone, Debug)]
+pub struct KeyRing {
+    keys: Vec<Key>,
+}
+
+/// A secret that is no key ring. None of these repeats any of the secret.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyRingError {
+    /// Neither a bare string nor `{"keys":[{"id","state","secret"}]}`.
+    #[error(
+        "the secret is neither a generated string nor {{\"keys\":[{{\"id\":…,\"state\":\"sign\"|\"verify\",\"secret\":…}}]}}"
+    )]
+    Shape,
+    /// A key is too short to be safe.
+    #[error("key {0:?} has a secret of less than {MIN_SECRET_BYTES} bytes")]
+    TooShort(String),
+    /// Not exactly one key signs.
+    #[error("exactly one key must be in state \"sign\", {0} are")]
+    Signers(usize),
+    /// Two keys share an id.
+    #[error("key id {0:?} is there twice")]
+    DuplicateId(String),
+}
+
+#[derive(Deserialize)]
+struct RingWire {
+    keys: Vec<KeyWire>,
+}
+
+#[derive(Deserialize)]
+struct KeyWire {
+    id: String,
+    state: KeyState,
+    secret: Zeroizing<String>,
+}
+
+impl KeyRing {
+    /// Reads a secret's value: a bare generated string, which is one signing key, or a JSON ring.
+    ///
+    /// # Errors
+    /// A [`KeyRingError`] that names what is wrong without repeating the secret.
+    pub fn parse(text: &str) -> Result<Self, KeyRingError> {
+        let text = text.trim();
+        let mut keys: Vec<Key> = if text.starts_with('{') {
+            let ring: RingWire = serde_json::from_str(text).map_err(|_| KeyRingError::Shape)?;
+            ring.keys.into_iter().map(|key| Key { id: key.id, state: key.state, secret: key.secret }).collect()
+        } else {
+            vec![Key { id: BARE_KEY_ID.into(), state: KeyState::Sign, secret: Zeroizing::new(text.into()) }]
+        };
+        for (index, key) in keys.iter().enumerate() {
+            if key.secret().len() < MIN_SECRET_BYTES {
+                return Err(KeyRingError::TooShort(key.id.clone()));
+            }
+            if keys.iter().take(index).any(|other| other.id == key.id) {
+                return Err(KeyRingError::DuplicateId(key.id.clone()));
+            }
+        }
+        keys.sort_by_key(|key| key.state != KeyState::Sign);
+        match keys.iter().filter(|key| key.state == KeyState::Sign).count() {
+            1 => Ok(Self { keys }),
+            signers => Err(KeyRingError::Signers(signers)),
+        }
+    }
+
+    /// The key that new things are signed with.
+    pub fn signing(&self) -> &Key {
+        // `parse`, the only constructor, puts the one signing key first.
+        &self.keys[0]
+    }
+
+    /// All keys, the signing one first.
+    pub fn iter(&self) -> impl Iterator<Item = &Key> {
+        self.keys.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+    fn ring(states: &[(&str, &str)]) -> Result<KeyRing, KeyRingError> {
+        let keys: Vec<String> = states
+            .iter()
+            .map(|(id, state)| format!(r#"{{"id":"{id}","state":"{state}","secret":"{SECRET}{id}"}}"#))
+            .collect();
+        KeyRing::parse(&format!(r#"{{"keys":[{}]}}"#, keys.join(",")))
+    }
+
+    fn path(connection: &str, generation: Option<&str>) -> HookPath {
+        HookPath::parse("woocommerce", connection, generation).unwrap()
+    }
+
+    #[test]
+    fn a_bare_string_is_one_signing_key() {
+        let ring = KeyRing::parse(SECRET).unwrap();
+        assert_eq!(ring.signing().id(), BARE_KEY_ID);
+        assert_eq!(ring.iter().count(), 1);
+    }
+
+    #[test]
+    fn the_signing_key_comes_first() {
+        let ring = ring(&[("old", "verify"), ("new", "sign")]).unwrap();
+        assert_eq!(ring.iter().map(Key::id).collect::<Vec<_>>(), ["new", "old"]);
+    }
+
+    #[test]
+    fn unsafe_rings_are_refused() {
+        assert_eq!(KeyRing::parse("short").unwrap_err(), KeyRingError::TooShort(BARE_KEY_ID.into()));
+        assert_eq!(KeyRing::parse("").unwrap_err(), KeyRingError::TooShort(BARE_KEY_ID.into()));
+        assert_eq!(KeyRing::parse("{\"keys\":1}").unwrap_err(), KeyRingError::Shape);
+        assert_eq!(KeyRing::parse("{\"keys\":[]}").unwrap_err(), KeyRingError::Signers(0));
+        assert_eq!(ring(&[("a", "sign"), ("b", "sign")]).unwrap_err(), KeyRingError::Signers(2));
+        assert_eq!(ring(&[("a", "verify")]).unwrap_err(), KeyRingError::Signers(0));
+        assert_eq!(ring(&[("a", "sign"), ("a", "verify")]).unwrap_err(), KeyRingError::DuplicateId("a".into()));
+        assert_eq!(ring(&[("a", "retired")]).unwrap_err(), KeyRingError::Shape);
+    }
+
+    #[test]
+    fn secrets_are_bound_to_all_their_parts() {
+        let ring = ring(&[("a", "sign"), ("b", "verify")]).unwrap();
+        let keys: Vec<&Key> = ring.iter().collect();
+        let secrets = [
+            keys[0].webhook_secret(&path("shop", None), Some("order.updated")),
+            keys[0].webhook_secret(&path("shop", None), Some("order.deleted")),
+            keys[0].webhook_secret(&path("shop", None), None),
+            keys[0].webhook_secret(&path("shop", Some("2")), Some("order.updated")),
+            keys[0].webhook_secret(&path("shop2", None), Some("order.updated")),
+            keys[1].webhook_secret(&path("shop", None), Some("order.updated")),
+        ];
+        for (index, secret) in secrets.iter().enumerate() {
+            assert_eq!(secret.reveal().len(), 64);
+            assert!(secret.reveal().bytes().all(|byte| b"0123456789abcdef".contains(&byte)));
+            assert!(secrets[..index].iter().all(|other| other.reveal() != secret.reveal()));
+        }
+    }
+
+    /// Computed with Python's `hmac`, from RFC 5869 alone: what stores hold must stay valid across releases.
+    #[test]
+    fn the_derivation_is_a_promise() {
+        let secret = KeyRing::parse(SECRET)
+            .unwrap()
+            .signing()
+            .webhook_secret(&path("shop.example.com", None), Some("order.updated"));
+        assert_eq!(secret.reveal(), "61ba8f16d59c44696deda1b86c3adfc424911051f3df53bb1fcff16e4857f3d8");
+    }
+
+    #[test]
+    fn nothing_prints_a_secret() {
+        let ring = KeyRing::parse(SECRET).unwrap();
+        let secret = ring.signing().webhook_secret(&path("shop", None), None);
+        let shown = format!("{ring:?} {secret:?}");
+        assert!(!shown.contains(SECRET) && !shown.contains(secret.reveal()), "{shown}");
+    }
+}

@@ -1,0 +1,21 @@
+//! What commerce-hooks knows, pure: how a delivery is proven, what travels on the queue, what an entity is, how changes
+//! become state, and what each platform says. No AWS, no async, no clock and no environment: time and keys are arguments,
+//! and a call to a platform is a value that the edges run.
+//!
+//! The way of a delivery, left to right, is the order to read in:
+//! [`request`] → [`verify`] → [`envelope`] ⇒ queue ⇒ [`envelope`] → [`transfer`] → [`platforms`] (map) → [`change`] (merge)
+//! → [`item`].
+
+pub mod api;
+pub mod change;
+pub mod connection;
+pub mod entity;
+pub mod envelope;
+pub mod item;
+pub mod keys;
+pub mod outcome;
+pub mod platforms;
+pub mod request;
+pub mod stamp;
+pub mod transfer;
+pub mod verify;

@@ -1,0 +1,395 @@
+//! What the processor has to know of WooCommerce: its entity processors, and how its REST objects become canonical entities.
+
+use http::Method;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::wire;
+use crate::{
+    api::{ApiRequest, ApiResponse, Fault},
+    change::{Change, Delete, Upsert},
+    entity::{
+        Address, AppliedCoupon, Category, Choice, Content, Coupon, CouponId, Customer, CustomerId, EntityKind,
+        ExternalId, Fee, Line, Order, OrderId, Payment, Product, ProductId, Refund, ShippingLine, Stock, Tax, Totals,
+    },
+    outcome::Rule,
+    platforms::{Access, Incoming, MapError, Mapped, Mapping},
+    stamp::Stamp,
+    transfer::{Action, EntityProcessor},
+};
+
+/// The processor's view.
+pub struct WooCommerce;
+
+/// Rises when the mapping's output changes, so that replayed deliveries win over what was made of them before.
+const MAPPING: u32 = 1;
+
+/// `customer.restored` could be created, but no event is mapped to it, so it never fires [`class-wc-webhook.php`].
+static PROCESSORS: &[EntityProcessor] = &[
+    EntityProcessor {
+        entity: EntityKind::Customer,
+        scopes: &[
+            ("customer.created", Action::Created),
+            ("customer.updated", Action::Updated),
+            ("customer.deleted", Action::Deleted),
+        ],
+    },
+    EntityProcessor {
+        entity: EntityKind::Product,
+        scopes: &[
+            ("product.created", Action::Created),
+            ("product.updated", Action::Updated),
+            ("product.deleted", Action::Deleted),
+            ("product.restored", Action::Restored),
+        ],
+    },
+    EntityProcessor {
+        entity: EntityKind::Order,
+        scopes: &[
+            ("order.created", Action::Created),
+            ("order.updated", Action::Updated),
+            ("order.deleted", Action::Deleted),
+            ("order.restored", Action::Restored),
+        ],
+    },
+    EntityProcessor {
+        entity: EntityKind::Coupon,
+        scopes: &[
+            ("coupon.created", Action::Created),
+            ("coupon.updated", Action::Updated),
+            ("coupon.deleted", Action::Deleted),
+            ("coupon.restored", Action::Restored),
+        ],
+    },
+];
+
+/// `action.woocommerce_*`: any WordPress action, whose argument can be anything.
+const ACTION: Rule = Rule("woocommerce-action");
+/// Drafts of the block checkout: not paid, often without an address, purged later.
+const CHECKOUT_DRAFT: Rule = Rule("woocommerce-checkout-draft");
+/// The user events of WordPress tell of administrators and editors, too.
+const NOT_A_CUSTOMER: Rule = Rule("woocommerce-not-a-customer");
+/// The entity was gone before the delivery was made, so the store delivered its own 404.
+const VANISHED: Rule = Rule("woocommerce-vanished");
+
+/// Left out of `extra` everywhere: links of the API, local times beside their UTC twins.
+const REDUNDANT: &[&str] = &["_links", "date_created", "date_modified", "date_completed", "date_paid", "date_expires"];
+/// Left out of products: what changes without anybody changing the product, and the password of its page.
+const VOLATILE_PRODUCT: &[&str] =
+    &["related_ids", "price_html", "total_sales", "average_rating", "rating_count", "purchasable", "post_password"];
+/// Left out of orders: what follows from the rest, or from who asks.
+const VOLATILE_ORDER: &[&str] =
+    &["payment_url", "is_editable", "needs_payment", "needs_processing", "currency_symbol", "order_key"];
+
+impl Mapping for WooCommerce {
+    fn processors(&self) -> &'static [EntityProcessor] {
+        PROCESSORS
+    }
+
+    fn ignores(&self, scope: &str) -> Option<Rule> {
+        scope.starts_with("action.").then_some(ACTION)
+    }
+
+    fn map(&self, incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
+        let head: wire::Head = read(incoming.body)?;
+        let Some(id) = head.id else {
+            let Some(code) = head.code else { return Err(MapError::Malformed("id".into())) };
+            // Codes are words of WordPress and plugins; whatever else stands there is not repeated.
+            let word = code.len() <= 100 && code.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+            let code = if word { code } else { "code".to_owned() };
+            return match head.data.and_then(|data| data.status) {
+                Some(404) => Ok(Mapped::Ignored(VANISHED)),
+                _ => Err(MapError::PlatformError(code)),
+            };
+        };
+        let received = incoming.received;
+        if incoming.action == Action::Deleted {
+            return Ok(Mapped::Change(id, Change::Delete(Delete { source: None, received })));
+        }
+        let observed = incoming.action == Action::Restored;
+        upsert(incoming.entity, id, incoming.body, received, observed, &head.status, &head.role)
+    }
+
+    fn pull(&self, access: &Access<'_>, entity: EntityKind, id: &ExternalId) -> Result<ApiRequest, Fault> {
+        let collection = match entity {
+            EntityKind::Customer => "customers",
+            EntityKind::Product => "products",
+            EntityKind::Order => "orders",
+            EntityKind::Coupon => "coupons",
+        };
+        call(access, Method::GET, &[collection, id.as_str()])
+    }
+
+    fn pulled(&self, entity: EntityKind, id: &ExternalId, at: Stamp, response: &ApiResponse) -> Result<Mapped, Fault> {
+        if response.status == 404 && is_not_found(entity, &response.body) {
+            return Ok(Mapped::Change(id.clone(), Change::Delete(Delete { source: None, received: at })));
+        }
+        if !response.is_success() {
+            return Err(response.fault(at));
+        }
+        let unreadable = |error: MapError| Fault::Unreadable(error.to_string());
+        let head: wire::Head = read(&response.body).map_err(unreadable)?;
+        if head.id.as_ref() != Some(id) {
+            return Err(Fault::Unreadable("another id than was asked for".into()));
+        }
+        upsert(entity, id.clone(), &response.body, at, true, &head.status, &head.role).map_err(unreadable)
+    }
+}
+
+/// The call of `wc/v3` for a path below it.
+pub(super) fn call(access: &Access<'_>, method: Method, path: &[&str]) -> Result<ApiRequest, Fault> {
+    let broken = |what: &str| Fault::Connection(format!("the connection's {what} cannot be read; connect it again"));
+    let credentials: super::subscriptions::Credentials =
+        serde_json::from_str(access.credentials).map_err(|_| broken("credentials"))?;
+    let mut url = Url::parse(access.site).map_err(|_| broken("site"))?;
+    url.path_segments_mut().map_err(|()| broken("site"))?.pop_if_empty().extend(["wp-json", "wc", "v3"]).extend(path);
+    Ok(ApiRequest::basic(method, url, &credentials.consumer_key, &credentials.consumer_secret))
+}
+
+/// Whether a 404 is about the resource that was asked for. The CRUD controllers say
+/// `woocommerce_rest_{post type}_invalid_id`, the customers' controller `woocommerce_rest_invalid_id`; a 404 of a firewall, of
+/// a theme, or of a site without the plugin (`rest_no_route`) says something else.
+fn is_not_found(entity: EntityKind, body: &[u8]) -> bool {
+    let codes: &[&str] = match entity {
+        EntityKind::Customer => &["woocommerce_rest_invalid_id", "woocommerce_rest_customer_invalid_id"],
+        EntityKind::Product => &["woocommerce_rest_product_invalid_id"],
+        EntityKind::Order => &["woocommerce_rest_shop_order_invalid_id"],
+        EntityKind::Coupon => &["woocommerce_rest_shop_coupon_invalid_id"],
+    };
+    read::<wire::Head>(body).is_ok_and(|head| head.code.is_some_and(|code| codes.contains(&code.as_str())))
+}
+
+/// Reads JSON; what is wrong is told by its place, never by its content.
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, MapError> {
+    serde_json::from_slice(body).map_err(|error| {
+        MapError::Malformed(match error.classify() {
+            serde_json::error::Category::Data => format!("line {} column {}", error.line(), error.column()),
+            _ => "its beginning: no JSON object".to_owned(),
+        })
+    })
+}
+
+fn upsert(
+    entity: EntityKind,
+    id: ExternalId,
+    body: &[u8],
+    received: Stamp,
+    observed: bool,
+    status: &Option<String>,
+    role: &Option<String>,
+) -> Result<Mapped, MapError> {
+    // Trashing sends an update, too, which would revive what the delete marks.
+    if entity != EntityKind::Customer && status.as_deref() == Some("trash") {
+        return Ok(Mapped::Change(id, Change::Delete(Delete { source: None, received })));
+    }
+    let (source, content) = match entity {
+        EntityKind::Customer if role.as_deref().is_some_and(|role| role != "customer") => {
+            return Ok(Mapped::Ignored(NOT_A_CUSTOMER));
+        }
+        EntityKind::Order if status.as_deref() == Some("checkout-draft") => return Ok(Mapped::Ignored(CHECKOUT_DRAFT)),
+        EntityKind::Customer => customer(read(body)?)?,
+        EntityKind::Product => product(read(body)?)?,
+        EntityKind::Order => order(read(body)?)?,
+        EntityKind::Coupon => coupon(read(body)?)?,
+    };
+    let source = source.map(Stamp::from);
+    Ok(Mapped::Change(id, Change::Upsert(Upsert { source, received, observed, mapping: MAPPING, content })))
+}
+
+type Dated = (Option<jiff::Timestamp>, Content);
+
+fn content(entity: &impl Serialize, mut rest: Map<String, Value>, volatile: &[&str]) -> Result<Content, MapError> {
+    rest.retain(|name, _| !REDUNDANT.contains(&name.as_str()) && !volatile.contains(&name.as_str()));
+    Content::new(entity, rest).map_err(|_| MapError::Malformed("the whole".into()))
+}
+
+/// Puts what lines have beyond the canonical fields under `extra`, by the platform's name of the list and the line's id.
+fn keep_rest<T>(
+    extra: &mut Map<String, Value>,
+    name: &str,
+    lines: Vec<T>,
+    split: impl Fn(&mut T) -> (&ExternalId, Map<String, Value>),
+) -> Vec<T> {
+    let mut lines = lines;
+    let mut by_id = Map::new();
+    for line in &mut lines {
+        let (id, rest) = split(line);
+        by_id.insert(id.to_string(), Value::Object(rest));
+    }
+    extra.insert(name.to_owned(), Value::Object(by_id));
+    lines
+}
+
+fn customer(wire: wire::Customer) -> Result<Dated, MapError> {
+    let entity = Customer {
+        id: CustomerId(wire.id),
+        email: wire.email,
+        first_name: wire.first_name,
+        last_name: wire.last_name,
+        billing: address(wire.billing),
+        shipping: address(wire.shipping),
+        created_at: wire.date_created_gmt,
+        updated_at: wire.date_modified_gmt,
+    };
+    Ok((wire.date_modified_gmt, content(&entity, wire.rest, &[])?))
+}
+
+fn address(wire: Option<wire::Address>) -> Address {
+    let wire = wire.unwrap_or_default();
+    Address {
+        first_name: wire.first_name,
+        last_name: wire.last_name,
+        company: wire.company,
+        line1: wire.address_1,
+        line2: wire.address_2,
+        city: wire.city,
+        region: wire.state,
+        postcode: wire.postcode,
+        country: wire.country,
+        email: wire.email,
+        phone: wire.phone,
+    }
+}
+
+fn product(wire: wire::Product) -> Result<Dated, MapError> {
+    let entity = Product {
+        id: ProductId(wire.id),
+        parent: wire.parent_id.map(ProductId),
+        kind: wire.kind,
+        name: wire.name,
+        sku: wire.sku,
+        barcode: wire.global_unique_id,
+        status: wire.status,
+        price: wire.price,
+        regular_price: wire.regular_price,
+        sale_price: wire.sale_price,
+        currency: None,
+        stock: Stock { quantity: wire.stock_quantity, status: wire.stock_status },
+        description: wire.description,
+        url: wire.permalink,
+        categories: wire.categories.into_iter().map(|c| Category { id: c.id, name: c.name }).collect(),
+        images: wire.images.into_iter().filter_map(|image| image.src).collect(),
+        choices: wire.attributes.into_iter().map(choice).collect(),
+        variations: wire.variations.into_iter().map(ProductId).collect(),
+        created_at: wire.date_created_gmt,
+        updated_at: wire.date_modified_gmt,
+    };
+    Ok((wire.date_modified_gmt, content(&entity, wire.rest, VOLATILE_PRODUCT)?))
+}
+
+fn choice(wire: wire::Attribute) -> Choice {
+    let mut values = wire.options;
+    values.extend(wire.option);
+    Choice { name: wire.name, values }
+}
+
+fn order(mut wire: wire::Order) -> Result<Dated, MapError> {
+    use std::mem::take;
+    let extra = &mut wire.rest;
+    let lines = keep_rest(extra, "line_items", wire.line_items, |line| (&line.id, take(&mut line.rest)));
+    let shipping = keep_rest(extra, "shipping_lines", wire.shipping_lines, |line| (&line.id, take(&mut line.rest)));
+    let fees = keep_rest(extra, "fee_lines", wire.fee_lines, |line| (&line.id, take(&mut line.rest)));
+    let coupons = keep_rest(extra, "coupon_lines", wire.coupon_lines, |line| (&line.id, take(&mut line.rest)));
+    let taxes = keep_rest(extra, "tax_lines", wire.tax_lines, |line| (&line.id, take(&mut line.rest)));
+    let entity = Order {
+        id: OrderId(wire.id),
+        number: wire.number,
+        parent: wire.parent_id.map(OrderId),
+        status: wire.status,
+        currency: wire.currency,
+        customer: wire.customer_id.map(CustomerId),
+        totals: Totals {
+            total: wire.total,
+            tax: wire.total_tax,
+            shipping: wire.shipping_total,
+            shipping_tax: wire.shipping_tax,
+            discount: wire.discount_total,
+            discount_tax: wire.discount_tax,
+            prices_include_tax: wire.prices_include_tax,
+        },
+        lines: lines
+            .into_iter()
+            .map(|line| Line {
+                id: line.id,
+                product: line.product_id.map(ProductId),
+                variation: line.variation_id.map(ProductId),
+                name: line.name,
+                sku: line.sku,
+                quantity: line.quantity,
+                price: line.price,
+                subtotal: line.subtotal,
+                total: line.total,
+                tax: line.total_tax,
+            })
+            .collect(),
+        shipping_lines: shipping
+            .into_iter()
+            .map(|line| ShippingLine {
+                id: line.id,
+                method: line.method_id,
+                title: line.method_title,
+                total: line.total,
+                tax: line.total_tax,
+            })
+            .collect(),
+        fees: fees
+            .into_iter()
+            .map(|line| Fee { id: line.id, name: line.name, total: line.total, tax: line.total_tax })
+            .collect(),
+        coupons: coupons
+            .into_iter()
+            .map(|line| AppliedCoupon { id: line.id, code: line.code, discount: line.discount, tax: line.discount_tax })
+            .collect(),
+        taxes: taxes
+            .into_iter()
+            .map(|line| Tax {
+                id: line.id,
+                code: line.rate_code,
+                label: line.label,
+                rate: line.rate_percent,
+                total: line.tax_total,
+                shipping: line.shipping_tax_total,
+            })
+            .collect(),
+        refunds: wire
+            .refunds
+            .into_iter()
+            .map(|refund| Refund { id: refund.id, reason: refund.reason, total: refund.total })
+            .collect(),
+        billing: address(wire.billing),
+        shipping: address(wire.shipping),
+        payment: Payment {
+            method: wire.payment_method,
+            title: wire.payment_method_title,
+            transaction: wire.transaction_id,
+            paid_at: wire.date_paid_gmt,
+        },
+        note: wire.customer_note,
+        created_at: wire.date_created_gmt,
+        updated_at: wire.date_modified_gmt,
+        completed_at: wire.date_completed_gmt,
+    };
+    Ok((wire.date_modified_gmt, content(&entity, wire.rest, VOLATILE_ORDER)?))
+}
+
+fn coupon(wire: wire::Coupon) -> Result<Dated, MapError> {
+    let entity = Coupon {
+        id: CouponId(wire.id),
+        code: wire.code,
+        kind: wire.discount_type,
+        amount: wire.amount,
+        currency: None,
+        description: wire.description,
+        used: wire.usage_count,
+        usage_limit: wire.usage_limit,
+        usage_limit_per_customer: wire.usage_limit_per_user,
+        minimum: wire.minimum_amount,
+        maximum: wire.maximum_amount,
+        products: wire.product_ids.into_iter().map(ProductId).collect(),
+        expires_at: wire.date_expires_gmt,
+        created_at: wire.date_created_gmt,
+        updated_at: wire.date_modified_gmt,
+    };
+    Ok((wire.date_modified_gmt, content(&entity, wire.rest, &[])?))
+}

@@ -1,0 +1,249 @@
+//! What the registrar has to know of WooCommerce: settings, and the calls of `wc/v3/webhooks`.
+
+use std::collections::BTreeMap;
+
+use http::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::{mapping::call, wire};
+use crate::{
+    api::{ApiRequest, ApiResponse, Fault, site_url},
+    connection::DeletePolicy,
+    entity::{EntityKind, ExternalId},
+    keys::WebhookSecret,
+    platforms::{Access, Page, Settings, SettingsError, Subscription, SubscriptionStatus, Subscriptions},
+    stamp::Stamp,
+};
+
+/// The registrar's view.
+pub struct WooCommerce;
+
+/// The most that one page holds.
+const PAGE_SIZE: usize = 100;
+
+/// A key of the store's REST API, with the permission `read_write`.
+#[derive(Serialize, Deserialize, Zeroize)]
+#[zeroize(drop)]
+pub struct Credentials {
+    /// `ck_…`
+    pub consumer_key: String,
+    /// `cs_…`
+    pub consumer_secret: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    site: String,
+    #[serde(default)]
+    consumer_key: Option<Zeroizing<String>>,
+    #[serde(default)]
+    consumer_secret: Option<Zeroizing<String>>,
+    #[serde(default)]
+    deletes: BTreeMap<EntityKind, DeletePolicy>,
+}
+
+fn wrong(field: &str, why: impl Into<String>) -> SettingsError {
+    SettingsError { field: field.into(), why: why.into() }
+}
+
+fn credential(field: &str, prefix: &str, value: Zeroizing<String>) -> Result<String, SettingsError> {
+    let rest = value.strip_prefix(prefix).unwrap_or_default();
+    if rest.is_empty() || rest.len() > 200 || !rest.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(wrong(field, format!("must be as WooCommerce shows it: {prefix} and letters and digits")));
+    }
+    Ok((*value).clone())
+}
+
+impl Subscriptions for WooCommerce {
+    fn settings(&self, body: &[u8], allow_loopback: bool) -> Result<Settings, SettingsError> {
+        let input: Input = serde_json::from_slice(body).map_err(|_| {
+            wrong("body", r#"must be JSON: {"site":"https://…","consumer_key":"ck_…","consumer_secret":"cs_…","deletes":{"order":"mark"}}"#)
+        })?;
+        let site = site_url(&input.site, allow_loopback).map_err(|error| wrong("site", error.to_string()))?;
+        let credentials = match (input.consumer_key, input.consumer_secret) {
+            (None, None) => None,
+            (Some(key), Some(secret)) => {
+                let credentials = Credentials {
+                    consumer_key: credential("consumer_key", "ck_", key)?,
+                    consumer_secret: credential("consumer_secret", "cs_", secret)?,
+                };
+                let text =
+                    serde_json::to_string(&credentials).map_err(|_| wrong("consumer_key", "cannot be written"))?;
+                Some(Zeroizing::new(text))
+            }
+            (Some(_), None) => return Err(wrong("consumer_secret", "is missing beside consumer_key")),
+            (None, Some(_)) => return Err(wrong("consumer_key", "is missing beside consumer_secret")),
+        };
+        Ok(Settings { site, credentials, deletes: input.deletes })
+    }
+
+    fn list(&self, access: &Access<'_>, page: u32) -> Result<ApiRequest, Fault> {
+        let mut request = call(access, Method::GET, &["webhooks"])?;
+        request
+            .url
+            .query_pairs_mut()
+            .append_pair("per_page", &PAGE_SIZE.to_string())
+            .append_pair("page", &page.to_string())
+            // Without an order that stays, a hook made in between moves another off the page.
+            .append_pair("orderby", "id")
+            .append_pair("order", "asc");
+        Ok(request)
+    }
+
+    fn listed(&self, response: &ApiResponse, page: u32, now: Stamp) -> Result<Page, Fault> {
+        if !response.is_success() {
+            return Err(response.fault(now));
+        }
+        let hooks: Vec<wire::Webhook> = read(response)?;
+        // The header tells the number of pages; some proxies drop it, and then a full page means that there may be another.
+        let pages = response.headers.get("x-wp-totalpages").and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+        let more = pages.map_or(hooks.len() >= PAGE_SIZE, |pages| page < pages);
+        Ok(Page { subscriptions: hooks.into_iter().map(subscription).collect(), more })
+    }
+
+    /// The status of a new webhook is `active`, whatever the body says.
+    fn create(&self, access: &Access<'_>, scope: &str, url: &str, secret: &WebhookSecret) -> Result<ApiRequest, Fault> {
+        let body = json!({
+            "name": format!("commerce-hooks {scope}"),
+            "topic": scope,
+            "delivery_url": url,
+            "secret": secret.reveal(),
+        });
+        Ok(call(access, Method::POST, &["webhooks"])?.json(&body))
+    }
+
+    fn update(
+        &self,
+        access: &Access<'_>,
+        id: &ExternalId,
+        scope: &str,
+        url: &str,
+        secret: &WebhookSecret,
+    ) -> Result<ApiRequest, Fault> {
+        let body = json!({ "topic": scope, "delivery_url": url, "secret": secret.reveal(), "status": "active" });
+        Ok(call(access, Method::PUT, &["webhooks", id.as_str()])?.json(&body))
+    }
+
+    fn saved(&self, response: &ApiResponse, now: Stamp) -> Result<Subscription, Fault> {
+        if !response.is_success() {
+            return Err(response.fault(now));
+        }
+        Ok(subscription(read(response)?))
+    }
+
+    /// Without `force` the answer is 501: webhooks have no trash.
+    fn delete(&self, access: &Access<'_>, id: &ExternalId) -> Result<ApiRequest, Fault> {
+        let mut request = call(access, Method::DELETE, &["webhooks", id.as_str()])?;
+        request.url.query_pairs_mut().append_pair("force", "true");
+        Ok(request)
+    }
+
+    fn deleted(&self, response: &ApiResponse, now: Stamp) -> Result<(), Fault> {
+        let code = || serde_json::from_slice::<wire::Head>(&response.body).ok().and_then(|head| head.code);
+        let gone = matches!(response.status, 400 | 404)
+            && code().is_some_and(|code| {
+                matches!(code.as_str(), "woocommerce_rest_shop_webhook_invalid_id" | "woocommerce_rest_invalid_id")
+            });
+        if response.is_success() || gone { Ok(()) } else { Err(response.fault(now)) }
+    }
+}
+
+fn subscription(hook: wire::Webhook) -> Subscription {
+    let status = match hook.status.as_str() {
+        "active" => SubscriptionStatus::Active,
+        other => SubscriptionStatus::Inactive(other.to_owned()),
+    };
+    Subscription { id: hook.id, scope: hook.topic, url: hook.delivery_url, status }
+}
+
+fn read<T: serde::de::DeserializeOwned>(response: &ApiResponse) -> Result<T, Fault> {
+    serde_json::from_slice(&response.body)
+        .map_err(|error| Fault::Unreadable(format!("line {} column {}", error.line(), error.column())))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue};
+
+    use super::*;
+    use crate::keys::KeyRing;
+
+    const NOW: Stamp = Stamp::from_micros(0);
+    const ACCESS: Access<'static> = Access {
+        site: "https://shop.example.com/sub",
+        credentials: r#"{"consumer_key":"ck_1","consumer_secret":"cs_2"}"#,
+    };
+
+    fn answer(status: u16, body: &str) -> ApiResponse {
+        ApiResponse { status, headers: HeaderMap::new(), body: Bytes::copy_from_slice(body.as_bytes()) }
+    }
+
+    fn error(body: &str) -> (String, String) {
+        match WooCommerce.settings(body.as_bytes(), false) {
+            Ok(_) => unreachable!("{body} was taken"),
+            Err(SettingsError { field, why }) => (field, why),
+        }
+    }
+
+    #[test]
+    fn settings_name_what_is_wrong_with_them() {
+        let full = br#"{"site":"https://shop.example.com/","consumer_key":"ck_1","consumer_secret":"cs_2","deletes":{"order":"remove"}}"#;
+        let settings = WooCommerce.settings(full, false).unwrap();
+        assert_eq!(settings.site, "https://shop.example.com");
+        assert_eq!(settings.credentials.unwrap().as_str(), ACCESS.credentials);
+        assert_eq!(settings.deletes[&EntityKind::Order], DeletePolicy::Remove);
+        assert!(WooCommerce.settings(br#"{"site":"https://shop.example.com"}"#, false).unwrap().credentials.is_none());
+
+        assert_eq!(error("{").0, "body");
+        assert_eq!(error(r#"{"site":"https://a.example","consumerKey":"ck_1"}"#).0, "body");
+        assert_eq!(error(r#"{"site":"http://a.example"}"#), ("site".into(), "must begin with https://".into()));
+        assert_eq!(error(r#"{"site":"https://a.example","consumer_key":"ck_1"}"#).0, "consumer_secret");
+        let (field, why) = error(r#"{"site":"https://a.example","consumer_key":"ck_1","consumer_secret":"s3cr3t!"}"#);
+        assert!(field == "consumer_secret" && !why.contains("s3cr3t"), "{why}");
+    }
+
+    #[test]
+    fn calls_are_those_of_wc_v3() {
+        let ring = KeyRing::parse("0123456789abcdef0123456789abcdef").unwrap();
+        let path = crate::request::HookPath::parse("woocommerce", "shop", None).unwrap();
+        let secret = ring.signing().webhook_secret(&path, Some("order.updated"));
+        let base = "https://shop.example.com/sub/wp-json/wc/v3/webhooks";
+        let shown = |request: Result<ApiRequest, Fault>| format!("{:?}", request.unwrap());
+        assert_eq!(shown(WooCommerce.list(&ACCESS, 2)), format!("GET {base}?per_page=100&page=2&orderby=id&order=asc"));
+        assert_eq!(shown(WooCommerce.delete(&ACCESS, &7.into())), format!("DELETE {base}/7?force=true"));
+        let create = WooCommerce.create(&ACCESS, "order.updated", "https://x/hooks", &secret).unwrap();
+        assert_eq!(format!("{create:?}"), format!("POST {base}"));
+        assert!(String::from_utf8_lossy(&create.body).contains(secret.reveal()));
+        let id = "../users".parse().unwrap();
+        assert_eq!(shown(WooCommerce.delete(&ACCESS, &id)), format!("DELETE {base}/..%2Fusers?force=true"));
+    }
+
+    #[test]
+    fn pages_end_where_the_header_says_or_the_page_is_not_full() {
+        let hook = r#"{"id":1,"status":"disabled","topic":"order.updated","delivery_url":"https://x"}"#;
+        let mut page = answer(200, &format!("[{hook}]"));
+        let read = WooCommerce.listed(&page, 1, NOW).unwrap();
+        assert!(!read.more);
+        assert_eq!(read.subscriptions[0].status, SubscriptionStatus::Inactive("disabled".into()));
+        page.headers.insert("x-wp-totalpages", HeaderValue::from_static("2"));
+        assert!(WooCommerce.listed(&page, 1, NOW).unwrap().more);
+        assert!(!WooCommerce.listed(&page, 2, NOW).unwrap().more);
+        assert!(matches!(WooCommerce.listed(&answer(200, "<html>"), 1, NOW), Err(Fault::Unreadable(_))));
+        assert!(matches!(WooCommerce.listed(&answer(401, "{}"), 1, NOW), Err(Fault::Connection(_))));
+    }
+
+    #[test]
+    fn gone_already_is_success_but_any_404_is_not() {
+        let gone =
+            r#"{"code":"woocommerce_rest_shop_webhook_invalid_id","message":"Invalid ID.","data":{"status":404}}"#;
+        assert_eq!(WooCommerce.deleted(&answer(404, gone), NOW), Ok(()));
+        assert_eq!(WooCommerce.deleted(&answer(200, "{}"), NOW), Ok(()));
+        assert!(WooCommerce.deleted(&answer(404, r#"{"code":"rest_no_route"}"#), NOW).is_err());
+        assert!(WooCommerce.deleted(&answer(404, "<html>"), NOW).is_err());
+    }
+}

@@ -1,0 +1,528 @@
+//! WooCommerce's REST objects (`wc/v3`) as they travel, tolerant of what versions and plugins do to them: numbers as strings
+//! and strings as numbers, `""` and `null` for nothing, `0` for no id, times without a zone.
+//!
+//! What is not named here lands in `rest`, and from there in the entity's `extra`.
+
+use jiff::Timestamp;
+use rust_decimal::Decimal;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, IgnoredAny, Visitor},
+};
+use serde_json::{Map, Value};
+
+use crate::{entity::ExternalId, stamp::parse_utc};
+
+/// What says what a body is, before it is read as anything.
+#[derive(Deserialize)]
+pub struct Head {
+    /// The entity's id; the only thing that deletes have.
+    #[serde(default, deserialize_with = "id")]
+    pub id: Option<ExternalId>,
+    /// Of an error object: its code.
+    #[serde(default, deserialize_with = "text")]
+    pub code: Option<String>,
+    /// Of an error object: its data.
+    #[serde(default, deserialize_with = "lenient")]
+    pub data: Option<ErrorData>,
+    /// Of orders, products and coupons: `trash` is as good as deleted.
+    #[serde(default, deserialize_with = "text")]
+    pub status: Option<String>,
+    /// Of customers.
+    #[serde(default, deserialize_with = "text")]
+    pub role: Option<String>,
+}
+
+/// What an error object says beyond its code.
+#[derive(Deserialize)]
+pub struct ErrorData {
+    /// The status that the request inside the store had.
+    pub status: Option<u16>,
+}
+
+/// A customer.
+#[derive(Deserialize)]
+pub struct Customer {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "text")]
+    pub email: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub first_name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub last_name: Option<String>,
+    #[serde(default)]
+    pub billing: Option<Address>,
+    #[serde(default)]
+    pub shipping: Option<Address>,
+    #[serde(default, deserialize_with = "time")]
+    pub date_created_gmt: Option<Timestamp>,
+    #[serde(default, deserialize_with = "time")]
+    pub date_modified_gmt: Option<Timestamp>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// An address; email and phone are not everywhere.
+#[derive(Deserialize, Default)]
+pub struct Address {
+    #[serde(default, deserialize_with = "text")]
+    pub first_name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub last_name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub company: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub address_1: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub address_2: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub city: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub state: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub postcode: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub country: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub email: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub phone: Option<String>,
+}
+
+/// A product or a variation.
+#[derive(Deserialize)]
+pub struct Product {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "id")]
+    pub parent_id: Option<ExternalId>,
+    #[serde(default, rename = "type", deserialize_with = "text")]
+    pub kind: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub sku: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub global_unique_id: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub status: Option<String>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub price: Option<Decimal>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub regular_price: Option<Decimal>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub sale_price: Option<Decimal>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub stock_quantity: Option<Decimal>,
+    #[serde(default, deserialize_with = "text")]
+    pub stock_status: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub description: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub permalink: Option<String>,
+    #[serde(default, deserialize_with = "list")]
+    pub categories: Vec<Category>,
+    #[serde(default, deserialize_with = "list")]
+    pub images: Vec<Image>,
+    #[serde(default, deserialize_with = "list")]
+    pub attributes: Vec<Attribute>,
+    #[serde(default, deserialize_with = "list")]
+    pub variations: Vec<ExternalId>,
+    #[serde(default, deserialize_with = "time")]
+    pub date_created_gmt: Option<Timestamp>,
+    #[serde(default, deserialize_with = "time")]
+    pub date_modified_gmt: Option<Timestamp>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// A category of a product.
+#[derive(Deserialize)]
+pub struct Category {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "text")]
+    pub name: Option<String>,
+}
+
+/// A picture of a product.
+#[derive(Deserialize)]
+pub struct Image {
+    #[serde(default, deserialize_with = "text")]
+    pub src: Option<String>,
+}
+
+/// What can be chosen of a product (`options`), or was of a variation (`option`).
+#[derive(Deserialize)]
+pub struct Attribute {
+    #[serde(default, deserialize_with = "text")]
+    pub name: Option<String>,
+    #[serde(default, deserialize_with = "list")]
+    pub options: Vec<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub option: Option<String>,
+}
+
+/// An order.
+#[derive(Deserialize)]
+pub struct Order {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "text")]
+    pub number: Option<String>,
+    #[serde(default, deserialize_with = "id")]
+    pub parent_id: Option<ExternalId>,
+    pub status: String,
+    #[serde(default, deserialize_with = "text")]
+    pub currency: Option<String>,
+    #[serde(default, deserialize_with = "id")]
+    pub customer_id: Option<ExternalId>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub total: Option<Decimal>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub total_tax: Option<Decimal>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub shipping_total: Option<Decimal>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub shipping_tax: Option<Decimal>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub discount_total: Option<Decimal>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub discount_tax: Option<Decimal>,
+    #[serde(default)]
+    pub prices_include_tax: Option<bool>,
+    #[serde(default, deserialize_with = "list")]
+    pub line_items: Vec<Line>,
+    #[serde(default, deserialize_with = "list")]
+    pub shipping_lines: Vec<ShippingLine>,
+    #[serde(default, deserialize_with = "list")]
+    pub fee_lines: Vec<Fee>,
+    #[serde(default, deserialize_with = "list")]
+    pub coupon_lines: Vec<CouponLine>,
+    #[serde(default, deserialize_with = "list")]
+    pub tax_lines: Vec<Tax>,
+    #[serde(default, deserialize_with = "list")]
+    pub refunds: Vec<Refund>,
+    #[serde(default)]
+    pub billing: Option<Address>,
+    #[serde(default)]
+    pub shipping: Option<Address>,
+    #[serde(default, deserialize_with = "text")]
+    pub payment_method: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub payment_method_title: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub transaction_id: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub customer_note: Option<String>,
+    #[serde(default, deserialize_with = "time")]
+    pub date_created_gmt: Option<Timestamp>,
+    #[serde(default, deserialize_with = "time")]
+    pub date_modified_gmt: Option<Timestamp>,
+    #[serde(default, deserialize_with = "time")]
+    pub date_completed_gmt: Option<Timestamp>,
+    #[serde(default, deserialize_with = "time")]
+    pub date_paid_gmt: Option<Timestamp>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// A line of an order.
+#[derive(Deserialize)]
+pub struct Line {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "text")]
+    pub name: Option<String>,
+    #[serde(default, deserialize_with = "id")]
+    pub product_id: Option<ExternalId>,
+    #[serde(default, deserialize_with = "id")]
+    pub variation_id: Option<ExternalId>,
+    #[serde(default, deserialize_with = "text")]
+    pub sku: Option<String>,
+    #[serde(deserialize_with = "required_decimal")]
+    pub quantity: Decimal,
+    #[serde(default, deserialize_with = "decimal")]
+    pub price: Option<Decimal>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub subtotal: Option<Decimal>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub total: Option<Decimal>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub total_tax: Option<Decimal>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// A way of shipping of an order.
+#[derive(Deserialize)]
+pub struct ShippingLine {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "text")]
+    pub method_id: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub method_title: Option<String>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub total: Option<Decimal>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub total_tax: Option<Decimal>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// A fee of an order.
+#[derive(Deserialize)]
+pub struct Fee {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "text")]
+    pub name: Option<String>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub total: Option<Decimal>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub total_tax: Option<Decimal>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// A coupon of an order.
+#[derive(Deserialize)]
+pub struct CouponLine {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "text")]
+    pub code: Option<String>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub discount: Option<Decimal>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub discount_tax: Option<Decimal>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// A tax of an order.
+#[derive(Deserialize)]
+pub struct Tax {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "text")]
+    pub rate_code: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub label: Option<String>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub rate_percent: Option<Decimal>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub tax_total: Option<Decimal>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub shipping_tax_total: Option<Decimal>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// A refund of an order.
+#[derive(Deserialize)]
+pub struct Refund {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "text")]
+    pub reason: Option<String>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub total: Option<Decimal>,
+}
+
+/// A coupon.
+#[derive(Deserialize)]
+pub struct Coupon {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    pub code: String,
+    #[serde(default, deserialize_with = "text")]
+    pub discount_type: Option<String>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub amount: Option<Decimal>,
+    #[serde(default, deserialize_with = "text")]
+    pub description: Option<String>,
+    #[serde(default)]
+    pub usage_count: Option<u64>,
+    #[serde(default)]
+    pub usage_limit: Option<u64>,
+    #[serde(default)]
+    pub usage_limit_per_user: Option<u64>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub minimum_amount: Option<Decimal>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub maximum_amount: Option<Decimal>,
+    #[serde(default, deserialize_with = "list")]
+    pub product_ids: Vec<ExternalId>,
+    #[serde(default, deserialize_with = "time")]
+    pub date_expires_gmt: Option<Timestamp>,
+    #[serde(default, deserialize_with = "time")]
+    pub date_created_gmt: Option<Timestamp>,
+    #[serde(default, deserialize_with = "time")]
+    pub date_modified_gmt: Option<Timestamp>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// A webhook, as the REST API gives it. The secret is never given.
+#[derive(Deserialize)]
+pub struct Webhook {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    pub status: String,
+    pub topic: String,
+    pub delivery_url: String,
+}
+
+/// A scalar that may be a string, a number, a boolean, or nothing. Numbers keep their digits: a float is read as the shortest
+/// text that means it, which is what was sent, and never calculated with.
+struct Scalar;
+
+impl Visitor<'_> for Scalar {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a string, a number or null")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    /// PHP writes `false` where it has nothing.
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(value.then(|| "true".to_owned()))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
+        Ok(Some(value.to_string()))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
+        Ok(Some(value.to_string()))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
+        Ok(Some(value.to_string()))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
+        Ok((!value.is_empty()).then(|| value.to_owned()))
+    }
+}
+
+fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    from.deserialize_any(Scalar)
+}
+
+fn decimal<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Decimal>, D::Error> {
+    let Some(text) = text(from)? else { return Ok(None) };
+    text.trim().parse().map(Some).map_err(|_| D::Error::custom("not a decimal number"))
+}
+
+fn required_decimal<'de, D: Deserializer<'de>>(from: D) -> Result<Decimal, D::Error> {
+    decimal(from)?.ok_or_else(|| D::Error::custom("a number is missing"))
+}
+
+fn id<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ExternalId>, D::Error> {
+    match text(from)? {
+        None => Ok(None),
+        Some(text) if text == "0" => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(D::Error::custom),
+    }
+}
+
+/// Ids of tax rates and of lines that are being made can be 0, so 0 is an id where one must be.
+fn required_id<'de, D: Deserializer<'de>>(from: D) -> Result<ExternalId, D::Error> {
+    let text = text(from)?.ok_or_else(|| D::Error::custom("an id is missing"))?;
+    text.parse().map_err(D::Error::custom)
+}
+
+fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+    let Some(text) = text(from)? else { return Ok(None) };
+    parse_utc(&text).map(Some).ok_or_else(|| D::Error::custom("not a time"))
+}
+
+/// A list that PHP may write as `null`, `""`, or, when empty, as an object.
+fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    struct List<T>(std::marker::PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(element) = elements.next_element()? {
+                list.push(element);
+            }
+            Ok(list)
+        }
+
+        fn visit_unit<E: Error>(self) -> Result<Vec<T>, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Vec<T>, E> {
+            if text.is_empty() { Ok(Vec::new()) } else { Err(E::custom("a text where a list should be")) }
+        }
+
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut members: A) -> Result<Vec<T>, A::Error> {
+            match members.next_entry::<String, IgnoredAny>()? {
+                None => Ok(Vec::new()),
+                Some(_) => Err(A::Error::custom("an object where a list should be")),
+            }
+        }
+    }
+    from.deserialize_any(List(std::marker::PhantomData))
+}
+
+/// What may have any shape, and is only looked at where it has ours.
+fn lenient<'de, D: Deserializer<'de>, T: serde::de::DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(from)?).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    fn line(change: impl FnOnce(&mut Map<String, Value>)) -> Result<Line, serde_json::Error> {
+        let mut line = json!({"id": 1, "quantity": 2});
+        change(line.as_object_mut().unwrap());
+        serde_json::from_str(&line.to_string())
+    }
+
+    #[test]
+    fn scalars_come_in_many_shapes() {
+        let price = |value: Value| line(|l| _ = l.insert("price".into(), value)).unwrap().price.map(|d| d.to_string());
+        assert_eq!(price(json!(13.5)).as_deref(), Some("13.5"));
+        assert_eq!(price(json!(13)).as_deref(), Some("13"));
+        assert_eq!(price(json!("13.50")).as_deref(), Some("13.50"));
+        assert_eq!(price(json!(0.1)).as_deref(), Some("0.1"));
+        assert_eq!(price(json!("")), None);
+        assert_eq!(price(json!(null)), None);
+        assert!(line(|l| _ = l.insert("price".into(), json!("many"))).is_err());
+        assert_eq!(line(|l| _ = l.insert("product_id".into(), json!(0))).unwrap().product_id, None);
+        assert_eq!(line(|l| _ = l.insert("product_id".into(), json!("10"))).unwrap().product_id, Some(10.into()));
+        assert!(line(|l| _ = l.remove("id")).is_err());
+    }
+
+    #[test]
+    fn lists_come_in_many_shapes() {
+        let names = |value: Value| serde_json::from_value::<Attribute>(json!({ "options": value })).map(|a| a.options);
+        assert_eq!(names(json!(["S", "L"])).unwrap(), ["S", "L"]);
+        for nothing in [json!(null), json!(""), json!({}), json!([])] {
+            assert!(names(nothing).unwrap().is_empty());
+        }
+        for wrong in [json!("S"), json!({"0": "S"}), json!([1])] {
+            assert!(names(wrong).is_err());
+        }
+    }
+}

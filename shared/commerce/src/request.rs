@@ -1,0 +1,93 @@
+//! Owns the request as a platform sent it, before anything about it is believed, and the path that it was sent to.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+
+use crate::{
+    connection::{ConnectionId, ConnectionKey, Generation},
+    stamp::Stamp,
+};
+
+/// One HTTP request, not proven. Its body is the bytes as they came, which is what platforms sign.
+#[derive(Clone)]
+pub struct RawRequest {
+    /// The method, `POST` nearly always.
+    pub method: Method,
+    /// The headers, names in lower case.
+    pub headers: HeaderMap,
+    /// The body's bytes, already decoded where API Gateway sent them as base64.
+    pub body: Bytes,
+    /// When API Gateway took the request (`requestContext.timeEpoch`): the moment of observation.
+    pub received: Stamp,
+}
+
+impl RawRequest {
+    /// The value of a header that must not be ambiguous: `None` when it is absent, repeated or not visible ASCII.
+    pub fn single_header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.get_all(name).iter();
+        let value = values.next()?;
+        if values.next().is_some() {
+            return None;
+        }
+        value.to_str().ok()
+    }
+}
+
+/// Headers and bodies may hold secrets, so only their sizes show.
+impl fmt::Debug for RawRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawRequest")
+            .field("method", &self.method)
+            .field("headers", &self.headers.len())
+            .field("body", &self.body.len())
+            .field("received", &self.received)
+            .finish()
+    }
+}
+
+/// Where a hook points: `/hooks/{platform}/{connection}` for the first generation, with `/{generation}` for later ones.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HookPath {
+    /// Platform and connection.
+    pub key: ConnectionKey,
+    /// The generation that the hook was made for.
+    pub generation: Generation,
+}
+
+impl HookPath {
+    /// Reads the parts of a hook's path; `None` when they are not in their grammar. Whether the platform exists is not asked.
+    pub fn parse(platform: &str, connection: &str, generation: Option<&str>) -> Option<Self> {
+        let generation = match generation {
+            None => Generation::FIRST,
+            Some(text) => Generation::parse(text)?,
+        };
+        let connection = connection.parse::<ConnectionId>().ok()?;
+        Some(Self { key: ConnectionKey { platform: platform.to_owned(), connection }, generation })
+    }
+}
+
+impl fmt::Display for HookPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "/hooks/{}/{}", self.key.platform, self.key.connection)?;
+        if self.generation == Generation::FIRST { Ok(()) } else { write!(f, "/{}", self.generation) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_first_generation_has_no_part_of_its_own() {
+        let first = HookPath::parse("woocommerce", "Shop.example.com", None).unwrap();
+        assert_eq!(first.to_string(), "/hooks/woocommerce/shop.example.com");
+        assert_eq!(HookPath::parse("woocommerce", "shop.example.com", Some("1")).unwrap(), first);
+        let third = HookPath::parse("woocommerce", "shop.example.com", Some("3")).unwrap();
+        assert_eq!(third.to_string(), "/hooks/woocommerce/shop.example.com/3");
+        assert_eq!(HookPath::parse("woocommerce", "shop.example.com", Some("03")), None);
+        assert_eq!(HookPath::parse("woocommerce", "shop example", None), None);
+    }
+}
