@@ -1,1 +1,51 @@
-fn main() {}
+//! Wires the processor to AWS.
+
+use std::{sync::Arc, time::Duration};
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use cloud::{aws::Aws, connections::Kms, outbound::Guarded, queue::Sqs, state::DynamoEntities, telemetry};
+use commerce::{platforms::PLATFORMS, stamp::Stamp};
+use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use processor::{Message, Processor, config::Config};
+
+/// What is kept back of the function's time, in milliseconds, to put aside, report and log.
+const RESERVE_MS: u64 = 3_000;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    telemetry::tame_panics();
+    let config = Config::from_env()?;
+    let aws = Aws::from_env()?;
+    let entities = DynamoEntities::new(aws.dynamodb(), config.entities, config.connections);
+    let queues = Sqs::new(aws.sqs(), config.inbox, config.dead_letters);
+    let vault = Kms::new(aws.kms(), config.credentials_key);
+    let outbound = Guarded::new(config.allow_loopback)?;
+    // Initialisation is not throttled: the connection is opened here, within bounds.
+    let _ = tokio::time::timeout(Duration::from_secs(2), entities.warm()).await;
+    let processor = Processor::new(PLATFORMS, entities, queues, vault, outbound, Arc::new(cloud::now));
+    let processor = &processor;
+    run(service_fn(|event: LambdaEvent<SqsEvent>| async move {
+        let deadline = Stamp::from_millis(
+            i64::try_from(event.context.deadline.saturating_sub(RESERVE_MS)).unwrap_or(i64::MAX / 1000),
+        );
+        let messages: Vec<Message> = event.payload.records.into_iter().map(message).collect();
+        let report = processor.process(&messages, deadline).await;
+        report.lines.iter().for_each(telemetry::emit);
+        let mut response = SqsBatchResponse::default();
+        for id in report.failures {
+            response.add_failure(id);
+        }
+        Ok::<_, Error>(response)
+    }))
+    .await
+}
+
+fn message(record: SqsMessage) -> Message {
+    let attempts = record.attributes.get("ApproximateReceiveCount").and_then(|count| count.parse().ok());
+    Message {
+        id: record.message_id.unwrap_or_default(),
+        receipt_handle: record.receipt_handle.unwrap_or_default(),
+        body: record.body.unwrap_or_default(),
+        attempts: attempts.unwrap_or(1),
+    }
+}

@@ -1,1 +1,25 @@
-fn main() {}
+//! Wires the receiver to AWS.
+
+use std::{sync::Arc, time::Duration};
+
+use cloud::{
+    aws::Aws,
+    queue::Sqs,
+    secrets::{Keys, SecretsManager},
+};
+use commerce::platforms::PLATFORMS;
+use lambda_http::{Error, run, service_fn};
+use receiver::{Receiver, config::Config};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    cloud::telemetry::tame_panics();
+    let config = Config::from_env()?;
+    let aws = Aws::from_env()?;
+    let queue = Sqs::new(aws.sqs(), config.inbox, String::new());
+    let keys = Keys::new(SecretsManager::new(aws.secretsmanager(), config.signing_keys));
+    let receiver = Receiver::new(PLATFORMS, queue.clone(), keys, Arc::new(cloud::now));
+    // Initialisation is not throttled: what the first delivery needs is made ready here, within bounds.
+    let _ = tokio::time::timeout(Duration::from_secs(2), async { tokio::join!(queue.warm(), receiver.warm()) }).await;
+    run(service_fn(|request| async { Ok::<_, Error>(receiver.receive(request).await) })).await
+}

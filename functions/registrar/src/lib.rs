@@ -1,1 +1,151 @@
+//! The registrar: connects stores and disconnects them, and manages the subscriptions at their platform. It never touches
+//! entities.
+//!
+//! Whatever fails half-way can be run again: each step is recorded as soon as it is done, and the next run starts from what is
+//! there.
 
+pub mod config;
+mod connect;
+pub mod problem;
+pub mod reconcile;
+
+use std::sync::Arc;
+
+use cloud::{
+    connections::{Connections, Vault},
+    outbound::Outbound,
+    secrets::{Keys, SecretSource},
+    telemetry,
+};
+use commerce::{
+    platforms::{Platform, find},
+    request::HookPath,
+    stamp::Stamp,
+    verify::{Refusal, jwt::Hs256},
+};
+use http::{HeaderMap, HeaderValue, Method, header};
+use lambda_http::{Body, Request, RequestExt, Response};
+use serde_json::Value;
+
+use crate::problem::Problem;
+
+/// What an admin token must be: minted with the admin key, for this audience, for an hour at most.
+pub const ADMIN_TOKEN: Hs256 = Hs256 { audience: "commerce-hooks/admin", max_lifetime_seconds: 3600 };
+
+/// The registrar on its edges.
+pub struct Registrar<C, V, S, O> {
+    pub(crate) platforms: &'static [Platform],
+    pub(crate) connections: C,
+    pub(crate) vault: V,
+    pub(crate) signing_keys: Keys<S>,
+    pub(crate) admin_keys: Keys<S>,
+    pub(crate) outbound: O,
+    pub(crate) public_base_url: String,
+    pub(crate) allow_loopback: bool,
+    pub(crate) clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
+}
+
+/// What a [`Registrar`] is made of.
+pub struct Edges<C, V, S, O> {
+    /// The table of connections.
+    pub connections: C,
+    /// What credentials are encrypted with.
+    pub vault: V,
+    /// What webhook secrets are derived from.
+    pub signing_keys: Keys<S>,
+    /// What admin tokens are signed with.
+    pub admin_keys: Keys<S>,
+    /// What platforms are called with.
+    pub outbound: O,
+}
+
+impl<C, V, S, O> Registrar<C, V, S, O>
+where
+    C: Connections + Sync,
+    V: Vault + Sync,
+    S: SecretSource + Sync,
+    O: Outbound + Sync,
+{
+    /// On these edges. `public_base_url` is where platforms reach the receiver, without a trailing slash; with
+    /// `allow_loopback`, for local runs, stores may be on this machine.
+    pub fn new(
+        platforms: &'static [Platform],
+        edges: Edges<C, V, S, O>,
+        public_base_url: &str,
+        allow_loopback: bool,
+        clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
+    ) -> Self {
+        let Edges { connections, vault, signing_keys, admin_keys, outbound } = edges;
+        let public_base_url = public_base_url.trim_end_matches('/').to_owned();
+        Self {
+            platforms,
+            connections,
+            vault,
+            signing_keys,
+            admin_keys,
+            outbound,
+            public_base_url,
+            allow_loopback,
+            clock,
+        }
+    }
+
+    /// Answers one HTTP request.
+    pub async fn answer(&self, request: Request) -> Response<Body> {
+        match self.route(request).await {
+            Ok(body) => json_response(&body),
+            Err(problem) => problem.into_response(),
+        }
+    }
+
+    /// The routes.
+    async fn route(&self, request: Request) -> Result<Value, Problem> {
+        self.authorize(request.headers()).await?;
+        let parameters = request.path_parameters();
+        let name = parameters.first("platform").unwrap_or_default();
+        let platform = find(self.platforms, name).ok_or_else(|| {
+            let known: Vec<_> = self.platforms.iter().map(|platform| platform.name).collect();
+            Problem::NotFound(format!("there is no platform {name:?}; there are: {}", known.join(", ")))
+        })?;
+        let connection = parameters.first("connection").unwrap_or_default();
+        let key = HookPath::parse(platform.name, connection, None)
+            .ok_or_else(|| Problem::NotFound(commerce::connection::NotAConnectionId.to_string()))?
+            .key;
+        match *request.method() {
+            Method::GET => self.show(platform, &key).await,
+            Method::PUT => self.connect(platform, &key, request.body().as_ref()).await,
+            Method::DELETE => {
+                let force = request.query_string_parameters().first("force") == Some("true");
+                self.disconnect(platform, &key, force).await
+            }
+            _ => Err(Problem::Method),
+        }
+    }
+
+    /// Checks the bearer token, and once more with keys fetched anew: a rotation may have happened since.
+    async fn authorize(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let now = (self.clock)();
+        let mut values = headers.get_all(header::AUTHORIZATION).iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return Err(Problem::Unauthorized) };
+        let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")).ok_or(Problem::Unauthorized)?;
+        let ring = self.admin_keys.current(now).await?;
+        let mut verified = ADMIN_TOKEN.verify(token, &ring, now);
+        if verified == Err(Refusal::WrongProof)
+            && let Some(fresh) = self.admin_keys.after_failed_proof(now).await
+        {
+            verified = ADMIN_TOKEN.verify(token, &fresh, now);
+        }
+        verified.map(|_| ()).map_err(|refusal| {
+            telemetry::warn("admin-refused", &refusal.to_string());
+            Problem::Unauthorized
+        })
+    }
+}
+
+fn json_response(body: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::Text(body.to_string()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,1 +1,36 @@
+//! The edges of commerce-hooks: what pure code asks for and the world answers. Each edge is a narrow trait (the IAM policy of
+//! the function that uses it is as narrow), its AWS implementation beside it, and a twin in [`memory`] for tests.
 
+pub mod aws;
+pub mod connections;
+pub mod memory;
+pub mod outbound;
+pub mod queue;
+pub mod secrets;
+pub mod state;
+pub mod telemetry;
+
+use commerce::stamp::Stamp;
+
+/// The time now. The only place where a clock is read.
+pub fn now() -> Stamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Stamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Something at an edge failed. The text is for our logs; it names the operation, never what was in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{operation}: {cause}")]
+pub struct EdgeError {
+    /// What was tried.
+    pub operation: &'static str,
+    /// What came of it.
+    pub cause: String,
+}
+
+impl EdgeError {
+    /// An error of an operation.
+    pub fn new(operation: &'static str, cause: impl Into<String>) -> Self {
+        Self { operation, cause: cause.into() }
+    }
+}

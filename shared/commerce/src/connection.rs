@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::entity::EntityKind;
+use crate::entity::{EntityKind, ExternalId};
 
 /// One installed store or account on a platform: the tenant. `[a-z0-9][a-z0-9._-]{0,99}`, lower-cased on entry.
 ///
@@ -153,6 +153,22 @@ impl Connection {
     pub fn delete_policy(&self, entity: EntityKind) -> DeletePolicy {
         self.deletes.get(&entity).copied().unwrap_or_default()
     }
+}
+
+/// A subscription that we made, as the `Connections` table holds it under the sort key `subscription#{scope}`. Platforms do
+/// not give secrets back, so key and generation say which secret was set last.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SubscriptionRecord {
+    /// The platform's own event name.
+    pub scope: String,
+    /// Its id at the platform.
+    pub id: ExternalId,
+    /// Where it delivers to.
+    pub url: String,
+    /// The signing key that its secret was derived from.
+    pub key_id: String,
+    /// The generation that its secret was derived for.
+    pub generation: Generation,
 }
 
 #[cfg(test)]

@@ -35,8 +35,9 @@ pub struct Item {
     /// The canonical fields; absent when nothing but a delete was seen, or the policy removed them.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub fields: Map<String, Value>,
-    /// What the platform has beyond them.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    /// What the platform has beyond them, as one JSON text: it can be of any shape, and DynamoDB refuses deep nesting, empty
+    /// names and large numbers.
+    #[serde(default, skip_serializing_if = "Map::is_empty", with = "json_text")]
     pub extra: Map<String, Value>,
     /// Whether the entity is deleted at its source.
     pub deleted: bool,
@@ -59,6 +60,19 @@ pub struct Item {
     /// When the item goes by itself, seconds since 1970; only with the policy `remove`, and deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<i64>,
+}
+
+mod json_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _, ser::Error as _};
+    use serde_json::{Map, Value};
+
+    pub fn serialize<S: Serializer>(map: &Map<String, Value>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&serde_json::to_string(map).map_err(S::Error::custom)?)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Map<String, Value>, D::Error> {
+        serde_json::from_str(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
 }
 
 /// The item is larger than DynamoDB takes, even without `extra`.

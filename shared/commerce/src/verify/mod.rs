@@ -91,7 +91,7 @@ pub enum Refusal {
 }
 
 /// A delivery that was proven: the only thing that can be sealed for the queue. Made by [`verify`] alone.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Verified {
     path: HookPath,
     scope: String,

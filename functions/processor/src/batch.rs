@@ -1,0 +1,165 @@
+//! Lifts one message to many: reads what a batch needs at once, lets entities be brought up to date side by side, and reports
+//! which messages have to come back. What fails, or panics, for one entity touches no other.
+
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
+
+use cloud::{
+    connections::Vault,
+    outbound::Outbound,
+    queue::{DeadLetters, Inbox, Retries},
+    state::{Entities, Read},
+};
+use commerce::{
+    connection::ConnectionKey,
+    entity::EntityKey,
+    envelope::{Envelope, Sealed},
+    outcome::{Outcome, Reason},
+    stamp::Stamp,
+};
+use futures_util::{FutureExt, StreamExt, future::join_all, stream};
+use serde_json::Value;
+
+use crate::{
+    End, MAX_ATTEMPTS, MAX_DEFERRALS, Message, Processor, Understood, Work, dead_letter,
+    report::{self, Entry},
+    understand,
+};
+
+/// How many entities are brought up to date side by side.
+const CONCURRENCY: usize = 16;
+
+/// What a batch came to.
+#[derive(Debug)]
+pub struct Report {
+    /// Ids of the messages that have to come back.
+    pub failures: Vec<String>,
+    /// What is to be logged: one line for the batch, one for each kind of outcome as a metric, one for each thing that went
+    /// wrong.
+    pub lines: Vec<Value>,
+    /// How each message ended, by its id.
+    pub ends: Vec<(String, End)>,
+}
+
+impl<E, Q, V, O> Processor<E, Q, V, O>
+where
+    E: Entities + Sync,
+    Q: Inbox + DeadLetters + Retries + Sync,
+    V: Vault + Sync,
+    O: Outbound + Sync,
+{
+    /// Processes a batch, and stops at `deadline`.
+    pub async fn process(&self, messages: &[Message], deadline: Stamp) -> Report {
+        let started = (self.clock)();
+        let mut ends: Vec<Option<(End, String)>> = vec![None; messages.len()];
+        let mut groups: BTreeMap<EntityKey, Vec<Work>> = BTreeMap::new();
+        for (index, message) in messages.iter().enumerate() {
+            match understand(self.platforms, index, message) {
+                Understood::End(end, why) => ends[index] = Some((end, why)),
+                Understood::Work(work) => groups.entry(work.key.clone()).or_default().push(*work),
+            }
+        }
+        let entities = groups.len();
+        self.bring_up_to_date(groups, messages, deadline, &mut ends).await;
+        // What has no end by now ran out of time.
+        let ends = ends.into_iter().map(|end| end.unwrap_or((End::Unfinished, String::new())));
+        let finished = join_all(messages.iter().zip(ends).map(|(message, (end, why))| async move {
+            let end = self.finish(message, end).await;
+            Entry { message, end, why }
+        }));
+        let entries = finished.await;
+        let took = (self.clock)().micros() - started.micros();
+        Report {
+            failures: entries.iter().filter(|entry| entry.comes_back()).map(|e| e.message.id.clone()).collect(),
+            lines: report::lines(&entries, entities, took / 1000, (self.clock)()),
+            ends: entries.into_iter().map(|entry| (entry.message.id.clone(), entry.end)).collect(),
+        }
+    }
+
+    async fn bring_up_to_date(
+        &self,
+        groups: BTreeMap<EntityKey, Vec<Work>>,
+        messages: &[Message],
+        deadline: Stamp,
+        ends: &mut [Option<(End, String)>],
+    ) {
+        if groups.is_empty() {
+            return;
+        }
+        let remaining = deadline.micros() - (self.clock)().micros();
+        let until = tokio::time::Instant::now() + Duration::from_micros(u64::try_from(remaining).unwrap_or(0));
+        let keys: Vec<EntityKey> = groups.keys().cloned().collect();
+        let mut connections: Vec<ConnectionKey> = keys.iter().map(|key| key.connection.clone()).collect();
+        connections.dedup();
+        let read = match tokio::time::timeout_at(until, self.entities.read(&keys, &connections)).await {
+            Err(_) => return,
+            Ok(Ok(read)) => read,
+            Ok(Err(error)) => {
+                for work in groups.into_values().flatten() {
+                    let end = End::Failed(Reason::StateUnavailable, error.to_string());
+                    ends[work.index] = Some((end, String::new()));
+                }
+                return;
+            }
+        };
+        let Read { mut items, connections } = read;
+        let running = groups.iter().map(|(key, works)| {
+            let item = items.remove(key);
+            let group = self.group(key, works, messages, connections.get(&key.connection), item);
+            async move {
+                AssertUnwindSafe(group).catch_unwind().await.unwrap_or_else(|_| {
+                    let failed = |work: &Work| (work.index, End::Failed(Reason::Panic, String::new()), String::new());
+                    works.iter().map(failed).collect()
+                })
+            }
+        });
+        let mut running = stream::iter(running).buffer_unordered(CONCURRENCY);
+        while let Ok(Some(group)) = tokio::time::timeout_at(until, running.next()).await {
+            for (index, end, why) in group {
+                ends[index] = Some((end, why));
+            }
+        }
+    }
+
+    /// Does what an end asks for: a copy for a deferral, a dead letter for a quarantine and for the fifth failure, a time to
+    /// come back for the others. What cannot be done makes the message come back.
+    async fn finish(&self, message: &Message, end: End) -> End {
+        match end {
+            End::Deferred(seconds) => self.defer(message, seconds).await,
+            End::Outcome(Outcome::Quarantined(reason)) => self.put_aside(message, reason).await,
+            End::Failed(reason, _) if message.attempts >= MAX_ATTEMPTS => self.put_aside(message, reason).await,
+            End::Failed(..) => {
+                // If it cannot be set, the queue's own visibility timeout brings it back.
+                let _ = self.queues.retry_in(&message.receipt_handle, retry_seconds(message.attempts)).await;
+                end
+            }
+            End::Outcome(_) | End::Unfinished => end,
+        }
+    }
+
+    async fn defer(&self, message: &Message, seconds: i64) -> End {
+        let Ok(envelope) = Envelope::parse(&message.body) else {
+            return self.put_aside(message, Reason::UnknownMessage).await;
+        };
+        if envelope.deferrals >= MAX_DEFERRALS {
+            return self.put_aside(message, Reason::DeferredTooOften).await;
+        }
+        // SQS delays by 15 minutes at most; what has to wait longer is put off again.
+        let delay = i32::try_from(seconds.clamp(1, 900)).unwrap_or(900);
+        match self.queues.send(&Sealed::deferred(&envelope), delay).await {
+            Ok(_) => End::Deferred(i64::from(delay)),
+            Err(error) => End::Failed(Reason::PlatformUnavailable, format!("the deferral failed: {error}")),
+        }
+    }
+
+    async fn put_aside(&self, message: &Message, reason: Reason) -> End {
+        match self.queues.quarantine(&dead_letter(message, reason)).await {
+            Ok(()) => End::Outcome(Outcome::Quarantined(reason)),
+            Err(error) => End::Failed(reason, format!("the quarantine failed: {error}")),
+        }
+    }
+}
+
+/// How long a message stays away after its nth failed attempt, in seconds: 10, 40, 160, 640.
+fn retry_seconds(attempts: u32) -> i32 {
+    10 * 4_i32.pow(attempts.saturating_sub(1).min(3))
+}

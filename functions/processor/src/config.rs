@@ -1,0 +1,40 @@
+//! Owns what the processor reads from its environment.
+
+use cloud::{
+    EdgeError,
+    aws::{flag, variable},
+};
+
+/// The processor's configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// URL of the queue.
+    pub inbox: String,
+    /// URL of the dead-letter queue.
+    pub dead_letters: String,
+    /// Name of the table of entities.
+    pub entities: String,
+    /// Name of the table of connections.
+    pub connections: String,
+    /// ARN of the key that credentials are encrypted with.
+    pub credentials_key: String,
+    /// For local runs: platforms may be on this machine.
+    pub allow_loopback: bool,
+}
+
+impl Config {
+    /// Reads `INBOX_URL`, `DLQ_URL`, `ENTITIES_TABLE`, `CONNECTIONS_TABLE`, `CREDENTIALS_KEY` and `ALLOW_LOOPBACK_PLATFORMS`.
+    ///
+    /// # Errors
+    /// Names the variable that is missing.
+    pub fn from_env() -> Result<Self, EdgeError> {
+        Ok(Self {
+            inbox: variable("INBOX_URL")?,
+            dead_letters: variable("DLQ_URL")?,
+            entities: variable("ENTITIES_TABLE")?,
+            connections: variable("CONNECTIONS_TABLE")?,
+            credentials_key: variable("CREDENTIALS_KEY")?,
+            allow_loopback: flag("ALLOW_LOOPBACK_PLATFORMS"),
+        })
+    }
+}

@@ -1,0 +1,90 @@
+//! What a batch says: one line for all of it, a metric for each (platform, outcome), and a full line for each thing that went
+//! wrong. Ids, names and counts; never a body.
+
+use std::collections::BTreeMap;
+
+use cloud::telemetry;
+use commerce::{envelope::Envelope, outcome::Outcome, stamp::Stamp};
+use serde_json::{Map, Value, json};
+
+use crate::{End, Message};
+
+/// One message with its end.
+pub struct Entry<'a> {
+    pub message: &'a Message,
+    pub end: End,
+    pub why: String,
+}
+
+impl Entry<'_> {
+    /// Whether the message must not be deleted from the queue.
+    pub fn comes_back(&self) -> bool {
+        matches!(self.end, End::Failed(..) | End::Unfinished)
+    }
+
+    fn name(&self) -> &'static str {
+        match &self.end {
+            End::Outcome(outcome) => outcome.name(),
+            End::Deferred(_) => "deferred",
+            End::Failed(..) => "failed",
+            End::Unfinished => "unfinished",
+        }
+    }
+}
+
+pub fn lines(entries: &[Entry<'_>], entities: usize, took_ms: i64, now: Stamp) -> Vec<Value> {
+    let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut counts: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
+    let mut ends = Map::new();
+    let mut details = Vec::new();
+    for entry in entries {
+        let envelope = Envelope::parse(&entry.message.body).ok();
+        let platform = envelope.as_ref().map_or("unknown", |envelope| &envelope.key.platform);
+        *outcomes.entry(entry.name()).or_default() += 1;
+        let text = match &entry.end {
+            End::Outcome(outcome) => {
+                *counts.entry((platform.to_owned(), outcome.name())).or_default() += 1;
+                outcome.to_string()
+            }
+            _ => entry.name().to_owned(),
+        };
+        ends.insert(entry.message.id.clone(), text.into());
+        details.extend(detail(entry, envelope.as_ref()));
+    }
+    let mut lines = vec![json!({
+        "level": "INFO",
+        "event": "batch",
+        "messages": entries.len(),
+        "entities": entities,
+        "ms": took_ms,
+        "outcomes": outcomes,
+        "ends": ends,
+    })];
+    lines.extend(telemetry::metrics(&counts, now));
+    lines.extend(details);
+    lines
+}
+
+/// A full line, for what went wrong and for what somebody should look into.
+fn detail(entry: &Entry<'_>, envelope: Option<&Envelope>) -> Option<Value> {
+    let (level, reason, why) = match &entry.end {
+        End::Outcome(Outcome::Quarantined(reason)) => ("ERROR", reason.name(), &entry.why),
+        End::Failed(reason, why) => ("WARN", reason.name(), why),
+        End::Outcome(_) if !entry.why.is_empty() => ("WARN", "note", &entry.why),
+        End::Unfinished => ("WARN", "deadline", &entry.why),
+        End::Outcome(_) | End::Deferred(_) => return None,
+    };
+    Some(json!({
+        "level": level,
+        "event": entry.name(),
+        "reason": reason,
+        "detail": why,
+        "message_id": entry.message.id,
+        "attempt": entry.message.attempts,
+        "platform": envelope.map(|envelope| &envelope.key.platform),
+        "connection": envelope.map(|envelope| &envelope.key.connection),
+        "scope": envelope.map(|envelope| &envelope.scope),
+        "delivery_id": envelope.and_then(|envelope| envelope.delivery_id.as_ref()),
+        "received": envelope.map(|envelope| envelope.received.to_string()),
+    }))
+}

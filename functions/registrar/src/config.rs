@@ -1,0 +1,41 @@
+//! Owns what the registrar reads from its environment.
+
+use cloud::{
+    EdgeError,
+    aws::{flag, variable},
+};
+
+/// The registrar's configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Name of the table of connections.
+    pub connections: String,
+    /// ARN of the key that credentials are encrypted with.
+    pub credentials_key: String,
+    /// ARN of the secret with the signing keys.
+    pub signing_keys: String,
+    /// ARN of the secret with the admin keys.
+    pub admin_key: String,
+    /// Where platforms reach the receiver.
+    pub public_base_url: String,
+    /// For local runs: platforms may be on this machine.
+    pub allow_loopback: bool,
+}
+
+impl Config {
+    /// Reads `CONNECTIONS_TABLE`, `CREDENTIALS_KEY`, `SIGNING_KEYS`, `ADMIN_KEY`, `PUBLIC_BASE_URL` and
+    /// `ALLOW_LOOPBACK_PLATFORMS`.
+    ///
+    /// # Errors
+    /// Names the variable that is missing.
+    pub fn from_env() -> Result<Self, EdgeError> {
+        Ok(Self {
+            connections: variable("CONNECTIONS_TABLE")?,
+            credentials_key: variable("CREDENTIALS_KEY")?,
+            signing_keys: variable("SIGNING_KEYS")?,
+            admin_key: variable("ADMIN_KEY")?,
+            public_base_url: variable("PUBLIC_BASE_URL")?,
+            allow_loopback: flag("ALLOW_LOOPBACK_PLATFORMS"),
+        })
+    }
+}

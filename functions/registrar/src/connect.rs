@@ -1,0 +1,353 @@
+//! Connecting a store, showing it, and disconnecting it.
+
+use std::collections::BTreeMap;
+
+use cloud::{
+    connections::{Connections, Loaded, Vault},
+    outbound::Outbound,
+    secrets::SecretSource,
+    telemetry,
+};
+use commerce::{
+    api::Fault,
+    connection::{Connection, ConnectionKey, ConnectionStatus, Generation, SubscriptionRecord},
+    keys::KeyRing,
+    platforms::{Access, Platform, Settings, Subscription, declared_scopes},
+    request::HookPath,
+};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use crate::{
+    Registrar,
+    problem::Problem,
+    reconcile::{Ownership, Plan, Step, Wanted, reconcile},
+};
+
+/// How many subscriptions are made side by side. API Gateway waits for 30 s, and a store pings us while it answers.
+const CONCURRENCY: usize = 5;
+/// More pages than any store has; a store that says it has more is not followed for ever.
+const MAX_PAGES: u32 = 100;
+
+impl<C, V, S, O> Registrar<C, V, S, O>
+where
+    C: Connections + Sync,
+    V: Vault + Sync,
+    S: SecretSource + Sync,
+    O: Outbound + Sync,
+{
+    /// Connects a store: proves its credentials, keeps them, and makes the subscriptions. The same again changes nothing.
+    pub(crate) async fn connect(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        body: &[u8],
+    ) -> Result<Value, Problem> {
+        let settings = platform.subscriptions.settings(body, self.allow_loopback)?;
+        let before = self.connections.load(key).await?;
+        let generation = next_generation(before.connection.as_ref(), &settings)?;
+        let Some(credentials) = &settings.credentials else {
+            // Without credentials nothing is made at the store; somebody enters the hooks by hand.
+            self.keep(key, before.connection.as_ref(), &settings, generation, None).await?;
+            return self.show(platform, key).await;
+        };
+        let access = Access { site: &settings.site, credentials };
+        // The call that proves the credentials is the one that is needed anyway.
+        let existing = self.list(platform, &access).await?;
+        let cipher = self.seal(key, before.connection.as_ref(), credentials).await?;
+        let connection = self.keep(key, before.connection.as_ref(), &settings, generation, Some(cipher)).await?;
+        let ring = self.signing_keys.current((self.clock)()).await?;
+        let plan = self.plan(platform, key, &connection, &before, &existing, &ring).await?;
+        self.run(platform, key, &access, &ring, &before.subscriptions, &plan).await?;
+        let mut shown = self.show(platform, key).await?;
+        shown["changes"] = plan_json(&plan);
+        Ok(shown)
+    }
+
+    /// Shows a connection, with its subscriptions as they are at the store.
+    pub(crate) async fn show(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+        let loaded = self.connections.load(key).await?;
+        let connection = loaded.connection.as_ref().ok_or_else(|| not_connected(key))?;
+        let path = HookPath { key: key.clone(), generation: connection.generation };
+        let mut shown = json!({
+            "platform": key.platform,
+            "connection": key.connection,
+            "status": connection.status,
+            "site": connection.site,
+            "generation": connection.generation,
+            "deletes": connection.deletes,
+            "delivery_url": format!("{}{path}", self.public_base_url),
+        });
+        if connection.status == ConnectionStatus::Disconnected {
+            shown["subscriptions"] = json!([]);
+            return Ok(shown);
+        }
+        let Some(cipher) = &connection.credentials else {
+            shown["subscriptions"] =
+                declared_scopes(platform.mapping).map(|scope| json!({ "scope": scope, "status": "manual" })).collect();
+            shown["next"] = "enter a webhook for each scope at the store, with delivery_url and the secret that \
+                             `make secret` prints for the scope"
+                .into();
+            return Ok(shown);
+        };
+        let credentials = Zeroizing::new(self.vault.decrypt(key, cipher).await?);
+        let access = Access { site: &connection.site, credentials: &credentials };
+        match self.list(platform, &access).await {
+            Ok(existing) => {
+                let base_urls = self.connections.base_urls(&self.public_base_url).await?;
+                let ownership = Ownership { key, base_urls: &base_urls, records: &loaded.subscriptions };
+                let ours: Vec<_> = existing.into_iter().filter(|hook| ownership.is_ours(hook)).collect();
+                shown["subscriptions"] = subscriptions_json(platform, &ours, &loaded.subscriptions);
+            }
+            // The connection is worth showing even while its store is not there.
+            Err(fault) => shown["problem"] = format!("the subscriptions cannot be shown: {fault}").into(),
+        }
+        Ok(shown)
+    }
+
+    /// Disconnects a store: removes its subscriptions, then its credentials. What straggles in later is ignored. With `force`,
+    /// the store is not asked; its hooks stay behind.
+    pub(crate) async fn disconnect(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        force: bool,
+    ) -> Result<Value, Problem> {
+        let loaded = self.connections.load(key).await?;
+        let mut connection = loaded.connection.clone().ok_or_else(|| not_connected(key))?;
+        if let Some(cipher) = connection.credentials.clone().filter(|_| !force) {
+            if connection.status != ConnectionStatus::Disconnecting {
+                connection.status = ConnectionStatus::Disconnecting;
+                self.connections.save(key, &connection).await?;
+            }
+            let credentials = Zeroizing::new(self.vault.decrypt(key, &cipher).await?);
+            let access = Access { site: &connection.site, credentials: &credentials };
+            let ring = self.signing_keys.current((self.clock)()).await?;
+            let existing = self.list(platform, &access).await?;
+            let base_urls = self.connections.base_urls(&self.public_base_url).await?;
+            let ownership = Ownership { key, base_urls: &base_urls, records: &loaded.subscriptions };
+            let plan = reconcile(&[], &existing, &ownership);
+            self.run(platform, key, &access, &ring, &loaded.subscriptions, &plan).await?;
+        }
+        for scope in loaded.subscriptions.keys() {
+            self.connections.remove_subscription(key, scope).await?;
+        }
+        if connection.status != ConnectionStatus::Disconnected {
+            connection.status = ConnectionStatus::Disconnected;
+            connection.credentials = None;
+            self.connections.save(key, &connection).await?;
+        }
+        self.show(platform, key).await
+    }
+
+    /// Every page of what is subscribed at the store.
+    async fn list(&self, platform: &Platform, access: &Access<'_>) -> Result<Vec<Subscription>, Fault> {
+        let mut all = Vec::new();
+        for page in 1..=MAX_PAGES {
+            let response = self.outbound.call(platform.subscriptions.list(access, page)?).await?;
+            let listed = platform.subscriptions.listed(&response, page, (self.clock)())?;
+            all.extend(listed.subscriptions);
+            if !listed.more {
+                return Ok(all);
+            }
+        }
+        Err(Fault::Unreadable(format!("more than {MAX_PAGES} pages of subscriptions")))
+    }
+
+    /// The credentials encrypted; as they were if they are the same, for a ciphertext is never the same twice.
+    async fn seal(&self, key: &ConnectionKey, before: Option<&Connection>, plain: &str) -> Result<String, Problem> {
+        if let Some(cipher) = before.and_then(|connection| connection.credentials.as_ref()) {
+            let known = self.vault.decrypt(key, cipher).await.map(Zeroizing::new);
+            if known.is_ok_and(|known| known.as_str() == plain) {
+                return Ok(cipher.clone());
+            }
+        }
+        Ok(self.vault.encrypt(key, plain).await?)
+    }
+
+    /// Writes the connection's record where it differs.
+    async fn keep(
+        &self,
+        key: &ConnectionKey,
+        before: Option<&Connection>,
+        settings: &Settings,
+        generation: Generation,
+        credentials: Option<String>,
+    ) -> Result<Connection, Problem> {
+        let connection = Connection {
+            status: ConnectionStatus::Active,
+            generation,
+            site: settings.site.clone(),
+            credentials,
+            deletes: settings.deletes.clone(),
+        };
+        if before != Some(&connection) {
+            self.connections.save(key, &connection).await?;
+        }
+        Ok(connection)
+    }
+
+    async fn plan(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        connection: &Connection,
+        before: &Loaded,
+        existing: &[Subscription],
+        ring: &KeyRing,
+    ) -> Result<Plan, Problem> {
+        let path = HookPath { key: key.clone(), generation: connection.generation };
+        let wanted: Vec<Wanted> = declared_scopes(platform.mapping)
+            .map(|scope| Wanted {
+                scope: scope.to_owned(),
+                url: format!("{}{path}", self.public_base_url),
+                key_id: ring.signing().id().to_owned(),
+                generation: connection.generation,
+            })
+            .collect();
+        let base_urls = self.connections.base_urls(&self.public_base_url).await?;
+        let ownership = Ownership { key, base_urls: &base_urls, records: &before.subscriptions };
+        Ok(reconcile(&wanted, existing, &ownership))
+    }
+
+    /// Runs a plan: what makes first, side by side; what removes when all of that is done. Each step is recorded at once. One
+    /// that fails does not keep the others from being done, but its fault is the answer.
+    async fn run(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        access: &Access<'_>,
+        ring: &KeyRing,
+        records: &BTreeMap<String, SubscriptionRecord>,
+        plan: &Plan,
+    ) -> Result<(), Problem> {
+        let removes = |step: &&Step| matches!(step, Step::Delete(..));
+        let (removing, making): (Vec<_>, Vec<_>) = plan.steps.iter().partition(removes);
+        for steps in [making, removing] {
+            // Boxed, because the compiler cannot see that these futures are `Send` for every lifetime of a step.
+            let mut running: Vec<BoxFuture<'_, _>> = Vec::with_capacity(steps.len());
+            for step in steps {
+                running.push(self.step(platform, key, access, ring, records, step).boxed());
+            }
+            let done: Vec<_> = stream::iter(running).buffer_unordered(CONCURRENCY).collect().await;
+            done.into_iter().collect::<Result<(), Problem>>()?;
+        }
+        Ok(())
+    }
+
+    async fn step(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        access: &Access<'_>,
+        ring: &KeyRing,
+        records: &BTreeMap<String, SubscriptionRecord>,
+        step: &Step,
+    ) -> Result<(), Problem> {
+        let now = (self.clock)();
+        let subscriptions = platform.subscriptions;
+        let (request, wanted) = match step {
+            Step::Create(wanted) | Step::Update(_, wanted, _) => {
+                let path = HookPath { key: key.clone(), generation: wanted.generation };
+                let bound = platform.delivery.secret_per_scope().then_some(wanted.scope.as_str());
+                let secret = ring.signing().webhook_secret(&path, bound);
+                let request = match step {
+                    Step::Update(id, ..) => subscriptions.update(access, id, &wanted.scope, &wanted.url, &secret)?,
+                    _ => subscriptions.create(access, &wanted.scope, &wanted.url, &secret)?,
+                };
+                (request, wanted)
+            }
+            Step::Delete(id, scope, _) => {
+                let response = self.outbound.call(subscriptions.delete(access, id)?).await?;
+                subscriptions.deleted(&response, now)?;
+                if records.get(scope).is_some_and(|record| record.id == *id) {
+                    self.connections.remove_subscription(key, scope).await?;
+                }
+                telemetry::emit(
+                    &json!({ "level": "INFO", "event": "subscription-deleted", "connection": key.to_string(), "scope": scope, "id": id }),
+                );
+                return Ok(());
+            }
+        };
+        let response = self.outbound.call(request).await?;
+        let saved = subscriptions.saved(&response, now)?;
+        let record = SubscriptionRecord {
+            scope: wanted.scope.clone(),
+            id: saved.id,
+            url: wanted.url.clone(),
+            key_id: wanted.key_id.clone(),
+            generation: wanted.generation,
+        };
+        self.connections.save_subscription(key, &record).await?;
+        telemetry::emit(
+            &json!({ "level": "INFO", "event": "subscription-set", "connection": key.to_string(), "scope": record.scope, "id": record.id }),
+        );
+        Ok(())
+    }
+}
+
+fn not_connected(key: &ConnectionKey) -> Problem {
+    Problem::NotFound(format!("{key} is not connected; connect it with PUT"))
+}
+
+/// The generation that a connection has after being connected; raised when it had been disconnected before, so that secrets
+/// and hooks of its former life count no more.
+fn next_generation(before: Option<&Connection>, settings: &Settings) -> Result<Generation, Problem> {
+    let Some(before) = before else { return Ok(Generation::FIRST) };
+    if before.status == ConnectionStatus::Disconnected {
+        return Ok(before.generation.next());
+    }
+    if before.site != settings.site {
+        return Err(Problem::Conflict(format!(
+            "this connection is to {}; disconnect it with DELETE before connecting another site",
+            before.site
+        )));
+    }
+    if before.credentials.is_some() && settings.credentials.is_none() {
+        return Err(Problem::Conflict(
+            "this connection has credentials and hooks made with them; send the credentials, or disconnect it with \
+             DELETE first"
+                .into(),
+        ));
+    }
+    Ok(before.generation)
+}
+
+fn plan_json(plan: &Plan) -> Value {
+    let mut changes = json!({ "created": [], "updated": [], "deleted": [], "kept": plan.kept.len() });
+    for step in &plan.steps {
+        let (list, scope) = match step {
+            Step::Create(wanted) => ("created", &wanted.scope),
+            Step::Update(_, wanted, _) => ("updated", &wanted.scope),
+            Step::Delete(_, scope, _) => ("deleted", scope),
+        };
+        if let Some(list) = changes[list].as_array_mut() {
+            list.push(scope.as_str().into());
+        }
+    }
+    changes
+}
+
+/// The subscriptions at the store that are ours, and the declared scopes that have none.
+fn subscriptions_json(
+    platform: &Platform,
+    ours: &[Subscription],
+    records: &BTreeMap<String, SubscriptionRecord>,
+) -> Value {
+    let missing = declared_scopes(platform.mapping)
+        .filter(|scope| !ours.iter().any(|hook| hook.scope == *scope))
+        .map(|scope| json!({ "scope": scope, "status": "missing" }));
+    let shown = ours.iter().map(|hook| {
+        let record = records.get(&hook.scope).filter(|record| record.id == hook.id);
+        json!({
+            "scope": hook.scope,
+            "id": hook.id,
+            "status": hook.status,
+            "url": hook.url,
+            "key_id": record.map(|record| &record.key_id),
+            "generation": record.map(|record| record.generation),
+        })
+    });
+    shown.chain(missing).collect()
+}

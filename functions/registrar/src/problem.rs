@@ -1,0 +1,83 @@
+//! Owns what the admin interface answers when it cannot do as it was asked: problem details (RFC 9457), each naming the thing
+//! and the next step.
+
+use cloud::EdgeError;
+use commerce::{api::Fault, platforms::SettingsError};
+use http::{HeaderValue, StatusCode, header};
+use lambda_http::{Body, Response};
+use serde_json::json;
+
+/// Why a request was not done. One variant for each cause.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// No good token. Says nothing more, for whoever asks is nobody.
+    #[error("a valid bearer token is needed")]
+    Unauthorized,
+    /// No such route, platform, or id.
+    #[error("{0}")]
+    NotFound(String),
+    /// A method that the route does not have.
+    #[error("the methods here are GET, PUT and DELETE")]
+    Method,
+    /// A setting that cannot be taken.
+    #[error("{0}")]
+    Settings(#[from] SettingsError),
+    /// The connection is in a state that does not allow it.
+    #[error("{0}")]
+    Conflict(String),
+    /// The store refuses the credentials, or is none.
+    #[error("{0}; check the site and its keys, then send the same request again")]
+    Refused(Fault),
+    /// The store does not answer as it should.
+    #[error("{0}; what was done is recorded: send the same request again")]
+    Platform(Fault),
+    /// A fault of ours. What it was is in the log.
+    #[error("something here failed; nothing is lost: send the same request again")]
+    Ours(#[from] EdgeError),
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Connection(_) => Self::Refused(fault),
+            Fault::Throttled { .. } | Fault::Unavailable(_) | Fault::Unreadable(_) => Self::Platform(fault),
+        }
+    }
+}
+
+impl Problem {
+    fn kind(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not-found"),
+            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed"),
+            Self::Settings(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-settings"),
+            Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
+            Self::Refused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "refused-by-store"),
+            Self::Platform(_) => (StatusCode::BAD_GATEWAY, "store-unavailable"),
+            Self::Ours(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        }
+    }
+
+    /// The response.
+    pub fn into_response(self) -> Response<Body> {
+        let (status, slug) = self.kind();
+        if let Self::Ours(error) = &self {
+            cloud::telemetry::error("registrar", &error.to_string());
+        }
+        let body = json!({
+            "type": format!("urn:commerce-hooks:problem:{slug}"),
+            "title": status.canonical_reason(),
+            "status": status.as_u16(),
+            "detail": self.to_string(),
+        });
+        let mut response = Response::new(Body::Text(body.to_string()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if matches!(self, Self::Unauthorized) {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

@@ -1,0 +1,243 @@
+//! Owns the diff between the subscriptions that there should be and those that there are. Pure: it says what to do, and does
+//! nothing.
+//!
+//! It touches only what is ours: a subscription whose id is recorded, or whose URL is this connection's path under a base URL
+//! that this deployment ever used. It never leaves a gap: what is made comes before what is removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use commerce::{
+    connection::{ConnectionKey, Generation, SubscriptionRecord},
+    entity::ExternalId,
+    platforms::{Subscription, SubscriptionStatus},
+    request::HookPath,
+};
+
+/// A subscription that there should be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wanted {
+    /// What it delivers.
+    pub scope: String,
+    /// Where it delivers to.
+    pub url: String,
+    /// The key that its secret is derived from.
+    pub key_id: String,
+    /// The generation that its secret is derived for.
+    pub generation: Generation,
+}
+
+/// What has to be done to one subscription.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Make it.
+    Create(Wanted),
+    /// Set its address, secret and status again.
+    Update(ExternalId, Wanted, Why),
+    /// Remove it.
+    Delete(ExternalId, String, Why),
+}
+
+/// Why a subscription is changed or removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Why {
+    /// It delivers elsewhere than it should.
+    Url,
+    /// Its secret was derived from another key or for another generation, or nobody knows.
+    Secret,
+    /// The platform or the merchant has switched it off.
+    Inactive,
+    /// There is another one for the same scope.
+    Duplicate,
+    /// No entity processor declares its scope any more.
+    Undeclared,
+}
+
+/// What is to be done, in this order.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Plan {
+    /// The steps: what makes first, what removes last.
+    pub steps: Vec<Step>,
+    /// The scopes whose subscription is as it should be.
+    pub kept: Vec<String>,
+}
+
+/// What makes a subscription ours.
+#[derive(Clone, Debug)]
+pub struct Ownership<'a> {
+    /// Whose subscriptions.
+    pub key: &'a ConnectionKey,
+    /// All base URLs that this deployment ever used.
+    pub base_urls: &'a BTreeSet<String>,
+    /// What is recorded, by scope.
+    pub records: &'a BTreeMap<String, SubscriptionRecord>,
+}
+
+impl Ownership<'_> {
+    /// Whether a subscription is ours.
+    pub fn is_ours(&self, subscription: &Subscription) -> bool {
+        let recorded = self.records.values().any(|record| record.id == subscription.id);
+        recorded || self.base_urls.iter().any(|base| self.is_our_path(subscription.url.strip_prefix(base.as_str())))
+    }
+
+    fn is_our_path(&self, path: Option<&str>) -> bool {
+        let Some(path) = path else { return false };
+        let first = HookPath { key: self.key.clone(), generation: Generation::FIRST }.to_string();
+        match path.strip_prefix(&first) {
+            Some("") => true,
+            Some(rest) => rest.strip_prefix('/').is_some_and(|generation| Generation::parse(generation).is_some()),
+            None => false,
+        }
+    }
+}
+
+/// Compares what there should be with what there is.
+pub fn reconcile(wanted: &[Wanted], existing: &[Subscription], ownership: &Ownership<'_>) -> Plan {
+    let mut ours: Vec<&Subscription> = existing.iter().filter(|subscription| ownership.is_ours(subscription)).collect();
+    let mut plan = Plan::default();
+    let mut removals = Vec::new();
+    for wanted in wanted {
+        let record = ownership.records.get(&wanted.scope);
+        let (mut candidates, rest): (Vec<_>, Vec<_>) = ours.into_iter().partition(|hook| hook.scope == wanted.scope);
+        ours = rest;
+        // The recorded one first, then one that delivers, then the oldest.
+        candidates.sort_by_key(|hook| {
+            let recorded = record.is_some_and(|record| record.id == hook.id);
+            let age = hook.id.as_str();
+            (!recorded, hook.status != SubscriptionStatus::Active, age.len(), age)
+        });
+        let mut candidates = candidates.into_iter();
+        match candidates.next() {
+            None => plan.steps.push(Step::Create(wanted.clone())),
+            Some(hook) => match difference(wanted, hook, record) {
+                None => plan.kept.push(wanted.scope.clone()),
+                Some(why) => plan.steps.push(Step::Update(hook.id.clone(), wanted.clone(), why)),
+            },
+        }
+        removals.extend(candidates.map(|hook| Step::Delete(hook.id.clone(), hook.scope.clone(), Why::Duplicate)));
+    }
+    removals.extend(ours.into_iter().map(|hook| Step::Delete(hook.id.clone(), hook.scope.clone(), Why::Undeclared)));
+    plan.steps.extend(removals);
+    plan
+}
+
+fn difference(wanted: &Wanted, hook: &Subscription, record: Option<&SubscriptionRecord>) -> Option<Why> {
+    let secret_is_known = record.is_some_and(|record| {
+        record.id == hook.id && record.key_id == wanted.key_id && record.generation == wanted.generation
+    });
+    if hook.url != wanted.url {
+        Some(Why::Url)
+    } else if !secret_is_known {
+        Some(Why::Secret)
+    } else if hook.status != SubscriptionStatus::Active {
+        Some(Why::Inactive)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const BASE: &str = "https://hooks.example.com";
+    const OLD_BASE: &str = "https://old.execute-api.us-east-1.amazonaws.com";
+    const PATH: &str = "/hooks/woocommerce/shop.example.com";
+
+    fn wanted(scope: &str) -> Wanted {
+        let url = format!("{BASE}{PATH}");
+        Wanted { scope: scope.into(), url, key_id: "k1".into(), generation: Generation::FIRST }
+    }
+
+    fn hook(id: u64, scope: &str, url: &str) -> Subscription {
+        Subscription { id: id.into(), scope: scope.into(), url: url.into(), status: SubscriptionStatus::Active }
+    }
+
+    fn ours(id: u64, scope: &str) -> Subscription {
+        hook(id, scope, &format!("{BASE}{PATH}"))
+    }
+
+    fn record(id: u64, scope: &str) -> SubscriptionRecord {
+        let Wanted { scope, url, key_id, generation } = wanted(scope);
+        SubscriptionRecord { scope, id: id.into(), url, key_id, generation }
+    }
+
+    fn plan(scopes: &[&str], existing: &[Subscription], records: &[SubscriptionRecord]) -> Plan {
+        let key = HookPath::parse("woocommerce", "shop.example.com", None).unwrap().key;
+        let base_urls = BTreeSet::from([BASE.to_owned(), OLD_BASE.to_owned()]);
+        let records = records.iter().map(|record| (record.scope.clone(), record.clone())).collect();
+        let wanted: Vec<_> = scopes.iter().map(|scope| wanted(scope)).collect();
+        reconcile(&wanted, existing, &Ownership { key: &key, base_urls: &base_urls, records: &records })
+    }
+
+    #[test]
+    fn nothing_there_makes_everything() {
+        let plan = plan(&["a", "b"], &[], &[]);
+        assert_eq!(plan.steps, [Step::Create(wanted("a")), Step::Create(wanted("b"))]);
+    }
+
+    #[test]
+    fn as_it_should_be_changes_nothing() {
+        let plan = plan(&["a", "b"], &[ours(1, "a"), ours(2, "b")], &[record(1, "a"), record(2, "b")]);
+        assert_eq!(plan, Plan { steps: vec![], kept: vec!["a".into(), "b".into()] });
+    }
+
+    #[test]
+    fn what_is_not_ours_is_never_touched() {
+        let foreign = [
+            hook(1, "a", "https://other.example.com/hooks/woocommerce/shop.example.com"),
+            hook(2, "a", &format!("{BASE}/hooks/woocommerce/shop.example.com.evil")),
+            hook(3, "a", &format!("{BASE}/hooks/woocommerce/other.example.com")),
+            hook(4, "a", &format!("{BASE}{PATH}/x")),
+            hook(5, "a", &format!("{BASE}.evil{PATH}")),
+        ];
+        assert_eq!(plan(&[], &foreign, &[]), Plan::default());
+        assert_eq!(plan(&["a"], &foreign, &[]).steps, [Step::Create(wanted("a"))]);
+    }
+
+    #[test]
+    fn a_hook_that_was_made_but_not_recorded_is_adopted_with_a_new_secret() {
+        assert_eq!(plan(&["a"], &[ours(7, "a")], &[]).steps, [Step::Update(7.into(), wanted("a"), Why::Secret)]);
+    }
+
+    #[test]
+    fn another_key_or_generation_sets_the_secret_again() {
+        let other_key = SubscriptionRecord { key_id: "k0".into(), ..record(1, "a") };
+        let other_generation = SubscriptionRecord { generation: Generation::FIRST.next(), ..record(1, "a") };
+        let other_hook = SubscriptionRecord { id: 9.into(), ..record(1, "a") };
+        for record in [other_key, other_generation, other_hook] {
+            let steps = plan(&["a"], &[ours(1, "a")], &[record]).steps;
+            assert_eq!(steps, [Step::Update(1.into(), wanted("a"), Why::Secret)]);
+        }
+    }
+
+    #[test]
+    fn a_former_base_url_or_generation_is_still_ours_and_moves() {
+        for url in [format!("{OLD_BASE}{PATH}"), format!("{BASE}{PATH}/2")] {
+            let steps = plan(&["a"], &[hook(1, "a", &url)], &[]).steps;
+            assert_eq!(steps, [Step::Update(1.into(), wanted("a"), Why::Url)]);
+        }
+    }
+
+    #[test]
+    fn a_hook_that_is_off_is_switched_on() {
+        let off = Subscription { status: SubscriptionStatus::Inactive("disabled".into()), ..ours(1, "a") };
+        let steps = plan(&["a"], &[off], &[record(1, "a")]).steps;
+        assert_eq!(steps, [Step::Update(1.into(), wanted("a"), Why::Inactive)]);
+    }
+
+    #[test]
+    fn duplicates_go_and_the_recorded_one_stays() {
+        let plan = plan(&["a", "b"], &[ours(1, "a"), ours(12, "a"), ours(3, "a")], &[record(12, "a")]);
+        let gone = |id: u64| Step::Delete(id.into(), "a".into(), Why::Duplicate);
+        // What makes comes before what removes.
+        assert_eq!(plan.steps, [Step::Create(wanted("b")), gone(1), gone(3)]);
+        assert_eq!(plan.kept, ["a"]);
+    }
+
+    #[test]
+    fn scopes_that_are_no_longer_declared_go() {
+        let steps = plan(&[], &[ours(1, "a")], &[record(1, "a")]).steps;
+        assert_eq!(steps, [Step::Delete(1.into(), "a".into(), Why::Undeclared)]);
+    }
+}

@@ -1,0 +1,320 @@
+//! Owns the in-memory twin of every edge, for tests of the whole path. The twins behave like the real ones in their faults,
+//! too: reads may be stale, writes may conflict, land without an answer, or be refused.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use commerce::{
+    api::{ApiRequest, ApiResponse, Fault},
+    connection::{Connection, ConnectionKey, SubscriptionRecord},
+    entity::EntityKey,
+    envelope::Sealed,
+    item::Item,
+};
+
+use crate::{
+    EdgeError,
+    connections::{Connections, Loaded, Vault},
+    outbound::Outbound,
+    queue::{DeadLetter, DeadLetters, Inbox, Retries},
+    secrets::SecretSource,
+    state::{Entities, Put, Read},
+};
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Both queues.
+#[derive(Clone, Default)]
+pub struct MemoryQueues(Arc<Mutex<Queues>>);
+
+/// What is on them.
+#[derive(Default)]
+struct Queues {
+    sent: Vec<(Sealed, i32)>,
+    dead: Vec<DeadLetter>,
+    retried: Vec<(String, i32)>,
+    refuse: bool,
+}
+
+impl MemoryQueues {
+    /// Everything that was sent to the inbox, with its delay in seconds.
+    pub fn sent(&self) -> Vec<(Sealed, i32)> {
+        lock(&self.0).sent.clone()
+    }
+
+    /// Everything that was put aside.
+    pub fn dead(&self) -> Vec<DeadLetter> {
+        lock(&self.0).dead.clone()
+    }
+
+    /// Receipt handles that are to come back, with their delay in seconds.
+    pub fn retried(&self) -> Vec<(String, i32)> {
+        lock(&self.0).retried.clone()
+    }
+
+    /// From now on nothing is taken, or is again.
+    pub fn refuse(&self, refuse: bool) {
+        lock(&self.0).refuse = refuse;
+    }
+}
+
+impl Inbox for MemoryQueues {
+    async fn send(&self, sealed: &Sealed, delay_seconds: i32) -> Result<String, EdgeError> {
+        let mut queues = lock(&self.0);
+        if queues.refuse {
+            return Err(EdgeError::new("SendMessage", "refused"));
+        }
+        queues.sent.push((sealed.clone(), delay_seconds));
+        Ok(format!("message-{}", queues.sent.len()))
+    }
+}
+
+impl DeadLetters for MemoryQueues {
+    async fn quarantine(&self, letter: &DeadLetter) -> Result<(), EdgeError> {
+        let mut queues = lock(&self.0);
+        if queues.refuse {
+            return Err(EdgeError::new("SendMessage", "refused"));
+        }
+        queues.dead.push(letter.clone());
+        Ok(())
+    }
+}
+
+impl Retries for MemoryQueues {
+    async fn retry_in(&self, receipt_handle: &str, seconds: i32) -> Result<(), EdgeError> {
+        lock(&self.0).retried.push((receipt_handle.to_owned(), seconds));
+        Ok(())
+    }
+}
+
+/// What goes wrong with one call to the tables, once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TableFault {
+    /// A read gives what was there one write ago.
+    StaleRead,
+    /// A read leaves keys unprocessed to the end.
+    Unprocessed,
+    /// A write is refused.
+    WriteRefused,
+    /// A write lands, but its answer is lost, and the client's own retry then meets what it wrote.
+    AnswerLost,
+    /// A write lands, but an error comes back.
+    LandsAndFails,
+    /// The item expires just before it is written.
+    Expires,
+}
+
+/// Both tables.
+#[derive(Clone, Default)]
+pub struct MemoryTables(Arc<Mutex<Tables>>);
+
+#[derive(Default)]
+struct Tables {
+    items: BTreeMap<(String, String), Item>,
+    previous: BTreeMap<(String, String), Option<Item>>,
+    connections: BTreeMap<ConnectionKey, Loaded>,
+    base_urls: BTreeSet<String>,
+    faults: VecDeque<TableFault>,
+    reads: usize,
+    writes: usize,
+}
+
+impl MemoryTables {
+    /// Everything in `Entities`.
+    pub fn items(&self) -> Vec<Item> {
+        lock(&self.0).items.values().cloned().collect()
+    }
+
+    /// How often `Entities` was read and written.
+    pub fn calls(&self) -> (usize, usize) {
+        let tables = lock(&self.0);
+        (tables.reads, tables.writes)
+    }
+
+    /// What is to go wrong, in this order, each with the next call that it can happen to.
+    pub fn break_next(&self, faults: impl IntoIterator<Item = TableFault>) {
+        lock(&self.0).faults.extend(faults);
+    }
+
+    /// Everything known of a connection.
+    pub fn connection(&self, key: &ConnectionKey) -> Loaded {
+        lock(&self.0).connections.get(key).cloned().unwrap_or_default()
+    }
+
+    /// Puts a connection there.
+    pub fn connect(&self, key: &ConnectionKey, connection: Connection) {
+        lock(&self.0).connections.entry(key.clone()).or_default().connection = Some(connection);
+    }
+}
+
+impl Tables {
+    fn fault(&mut self, possible: &[TableFault]) -> Option<TableFault> {
+        let next = self.faults.front().copied().filter(|fault| possible.contains(fault))?;
+        self.faults.pop_front();
+        Some(next)
+    }
+}
+
+impl Entities for MemoryTables {
+    async fn read(&self, entities: &[EntityKey], connections: &[ConnectionKey]) -> Result<Read, EdgeError> {
+        let mut tables = lock(&self.0);
+        tables.reads += 1;
+        let fault = tables.fault(&[TableFault::StaleRead, TableFault::Unprocessed]);
+        if fault == Some(TableFault::Unprocessed) {
+            return Err(EdgeError::new("BatchGetItem", "keys stay unprocessed"));
+        }
+        let item = |entity: &EntityKey| {
+            let key = (entity.partition(), entity.sort());
+            let stale = tables.previous.get(&key).filter(|_| fault == Some(TableFault::StaleRead));
+            stale.cloned().unwrap_or_else(|| tables.items.get(&key).cloned())
+        };
+        Ok(Read {
+            items: entities.iter().filter_map(|entity| Some((entity.clone(), item(entity)?))).collect(),
+            connections: connections
+                .iter()
+                .filter_map(|key| Some((key.clone(), tables.connections.get(key)?.connection.clone()?)))
+                .collect(),
+        })
+    }
+
+    async fn put(&self, item: &Item, expected: Option<&str>) -> Result<Put, EdgeError> {
+        let mut tables = lock(&self.0);
+        tables.writes += 1;
+        let key = (item.pk.clone(), item.sk.clone());
+        let fault = tables.fault(&[
+            TableFault::WriteRefused,
+            TableFault::AnswerLost,
+            TableFault::LandsAndFails,
+            TableFault::Expires,
+        ]);
+        match fault {
+            Some(TableFault::WriteRefused) => return Err(EdgeError::new("PutItem", "refused")),
+            // Only what the policy lets expire expires.
+            Some(TableFault::Expires) if tables.items.get(&key).is_some_and(|item| item.expires.is_some()) => {
+                tables.items.remove(&key);
+            }
+            _ => {}
+        }
+        let stored = tables.items.get(&key).cloned();
+        if stored.as_ref().map(|stored| stored.rev.as_str()) != expected {
+            return Ok(Put::Conflict(stored.map(Box::new)));
+        }
+        tables.items.insert(key.clone(), item.clone());
+        tables.previous.insert(key, stored);
+        match fault {
+            Some(TableFault::AnswerLost) => Ok(Put::Conflict(Some(Box::new(item.clone())))),
+            Some(TableFault::LandsAndFails) => Err(EdgeError::new("PutItem", "timed out")),
+            _ => Ok(Put::Written),
+        }
+    }
+}
+
+impl Connections for MemoryTables {
+    async fn load(&self, key: &ConnectionKey) -> Result<Loaded, EdgeError> {
+        Ok(self.connection(key))
+    }
+
+    async fn save(&self, key: &ConnectionKey, connection: &Connection) -> Result<(), EdgeError> {
+        self.connect(key, connection.clone());
+        Ok(())
+    }
+
+    async fn save_subscription(&self, key: &ConnectionKey, record: &SubscriptionRecord) -> Result<(), EdgeError> {
+        let mut tables = lock(&self.0);
+        let loaded = tables.connections.entry(key.clone()).or_default();
+        loaded.subscriptions.insert(record.scope.clone(), record.clone());
+        Ok(())
+    }
+
+    async fn remove_subscription(&self, key: &ConnectionKey, scope: &str) -> Result<(), EdgeError> {
+        lock(&self.0).connections.entry(key.clone()).or_default().subscriptions.remove(scope);
+        Ok(())
+    }
+
+    async fn base_urls(&self, current: &str) -> Result<BTreeSet<String>, EdgeError> {
+        let mut tables = lock(&self.0);
+        tables.base_urls.insert(current.to_owned());
+        Ok(tables.base_urls.clone())
+    }
+}
+
+/// A vault that binds what it holds to the connection, without hiding it.
+#[derive(Clone, Copy, Default)]
+pub struct MemoryVault;
+
+impl Vault for MemoryVault {
+    async fn encrypt(&self, key: &ConnectionKey, plain: &str) -> Result<String, EdgeError> {
+        Ok(format!("{key}|{plain}"))
+    }
+
+    async fn decrypt(&self, key: &ConnectionKey, cipher: &str) -> Result<String, EdgeError> {
+        let plain = cipher.strip_prefix(&format!("{key}|")).map(str::to_owned);
+        plain.ok_or_else(|| EdgeError::new("Decrypt", "encrypted for another connection"))
+    }
+}
+
+/// A secret that can be set, and be out of reach.
+#[derive(Clone, Default)]
+pub struct MemorySecret(Arc<Mutex<(Option<String>, usize)>>);
+
+impl MemorySecret {
+    /// With a value.
+    pub fn new(value: &str) -> Self {
+        Self(Arc::new(Mutex::new((Some(value.to_owned()), 0))))
+    }
+
+    /// Sets the value; `None` puts it out of reach.
+    pub fn set(&self, value: Option<&str>) {
+        lock(&self.0).0 = value.map(str::to_owned);
+    }
+
+    /// How often it was fetched.
+    pub fn fetches(&self) -> usize {
+        lock(&self.0).1
+    }
+}
+
+impl SecretSource for MemorySecret {
+    async fn fetch(&self) -> Result<String, EdgeError> {
+        let mut secret = lock(&self.0);
+        secret.1 += 1;
+        secret.0.clone().ok_or_else(|| EdgeError::new("GetSecretValue", "out of reach"))
+    }
+}
+
+type Answer = dyn Fn(&ApiRequest) -> Result<ApiResponse, Fault> + Send + Sync;
+
+/// A platform that answers as a function says, and remembers what it was asked.
+#[derive(Clone)]
+pub struct MemoryPlatform {
+    answer: Arc<Answer>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl MemoryPlatform {
+    /// With what it answers.
+    pub fn new(answer: impl Fn(&ApiRequest) -> Result<ApiResponse, Fault> + Send + Sync + 'static) -> Self {
+        Self { answer: Arc::new(answer), asked: Arc::default() }
+    }
+
+    /// One that cannot be reached.
+    pub fn unreachable() -> Self {
+        Self::new(|_| Err(Fault::Unavailable("the platform could not be reached".into())))
+    }
+
+    /// What it was asked: methods and addresses.
+    pub fn asked(&self) -> Vec<String> {
+        lock(&self.asked).clone()
+    }
+}
+
+impl Outbound for MemoryPlatform {
+    async fn call(&self, request: ApiRequest) -> Result<ApiResponse, Fault> {
+        lock(&self.asked).push(format!("{request:?}"));
+        (self.answer)(&request)
+    }
+}

@@ -1,0 +1,160 @@
+//! Owns the queues: the inbox that the receiver writes, the dead-letter queue, and when a failed message comes back.
+
+use aws_sdk_sqs::{Client, types::MessageAttributeValue};
+use commerce::{envelope::Sealed, outcome::Reason};
+
+use crate::{EdgeError, aws::cause};
+
+/// Putting messages on the inbox.
+pub trait Inbox {
+    /// Sends a message, to be delivered after `delay_seconds` (0 to 900), and gives the id that SQS gave it. Without an id
+    /// there was no acknowledgement.
+    fn send(&self, sealed: &Sealed, delay_seconds: i32) -> impl Future<Output = Result<String, EdgeError>> + Send;
+}
+
+/// A message that is put aside, with its body as it came.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeadLetter {
+    /// The message as it came.
+    pub body: String,
+    /// Why.
+    pub reason: Reason,
+    /// The platform, where the message says.
+    pub platform: Option<String>,
+    /// The connection, where the message says.
+    pub connection: Option<String>,
+    /// The scope, where the message says.
+    pub scope: Option<String>,
+}
+
+impl DeadLetter {
+    /// The attributes that SQS carries beside the body.
+    pub fn attributes(&self) -> Vec<(&'static str, String)> {
+        let known = [("platform", &self.platform), ("connection", &self.connection), ("scope", &self.scope)];
+        let known = known.into_iter().filter_map(|(name, value)| Some((name, attribute_text(value.as_deref()?)?)));
+        std::iter::once(("reason", self.reason.name().to_owned())).chain(known).collect()
+    }
+
+    /// The group that keeps fair queuing fair on the way back, too.
+    pub fn group(&self) -> String {
+        match (&self.platform, &self.connection) {
+            (Some(platform), Some(connection)) => format!("{platform}#{connection}"),
+            _ => "unknown".to_owned(),
+        }
+    }
+}
+
+/// SQS refuses empty attributes and characters outside of XML's.
+fn attribute_text(text: &str) -> Option<String> {
+    let legal: String =
+        text.chars().filter(|c| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}')).take(256).collect();
+    (!legal.is_empty()).then_some(legal)
+}
+
+/// Putting messages aside.
+pub trait DeadLetters {
+    /// Puts a message into the dead-letter queue.
+    fn quarantine(&self, letter: &DeadLetter) -> impl Future<Output = Result<(), EdgeError>> + Send;
+}
+
+/// Deciding when a failed message comes back.
+pub trait Retries {
+    /// Makes a message visible again after `seconds`.
+    fn retry_in(&self, receipt_handle: &str, seconds: i32) -> impl Future<Output = Result<(), EdgeError>> + Send;
+}
+
+/// The two queues at SQS.
+#[derive(Clone, Debug)]
+pub struct Sqs {
+    client: Client,
+    inbox: String,
+    dead_letters: String,
+}
+
+impl Sqs {
+    /// With the URLs of the queues. A function that never uses one of them may give an empty one.
+    pub fn new(client: Client, inbox: String, dead_letters: String) -> Self {
+        Self { client, inbox, dead_letters }
+    }
+
+    /// Opens the connection while Lambda initialises, which is not throttled, so that the first sender does not wait for it.
+    /// Whether it works shows with the first message.
+    pub async fn warm(&self) {
+        let _ = self.client.get_queue_attributes().queue_url(&self.inbox).send().await;
+    }
+}
+
+impl Inbox for Sqs {
+    async fn send(&self, sealed: &Sealed, delay_seconds: i32) -> Result<String, EdgeError> {
+        let operation = "SendMessage to the inbox";
+        let sent = self
+            .client
+            .send_message()
+            .queue_url(&self.inbox)
+            .message_body(sealed.text())
+            .message_group_id(sealed.group())
+            .set_delay_seconds((delay_seconds > 0).then_some(delay_seconds.min(900)))
+            .send()
+            .await
+            .map_err(|error| EdgeError::new(operation, cause(&error)))?;
+        sent.message_id.ok_or_else(|| EdgeError::new(operation, "no message id came back"))
+    }
+}
+
+impl DeadLetters for Sqs {
+    async fn quarantine(&self, letter: &DeadLetter) -> Result<(), EdgeError> {
+        let operation = "SendMessage to the dead-letter queue";
+        let mut request = self
+            .client
+            .send_message()
+            .queue_url(&self.dead_letters)
+            .message_body(&letter.body)
+            .message_group_id(letter.group());
+        for (name, value) in letter.attributes() {
+            let value = MessageAttributeValue::builder()
+                .data_type("String")
+                .string_value(value)
+                .build()
+                .map_err(|_| EdgeError::new(operation, "an attribute cannot be built"))?;
+            request = request.message_attributes(name, value);
+        }
+        let sent = request.send().await.map_err(|error| EdgeError::new(operation, cause(&error)))?;
+        sent.message_id.map(|_| ()).ok_or_else(|| EdgeError::new(operation, "no message id came back"))
+    }
+}
+
+impl Retries for Sqs {
+    async fn retry_in(&self, receipt_handle: &str, seconds: i32) -> Result<(), EdgeError> {
+        self.client
+            .change_message_visibility()
+            .queue_url(&self.inbox)
+            .receipt_handle(receipt_handle)
+            .visibility_timeout(seconds)
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(|error| EdgeError::new("ChangeMessageVisibility", cause(&error)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_legal_whatever_the_scope_says() {
+        let letter = DeadLetter {
+            body: "?".into(),
+            reason: Reason::Malformed,
+            platform: Some("woocommerce".into()),
+            connection: None,
+            scope: Some("a\u{0}b\u{ffff}".into()),
+        };
+        let attributes = letter.attributes();
+        assert_eq!(
+            attributes,
+            [("reason", "malformed".into()), ("platform", "woocommerce".into()), ("scope", "ab".into())]
+        );
+        assert_eq!(letter.group(), "unknown");
+    }
+}

@@ -1,0 +1,178 @@
+//! Owns the `Entities` table: reading many items at once, and writing one on the condition that nobody else did.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use aws_sdk_dynamodb::{
+    Client,
+    error::SdkError,
+    operation::put_item::PutItemError,
+    types::{AttributeValue, KeysAndAttributes, ReturnValuesOnConditionCheckFailure},
+};
+use commerce::{
+    connection::{Connection, ConnectionKey},
+    entity::EntityKey,
+    item::Item,
+};
+use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
+
+use crate::{EdgeError, aws::cause, connections::CONNECTION};
+
+/// What BatchGetItem takes at once.
+const MAX_KEYS: usize = 100;
+/// How often keys that DynamoDB left unprocessed are asked for again.
+const ROUNDS: u32 = 4;
+
+/// What a batch needs to know. What is not in here is absent: keys that could not be read are an error.
+#[derive(Clone, Debug, Default)]
+pub struct Read {
+    /// The items that there are.
+    pub items: BTreeMap<EntityKey, Item>,
+    /// The connections that there are.
+    pub connections: BTreeMap<ConnectionKey, Connection>,
+}
+
+/// How a conditional write ended.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Put {
+    /// It is there.
+    Written,
+    /// Somebody else was there first; this is what they left (`None`: the item has expired since it was read).
+    Conflict(Option<Box<Item>>),
+}
+
+/// Reading and writing entities.
+pub trait Entities {
+    /// Reads items and connections in as few calls as there can be. Eventually consistent, which is enough: states only grow.
+    fn read(
+        &self,
+        entities: &[EntityKey],
+        connections: &[ConnectionKey],
+    ) -> impl Future<Output = Result<Read, EdgeError>> + Send;
+
+    /// Writes an item if the stored one still has the fingerprint `expected`, or is still absent.
+    fn put(&self, item: &Item, expected: Option<&str>) -> impl Future<Output = Result<Put, EdgeError>> + Send;
+}
+
+/// The tables at DynamoDB.
+#[derive(Clone, Debug)]
+pub struct DynamoEntities {
+    client: Client,
+    entities: String,
+    connections: String,
+}
+
+type Attributes = HashMap<String, AttributeValue>;
+
+impl DynamoEntities {
+    /// With the names of the tables.
+    pub fn new(client: Client, entities: String, connections: String) -> Self {
+        Self { client, entities, connections }
+    }
+
+    /// Opens the connection while Lambda initialises. Whether it works shows with the first batch.
+    pub async fn warm(&self) {
+        let key = |name: &str| (name.to_owned(), AttributeValue::S("warm".to_owned()));
+        let request = self.client.get_item().table_name(&self.entities);
+        let _ = request.set_key(Some(HashMap::from([key("pk"), key("sk")]))).send().await;
+    }
+
+    async fn get(&self, mut wanted: Vec<(String, Attributes)>) -> Result<Vec<(String, Attributes)>, EdgeError> {
+        let operation = "BatchGetItem";
+        let mut found = Vec::new();
+        let mut idle_rounds = 0;
+        while !wanted.is_empty() {
+            let rest = wanted.split_off(wanted.len().min(MAX_KEYS));
+            let mut request = self.client.batch_get_item();
+            for table in [&self.entities, &self.connections] {
+                let keys: Vec<_> = wanted.iter().filter(|(of, _)| of == table).map(|(_, key)| key.clone()).collect();
+                if !keys.is_empty() {
+                    let keys = KeysAndAttributes::builder().set_keys(Some(keys)).build();
+                    let keys = keys.map_err(|_| EdgeError::new(operation, "the keys cannot be built"))?;
+                    request = request.request_items(table, keys);
+                }
+            }
+            let answer = request.send().await.map_err(|error| EdgeError::new(operation, cause(&error)))?;
+            let asked = wanted.len();
+            wanted = rest;
+            let mut unprocessed = 0;
+            for (table, keys) in answer.unprocessed_keys.unwrap_or_default() {
+                unprocessed += keys.keys.len();
+                wanted.extend(keys.keys.into_iter().map(|key| (table.clone(), key)));
+            }
+            for (table, items) in answer.responses.unwrap_or_default() {
+                found.extend(items.into_iter().map(|item| (table.clone(), item)));
+            }
+            // Some are left when the answer would be larger than 16 MB, which is progress, or when the table is throttled.
+            if unprocessed == asked {
+                idle_rounds += 1;
+                if idle_rounds == ROUNDS {
+                    return Err(EdgeError::new(operation, "keys stay unprocessed"));
+                }
+                tokio::time::sleep(Duration::from_millis(25 << idle_rounds)).await;
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn key(pk: String, sk: String) -> Attributes {
+    HashMap::from([("pk".to_owned(), AttributeValue::S(pk)), ("sk".to_owned(), AttributeValue::S(sk))])
+}
+
+fn text<'a>(item: &'a Attributes, name: &str) -> &'a str {
+    item.get(name).and_then(|value| value.as_s().ok()).map_or("", String::as_str)
+}
+
+impl Entities for DynamoEntities {
+    async fn read(&self, entities: &[EntityKey], connections: &[ConnectionKey]) -> Result<Read, EdgeError> {
+        let by_key: BTreeMap<_, _> =
+            entities.iter().map(|entity| ((entity.partition(), entity.sort()), entity)).collect();
+        let by_partition: BTreeMap<_, _> = connections.iter().map(|key| (key.to_string(), key)).collect();
+        let items = by_key.keys().map(|(pk, sk)| (self.entities.clone(), key(pk.clone(), sk.clone())));
+        let records = by_partition.keys().map(|pk| (self.connections.clone(), key(pk.clone(), CONNECTION.to_owned())));
+        let mut read = Read::default();
+        for (table, item) in self.get(items.chain(records).collect()).await? {
+            let unreadable = |_| EdgeError::new("BatchGetItem", format!("an item of {table} cannot be read"));
+            if table == self.entities {
+                let place = (text(&item, "pk").to_owned(), text(&item, "sk").to_owned());
+                if let Some(entity) = by_key.get(&place) {
+                    read.items.insert((*entity).clone(), from_item(item).map_err(unreadable)?);
+                }
+            } else if let Some(connection) = by_partition.get(text(&item, "pk")) {
+                read.connections.insert((*connection).clone(), from_item(item).map_err(unreadable)?);
+            }
+        }
+        Ok(read)
+    }
+
+    async fn put(&self, item: &Item, expected: Option<&str>) -> Result<Put, EdgeError> {
+        let operation = "PutItem";
+        let attributes = to_item(item).map_err(|_| EdgeError::new(operation, "the item cannot be written"))?;
+        let request = self
+            .client
+            .put_item()
+            .table_name(&self.entities)
+            .set_item(Some(attributes))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let request = match expected {
+            None => request.condition_expression("attribute_not_exists(pk)"),
+            Some(rev) => request
+                .condition_expression("rev = :rev")
+                .expression_attribute_values(":rev", AttributeValue::S(rev.to_owned())),
+        };
+        match request.send().await {
+            Ok(_) => Ok(Put::Written),
+            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
+                let PutItemError::ConditionalCheckFailedException(failed) = error.into_err() else {
+                    return Err(EdgeError::new(operation, "conditional check failed"));
+                };
+                let item = failed.item.map(from_item).transpose();
+                item.map(Put::Conflict).map_err(|_| EdgeError::new(operation, "the stored item cannot be read"))
+            }
+            Err(error) => Err(EdgeError::new(operation, cause(&error))),
+        }
+    }
+}

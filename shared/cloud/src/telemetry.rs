@@ -1,0 +1,57 @@
+//! Owns what the functions say: JSON lines on standard output, among them CloudWatch's embedded metrics.
+//!
+//! Lines hold ids, names and counts. Secrets, signatures, tokens and bodies are never in them.
+
+use std::collections::BTreeMap;
+
+use commerce::stamp::Stamp;
+use serde_json::{Value, json};
+
+/// The namespace of the metrics.
+pub const NAMESPACE: &str = "CommerceHooks";
+
+/// Prints one line.
+pub fn emit(line: &Value) {
+    println!("{line}");
+}
+
+/// Says that something is not as it should be, though nothing is lost by it.
+pub fn warn(event: &str, detail: &str) {
+    emit(&json!({ "level": "WARN", "event": event, "detail": detail }));
+}
+
+/// Says that something failed.
+pub fn error(event: &str, detail: &str) {
+    emit(&json!({ "level": "ERROR", "event": event, "detail": detail }));
+}
+
+/// Counts by (platform, outcome), as lines of CloudWatch's embedded metric format: one for each pair that there is, for the
+/// values of dimensions belong to a line. Only these two dimensions, for every further combination costs money every month.
+pub fn metrics(counts: &BTreeMap<(String, &'static str), u64>, now: Stamp) -> Vec<Value> {
+    counts
+        .iter()
+        .map(|((platform, outcome), count)| {
+            json!({
+                "_aws": {
+                    "Timestamp": now.micros() / 1000,
+                    "CloudWatchMetrics": [{
+                        "Namespace": NAMESPACE,
+                        "Dimensions": [["outcome", "platform"]],
+                        "Metrics": [{ "Name": "Messages", "Unit": "Count" }],
+                    }],
+                },
+                "platform": platform,
+                "outcome": outcome,
+                "Messages": count,
+            })
+        })
+        .collect()
+}
+
+/// Makes panics say where, not what: their messages may quote what they choked on.
+pub fn tame_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        error("panic", &place);
+    }));
+}
