@@ -1,1 +1,121 @@
-fn main() {}
+//! The commands behind `make`. Region, endpoint and credentials come from the environment, as everywhere; `.local/env` sets
+//! them for the local AWS, `make env` for a stack on AWS.
+
+mod bench;
+mod redrive;
+
+use clap::{Parser, Subcommand};
+use cloud::{
+    aws::{Aws, variable},
+    secrets::{Keys, SecretsManager},
+};
+use commerce::{
+    keys::KeyRing,
+    platforms::{PLATFORMS, declared_scopes, find},
+    request::HookPath,
+};
+use tools::events;
+
+#[derive(Parser)]
+#[command(about = "Commands for commerce-hooks", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Prints the secret of a webhook, to be entered at the store.
+    Secret {
+        /// The platform, for example woocommerce.
+        platform: String,
+        /// The connection, for example shop.example.com.
+        connection: String,
+        /// The scope, for example order.updated; for platforms whose webhooks have one secret each.
+        scope: Option<String>,
+        /// The connection's generation.
+        #[arg(long, default_value = "1")]
+        generation: String,
+    },
+    /// Mints a token for the admin interface.
+    Token {
+        /// How long it is good for, in minutes; 60 at most.
+        #[arg(long, default_value_t = 15)]
+        minutes: i64,
+    },
+    /// Signs the sample events anew.
+    Events {
+        /// Print them signed with the stack's own key, as a JSON array, instead of writing files.
+        #[arg(long)]
+        print: bool,
+        /// The platform.
+        #[arg(default_value = "woocommerce")]
+        platform: String,
+    },
+    /// Brings dead letters back to the inbox.
+    Redrive(redrive::Options),
+    /// Measures the release binaries.
+    Bench(bench::Options),
+}
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Outcome {
+    match Cli::parse().command {
+        Command::Secret { platform, connection, scope, generation } => {
+            secret(&platform, &connection, scope.as_deref(), &generation).await
+        }
+        Command::Token { minutes } => {
+            let ring = ring("ADMIN_KEY").await?;
+            println!("{}", registrar_token(&ring, minutes)?);
+            Ok(())
+        }
+        Command::Events { print: false, platform } => {
+            for (name, text) in events::files(&platform)? {
+                std::fs::write(events::folder(&platform).join(name), text)?;
+            }
+            Ok(())
+        }
+        Command::Events { print: true, platform } => {
+            let ring = ring("SIGNING_KEYS").await?;
+            let mut signed = Vec::new();
+            for mut event in events::load(&platform)? {
+                event.sign(&ring);
+                signed.push(serde_json::json!({ "name": event.name, "request": event.request }));
+            }
+            println!("{}", serde_json::Value::Array(signed));
+            Ok(())
+        }
+        Command::Redrive(options) => redrive::run(&options).await,
+        Command::Bench(options) => bench::run(&options).await,
+    }
+}
+
+/// The ring of the secret that an environment variable names.
+async fn ring(name: &'static str) -> Result<std::sync::Arc<KeyRing>, Box<dyn std::error::Error>> {
+    let source = SecretsManager::new(Aws::from_env()?.secretsmanager(), variable(name)?);
+    Ok(Keys::new(source).current(cloud::now()).await?)
+}
+
+fn registrar_token(ring: &KeyRing, minutes: i64) -> Result<String, String> {
+    registrar::ADMIN_TOKEN
+        .mint(ring, cloud::now(), minutes.saturating_mul(60))
+        .map_err(|_| "a token is good for 1 to 60 minutes".to_owned())
+}
+
+async fn secret(platform: &str, connection: &str, scope: Option<&str>, generation: &str) -> Outcome {
+    let known: Vec<_> = PLATFORMS.iter().map(|platform| platform.name).collect();
+    let found =
+        find(PLATFORMS, platform).ok_or(format!("no platform {platform:?}; there are: {}", known.join(", ")))?;
+    let path = HookPath::parse(platform, connection, Some(generation))
+        .ok_or("CONNECTION must be 1 to 100 of a-z, 0-9, '.', '_' and '-'; GENERATION a number from 1")?;
+    let scopes: Vec<_> = declared_scopes(found.mapping).collect();
+    let bound = match (found.delivery.secret_per_scope(), scope) {
+        (false, _) => None,
+        (true, Some(scope)) if scopes.contains(&scope) => Some(scope),
+        (true, _) => return Err(format!("SCOPE must be one of: {}", scopes.join(", ")).into()),
+    };
+    println!("{}", ring("SIGNING_KEYS").await?.signing().webhook_secret(&path, bound).reveal());
+    Ok(())
+}

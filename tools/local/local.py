@@ -1,0 +1,402 @@
+"""The local AWS: sets up what it needs in .local/, builds, starts it, deploys template.yaml as it is, and plays the events.
+
+    local.py run          everything, and leaves the stack up
+    local.py up           everything but playing the events
+    local.py stop         ends what `up` started, and nothing else
+    local.py env STACK    prints the environment of a stack on AWS, for the commands behind make
+
+`--name` keeps a second stack apart from the first: the tests have one of their own.
+
+This file runs twice: once with the machine's Python, to make a virtual environment with pinned versions, and then in it.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import pathlib
+import platform
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+LOCAL = ROOT / ".local"
+VENV = LOCAL / "venv"
+PINNED = pathlib.Path(__file__).with_name("requirements.lock")
+STACK = "commerce-hooks"
+REGION = "us-east-1"
+SAMPLE_KEY_ID = "sample"
+SAMPLE_KEY = "commerce-hooks-sample-key--public--never-deploy-it"
+FIRST_PORT = 4566
+SAM_CONFIG = ["--config-file", ROOT / "samconfig.toml", "--config-env", "local"]
+
+# A local build is linked quickly; what is deployed to AWS is linked for size (Cargo.toml, profile.release).
+QUICK_BUILD = {
+    "CARGO_PROFILE_RELEASE_LTO": "off",
+    "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16",
+    "CARGO_PROFILE_RELEASE_OPT_LEVEL": "1",
+    "CARGO_PROFILE_RELEASE_STRIP": "debuginfo",
+    "CARGO_LAMBDA_COMPILER": "cargo",
+}
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+class Step:
+    """Shows that something long is going on, and how long it took."""
+
+    def __init__(self, what):
+        self.what = what
+
+    def __enter__(self):
+        self.started = time.monotonic()
+        print(f"  {self.what} ... ", end="", file=sys.stderr, flush=True)
+        return self
+
+    def __exit__(self, kind, *_):
+        took = time.monotonic() - self.started
+        say(f"{'failed' if kind else 'done'} ({took:.0f} s)" if took >= 1 or kind else "done")
+
+
+def fail(text):
+    say(f"\n{text}")
+    sys.exit(1)
+
+
+def quiet(command, log, **options):
+    """Runs a command; its output goes to a file, whose end is shown should it fail."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as out:
+        done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **options)
+    if done.returncode:
+        say("\n" + "\n".join(log.read_text(errors="replace").splitlines()[-40:]))
+        fail(f"{shlex.join(map(str, command))} failed; all it said is in {log}")
+
+
+def digest(paths):
+    total = hashlib.sha256()
+    for path in sorted(paths):
+        total.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return total.hexdigest()
+
+
+def sources():
+    yield from (ROOT / name for name in ["Cargo.toml", "Cargo.lock", "template.yaml", "samconfig.toml", ".cargo/config.toml"])
+    for folder in ["functions", "shared", "tools"]:
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and path.suffix in {".rs", ".toml", ".py", ".lock"}:
+                yield path
+
+
+def enter_venv():
+    """Makes the virtual environment if it is not there or not as pinned, and runs this file in it."""
+    if pathlib.Path(sys.prefix).resolve() == VENV.resolve():
+        return
+    stamp = VENV / "pinned"
+    wanted = digest([PINNED])
+    if not stamp.exists() or stamp.read_text() != wanted:
+        with Step("installing SAM, cargo-lambda and the local AWS into .local/venv"):
+            quiet([sys.executable, "-m", "venv", "--clear", VENV], LOCAL / "logs/venv.log")
+            # --no-deps, because the list is complete, and cargo-lambda would otherwise bring a compiler that is not needed.
+            pip = [VENV / "bin/pip", "install", "--disable-pip-version-check", "--no-deps", "-r", PINNED]
+            quiet(pip, LOCAL / "logs/pip.log")
+            stamp.write_text(wanted)
+    os.execv(VENV / "bin/python", [VENV / "bin/python", __file__, *sys.argv[1:]])
+
+
+def architecture():
+    return "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
+
+
+class Stack:
+    """One local AWS with the bundle deployed on it."""
+
+    def __init__(self, name):
+        self.name = name
+        self.dir = LOCAL if name == "run" else LOCAL / name
+        self.dir.mkdir(parents=True, exist_ok=True)
+        self.state_file = self.dir / "state.json"
+        self.state = json.loads(self.state_file.read_text()) if self.state_file.exists() else {}
+
+    def save(self, **values):
+        self.state.update(values)
+        self.state_file.write_text(json.dumps(self.state, indent=1))
+
+    @property
+    def endpoint(self):
+        return f"http://127.0.0.1:{self.state.get('port', FIRST_PORT)}"
+
+    def environment(self):
+        mine = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        return mine | {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "SAM_CLI_TELEMETRY": "0",
+            "SAM_CLI_CHECK_UPDATES": "0",
+            "PATH": f"{VENV / 'bin'}:{os.environ['PATH']}",
+        } | QUICK_BUILD
+
+    def client(self, service):
+        import boto3
+
+        return boto3.client(
+            service, endpoint_url=self.endpoint, region_name=REGION, aws_access_key_id="test", aws_secret_access_key="test"
+        )
+
+    # starting and stopping
+
+    def answers(self):
+        try:
+            with urllib.request.urlopen(f"{self.endpoint}/_ministack/health", timeout=2) as answer:
+                return answer.status == 200
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def process(self):
+        """The pid of the emulator that we started, if it is still that."""
+        pid = self.state.get("pid")
+        if pid is None:
+            return None
+        try:
+            command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+        except OSError:
+            try:
+                shown = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True)
+                command = shown.stdout
+            except OSError:
+                command = ""
+        return pid if "ministack" in command else None
+
+    def start(self):
+        if self.process() and self.answers():
+            return False
+        self.stop()
+        port = free_port(FIRST_PORT if self.name == "run" else FIRST_PORT + 100)
+        if self.name == "run" and port != FIRST_PORT:
+            say(f"  port {FIRST_PORT} is taken; the local AWS takes {port}")
+        self.save(port=port, deployed=None)
+        environment = self.environment() | {
+            "GATEWAY_PORT": str(port),
+            "BIND_HOST": "127.0.0.1",
+            "MINISTACK_HOST": "127.0.0.1",
+            # One environment for each function is enough, and quicker than many.
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        with Step("starting the local AWS"):
+            log = (self.dir / "ministack.log").open("wb")
+            started = subprocess.Popen(
+                [VENV / "bin/ministack"],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                cwd=self.dir,
+                start_new_session=True,
+            )
+            self.save(pid=started.pid)
+            wait_for(self.answers, 60, f"the local AWS does not answer; see {self.dir / 'ministack.log'}")
+        return True
+
+    def stop(self):
+        pid = self.process()
+        if pid is None:
+            return False
+        # It is the leader of its own session: the functions that it runs go with it.
+        os.killpg(pid, signal.SIGTERM)
+        try:
+            wait_for(lambda: self.process() is None or is_zombie(pid), 10, "")
+        except SystemExit:
+            os.killpg(pid, signal.SIGKILL)
+        self.save(pid=None, deployed=None)
+        return True
+
+    # building and deploying
+
+    def build(self):
+        wanted = digest(sources())
+        built = LOCAL / "built"
+        if built.exists() and built.read_text() == wanted and (LOCAL / "tools").exists():
+            return wanted
+        environment = self.environment()
+        overrides = ["--parameter-overrides", f"Architecture={architecture()}"]
+        with Step("building the functions (sam build; minutes the first time)"):
+            build = ["sam", "build", *SAM_CONFIG, "--build-dir", LOCAL / "build", *overrides]
+            quiet(build, LOCAL / "logs/build.log", cwd=ROOT, env=environment)
+        with Step("building the commands behind make"):
+            host = next(
+                line.split()[1]
+                for line in subprocess.run(["rustc", "-vV"], capture_output=True, text=True, check=True).stdout.splitlines()
+                if line.startswith("host:")
+            )
+            cargo = ["cargo", "build", "--release", "--locked", "--target", host, "-p", "tools"]
+            quiet(cargo, LOCAL / "logs/tools.log", cwd=ROOT, env=environment)
+            target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+            binary = target / host / "release/tools"
+            copy = LOCAL / "tools.new"
+            copy.write_bytes(binary.read_bytes())
+            copy.chmod(0o755)
+            copy.replace(LOCAL / "tools")
+        built.write_text(wanted)
+        return wanted
+
+    def deploy(self, version):
+        if self.state.get("deployed") == version:
+            return
+        with Step("deploying template.yaml (sam deploy)"):
+            self.sam_deploy()
+            # The local API's address is known only now; a custom domain on AWS is given with the same parameter.
+            api = self.outputs()["ApiId"]
+            self.save(api_url=f"{self.endpoint}/_aws/execute-api/{api}/$default")
+            self.sam_deploy(f"PublicBaseUrl={self.state['api_url']}")
+        self.mend_event_source_mapping()
+        self.accept_sample_key()
+        self.write_env()
+        self.save(deployed=version)
+
+    def sam_deploy(self, *more):
+        overrides = [f"Architecture={architecture()}", "AllowLoopbackPlatforms=true", "LogRetention=1", *more]
+        command = ["sam", "deploy", *SAM_CONFIG, "--template-file", LOCAL / "build/template.yaml"]
+        command += ["--stack-name", STACK, "--parameter-overrides", *overrides]
+        quiet(command, self.dir / "deploy.log", cwd=ROOT, env=self.environment())
+
+    def outputs(self):
+        return stack_outputs(self.client("cloudformation"), STACK)
+
+    def mend_event_source_mapping(self):
+        """The emulator keeps numbers that are parameters as texts here, and then polls no more; set by its API, they are right."""
+        functions = self.client("lambda")
+        for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
+            numbers = {name: int(mapping[name]) for name in ["BatchSize", "MaximumBatchingWindowInSeconds"]}
+            scaling = {name: int(value) for name, value in mapping.get("ScalingConfig", {}).items()}
+            functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig=scaling, **numbers)
+
+    def accept_sample_key(self):
+        """Adds the public sample key to the signing keys, to verify only, so that events/ can be sent as they are."""
+        secrets, arn = self.client("secretsmanager"), self.outputs()["SigningKeysArn"]
+        text = secrets.get_secret_value(SecretId=arn)["SecretString"]
+        if not text.startswith("{"):
+            keys = [
+                {"id": "initial", "state": "sign", "secret": text},
+                {"id": SAMPLE_KEY_ID, "state": "verify", "secret": SAMPLE_KEY},
+            ]
+            secrets.put_secret_value(SecretId=arn, SecretString=json.dumps({"keys": keys}))
+
+    def write_env(self):
+        values = environment_of(self.outputs(), self.state["api_url"]) | {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "ALLOW_LOOPBACK_PLATFORMS": "true",
+        }
+        (self.dir / "env").write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()))
+
+    def up(self):
+        say("commerce-hooks on a local AWS")
+        version = self.build()
+        self.start()
+        self.deploy(version)
+
+
+def environment_of(outputs, api_url):
+    """What the functions and the commands behind make read, from a stack's outputs."""
+    return {
+        "API_URL": api_url,
+        "PUBLIC_BASE_URL": api_url,
+        "ENTITIES_TABLE": outputs["EntitiesTable"],
+        "CONNECTIONS_TABLE": outputs["ConnectionsTable"],
+        "INBOX_URL": outputs["InboxUrl"],
+        "DLQ_URL": outputs["DeadLettersUrl"],
+        "SIGNING_KEYS": outputs["SigningKeysArn"],
+        "ADMIN_KEY": outputs["AdminKeyArn"],
+        "CREDENTIALS_KEY": outputs["CredentialsKeyArn"],
+        "PROCESSOR_LOGS": outputs["ProcessorLogGroup"],
+    }
+
+
+def stack_outputs(client, stack):
+    described = client.describe_stacks(StackName=stack)["Stacks"][0]
+    return {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
+
+
+def is_zombie(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def free_port(first):
+    for port in range(first, first + 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    fail(f"no port from {first} to {first + 99} is free; free one and try again")
+
+
+def wait_for(condition, seconds, otherwise):
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            fail(otherwise)
+        time.sleep(0.05)
+
+
+def print_environment(stack):
+    import boto3
+
+    session = boto3.Session()
+    outputs = stack_outputs(session.client("cloudformation"), stack)
+    values = environment_of(outputs, outputs["ApiUrl"]) | {"AWS_REGION": session.region_name}
+    credentials = session.get_credentials().get_frozen_credentials()
+    values |= {"AWS_ACCESS_KEY_ID": credentials.access_key, "AWS_SECRET_ACCESS_KEY": credentials.secret_key}
+    if credentials.token:
+        values["AWS_SESSION_TOKEN"] = credentials.token
+    for name, value in values.items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["run", "up", "stop", "env", "build"])
+    parser.add_argument("stack", nargs="?", default=STACK)
+    parser.add_argument("--name", default="run")
+    options = parser.parse_args()
+    if options.command == "stop" and not VENV.exists():
+        return say("nothing is running")
+    enter_venv()
+    stack = Stack(options.name)
+    if options.command == "env":
+        print_environment(options.stack)
+    elif options.command == "stop":
+        say("stopped" if stack.stop() else "nothing is running")
+    elif options.command == "build":
+        stack.build()
+    else:
+        stack.up()
+        if options.command == "run":
+            import play
+
+            play.play(stack)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+//! The sample events: API Gateway requests as they were recorded from a real store, signed, and the SQS events that result.
+//!
+//! The files in `events/` are signed with the sample key below, which the local AWS accepts beside its own.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use commerce::{
+    envelope::Sealed,
+    keys::KeyRing,
+    platforms::{PLATFORMS, Platform, find},
+    request::{HookPath, RawRequest},
+    stamp::Stamp,
+    verify::{Scheme, verify},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde_json::{Value, json};
+
+/// The id of the key that the sample events are signed with.
+pub const SAMPLE_KEY_ID: &str = "sample";
+/// The key that the sample events are signed with. Public: only the local AWS accepts it.
+pub const SAMPLE_KEY: &str = "commerce-hooks-sample-key--public--never-deploy-it";
+
+/// The ring that the sample events are signed with.
+pub fn sample_ring() -> KeyRing {
+    let text = json!({ "keys": [{ "id": SAMPLE_KEY_ID, "state": "sign", "secret": SAMPLE_KEY }] }).to_string();
+    match KeyRing::parse(&text) {
+        Ok(ring) => ring,
+        Err(error) => unreachable!("the sample key is no key: {error}"),
+    }
+}
+
+/// One sample event.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Event {
+    /// Its file's name, without ending.
+    pub name: String,
+    /// The API Gateway event, payload format 2.0.
+    pub request: Value,
+}
+
+/// The folder of the sample events of a platform.
+pub fn folder(platform: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../events").join(platform)
+}
+
+/// Reads all sample events of a platform, in the order of their names, which is the order in which they were sent.
+///
+/// # Errors
+/// When the folder or a file cannot be read.
+pub fn load(platform: &str) -> io::Result<Vec<Event>> {
+    let mut events = Vec::new();
+    for entry in fs::read_dir(folder(platform))? {
+        let path = entry?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json")) else { continue };
+        if !name.ends_with(".sqs") {
+            events.push(Event { name: name.to_owned(), request: serde_json::from_slice(&fs::read(&path)?)? });
+        }
+    }
+    events.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(events)
+}
+
+impl Event {
+    /// The request as the receiver sees it.
+    pub fn raw(&self) -> RawRequest {
+        let mut headers = HeaderMap::new();
+        for (name, value) in self.request["headers"].as_object().into_iter().flatten() {
+            let name = HeaderName::from_bytes(name.as_bytes());
+            let value = HeaderValue::from_str(value.as_str().unwrap_or_default());
+            if let (Ok(name), Ok(value)) = (name, value) {
+                headers.append(name, value);
+            }
+        }
+        let received = self.request["requestContext"]["timeEpoch"].as_i64().unwrap_or_default();
+        RawRequest {
+            method: Method::POST,
+            headers,
+            body: Bytes::from(self.body().to_owned()),
+            received: Stamp::from_millis(received),
+        }
+    }
+
+    /// The body as it was sent.
+    pub fn body(&self) -> &str {
+        self.request["body"].as_str().unwrap_or_default()
+    }
+
+    /// The hook's path.
+    pub fn path(&self) -> Option<HookPath> {
+        let part = |name: &str| self.request["pathParameters"][name].as_str();
+        HookPath::parse(part("platform")?, part("connection")?, part("generation"))
+    }
+
+    fn platform(&self) -> Option<&'static Platform> {
+        find(PLATFORMS, &self.path()?.key.platform)
+    }
+
+    /// The scope, where the request names one.
+    pub fn scope(&self) -> Option<String> {
+        self.platform()?.delivery.scope(&self.raw())
+    }
+
+    /// Signs the request with the ring's signing key. A handshake stays as it is.
+    pub fn sign(&mut self, ring: &KeyRing) {
+        let (Some(path), Some(platform), raw) = (self.path(), self.platform(), self.raw()) else { return };
+        let Some(scope) = platform.delivery.scope(&raw) else { return };
+        let bound = platform.delivery.secret_per_scope().then_some(scope.as_str());
+        let secret = ring.signing().webhook_secret(&path, bound);
+        let Scheme::Hmac(scheme) = platform.delivery.scheme();
+        self.request["headers"][scheme.header] = scheme.sign(secret.reveal().as_bytes(), &raw.body).into();
+        self.request["headers"]["content-length"] = raw.body.len().to_string().into();
+    }
+
+    /// The message that the receiver makes of it; none for a handshake, or if it is not signed with a key of the ring.
+    pub fn sealed(&self, ring: &KeyRing) -> Option<Sealed> {
+        let verified = verify(self.platform()?.delivery, &self.path()?, &self.raw(), ring).ok()?;
+        Some(Sealed::from_verified(&verified))
+    }
+
+    /// The SQS event that results.
+    pub fn sqs(&self, ring: &KeyRing) -> Option<Value> {
+        let sealed = self.sealed(ring)?;
+        let sent = self.request["requestContext"]["timeEpoch"].to_string();
+        Some(json!({ "Records": [{
+            "messageId": format!("sample-{}", self.name),
+            "receiptHandle": format!("sample-{}", self.name),
+            "body": sealed.text(),
+            "attributes": {
+                "ApproximateReceiveCount": "1",
+                "SentTimestamp": sent,
+                "MessageGroupId": sealed.group(),
+            },
+            "messageAttributes": {},
+            "eventSource": "aws:sqs",
+            "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:sample",
+            "awsRegion": "us-east-1",
+        }] }))
+    }
+}
+
+/// What the files of a platform should hold: each with its name.
+///
+/// # Errors
+/// When the folder or a file cannot be read.
+pub fn files(platform: &str) -> io::Result<Vec<(String, String)>> {
+    let ring = sample_ring();
+    let mut files = Vec::new();
+    let mut add = |name: String, value: &Value| -> io::Result<()> {
+        files.push((name, serde_json::to_string_pretty(value)? + "\n"));
+        Ok(())
+    };
+    for mut event in load(platform)? {
+        event.sign(&ring);
+        add(format!("{}.json", event.name), &event.request)?;
+        if let Some(sqs) = event.sqs(&ring) {
+            add(format!("{}.sqs.json", event.name), &sqs)?;
+        }
+    }
+    Ok(files)
+}
