@@ -75,9 +75,23 @@ const VANISHED: Rule = Rule("woocommerce-vanished");
 
 /// Left out of `extra` everywhere: links of the API, local times beside their UTC twins.
 const REDUNDANT: &[&str] = &["_links", "date_created", "date_modified", "date_completed", "date_paid", "date_expires"];
-/// Left out of products: what changes without anybody changing the product, and the password of its page.
-const VOLATILE_PRODUCT: &[&str] =
-    &["related_ids", "price_html", "total_sales", "average_rating", "rating_count", "purchasable", "post_password"];
+/// Left out of products: what changes without anybody changing the product, what follows from the rest, and the password of
+/// its page.
+const VOLATILE_PRODUCT: &[&str] = &[
+    "related_ids",
+    "price_html",
+    "total_sales",
+    "average_rating",
+    "rating_count",
+    "on_sale",
+    "purchasable",
+    "backordered",
+    "backorders_allowed",
+    "has_options",
+    "shipping_required",
+    "shipping_taxable",
+    "post_password",
+];
 /// Left out of orders: what follows from the rest, or from who asks.
 const VOLATILE_ORDER: &[&str] =
     &["payment_url", "is_editable", "needs_payment", "needs_processing", "currency_symbol", "order_key"];

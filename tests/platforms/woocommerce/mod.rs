@@ -1,0 +1,451 @@
+//! A WooCommerce store: its keys, its webhooks with their quirks, its entities, and its deliveries.
+//!
+//! What it does was taken from WooCommerce's source, as told in `shared/commerce/src/platforms/woocommerce/`: creation is
+//! always active and pings before it answers; secrets are never given back; nothing keeps two webhooks from being the same;
+//! `DELETE` wants `force`; a missing webhook is 404 when deleted and 400 otherwise; a failed delivery is lost, and the seventh
+//! in a row disables the webhook.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use axum::{Router, body::to_bytes, extract::State, response::IntoResponse};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use cloud::outbound::{Guarded, Outbound};
+use commerce::{
+    api::{ApiRequest, ApiResponse, Fault},
+    verify::hmac::{Algorithm, Encoding, Hmac},
+};
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use serde_json::{Value, json};
+
+/// How the store's requests get to the receiver.
+pub trait Wire: Send + Sync {
+    /// Posts, and gives the status; 0 when nobody answered.
+    fn post(&self, url: String, headers: Vec<(String, String)>, body: Bytes) -> BoxFuture<'_, u16>;
+}
+
+/// Over HTTP.
+pub struct Http(pub Guarded);
+
+impl Wire for Http {
+    fn post(&self, url: String, headers: Vec<(String, String)>, body: Bytes) -> BoxFuture<'_, u16> {
+        Box::pin(async move {
+            let mut request =
+                ApiRequest { method: Method::POST, url: url.parse().unwrap(), headers: HeaderMap::new(), body };
+            for (name, value) in headers {
+                let name: http::HeaderName = name.parse().unwrap();
+                request.headers.insert(name, value.parse().unwrap());
+            }
+            self.0.call(request).await.map_or(0, |answer| answer.status)
+        })
+    }
+}
+
+/// A webhook as the store keeps it.
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    /// Its id.
+    pub id: u64,
+    /// What it delivers.
+    pub topic: String,
+    /// Where to.
+    pub delivery_url: String,
+    /// With what it signs. The API never tells.
+    pub secret: String,
+    /// `active`, `paused` or `disabled`.
+    pub status: String,
+    failures: u32,
+    pending_delivery: bool,
+}
+
+/// What the store does instead of answering, once.
+#[derive(Clone, Copy, Debug)]
+pub enum Trouble {
+    /// 429 with `Retry-After`, in seconds.
+    TooMany(u32),
+    /// 500 with a page.
+    Broken,
+    /// A 404 that is not WooCommerce's own.
+    NotFoundPage,
+    /// The call is done, but its answer is lost.
+    AnswerLost,
+    /// Nothing yet.
+    None,
+}
+
+struct Inner {
+    key: (String, String),
+    webhooks: BTreeMap<u64, Webhook>,
+    entities: BTreeMap<(String, String), Value>,
+    troubles: VecDeque<Trouble>,
+    calls: Vec<String>,
+    page_size: usize,
+}
+
+/// A store.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Mutex<Inner>>,
+    wire: Arc<dyn Wire>,
+    next_id: Arc<AtomicU64>,
+    seconds: Arc<AtomicU64>,
+}
+
+/// The store's signature.
+const SIGNATURE: Hmac =
+    Hmac { header: "x-wc-webhook-signature", algorithm: Algorithm::Sha256, encoding: Encoding::Base64, prefix: "" };
+
+/// What can be subscribed to.
+const TOPICS: [&str; 15] = [
+    "coupon.created",
+    "coupon.updated",
+    "coupon.deleted",
+    "coupon.restored",
+    "customer.created",
+    "customer.updated",
+    "customer.deleted",
+    "order.created",
+    "order.updated",
+    "order.deleted",
+    "order.restored",
+    "product.created",
+    "product.updated",
+    "product.deleted",
+    "product.restored",
+];
+
+impl Store {
+    /// A store with one API key, and nothing else.
+    pub fn new(wire: Arc<dyn Wire>, consumer_key: &str, consumer_secret: &str) -> Self {
+        let inner = Inner {
+            key: (consumer_key.into(), consumer_secret.into()),
+            webhooks: BTreeMap::new(),
+            entities: BTreeMap::new(),
+            troubles: VecDeque::new(),
+            calls: Vec::new(),
+            page_size: 100,
+        };
+        let next_id = Arc::new(AtomicU64::new(1));
+        Self { inner: Arc::new(Mutex::new(inner)), wire, next_id, seconds: Arc::new(AtomicU64::new(1_795_225_721)) }
+    }
+
+    /// Listens on a port of its own, and gives the site's address.
+    pub async fn listen(&self) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let site = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().fallback(over_http).with_state(self.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        site
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    /// All webhooks.
+    pub fn webhooks(&self) -> Vec<Webhook> {
+        self.lock().webhooks.values().cloned().collect()
+    }
+
+    /// Puts a webhook there that somebody else made.
+    pub fn add_webhook(&self, topic: &str, delivery_url: &str) -> u64 {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let hook = Webhook {
+            id,
+            topic: topic.into(),
+            delivery_url: delivery_url.into(),
+            secret: "theirs".into(),
+            status: "active".into(),
+            failures: 0,
+            pending_delivery: false,
+        };
+        self.lock().webhooks.insert(id, hook);
+        id
+    }
+
+    /// Changes a webhook, as the merchant can in the store's pages.
+    pub fn edit_webhook(&self, id: u64, change: impl FnOnce(&mut Webhook)) {
+        change(self.lock().webhooks.get_mut(&id).unwrap());
+    }
+
+    /// Revokes the key and gives out another.
+    pub fn replace_key(&self, consumer_key: &str, consumer_secret: &str) {
+        self.lock().key = (consumer_key.into(), consumer_secret.into());
+    }
+
+    /// What goes wrong with the next calls.
+    pub fn trouble(&self, troubles: impl IntoIterator<Item = Trouble>) {
+        self.lock().troubles.extend(troubles);
+    }
+
+    /// What goes wrong after so many calls have gone well.
+    pub fn trouble_after(&self, calls: usize, trouble: Trouble) {
+        self.trouble(std::iter::repeat_n(Trouble::None, calls).chain([trouble]));
+    }
+
+    /// Gives fewer entries a page than were asked for, as some hosts' limits do.
+    pub fn set_page_size(&self, page_size: usize) {
+        self.lock().page_size = page_size;
+    }
+
+    /// What was called since the last time: method, path.
+    pub fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().calls)
+    }
+
+    /// Sets an entity as the API shows it; `None` removes it for good.
+    pub fn set(&self, resource: &str, id: u64, entity: Option<Value>) {
+        let key = (resource.to_owned(), id.to_string());
+        match entity {
+            Some(entity) => _ = self.lock().entities.insert(key, entity),
+            None => _ = self.lock().entities.remove(&key),
+        }
+    }
+
+    /// Delivers to every active webhook of a topic; gives the statuses.
+    pub async fn deliver(&self, topic: &str, body: &str) -> Vec<u16> {
+        let matching = |hook: &&Webhook| hook.topic == topic && hook.status == "active";
+        let hooks: Vec<_> = self.lock().webhooks.values().filter(matching).cloned().collect();
+        let mut statuses = Vec::new();
+        for hook in hooks {
+            statuses.push(self.deliver_to(&hook, body).await);
+        }
+        statuses
+    }
+
+    /// Delivers to one webhook, whatever its status: what was queued before it went is sent all the same.
+    pub async fn deliver_to(&self, hook: &Webhook, body: &str) -> u16 {
+        let (resource, event) = hook.topic.split_once('.').unwrap();
+        // Delivery ids depend on the webhook and the second only; seconds pass here with every third delivery.
+        let second = self.seconds.fetch_add(1, Ordering::Relaxed) / 3;
+        let headers = [
+            ("content-type", "application/json".to_owned()),
+            ("x-wc-webhook-source", "https://shop.example.com/".to_owned()),
+            ("x-wc-webhook-topic", hook.topic.clone()),
+            ("x-wc-webhook-resource", resource.to_owned()),
+            ("x-wc-webhook-event", event.to_owned()),
+            (SIGNATURE.header, SIGNATURE.sign(hook.secret.as_bytes(), body.as_bytes())),
+            ("x-wc-webhook-id", hook.id.to_string()),
+            ("x-wc-webhook-delivery-id", format!("{:032x}", u128::from(hook.id) << 64 | u128::from(second))),
+        ];
+        let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let status = self.wire.post(hook.delivery_url.clone(), headers, body).await;
+        let ping = {
+            let mut inner = self.lock();
+            let Some(hook) = inner.webhooks.get_mut(&hook.id) else { return status };
+            if (200..303).contains(&status) {
+                hook.failures = 0;
+            } else if hook.failures > 5 {
+                hook.status = "disabled".into();
+            } else {
+                hook.failures += 1;
+            }
+            hook.pending_delivery.then(|| hook.clone())
+        };
+        // Saving the webhook after a delivery pings again, until that has worked once.
+        if let Some(hook) = ping {
+            self.ping(&hook).await;
+        }
+        status
+    }
+
+    async fn ping(&self, hook: &Webhook) {
+        let headers = vec![("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned())];
+        let body = Bytes::from(format!("webhook_id={}", hook.id));
+        let status = self.wire.post(hook.delivery_url.clone(), headers, body).await;
+        if let Some(hook) = self.lock().webhooks.get_mut(&hook.id) {
+            hook.pending_delivery = status != 200;
+        }
+    }
+
+    /// Whether every webhook's ping was answered with exactly 200.
+    pub fn all_pinged(&self) -> bool {
+        self.lock().webhooks.values().all(|hook| !hook.pending_delivery)
+    }
+
+    /// Answers a call of its REST API.
+    pub async fn answer(&self, request: &ApiRequest) -> Result<ApiResponse, Fault> {
+        let (trouble, allowed) = {
+            let mut inner = self.lock();
+            inner.calls.push(format!("{} {}", request.method, request.url.path()));
+            let expected = format!("Basic {}", STANDARD.encode(format!("{}:{}", inner.key.0, inner.key.1)));
+            let given = request.headers.get("authorization").and_then(|value| value.to_str().ok());
+            (inner.troubles.pop_front(), given == Some(expected.as_str()))
+        };
+        match trouble {
+            Some(Trouble::TooMany(seconds)) => {
+                let mut answer = page(429, "Too many requests");
+                answer.headers.insert("retry-after", HeaderValue::from(seconds));
+                return Ok(answer);
+            }
+            Some(Trouble::Broken) => return Ok(page(500, "There has been a critical error on this website.")),
+            Some(Trouble::NotFoundPage) => return Ok(page(404, "<html>Nothing found</html>")),
+            Some(Trouble::AnswerLost | Trouble::None) | None => {}
+        }
+        if !allowed {
+            return Ok(error(401, "woocommerce_rest_cannot_view", "Sorry, you cannot list resources."));
+        }
+        let answer = self.route(request).await;
+        match trouble {
+            Some(Trouble::AnswerLost) => Err(Fault::Unavailable("no answer".into())),
+            _ => Ok(answer),
+        }
+    }
+
+    async fn route(&self, request: &ApiRequest) -> ApiResponse {
+        let Some(path) = request.url.path().strip_prefix("/wp-json/wc/v3/") else { return page(404, "<html></html>") };
+        let query: BTreeMap<_, _> = request.url.query_pairs().into_owned().collect();
+        let (resource, id) = path.split_once('/').map_or((path, None), |(resource, id)| (resource, Some(id)));
+        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        match (&request.method, resource, id) {
+            (&Method::GET, "webhooks", None) => self.list(&query),
+            (&Method::POST, "webhooks", None) => self.create(&body).await,
+            (&Method::PUT, "webhooks", Some(id)) => self.update(id, &body).await,
+            (&Method::DELETE, "webhooks", Some(id)) => self.delete(id, &query),
+            (&Method::GET, "orders" | "products" | "customers" | "coupons", Some(id)) => {
+                match self.lock().entities.get(&(resource.to_owned(), id.to_owned())) {
+                    Some(entity) => respond(200, entity),
+                    None => {
+                        let code = match resource {
+                            "orders" => "woocommerce_rest_shop_order_invalid_id",
+                            "products" => "woocommerce_rest_product_invalid_id",
+                            "coupons" => "woocommerce_rest_shop_coupon_invalid_id",
+                            _ => "woocommerce_rest_invalid_id",
+                        };
+                        error(404, code, "Invalid ID.")
+                    }
+                }
+            }
+            _ => error(404, "rest_no_route", "No route was found matching the URL and request method."),
+        }
+    }
+
+    fn list(&self, query: &BTreeMap<String, String>) -> ApiResponse {
+        let number = |name: &str, otherwise: usize| query.get(name).map_or(Ok(otherwise), |text| text.parse());
+        let (Ok(per_page @ 1..=100), Ok(page @ 1..)) = (number("per_page", 10), number("page", 1)) else {
+            return error(400, "rest_invalid_param", "Invalid parameter(s): per_page");
+        };
+        let inner = self.lock();
+        let per_page = per_page.min(inner.page_size);
+        let shown: Vec<_> = inner.webhooks.values().skip((page - 1) * per_page).take(per_page).map(show).collect();
+        let mut answer = respond(200, &Value::Array(shown));
+        let pages = inner.webhooks.len().div_ceil(per_page);
+        answer.headers.insert("x-wp-total", HeaderValue::from(inner.webhooks.len()));
+        answer.headers.insert("x-wp-totalpages", HeaderValue::from(pages));
+        answer
+    }
+
+    async fn create(&self, body: &Value) -> ApiResponse {
+        let topic = body["topic"].as_str().unwrap_or_default();
+        if !TOPICS.contains(&topic) {
+            return error(400, "woocommerce_rest_shop_webhook_invalid_topic", "Webhook topic must be valid.");
+        }
+        let url = body["delivery_url"].as_str().unwrap_or_default();
+        if !url.starts_with("http") {
+            return error(400, "woocommerce_rest_shop_webhook_invalid_delivery_url", "Delivery URL must be valid.");
+        }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let hook = Webhook {
+            id,
+            topic: topic.into(),
+            delivery_url: url.into(),
+            // What is not given is a password that nobody ever learns.
+            secret: body["secret"].as_str().map_or_else(|| format!("random-{id}"), str::to_owned),
+            status: "active".into(),
+            failures: 0,
+            pending_delivery: true,
+        };
+        self.lock().webhooks.insert(id, hook.clone());
+        self.ping(&hook).await;
+        respond(201, &show(&hook))
+    }
+
+    async fn update(&self, id: &str, body: &Value) -> ApiResponse {
+        let (hook, ping) = {
+            let mut inner = self.lock();
+            let hook = id.parse().ok().and_then(|id: u64| inner.webhooks.get_mut(&id));
+            let Some(hook) = hook else {
+                return error(400, "woocommerce_rest_shop_webhook_invalid_id", "ID is invalid.");
+            };
+            let before = hook.delivery_url.clone();
+            for (name, field) in [
+                ("topic", &mut hook.topic),
+                ("delivery_url", &mut hook.delivery_url),
+                ("secret", &mut hook.secret),
+                ("status", &mut hook.status),
+            ] {
+                if let Some(value) = body[name].as_str() {
+                    *field = value.to_owned();
+                }
+            }
+            // The count of failures stays as it is.
+            (hook.clone(), hook.status == "active" && (hook.delivery_url != before || hook.pending_delivery))
+        };
+        if ping {
+            self.ping(&hook).await;
+        }
+        respond(200, &show(&hook))
+    }
+
+    fn delete(&self, id: &str, query: &BTreeMap<String, String>) -> ApiResponse {
+        let mut inner = self.lock();
+        let Some(id) = id.parse().ok().filter(|id| inner.webhooks.contains_key(id)) else {
+            return error(404, "woocommerce_rest_shop_webhook_invalid_id", "Invalid ID.");
+        };
+        if query.get("force").map(String::as_str) != Some("true") {
+            return error(501, "woocommerce_rest_trash_not_supported", "Webhooks do not support trashing.");
+        }
+        respond(200, &show(&inner.webhooks.remove(&id).unwrap()))
+    }
+}
+
+impl Outbound for Store {
+    async fn call(&self, request: ApiRequest) -> Result<ApiResponse, Fault> {
+        self.answer(&request).await
+    }
+}
+
+async fn over_http(State(store): State<Store>, request: axum::extract::Request) -> impl IntoResponse {
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, 1 << 20).await.unwrap();
+    let url = format!("http://store{}", parts.uri).parse().unwrap();
+    let request = ApiRequest { method: parts.method, url, headers: parts.headers, body };
+    match store.answer(&request).await {
+        Ok(answer) => (StatusCode::from_u16(answer.status).unwrap(), answer.headers, answer.body),
+        Err(_) => (StatusCode::GATEWAY_TIMEOUT, HeaderMap::new(), Bytes::new()),
+    }
+}
+
+fn show(hook: &Webhook) -> Value {
+    json!({
+        "id": hook.id,
+        "name": format!("Webhook {}", hook.id),
+        "status": hook.status,
+        "topic": hook.topic,
+        "resource": hook.topic.split('.').next(),
+        "event": hook.topic.split('.').nth(1),
+        "delivery_url": hook.delivery_url,
+        "date_created": "2026-11-21T01:48:39",
+    })
+}
+
+fn respond(status: u16, body: &Value) -> ApiResponse {
+    let headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+    ApiResponse { status, headers, body: Bytes::from(body.to_string()) }
+}
+
+fn error(status: u16, code: &str, message: &str) -> ApiResponse {
+    respond(status, &json!({ "code": code, "message": message, "data": { "status": status } }))
+}
+
+fn page(status: u16, text: &'static str) -> ApiResponse {
+    ApiResponse { status, headers: HeaderMap::new(), body: Bytes::from_static(text.as_bytes()) }
+}
