@@ -1,1 +1,416 @@
+//! The bundle as it is deployed: real binaries, real SDK, on the local AWS, with a simulated store beside it. `make test`
+//! brings the stack up and sets the environment.
+//!
+//! Each test has a connection of its own, so they run side by side. They wait for conditions, and fail when one does not come.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+use std::{
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use cloud::{
+    aws::{Aws, variable},
+    outbound::{Guarded, Outbound},
+    secrets::{Keys, SecretsManager},
+};
+use commerce::{api::ApiRequest, item::Item, keys::KeyRing, platforms::declared_scopes, platforms::woocommerce};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use registrar::ADMIN_TOKEN;
+use serde_json::{Value, json};
+use tests::{
+    platforms::woocommerce::{Http, Store},
+    world::{PLATFORM, event, events},
+};
+use tools::events::Event;
+
+/// What is waited for at most. The emulator takes a second or two for most things.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Stack {
+    aws: Aws,
+    api_url: String,
+    http: Guarded,
+    ring: Arc<KeyRing>,
+}
+
+impl Stack {
+    async fn new() -> Self {
+        let aws = Aws::from_env().expect("run `make test`, which brings a stack up");
+        let ring = ring(&aws, "SIGNING_KEYS").await;
+        Self { aws, api_url: variable("API_URL").unwrap(), http: Guarded::new(true).unwrap(), ring }
+    }
+
+    async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
+        let mut request = ApiRequest {
+            method,
+            url: format!("{}{path}", self.api_url).parse().unwrap(),
+            headers: HeaderMap::new(),
+            body: body.to_owned().into(),
+        };
+        for (name, value) in headers {
+            let name: HeaderName = name.parse().unwrap();
+            request.headers.insert(name, HeaderValue::from_str(value).unwrap());
+        }
+        let answer = self.http.call(request).await.unwrap();
+        (answer.status, String::from_utf8(answer.body.to_vec()).unwrap())
+    }
+
+    async fn admin(&self, method: Method, connection: &str, body: &Value) -> (u16, Value) {
+        let token = ADMIN_TOKEN.mint(&*ring(&self.aws, "ADMIN_KEY").await, cloud::now(), 300).unwrap();
+        let headers = [("authorization", format!("Bearer {token}")), ("content-type", "application/json".into())];
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let path = format!("/admin/connections/{PLATFORM}/{connection}");
+        let (status, text) = self.call(method, &path, &headers, &body.to_string()).await;
+        (status, serde_json::from_str(&text).unwrap_or_default())
+    }
+
+    /// A connection whose hooks are entered by hand.
+    async fn connected(&self, connection: &str) {
+        let site = json!({ "site": format!("https://{connection}") });
+        assert_eq!(self.admin(Method::PUT, connection, &site).await.0, 200);
+    }
+
+    async fn post(&self, event: &Event) -> u16 {
+        let headers = event.request["headers"].as_object().unwrap();
+        let sent =
+            headers.iter().filter(|(name, _)| !matches!(name.as_str(), "host" | "content-length" | "accept-encoding"));
+        let headers: Vec<_> = sent.map(|(name, value)| (name.as_str(), value.as_str().unwrap())).collect();
+        let (status, body) =
+            self.call(Method::POST, event.request["rawPath"].as_str().unwrap(), &headers, event.body()).await;
+        assert!(body.is_empty(), "{body}");
+        status
+    }
+
+    async fn item(&self, connection: &str, sort: &str) -> Option<Item> {
+        let key = [("pk", format!("{PLATFORM}#{connection}")), ("sk", sort.to_owned())];
+        let key = key.into_iter().map(|(name, value)| (name.to_owned(), AttributeValue::S(value))).collect();
+        let request = self.aws.dynamodb().get_item().table_name(variable("ENTITIES_TABLE").unwrap()).set_key(Some(key));
+        let found = request.consistent_read(true).send().await.unwrap().item?;
+        Some(serde_dynamo::aws_sdk_dynamodb_1::from_item(found).unwrap())
+    }
+
+    /// Waits until an item is as it should be.
+    async fn until(&self, connection: &str, sort: &str, condition: impl Fn(&Item) -> bool) -> Item {
+        let started = Instant::now();
+        loop {
+            let item = self.item(connection, sort).await;
+            match item {
+                Some(item) if condition(&item) => return item,
+                other => assert!(started.elapsed() < PATIENCE, "{connection} {sort} stays {other:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// How many dead letters there are with a reason and a connection.
+    async fn letters(&self, reason: &str, connection: &str) -> Vec<String> {
+        let queue = variable("DLQ_URL").unwrap();
+        let sqs = self.aws.sqs();
+        let request = sqs.receive_message().queue_url(&queue).max_number_of_messages(10).visibility_timeout(0);
+        let answer = request.message_attribute_names("All").send().await.unwrap();
+        let letters = answer.messages.unwrap_or_default().into_iter().filter(|letter| {
+            let attributes = letter.message_attributes.clone().unwrap_or_default();
+            let is = |name: &str, value: &str| attributes.get(name).and_then(|a| a.string_value()) == Some(value);
+            is("reason", reason)
+                && is("connection", connection)
+                && is("platform", PLATFORM)
+                && attributes.contains_key("scope")
+        });
+        letters.filter_map(|letter| letter.body).collect()
+    }
+
+    async fn until_letters(&self, reason: &str, connection: &str, number: usize) -> Vec<String> {
+        let started = Instant::now();
+        loop {
+            let letters = self.letters(reason, connection).await;
+            if letters.len() == number {
+                return letters;
+            }
+            assert!(started.elapsed() < PATIENCE, "{} letters with {reason}", letters.len());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// A sample event for another connection, signed with the stack's own key.
+    fn event(&self, prefix: &str, connection: &str) -> Event {
+        self.changed(prefix, connection, |_| {})
+    }
+
+    fn changed(&self, prefix: &str, connection: &str, change: impl FnOnce(&mut Value)) -> Event {
+        let mut event = event(prefix);
+        event.request["pathParameters"]["connection"] = connection.into();
+        event.request["rawPath"] = format!("/hooks/{PLATFORM}/{connection}").into();
+        change(&mut event.request);
+        event.sign(&self.ring);
+        event
+    }
+}
+
+async fn ring(aws: &Aws, secret: &'static str) -> Arc<KeyRing> {
+    let source = SecretsManager::new(aws.secretsmanager(), variable(secret).unwrap());
+    Keys::new(source).current(cloud::now()).await.unwrap()
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn make(arguments: &[&str]) -> Output {
+    let env = format!("ENV={}", variable("ENV_FILE").unwrap());
+    Command::new("make").current_dir(root()).arg("-s").args(arguments).arg(env).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[tokio::test]
+async fn the_recording_becomes_state() {
+    let (stack, connection) = (Stack::new().await, "recording.example.com");
+    stack.connected(connection).await;
+    for sample in events() {
+        assert_eq!(stack.post(&stack.event(&sample.name, connection)).await, 200, "{}", sample.name);
+    }
+    let order = stack.until(connection, "order#13", |item| item.deleted && !item.fields.is_empty()).await;
+    assert_eq!(order.fields["status"], "completed");
+    let customer = stack.until(connection, "customer#2", |item| item.deleted).await;
+    assert_eq!(customer.fields["last_name"], "Lindqvist");
+    stack.until(connection, "product#10", |item| item.deleted && item.fields["price"] == "13.50").await;
+    stack.until(connection, "product#11", |item| !item.deleted && item.fields["kind"] == "variable").await;
+    // A duplicate, and an update that comes late, revive nothing.
+    assert_eq!(stack.post(&stack.event("027", connection)).await, 200);
+    assert_eq!(stack.post(&stack.event("022", connection)).await, 200);
+    let last = stack.changed("014", connection, |event| event["body"] = r#"{"id":99,"name":"last"}"#.into());
+    assert_eq!(stack.post(&last).await, 200);
+    stack.until(connection, "product#99", |_| true).await;
+    let order = stack.until(connection, "order#13", |item| item.marks.gone > order.marks.gone).await;
+    assert!(order.deleted);
+}
+
+#[tokio::test]
+async fn the_sample_events_are_accepted_as_they_are() {
+    let stack = Stack::new().await;
+    stack.connected("shop.example.com").await;
+    assert_eq!(stack.post(&event("018")).await, 200);
+    stack.until("shop.example.com", "order#13", |item| item.fields["number"] == "13").await;
+}
+
+#[tokio::test]
+async fn what_is_not_proven_is_refused() {
+    let (stack, connection) = (Stack::new().await, "refused.example.com");
+    stack.connected(connection).await;
+    let mut tampered = stack.event("018", connection);
+    tampered.request["body"] = tampered.body().replace("76.00", "0.01").into();
+    assert_eq!(stack.post(&tampered).await, 401);
+    let mut wrong_key = stack.event("018", connection);
+    wrong_key.sign(&KeyRing::parse("another-key-of-at-least-32-bytes!").unwrap());
+    assert_eq!(stack.post(&wrong_key).await, 401);
+    let mut of_another = stack.event("018", "another.example.com");
+    of_another.request["rawPath"] = format!("/hooks/{PLATFORM}/{connection}").into();
+    assert_eq!(stack.post(&of_another).await, 401, "valid, but for another connection");
+    let mut other_topic = stack.event("026", connection);
+    other_topic.request["headers"]["x-wc-webhook-topic"] = "order.deleted".into();
+    assert_eq!(stack.post(&other_topic).await, 401, "valid, but for another topic");
+    let mut nowhere = stack.event("018", connection);
+    nowhere.request["rawPath"] = format!("/hooks/nosuch/{connection}").into();
+    assert_eq!(stack.post(&nowhere).await, 404);
+    assert_eq!(stack.admin(Method::GET, "nobody.example.com", &Value::Null).await.0, 404);
+    let path = format!("/admin/connections/{PLATFORM}/{connection}");
+    assert_eq!(stack.call(Method::GET, &path, &[("authorization", "Bearer x.y.z")], "").await.0, 401);
+    // What is proven after all of that is the only thing that came through.
+    assert_eq!(stack.post(&stack.event("014", connection)).await, 200);
+    stack.until(connection, "product#10", |_| true).await;
+    assert!(stack.item(connection, "order#13").await.is_none());
+}
+
+#[tokio::test]
+async fn a_body_that_api_gateway_encodes_is_the_same_body() {
+    let (stack, connection) = (Stack::new().await, "base64.example.com");
+    stack.connected(connection).await;
+    let encoded =
+        stack.changed("018", connection, |event| event["headers"]["content-type"] = "application/octet-stream".into());
+    assert_eq!(stack.post(&encoded).await, 200);
+    let order = stack.until(connection, "order#13", |_| true).await;
+    assert_eq!(order.fields["billing"]["city"], "Malmö");
+}
+
+#[tokio::test]
+async fn a_large_body_travels_compressed() {
+    let (stack, connection) = (Stack::new().await, "large.example.com");
+    stack.connected(connection).await;
+    let text = "Linen ".repeat(50_000);
+    let large = stack.changed("014", connection, |event| {
+        event["body"] = json!({ "id": 10, "description": text }).to_string().into()
+    });
+    assert_eq!(stack.post(&large).await, 200);
+    let product = stack.until(connection, "product#10", |_| true).await;
+    assert_eq!(product.fields["description"].as_str().unwrap().len(), text.len());
+}
+
+#[tokio::test]
+async fn a_poisoned_message_does_not_touch_the_good_ones_beside_it() {
+    let (stack, connection) = (Stack::new().await, "poison.example.com");
+    stack.connected(connection).await;
+    let poison = stack.changed("018", connection, |event| event["body"] = r#"{"id":13,"total":"many"}"#.into());
+    for event in
+        [stack.event("014", connection), poison, stack.event("015", connection), stack.event("011", connection)]
+    {
+        assert_eq!(stack.post(&event).await, 200);
+    }
+    for sort in ["product#10", "product#11", "customer#2"] {
+        stack.until(connection, sort, |_| true).await;
+    }
+    let letter = stack.until_letters("malformed", connection, 1).await.remove(0);
+    assert!(letter.contains("many"), "with the original body");
+    assert!(stack.item(connection, "order#13").await.is_none());
+}
+
+#[tokio::test]
+async fn dead_letters_come_back_when_their_cause_is_mended() {
+    let (stack, connection) = (Stack::new().await, "redrive.example.com");
+    stack.connected(connection).await;
+    // A transfer request for a connection without credentials cannot be served, until it has some.
+    let transfer = json!({
+        "version": 1, "provenance": "envelope", "platform": PLATFORM, "connection": connection, "generation": 1,
+        "scope": "order.updated", "key_id": "initial", "strength": "body", "received": cloud::now().micros(),
+        "content": { "transfer": { "entity": "order", "id": "13", "reason": "test" } },
+    });
+    let send = stack.aws.sqs().send_message().queue_url(variable("INBOX_URL").unwrap());
+    send.message_body(transfer.to_string()).message_group_id("test").send().await.unwrap();
+    stack.until_letters("connection-fault", connection, 1).await;
+
+    let dry = text(&make(&["redrive", "REASON=connection-fault"]));
+    assert!(dry.contains("connection-fault") && dry.contains("Nothing was moved"), "{dry}");
+    stack.until_letters("connection-fault", connection, 1).await;
+
+    let store = Store::new(Arc::new(Http(stack.http.clone())), "ck_1", "cs_1");
+    store.set("orders", 13, Some(json!({ "id": 13, "status": "on-hold", "date_modified_gmt": "2026-11-21T01:00:00" })));
+    let site = store.listen().await;
+    let other = "redrive.example.com";
+    assert_eq!(stack.admin(Method::DELETE, other, &Value::Null).await.0, 200);
+    let body = json!({ "site": site, "consumer_key": "ck_1", "consumer_secret": "cs_1" });
+    let (status, shown) = stack.admin(Method::PUT, other, &body).await;
+    assert_eq!((status, &shown["generation"]), (200, &json!(2)), "{shown}");
+    // Connected anew, its generation is another: the letter of the former life comes back, and is ignored by rule.
+    let moved = text(&make(&["redrive", "REASON=connection-fault", "RUN=1"]));
+    assert!(moved.contains("connection-fault"), "{moved}");
+    stack.until_letters("connection-fault", connection, 0).await;
+    // One of this life is served.
+    let mut transfer = transfer;
+    transfer["generation"] = 2.into();
+    let send = stack.aws.sqs().send_message().queue_url(variable("INBOX_URL").unwrap());
+    send.message_body(transfer.to_string()).message_group_id("test").send().await.unwrap();
+    stack.until(connection, "order#13", |item| item.fields["status"] == "on-hold").await;
+}
+
+#[tokio::test]
+async fn a_store_is_connected_delivers_and_is_disconnected() {
+    let (stack, connection) = (Stack::new().await, "store.example.com");
+    let store = Store::new(Arc::new(Http(stack.http.clone())), "ck_1", "cs_1");
+    let site = store.listen().await;
+    let body = json!({ "site": site, "consumer_key": "ck_1", "consumer_secret": "cs_1" });
+    let scopes = declared_scopes(woocommerce::PLATFORM.mapping).count();
+    store.add_webhook("order.updated", "https://erp.example.com/");
+
+    let wrong = json!({ "site": site, "consumer_key": "ck_1", "consumer_secret": "cs_wrong" });
+    assert_eq!(stack.admin(Method::PUT, connection, &wrong).await.0, 422);
+    let (status, shown) = stack.admin(Method::PUT, connection, &body).await;
+    assert_eq!((status, shown["changes"]["created"].as_array().map(Vec::len)), (200, Some(scopes)), "{shown}");
+    assert!(store.all_pinged());
+    let (status, shown) = stack.admin(Method::PUT, connection, &body).await;
+    assert_eq!((status, &shown["changes"]["kept"]), (200, &json!(scopes)));
+    assert_eq!(store.webhooks().len(), scopes + 1, "created once");
+    let (_, shown) = stack.admin(Method::GET, connection, &Value::Null).await;
+    let active = shown["subscriptions"].as_array().unwrap().iter().filter(|s| s["status"] == "active").count();
+    assert_eq!(active, scopes);
+
+    let order = json!({ "id": 7, "status": "processing", "total": "1.00", "date_modified_gmt": "2026-11-21T01:48:40" });
+    store.set("orders", 7, Some(order.clone()));
+    assert_eq!(store.deliver("order.created", &order.to_string()).await, [200]);
+    stack.until(connection, "order#7", |item| item.fields["status"] == "processing").await;
+    // A delete is confirmed at the store: an old one sent again does not delete what is there.
+    assert_eq!(store.deliver("order.deleted", r#"{"id":7}"#).await, [200]);
+    stack.until(connection, "order#7", |item| item.marks.seen.is_some() && !item.deleted).await;
+    store.set("orders", 7, None);
+    assert_eq!(store.deliver("order.deleted", r#"{"id":7}"#).await, [200]);
+    stack.until(connection, "order#7", |item| item.deleted).await;
+
+    assert_eq!(stack.admin(Method::DELETE, connection, &Value::Null).await.0, 200);
+    assert_eq!(store.webhooks().len(), 1, "only the one that is not ours");
+    let record = stack.admin(Method::GET, connection, &Value::Null).await.1;
+    assert_eq!((&record["status"], &record["subscriptions"]), (&json!("disconnected"), &json!([])));
+}
+
+#[tokio::test]
+async fn make_prints_secrets_that_stores_can_sign_with() {
+    let (stack, connection) = (Stack::new().await, "by-hand.example.com");
+    stack.connected(connection).await;
+    let connection_argument = format!("CONNECTION={connection}");
+    let printed = make(&["secret", "PLATFORM=woocommerce", &connection_argument, "SCOPE=order.deleted"]);
+    assert!(printed.status.success(), "{}", text(&printed));
+    let secret = String::from_utf8(printed.stdout).unwrap().trim().to_owned();
+    let store = Store::new(Arc::new(Http(stack.http.clone())), "ck_1", "cs_1");
+    let id = store.add_webhook("order.deleted", &format!("{}/hooks/{PLATFORM}/{connection}", stack.api_url));
+    store.edit_webhook(id, |hook| hook.secret = secret);
+    assert_eq!(store.deliver("order.deleted", r#"{"id":5}"#).await, [200]);
+    stack.until(connection, "order#5", |item| item.deleted).await;
+    let wrong = make(&["secret", "PLATFORM=woocommerce", &connection_argument, "SCOPE=order.exploded"]);
+    assert!(!wrong.status.success() && text(&wrong).contains("SCOPE must be one of"), "{}", text(&wrong));
+}
+
+/// Kills what it started, whatever comes.
+struct Watching(Child);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let group = format!("-{}", self.0.id());
+        let _ = Command::new("kill").args(["-TERM", "--", &group]).status();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn cargo_lambda_runs_the_functions_with_the_sample_events() {
+    use std::os::unix::process::CommandExt;
+
+    let stack = Stack::new().await;
+    stack.connected("shop.example.com").await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let env_file = variable("ENV_FILE").unwrap();
+    let log = std::fs::File::create(root().join(".local/test/cargo-lambda.log")).unwrap();
+    let watch = ["lambda", "watch", "--ignore-changes", "--invoke-address", "127.0.0.1", "--invoke-port", &port];
+    let child = Command::new("cargo")
+        .args(watch)
+        .args(["--env-file", &env_file])
+        .current_dir(root())
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let _watching = Watching(child);
+    let invoke = |function: &str, file: &str| {
+        let arguments = ["lambda", "invoke", function, "--invoke-address", "127.0.0.1", "--invoke-port", &port];
+        let file = format!("events/{PLATFORM}/{file}");
+        Command::new("cargo").args(arguments).args(["--data-file", &file]).current_dir(root()).output().unwrap()
+    };
+    // It compiles the function with the first invocation, and answers when that is done.
+    let started = Instant::now();
+    while std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_err() {
+        assert!(started.elapsed() < PATIENCE, "cargo lambda watch does not listen; see .local/test/cargo-lambda.log");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let answered = invoke("receiver", "018-order_created.json");
+    let response: Value = serde_json::from_slice(&answered.stdout).unwrap_or_else(|_| panic!("{}", text(&answered)));
+    assert_eq!(response["statusCode"], 200, "{response}");
+    assert!(response["headers"]["x-message-id"].is_string(), "{response}");
+    let answered = invoke("processor", "015-product_created.sqs.json");
+    let response: Value = serde_json::from_slice(&answered.stdout).unwrap_or_else(|_| panic!("{}", text(&answered)));
+    assert_eq!(response, json!({ "batchItemFailures": [] }));
+    stack.until("shop.example.com", "product#11", |item| item.fields["name"] == "Tin").await;
+}

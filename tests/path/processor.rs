@@ -230,7 +230,7 @@ mod rules {
         let ignoring = BTreeMap::from([(EntityKind::Order, DeletePolicy::Ignore)]);
         assert_eq!(take(&|c| c.deletes = ignoring.clone()).await, "ignored: deletes-ignored");
         let unknown = World::new();
-        assert_eq!(outcomes(&unknown.process(&[message.clone()]).await), ["ignored: unknown-connection"]);
+        assert_eq!(outcomes(&unknown.process(std::slice::from_ref(&message)).await), ["ignored: unknown-connection"]);
     }
 
     #[tokio::test]
@@ -313,7 +313,7 @@ mod quarantine {
         for attempts in 1..=5 {
             let failing = Message { attempts, ..delivered("order.deleted", r#"{"id":13}"#, LATER) };
             world.tables.break_next([TableFault::WriteRefused]);
-            let report = world.process(&[failing.clone()]).await;
+            let report = world.process(std::slice::from_ref(&failing)).await;
             if attempts < 5 {
                 assert_eq!(outcomes(&report), ["failed: state-unavailable"]);
                 assert_eq!(report.failures, [failing.id]);

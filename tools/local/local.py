@@ -97,7 +97,7 @@ def sources():
 
 
 def enter_venv():
-    """Makes the virtual environment if it is not there or not as pinned, and runs this file in it."""
+    """Makes the virtual environment if it is not there or not as pinned, and runs the same command in it."""
     if pathlib.Path(sys.prefix).resolve() == VENV.resolve():
         return
     stamp = VENV / "pinned"
@@ -109,7 +109,7 @@ def enter_venv():
             pip = [VENV / "bin/pip", "install", "--disable-pip-version-check", "--no-deps", "-r", PINNED]
             quiet(pip, LOCAL / "logs/pip.log")
             stamp.write_text(wanted)
-    os.execv(VENV / "bin/python", [VENV / "bin/python", __file__, *sys.argv[1:]])
+    os.execv(VENV / "bin/python", [VENV / "bin/python", *sys.argv])
 
 
 def architecture():

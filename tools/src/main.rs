@@ -4,6 +4,8 @@
 mod bench;
 mod redrive;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use cloud::{
     aws::{Aws, variable},
@@ -61,8 +63,18 @@ enum Command {
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Outcome {
-    match Cli::parse().command {
+async fn main() -> ExitCode {
+    match run(Cli::parse().command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Outcome {
+    match command {
         Command::Secret { platform, connection, scope, generation } => {
             secret(&platform, &connection, scope.as_deref(), &generation).await
         }

@@ -343,7 +343,7 @@ fn subscriptions_json(
         json!({
             "scope": hook.scope,
             "id": hook.id,
-            "status": hook.status,
+            "status": hook.status.as_str(),
             "url": hook.url,
             "key_id": record.map(|record| &record.key_id),
             "generation": record.map(|record| record.generation),

@@ -8,7 +8,6 @@ pub mod woocommerce;
 use std::collections::BTreeMap;
 
 use http::StatusCode;
-use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -158,13 +157,22 @@ pub struct SettingsError {
 }
 
 /// Whether a subscription delivers.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SubscriptionStatus {
     /// It delivers.
     Active,
     /// It does not; the platform's own word for it.
     Inactive(String),
+}
+
+impl SubscriptionStatus {
+    /// `active`, or the platform's own word.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Active => "active",
+            Self::Inactive(word) => word,
+        }
+    }
 }
 
 /// A webhook as it is at the platform.

@@ -1,0 +1,71 @@
+"""Runs every check and test there is, from the quick to the slow. `make test` calls it, and so does CI."""
+
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+import time
+
+from local import LOCAL, ROOT, VENV, Stack, enter_venv, fail, say
+
+CARGO_DENY = "0.20.2"
+# A snapshot that differs fails; it is never written by a test run.
+QUIET = {"INSTA_UPDATE": "no", "CARGO_TERM_COLOR": "never"}
+
+
+def run(what, command, **options):
+    say(f"\n== {what}")
+    started = time.monotonic()
+    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, **options)
+    if done.returncode:
+        fail(f"{what}: {shlex.join(map(str, command))} failed")
+    say(f"   ({time.monotonic() - started:.0f} s)")
+
+
+def cargo_deny():
+    binary = LOCAL / "bin/cargo-deny"
+    version = subprocess.run([binary, "--version"], capture_output=True, text=True).stdout if binary.exists() else ""
+    if CARGO_DENY not in version:
+        # Without its default features it needs no TLS library; the advisory database is asked for in the hosted workflow.
+        install = ["cargo", "install", "cargo-deny", "--version", CARGO_DENY, "--locked", "--no-default-features"]
+        run("installing cargo-deny into .local (once)", [*install, "--root", LOCAL, "--quiet", "--force"])
+    return binary
+
+
+def environment(stack):
+    values = os.environ | stack.environment()
+    for line in (stack.dir / "env").read_text().splitlines():
+        name, value = line.split("=", 1)
+        values[name] = shlex.split(value)[0] if value else ""
+    return values | {"ENV_FILE": str((stack.dir / "env").relative_to(ROOT))}
+
+
+def main():
+    enter_venv()
+    started = time.monotonic()
+    quiet = {"env": os.environ | QUIET}
+    run("formatting", ["cargo", "fmt", "--all", "--check"])
+    run("pure tests", ["cargo", "test", "--locked", "-p", "commerce"], **quiet)
+    run("clippy", ["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    run("bans, licences and sources", [cargo_deny(), "--locked", "check", "bans", "licenses", "sources"])
+    run("tests in memory", ["cargo", "test", "--locked", "--workspace", "--exclude", "commerce"], **quiet)
+    stack = Stack("test")
+    sam = stack.environment() | {"PYTHONPATH": str(ROOT)}
+    run("sam validate --lint", [VENV / "bin/sam", "validate", "--lint"], env=sam)
+    run("the template", [sys.executable, "-m", "unittest", "-v", "tests/template_test.py"], env=sam)
+    say("\n== end to end")
+    try:
+        stack.stop()
+        stack.up()
+        # What cargo lambda will run with the sample events; it would compile it while a test waits.
+        run("building for cargo lambda", ["cargo", "build", "--locked", "--bins", "-p", "receiver", "-p", "processor"])
+        e2e = ["cargo", "test", "--locked", "-p", "tests", "--test", "e2e"]
+        run("tests against the deployed bundle", e2e, env=environment(stack) | QUIET)
+    finally:
+        stack.stop()
+    say(f"\nAll is well, after {time.monotonic() - started:.0f} s.")
+
+
+if __name__ == "__main__":
+    main()
