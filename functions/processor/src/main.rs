@@ -8,8 +8,10 @@ use commerce::{platforms::PLATFORMS, stamp::Stamp};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use processor::{Message, Processor, config::Config};
 
-/// What is kept back of the function's time, in milliseconds, to put aside, report and log.
-const RESERVE_MS: u64 = 3_000;
+/// What is kept back of the function's time, in seconds, to put aside, report and log.
+const RESERVE_SECONDS: i64 = 3;
+/// The time that there is when the runtime does not tell, in seconds.
+const UNTOLD_SECONDS: i64 = 30;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -25,9 +27,7 @@ async fn main() -> Result<(), Error> {
     let processor = Processor::new(PLATFORMS, entities, queues, vault, outbound, Arc::new(cloud::now));
     let processor = &processor;
     run(service_fn(|event: LambdaEvent<SqsEvent>| async move {
-        let deadline = Stamp::from_millis(
-            i64::try_from(event.context.deadline.saturating_sub(RESERVE_MS)).unwrap_or(i64::MAX / 1000),
-        );
+        let deadline = deadline(event.context.deadline);
         let messages: Vec<Message> = event.payload.records.into_iter().map(message).collect();
         let report = processor.process(&messages, deadline).await;
         report.lines.iter().for_each(telemetry::emit);
@@ -38,6 +38,12 @@ async fn main() -> Result<(), Error> {
         Ok::<_, Error>(response)
     }))
     .await
+}
+
+/// When to stop, from what the runtime says. `cargo lambda` says a constant that is long past; then there is time enough.
+fn deadline(said_ms: u64) -> Stamp {
+    let (now, said) = (cloud::now(), Stamp::from_millis(i64::try_from(said_ms).unwrap_or(i64::MAX)));
+    if said < now { now.plus_seconds(UNTOLD_SECONDS) } else { said.plus_seconds(-RESERVE_SECONDS) }
 }
 
 fn message(record: SqsMessage) -> Message {
