@@ -3,6 +3,7 @@
     local.py run          everything, and leaves the stack up
     local.py up           everything but playing the events
     local.py stop         ends what `up` started, and nothing else
+    local.py tools        builds the commands behind make
     local.py env STACK    prints the environment of a stack on AWS, for the commands behind make
 
 `--name` keeps a second stack apart from the first: the tests have one of their own.
@@ -227,30 +228,34 @@ class Stack:
     # building and deploying
 
     def build(self):
-        wanted = digest(sources())
-        built = LOCAL / "built"
-        if built.exists() and built.read_text() == wanted and (LOCAL / "tools").exists():
-            return wanted
-        environment = self.environment()
+        """Builds the functions, if anything has changed since. Gives the version of what was built."""
         overrides = ["--parameter-overrides", f"Architecture={architecture()}"]
-        with Step("building the functions (sam build; minutes the first time)"):
-            build = ["sam", "build", *SAM_CONFIG, "--build-dir", LOCAL / "build", *overrides]
-            quiet(build, LOCAL / "logs/build.log", cwd=ROOT, env=environment)
-        with Step("building the commands behind make"):
-            host = next(
-                line.split()[1]
-                for line in subprocess.run(["rustc", "-vV"], capture_output=True, text=True, check=True).stdout.splitlines()
-                if line.startswith("host:")
-            )
-            cargo = ["cargo", "build", "--release", "--locked", "--target", host, "-p", "tools"]
-            quiet(cargo, LOCAL / "logs/tools.log", cwd=ROOT, env=environment)
+        command = ["sam", "build", *SAM_CONFIG, "--build-dir", LOCAL / "build", *overrides]
+        what = "building the functions (sam build; minutes the first time)"
+        return self.build_once("functions", what, command, lambda: None)
+
+    def build_tools(self):
+        """Builds the commands behind make, into .local/tools, if anything has changed since."""
+        verbose = subprocess.run(["rustc", "-vV"], capture_output=True, text=True, check=True).stdout
+        host = next(line.split()[1] for line in verbose.splitlines() if line.startswith("host:"))
+        command = ["cargo", "build", "--release", "--locked", "--target", host, "-p", "tools", "--bin", "tools"]
+
+        def keep():
             target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-            binary = target / host / "release/tools"
             copy = LOCAL / "tools.new"
-            copy.write_bytes(binary.read_bytes())
+            copy.write_bytes((target / host / "release/tools").read_bytes())
             copy.chmod(0o755)
             copy.replace(LOCAL / "tools")
-        built.write_text(wanted)
+
+        self.build_once("tools", "building the commands behind make", command, keep)
+
+    def build_once(self, name, what, command, then):
+        wanted, built = digest(sources()), LOCAL / f"built-{name}"
+        if not built.exists() or built.read_text() != wanted:
+            with Step(what):
+                quiet(command, LOCAL / f"logs/{name}.log", cwd=ROOT, env=self.environment())
+                then()
+            built.write_text(wanted)
         return wanted
 
     def deploy(self, version):
@@ -309,6 +314,7 @@ class Stack:
     def up(self):
         say("commerce-hooks on a local AWS")
         version = self.build()
+        self.build_tools()
         self.start()
         self.deploy(version)
 
@@ -376,7 +382,7 @@ def print_environment(stack):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "up", "stop", "env", "build"])
+    parser.add_argument("command", choices=["run", "up", "stop", "env", "tools"])
     parser.add_argument("stack", nargs="?", default=STACK)
     parser.add_argument("--name", default="run")
     options = parser.parse_args()
@@ -388,8 +394,8 @@ def main():
         print_environment(options.stack)
     elif options.command == "stop":
         say("stopped" if stack.stop() else "nothing is running")
-    elif options.command == "build":
-        stack.build()
+    elif options.command == "tools":
+        stack.build_tools()
     else:
         stack.up()
         if options.command == "run":
