@@ -19,9 +19,11 @@ import pathlib
 import platform
 import shlex
 import signal
+import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -52,19 +54,38 @@ def say(text):
 
 
 class Step:
-    """Shows that something long is going on, and how long it took."""
+    """Shows that something long is going on: on a terminal how long it takes so far, and what its log says last."""
 
-    def __init__(self, what):
-        self.what = what
+    def __init__(self, what, log=None):
+        self.what, self.log, self.over = what, log, threading.Event()
 
     def __enter__(self):
         self.started = time.monotonic()
         print(f"  {self.what} ... ", end="", file=sys.stderr, flush=True)
+        if sys.stderr.isatty():
+            threading.Thread(target=self.watch, daemon=True).start()
         return self
 
+    def watch(self):
+        while not self.over.wait(1):
+            last = last_line(self.log) if self.log else ""
+            line = f"  {self.what} ... {time.monotonic() - self.started:.0f} s  {last}"
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r{line[:width]}\033[K", end="", file=sys.stderr, flush=True)
+
     def __exit__(self, kind, *_):
+        self.over.set()
         took = time.monotonic() - self.started
-        say(f"{'failed' if kind else 'done'} ({took:.0f} s)" if took >= 1 or kind else "done")
+        result = f"{'failed' if kind else 'done'} ({took:.0f} s)" if took >= 1 or kind else "done"
+        say(f"\r  {self.what} ... {result}\033[K" if sys.stderr.isatty() else result)
+
+
+def last_line(log):
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return lines[-1].strip() if lines else ""
 
 
 def fail(text):
@@ -252,8 +273,9 @@ class Stack:
     def build_once(self, name, what, command, then):
         wanted, built = digest(sources()), LOCAL / f"built-{name}"
         if not built.exists() or built.read_text() != wanted:
-            with Step(what):
-                quiet(command, LOCAL / f"logs/{name}.log", cwd=ROOT, env=self.environment())
+            log = LOCAL / f"logs/{name}.log"
+            with Step(what, log):
+                quiet(command, log, cwd=ROOT, env=self.environment())
                 then()
             built.write_text(wanted)
         return wanted

@@ -5,7 +5,9 @@ use std::{env, time::Duration};
 
 use aws_credential_types::Credentials;
 use aws_sdk_sqs::config::SharedHttpClient;
+use aws_smithy_http_client::tls::{TlsContext, TrustStore};
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
+use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::EdgeError;
 
@@ -69,6 +71,7 @@ impl Aws {
             .tls_provider(aws_smithy_http_client::tls::Provider::Rustls(
                 aws_smithy_http_client::tls::rustls_provider::CryptoMode::AwsLc,
             ))
+            .tls_context(embedded_roots()?)
             .build_https();
         let endpoint = env::var("AWS_ENDPOINT_URL").ok().filter(|url| !url.is_empty());
         Ok(Self { region: variable("AWS_REGION")?, endpoint, credentials, http })
@@ -94,6 +97,21 @@ impl Aws {
         secretsmanager,
         aws_sdk_secretsmanager
     );
+}
+
+/// The roots that are compiled in: reading the machine's own takes a cold start some milliseconds.
+fn embedded_roots() -> Result<TlsContext, EdgeError> {
+    let mut pem = String::new();
+    for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+        pem.push_str("-----BEGIN CERTIFICATE-----\n");
+        STANDARD.encode_string(root, &mut pem);
+        pem.push_str("\n-----END CERTIFICATE-----\n");
+    }
+    let roots = TrustStore::empty().with_pem_certificate(pem);
+    TlsContext::builder()
+        .with_trust_store(roots)
+        .build()
+        .map_err(|error| EdgeError::new("setting up TLS", error.to_string()))
 }
 
 /// Three attempts with a back-off that starts at 25 ms. The SDK's own second would be the sender's time-out.

@@ -2,20 +2,30 @@
 //!
 //! There is no default scheme, no way to switch verification off, and an empty key is an error.
 //!
-//! A request that was not verified cannot be queued, because it does not compile:
+//! What was verified can be queued:
+//!
+//! ```
+//! # use commerce::{envelope::Sealed, keys::KeyRing, platforms::Delivery, request::{HookPath, RawRequest}};
+//! # use commerce::verify::{Refusal, verify};
+//! fn queue(platform: &dyn Delivery, path: &HookPath, request: &RawRequest, ring: &KeyRing) -> Result<Sealed, Refusal> {
+//!     Ok(Sealed::from_verified(&verify(platform, path, request, ring)?))
+//! }
+//! ```
+//!
+//! A request that was not verified cannot, because it does not compile:
 //!
 //! ```compile_fail,E0451
 //! # use commerce::verify::Verified;
 //! // A `Verified` has no public fields and no public constructor.
-//! fn forge(body: bytes::Bytes) -> Verified {
-//!     Verified { body, ..todo!() }
+//! fn forge(other: Verified) -> Verified {
+//!     Verified { ..other }
 //! }
 //! ```
 //!
 //! ```compile_fail,E0308
 //! # use commerce::{envelope::Sealed, request::RawRequest};
 //! // A raw request is no proof.
-//! fn queue_unproven(request: RawRequest) -> Sealed {
+//! fn queue_unproven(request: &RawRequest) -> Sealed {
 //!     Sealed::from_verified(request)
 //! }
 //! ```
