@@ -13,7 +13,7 @@ use std::{
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use cloud::{
-    aws::{Aws, variable},
+    aws::{Aws, Patience, variable},
     outbound::{Guarded, Outbound},
     secrets::{Keys, SecretsManager},
 };
@@ -39,7 +39,7 @@ struct Stack {
 
 impl Stack {
     async fn new() -> Self {
-        let aws = Aws::from_env().expect("run `make test`, which brings a stack up");
+        let aws = Aws::from_env(Patience::Worker).expect("run `make test`, which brings a stack up");
         let ring = ring(&aws, "SIGNING_KEYS").await;
         Self { aws, api_url: variable("API_URL").unwrap(), http: Guarded::new(true).unwrap(), ring }
     }

@@ -276,6 +276,10 @@ mod quarantine {
             (delivered("order.updated", r#"{"id":13}"#, LATER + 3), "malformed"),
             (delivered("order.updated", r#"{"id":13,"status":"x","total":"many"}"#, LATER + 4), "malformed"),
             (delivered("order.updated", &denied, LATER + 5), "platform-error"),
+            (
+                delivered("order.updated", &format!(r#"{{"id":1,"data":[{}{{}}]}}"#, "{},".repeat(200_000)), LATER + 6),
+                "too-large",
+            ),
         ];
         for (bad, reason) in &cases {
             // Next to a good one, which it does not touch.
@@ -536,6 +540,31 @@ mod asking {
         assert_eq!(outcomes(&world.process(&[tied("processing", LATER + 1)]).await), ["superseded"]);
         assert_eq!(world.item("order#13").fields["status"], "completed");
         assert_eq!(world.store().calls(), ["GET /wp-json/wc/v3/orders/13"]);
+    }
+
+    #[tokio::test]
+    async fn a_restore_that_was_sent_again_does_not_revive_what_is_gone() {
+        let world = with_store(None);
+        assert_eq!(delete(&world).await, "applied");
+        let again = delivered("order.restored", &order("processing", "2026-11-21T01:48:40"), LATER + 9);
+        assert_eq!(outcomes(&world.process(&[again]).await), ["unchanged"]);
+        assert!(world.item("order#13").deleted);
+    }
+
+    #[tokio::test]
+    async fn a_pull_takes_no_deletes_where_the_connection_does_not() {
+        let world = with_store(Some(api_order("trash")));
+        let mut connection = world.connection();
+        connection.deletes = BTreeMap::from([(EntityKind::Order, DeletePolicy::Ignore)]);
+        world.tables.connect(&key(), connection);
+        for (n, status) in ["processing", "completed"].into_iter().enumerate() {
+            let tied =
+                delivered("order.updated", &order(status, "2026-11-21T01:48:40"), LATER + i64::try_from(n).unwrap());
+            assert_eq!(outcomes(&world.process(&[tied]).await), ["applied"]);
+        }
+        assert_eq!(world.store().calls().len(), 1);
+        let item = world.item("order#13");
+        assert!(!item.deleted && item.fields["status"] == "completed");
     }
 
     #[tokio::test]

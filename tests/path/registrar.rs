@@ -162,6 +162,22 @@ async fn a_connect_that_breaks_off_is_finished_by_the_next() {
 }
 
 #[tokio::test]
+async fn of_two_requests_at_once_one_is_told_to_come_again() {
+    let world = World::new();
+    put(&world).await;
+    // While hooks are being removed, another request writes the record.
+    let mut meanwhile = world.tables.connection(&key()).connection.unwrap();
+    meanwhile.revision += 2;
+    let tables = world.tables.clone();
+    world.store().on_call("DELETE", move || tables.connect(&key(), meanwhile.clone()));
+    let (status, problem) = world.admin("DELETE", CONNECTION, "", "").await;
+    assert_eq!((status, &problem["type"]), (409, &json!("urn:commerce-hooks:problem:conflict")));
+    assert!(world.tables.connection(&key()).connection.unwrap().credentials.is_some(), "and nothing is forgotten");
+    assert_eq!(world.admin("DELETE", CONNECTION, "", "").await.0, 200);
+    assert!(world.store().webhooks().is_empty());
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_named_with_the_next_step() {
     let world = World::new();
     let ask = async |method: &str, connection: &str, body: &str| world.admin(method, connection, "", body).await;

@@ -172,6 +172,7 @@ impl World {
     /// Puts the sample connection there, with or without credentials for the store.
     pub fn connect(&self, credentials: Option<&str>) {
         let connection = Connection {
+            revision: 1,
             status: ConnectionStatus::Active,
             generation: Generation::FIRST,
             site: "https://shop.example.com".into(),

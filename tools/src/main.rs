@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cloud::{
-    aws::{Aws, variable},
+    aws::{Aws, Patience, variable},
     secrets::{Keys, SecretsManager},
 };
 use commerce::{
@@ -106,7 +106,7 @@ async fn run(command: Command) -> Outcome {
 
 /// The ring of the secret that an environment variable names.
 async fn ring(name: &'static str) -> Result<std::sync::Arc<KeyRing>, Box<dyn std::error::Error>> {
-    let source = SecretsManager::new(Aws::from_env()?.secretsmanager(), variable(name)?);
+    let source = SecretsManager::new(Aws::from_env(Patience::Worker)?.secretsmanager(), variable(name)?);
     Ok(Keys::new(source).current(cloud::now()).await?)
 }
 

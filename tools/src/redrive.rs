@@ -1,11 +1,14 @@
 //! Brings dead letters back: receive, send to the inbox without the reason, delete. SQS's own move tasks do not know where
 //! messages belong that were sent to a dead-letter queue by hand, as ours are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use aws_sdk_sqs::{Client, types::Message};
-use cloud::aws::{Aws, variable};
-use commerce::envelope::Envelope;
+use aws_sdk_sqs::{
+    Client,
+    types::{Message, MessageSystemAttributeName::SentTimestamp},
+};
+use cloud::aws::{Aws, Patience, variable};
+use commerce::envelope::{Envelope, Sealed};
 
 /// What to bring back.
 #[derive(clap::Args)]
@@ -20,64 +23,84 @@ pub struct Options {
 
 /// Reason of what SQS itself put aside after 20 receives: the function crashed or timed out each time.
 const UNNAMED: &str = "received-too-often";
-/// How long a letter is kept from others while it is moved, in seconds.
-const VISIBILITY: i32 = 120;
+/// How long a letter is kept from others while this runs, in seconds.
+const VISIBILITY: i32 = 600;
+/// How long one call waits for letters, in seconds, within the client's patience. Without waiting, SQS asks only some of its
+/// servers.
+const WAIT: i32 = 3;
+/// So many empty answers in a row are believed.
+const EMPTY_ANSWERS: u32 = 2;
+
+type Failure = Box<dyn std::error::Error>;
 
 /// Goes through the dead-letter queue once.
-pub async fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
-    let client = Aws::from_env()?.sqs();
+pub async fn run(options: &Options) -> Result<(), Failure> {
+    let client = Aws::from_env(Patience::Worker)?.sqs();
     let (inbox, dead) = (variable("INBOX_URL")?, variable("DLQ_URL")?);
+    let started_ms = cloud::now().micros() / 1000;
     let mut counts: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-    let mut kept = Vec::new();
-    // Every letter that was seen stays invisible until the end, so that none is seen twice.
-    loop {
+    let (mut seen, mut kept, mut empty) = (BTreeSet::new(), Vec::new(), 0);
+    while empty < EMPTY_ANSWERS {
         let batch = receive(&client, &dead).await?;
-        if batch.is_empty() {
-            break;
-        }
+        let before = seen.len();
         for letter in batch {
+            let handle = letter.receipt_handle.clone().unwrap_or_default();
+            // What was put aside since we began may be what we brought back: it is left for the next time.
+            let new = sent_ms(&letter).is_some_and(|sent| sent <= started_ms);
+            if !new || !seen.insert(letter.message_id.clone().unwrap_or_default()) {
+                kept.push(handle);
+                continue;
+            }
             let reason = attribute(&letter, "reason").unwrap_or(UNNAMED).to_owned();
             let wanted = options.reason.as_ref().is_none_or(|only| *only == reason);
             let count = counts.entry(reason).or_default();
             count.0 += 1;
             if wanted && options.run {
-                send_back(&client, &inbox, &dead, &letter).await?;
+                send_back(&client, &inbox, &letter).await?;
+                client.delete_message().queue_url(&dead).receipt_handle(handle).send().await?;
                 count.1 += 1;
             } else {
-                kept.extend(letter.receipt_handle);
+                kept.push(handle);
             }
         }
+        empty = if seen.len() == before { empty + 1 } else { 0 };
     }
+    // What stays is shown to others again at once; a handle that is too old shows it by itself.
     for handle in kept {
         let request = client.change_message_visibility().queue_url(&dead).receipt_handle(handle);
-        request.visibility_timeout(0).send().await?;
+        let _ = request.visibility_timeout(0).send().await;
     }
     print(&counts, options);
     Ok(())
 }
 
-async fn receive(client: &Client, dead: &str) -> Result<Vec<Message>, Box<dyn std::error::Error>> {
-    let request = client.receive_message().queue_url(dead).max_number_of_messages(10);
-    let answer = request.visibility_timeout(VISIBILITY).message_attribute_names("All").send().await?;
-    Ok(answer.messages.unwrap_or_default())
+async fn receive(client: &Client, dead: &str) -> Result<Vec<Message>, Failure> {
+    let request = client.receive_message().queue_url(dead).max_number_of_messages(10).wait_time_seconds(WAIT);
+    let request = request.visibility_timeout(VISIBILITY).message_attribute_names("All");
+    Ok(request.message_system_attribute_names(SentTimestamp).send().await?.messages.unwrap_or_default())
+}
+
+fn sent_ms(letter: &Message) -> Option<i64> {
+    letter.attributes.as_ref()?.get(&SentTimestamp)?.parse().ok()
 }
 
 fn attribute<'a>(letter: &'a Message, name: &str) -> Option<&'a str> {
     letter.message_attributes.as_ref()?.get(name)?.string_value.as_deref()
 }
 
-/// Sent before it is deleted: what breaks off in between leaves two, which merge into one.
-async fn send_back(
-    client: &Client,
-    inbox: &str,
-    dead: &str,
-    letter: &Message,
-) -> Result<(), Box<dyn std::error::Error>> {
+/// Sent before it is deleted: what breaks off in between leaves two, which merge into one. A letter that was deferred too often
+/// starts to count anew.
+async fn send_back(client: &Client, inbox: &str, letter: &Message) -> Result<(), Failure> {
     let body = letter.body.as_deref().unwrap_or_default();
-    let group = Envelope::parse(body).map_or_else(|_| "unknown".to_owned(), |envelope| envelope.key.to_string());
+    let (body, group) = match Envelope::parse(body) {
+        Ok(envelope) if envelope.deferrals > 0 => {
+            let sealed = Sealed::redriven(&envelope);
+            (sealed.text().to_owned(), sealed.group().to_owned())
+        }
+        Ok(envelope) => (body.to_owned(), envelope.key.to_string()),
+        Err(_) => (body.to_owned(), "unknown".to_owned()),
+    };
     client.send_message().queue_url(inbox).message_body(body).message_group_id(group).send().await?;
-    let handle = letter.receipt_handle.as_deref().unwrap_or_default();
-    client.delete_message().queue_url(dead).receipt_handle(handle).send().await?;
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use commerce::{
     stamp::Stamp,
 };
 
-use crate::{End, Message, Processor, Work, gate};
+use crate::{End, Message, Processor, Work, gate, has_too_many_values};
 
 /// How often a write that conflicts is tried.
 const MAX_WRITES: u32 = 5;
@@ -194,7 +194,13 @@ impl<E: Entities + Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync> Processor
         // The instant before the request: a delete that happens while it is under way is later than its answer.
         let at: Stamp = (self.clock)();
         let response = self.outbound.call(request).await?;
+        if has_too_many_values(&response.body) {
+            return Err(Fault::Unreadable("it holds more values than any entity".into()));
+        }
         match mapping.pulled(key.kind, &key.id, at, &response)? {
+            Mapped::Change(_, Change::Delete(_)) if connection.delete_policy(key.kind) == DeletePolicy::Ignore => {
+                Ok(Pulled::Ignored(Rule::DELETES_IGNORED))
+            }
             Mapped::Change(_, change) => Ok(Pulled::Change(change)),
             Mapped::Ignored(rule) => Ok(Pulled::Ignored(rule)),
         }

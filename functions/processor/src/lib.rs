@@ -31,6 +31,15 @@ pub const MAX_ATTEMPTS: u32 = 5;
 /// A message that was put off this often is put aside.
 pub const MAX_DEFERRALS: u32 = 50;
 
+/// The most values that a body may hold. What is not known of an entity is kept as a tree, in which the smallest objects take
+/// some 80 times their text: without a bound, one store could take the memory of all.
+pub const MAX_VALUES: usize = 200_000;
+
+/// Whether a JSON text holds more values than an entity can have, by its commas and brackets: never fewer than there are.
+pub(crate) fn has_too_many_values(body: &[u8]) -> bool {
+    body.len() > MAX_VALUES && body.iter().filter(|byte| matches!(byte, b',' | b'{' | b'[')).count() > MAX_VALUES
+}
+
 /// One message, as the event source mapping hands it over.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message {
@@ -82,9 +91,13 @@ pub(crate) struct Work {
 
 impl Work {
     /// Whether the platform has to be asked before this is believed: nothing was delivered, or the proof does not cover it, or
-    /// it is a delete, which could be an old one sent again.
+    /// it is a delete or a restore, which could be an old one sent again.
     pub fn is_hint(&self) -> bool {
-        self.envelope.strength == Strength::Caller || matches!(self.change, None | Some(Change::Delete(_)))
+        let undated = match &self.change {
+            None | Some(Change::Delete(_) | Change::Restore { .. }) => true,
+            Some(Change::Upsert(upsert)) => upsert.observed,
+        };
+        undated || self.envelope.strength == Strength::Caller
     }
 }
 
@@ -118,6 +131,9 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
             Err(error @ BodyError::Broken) => return quarantined(Reason::UnknownMessage, error.to_string()),
         },
     };
+    if has_too_many_values(&body) {
+        return quarantined(Reason::TooLarge, "the body holds more values than any entity".into());
+    }
     let (entity, action) = match resolve(platform.mapping, &envelope.scope) {
         Resolved::Entity(entity, action) => (entity, action),
         Resolved::Ignored(rule) => return ignored(rule),

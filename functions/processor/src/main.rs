@@ -3,7 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
-use cloud::{aws::Aws, connections::Kms, outbound::Guarded, queue::Sqs, state::DynamoEntities, telemetry};
+use cloud::{
+    aws::{Aws, Patience},
+    connections::Kms,
+    outbound::Guarded,
+    queue::Sqs,
+    state::DynamoEntities,
+    telemetry,
+};
 use commerce::{platforms::PLATFORMS, stamp::Stamp};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use processor::{Message, Processor, config::Config};
@@ -17,7 +24,7 @@ const UNTOLD_SECONDS: i64 = 30;
 async fn main() -> Result<(), Error> {
     telemetry::tame_panics();
     let config = Config::from_env()?;
-    let aws = Aws::from_env()?;
+    let aws = Aws::from_env(Patience::Worker)?;
     let entities = DynamoEntities::new(aws.dynamodb(), config.entities, config.connections);
     let queues = Sqs::new(aws.sqs(), config.inbox, config.dead_letters);
     let vault = Kms::new(aws.kms(), config.credentials_key);

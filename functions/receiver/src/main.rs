@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use cloud::{
-    aws::Aws,
+    aws::{Aws, Patience},
     queue::Sqs,
     secrets::{Keys, SecretsManager},
 };
@@ -15,7 +15,7 @@ use receiver::{Receiver, config::Config};
 async fn main() -> Result<(), Error> {
     cloud::telemetry::tame_panics();
     let config = Config::from_env()?;
-    let aws = Aws::from_env()?;
+    let aws = Aws::from_env(Patience::Sender)?;
     let queue = Sqs::new(aws.sqs(), config.inbox, String::new());
     let keys = Keys::new(SecretsManager::new(aws.secretsmanager(), config.signing_keys));
     let receiver = Receiver::new(PLATFORMS, queue.clone(), keys, Arc::new(cloud::now));

@@ -119,7 +119,7 @@ where
         if let Some(cipher) = connection.credentials.clone().filter(|_| !force) {
             if connection.status != ConnectionStatus::Disconnecting {
                 connection.status = ConnectionStatus::Disconnecting;
-                self.connections.save(key, &connection).await?;
+                self.save(key, &mut connection).await?;
             }
             let credentials = Zeroizing::new(self.vault.decrypt(key, &cipher).await?);
             let access = Access { site: &connection.site, credentials: &credentials };
@@ -136,7 +136,7 @@ where
         if connection.status != ConnectionStatus::Disconnected {
             connection.status = ConnectionStatus::Disconnected;
             connection.credentials = None;
-            self.connections.save(key, &connection).await?;
+            self.save(key, &mut connection).await?;
         }
         self.show(platform, key).await
     }
@@ -175,7 +175,8 @@ where
         generation: Generation,
         credentials: Option<String>,
     ) -> Result<Connection, Problem> {
-        let connection = Connection {
+        let mut connection = Connection {
+            revision: before.map_or(0, |before| before.revision),
             status: ConnectionStatus::Active,
             generation,
             site: settings.site.clone(),
@@ -183,9 +184,18 @@ where
             deletes: settings.deletes.clone(),
         };
         if before != Some(&connection) {
-            self.connections.save(key, &connection).await?;
+            self.save(key, &mut connection).await?;
         }
         Ok(connection)
+    }
+
+    /// Writes the connection's record as its next revision.
+    async fn save(&self, key: &ConnectionKey, connection: &mut Connection) -> Result<(), Problem> {
+        connection.revision += 1;
+        if self.connections.save(key, connection).await? {
+            return Ok(());
+        }
+        Err(Problem::Conflict(format!("{key} was changed by another request meanwhile; send this one again")))
     }
 
     async fn plan(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cloud::{
-    aws::Aws,
+    aws::{Aws, Patience},
     connections::{DynamoConnections, Kms},
     outbound::Guarded,
     secrets::{Keys, SecretsManager},
@@ -16,7 +16,7 @@ use registrar::{Edges, Registrar, config::Config};
 async fn main() -> Result<(), Error> {
     cloud::telemetry::tame_panics();
     let config = Config::from_env()?;
-    let aws = Aws::from_env()?;
+    let aws = Aws::from_env(Patience::Sender)?;
     let edges = Edges {
         connections: DynamoConnections::new(aws.dynamodb(), config.connections),
         vault: Kms::new(aws.kms(), config.credentials_key),

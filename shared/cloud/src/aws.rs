@@ -11,9 +11,19 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::EdgeError;
 
+/// How long a call may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Patience {
+    /// A webhook sender is waiting: a second an attempt, three in all.
+    Sender,
+    /// Nobody is: five seconds an attempt, fifteen in all, for batches can be large.
+    Worker,
+}
+
 /// What every client is made of.
 #[derive(Clone, Debug)]
 pub struct Aws {
+    patience: Patience,
     region: String,
     endpoint: Option<String>,
     credentials: Credentials,
@@ -46,7 +56,7 @@ macro_rules! client {
                 .credentials_provider(self.credentials.clone())
                 .http_client(self.http.clone())
                 .retry_config(retries())
-                .timeout_config(timeouts());
+                .timeout_config(timeouts(self.patience));
             config.set_endpoint_url(self.endpoint.clone());
             $sdk::Client::from_conf(config.build())
         }
@@ -59,7 +69,7 @@ impl Aws {
     ///
     /// # Errors
     /// Names the variable that is missing.
-    pub fn from_env() -> Result<Self, EdgeError> {
+    pub fn from_env(patience: Patience) -> Result<Self, EdgeError> {
         let credentials = Credentials::new(
             variable("AWS_ACCESS_KEY_ID")?,
             variable("AWS_SECRET_ACCESS_KEY")?,
@@ -74,7 +84,7 @@ impl Aws {
             .tls_context(embedded_roots()?)
             .build_https();
         let endpoint = env::var("AWS_ENDPOINT_URL").ok().filter(|url| !url.is_empty());
-        Ok(Self { region: variable("AWS_REGION")?, endpoint, credentials, http })
+        Ok(Self { patience, region: variable("AWS_REGION")?, endpoint, credentials, http })
     }
 
     client!(
@@ -119,11 +129,15 @@ fn retries() -> RetryConfig {
     RetryConfig::standard().with_max_attempts(3).with_initial_backoff(Duration::from_millis(25))
 }
 
-fn timeouts() -> TimeoutConfig {
+fn timeouts(patience: Patience) -> TimeoutConfig {
+    let (attempt, operation) = match patience {
+        Patience::Sender => (1, 3),
+        Patience::Worker => (5, 15),
+    };
     TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(1))
-        .operation_attempt_timeout(Duration::from_secs(1))
-        .operation_timeout(Duration::from_secs(3))
+        .operation_attempt_timeout(Duration::from_secs(attempt))
+        .operation_timeout(Duration::from_secs(operation))
         .build()
 }
 

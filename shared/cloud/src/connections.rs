@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use aws_sdk_dynamodb::{Client, types::AttributeValue};
+use aws_sdk_dynamodb::{Client, error::SdkError, types::AttributeValue};
 use aws_sdk_kms::primitives::Blob;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use commerce::connection::{Connection, ConnectionKey, SubscriptionRecord};
@@ -34,8 +34,12 @@ pub trait Connections {
     /// Reads a connection with its subscriptions, consistently.
     fn load(&self, key: &ConnectionKey) -> impl Future<Output = Result<Loaded, EdgeError>> + Send;
 
-    /// Writes a connection's own record.
-    fn save(&self, key: &ConnectionKey, connection: &Connection) -> impl Future<Output = Result<(), EdgeError>> + Send;
+    /// Writes a connection's own record over the revision before it; `false` when somebody else did in between.
+    fn save(
+        &self,
+        key: &ConnectionKey,
+        connection: &Connection,
+    ) -> impl Future<Output = Result<bool, EdgeError>> + Send;
 
     /// Writes the record of a subscription.
     fn save_subscription(
@@ -114,9 +118,23 @@ impl Connections for DynamoConnections {
         }
     }
 
-    async fn save(&self, key: &ConnectionKey, connection: &Connection) -> Result<(), EdgeError> {
-        let item = to_item(connection).map_err(|_| EdgeError::new("PutItem", "the record cannot be written"))?;
-        self.put(key.to_string(), CONNECTION.to_owned(), item).await
+    async fn save(&self, key: &ConnectionKey, connection: &Connection) -> Result<bool, EdgeError> {
+        let operation = "PutItem";
+        let mut item: Attributes =
+            to_item(connection).map_err(|_| EdgeError::new(operation, "the record cannot be written"))?;
+        item.extend(self::key(key.to_string(), CONNECTION.to_owned()));
+        let request = self.client.put_item().table_name(&self.table).set_item(Some(item));
+        let request = match connection.revision.checked_sub(1) {
+            None | Some(0) => request.condition_expression("attribute_not_exists(pk)"),
+            Some(before) => request
+                .condition_expression("revision = :before")
+                .expression_attribute_values(":before", AttributeValue::N(before.to_string())),
+        };
+        match request.send().await {
+            Ok(_) => Ok(true),
+            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => Ok(false),
+            Err(error) => Err(EdgeError::new(operation, cause(&error))),
+        }
     }
 
     async fn save_subscription(&self, key: &ConnectionKey, record: &SubscriptionRecord) -> Result<(), EdgeError> {

@@ -218,9 +218,13 @@ impl Connections for MemoryTables {
         Ok(self.connection(key))
     }
 
-    async fn save(&self, key: &ConnectionKey, connection: &Connection) -> Result<(), EdgeError> {
-        self.connect(key, connection.clone());
-        Ok(())
+    async fn save(&self, key: &ConnectionKey, connection: &Connection) -> Result<bool, EdgeError> {
+        let before = self.connection(key).connection.map_or(0, |connection| connection.revision);
+        let ours = before + 1 == connection.revision;
+        if ours {
+            self.connect(key, connection.clone());
+        }
+        Ok(ours)
     }
 
     async fn save_subscription(&self, key: &ConnectionKey, record: &SubscriptionRecord) -> Result<(), EdgeError> {

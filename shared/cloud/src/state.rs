@@ -45,7 +45,8 @@ pub enum Put {
 
 /// Reading and writing entities.
 pub trait Entities {
-    /// Reads items and connections in as few calls as there can be. Eventually consistent, which is enough: states only grow.
+    /// Reads items and connections in as few calls as there can be. Items eventually consistent, which is enough, for states
+    /// only grow; connections consistent, for a delivery that comes right after connecting must not be ignored for ever.
     fn read(
         &self,
         entities: &[EntityKey],
@@ -89,7 +90,8 @@ impl DynamoEntities {
             for table in [&self.entities, &self.connections] {
                 let keys: Vec<_> = wanted.iter().filter(|(of, _)| of == table).map(|(_, key)| key.clone()).collect();
                 if !keys.is_empty() {
-                    let keys = KeysAndAttributes::builder().set_keys(Some(keys)).build();
+                    let consistent = table == &self.connections;
+                    let keys = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(consistent).build();
                     let keys = keys.map_err(|_| EdgeError::new(operation, "the keys cannot be built"))?;
                     request = request.request_items(table, keys);
                 }

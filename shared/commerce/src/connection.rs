@@ -133,7 +133,10 @@ pub enum DeletePolicy {
 /// A connection as the `Connections` table holds it under the sort key `connection`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Connection {
-    /// Where deliveries are taken from.
+    /// How often the record was written; each write is on the condition that nobody else wrote in between.
+    #[serde(default)]
+    pub revision: u64,
+    /// Whether deliveries are taken.
     pub status: ConnectionStatus,
     /// The generation whose deliveries count; older ones are ignored.
     pub generation: Generation,

@@ -37,7 +37,7 @@ const MAX_BODY_BYTES: u64 = 8 * 1024 * 1024;
 pub enum Provenance {
     /// From a [`Verified`] request.
     Delivery,
-    /// From another [`Envelope`]: a deferral.
+    /// From another [`Envelope`]: a deferral, or a redrive of one.
     Envelope,
 }
 
@@ -141,8 +141,9 @@ impl fmt::Debug for Content {
     }
 }
 
-/// A message as it was read.
+/// A message as it was read. There is no other way to have one, so what is sealed from it was on the queue before.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Envelope {
     /// The schema's version.
     pub version: u32,
@@ -252,6 +253,11 @@ impl Sealed {
             deferrals: envelope.deferrals.saturating_add(1),
             ..envelope.clone()
         })
+    }
+
+    /// Seals a copy of a message that is brought back from the dead-letter queue: its deferrals count anew.
+    pub fn redriven(envelope: &Envelope) -> Self {
+        Self::write(&Envelope { provenance: Provenance::Envelope, deferrals: 0, ..envelope.clone() })
     }
 
     /// The message's text.

@@ -86,6 +86,7 @@ struct Inner {
     entities: BTreeMap<(String, String), Value>,
     troubles: VecDeque<Trouble>,
     calls: Vec<String>,
+    on_call: Option<(String, Arc<dyn Fn() + Send + Sync>)>,
     page_size: usize,
 }
 
@@ -130,6 +131,7 @@ impl Store {
             entities: BTreeMap::new(),
             troubles: VecDeque::new(),
             calls: Vec::new(),
+            on_call: None,
             page_size: 100,
         };
         let next_id = Arc::new(AtomicU64::new(1));
@@ -188,6 +190,11 @@ impl Store {
     /// What goes wrong after so many calls have gone well.
     pub fn trouble_after(&self, calls: usize, trouble: Trouble) {
         self.trouble(std::iter::repeat_n(Trouble::None, calls).chain([trouble]));
+    }
+
+    /// What happens elsewhere while a call with this method is under way.
+    pub fn on_call(&self, method: &str, then: impl Fn() + Send + Sync + 'static) {
+        self.lock().on_call = Some((method.to_owned(), Arc::new(then)));
     }
 
     /// Gives fewer entries a page than were asked for, as some hosts' limits do.
@@ -280,6 +287,10 @@ impl Store {
             let given = request.headers.get("authorization").and_then(|value| value.to_str().ok());
             (inner.troubles.pop_front(), given == Some(expected.as_str()))
         };
+        let then = self.lock().on_call.clone().filter(|(method, _)| request.method == method.as_str());
+        if let Some((_, then)) = then {
+            then();
+        }
         match trouble {
             Some(Trouble::TooMany(seconds)) => {
                 let mut answer = page(429, "Too many requests");

@@ -38,6 +38,14 @@
 //! }
 //! ```
 //!
+//! ```compile_fail,E0639
+//! # use commerce::envelope::{Content, Envelope, Sealed};
+//! // The read half, from which a deferral is sealed, cannot be made up.
+//! fn defer_by_hand(read: Envelope, content: Content) -> Sealed {
+//!     Sealed::deferred(&Envelope { content, ..read })
+//! }
+//! ```
+//!
 //! ```compile_fail,E0451
 //! # use commerce::envelope::Sealed;
 //! // Nor can it be put together by hand.

@@ -1,7 +1,7 @@
 //! What the processor has to know of WooCommerce: its entity processors, and how its REST objects become canonical entities.
 
 use http::Method;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -106,13 +106,14 @@ impl Mapping for WooCommerce {
     }
 
     fn map(&self, incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
-        let head: wire::Head = read(incoming.body)?;
-        let Some(id) = head.id else {
+        let head: wire::Head<'_> = read(incoming.body)?;
+        let Some(id) = head.id.clone() else {
+            let status = head.error_status();
             let Some(code) = head.code else { return Err(MapError::Malformed("id".into())) };
             // Codes are words of WordPress and plugins; whatever else stands there is not repeated.
             let word = code.len() <= 100 && code.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
             let code = if word { code } else { "code".to_owned() };
-            return match head.data.and_then(|data| data.status) {
+            return match status {
                 Some(404) => Ok(Mapped::Ignored(VANISHED)),
                 _ => Err(MapError::PlatformError(code)),
             };
@@ -143,7 +144,7 @@ impl Mapping for WooCommerce {
             return Err(response.fault(at));
         }
         let unreadable = |error: MapError| Fault::Unreadable(error.to_string());
-        let head: wire::Head = read(&response.body).map_err(unreadable)?;
+        let head: wire::Head<'_> = read(&response.body).map_err(unreadable)?;
         if head.id.as_ref() != Some(id) {
             return Err(Fault::Unreadable("another id than was asked for".into()));
         }
@@ -171,11 +172,11 @@ fn is_not_found(entity: EntityKind, body: &[u8]) -> bool {
         EntityKind::Order => &["woocommerce_rest_shop_order_invalid_id"],
         EntityKind::Coupon => &["woocommerce_rest_shop_coupon_invalid_id"],
     };
-    read::<wire::Head>(body).is_ok_and(|head| head.code.is_some_and(|code| codes.contains(&code.as_str())))
+    read::<wire::Head<'_>>(body).is_ok_and(|head| head.code.is_some_and(|code| codes.contains(&code.as_str())))
 }
 
 /// Reads JSON; what is wrong is told by its place, never by its content.
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, MapError> {
+fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, MapError> {
     serde_json::from_slice(body).map_err(|error| {
         MapError::Malformed(match error.classify() {
             serde_json::error::Category::Data => format!("line {} column {}", error.line(), error.column()),

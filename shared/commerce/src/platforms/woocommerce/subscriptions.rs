@@ -142,7 +142,7 @@ impl Subscriptions for WooCommerce {
     }
 
     fn deleted(&self, response: &ApiResponse, now: Stamp) -> Result<(), Fault> {
-        let code = || serde_json::from_slice::<wire::Head>(&response.body).ok().and_then(|head| head.code);
+        let code = || serde_json::from_slice::<wire::Head<'_>>(&response.body).ok().and_then(|head| head.code);
         let gone = matches!(response.status, 400 | 404)
             && code().is_some_and(|code| {
                 matches!(code.as_str(), "woocommerce_rest_shop_webhook_invalid_id" | "woocommerce_rest_invalid_id")

@@ -9,13 +9,13 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error, IgnoredAny, Visitor},
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 
 use crate::{entity::ExternalId, stamp::parse_utc};
 
 /// What says what a body is, before it is read as anything.
 #[derive(Deserialize)]
-pub struct Head {
+pub struct Head<'a> {
     /// The entity's id; the only thing that deletes have.
     #[serde(default, deserialize_with = "id")]
     pub id: Option<ExternalId>,
@@ -23,8 +23,8 @@ pub struct Head {
     #[serde(default, deserialize_with = "text")]
     pub code: Option<String>,
     /// Of an error object: its data.
-    #[serde(default, deserialize_with = "lenient")]
-    pub data: Option<ErrorData>,
+    #[serde(borrow, default)]
+    pub data: Option<&'a RawValue>,
     /// Of orders, products and coupons: `trash` is as good as deleted.
     #[serde(default, deserialize_with = "text")]
     pub status: Option<String>,
@@ -33,11 +33,16 @@ pub struct Head {
     pub role: Option<String>,
 }
 
-/// What an error object says beyond its code.
-#[derive(Deserialize)]
-pub struct ErrorData {
-    /// The status that the request inside the store had.
-    pub status: Option<u16>,
+impl Head<'_> {
+    /// Of an error object: the status that the request inside the store had.
+    pub fn error_status(&self) -> Option<u16> {
+        #[derive(Deserialize)]
+        struct ErrorData {
+            status: u16,
+        }
+        // Of anything else, `data` may have any shape.
+        serde_json::from_str::<ErrorData>(self.data?.get()).ok().map(|data| data.status)
+    }
 }
 
 /// A customer.
@@ -479,11 +484,6 @@ fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T
         }
     }
     from.deserialize_any(List(std::marker::PhantomData))
-}
-
-/// What may have any shape, and is only looked at where it has ours.
-fn lenient<'de, D: Deserializer<'de>, T: serde::de::DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
-    Ok(serde_json::from_value(Value::deserialize(from)?).ok())
 }
 
 #[cfg(test)]
