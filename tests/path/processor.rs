@@ -434,6 +434,7 @@ mod telling {
         assert_eq!(lines.len(), 1 + 3 + 1);
         assert_eq!(lines[0]["event"], "batch");
         assert_eq!(lines[0]["outcomes"], json!({ "applied": 1, "ignored": 1, "quarantined": 1 }));
+        assert_eq!(lines[0]["keys"], json!({ "sample": 2 }));
         assert_eq!(lines[0]["ends"][&messages[1].id], "ignored: woocommerce-action");
         for metric in &lines[1..4] {
             assert_eq!(metric["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["outcome", "platform"]]));

@@ -35,12 +35,16 @@ impl Entry<'_> {
 pub fn lines(entries: &[Entry<'_>], entities: usize, took_ms: i64, now: Stamp) -> Vec<Value> {
     let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();
     let mut counts: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
+    let mut keys: BTreeMap<String, u64> = BTreeMap::new();
     let mut ends = Map::new();
     let mut details = Vec::new();
     for entry in entries {
         let envelope = Envelope::parse(&entry.message.body).ok();
         let platform = envelope.as_ref().map_or("unknown", |envelope| &envelope.key.platform);
         *outcomes.entry(entry.name()).or_default() += 1;
+        if let Some(envelope) = &envelope {
+            *keys.entry(envelope.key_id.clone()).or_default() += 1;
+        }
         let text = match &entry.end {
             End::Outcome(outcome) => {
                 *counts.entry((platform.to_owned(), outcome.name())).or_default() += 1;
@@ -58,6 +62,7 @@ pub fn lines(entries: &[Entry<'_>], entities: usize, took_ms: i64, now: Stamp) -
         "entities": entities,
         "ms": took_ms,
         "outcomes": outcomes,
+        "keys": keys,
         "ends": ends,
     })];
     lines.extend(telemetry::metrics(&counts, now));

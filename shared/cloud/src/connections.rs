@@ -66,7 +66,8 @@ pub struct DynamoConnections {
     table: String,
 }
 
-type Attributes = HashMap<String, AttributeValue>;
+/// An item, or the key of one, as the SDK has it.
+pub(crate) type Attributes = HashMap<String, AttributeValue>;
 
 impl DynamoConnections {
     /// With the table's name.
@@ -81,7 +82,8 @@ impl DynamoConnections {
     }
 }
 
-fn key(pk: String, sk: String) -> Attributes {
+/// The key of an item; both tables have the same two parts.
+pub(crate) fn key(pk: String, sk: String) -> Attributes {
     HashMap::from([("pk".to_owned(), AttributeValue::S(pk)), ("sk".to_owned(), AttributeValue::S(sk))])
 }
 

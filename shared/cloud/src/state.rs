@@ -1,9 +1,6 @@
 //! Owns the `Entities` table: reading many items at once, and writing one on the condition that nobody else did.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use aws_sdk_dynamodb::{
     Client,
@@ -18,7 +15,11 @@ use commerce::{
 };
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
-use crate::{EdgeError, aws::cause, connections::CONNECTION};
+use crate::{
+    EdgeError,
+    aws::cause,
+    connections::{Attributes, CONNECTION, key},
+};
 
 /// What BatchGetItem takes at once.
 const MAX_KEYS: usize = 100;
@@ -65,8 +66,6 @@ pub struct DynamoEntities {
     connections: String,
 }
 
-type Attributes = HashMap<String, AttributeValue>;
-
 impl DynamoEntities {
     /// With the names of the tables.
     pub fn new(client: Client, entities: String, connections: String) -> Self {
@@ -75,9 +74,8 @@ impl DynamoEntities {
 
     /// Opens the connection while Lambda initialises. Whether it works shows with the first batch.
     pub async fn warm(&self) {
-        let key = |name: &str| (name.to_owned(), AttributeValue::S("warm".to_owned()));
-        let request = self.client.get_item().table_name(&self.entities);
-        let _ = request.set_key(Some(HashMap::from([key("pk"), key("sk")]))).send().await;
+        let key = key("warm".to_owned(), "warm".to_owned());
+        let _ = self.client.get_item().table_name(&self.entities).set_key(Some(key)).send().await;
     }
 
     async fn get(&self, mut wanted: Vec<(String, Attributes)>) -> Result<Vec<(String, Attributes)>, EdgeError> {
@@ -118,10 +116,6 @@ impl DynamoEntities {
         }
         Ok(found)
     }
-}
-
-fn key(pk: String, sk: String) -> Attributes {
-    HashMap::from([("pk".to_owned(), AttributeValue::S(pk)), ("sk".to_owned(), AttributeValue::S(sk))])
 }
 
 fn text<'a>(item: &'a Attributes, name: &str) -> &'a str {
