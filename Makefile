@@ -5,7 +5,7 @@ PYTHON ?= python3
 ENV ?= .local/env
 LOCAL := $(PYTHON) tools/local/local.py
 # The commands behind make, with the environment of a stack: the local one, or ENV=file made by `make env`.
-TOOLS = set -a && . ./$(ENV) && set +a && ./.local/tools
+TOOLS = test -f "$(ENV)" || { echo "$(ENV) is missing: \`make run\` makes .local/env, \`make env\` one for a stack on AWS" >&2; exit 1; } && set -a && . "$(abspath $(ENV))" && set +a && ./.local/tools
 
 .PHONY: help run stop test secret token events redrive bench env fmt
 
