@@ -16,8 +16,18 @@ use cloud::{
     aws::{Aws, Patience, variable},
     outbound::{Guarded, Outbound},
     secrets::{Keys, SecretsManager},
+    state::{DynamoEntities, Entities, Put},
 };
-use commerce::{api::ApiRequest, item::Item, keys::KeyRing, platforms::declared_scopes, platforms::woocommerce};
+use commerce::{
+    api::ApiRequest,
+    change::{Change, Delete, State},
+    connection::DeletePolicy,
+    entity::{EntityKey, EntityKind},
+    item::{Item, Writer},
+    keys::KeyRing,
+    platforms::{declared_scopes, woocommerce},
+    request::HookPath,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use registrar::ADMIN_TOKEN;
 use serde_json::{Value, json};
@@ -343,6 +353,36 @@ async fn a_store_is_connected_delivers_and_is_disconnected() {
     assert_eq!(store.webhooks().len(), 1, "only the one that is not ours");
     let record = stack.admin(Method::GET, connection, &Value::Null).await.1;
     assert_eq!((&record["status"], &record["subscriptions"]), (&json!("disconnected"), &json!([])));
+}
+
+#[tokio::test]
+async fn more_keys_than_dynamodb_takes_at_once_are_read_in_parts() {
+    let (stack, connection) = (Stack::new().await, "many.example.com");
+    stack.connected(connection).await;
+    let (entities, connections) = (variable("ENTITIES_TABLE").unwrap(), variable("CONNECTIONS_TABLE").unwrap());
+    let table = DynamoEntities::new(stack.aws.dynamodb(), entities, connections);
+    let connection = HookPath::parse(PLATFORM, connection, None).unwrap().key;
+    let key = |n: u64| EntityKey { connection: connection.clone(), kind: EntityKind::Coupon, id: n.into() };
+    let now = cloud::now();
+    let gone = State::of(&Change::Delete(Delete { source: None, received: now }));
+    for n in 0..130 {
+        let writer = Writer { by: "test", now };
+        let item = Item::project(&key(n), &gone, DeletePolicy::Mark, None, writer).unwrap();
+        assert_eq!(table.put(&item, None).await.unwrap(), Put::Written);
+    }
+    // Twice as many as there are, and one more: what is not there is absent, what is there is found.
+    let keys: Vec<_> = (0..260).map(key).collect();
+    let read = table.read(&keys, std::slice::from_ref(&connection)).await.unwrap();
+    assert_eq!(read.items.len(), 130);
+    assert!(read.connections.contains_key(&connection));
+    // A write over what is there, without knowing it, conflicts, and says what is there.
+    let other = State::of(&Change::Delete(Delete { source: None, received: now.plus_seconds(1) }));
+    let item = Item::project(&key(0), &other, DeletePolicy::Mark, None, Writer { by: "other", now }).unwrap();
+    for expected in [None, Some("another")] {
+        let Put::Conflict(Some(stored)) = table.put(&item, expected).await.unwrap() else { panic!("no conflict") };
+        assert_eq!(*stored, read.items[&key(0)]);
+    }
+    assert_eq!(table.put(&item, Some(&read.items[&key(0)].rev)).await.unwrap(), Put::Written);
 }
 
 #[tokio::test]

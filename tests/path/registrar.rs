@@ -126,6 +126,22 @@ async fn what_was_changed_at_the_store_is_put_right() {
 }
 
 #[tokio::test]
+async fn a_hook_that_the_store_gave_up_on_is_switched_on_again() {
+    let world = World::new();
+    put(&world).await;
+    world.queues.refuse(true);
+    for failure in 1..=7 {
+        assert_eq!(world.store().deliver("order.deleted", r#"{"id":1}"#).await, [503], "failure {failure}");
+    }
+    // The seventh failure in a row disables it, and from then on nothing is sent.
+    assert!(world.store().deliver("order.deleted", r#"{"id":1}"#).await.is_empty());
+    world.queues.refuse(false);
+    let (_, shown) = put(&world).await;
+    assert_eq!(shown["changes"]["updated"], json!(["order.deleted"]));
+    assert_eq!(world.store().deliver("order.deleted", r#"{"id":1}"#).await, [200]);
+}
+
+#[tokio::test]
 async fn another_signing_key_sets_every_secret_again() {
     let world = World::new();
     put(&world).await;
