@@ -90,6 +90,12 @@ class Template(unittest.TestCase):
                 if "Connections" in resource:
                     self.assertEqual((function, statement["Action"]), ("Processor", "dynamodb:BatchGetItem"))
 
+    def test_a_generated_key_cannot_be_taken_for_a_ring(self):
+        for name, secret in of_type("AWS::SecretsManager::Secret").items():
+            generated = secret["Properties"]["GenerateSecretString"]
+            self.assertIn("{", generated["ExcludeCharacters"], name)
+            self.assertGreaterEqual(generated["PasswordLength"], 32, name)
+
     def test_functions_log_json_with_metrics(self):
         for name, function in of_type("AWS::Serverless::Function").items():
             logging = function["Properties"]["LoggingConfig"]
