@@ -1,7 +1,6 @@
 """Runs every check and test there is, from the quick to the slow. `make test` calls it, and so does CI."""
 
 import os
-import pathlib
 import shlex
 import subprocess
 import sys

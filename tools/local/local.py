@@ -110,11 +110,12 @@ def digest(paths):
     return total.hexdigest()
 
 
-def sources():
+def sources(*folders):
+    """What the binaries of these folders are built from."""
     yield from (ROOT / name for name in ["Cargo.toml", "Cargo.lock", "template.yaml", "samconfig.toml", ".cargo/config.toml"])
-    for folder in ["functions", "shared", "tools"]:
+    for folder in folders:
         for path in (ROOT / folder).rglob("*"):
-            if path.is_file() and path.suffix in {".rs", ".toml", ".py", ".lock"}:
+            if path.is_file() and path.suffix in {".rs", ".toml"}:
                 yield path
 
 
@@ -253,7 +254,7 @@ class Stack:
         overrides = ["--parameter-overrides", f"Architecture={architecture()}"]
         command = ["sam", "build", *SAM_CONFIG, "--build-dir", LOCAL / "build", *overrides]
         what = "building the functions (sam build; minutes the first time)"
-        return self.build_once("functions", what, command, lambda: None)
+        return self.build_once("functions", what, command, sources("functions", "shared"), lambda: None)
 
     def build_tools(self):
         """Builds the commands behind make, into .local/tools, if anything has changed since."""
@@ -268,10 +269,11 @@ class Stack:
             copy.chmod(0o755)
             copy.replace(LOCAL / "tools")
 
-        self.build_once("tools", "building the commands behind make", command, keep)
+        files = sources("functions", "shared", "tools")
+        self.build_once("tools", "building the commands behind make", command, files, keep)
 
-    def build_once(self, name, what, command, then):
-        wanted, built = digest(sources()), LOCAL / f"built-{name}"
+    def build_once(self, name, what, command, files, then):
+        wanted, built = digest(files), LOCAL / f"built-{name}"
         if not built.exists() or built.read_text() != wanted:
             log = LOCAL / f"logs/{name}.log"
             with Step(what, log):

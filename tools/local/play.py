@@ -7,7 +7,7 @@ import time
 import urllib.error
 import urllib.request
 
-from local import LOCAL, Step, fail, say, wait_for
+from local import LOCAL, Step, fail, wait_for
 
 PLATFORM = "woocommerce"
 CONNECTION = "shop.example.com"

@@ -50,9 +50,8 @@ enum Command {
         /// Print them signed with the stack's own key, as a JSON array, instead of writing files.
         #[arg(long)]
         print: bool,
-        /// The platform.
-        #[arg(default_value = "woocommerce")]
-        platform: String,
+        /// The platform; all without.
+        platform: Option<String>,
     },
     /// Brings dead letters back to the inbox.
     Redrive(redrive::Options),
@@ -84,17 +83,21 @@ async fn run(command: Command) -> Outcome {
             Ok(())
         }
         Command::Events { print: false, platform } => {
-            for (name, text) in events::files(&platform)? {
-                std::fs::write(events::folder(&platform).join(name), text)?;
+            for platform in named_or_all(platform.as_deref()) {
+                for (name, text) in events::files(platform)? {
+                    std::fs::write(events::folder(platform).join(name), text)?;
+                }
             }
             Ok(())
         }
         Command::Events { print: true, platform } => {
             let ring = ring("SIGNING_KEYS").await?;
             let mut signed = Vec::new();
-            for mut event in events::load(&platform)? {
-                event.sign(&ring);
-                signed.push(serde_json::json!({ "name": event.name, "request": event.request }));
+            for platform in named_or_all(platform.as_deref()) {
+                for mut event in events::load(platform)? {
+                    event.sign(&ring);
+                    signed.push(serde_json::json!({ "name": event.name, "request": event.request }));
+                }
             }
             println!("{}", serde_json::Value::Array(signed));
             Ok(())
@@ -102,6 +105,10 @@ async fn run(command: Command) -> Outcome {
         Command::Redrive(options) => redrive::run(&options).await,
         Command::Bench(options) => bench::run(&options).await,
     }
+}
+
+fn named_or_all(platform: Option<&str>) -> Vec<&str> {
+    platform.map_or_else(|| PLATFORMS.iter().map(|platform| platform.name).collect(), |name| vec![name])
 }
 
 /// The ring of the secret that an environment variable names.
