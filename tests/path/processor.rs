@@ -312,6 +312,34 @@ mod quarantine {
     }
 
     #[tokio::test]
+    async fn a_body_that_is_too_large_takes_no_other_message_with_it() {
+        let world = World::connected();
+        let large =
+            json!({ "id": 11, "name": "x".repeat(420_000), "date_modified_gmt": "2026-11-21T02:00:00" }).to_string();
+        let small = json!({ "id": 11, "name": "Tin", "date_modified_gmt": "2026-11-21T01:00:00" }).to_string();
+        let batch = [
+            delivered("product.updated", &small, LATER),
+            delivered("product.updated", &large, LATER + 1),
+            delivered("product.deleted", r#"{"id":11}"#, LATER + 2),
+        ];
+        let ends = outcomes(&world.process(&batch).await);
+        assert_eq!(ends, ["applied", "quarantined: item-too-large", "applied"]);
+        let item = world.item("product#11");
+        assert!(item.deleted && item.fields["name"] == "Tin");
+    }
+
+    #[tokio::test]
+    async fn what_would_have_been_ignored_is_not_put_aside() {
+        let world = World::connected();
+        let mut connection = world.connection();
+        connection.status = ConnectionStatus::Disconnected;
+        world.tables.connect(&key(), connection);
+        let report = world.process(&[delivered("order.updated", "<html>", LATER)]).await;
+        assert_eq!(outcomes(&report), ["ignored: disconnected"]);
+        assert!(world.queues.dead().is_empty());
+    }
+
+    #[tokio::test]
     async fn what_fails_comes_back_later_and_later_and_is_put_aside_the_fifth_time() {
         let world = World::connected();
         for attempts in 1..=5 {
@@ -323,6 +351,7 @@ mod quarantine {
                 assert_eq!(report.failures, [failing.id]);
             } else {
                 assert_eq!(outcomes(&report), ["quarantined: state-unavailable"]);
+                assert!(report.lines.iter().any(|line| line["detail"] == "PutItem: refused"), "with its cause");
                 assert!(report.failures.is_empty());
             }
         }
@@ -519,7 +548,11 @@ mod asking {
         world.store().trouble([Trouble::TooMany(1)]);
         let mut message = delivered("order.deleted", r#"{"id":13}"#, LATER);
         message.body = message.body.replace(r#""content""#, r#""deferrals":50,"content""#);
-        assert_eq!(outcomes(&world.process(&[message]).await), ["quarantined: deferred-too-often"]);
+        assert_eq!(outcomes(&world.process(std::slice::from_ref(&message)).await), ["quarantined: deferred-too-often"]);
+        // One that is always told "in a second" asks more and more rarely.
+        world.store().trouble([Trouble::TooMany(1)]);
+        message.body = message.body.replace(r#""deferrals":50"#, r#""deferrals":6"#);
+        assert_eq!(outcomes(&world.process(&[message]).await), ["deferred by 64 s"]);
     }
 
     #[tokio::test]
@@ -646,6 +679,22 @@ mod writing {
             prop_assert_eq!(&world.state(), recorded());
             prop_assert!(world.queues.dead().is_empty());
         }
+    }
+
+    #[tokio::test]
+    async fn an_item_that_expires_between_read_and_put_is_made_anew() {
+        let world = World::connected();
+        let mut connection = world.connection();
+        connection.deletes = BTreeMap::from([(EntityKind::Order, DeletePolicy::Remove)]);
+        world.tables.connect(&key(), connection);
+        let gone = delivered("order.deleted", r#"{"id":13}"#, LATER);
+        assert_eq!(outcomes(&world.process(&[gone]).await), ["applied"]);
+        world.tables.break_next([TableFault::Expires]);
+        let newer = delivered("order.updated", &order("processing", "2026-11-21T02:00:00"), LATER + 1);
+        assert_eq!(outcomes(&world.process(&[newer]).await), ["applied"]);
+        let item = world.item("order#13");
+        assert!(!item.deleted && item.expires.is_none() && item.fields["status"] == "processing");
+        assert_eq!(world.tables.calls(), (2, 3), "a conflict, and once more");
     }
 
     #[tokio::test]

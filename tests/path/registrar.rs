@@ -4,7 +4,7 @@ use commerce::{keys::KeyRing, platforms::declared_scopes, platforms::woocommerce
 use registrar::ADMIN_TOKEN;
 use serde_json::{Value, json};
 use tests::{
-    platforms::woocommerce::Trouble,
+    platforms::woocommerce::{Trouble, Webhook},
     world::{ADMIN_KEY, BASE, CONNECTION, World, key},
 };
 
@@ -20,6 +20,10 @@ async fn put(world: &World) -> (u16, Value) {
 
 fn scopes() -> Vec<&'static str> {
     declared_scopes(woocommerce::PLATFORM.mapping).collect()
+}
+
+fn hook(world: &World, topic: &str) -> Webhook {
+    world.store().webhooks().into_iter().find(|hook| hook.topic == topic).unwrap()
 }
 
 fn methods(calls: &[String]) -> Vec<&str> {
@@ -65,7 +69,7 @@ async fn its_deliveries_become_state_and_after_disconnecting_none_is_left() {
     assert_eq!(world.drain(1).await, ["applied"]);
     assert!(world.item("order#13").deleted);
 
-    let queued_at_the_store = world.store().webhooks().remove(0);
+    let queued_at_the_store = hook(&world, "order.created");
     let (status, shown) = world.admin("DELETE", CONNECTION, "", "").await;
     assert_eq!((status, &shown["status"]), (200, &json!("disconnected")));
     assert!(world.store().webhooks().is_empty());
@@ -83,7 +87,7 @@ async fn its_deliveries_become_state_and_after_disconnecting_none_is_left() {
 async fn connecting_anew_raises_the_generation() {
     let world = World::new();
     put(&world).await;
-    let former = world.store().webhooks().remove(0);
+    let former = hook(&world, "order.deleted");
     world.admin("DELETE", CONNECTION, "", "").await;
     let (status, shown) = put(&world).await;
     assert_eq!((status, &shown["generation"]), (200, &json!(2)));

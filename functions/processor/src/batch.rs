@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
 
 use cloud::{
-    connections::Vault,
+    connections::{CONNECTION, Vault},
     outbound::Outbound,
     queue::{DeadLetters, Inbox, Retries},
     state::{Entities, Read},
@@ -14,17 +14,20 @@ use commerce::{
     entity::EntityKey,
     envelope::{Envelope, Sealed},
     outcome::{Outcome, Reason},
+    platforms::find,
     stamp::Stamp,
 };
 use futures_util::{FutureExt, StreamExt, future::join_all, stream};
 use serde_json::Value;
 
 use crate::{
-    End, MAX_ATTEMPTS, MAX_DEFERRALS, Message, Processor, Understood, Work, dead_letter,
+    End, MAX_ATTEMPTS, MAX_DEFERRALS, Message, Processor, Understood, Work, dead_letter, gate,
     report::{self, Entry},
     understand,
 };
 
+/// How long putting aside and the like may take after the deadline, at most.
+const FINISHING: Duration = Duration::from_secs(4);
 /// How many entities are brought up to date side by side.
 const CONCURRENCY: usize = 16;
 
@@ -63,7 +66,7 @@ where
         // What has no end by now ran out of time.
         let ends = ends.into_iter().map(|end| end.unwrap_or((End::Unfinished, String::new())));
         let finished = join_all(messages.iter().zip(ends).map(|(message, (end, why))| async move {
-            let end = self.finish(message, end).await;
+            let (end, why) = self.finish(message, end, why).await;
             Entry { message, end, why }
         }));
         let entries = finished.await;
@@ -82,13 +85,25 @@ where
         deadline: Stamp,
         ends: &mut [Option<(End, String)>],
     ) {
-        if groups.is_empty() {
+        // What is about to be put aside is not, if its connection would have been ignored anyway. Of a platform that this
+        // release does not have, it cannot know the connections either.
+        let doubtful: Vec<(usize, Envelope)> = ends
+            .iter()
+            .zip(messages)
+            .enumerate()
+            .filter(|(_, (end, _))| matches!(end, Some((End::Outcome(Outcome::Quarantined(_)), _))))
+            .filter_map(|(index, (_, message))| Some((index, Envelope::parse(&message.body).ok()?)))
+            .filter(|(_, envelope)| find(self.platforms, &envelope.key.platform).is_some())
+            .collect();
+        if groups.is_empty() && doubtful.is_empty() {
             return;
         }
         let remaining = deadline.micros() - (self.clock)().micros();
         let until = tokio::time::Instant::now() + Duration::from_micros(u64::try_from(remaining).unwrap_or(0));
         let keys: Vec<EntityKey> = groups.keys().cloned().collect();
         let mut connections: Vec<ConnectionKey> = keys.iter().map(|key| key.connection.clone()).collect();
+        connections.extend(doubtful.iter().map(|(_, envelope)| envelope.key.clone()));
+        connections.sort();
         connections.dedup();
         let read = match tokio::time::timeout_at(until, self.entities.read(&keys, &connections)).await {
             Err(_) => return,
@@ -101,7 +116,22 @@ where
                 return;
             }
         };
-        let Read { mut items, connections } = read;
+        let Read { mut items, connections, broken } = read;
+        for (index, envelope) in doubtful {
+            let record = connections.get(&envelope.key);
+            let readable = !broken.contains(&(envelope.key.to_string(), CONNECTION.to_owned()));
+            if let (true, Err(rule)) = (readable, gate(record, envelope.generation)) {
+                ends[index] = Some((End::Outcome(Outcome::Ignored(rule)), String::new()));
+            }
+        }
+        let (groups, unreadable): (BTreeMap<_, _>, BTreeMap<_, _>) = groups.into_iter().partition(|(key, _)| {
+            let record = (key.partition(), CONNECTION.to_owned());
+            !broken.contains(&(key.partition(), key.sort())) && !broken.contains(&record)
+        });
+        for work in unreadable.into_values().flatten() {
+            let end = End::Failed(Reason::StateUnavailable, "its item, or its connection's, cannot be read".to_owned());
+            ends[work.index] = Some((end, String::new()));
+        }
         let running = groups.iter().map(|(key, works)| {
             let item = items.remove(key);
             let group = self.group(key, works, messages, connections.get(&key.connection), item);
@@ -120,31 +150,43 @@ where
         }
     }
 
-    /// Does what an end asks for: a copy for a deferral, a dead letter for a quarantine and for the fifth failure, a time to
-    /// come back for the others. What cannot be done makes the message come back.
-    async fn finish(&self, message: &Message, end: End) -> End {
-        match end {
+    /// Does what an end asks for, within the time that was kept back for it: a copy for a deferral, a dead letter for a
+    /// quarantine and for the fifth failure, a time to come back for the others. What cannot be done makes the message come back.
+    async fn finish(&self, message: &Message, end: End, why: String) -> (End, String) {
+        let finished = tokio::time::timeout(FINISHING, self.do_finish(message, end, why)).await;
+        finished.unwrap_or((End::Unfinished, "there was no time left to put it aside".into()))
+    }
+
+    async fn do_finish(&self, message: &Message, end: End, why: String) -> (End, String) {
+        let end = match end {
             End::Deferred(seconds) => self.defer(message, seconds).await,
-            End::Outcome(Outcome::Quarantined(reason)) => self.put_aside(message, reason).await,
-            End::Failed(reason, _) if message.attempts >= MAX_ATTEMPTS => self.put_aside(message, reason).await,
+            other => other,
+        };
+        match end {
+            End::Outcome(Outcome::Quarantined(reason)) => (self.put_aside(message, reason).await, why),
+            End::Failed(reason, cause) if message.attempts >= MAX_ATTEMPTS => {
+                (self.put_aside(message, reason).await, cause)
+            }
             End::Failed(..) => {
                 // If it cannot be set, the queue's own visibility timeout brings it back.
                 let _ = self.queues.retry_in(&message.receipt_handle, retry_seconds(message.attempts)).await;
-                end
+                (end, why)
             }
-            End::Outcome(_) | End::Unfinished => end,
+            End::Outcome(_) | End::Deferred(_) | End::Unfinished => (end, why),
         }
     }
 
     async fn defer(&self, message: &Message, seconds: i64) -> End {
         let Ok(envelope) = Envelope::parse(&message.body) else {
-            return self.put_aside(message, Reason::UnknownMessage).await;
+            return End::Outcome(Outcome::Quarantined(Reason::UnknownMessage));
         };
         if envelope.deferrals >= MAX_DEFERRALS {
-            return self.put_aside(message, Reason::DeferredTooOften).await;
+            return End::Outcome(Outcome::Quarantined(Reason::DeferredTooOften));
         }
-        // SQS delays by 15 minutes at most; what has to wait longer is put off again.
-        let delay = i32::try_from(seconds.clamp(1, 900)).unwrap_or(900);
+        // SQS delays by 15 minutes at most; what has to wait longer is put off again. A platform that always says "in a second"
+        // is asked more and more rarely.
+        let least = 1_i64 << envelope.deferrals.min(10);
+        let delay = i32::try_from(seconds.max(least).min(900)).unwrap_or(900);
         match self.queues.send(&Sealed::deferred(&envelope), delay).await {
             Ok(_) => End::Deferred(i64::from(delay)),
             Err(error) => End::Failed(Reason::PlatformUnavailable, format!("the deferral failed: {error}")),

@@ -57,7 +57,14 @@ impl<E: Entities + Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync> Processor
         let mut pulled: Option<Result<Pulled, Fault>> = None;
         let mut taken_by = None;
         for work in works {
-            let connection = match gate(connection, work) {
+            let ignores_deletes = |of: &Connection| of.delete_policy(key.kind) == DeletePolicy::Ignore;
+            let gated = match gate(connection, work.envelope.generation) {
+                Ok(of) if matches!(work.change, Some(Change::Delete(_))) && ignores_deletes(of) => {
+                    Err(Rule::DELETES_IGNORED)
+                }
+                other => other,
+            };
+            let connection = match gated {
                 Ok(connection) => connection,
                 Err(rule) => {
                     ends.push((work.index, End::Outcome(Outcome::Ignored(rule)), String::new()));
@@ -69,7 +76,7 @@ impl<E: Entities + Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync> Processor
                 && work.envelope.received.plus_seconds(TOO_OLD_SECONDS) < (self.clock)();
             let change = if connection.credentials.is_some() && (work.is_hint() || too_old) {
                 if pulled.is_none() {
-                    pulled = Some(self.pull(key, work, &connection).await);
+                    pulled = Some(self.pull(key, work, connection).await);
                 }
                 match pulled.as_ref() {
                     Some(Ok(Pulled::Change(change))) => change.clone(),
@@ -97,7 +104,7 @@ impl<E: Entities + Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync> Processor
             taken_by = Some(connection);
         }
         if let Some(connection) = taken_by {
-            self.settle(key, works, messages, &connection, item, ready, &mut ends).await;
+            self.settle(key, works, messages, connection, item, ready, &mut ends).await;
         }
         ends
     }
@@ -152,9 +159,17 @@ impl<E: Entities + Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync> Processor
             let next = match Item::project(key, &state, policy, item.as_ref(), writer) {
                 Ok(next) => next,
                 Err(error) => {
+                    // Those whose content has won are too large; the others are merged without them.
+                    let winner = state.win.as_ref().map(|win| &win.version);
+                    let has_won = |change: &Change| State::of(change).win.as_ref().map(|win| &win.version) == winner;
+                    let (large, rest): (Vec<_>, Vec<_>) =
+                        ready.into_iter().partition(|ready| ready.changes.iter().any(has_won));
+                    // If it is nobody's, it was stored like that, and its bookkeeping makes it too large.
+                    let (large, rest) = if large.is_empty() { (rest, large) } else { (large, rest) };
                     let end = End::Outcome(Outcome::Quarantined(Reason::ItemTooLarge));
-                    ends.extend(ready.iter().map(|ready| (ready.index, end.clone(), error.to_string())));
-                    return;
+                    ends.extend(large.iter().map(|ready| (ready.index, end.clone(), error.to_string())));
+                    ready = rest;
+                    continue;
                 }
             };
             writes += 1;

@@ -16,7 +16,7 @@ use std::{
 use cloud::{EdgeError, connections::Vault, queue::DeadLetter};
 use commerce::{
     change::Change,
-    connection::{Connection, ConnectionKey, ConnectionStatus, DeletePolicy},
+    connection::{Connection, ConnectionKey, ConnectionStatus, Generation},
     entity::EntityKey,
     envelope::{BodyError, Content, Envelope, EnvelopeError},
     outcome::{Outcome, Reason, Rule},
@@ -151,19 +151,15 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
 }
 
 /// Whether a connection takes this message at all; if not, by which rule.
-pub(crate) fn gate(connection: Option<&Connection>, work: &Work) -> Result<Connection, Rule> {
+pub(crate) fn gate(connection: Option<&Connection>, generation: Generation) -> Result<&Connection, Rule> {
     let Some(connection) = connection else { return Err(Rule::UNKNOWN_CONNECTION) };
     if connection.status == ConnectionStatus::Disconnected {
         return Err(Rule::DISCONNECTED);
     }
-    if connection.generation != work.envelope.generation {
+    if connection.generation != generation {
         return Err(Rule::RETIRED_GENERATION);
     }
-    let deletes = matches!(work.change, Some(Change::Delete(_)));
-    if deletes && connection.delete_policy(work.key.kind) == DeletePolicy::Ignore {
-        return Err(Rule::DELETES_IGNORED);
-    }
-    Ok(connection.clone())
+    Ok(connection)
 }
 
 /// A message as it is put aside: with its body as it came, and what can be told of it.

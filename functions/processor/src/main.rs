@@ -16,7 +16,7 @@ use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use processor::{Message, Processor, config::Config};
 
 /// What is kept back of the function's time, in seconds, to put aside, report and log.
-const RESERVE_SECONDS: i64 = 3;
+const RESERVE_SECONDS: i64 = 6;
 /// The time that there is when the runtime does not tell, in seconds.
 const UNTOLD_SECONDS: i64 = 30;
 

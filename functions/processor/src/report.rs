@@ -36,6 +36,8 @@ pub fn lines(entries: &[Entry<'_>], entities: usize, took_ms: i64, now: Stamp) -
     let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();
     let mut counts: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
     let mut keys: BTreeMap<String, u64> = BTreeMap::new();
+    // Messages whose source time was not to be believed: the only note that an outcome can have.
+    let mut clamped = 0;
     let mut ends = Map::new();
     let mut details = Vec::new();
     for entry in entries {
@@ -53,6 +55,10 @@ pub fn lines(entries: &[Entry<'_>], entities: usize, took_ms: i64, now: Stamp) -
             _ => entry.name().to_owned(),
         };
         ends.insert(entry.message.id.clone(), text.into());
+        clamped += u64::from(
+            matches!(entry.end, End::Outcome(Outcome::Applied | Outcome::Unchanged | Outcome::Superseded))
+                && !entry.why.is_empty(),
+        );
         details.extend(detail(entry, envelope.as_ref()));
     }
     let mut lines = vec![json!({
@@ -63,6 +69,7 @@ pub fn lines(entries: &[Entry<'_>], entities: usize, took_ms: i64, now: Stamp) -
         "ms": took_ms,
         "outcomes": outcomes,
         "keys": keys,
+        "clamped": clamped,
         "ends": ends,
     })];
     lines.extend(telemetry::metrics(&counts, now));

@@ -57,9 +57,16 @@ where
         let existing = self.list(platform, &access).await?;
         let cipher = self.seal(key, before.connection.as_ref(), credentials).await?;
         let connection = self.keep(key, before.connection.as_ref(), &settings, generation, Some(cipher)).await?;
-        let ring = self.signing_keys.current((self.clock)()).await?;
+        let ring = self.signing_keys.fresh((self.clock)()).await?;
         let plan = self.plan(platform, key, &connection, &before, &existing, &ring).await?;
         self.run(platform, key, &access, &ring, &before.subscriptions, &plan).await?;
+        if plan.steps.iter().any(|step| matches!(step, Step::Create(_))) {
+            // Another request may have made the same at the same time: of what is there twice now, one goes.
+            let existing = self.list(platform, &access).await?;
+            let after = self.connections.load(key).await?;
+            let again = self.plan(platform, key, &connection, &after, &existing, &ring).await?;
+            self.run(platform, key, &access, &ring, &after.subscriptions, &again).await?;
+        }
         let mut shown = self.show(platform, key).await?;
         shown["changes"] = plan_json(&plan);
         Ok(shown)

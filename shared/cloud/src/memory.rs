@@ -173,6 +173,7 @@ impl Entities for MemoryTables {
             stale.cloned().unwrap_or_else(|| tables.items.get(&key).cloned())
         };
         Ok(Read {
+            broken: BTreeSet::new(),
             items: entities.iter().filter_map(|entity| Some((entity.clone(), item(entity)?))).collect(),
             connections: connections
                 .iter()

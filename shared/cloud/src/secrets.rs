@@ -95,6 +95,14 @@ impl<S: SecretSource + Sync> Keys<S> {
         }
     }
 
+    /// The ring as it is now, whatever is cached: for what must not miss a rotation.
+    ///
+    /// # Errors
+    /// When it cannot be fetched or read.
+    pub async fn fresh(&self, now: Stamp) -> Result<Arc<KeyRing>, EdgeError> {
+        self.fetch(now).await
+    }
+
     /// The ring fetched anew because a proof failed; `None` when that was done a moment ago, or does not work.
     pub async fn after_failed_proof(&self, now: Stamp) -> Option<Arc<KeyRing>> {
         {

@@ -1,6 +1,9 @@
 //! Owns the `Entities` table: reading many items at once, and writing one on the condition that nobody else did.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use aws_sdk_dynamodb::{
     Client,
@@ -33,6 +36,8 @@ pub struct Read {
     pub items: BTreeMap<EntityKey, Item>,
     /// The connections that there are.
     pub connections: BTreeMap<ConnectionKey, Connection>,
+    /// Partition and sort key of what is there but cannot be read: it must neither be taken for absent nor keep others back.
+    pub broken: BTreeSet<(String, String)>,
 }
 
 /// How a conditional write ended.
@@ -131,14 +136,15 @@ impl Entities for DynamoEntities {
         let records = by_partition.keys().map(|pk| (self.connections.clone(), key(pk.clone(), CONNECTION.to_owned())));
         let mut read = Read::default();
         for (table, item) in self.get(items.chain(records).collect()).await? {
-            let unreadable = |_| EdgeError::new("BatchGetItem", format!("an item of {table} cannot be read"));
-            if table == self.entities {
-                let place = (text(&item, "pk").to_owned(), text(&item, "sk").to_owned());
-                if let Some(entity) = by_key.get(&place) {
-                    read.items.insert((*entity).clone(), from_item(item).map_err(unreadable)?);
-                }
-            } else if let Some(connection) = by_partition.get(text(&item, "pk")) {
-                read.connections.insert((*connection).clone(), from_item(item).map_err(unreadable)?);
+            let place = (text(&item, "pk").to_owned(), text(&item, "sk").to_owned());
+            let known = if table == self.entities {
+                by_key.get(&place).map(|key| from_item(item).map(|item| _ = read.items.insert((*key).clone(), item)))
+            } else {
+                let key = by_partition.get(&place.0);
+                key.map(|key| from_item(item).map(|record| _ = read.connections.insert((*key).clone(), record)))
+            };
+            if let Some(Err(_)) = known {
+                read.broken.insert(place);
             }
         }
         Ok(read)

@@ -141,7 +141,7 @@ impl fmt::Debug for Content {
     }
 }
 
-/// A message as it was read. There is no other way to have one, so what is sealed from it was on the queue before.
+/// A message as it was read. It cannot be put together, only parsed, which is for those who take messages off a queue.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Envelope {

@@ -199,7 +199,7 @@ fn upsert(
         return Ok(Mapped::Change(id, Change::Delete(Delete { source: None, received })));
     }
     let (source, content) = match entity {
-        EntityKind::Customer if role.as_deref().is_some_and(|role| role != "customer") => {
+        EntityKind::Customer if role.as_deref() != Some("customer") => {
             return Ok(Mapped::Ignored(NOT_A_CUSTOMER));
         }
         EntityKind::Order if status.as_deref() == Some("checkout-draft") => return Ok(Mapped::Ignored(CHECKOUT_DRAFT)),

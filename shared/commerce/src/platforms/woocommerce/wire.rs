@@ -195,7 +195,7 @@ pub struct Order {
     pub discount_total: Option<Decimal>,
     #[serde(default, deserialize_with = "decimal")]
     pub discount_tax: Option<Decimal>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "flag")]
     pub prices_include_tax: Option<bool>,
     #[serde(default, deserialize_with = "list")]
     pub line_items: Vec<Line>,
@@ -349,11 +349,11 @@ pub struct Coupon {
     pub amount: Option<Decimal>,
     #[serde(default, deserialize_with = "text")]
     pub description: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "count")]
     pub usage_count: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "count")]
     pub usage_limit: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "count")]
     pub usage_limit_per_user: Option<u64>,
     #[serde(default, deserialize_with = "decimal")]
     pub minimum_amount: Option<Decimal>,
@@ -429,6 +429,21 @@ fn decimal<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Decimal>, D::Err
 
 fn required_decimal<'de, D: Deserializer<'de>>(from: D) -> Result<Decimal, D::Error> {
     decimal(from)?.ok_or_else(|| D::Error::custom("a number is missing"))
+}
+
+fn count<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let Some(text) = text(from)? else { return Ok(None) };
+    text.trim().parse().map(Some).map_err(|_| D::Error::custom("not a whole number"))
+}
+
+/// PHP's `false` is nothing to [`text`], but here it means something.
+fn flag<'de, D: Deserializer<'de>>(from: D) -> Result<Option<bool>, D::Error> {
+    match Value::deserialize(from)? {
+        Value::Bool(flag) => Ok(Some(flag)),
+        Value::String(word) if !word.is_empty() => Ok(Some(matches!(word.as_str(), "yes" | "true" | "1"))),
+        Value::Number(number) => Ok(Some(number.as_u64() != Some(0))),
+        _ => Ok(None),
+    }
 }
 
 fn id<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ExternalId>, D::Error> {
