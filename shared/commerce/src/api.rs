@@ -36,6 +36,20 @@ impl ApiRequest {
         Self { method, url, headers, body: Bytes::new() }
     }
 
+    /// A call with a secret in a header of its own.
+    ///
+    /// # Errors
+    /// [`Fault::Connection`] when the secret is none that a header can carry.
+    pub fn with_secret(method: Method, url: Url, name: &'static str, secret: &str) -> Result<Self, Fault> {
+        let mut value = HeaderValue::from_str(secret)
+            .map_err(|_| Fault::Connection("the connection's credentials cannot be read; connect it again".into()))?;
+        value.set_sensitive(true);
+        let mut headers = HeaderMap::new();
+        headers.insert(name, value);
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        Ok(Self { method, url, headers, body: Bytes::new() })
+    }
+
     /// The same call with a JSON body.
     #[must_use]
     pub fn json(mut self, body: &serde_json::Value) -> Self {
@@ -119,6 +133,55 @@ pub enum Fault {
     Unreadable(String),
 }
 
+/// Where a platform's API is: no call ever goes anywhere else, whatever a payload or a setting names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hosts {
+    /// Each store is a site of its own; its calls stay on it.
+    Site,
+    /// These hosts.
+    Only(&'static [&'static str]),
+    /// Hosts below these domains, each written with its leading dot.
+    Below(&'static [&'static str]),
+}
+
+impl Hosts {
+    /// Whether a site may be one of this platform's. A loopback address is, where `allow_loopback`, for local runs.
+    pub fn allow(self, site: &Url, allow_loopback: bool) -> bool {
+        let Some(host) = site.host_str() else { return false };
+        if allow_loopback && is_loopback(site) {
+            return true;
+        }
+        match self {
+            Self::Site => true,
+            Self::Only(hosts) => hosts.contains(&host),
+            Self::Below(domains) => domains.iter().any(|domain| host.len() > domain.len() && host.ends_with(domain)),
+        }
+    }
+
+    /// Checks a call before it is made: to one of the platform's hosts, and to the very one that the connection is to.
+    ///
+    /// # Errors
+    /// [`Fault::Connection`].
+    pub fn check(self, site: &str, request: &ApiRequest, allow_loopback: bool) -> Result<(), Fault> {
+        let site = Url::parse(site).map_err(|_| Fault::Connection("the connection's site cannot be read".into()))?;
+        let same = site.origin() == request.url.origin();
+        if same && self.allow(&request.url, allow_loopback) {
+            Ok(())
+        } else {
+            Err(Fault::Connection("a call to a host that is not the connection's was not made".into()))
+        }
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
 /// An address that cannot be a store's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SiteError {
@@ -146,18 +209,13 @@ pub enum SiteError {
 /// [`SiteError`].
 pub fn site_url(text: &str, allow_loopback: bool) -> Result<String, SiteError> {
     let url = Url::parse(text.trim()).map_err(|_| SiteError::NotAUrl)?;
-    let host = url.host().ok_or(SiteError::NotAUrl)?;
+    let Some(host) = url.host() else { return Err(SiteError::NotAUrl) };
     let parts =
         !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some();
     if parts {
         return Err(SiteError::Parts);
     }
-    let loopback = match &host {
-        Host::Ipv4(address) => address.is_loopback(),
-        Host::Ipv6(address) => address.is_loopback(),
-        Host::Domain(name) => *name == "localhost",
-    };
-    if !(allow_loopback && loopback) {
+    if !(allow_loopback && is_loopback(&url)) {
         if url.scheme() != "https" {
             return Err(SiteError::NotHttps);
         }
@@ -197,6 +255,25 @@ mod tests {
         assert_eq!(wait("Sat, 21 Nov 2026 01:00:30 GMT"), Some(30));
         assert_eq!(wait("Sat, 21 Nov 2026 00:00:00 GMT"), Some(0));
         assert_eq!(wait("soon"), None);
+    }
+
+    #[test]
+    fn calls_stay_on_the_connection_s_host() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        let only = Hosts::Only(&["api.example.com"]);
+        let below = Hosts::Below(&[".shops.example.com"]);
+        assert!(only.allow(&url("https://api.example.com/x"), false));
+        assert!(!only.allow(&url("https://api.example.com.attacker.test/x"), false));
+        assert!(below.allow(&url("https://a.shops.example.com"), false));
+        for bad in ["https://shops.example.com", "https://ashops.example.com", "https://a.shops.example.com.attacker.test"] {
+            assert!(!below.allow(&url(bad), false), "{bad}");
+        }
+        assert!(!only.allow(&url("http://127.0.0.1:8080"), false) && only.allow(&url("http://127.0.0.1:8080"), true));
+        let call = |text: &str| ApiRequest::basic(Method::GET, url(text), "a", "b");
+        assert_eq!(only.check("https://api.example.com/stores/a", &call("https://api.example.com/b"), false), Ok(()));
+        assert!(only.check("https://api.example.com", &call("https://other.example.com/b"), false).is_err());
+        assert!(Hosts::Site.check("https://a.example.com", &call("https://b.example.com/"), false).is_err());
+        assert!(only.check("http://127.0.0.1:1", &call("http://127.0.0.1:2/"), true).is_err(), "another port");
     }
 
     #[test]

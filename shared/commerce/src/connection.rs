@@ -1,10 +1,18 @@
 //! Owns what a connection is: its id's grammar, its generation, and its record as the `Connections` table holds it.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use crate::entity::{EntityKind, ExternalId};
+use crate::{
+    entity::{EntityKind, ExternalId},
+    transfer::Preset,
+};
 
 /// One installed store or account on a platform: the tenant. `[a-z0-9][a-z0-9._-]{0,99}`, lower-cased on entry.
 ///
@@ -128,6 +136,9 @@ pub enum DeletePolicy {
     Ignore,
     /// Drop the fields, keep the versions, and let the item expire.
     Remove,
+    /// Take it for an update: the entity stays, with the few fields that the platform's mapping gives for a delete, from the id
+    /// alone (its status, for one).
+    Update,
 }
 
 /// A connection as the `Connections` table holds it under the sort key `connection`.
@@ -149,6 +160,15 @@ pub struct Connection {
     /// What a delete does, per entity; absent is `mark`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub deletes: BTreeMap<EntityKind, DeletePolicy>,
+    /// Scopes that are not wanted here: children that make noise, for one.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub ignores: BTreeSet<String>,
+    /// How scopes are resolved that only this connection's conventions explain.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub presets: Vec<Preset>,
+    /// The platform's own settings, as its folder checked them. Nothing secret.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub settings: Map<String, Value>,
 }
 
 impl Connection {

@@ -3,7 +3,7 @@
 //! The format is a promise: a new version still reads old messages, for a queue keeps them for two weeks and a dead-letter
 //! queue for two more. A version that this release does not know is quarantined, not lost.
 
-use std::{fmt, io::Read};
+use std::{collections::BTreeMap, fmt, io::Read};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -37,7 +37,7 @@ const MAX_BODY_BYTES: u64 = 8 * 1024 * 1024;
 pub enum Provenance {
     /// From a [`Verified`] request.
     Delivery,
-    /// From another [`Envelope`]: a deferral, or a redrive of one.
+    /// From another [`Envelope`]: a part or a child of it, a deferral, or a redrive.
     Envelope,
 }
 
@@ -60,6 +60,18 @@ pub enum Content {
     Delivery(Body),
     /// A transfer request; its entity is pulled.
     Transfer(Transfer),
+    /// A list of the platform's that is to be gone through, each entry a transfer request.
+    Listing(Listing),
+}
+
+/// A list of the platform's, and how far it was gone through.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Listing {
+    /// Which list, in the words of the platform's mapping.
+    pub what: String,
+    /// Where to go on; none at the beginning. Only the platform's mapping can read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// A body as a message carries it. SQS takes only characters that are legal in XML.
@@ -137,6 +149,7 @@ impl fmt::Debug for Content {
         match self {
             Self::Delivery(_) => f.write_str("Delivery(…)"),
             Self::Transfer(transfer) => transfer.fmt(f),
+            Self::Listing(listing) => listing.fmt(f),
         }
     }
 }
@@ -165,9 +178,15 @@ pub struct Envelope {
     pub strength: Strength,
     /// When it was received, in microseconds since 1970: stamped once, surviving retry, quarantine, redrive and replay.
     pub received: Stamp,
+    /// What its proof says beyond that it is one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<String, String>,
     /// How often it was put off.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub deferrals: u32,
+    /// How many messages it is away from its delivery, by being asked for: what is asked for asks for no more.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub depth: u32,
     /// What it is about.
     pub content: Content,
 }
@@ -235,7 +254,9 @@ impl Sealed {
                 key_id: verified.key_id().to_owned(),
                 strength: verified.strength(),
                 received: verified.received(),
+                claims: verified.claims().clone(),
                 deferrals: 0,
+                depth: 0,
                 content: Content::Delivery(body),
             })
         };
@@ -244,6 +265,19 @@ impl Sealed {
             return sealed;
         }
         with(Body::Dropped(verified.body().len() as u64))
+    }
+
+    /// Seals a part of a message: one of the transfer requests that it stands for, or a list to be gone through. The delivery's
+    /// id, its receipt and its proof stay.
+    pub fn part(envelope: &Envelope, content: Content) -> Self {
+        Self::write(&Envelope { provenance: Provenance::Envelope, content, deferrals: 0, ..envelope.clone() })
+    }
+
+    /// Seals the transfer request for what an entity needs or takes with it.
+    pub fn child(envelope: &Envelope, transfer: Transfer) -> Self {
+        let content = Content::Transfer(transfer);
+        let depth = envelope.depth.saturating_add(1);
+        Self::write(&Envelope { provenance: Provenance::Envelope, content, deferrals: 0, depth, ..envelope.clone() })
     }
 
     /// Seals a copy of a message that is put off: same delivery, same receipt, one deferral more.
@@ -302,7 +336,9 @@ mod tests {
             key_id: "initial".into(),
             strength: Strength::Body,
             received: Stamp::from_millis(1_795_219_200_123),
+            claims: BTreeMap::new(),
             deferrals: 0,
+            depth: 0,
             content: Content::Delivery(body),
         }
     }

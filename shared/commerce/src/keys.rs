@@ -1,6 +1,6 @@
 //! Owns keys: the ring that a secret holds, the states of its keys, and the webhook secrets derived from them.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use aws_lc_rs::hkdf;
 use serde::Deserialize;
@@ -169,6 +169,102 @@ impl KeyRing {
     /// All keys, the signing one first.
     pub fn iter(&self) -> impl Iterator<Item = &Key> {
         self.keys.iter()
+    }
+}
+
+/// What has to prove a delivery of a platform that signs it and sends a secret header of ours with it, too.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Requirement {
+    /// One of the two; one that is there and wrong is refused all the same.
+    #[default]
+    Either,
+    /// The signature.
+    Signature,
+    /// The header.
+    Header,
+    /// Both.
+    Both,
+}
+
+/// What a platform gave the vendor of an app.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct App {
+    /// The app's id. Not secret.
+    #[serde(default)]
+    pub client_id: String,
+    /// The secret that the platform signs with.
+    #[serde(default)]
+    pub client_secret: Option<Zeroizing<String>>,
+    /// What has to prove a delivery, where the platform offers more than one proof.
+    #[serde(default)]
+    pub require: Requirement,
+    /// Public keys of the platform as a JWK set, where it signs with one.
+    #[serde(default)]
+    pub jwks: Option<serde_json::Value>,
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("client_id", &self.client_id).field("require", &self.require).finish_non_exhaustive()
+    }
+}
+
+/// The credentials of the vendor's apps, by platform.
+#[derive(Clone, Debug, Default)]
+pub struct Apps(BTreeMap<String, App>);
+
+/// A secret that is no list of apps. Repeats nothing of it.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppsError {
+    /// Not the form.
+    #[error("the secret is not {{\"<platform>\":{{\"client_id\":…,\"client_secret\":…,\"require\":\"either\"|\"signature\"|\"header\"|\"both\"}}}}")]
+    Shape,
+    /// An empty secret would prove everything.
+    #[error("the client_secret of {0} is empty")]
+    Empty(String),
+}
+
+impl Apps {
+    /// Reads a secret's value. An empty one, as it is when nobody has filled it in, has no apps.
+    ///
+    /// # Errors
+    /// An [`AppsError`] that does not repeat the secret.
+    pub fn parse(text: &str) -> Result<Self, AppsError> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let apps: BTreeMap<String, App> = serde_json::from_str(text).map_err(|_| AppsError::Shape)?;
+        for (platform, app) in &apps {
+            if app.client_secret.as_ref().is_some_and(|secret| secret.is_empty()) {
+                return Err(AppsError::Empty(platform.clone()));
+            }
+        }
+        Ok(Self(apps))
+    }
+
+    /// The app at a platform.
+    pub fn get(&self, platform: &str) -> Option<&App> {
+        self.0.get(platform)
+    }
+}
+
+/// A key that a client brought, as it is kept: not itself, but its SHA-256.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, Deserialize)]
+pub struct BroughtKey {
+    /// Its name in logs.
+    pub id: String,
+    /// Its SHA-256, in lower-case hex.
+    pub sha256: String,
+}
+
+impl BroughtKey {
+    /// Of a key. Its id is the beginning of its hash, which tells nothing of a key that is long enough.
+    pub fn of(key: &str) -> Self {
+        let sha256 = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.as_bytes()));
+        Self { id: format!("brought-{}", &sha256[..8]), sha256 }
     }
 }
 

@@ -13,6 +13,8 @@ pub enum Outcome {
     Superseded,
     /// A named rule says that this is not for the state.
     Ignored(Rule),
+    /// Became so many messages, each of which succeeds or fails alone.
+    Split(usize),
     /// Put into the dead-letter queue with its reason; can be replayed.
     Quarantined(Reason),
 }
@@ -25,6 +27,7 @@ impl Outcome {
             Self::Unchanged => "unchanged",
             Self::Superseded => "superseded",
             Self::Ignored(_) => "ignored",
+            Self::Split(_) => "split",
             Self::Quarantined(_) => "quarantined",
         }
     }
@@ -34,6 +37,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ignored(rule) => write!(f, "ignored: {}", rule.0),
+            Self::Split(parts) => write!(f, "split: {parts}"),
             Self::Quarantined(reason) => write!(f, "quarantined: {}", reason.name()),
             other => f.write_str(other.name()),
         }
@@ -53,6 +57,12 @@ impl Rule {
     pub const DISCONNECTED: Self = Self("disconnected");
     /// The delivery came over a path whose generation is not the connection's.
     pub const RETIRED_GENERATION: Self = Self("retired-generation");
+    /// The connection's settings say that this scope is not wanted.
+    pub const UNWANTED_SCOPE: Self = Self("unwanted-scope");
+    /// A change that was made from here.
+    pub const ECHO: Self = Self("echo");
+    /// Nothing of the state; kept for the registrar.
+    pub const NOTED: Self = Self("noted-for-the-registrar");
     /// The connection's policy does not take deletes of this entity.
     pub const DELETES_IGNORED: Self = Self("deletes-ignored");
 }
@@ -82,6 +92,8 @@ pub enum Reason {
     PlatformUnavailable,
     /// The platform's API refuses the connection's credentials or does not know its endpoint.
     ConnectionFault,
+    /// The platform refused what was to be done there.
+    ActionRefused,
     /// The code panicked on this message.
     Panic,
     /// The message was deferred too often.
@@ -103,6 +115,7 @@ impl Reason {
             Self::StateUnavailable => "state-unavailable",
             Self::PlatformUnavailable => "platform-unavailable",
             Self::ConnectionFault => "connection-fault",
+            Self::ActionRefused => "action-refused",
             Self::Panic => "panic",
             Self::DeferredTooOften => "deferred-too-often",
         }

@@ -3,10 +3,13 @@
 //! Ids are newtypes, money is decimal beside its currency, times are UTC. What a platform has beyond the canonical fields is
 //! kept under `extra`, under the platform's own names. What is empty (`null`, `""`, `[]`, `{}`) is left out: absent means empty.
 
+mod cart;
+mod catalog;
 mod coupon;
 mod customer;
 mod order;
 mod product;
+mod subscription;
 
 use std::{fmt, str::FromStr};
 
@@ -16,10 +19,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use self::{
+    cart::Cart,
+    catalog::{CategoryEntity, CurrencyPrice, Price},
     coupon::Coupon,
     customer::{Address, Customer},
-    order::{AppliedCoupon, Fee, Line, Order, Payment, Refund, ShippingLine, Tax, Totals},
+    order::{AppliedCoupon, Fee, Line, Order, Package, Payment, Payments, Refund, ShippingLine, Tax, Totals, Transaction},
     product::{Category, Choice, Product, Stock},
+    subscription::{Request, Subscription, SubscriptionItem},
 };
 use crate::connection::ConnectionKey;
 
@@ -35,6 +41,18 @@ pub enum EntityKind {
     Order,
     /// A discount that is entered as a code.
     Coupon,
+    /// A category of products.
+    Category,
+    /// What a variation costs in a price list.
+    Price,
+    /// What somebody is about to buy.
+    Cart,
+    /// Something that was bought for as long as it is paid.
+    Subscription,
+    /// Somebody wants a subscription made or changed.
+    Request,
+    /// An event that stands for itself, as it came.
+    Record,
 }
 
 impl EntityKind {
@@ -45,6 +63,12 @@ impl EntityKind {
             Self::Product => "product",
             Self::Order => "order",
             Self::Coupon => "coupon",
+            Self::Category => "category",
+            Self::Price => "price",
+            Self::Cart => "cart",
+            Self::Subscription => "subscription",
+            Self::Request => "request",
+            Self::Record => "record",
         }
     }
 }
@@ -135,6 +159,8 @@ ids! {
     OrderId,
     /// The id of a coupon.
     CouponId,
+    /// The id of a subscription.
+    SubscriptionId,
 }
 
 /// Where an entity is kept: partition `{platform}#{connection}`, sort `{entity}#{external id}`.
@@ -196,6 +222,30 @@ impl Content {
         }
         URL_SAFE_NO_PAD.encode(&context.finish().as_ref()[..16])
     }
+}
+
+/// The entities that an entity refers to by its canonical fields, each once.
+pub fn references(kind: EntityKind, content: &Content) -> Vec<(EntityKind, ExternalId)> {
+    let mut found = Vec::new();
+    let mut add = |kind: EntityKind, id: Option<&Value>| {
+        let Some(id) = id.and_then(Value::as_str).and_then(|id| id.parse::<ExternalId>().ok()) else { return };
+        if !found.contains(&(kind, id.clone())) {
+            found.push((kind, id));
+        }
+    };
+    let fields = &content.fields;
+    match kind {
+        EntityKind::Order | EntityKind::Cart => {
+            add(EntityKind::Customer, fields.get("customer"));
+            for line in fields.get("lines").and_then(Value::as_array).into_iter().flatten() {
+                add(EntityKind::Product, line.get("product"));
+            }
+        }
+        EntityKind::Request => add(EntityKind::Subscription, fields.get("subscription")),
+        EntityKind::Subscription => add(EntityKind::Customer, fields.get("customer")),
+        _ => {}
+    }
+    found
 }
 
 /// Drops members of objects that are `null`, `""`, `[]` or `{}`, from the inside out. Elements of arrays stay, for their

@@ -1,5 +1,7 @@
 //! Owns the canonical order: one item with all that comes with it.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -41,6 +43,10 @@ pub struct Order {
     pub shipping: Address,
     /// How it is paid.
     pub payment: Payment,
+    /// Each payment, where the platform tells of them one by one; by its id.
+    pub payments: Payments,
+    /// Each package, where the platform tells of them one by one; by its id.
+    pub packages: BTreeMap<String, Package>,
     /// What the customer wrote.
     pub note: Option<String>,
     /// When it was placed.
@@ -162,6 +168,39 @@ pub struct Refund {
     pub reason: Option<String>,
     /// How much, as the platform signs it: WooCommerce below zero.
     pub total: Option<Decimal>,
+}
+
+/// Payments by their ids. By id and not in a list, because each can change alone.
+pub type Payments = BTreeMap<String, Transaction>;
+
+/// One payment.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Transaction {
+    /// The platform's kind: `Charge`, `refund`, ...
+    pub kind: Option<String>,
+    /// The platform's status.
+    pub status: Option<String>,
+    /// How much.
+    pub amount: Option<Decimal>,
+    /// Currency of the amount, ISO 4217.
+    pub currency: Option<String>,
+    /// When it was made.
+    pub created_at: Option<Timestamp>,
+}
+
+/// One package.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Package {
+    /// The platform's status.
+    pub status: Option<String>,
+    /// Who carries it.
+    pub carrier: Option<String>,
+    /// How.
+    pub method: Option<String>,
+    /// With which it can be followed.
+    pub tracking_number: Option<String>,
+    /// When it was sent.
+    pub shipped_at: Option<Timestamp>,
 }
 
 /// How an order is paid.

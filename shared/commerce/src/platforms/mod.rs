@@ -3,23 +3,26 @@
 //! A platform never holds a client: it says what to ask and reads what was answered, so all of it is pure. Adding one is a
 //! folder beside its siblings and a line in [`PLATFORMS`].
 
+mod lenient;
 pub mod woocommerce;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use http::StatusCode;
+use http::{Method, StatusCode};
+use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use crate::{
-    api::{ApiRequest, ApiResponse, Fault},
+    api::{ApiRequest, ApiResponse, Fault, Hosts},
     change::Change,
-    connection::DeletePolicy,
+    connection::{Connection, ConnectionKey, DeletePolicy},
     entity::{EntityKind, ExternalId},
+    envelope::{Listing, Transfer},
     keys::WebhookSecret,
     outcome::Rule,
-    request::RawRequest,
+    request::{HookPath, RawRequest},
     stamp::Stamp,
-    transfer::{Action, EntityProcessor},
+    transfer::{Action, EntityProcessor, Preset, processor},
     verify::Scheme,
 };
 
@@ -31,6 +34,8 @@ pub static PLATFORMS: &[Platform] = &[woocommerce::PLATFORM];
 pub struct Platform {
     /// Its name in paths, keys and metrics: `[a-z][a-z0-9-]*`.
     pub name: &'static str,
+    /// Where its API is.
+    pub hosts: Hosts,
     /// For the receiver.
     pub delivery: &'static dyn Delivery,
     /// For the processor.
@@ -46,28 +51,52 @@ pub fn find<'a>(platforms: &'a [Platform], name: &str) -> Option<&'a Platform> {
 
 /// What the receiver has to know of a platform.
 pub trait Delivery: Sync {
-    /// Whether this is a greeting that wants an answer but carries nothing. It is not proven, so nothing may follow from it.
-    fn is_handshake(&self, request: &RawRequest) -> bool;
+    /// The methods that it delivers with.
+    fn methods(&self) -> &'static [Method] {
+        &[Method::POST]
+    }
 
-    /// The platform's own name for what has happened; believed only after the proof.
+    /// Whether this is a greeting that wants an answer but carries nothing. It is not proven, so nothing may follow from it.
+    fn is_handshake(&self, _request: &RawRequest) -> bool {
+        false
+    }
+
+    /// The platform's own name for what has happened. Where each scope has a secret of its own, it is asked before the proof,
+    /// and must not look at the body; else after it.
     fn scope(&self, request: &RawRequest) -> Option<String>;
 
-    /// What the platform calls the delivery. For people: it need not be unique.
+    /// What the platform calls the delivery. For people: it need not be unique. Asked after the proof.
     fn delivery_id(&self, request: &RawRequest) -> Option<String>;
 
     /// How a delivery is proven.
     fn scheme(&self) -> Scheme;
 
     /// Whether each scope has a secret of its own, because the platform does not sign the scope.
-    fn secret_per_scope(&self) -> bool;
+    fn secret_per_scope(&self) -> bool {
+        false
+    }
+
+    /// Whether a proven delivery is for the connection whose path it came over, where the proof does not say so by itself. One that
+    /// cannot be read is: it is put aside later, with its body.
+    fn belongs(&self, _path: &HookPath, _request: &RawRequest) -> bool {
+        true
+    }
 
     /// The status that the platform takes for success.
-    fn accepted(&self) -> StatusCode;
+    fn accepted(&self) -> StatusCode {
+        StatusCode::OK
+    }
 }
 
 /// A delivery that is to be mapped.
 #[derive(Clone, Copy)]
 pub struct Incoming<'a> {
+    /// Whose it is.
+    pub connection: &'a ConnectionKey,
+    /// The platform's own event name.
+    pub scope: &'a str,
+    /// What the platform calls the delivery.
+    pub delivery_id: Option<&'a str>,
     /// What its scope resolved to.
     pub entity: EntityKind,
     /// What its scope says has happened.
@@ -83,8 +112,28 @@ pub struct Incoming<'a> {
 pub enum Mapped {
     /// A change of one entity.
     Change(ExternalId, Change),
+    /// Only which entity it is about: all else has to be pulled.
+    Pull(ExternalId),
+    /// Several entities, each of which is brought up to date alone.
+    Split(Vec<Transfer>),
+    /// Something in a list of the platform's, which has to be gone through.
+    List(Listing),
+    /// Something that the registrar has to know.
+    Notice(Notice),
     /// Nothing that is kept.
     Ignored(Rule),
+}
+
+/// Something about a connection that the registrar has to know.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Notice {
+    /// What kind: `uninstalled`, `delivery-exception`. Of one kind, the last is kept.
+    pub kind: String,
+    /// For people: what the platform says beyond it. Nothing secret.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// When it was received.
+    pub received: Stamp,
 }
 
 /// Why a delivery could not be mapped. Never repeats what the body says.
@@ -103,8 +152,74 @@ pub enum MapError {
 pub struct Access<'a> {
     /// The store's or account's base URL, without a trailing slash.
     pub site: &'a str,
-    /// The credentials, as [`Settings::credentials`] packed them.
+    /// The credentials, as [`Subscriptions::settings`] packed them.
     pub credentials: &'a str,
+    /// The platform's own settings, as [`Subscriptions::settings`] checked them.
+    pub settings: &'a Map<String, Value>,
+}
+
+/// One entity that is to be pulled.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Where and as whom.
+    pub access: Access<'a>,
+    /// The kind of entity.
+    pub entity: EntityKind,
+    /// Its id.
+    pub id: &'a ExternalId,
+    /// The instant before the first call.
+    pub at: Stamp,
+}
+
+/// What comes next, seen the answers so far.
+#[derive(Clone, Debug)]
+pub enum Next {
+    /// This has to be asked; its answer is added to the others.
+    Ask(ApiRequest),
+    /// That is all.
+    Done(Mapped),
+}
+
+/// One page of a list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listed {
+    /// What is in it.
+    pub found: Vec<Transfer>,
+    /// Where it goes on, in this list or in the next one.
+    pub next: Option<Listing>,
+}
+
+/// Something that is to be done at the platform, by the connection's settings.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Decision {
+    /// What: `approve`, `fail`, `inquire`.
+    pub action: String,
+    /// With what; only the platform's mapping can read it.
+    pub with: Value,
+    /// Whether nothing can follow it.
+    pub last: bool,
+}
+
+/// How far something that is done at the platform has come, seen the answers so far.
+#[derive(Clone, Debug)]
+pub enum Acted {
+    /// This has to be asked; its answer is added to the others.
+    Ask(ApiRequest),
+    /// It is done, and this is the entity since.
+    Done(Mapped),
+    /// It is not to be done any more: the platform shows another state than the one that was decided on, which is this.
+    Void(Mapped),
+    /// The platform refuses it, for good; the reason, without what may be secret.
+    Refused(String),
+}
+
+/// How often a platform's API may be called for one connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Budget {
+    /// So many calls,
+    pub calls: u32,
+    /// in so many seconds.
+    pub seconds: u32,
 }
 
 /// What the processor has to know of a platform.
@@ -113,27 +228,86 @@ pub trait Mapping: Sync {
     fn processors(&self) -> &'static [EntityProcessor];
 
     /// A named rule for scopes that no entity processor declares.
-    fn ignores(&self, scope: &str) -> Option<Rule>;
+    fn ignores(&self, _scope: &str) -> Option<Rule> {
+        None
+    }
 
-    /// Maps a delivery to a change.
+    /// What takes scopes that nobody knows, where they are not to be ignored.
+    fn fallback(&self) -> Option<(EntityKind, Action)> {
+        None
+    }
+
+    /// Whether a connection takes a delivery with these claims in its proof.
+    ///
+    /// # Errors
+    /// The rule by which it is ignored.
+    fn admits(&self, _connection: &Connection, _claims: &BTreeMap<String, String>) -> Result<(), Rule> {
+        Ok(())
+    }
+
+    /// Maps a delivery.
     ///
     /// # Errors
     /// [`MapError`]; the delivery is then quarantined.
     fn map(&self, incoming: &Incoming<'_>) -> Result<Mapped, MapError>;
 
-    /// The call that asks for one entity as it is now.
-    ///
-    /// # Errors
-    /// [`Fault::Connection`] when the site or the credentials are none.
-    fn pull(&self, access: &Access<'_>, entity: EntityKind, id: &ExternalId) -> Result<ApiRequest, Fault>;
+    /// How often the API may be called for one connection.
+    fn budget(&self) -> Budget;
 
-    /// Reads the answer to [`Mapping::pull`]. `at` is the instant before the call.
+    /// Asks for one entity as it is now, call after call: some need several, which make one entity (its bucket). Done with a
+    /// [`Mapped::Change`] or [`Mapped::Ignored`].
     ///
     /// Only the platform's own not-found answer for that very resource is a delete. Any other 404 is a fault of the connection.
     ///
     /// # Errors
-    /// [`Fault`].
-    fn pulled(&self, entity: EntityKind, id: &ExternalId, at: Stamp, response: &ApiResponse) -> Result<Mapped, Fault>;
+    /// [`Fault::Connection`] when the site or the credentials are none, and the [`Fault`] that an answer means.
+    fn pull(&self, wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Result<Next, Fault>;
+
+    /// The call for the next page of a list.
+    ///
+    /// # Errors
+    /// As [`Mapping::pull`].
+    fn list(&self, _access: &Access<'_>, listing: &Listing) -> Result<ApiRequest, Fault> {
+        Err(Fault::Unreadable(format!("there is no list {:?}", listing.what)))
+    }
+
+    /// Reads the answer to [`Mapping::list`].
+    ///
+    /// # Errors
+    /// As [`Mapping::pull`].
+    fn listed(
+        &self,
+        _access: &Access<'_>,
+        listing: &Listing,
+        _response: &ApiResponse,
+        _at: Stamp,
+    ) -> Result<Listed, Fault> {
+        Err(Fault::Unreadable(format!("there is no list {:?}", listing.what)))
+    }
+
+    /// Whether anything is ever done at the platform about this kind of entity.
+    fn acts_on(&self, _entity: EntityKind) -> bool {
+        false
+    }
+
+    /// What is to be done about an entity as it was pulled, by the connection's settings.
+    fn decide(&self, _wanted: &Wanted<'_>, _answers: &[ApiResponse]) -> Option<Decision> {
+        None
+    }
+
+    /// Does what was decided, call after call. The first call reads the entity again, and what is decided is done only if it
+    /// still fits.
+    ///
+    /// # Errors
+    /// As [`Mapping::pull`].
+    fn act(&self, _wanted: &Wanted<'_>, decision: &Decision, _answers: &[ApiResponse]) -> Result<Acted, Fault> {
+        Err(Fault::Unreadable(format!("there is no action {:?}", decision.action)))
+    }
+
+    /// With the delete policy `update`: the fields that a deleted entity has, known from its id alone.
+    fn deleted_fields(&self, _entity: EntityKind, _id: &ExternalId) -> Map<String, Value> {
+        Map::from_iter([("status".to_owned(), json!("deleted"))])
+    }
 }
 
 /// What somebody sent to connect a store.
@@ -142,8 +316,28 @@ pub struct Settings {
     pub site: String,
     /// The credentials, in the platform's own form; none when the hooks are entered by hand.
     pub credentials: Option<Zeroizing<String>>,
+    /// The platform's own settings, checked. Nothing secret.
+    pub own: Map<String, Value>,
+    /// Keys that the client brought, to be accepted from the platform.
+    pub brought: Vec<Zeroizing<String>>,
     /// What a delete does, per entity.
     pub deletes: BTreeMap<EntityKind, DeletePolicy>,
+    /// Scopes that are not wanted.
+    pub ignores: BTreeSet<String>,
+    /// How scopes are resolved that only this connection's conventions explain.
+    pub presets: Vec<Preset>,
+}
+
+/// What a platform's folder makes of its own part of the settings.
+pub struct OwnSettings {
+    /// The store's or account's base URL, without a trailing slash.
+    pub site: String,
+    /// The credentials, in the platform's own form.
+    pub credentials: Option<Zeroizing<String>>,
+    /// Everything else that is kept.
+    pub own: Map<String, Value>,
+    /// Keys that the client brought.
+    pub brought: Vec<Zeroizing<String>>,
 }
 
 /// A setting that cannot be taken: which, and why.
@@ -154,6 +348,71 @@ pub struct SettingsError {
     pub field: String,
     /// What is wrong with it, and what would be right.
     pub why: String,
+}
+
+impl SettingsError {
+    /// Of a field.
+    pub fn new(field: &str, why: impl Into<String>) -> Self {
+        Self { field: field.into(), why: why.into() }
+    }
+}
+
+/// Reads what somebody sent to connect a store: what is the same for every platform here, the rest in the platform's folder.
+///
+/// # Errors
+/// [`SettingsError`] for the first setting that cannot be taken.
+pub fn settings(
+    platform: &Platform,
+    key: &ConnectionKey,
+    body: &[u8],
+    allow_loopback: bool,
+) -> Result<Settings, SettingsError> {
+    let mut members: Map<String, Value> = serde_json::from_slice(body)
+        .map_err(|error| SettingsError::new("body", format!("must be a JSON object (line {})", error.line())))?;
+    let deletes: BTreeMap<EntityKind, DeletePolicy> = taken(&mut members, "deletes")?;
+    let ignores: BTreeSet<String> = taken(&mut members, "ignores")?;
+    let presets: Vec<Preset> = taken(&mut members, "presets")?;
+    for preset in &presets {
+        if !processor(platform.mapping, preset.entity).is_some_and(|processor| processor.pull) {
+            let why = format!("{} has no {} that can be pulled", platform.name, preset.entity);
+            return Err(SettingsError::new("presets", why));
+        }
+        if !preset.at.is_empty() && !preset.at.starts_with('/') {
+            return Err(SettingsError::new("presets", "`at` must be a JSON pointer, such as /id"));
+        }
+    }
+    let OwnSettings { site, credentials, own, brought } = platform.subscriptions.settings(key, members, allow_loopback)?;
+    let allowed = url::Url::parse(&site).is_ok_and(|site| platform.hosts.allow(&site, allow_loopback));
+    if !allowed {
+        return Err(SettingsError::new("site", "is on none of the platform's hosts"));
+    }
+    Ok(Settings { site, credentials, own, brought, deletes, ignores, presets })
+}
+
+fn taken<T: serde::de::DeserializeOwned + Default>(
+    members: &mut Map<String, Value>,
+    name: &str,
+) -> Result<T, SettingsError> {
+    let Some(value) = members.remove(name) else { return Ok(T::default()) };
+    serde_json::from_value(value).map_err(|error| SettingsError::new(name, error.to_string()))
+}
+
+/// Reads a platform's own part of the settings. What is wrong is told by the name of the field: a value may be secret.
+///
+/// # Errors
+/// [`SettingsError`].
+pub fn read_own<T: serde::de::DeserializeOwned>(members: Map<String, Value>) -> Result<T, SettingsError> {
+    serde_json::from_value(Value::Object(members)).map_err(|error| {
+        // serde quotes names of fields in backquotes, and values elsewhere; only the names are told.
+        let text = error.to_string();
+        let mut quoted = text.split('`').skip(1).step_by(2);
+        let kind = text.split('`').next().unwrap_or_default().trim();
+        let why = match (kind, quoted.next()) {
+            ("unknown field" | "missing field", Some(field)) => format!("{kind} {field}"),
+            _ => "a member has the wrong type; README.md shows how they look".to_owned(),
+        };
+        SettingsError::new("body", why)
+    })
 }
 
 /// Whether a subscription delivers.
@@ -199,19 +458,39 @@ pub struct Page {
 
 /// What the registrar has to know of a platform.
 pub trait Subscriptions: Sync {
-    /// Reads what somebody sent to connect a store.
+    /// Reads the platform's own part of what somebody sent to connect a store.
     ///
     /// # Errors
     /// [`SettingsError`] for the first setting that cannot be taken.
-    fn settings(&self, body: &[u8], allow_loopback: bool) -> Result<Settings, SettingsError>;
+    fn settings(
+        &self,
+        key: &ConnectionKey,
+        members: Map<String, Value>,
+        allow_loopback: bool,
+    ) -> Result<OwnSettings, SettingsError>;
 
+    /// A call that works only with good credentials; none where the platform has no such call.
+    ///
+    /// # Errors
+    /// [`Fault::Connection`] when the site or the credentials are none.
+    fn check(&self, access: &Access<'_>) -> Result<Option<ApiRequest>, Fault>;
+
+    /// The calls that manage hooks; none where they are entered by hand.
+    fn hooks(&self) -> Option<&'static dyn Hooks>;
+
+    /// For a connection whose hooks are entered by hand: what to enter beside address and secret.
+    fn by_hand(&self) -> &'static str;
+}
+
+/// The calls that manage hooks at a platform.
+pub trait Hooks: Sync {
     /// The call that lists subscriptions; an authenticated one, so that it proves the credentials. Pages count from 1.
     ///
     /// # Errors
     /// [`Fault::Connection`] when the site or the credentials are none, here and below.
     fn list(&self, access: &Access<'_>, page: u32) -> Result<ApiRequest, Fault>;
 
-    /// Reads the answer to [`Subscriptions::list`].
+    /// Reads the answer to [`Hooks::list`].
     ///
     /// # Errors
     /// [`Fault`], here and below.
@@ -236,7 +515,7 @@ pub trait Subscriptions: Sync {
         secret: &WebhookSecret,
     ) -> Result<ApiRequest, Fault>;
 
-    /// Reads the answer to [`Subscriptions::create`] and [`Subscriptions::update`].
+    /// Reads the answer to [`Hooks::create`] and [`Hooks::update`].
     ///
     /// # Errors
     /// As above.
@@ -248,7 +527,7 @@ pub trait Subscriptions: Sync {
     /// As above.
     fn delete(&self, access: &Access<'_>, id: &ExternalId) -> Result<ApiRequest, Fault>;
 
-    /// Reads the answer to [`Subscriptions::delete`]. Gone already is success.
+    /// Reads the answer to [`Hooks::delete`]. Gone already is success.
     ///
     /// # Errors
     /// As above.
@@ -257,15 +536,15 @@ pub trait Subscriptions: Sync {
 
 /// All scopes that a platform's entity processors declare: what is subscribed to.
 pub fn declared_scopes(mapping: &dyn Mapping) -> impl Iterator<Item = &'static str> {
-    mapping.processors().iter().flat_map(|processor| processor.scopes.iter().map(|(scope, _)| *scope))
+    let hooked = mapping.processors().iter().filter(|processor| processor.takes_hooks());
+    hooked.flat_map(|processor| processor.scopes.iter().map(|scope| scope.name))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
+    #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::transfer::{Resolved, resolve};
+    use crate::transfer::{Direction, Resolved, Via, resolve};
 
     #[test]
     fn names_are_unique_and_fit_their_grammar() {
@@ -280,15 +559,60 @@ mod tests {
     }
 
     #[test]
-    fn every_declared_scope_resolves_to_exactly_one_processor() {
+    fn every_declared_scope_resolves_to_exactly_one_processor_and_action() {
         for platform in PLATFORMS {
-            let scopes: Vec<_> = declared_scopes(platform.mapping).collect();
-            let distinct: BTreeSet<_> = scopes.iter().collect();
-            assert_eq!(distinct.len(), scopes.len(), "{} declares a scope twice", platform.name);
-            for scope in scopes {
-                assert!(matches!(resolve(platform.mapping, scope), Resolved::Entity(..)), "{} {scope}", platform.name);
+            let mut claimed = BTreeMap::new();
+            for processor in platform.mapping.processors() {
+                for scope in processor.scopes {
+                    let before = claimed.insert(scope.name, processor.entity);
+                    assert_eq!(before, None, "{} declares {} twice", platform.name, scope.name);
+                    let resolved = resolve(platform.mapping, scope.name);
+                    assert_eq!(resolved, Resolved::Entity(processor.entity, scope.action), "{}", scope.name);
+                }
             }
-            assert_eq!(resolve(platform.mapping, "no.such.scope"), Resolved::Ignored(Rule::UNKNOWN_SCOPE));
+            assert_eq!(declared_scopes(platform.mapping).collect::<BTreeSet<_>>(), claimed.into_keys().collect());
+            let unknown = match platform.mapping.fallback() {
+                Some((entity, action)) => Resolved::Entity(entity, action),
+                None => Resolved::Ignored(Rule::UNKNOWN_SCOPE),
+            };
+            assert_eq!(resolve(platform.mapping, "no.such.scope"), unknown);
         }
+    }
+
+    #[test]
+    fn processors_are_consistent() {
+        for platform in PLATFORMS {
+            let processors = platform.mapping.processors();
+            let kinds: BTreeSet<_> = processors.iter().map(|processor| processor.entity).collect();
+            assert_eq!(kinds.len(), processors.len(), "{}: an entity has two processors", platform.name);
+            for processor in processors {
+                let name = format!("{} {}", platform.name, processor.entity);
+                if processor.direction == Direction::Export {
+                    assert!(processor.scopes.is_empty(), "{name} is exported and takes hooks");
+                }
+                let thin = processor.payload == crate::transfer::Payload::Thin;
+                assert!(!thin || processor.pull, "{name} is thin and cannot be pulled");
+                let children = processor.scopes.iter().any(|scope| scope.via != Via::Own);
+                assert!(!children || processor.pull, "{name} stands for children and cannot be pulled");
+                for other in processor.requires.iter().chain(processor.followed_by) {
+                    let known = processors.iter().find(|known| known.entity == *other);
+                    assert!(known.is_some_and(|known| known.pull), "{name} needs {other}, which cannot be pulled");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_settings_is_told_without_their_values() {
+        #[derive(serde::Deserialize, Debug)]
+        #[serde(deny_unknown_fields)]
+        struct Own {
+            #[expect(dead_code, reason = "only read")]
+            number: u8,
+        }
+        let why = |value: Value| read_own::<Own>(value.as_object().cloned().unwrap_or_default()).unwrap_err().why;
+        assert_eq!(why(json!({ "nmber": 1 })), "unknown field nmber");
+        assert_eq!(why(json!({})), "missing field number");
+        assert!(!why(json!({ "number": "s3cr3t" })).contains("s3cr3t"));
     }
 }

@@ -5,10 +5,10 @@
 //! What was verified can be queued:
 //!
 //! ```
-//! # use commerce::{envelope::Sealed, keys::KeyRing, platforms::Delivery, request::{HookPath, RawRequest}};
-//! # use commerce::verify::{Refusal, verify};
-//! fn queue(platform: &dyn Delivery, path: &HookPath, request: &RawRequest, ring: &KeyRing) -> Result<Sealed, Refusal> {
-//!     Ok(Sealed::from_verified(&verify(platform, path, request, ring)?))
+//! # use commerce::{envelope::Sealed, platforms::Delivery, request::{HookPath, RawRequest}};
+//! # use commerce::verify::{Material, Refusal, verify};
+//! fn queue(platform: &dyn Delivery, path: &HookPath, request: &RawRequest, keys: &Material<'_>) -> Result<Sealed, Refusal> {
+//!     Ok(Sealed::from_verified(&verify(platform, path, request, keys)?))
 //! }
 //! ```
 //!
@@ -54,15 +54,17 @@
 //! }
 //! ```
 
+pub mod bearer;
 pub mod hmac;
 pub mod jwt;
+pub mod standard_webhooks;
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
 
 use crate::{
-    keys::KeyRing,
+    keys::{App, BroughtKey, KeyRing, Requirement, WebhookSecret},
     platforms::Delivery,
     request::{HookPath, RawRequest},
     stamp::Stamp,
@@ -73,7 +75,40 @@ use crate::{
 pub enum Scheme {
     /// A code over the body, made with a secret that is derived from a signing key.
     Hmac(hmac::Hmac),
+    /// A token that proves the caller.
+    Jwt(jwt::Jwt),
+    /// A key that proves the caller: a derived one, or one that the client brought.
+    Bearer(bearer::Bearer),
+    /// Standard Webhooks, with a derived secret.
+    StandardWebhooks(standard_webhooks::StandardWebhooks),
+    /// Standard Webhooks, keyed with the raw bytes of the app's client secret; and a secret header that the registrar sets,
+    /// derived from a signing key. Which of the two is required is the app's configuration, and at least one always is.
+    AppSigned {
+        /// The signature.
+        signature: standard_webhooks::StandardWebhooks,
+        /// The header, lower case.
+        header: &'static str,
+    },
 }
+
+/// What proofs are checked with.
+#[derive(Clone, Copy, Debug)]
+pub struct Material<'a> {
+    /// The signing keys, from which secrets are derived.
+    pub ring: &'a KeyRing,
+    /// The app at this platform, where there is one.
+    pub app: Option<&'a App>,
+    /// The keys that the client of this connection brought; `None` while nobody has looked.
+    pub brought: Option<&'a [BroughtKey]>,
+    /// The time.
+    pub now: Stamp,
+}
+
+/// The key id of what the app's own secret has proven.
+pub const APP_KEY_ID: &str = "app";
+
+/// The scope of a delivery that names none, where the platform does not sign by scope.
+pub const UNNAMED_SCOPE: &str = "unnamed";
 
 /// What a proof covers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -97,12 +132,24 @@ pub enum Refusal {
     /// A proof that no key made.
     #[error("wrong proof")]
     WrongProof,
+    /// A proof that is right but too old to tell from a recorded one.
+    #[error("stale proof")]
+    Stale,
     /// The scope, to which the secret is bound, is not named.
     #[error("no scope")]
     MissingScope,
     /// A key is empty; a mistake of ours.
     #[error("empty key")]
     EmptyKey,
+    /// The method is not one that the platform delivers with.
+    #[error("method")]
+    Method,
+    /// It is proven, but for another connection.
+    #[error("another connection's")]
+    OtherConnection,
+    /// The app's secret is needed and is not configured; a mistake of ours.
+    #[error("the app's secret is not configured")]
+    NoApp,
     /// A token that is signed well but says the wrong thing.
     #[error("claim {0}")]
     Claim(&'static str),
@@ -117,6 +164,7 @@ pub struct Verified {
     key_id: String,
     strength: Strength,
     received: Stamp,
+    claims: BTreeMap<String, String>,
     body: Bytes,
 }
 
@@ -151,6 +199,11 @@ impl Verified {
         self.received
     }
 
+    /// What the proof says beyond that it is one.
+    pub fn claims(&self) -> &BTreeMap<String, String> {
+        &self.claims
+    }
+
     /// The bytes as they came.
     pub fn body(&self) -> &Bytes {
         &self.body
@@ -168,7 +221,20 @@ impl fmt::Debug for Verified {
     }
 }
 
-/// Proves one request that was sent to `path`, with any of the keys in `ring`.
+/// What a scheme found out.
+struct Proof {
+    key_id: String,
+    strength: Strength,
+    claims: BTreeMap<String, String>,
+}
+
+impl Proof {
+    fn new(key_id: impl Into<String>, strength: Strength) -> Self {
+        Self { key_id: key_id.into(), strength, claims: BTreeMap::new() }
+    }
+}
+
+/// Proves one request that was sent to `path`, with any of the keys at hand. Nothing of the body is looked at before that.
 ///
 /// # Errors
 /// The [`Refusal`] that fits. The caller answers all of them alike.
@@ -176,25 +242,134 @@ pub fn verify(
     platform: &dyn Delivery,
     path: &HookPath,
     request: &RawRequest,
-    ring: &KeyRing,
+    keys: &Material<'_>,
 ) -> Result<Verified, Refusal> {
-    let scope = platform.scope(request).ok_or(Refusal::MissingScope)?;
-    let bound_scope = platform.secret_per_scope().then_some(scope.as_str());
-    let (key_id, strength) = match platform.scheme() {
-        Scheme::Hmac(scheme) => {
-            let secrets: Vec<_> = ring.iter().map(|key| key.webhook_secret(path, bound_scope)).collect();
-            let secrets: Vec<_> = secrets.iter().map(|secret| secret.reveal()).collect();
-            let index = scheme.verify(request, &secrets)?;
-            (ring.iter().nth(index).map(|key| key.id().to_owned()), Strength::Body)
-        }
+    if !platform.methods().contains(&request.method) {
+        return Err(Refusal::Method);
+    }
+    // Where each scope has a secret of its own, the scope is in a header and part of the proof.
+    let bound = match platform.secret_per_scope() {
+        true => Some(platform.scope(request).ok_or(Refusal::MissingScope)?),
+        false => None,
     };
+    let derived: Vec<(&str, WebhookSecret)> =
+        keys.ring.iter().map(|key| (key.id(), key.webhook_secret(path, bound.as_deref()))).collect();
+    let proof = prove(platform.scheme(), request, &derived, keys)?;
+    if !platform.belongs(path, request) {
+        return Err(Refusal::OtherConnection);
+    }
+    let scope = bound.or_else(|| platform.scope(request)).unwrap_or_else(|| UNNAMED_SCOPE.to_owned());
     Ok(Verified {
         path: path.clone(),
         scope,
         delivery_id: platform.delivery_id(request),
-        key_id: key_id.ok_or(Refusal::WrongProof)?,
-        strength,
+        key_id: proof.key_id,
+        strength: proof.strength,
         received: request.received,
+        claims: proof.claims,
         body: request.body.clone(),
     })
+}
+
+fn prove(
+    scheme: Scheme,
+    request: &RawRequest,
+    derived: &[(&str, WebhookSecret)],
+    keys: &Material<'_>,
+) -> Result<Proof, Refusal> {
+    let secrets: Vec<&str> = derived.iter().map(|(_, secret)| secret.reveal()).collect();
+    let id_of = |place: usize| derived.get(place).map(|(id, _)| (*id).to_owned()).unwrap_or_default();
+    match scheme {
+        Scheme::Hmac(scheme) => {
+            let place = scheme.verify(request, &secrets)?;
+            Ok(Proof::new(id_of(place), Strength::Body))
+        }
+        Scheme::Jwt(scheme) => {
+            let token = scheme.token(request)?;
+            let verified = match scheme.keys {
+                jwt::KeySource::Derived => {
+                    let secrets = derived.iter().map(|(id, secret)| (*id, secret.reveal().as_bytes())).collect();
+                    scheme.rules.verify(token, &jwt::Keys::Secrets(secrets), keys.now)?
+                }
+                jwt::KeySource::AppSecret => {
+                    let secret = keys.app.and_then(|app| app.client_secret.as_ref()).ok_or(Refusal::NoApp)?;
+                    let secrets = vec![(APP_KEY_ID, secret.as_bytes())];
+                    scheme.rules.verify(token, &jwt::Keys::Secrets(secrets), keys.now)?
+                }
+                jwt::KeySource::AppPublicKeys => {
+                    let jwks = keys.app.and_then(|app| app.jwks.as_ref()).ok_or(Refusal::NoApp)?;
+                    let public = jwt::PublicKeys::from_jwks(jwks)?;
+                    scheme.rules.verify(token, &jwt::Keys::Public(&public), keys.now)?
+                }
+            };
+            let sealed = scheme.sealed.iter();
+            let claims = sealed.filter_map(|name| Some(((*name).to_owned(), verified.text(name)?.to_owned()))).collect();
+            Ok(Proof { claims, ..Proof::new(verified.key_id.clone(), Strength::Caller) })
+        }
+        Scheme::Bearer(scheme) => match (scheme.verify(request, &secrets), keys.brought) {
+            (Ok(place), _) => Ok(Proof::new(id_of(place), Strength::Caller)),
+            (Err(Refusal::WrongProof), Some(brought)) => {
+                Ok(Proof::new(scheme.verify_brought(request, brought)?, Strength::Caller))
+            }
+            (Err(refusal), _) => Err(refusal),
+        },
+        Scheme::StandardWebhooks(scheme) => {
+            let secrets: Vec<&[u8]> = secrets.iter().map(|secret| secret.as_bytes()).collect();
+            match scheme.verify(request, &secrets, keys.now)? {
+                signed if signed.fresh => Ok(Proof::new(id_of(signed.key), Strength::Body)),
+                _ => Err(Refusal::Stale),
+            }
+        }
+        Scheme::AppSigned { signature, header } => {
+            let by_header = secret_header(header, request, &secrets)?;
+            let by_signature = app_signature(signature, request, keys)?;
+            app_signed(keys.app.map(|app| app.require).unwrap_or_default(), by_header.map(id_of), by_signature)
+        }
+    }
+}
+
+/// The place of the derived secret that a header holds; none without the header.
+fn secret_header(header: &str, request: &RawRequest, secrets: &[&str]) -> Result<Option<usize>, Refusal> {
+    if !request.headers.contains_key(header) {
+        return Ok(None);
+    }
+    let given = request.single_header(header).ok_or(Refusal::MalformedProof)?;
+    let found = secrets.iter().enumerate().fold(None, |found, (place, secret)| {
+        if bearer::is_secret(given, secret) { Some(place) } else { found }
+    });
+    found.map(Some).ok_or(Refusal::WrongProof)
+}
+
+/// The app's signature; none without its headers, or while the app's secret is not configured.
+fn app_signature(
+    scheme: standard_webhooks::StandardWebhooks,
+    request: &RawRequest,
+    keys: &Material<'_>,
+) -> Result<Option<standard_webhooks::Signed>, Refusal> {
+    let Some(secret) = keys.app.and_then(|app| app.client_secret.as_ref()) else { return Ok(None) };
+    if !scheme.is_present(request) {
+        return Ok(None);
+    }
+    scheme.verify(request, &[secret.as_bytes()], keys.now).map(Some)
+}
+
+/// What is there must be right, and what is required must be there. A stale signature is none by itself: with the right header it
+/// is a retry, and proves only the caller.
+fn app_signed(
+    require: Requirement,
+    by_header: Option<String>,
+    by_signature: Option<standard_webhooks::Signed>,
+) -> Result<Proof, Refusal> {
+    let stale = by_signature.is_some_and(|signed| !signed.fresh);
+    let missing = if stale { Refusal::Stale } else { Refusal::MissingProof };
+    match (require, by_header, by_signature) {
+        (Requirement::Either | Requirement::Header | Requirement::Both | Requirement::Signature, Some(key), Some(signed)) => {
+            Ok(Proof::new(key, if signed.fresh { Strength::Body } else { Strength::Caller }))
+        }
+        (Requirement::Either | Requirement::Header, Some(key), None) => Ok(Proof::new(key, Strength::Caller)),
+        (Requirement::Either | Requirement::Signature, None, Some(signed)) if signed.fresh => {
+            Ok(Proof::new(APP_KEY_ID, Strength::Body))
+        }
+        _ => Err(missing),
+    }
 }

@@ -14,9 +14,9 @@ use crate::{
         ExternalId, Fee, Line, Order, OrderId, Payment, Product, ProductId, Refund, ShippingLine, Stock, Tax, Totals,
     },
     outcome::Rule,
-    platforms::{Access, Incoming, MapError, Mapped, Mapping},
+    platforms::{Access, Budget, Incoming, MapError, Mapped, Mapping, Next, Wanted},
     stamp::Stamp,
-    transfer::{Action, EntityProcessor},
+    transfer::{Action, Direction, EntityProcessor, Payload, Scope, own},
 };
 
 /// The processor's view.
@@ -25,43 +25,61 @@ pub struct WooCommerce;
 /// Rises when the mapping's output changes, so that replayed deliveries win over what was made of them before.
 const MAPPING: u32 = 1;
 
+/// A body holds all of the entity. Customers cannot be asked for by their time, so polling them takes a full sweep.
+const fn whole(entity: EntityKind, scopes: &'static [Scope], requires: &'static [EntityKind]) -> EntityProcessor {
+    EntityProcessor {
+        entity,
+        direction: Direction::Import,
+        payload: Payload::Full,
+        pull: true,
+        polling: true,
+        scopes,
+        requires,
+        followed_by: &[],
+    }
+}
+
 /// `customer.restored` could be created, but no event is mapped to it, so it never fires [`class-wc-webhook.php`].
 static PROCESSORS: &[EntityProcessor] = &[
-    EntityProcessor {
-        entity: EntityKind::Customer,
-        scopes: &[
-            ("customer.created", Action::Created),
-            ("customer.updated", Action::Updated),
-            ("customer.deleted", Action::Deleted),
+    whole(
+        EntityKind::Customer,
+        &[
+            own("customer.created", Action::Created),
+            own("customer.updated", Action::Updated),
+            own("customer.deleted", Action::Deleted),
         ],
-    },
-    EntityProcessor {
-        entity: EntityKind::Product,
-        scopes: &[
-            ("product.created", Action::Created),
-            ("product.updated", Action::Updated),
-            ("product.deleted", Action::Deleted),
-            ("product.restored", Action::Restored),
+        &[],
+    ),
+    whole(
+        EntityKind::Product,
+        &[
+            own("product.created", Action::Created),
+            own("product.updated", Action::Updated),
+            own("product.deleted", Action::Deleted),
+            own("product.restored", Action::Restored),
         ],
-    },
-    EntityProcessor {
-        entity: EntityKind::Order,
-        scopes: &[
-            ("order.created", Action::Created),
-            ("order.updated", Action::Updated),
-            ("order.deleted", Action::Deleted),
-            ("order.restored", Action::Restored),
+        &[],
+    ),
+    whole(
+        EntityKind::Order,
+        &[
+            own("order.created", Action::Created),
+            own("order.updated", Action::Updated),
+            own("order.deleted", Action::Deleted),
+            own("order.restored", Action::Restored),
         ],
-    },
-    EntityProcessor {
-        entity: EntityKind::Coupon,
-        scopes: &[
-            ("coupon.created", Action::Created),
-            ("coupon.updated", Action::Updated),
-            ("coupon.deleted", Action::Deleted),
-            ("coupon.restored", Action::Restored),
+        &[EntityKind::Customer, EntityKind::Product],
+    ),
+    whole(
+        EntityKind::Coupon,
+        &[
+            own("coupon.created", Action::Created),
+            own("coupon.updated", Action::Updated),
+            own("coupon.deleted", Action::Deleted),
+            own("coupon.restored", Action::Restored),
         ],
-    },
+        &[],
+    ),
 ];
 
 /// `action.woocommerce_*`: any WordPress action, whose argument can be anything.
@@ -126,19 +144,19 @@ impl Mapping for WooCommerce {
         upsert(incoming.entity, id, incoming.body, received, observed, &head.status, &head.role)
     }
 
-    fn pull(&self, access: &Access<'_>, entity: EntityKind, id: &ExternalId) -> Result<ApiRequest, Fault> {
-        let collection = match entity {
-            EntityKind::Customer => "customers",
-            EntityKind::Product => "products",
-            EntityKind::Order => "orders",
-            EntityKind::Coupon => "coupons",
-        };
-        call(access, Method::GET, &[collection, id.as_str()])
+    /// The store is somebody's server, and the API has no limits of its own: this is to be polite.
+    fn budget(&self) -> Budget {
+        Budget { calls: 120, seconds: 60 }
     }
 
-    fn pulled(&self, entity: EntityKind, id: &ExternalId, at: Stamp, response: &ApiResponse) -> Result<Mapped, Fault> {
+    fn pull(&self, wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Result<Next, Fault> {
+        let Wanted { access, entity, id, at } = *wanted;
+        let Some(response) = answers.first() else {
+            return call(&access, Method::GET, &[collection(entity)?, id.as_str()]).map(Next::Ask);
+        };
         if response.status == 404 && is_not_found(entity, &response.body) {
-            return Ok(Mapped::Change(id.clone(), Change::Delete(Delete { source: None, received: at })));
+            let gone = Change::Delete(Delete { source: None, received: at });
+            return Ok(Next::Done(Mapped::Change(id.clone(), gone)));
         }
         if !response.is_success() {
             return Err(response.fault(at));
@@ -148,7 +166,18 @@ impl Mapping for WooCommerce {
         if head.id.as_ref() != Some(id) {
             return Err(Fault::Unreadable("another id than was asked for".into()));
         }
-        upsert(entity, id.clone(), &response.body, at, true, &head.status, &head.role).map_err(unreadable)
+        let mapped = upsert(entity, id.clone(), &response.body, at, true, &head.status, &head.role);
+        mapped.map(Next::Done).map_err(unreadable)
+    }
+}
+
+fn collection(entity: EntityKind) -> Result<&'static str, Fault> {
+    match entity {
+        EntityKind::Customer => Ok("customers"),
+        EntityKind::Product => Ok("products"),
+        EntityKind::Order => Ok("orders"),
+        EntityKind::Coupon => Ok("coupons"),
+        other => Err(Fault::Unreadable(format!("WooCommerce has no {other}"))),
     }
 }
 
@@ -171,6 +200,7 @@ fn is_not_found(entity: EntityKind, body: &[u8]) -> bool {
         EntityKind::Product => &["woocommerce_rest_product_invalid_id"],
         EntityKind::Order => &["woocommerce_rest_shop_order_invalid_id"],
         EntityKind::Coupon => &["woocommerce_rest_shop_coupon_invalid_id"],
+        _ => &[],
     };
     read::<wire::Head<'_>>(body).is_ok_and(|head| head.code.is_some_and(|code| codes.contains(&code.as_str())))
 }
@@ -207,6 +237,7 @@ fn upsert(
         EntityKind::Product => product(read(body)?)?,
         EntityKind::Order => order(read(body)?)?,
         EntityKind::Coupon => coupon(read(body)?)?,
+        other => return Err(MapError::Malformed(format!("the scope: WooCommerce has no {other}"))),
     };
     let source = source.map(Stamp::from);
     Ok(Mapped::Change(id, Change::Upsert(Upsert { source, received, observed, mapping: MAPPING, content })))
@@ -380,6 +411,8 @@ fn order(mut wire: wire::Order) -> Result<Dated, MapError> {
             transaction: wire.transaction_id,
             paid_at: wire.date_paid_gmt,
         },
+        payments: Default::default(),
+        packages: Default::default(),
         note: wire.customer_note,
         created_at: wire.date_created_gmt,
         updated_at: wire.date_modified_gmt,

@@ -18,10 +18,12 @@ mod subscriptions;
 mod wire;
 
 use super::Platform;
+use crate::api::Hosts;
 
 /// The descriptor.
 pub const PLATFORM: Platform = Platform {
     name: "woocommerce",
+    hosts: Hosts::Site,
     delivery: &delivery::WooCommerce,
     mapping: &mapping::WooCommerce,
     subscriptions: &subscriptions::WooCommerce,

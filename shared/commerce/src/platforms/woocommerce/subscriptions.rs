@@ -1,19 +1,19 @@
 //! What the registrar has to know of WooCommerce: settings, and the calls of `wc/v3/webhooks`.
 
-use std::collections::BTreeMap;
-
 use http::Method;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{mapping::call, wire};
 use crate::{
     api::{ApiRequest, ApiResponse, Fault, site_url},
-    connection::DeletePolicy,
-    entity::{EntityKind, ExternalId},
+    connection::ConnectionKey,
+    entity::ExternalId,
     keys::WebhookSecret,
-    platforms::{Access, Page, Settings, SettingsError, Subscription, SubscriptionStatus, Subscriptions},
+    platforms::{
+        Access, Hooks, OwnSettings, Page, SettingsError, Subscription, SubscriptionStatus, Subscriptions, read_own,
+    },
     stamp::Stamp,
 };
 
@@ -41,12 +41,10 @@ struct Input {
     consumer_key: Option<Zeroizing<String>>,
     #[serde(default)]
     consumer_secret: Option<Zeroizing<String>>,
-    #[serde(default)]
-    deletes: BTreeMap<EntityKind, DeletePolicy>,
 }
 
 fn wrong(field: &str, why: impl Into<String>) -> SettingsError {
-    SettingsError { field: field.into(), why: why.into() }
+    SettingsError::new(field, why)
 }
 
 fn credential(field: &str, prefix: &str, value: Zeroizing<String>) -> Result<String, SettingsError> {
@@ -58,10 +56,13 @@ fn credential(field: &str, prefix: &str, value: Zeroizing<String>) -> Result<Str
 }
 
 impl Subscriptions for WooCommerce {
-    fn settings(&self, body: &[u8], allow_loopback: bool) -> Result<Settings, SettingsError> {
-        let input: Input = serde_json::from_slice(body).map_err(|_| {
-            wrong("body", r#"must be JSON: {"site":"https://…","consumer_key":"ck_…","consumer_secret":"cs_…","deletes":{"order":"mark"}}"#)
-        })?;
+    fn settings(
+        &self,
+        _key: &ConnectionKey,
+        members: Map<String, Value>,
+        allow_loopback: bool,
+    ) -> Result<OwnSettings, SettingsError> {
+        let input: Input = read_own(members)?;
         let site = site_url(&input.site, allow_loopback).map_err(|error| wrong("site", error.to_string()))?;
         let credentials = match (input.consumer_key, input.consumer_secret) {
             (None, None) => None,
@@ -77,9 +78,24 @@ impl Subscriptions for WooCommerce {
             (Some(_), None) => return Err(wrong("consumer_secret", "is missing beside consumer_key")),
             (None, Some(_)) => return Err(wrong("consumer_key", "is missing beside consumer_secret")),
         };
-        Ok(Settings { site, credentials, deletes: input.deletes })
+        Ok(OwnSettings { site, credentials, own: Map::new(), brought: Vec::new() })
     }
 
+    /// Listing the hooks proves the key, and is needed anyway.
+    fn check(&self, _access: &Access<'_>) -> Result<Option<ApiRequest>, Fault> {
+        Ok(None)
+    }
+
+    fn hooks(&self) -> Option<&'static dyn Hooks> {
+        Some(&Self)
+    }
+
+    fn by_hand(&self) -> &'static str {
+        "enter a webhook for each scope at the store, with delivery_url and the secret that `make secret` prints for the scope"
+    }
+}
+
+impl Hooks for WooCommerce {
     fn list(&self, access: &Access<'_>, page: u32) -> Result<ApiRequest, Fault> {
         let mut request = call(access, Method::GET, &["webhooks"])?;
         request
@@ -167,24 +183,38 @@ fn read<T: serde::de::DeserializeOwned>(response: &ApiResponse) -> Result<T, Fau
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::LazyLock;
+
     use bytes::Bytes;
     use http::{HeaderMap, HeaderValue};
 
     use super::*;
-    use crate::keys::KeyRing;
+    use crate::{
+        connection::DeletePolicy,
+        entity::EntityKind,
+        keys::KeyRing,
+        platforms::{self, Settings},
+    };
 
     const NOW: Stamp = Stamp::from_micros(0);
-    const ACCESS: Access<'static> = Access {
-        site: "https://shop.example.com/sub",
-        credentials: r#"{"consumer_key":"ck_1","consumer_secret":"cs_2"}"#,
-    };
+    const CREDENTIALS: &str = r#"{"consumer_key":"ck_1","consumer_secret":"cs_2"}"#;
+
+    fn access() -> Access<'static> {
+        static NONE: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
+        Access { site: "https://shop.example.com/sub", credentials: CREDENTIALS, settings: &NONE }
+    }
+
+    fn settings(body: &str) -> Result<Settings, SettingsError> {
+        let path = crate::request::HookPath::parse("woocommerce", "shop", None).unwrap();
+        platforms::settings(&super::super::PLATFORM, &path.key, body.as_bytes(), false)
+    }
 
     fn answer(status: u16, body: &str) -> ApiResponse {
         ApiResponse { status, headers: HeaderMap::new(), body: Bytes::copy_from_slice(body.as_bytes()) }
     }
 
     fn error(body: &str) -> (String, String) {
-        match WooCommerce.settings(body.as_bytes(), false) {
+        match settings(body) {
             Ok(_) => unreachable!("{body} was taken"),
             Err(SettingsError { field, why }) => (field, why),
         }
@@ -192,12 +222,12 @@ mod tests {
 
     #[test]
     fn settings_name_what_is_wrong_with_them() {
-        let full = br#"{"site":"https://shop.example.com/","consumer_key":"ck_1","consumer_secret":"cs_2","deletes":{"order":"remove"}}"#;
-        let settings = WooCommerce.settings(full, false).unwrap();
-        assert_eq!(settings.site, "https://shop.example.com");
-        assert_eq!(settings.credentials.unwrap().as_str(), ACCESS.credentials);
-        assert_eq!(settings.deletes[&EntityKind::Order], DeletePolicy::Remove);
-        assert!(WooCommerce.settings(br#"{"site":"https://shop.example.com"}"#, false).unwrap().credentials.is_none());
+        let full = r#"{"site":"https://shop.example.com/","consumer_key":"ck_1","consumer_secret":"cs_2","deletes":{"order":"remove"}}"#;
+        let read = settings(full).unwrap();
+        assert_eq!(read.site, "https://shop.example.com");
+        assert_eq!(read.credentials.unwrap().as_str(), CREDENTIALS);
+        assert_eq!(read.deletes[&EntityKind::Order], DeletePolicy::Remove);
+        assert!(settings(r#"{"site":"https://shop.example.com"}"#).unwrap().credentials.is_none());
 
         assert_eq!(error("{").0, "body");
         assert_eq!(error(r#"{"site":"https://a.example","consumerKey":"ck_1"}"#).0, "body");
@@ -214,13 +244,13 @@ mod tests {
         let secret = ring.signing().webhook_secret(&path, Some("order.updated"));
         let base = "https://shop.example.com/sub/wp-json/wc/v3/webhooks";
         let shown = |request: Result<ApiRequest, Fault>| format!("{:?}", request.unwrap());
-        assert_eq!(shown(WooCommerce.list(&ACCESS, 2)), format!("GET {base}?per_page=100&page=2&orderby=id&order=asc"));
-        assert_eq!(shown(WooCommerce.delete(&ACCESS, &7.into())), format!("DELETE {base}/7?force=true"));
-        let create = WooCommerce.create(&ACCESS, "order.updated", "https://x/hooks", &secret).unwrap();
+        assert_eq!(shown(WooCommerce.list(&access(), 2)), format!("GET {base}?per_page=100&page=2&orderby=id&order=asc"));
+        assert_eq!(shown(WooCommerce.delete(&access(), &7.into())), format!("DELETE {base}/7?force=true"));
+        let create = WooCommerce.create(&access(), "order.updated", "https://x/hooks", &secret).unwrap();
         assert_eq!(format!("{create:?}"), format!("POST {base}"));
         assert!(String::from_utf8_lossy(&create.body).contains(secret.reveal()));
         let id = "../users".parse().unwrap();
-        assert_eq!(shown(WooCommerce.delete(&ACCESS, &id)), format!("DELETE {base}/..%2Fusers?force=true"));
+        assert_eq!(shown(WooCommerce.delete(&access(), &id)), format!("DELETE {base}/..%2Fusers?force=true"));
     }
 
     #[test]

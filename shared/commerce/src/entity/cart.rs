@@ -1,0 +1,30 @@
+//! Owns the canonical cart.
+
+use jiff::Timestamp;
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use super::{CustomerId, ExternalId, Line};
+
+/// What somebody is about to buy.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Cart {
+    /// Id at the platform.
+    pub id: ExternalId,
+    /// Whose it is; absent for guests.
+    pub customer: Option<CustomerId>,
+    /// E-mail address, where one was entered.
+    pub email: Option<String>,
+    /// Currency of all amounts, ISO 4217.
+    pub currency: Option<String>,
+    /// What it comes to.
+    pub total: Option<Decimal>,
+    /// What is in it.
+    pub lines: Vec<Line>,
+    /// The codes that were entered.
+    pub coupons: Vec<String>,
+    /// When it was made.
+    pub created_at: Option<Timestamp>,
+    /// When the source last changed it.
+    pub updated_at: Option<Timestamp>,
+}
