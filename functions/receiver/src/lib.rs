@@ -8,16 +8,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cloud::{
+    EdgeError,
+    proof_keys::{CachedProofKeys, ProofKeys},
     queue::Inbox,
-    secrets::{Keys, SecretSource},
+    secrets::{AppCredentials, Keys, SecretSource},
     telemetry,
 };
 use commerce::{
     envelope::Sealed,
-    platforms::{Delivery, Platform, find},
+    keys::{Apps, BroughtKey, KeyRing},
+    platforms::{Platform, find},
     request::{HookPath, RawRequest},
     stamp::Stamp,
-    verify::{Refusal, Verified, verify},
+    verify::{Material, Refusal, Verified, verify},
 };
 use lambda_http::{Body, Request, RequestExt, Response, request::RequestContext};
 use serde_json::json;
@@ -25,27 +28,46 @@ use serde_json::json;
 pub use crate::reply::Reply;
 
 /// The receiver on its edges.
-pub struct Receiver<Q, S> {
+pub struct Receiver<Q, S, P> {
     platforms: &'static [Platform],
-    queue: Q,
-    keys: Keys<S>,
+    edges: Edges<Q, S, P>,
     clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
 }
 
-impl<Q: Inbox + Sync, S: SecretSource + Sync> Receiver<Q, S> {
+/// What a [`Receiver`] is made of.
+pub struct Edges<Q, S, P> {
+    /// Where deliveries go.
+    pub queue: Q,
+    /// What webhook secrets are derived from.
+    pub signing_keys: Keys<S>,
+    /// What platforms gave the vendor of an app; read only for those that sign with it.
+    pub apps: AppCredentials<S>,
+    /// What clients brought; read only for platforms whose clients bring keys, when no derived one fits.
+    pub proof_keys: CachedProofKeys<P>,
+}
+
+/// The keys that one request is proven with, as far as they are at hand.
+#[derive(Default)]
+struct AtHand {
+    ring: Option<Arc<KeyRing>>,
+    apps: Option<Arc<Apps>>,
+    brought: Option<Arc<[BroughtKey]>>,
+}
+
+impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync> Receiver<Q, S, P> {
     /// On these edges.
     pub fn new(
         platforms: &'static [Platform],
-        queue: Q,
-        keys: Keys<S>,
+        edges: Edges<Q, S, P>,
         clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
     ) -> Self {
-        Self { platforms, queue, keys, clock }
+        Self { platforms, edges, clock }
     }
 
     /// Fetches the keys while Lambda initialises; a failure shows with the first delivery.
     pub async fn warm(&self) {
-        let _ = self.keys.current((self.clock)()).await;
+        let now = (self.clock)();
+        let _ = tokio::join!(self.edges.signing_keys.current(now), self.edges.apps.current(now));
     }
 
     /// Answers one HTTP request.
@@ -62,12 +84,12 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync> Receiver<Q, S> {
         if delivery.is_handshake(&raw) {
             return Reply::Greeted(delivery.accepted());
         }
-        let verified = match self.prove(delivery, &path, &raw).await {
+        let verified = match self.prove(platform, &path, &raw).await {
             Ok(verified) => verified,
             Err(reply) => return reply,
         };
         let sealed = Sealed::from_verified(&verified);
-        match self.queue.send(&sealed, 0).await {
+        match self.edges.queue.send(&sealed, 0).await {
             Ok(message_id) => Reply::Accepted(delivery.accepted(), message_id),
             Err(error) => {
                 telemetry::error("not-queued", &format!("{}: {error}", path.key));
@@ -76,19 +98,35 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync> Receiver<Q, S> {
         }
     }
 
-    /// Proves a request with the keys at hand and, should that fail, once more with keys fetched anew: a rotation may have
-    /// happened since.
-    async fn prove(&self, delivery: &dyn Delivery, path: &HookPath, raw: &RawRequest) -> Result<Verified, Reply> {
-        let now = (self.clock)();
-        let ring = self.keys.current(now).await.map_err(|error| {
+    /// Proves a request with the keys at hand; should that fail, with those that the client brought; and once more with keys
+    /// fetched anew: a rotation may have happened since.
+    async fn prove(&self, platform: &Platform, path: &HookPath, raw: &RawRequest) -> Result<Verified, Reply> {
+        let unavailable = |error: EdgeError| {
             telemetry::error("no-keys", &error.to_string());
             Reply::Unavailable
-        })?;
-        let mut proven = verify(delivery, path, raw, &ring);
-        if proven == Err(Refusal::WrongProof)
-            && let Some(fresh) = self.keys.after_failed_proof(now).await
-        {
-            proven = verify(delivery, path, raw, &fresh);
+        };
+        let now = (self.clock)();
+        let scheme = platform.delivery.scheme();
+        let mut keys = AtHand {
+            ring: Some(self.edges.signing_keys.current(now).await.map_err(unavailable)?),
+            ..AtHand::default()
+        };
+        if scheme.wants_app() {
+            keys.apps = Some(self.edges.apps.current(now).await.map_err(unavailable)?);
+        }
+        let mut proven = keys.verify(platform, path, raw, now);
+        if proven == Err(Refusal::WrongProof) && scheme.wants_brought() {
+            keys.brought = Some(self.edges.proof_keys.brought(&path.key, now).await.map_err(unavailable)?);
+            proven = keys.verify(platform, path, raw, now);
+        }
+        if matches!(proven, Err(Refusal::WrongProof | Refusal::NoApp)) {
+            let (ring, apps) = tokio::join!(self.edges.signing_keys.after_failed_proof(now), async {
+                if scheme.wants_app() { self.edges.apps.after_failed_proof(now).await } else { None }
+            });
+            if ring.is_some() || apps.is_some() {
+                keys = AtHand { ring: ring.or(keys.ring), apps: apps.or(keys.apps), brought: keys.brought };
+                proven = keys.verify(platform, path, raw, now);
+            }
         }
         proven.map_err(|refusal| {
             telemetry::emit(&json!({
@@ -99,8 +137,19 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync> Receiver<Q, S> {
                 "generation": path.generation,
                 "why": refusal.to_string(),
             }));
-            Reply::Refused
+            match refusal {
+                Refusal::Method => Reply::Method,
+                _ => Reply::Refused,
+            }
         })
+    }
+}
+
+impl AtHand {
+    fn verify(&self, platform: &Platform, path: &HookPath, raw: &RawRequest, now: Stamp) -> Result<Verified, Refusal> {
+        let ring = self.ring.as_deref().ok_or(Refusal::EmptyKey)?;
+        let app = self.apps.as_deref().and_then(|apps| apps.get(platform.name));
+        verify(platform.delivery, path, raw, &Material { ring, app, brought: self.brought.as_deref(), now })
     }
 }
 

@@ -4,12 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use cloud::{
     aws::{Aws, Patience},
+    proof_keys::{CachedProofKeys, DynamoProofKeys},
     queue::Sqs,
-    secrets::{Keys, SecretsManager},
+    secrets::{AppCredentials, Keys, SecretsManager},
 };
 use commerce::platforms::PLATFORMS;
 use lambda_http::{Error, run, service_fn};
-use receiver::{Receiver, config::Config};
+use receiver::{Edges, Receiver, config::Config};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -17,8 +18,13 @@ async fn main() -> Result<(), Error> {
     let config = Config::from_env()?;
     let aws = Aws::from_env(Patience::Sender)?;
     let queue = Sqs::new(aws.sqs(), config.inbox, String::new());
-    let keys = Keys::new(SecretsManager::new(aws.secretsmanager(), config.signing_keys));
-    let receiver = Receiver::new(PLATFORMS, queue.clone(), keys, Arc::new(cloud::now));
+    let edges = Edges {
+        queue: queue.clone(),
+        signing_keys: Keys::new(SecretsManager::new(aws.secretsmanager(), config.signing_keys)),
+        apps: AppCredentials::new(SecretsManager::new(aws.secretsmanager(), config.app_credentials)),
+        proof_keys: CachedProofKeys::new(DynamoProofKeys::new(aws.dynamodb(), config.proof_keys)),
+    };
+    let receiver = Receiver::new(PLATFORMS, edges, Arc::new(cloud::now));
     // Initialisation is not throttled: what the first delivery needs is made ready here, within bounds.
     let _ = tokio::time::timeout(Duration::from_secs(2), async { tokio::join!(queue.warm(), receiver.warm()) }).await;
     run(service_fn(|request| async { Ok::<_, Error>(receiver.receive(request).await) })).await

@@ -13,6 +13,8 @@ pub enum Reply {
     Greeted(StatusCode),
     /// No such platform, or no connection id.
     NotFound,
+    /// A method that the platform does not deliver with.
+    Method,
     /// Not proven.
     Refused,
     /// A fault of ours: the platform should try again.
@@ -25,6 +27,7 @@ impl Reply {
         match self {
             Self::Accepted(status, _) | Self::Greeted(status) => *status,
             Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Refused => StatusCode::UNAUTHORIZED,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }

@@ -3,8 +3,10 @@
 
 pub mod aws;
 pub mod connections;
+pub mod coordination;
 pub mod memory;
 pub mod outbound;
+pub mod proof_keys;
 pub mod queue;
 pub mod secrets;
 pub mod state;

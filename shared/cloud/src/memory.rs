@@ -12,12 +12,15 @@ use commerce::{
     entity::EntityKey,
     envelope::Sealed,
     item::Item,
+    keys::BroughtKey,
 };
 
 use crate::{
     EdgeError,
     connections::{Connections, Loaded, Vault},
+    coordination::{Coordination, Note},
     outbound::Outbound,
+    proof_keys::{KeepProofKeys, ProofKeys},
     queue::{DeadLetter, DeadLetters, Inbox, Retries},
     secrets::SecretSource,
     state::{Entities, Put, Read},
@@ -71,6 +74,13 @@ impl Inbox for MemoryQueues {
         queues.sent.push((sealed.clone(), delay_seconds));
         Ok(format!("message-{}", queues.sent.len()))
     }
+
+    async fn send_all(&self, sealed: &[Sealed]) -> Result<(), EdgeError> {
+        for message in sealed {
+            self.send(message, 0).await?;
+        }
+        Ok(())
+    }
 }
 
 impl DeadLetters for MemoryQueues {
@@ -108,7 +118,7 @@ pub enum TableFault {
     Expires,
 }
 
-/// Both tables.
+/// All tables.
 #[derive(Clone, Default)]
 pub struct MemoryTables(Arc<Mutex<Tables>>);
 
@@ -118,6 +128,8 @@ struct Tables {
     previous: BTreeMap<(String, String), Option<Item>>,
     connections: BTreeMap<ConnectionKey, Loaded>,
     base_urls: BTreeSet<String>,
+    notes: BTreeMap<(ConnectionKey, String), Note>,
+    brought: BTreeMap<ConnectionKey, Vec<BroughtKey>>,
     faults: VecDeque<TableFault>,
     reads: usize,
     writes: usize,
@@ -244,6 +256,41 @@ impl Connections for MemoryTables {
         let mut tables = lock(&self.0);
         tables.base_urls.insert(current.to_owned());
         Ok(tables.base_urls.clone())
+    }
+}
+
+impl Coordination for MemoryTables {
+    async fn note(&self, key: &ConnectionKey, name: &str) -> Result<Option<Note>, EdgeError> {
+        Ok(lock(&self.0).notes.get(&(key.clone(), name.to_owned())).cloned())
+    }
+
+    async fn notes(&self, key: &ConnectionKey, prefix: &str) -> Result<Vec<(String, Note)>, EdgeError> {
+        let tables = lock(&self.0);
+        let fitting = tables.notes.iter().filter(|((of, name), _)| of == key && name.starts_with(prefix));
+        Ok(fitting.map(|((_, name), note)| (name.clone(), note.clone())).collect())
+    }
+
+    async fn keep(&self, key: &ConnectionKey, name: &str, note: &Note) -> Result<bool, EdgeError> {
+        let mut tables = lock(&self.0);
+        let place = (key.clone(), name.to_owned());
+        let ours = tables.notes.get(&place).map_or(0, |note| note.revision) + 1 == note.revision;
+        if ours {
+            tables.notes.insert(place, note.clone());
+        }
+        Ok(ours)
+    }
+}
+
+impl ProofKeys for MemoryTables {
+    async fn brought(&self, key: &ConnectionKey) -> Result<Vec<BroughtKey>, EdgeError> {
+        Ok(lock(&self.0).brought.get(key).cloned().unwrap_or_default())
+    }
+}
+
+impl KeepProofKeys for MemoryTables {
+    async fn replace(&self, key: &ConnectionKey, keys: &[BroughtKey]) -> Result<(), EdgeError> {
+        lock(&self.0).brought.insert(key.clone(), keys.to_vec());
+        Ok(())
     }
 }
 

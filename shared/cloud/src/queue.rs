@@ -1,7 +1,13 @@
 //! Owns the queues: the inbox that the receiver writes, the dead-letter queue, and when a failed message comes back.
 
-use aws_sdk_sqs::{Client, types::MessageAttributeValue};
-use commerce::{envelope::Sealed, outcome::Reason};
+use aws_sdk_sqs::{
+    Client,
+    types::{MessageAttributeValue, SendMessageBatchRequestEntry},
+};
+use commerce::{
+    envelope::{MAX_MESSAGE_BYTES, Sealed},
+    outcome::Reason,
+};
 
 use crate::{EdgeError, aws::cause};
 
@@ -10,7 +16,14 @@ pub trait Inbox {
     /// Sends a message, to be delivered after `delay_seconds` (0 to 900), and gives the id that SQS gave it. Without an id
     /// there was no acknowledgement.
     fn send(&self, sealed: &Sealed, delay_seconds: i32) -> impl Future<Output = Result<String, EdgeError>> + Send;
+
+    /// Sends many messages, in as few calls as there can be. An error says that not all of them were sent; those that were come
+    /// again when the caller tries again, which changes nothing.
+    fn send_all(&self, sealed: &[Sealed]) -> impl Future<Output = Result<(), EdgeError>> + Send;
 }
+
+/// What SendMessageBatch takes at once.
+const MAX_ENTRIES: usize = 10;
 
 /// A message that is put aside, with its body as it came.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -99,6 +112,45 @@ impl Inbox for Sqs {
             .map_err(|error| EdgeError::new(operation, cause(&error)))?;
         sent.message_id.ok_or_else(|| EdgeError::new(operation, "no message id came back"))
     }
+
+    async fn send_all(&self, sealed: &[Sealed]) -> Result<(), EdgeError> {
+        let operation = "SendMessageBatch to the inbox";
+        for entries in batches(sealed) {
+            let expected = entries.len();
+            let mut request = self.client.send_message_batch().queue_url(&self.inbox);
+            for (place, sealed) in entries.iter().enumerate() {
+                let entry = SendMessageBatchRequestEntry::builder()
+                    .id(place.to_string())
+                    .message_body(sealed.text())
+                    .message_group_id(sealed.group())
+                    .build()
+                    .map_err(|_| EdgeError::new(operation, "an entry cannot be built"))?;
+                request = request.entries(entry);
+            }
+            let sent = request.send().await.map_err(|error| EdgeError::new(operation, cause(&error)))?;
+            if sent.successful.len() != expected {
+                return Err(EdgeError::new(operation, format!("{} entries were not taken", sent.failed.len())));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// At most ten messages each, and together no more than one message may be long: both are SQS's limits.
+fn batches(sealed: &[Sealed]) -> Vec<&[Sealed]> {
+    let (mut batches, mut start, mut bytes) = (Vec::new(), 0, 0);
+    for (place, message) in sealed.iter().enumerate() {
+        let size = message.text().len();
+        if place > start && (place - start == MAX_ENTRIES || bytes + size > MAX_MESSAGE_BYTES) {
+            batches.push(&sealed[start..place]);
+            (start, bytes) = (place, 0);
+        }
+        bytes += size;
+    }
+    if start < sealed.len() {
+        batches.push(&sealed[start..]);
+    }
+    batches
 }
 
 impl DeadLetters for Sqs {
@@ -139,7 +191,24 @@ impl Retries for Sqs {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_batch_keeps_to_both_limits() {
+        let message = |id: u64| {
+            let text = format!(
+                r#"{{"version":1,"provenance":"envelope","platform":"p","connection":"c","generation":1,"scope":"s","key_id":"k",
+                "strength":"body","received":1,"content":{{"transfer":{{"entity":"order","id":{id},"reason":"{}"}}}}}}"#,
+                if id == 3 { "x".repeat(MAX_MESSAGE_BYTES - 1000) } else { String::new() },
+            );
+            Sealed::redriven(&commerce::envelope::Envelope::parse(&text).unwrap())
+        };
+        let sizes = |sealed: &[Sealed]| batches(sealed).iter().map(|batch| batch.len()).collect::<Vec<_>>();
+        assert_eq!(sizes(&(100..125).map(message).collect::<Vec<_>>()), [10, 10, 5]);
+        assert_eq!(sizes(&(0..8).map(message).collect::<Vec<_>>()), [3, 3, 2]);
+        assert!(sizes(&[]).is_empty());
+    }
 
     #[test]
     fn attributes_are_legal_whatever_the_scope_says() {

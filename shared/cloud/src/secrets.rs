@@ -1,4 +1,4 @@
-//! Owns keys at run time: fetched from Secrets Manager, cached, refreshed by age and after a failed proof.
+//! Owns secrets at run time: fetched from Secrets Manager, cached, refreshed by age and after a failed proof.
 
 use std::{
     collections::hash_map::RandomState,
@@ -7,7 +7,10 @@ use std::{
 };
 
 use aws_sdk_secretsmanager::Client;
-use commerce::{keys::KeyRing, stamp::Stamp};
+use commerce::{
+    keys::{Apps, KeyRing},
+    stamp::Stamp,
+};
 
 use crate::{EdgeError, aws::cause};
 
@@ -52,59 +55,86 @@ impl SecretSource for SecretsManager {
     }
 }
 
-struct Cached {
-    ring: Arc<KeyRing>,
+/// What a secret's text can be read as.
+pub trait FromSecret: Sized {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// What is wrong, without any of the secret.
+    fn read(text: &str) -> Result<Self, String>;
+}
+
+impl FromSecret for KeyRing {
+    fn read(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|error| error.to_string())
+    }
+}
+
+impl FromSecret for Apps {
+    fn read(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|error| error.to_string())
+    }
+}
+
+struct Cached<T> {
+    value: Arc<T>,
     /// When it is to be fetched again.
     due: Stamp,
 }
 
-/// A key ring, cached.
-pub struct Keys<S> {
+/// A secret, cached as what it was read as.
+pub struct Cache<S, T> {
     source: S,
-    cached: Mutex<Option<Cached>>,
-    /// When a failed proof last had the ring fetched.
+    cached: Mutex<Option<Cached<T>>>,
+    /// When a failed proof last had it fetched.
     refreshed: Mutex<Option<Stamp>>,
 }
 
-impl<S: SecretSource + Sync> Keys<S> {
+/// A key ring, cached.
+pub type Keys<S> = Cache<S, KeyRing>;
+
+/// The vendor's app credentials, cached.
+pub type AppCredentials<S> = Cache<S, Apps>;
+
+impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
     /// Nothing is fetched yet.
     pub fn new(source: S) -> Self {
         Self { source, cached: Mutex::new(None), refreshed: Mutex::new(None) }
     }
 
-    /// The ring, fetched if there is none or it is old. When that fails, the last good one stays for another while.
+    /// The value, fetched if there is none or it is old. When that fails, the last good one stays for another while.
     ///
     /// # Errors
     /// When there never was a good one.
-    pub async fn current(&self, now: Stamp) -> Result<Arc<KeyRing>, EdgeError> {
+    pub async fn current(&self, now: Stamp) -> Result<Arc<T>, EdgeError> {
         let cached = {
             let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-            cached.as_ref().map(|cached| (Arc::clone(&cached.ring), cached.due))
+            cached.as_ref().map(|cached| (Arc::clone(&cached.value), cached.due))
         };
         match cached {
-            Some((ring, due)) if now < due => Ok(ring),
-            Some((ring, _)) => match self.fetch(now).await {
+            Some((value, due)) if now < due => Ok(value),
+            Some((value, _)) => match self.fetch(now).await {
                 Ok(fresh) => Ok(fresh),
                 Err(error) => {
                     crate::telemetry::warn("keys-kept", &error.to_string());
-                    self.keep(Arc::clone(&ring), now.plus_seconds(REFRESH_SECONDS));
-                    Ok(ring)
+                    self.keep(Arc::clone(&value), now.plus_seconds(REFRESH_SECONDS));
+                    Ok(value)
                 }
             },
             None => self.fetch(now).await,
         }
     }
 
-    /// The ring as it is now, whatever is cached: for what must not miss a rotation.
+    /// The value as it is now, whatever is cached: for what must not miss a rotation.
     ///
     /// # Errors
     /// When it cannot be fetched or read.
-    pub async fn fresh(&self, now: Stamp) -> Result<Arc<KeyRing>, EdgeError> {
+    pub async fn fresh(&self, now: Stamp) -> Result<Arc<T>, EdgeError> {
         self.fetch(now).await
     }
 
-    /// The ring fetched anew because a proof failed; `None` when that was done a moment ago, or does not work.
-    pub async fn after_failed_proof(&self, now: Stamp) -> Option<Arc<KeyRing>> {
+    /// The value fetched anew because a proof failed; `None` when that was done a moment ago, or does not work.
+    pub async fn after_failed_proof(&self, now: Stamp) -> Option<Arc<T>> {
         {
             let mut refreshed = self.refreshed.lock().unwrap_or_else(PoisonError::into_inner);
             if refreshed.is_some_and(|at| now < at.plus_seconds(REFRESH_SECONDS)) {
@@ -115,16 +145,15 @@ impl<S: SecretSource + Sync> Keys<S> {
         self.fetch(now).await.ok()
     }
 
-    async fn fetch(&self, now: Stamp) -> Result<Arc<KeyRing>, EdgeError> {
+    async fn fetch(&self, now: Stamp) -> Result<Arc<T>, EdgeError> {
         let text = self.source.fetch().await?;
-        let ring = KeyRing::parse(&text).map_err(|error| EdgeError::new("reading the key ring", error.to_string()))?;
-        let ring = Arc::new(ring);
+        let value = Arc::new(T::read(&text).map_err(|error| EdgeError::new("reading a secret", error))?);
         let jitter = i64::try_from(RandomState::new().build_hasher().finish() % JITTER_SECONDS.unsigned_abs());
-        self.keep(Arc::clone(&ring), now.plus_seconds(MAX_AGE_SECONDS + jitter.unwrap_or(0)));
-        Ok(ring)
+        self.keep(Arc::clone(&value), now.plus_seconds(MAX_AGE_SECONDS + jitter.unwrap_or(0)));
+        Ok(value)
     }
 
-    fn keep(&self, ring: Arc<KeyRing>, due: Stamp) {
-        *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = Some(Cached { ring, due });
+    fn keep(&self, value: Arc<T>, due: Stamp) {
+        *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = Some(Cached { value, due });
     }
 }

@@ -91,6 +91,22 @@ pub enum Scheme {
     },
 }
 
+impl Scheme {
+    /// Whether the app's credentials take part.
+    pub fn wants_app(&self) -> bool {
+        match self {
+            Self::Jwt(scheme) => scheme.keys != jwt::KeySource::Derived,
+            Self::AppSigned { .. } => true,
+            Self::Hmac(_) | Self::Bearer(_) | Self::StandardWebhooks(_) => false,
+        }
+    }
+
+    /// Whether keys that a client brought take part.
+    pub fn wants_brought(&self) -> bool {
+        matches!(self, Self::Bearer(_))
+    }
+}
+
 /// What proofs are checked with.
 #[derive(Clone, Copy, Debug)]
 pub struct Material<'a> {

@@ -1,0 +1,124 @@
+//! Owns the `Coordination` table: small notes about a connection, each of which expires. Guards against acting twice, budgets of
+//! calls, marks of what was done from here, and what the registrar has to know.
+
+use aws_sdk_dynamodb::{Client, error::SdkError, types::AttributeValue};
+use commerce::{connection::ConnectionKey, stamp::Stamp};
+
+use crate::{
+    EdgeError,
+    aws::cause,
+    connections::{Attributes, key},
+};
+
+/// A note as it is kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Note {
+    /// What it says, as JSON. Nothing secret.
+    pub body: String,
+    /// How often it was written; each write is on the condition that nobody else wrote in between.
+    pub revision: u64,
+    /// When it counts no more, seconds since 1970. The table removes it some time after that.
+    pub expires: i64,
+}
+
+impl Note {
+    /// Whether it still counts.
+    pub fn is_live(&self, now: Stamp) -> bool {
+        self.expires > now.seconds()
+    }
+}
+
+/// Keeping notes.
+pub trait Coordination {
+    /// Reads a note, consistently; expired ones, too, for they are written over.
+    fn note(&self, key: &ConnectionKey, name: &str) -> impl Future<Output = Result<Option<Note>, EdgeError>> + Send;
+
+    /// Reads all notes whose names begin so.
+    fn notes(
+        &self,
+        key: &ConnectionKey,
+        prefix: &str,
+    ) -> impl Future<Output = Result<Vec<(String, Note)>, EdgeError>> + Send;
+
+    /// Writes a note over the revision before it, 0 being none; `false` when somebody else did in between.
+    fn keep(
+        &self,
+        key: &ConnectionKey,
+        name: &str,
+        note: &Note,
+    ) -> impl Future<Output = Result<bool, EdgeError>> + Send;
+}
+
+/// The table at DynamoDB.
+#[derive(Clone, Debug)]
+pub struct DynamoCoordination {
+    client: Client,
+    table: String,
+}
+
+impl DynamoCoordination {
+    /// With the table's name.
+    pub fn new(client: Client, table: String) -> Self {
+        Self { client, table }
+    }
+}
+
+fn read(item: &Attributes) -> Option<Note> {
+    let number = |name: &str| item.get(name)?.as_n().ok();
+    Some(Note {
+        body: item.get("body")?.as_s().ok()?.clone(),
+        revision: number("revision")?.parse().ok()?,
+        expires: number("expires")?.parse().ok()?,
+    })
+}
+
+impl Coordination for DynamoCoordination {
+    async fn note(&self, connection: &ConnectionKey, name: &str) -> Result<Option<Note>, EdgeError> {
+        let operation = "GetItem of a note";
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(key(connection.to_string(), name.to_owned())))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| EdgeError::new(operation, cause(&error)))?;
+        let Some(item) = answer.item else { return Ok(None) };
+        read(&item).map(Some).ok_or_else(|| EdgeError::new(operation, "it cannot be read"))
+    }
+
+    async fn notes(&self, connection: &ConnectionKey, prefix: &str) -> Result<Vec<(String, Note)>, EdgeError> {
+        let answer = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
+            .expression_attribute_values(":pk", AttributeValue::S(connection.to_string()))
+            .expression_attribute_values(":prefix", AttributeValue::S(prefix.to_owned()))
+            .send()
+            .await
+            .map_err(|error| EdgeError::new("Query of notes", cause(&error)))?;
+        let items = answer.items.unwrap_or_default();
+        Ok(items.iter().filter_map(|item| Some((item.get("sk")?.as_s().ok()?.clone(), read(item)?))).collect())
+    }
+
+    async fn keep(&self, connection: &ConnectionKey, name: &str, note: &Note) -> Result<bool, EdgeError> {
+        let mut item = key(connection.to_string(), name.to_owned());
+        item.insert("body".into(), AttributeValue::S(note.body.clone()));
+        item.insert("revision".into(), AttributeValue::N(note.revision.to_string()));
+        item.insert("expires".into(), AttributeValue::N(note.expires.to_string()));
+        let request = self.client.put_item().table_name(&self.table).set_item(Some(item));
+        let request = match note.revision.checked_sub(1) {
+            None | Some(0) => request.condition_expression("attribute_not_exists(pk)"),
+            Some(before) => request
+                .condition_expression("revision = :before")
+                .expression_attribute_values(":before", AttributeValue::N(before.to_string())),
+        };
+        match request.send().await {
+            Ok(_) => Ok(true),
+            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => Ok(false),
+            Err(error) => Err(EdgeError::new("PutItem of a note", cause(&error))),
+        }
+    }
+}
