@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
 
 use cloud::{
     connections::{CONNECTION, Vault},
+    coordination::Coordination,
     outbound::Outbound,
     queue::{DeadLetters, Inbox, Retries},
     state::{Entities, Read},
@@ -17,11 +18,16 @@ use commerce::{
     platforms::find,
     stamp::Stamp,
 };
-use futures_util::{FutureExt, StreamExt, future::join_all, stream};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, join_all},
+    stream,
+};
 use serde_json::Value;
 
 use crate::{
-    End, MAX_ATTEMPTS, MAX_DEFERRALS, Message, Processor, Understood, Work, dead_letter, gate,
+    End, MAX_ATTEMPTS, MAX_DEFERRALS, Message, Processor, Task, Understood, Work, dead_letter, gate,
+    group::Ends,
     report::{self, Entry},
     understand,
 };
@@ -30,6 +36,37 @@ use crate::{
 const FINISHING: Duration = Duration::from_secs(4);
 /// How many entities are brought up to date side by side.
 const CONCURRENCY: usize = 16;
+
+/// What the messages of a batch ask for.
+#[derive(Default)]
+struct Asked {
+    /// Entities to bring up to date.
+    groups: BTreeMap<EntityKey, Vec<Work>>,
+    /// Everything else.
+    tasks: Vec<Task>,
+}
+
+impl Asked {
+    fn add(&mut self, understood: Understood, index: usize, ends: &mut [Option<(End, String)>]) {
+        match understood {
+            Understood::End(end, why) => ends[index] = Some((end, why)),
+            Understood::Work(work) => self.groups.entry(work.key.clone()).or_default().push(*work),
+            Understood::Task(task) => self.tasks.push(*task),
+        }
+    }
+
+    fn indices(&self) -> Vec<usize> {
+        let works = self.groups.values().flatten().map(|work| work.index);
+        works.chain(self.tasks.iter().map(|task| task.index)).collect()
+    }
+}
+
+/// Runs what concerns some messages; a panic is theirs alone.
+async fn isolated(run: impl Future<Output = Ends>, indices: Vec<usize>) -> Ends {
+    AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| {
+        indices.into_iter().map(|index| (index, End::Failed(Reason::Panic, String::new()), String::new())).collect()
+    })
+}
 
 /// What a batch came to.
 #[derive(Debug)]
@@ -43,26 +80,24 @@ pub struct Report {
     pub ends: Vec<(String, End)>,
 }
 
-impl<E, Q, V, O> Processor<E, Q, V, O>
+impl<E, Q, V, O, C> Processor<E, Q, V, O, C>
 where
     E: Entities + Sync,
     Q: Inbox + DeadLetters + Retries + Sync,
     V: Vault + Sync,
     O: Outbound + Sync,
+    C: Coordination + Sync,
 {
     /// Processes a batch, and stops at `deadline`.
     pub async fn process(&self, messages: &[Message], deadline: Stamp) -> Report {
         let started = (self.clock)();
         let mut ends: Vec<Option<(End, String)>> = vec![None; messages.len()];
-        let mut groups: BTreeMap<EntityKey, Vec<Work>> = BTreeMap::new();
+        let mut asked = Asked::default();
         for (index, message) in messages.iter().enumerate() {
-            match understand(self.platforms, index, message) {
-                Understood::End(end, why) => ends[index] = Some((end, why)),
-                Understood::Work(work) => groups.entry(work.key.clone()).or_default().push(*work),
-            }
+            asked.add(understand(self.platforms, index, message), index, &mut ends);
         }
-        let entities = groups.len();
-        self.bring_up_to_date(groups, messages, deadline, &mut ends).await;
+        let entities = asked.groups.len();
+        self.bring_up_to_date(asked, messages, deadline, &mut ends).await;
         // What has no end by now ran out of time.
         let ends = ends.into_iter().map(|end| end.unwrap_or((End::Unfinished, String::new())));
         let finished = join_all(messages.iter().zip(ends).map(|(message, (end, why))| async move {
@@ -80,7 +115,7 @@ where
 
     async fn bring_up_to_date(
         &self,
-        groups: BTreeMap<EntityKey, Vec<Work>>,
+        mut asked: Asked,
         messages: &[Message],
         deadline: Stamp,
         ends: &mut [Option<(End, String)>],
@@ -95,53 +130,76 @@ where
             .filter_map(|(index, (_, message))| Some((index, Envelope::parse(&message.body).ok()?)))
             .filter(|(_, envelope)| find(self.platforms, &envelope.key.platform).is_some())
             .collect();
-        if groups.is_empty() && doubtful.is_empty() {
+        if asked.groups.is_empty() && asked.tasks.is_empty() && doubtful.is_empty() {
             return;
         }
         let remaining = deadline.micros() - (self.clock)().micros();
         let until = tokio::time::Instant::now() + Duration::from_micros(u64::try_from(remaining).unwrap_or(0));
-        let keys: Vec<EntityKey> = groups.keys().cloned().collect();
+        let mut keys: Vec<EntityKey> = asked.groups.keys().cloned().collect();
+        keys.extend(asked.tasks.iter().filter_map(Task::without_presets));
+        keys.sort();
+        keys.dedup();
         let mut connections: Vec<ConnectionKey> = keys.iter().map(|key| key.connection.clone()).collect();
+        connections.extend(asked.tasks.iter().map(|task| task.envelope.key.clone()));
         connections.extend(doubtful.iter().map(|(_, envelope)| envelope.key.clone()));
         connections.sort();
         connections.dedup();
-        let read = match tokio::time::timeout_at(until, self.entities.read(&keys, &connections)).await {
+        let read = match tokio::time::timeout_at(until, self.edges.entities.read(&keys, &connections)).await {
             Err(_) => return,
             Ok(Ok(read)) => read,
             Ok(Err(error)) => {
-                for work in groups.into_values().flatten() {
+                for index in asked.indices() {
                     let end = End::Failed(Reason::StateUnavailable, error.to_string());
-                    ends[work.index] = Some((end, String::new()));
+                    ends[index] = Some((end, String::new()));
                 }
                 return;
             }
         };
         let Read { mut items, connections, broken } = read;
+        let is_broken = |key: &ConnectionKey| broken.contains(&(key.to_string(), CONNECTION.to_owned()));
         for (index, envelope) in doubtful {
-            let record = connections.get(&envelope.key);
-            let readable = !broken.contains(&(envelope.key.to_string(), CONNECTION.to_owned()));
-            if let (true, Err(rule)) = (readable, gate(record, envelope.generation)) {
+            let Some(platform) = find(self.platforms, &envelope.key.platform) else { continue };
+            let gated = gate(connections.get(&envelope.key), platform, &envelope);
+            if let (false, Err(rule)) = (is_broken(&envelope.key), gated) {
                 ends[index] = Some((End::Outcome(Outcome::Ignored(rule)), String::new()));
             }
         }
-        let (groups, unreadable): (BTreeMap<_, _>, BTreeMap<_, _>) = groups.into_iter().partition(|(key, _)| {
-            let record = (key.partition(), CONNECTION.to_owned());
-            !broken.contains(&(key.partition(), key.sort())) && !broken.contains(&record)
-        });
-        for work in unreadable.into_values().flatten() {
-            let end = End::Failed(Reason::StateUnavailable, "its item, or its connection's, cannot be read".to_owned());
-            ends[work.index] = Some((end, String::new()));
+        // Scopes that say too little are resolved by the presets, now that they are known.
+        for task in std::mem::take(&mut asked.tasks) {
+            let index = task.index;
+            let presets = connections.get(&task.envelope.key).map(|connection| connection.presets.as_slice());
+            asked.add(task.resolved(presets.unwrap_or_default()), index, ends);
         }
-        let running = groups.iter().map(|(key, works)| {
+        let unreadable = "its item, or its connection's, cannot be read";
+        let fails = || Some((End::Failed(Reason::StateUnavailable, unreadable.to_owned()), String::new()));
+        asked.groups.retain(|key, works| {
+            let readable = !broken.contains(&(key.partition(), key.sort())) && !is_broken(&key.connection);
+            if !readable {
+                works.iter().for_each(|work| ends[work.index] = fails());
+            }
+            readable
+        });
+        asked.tasks.retain(|task| {
+            let readable = !is_broken(&task.envelope.key);
+            if !readable {
+                ends[task.index] = fails();
+            }
+            readable
+        });
+        let mut running: Vec<BoxFuture<'_, Ends>> = Vec::with_capacity(asked.groups.len() + asked.tasks.len());
+        for (key, works) in &asked.groups {
             let item = items.remove(key);
             let group = self.group(key, works, messages, connections.get(&key.connection), item);
-            async move {
-                AssertUnwindSafe(group).catch_unwind().await.unwrap_or_else(|_| {
-                    let failed = |work: &Work| (work.index, End::Failed(Reason::Panic, String::new()), String::new());
-                    works.iter().map(failed).collect()
-                })
-            }
-        });
+            running.push(isolated(group, works.iter().map(|work| work.index).collect()).boxed());
+        }
+        for task in &asked.tasks {
+            let connection = connections.get(&task.envelope.key);
+            let run = async move {
+                let (end, why) = self.task(task, connection).await;
+                vec![(task.index, end, why)]
+            };
+            running.push(isolated(run, vec![task.index]).boxed());
+        }
         let mut running = stream::iter(running).buffer_unordered(CONCURRENCY);
         while let Ok(Some(group)) = tokio::time::timeout_at(until, running.next()).await {
             for (index, end, why) in group {
@@ -169,7 +227,7 @@ where
             }
             End::Failed(..) => {
                 // If it cannot be set, the queue's own visibility timeout brings it back.
-                let _ = self.queues.retry_in(&message.receipt_handle, retry_seconds(message.attempts)).await;
+                let _ = self.edges.queues.retry_in(&message.receipt_handle, retry_seconds(message.attempts)).await;
                 (end, why)
             }
             End::Outcome(_) | End::Deferred(_) | End::Unfinished => (end, why),
@@ -187,14 +245,14 @@ where
         // is asked more and more rarely.
         let least = 1_i64 << envelope.deferrals.min(10);
         let delay = i32::try_from(seconds.max(least).min(900)).unwrap_or(900);
-        match self.queues.send(&Sealed::deferred(&envelope), delay).await {
+        match self.edges.queues.send(&Sealed::deferred(&envelope), delay).await {
             Ok(_) => End::Deferred(i64::from(delay)),
             Err(error) => End::Failed(Reason::PlatformUnavailable, format!("the deferral failed: {error}")),
         }
     }
 
     async fn put_aside(&self, message: &Message, reason: Reason) -> End {
-        match self.queues.quarantine(&dead_letter(message, reason)).await {
+        match self.edges.queues.quarantine(&dead_letter(message, reason)).await {
             Ok(()) => End::Outcome(Outcome::Quarantined(reason)),
             Err(error) => End::Failed(reason, format!("the quarantine failed: {error}")),
         }

@@ -16,6 +16,8 @@ pub struct Config {
     pub entities: String,
     /// Name of the table of connections.
     pub connections: String,
+    /// Name of the table of notes.
+    pub coordination: String,
     /// ARN of the key that credentials are encrypted with.
     pub credentials_key: String,
     /// For local runs: platforms may be on this machine.
@@ -23,7 +25,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads `INBOX_URL`, `DLQ_URL`, `ENTITIES_TABLE`, `CONNECTIONS_TABLE`, `CREDENTIALS_KEY` and `ALLOW_LOOPBACK_PLATFORMS`.
+    /// Reads `INBOX_URL`, `DLQ_URL`, `ENTITIES_TABLE`, `CONNECTIONS_TABLE`, `COORDINATION_TABLE`,
+    /// `CREDENTIALS_KEY` and `ALLOW_LOOPBACK_PLATFORMS`.
     ///
     /// # Errors
     /// Names the variable that is missing.
@@ -33,6 +36,7 @@ impl Config {
             dead_letters: variable("DLQ_URL")?,
             entities: variable("ENTITIES_TABLE")?,
             connections: variable("CONNECTIONS_TABLE")?,
+            coordination: variable("COORDINATION_TABLE")?,
             credentials_key: variable("CREDENTIALS_KEY")?,
             allow_loopback: flag("ALLOW_LOOPBACK_PLATFORMS"),
         })

@@ -1,25 +1,33 @@
 //! All messages of a batch that concern one entity: they are merged in memory and written once.
 
 use cloud::{
+    EdgeError,
     connections::Vault,
+    coordination::{Coordination, Note},
     outbound::Outbound,
+    queue::Inbox,
     state::{Entities, Put},
 };
 use commerce::{
     api::Fault,
     change::{Change, State},
     connection::{Connection, DeletePolicy},
-    entity::EntityKey,
+    entity::{EntityKey, references},
+    envelope::{Sealed, Transfer},
     item::{Item, TOO_OLD_SECONDS, Writer, fingerprint},
     outcome::{Outcome, Reason, Rule},
-    platforms::{Access, Mapped},
-    stamp::Stamp,
+    platforms::Mapped,
+    transfer::Payload,
 };
 
-use crate::{End, Message, Processor, Work, gate, has_too_many_values};
+use crate::{End, MAX_ATTEMPTS, Message, Processor, Work, act::hash, gate, task::end_of_fault};
 
 /// How often a write that conflicts is tried.
 const MAX_WRITES: u32 = 5;
+/// How far what is asked for may be from its delivery, in messages: what it needs is asked for, and what that needs, and no more.
+const MAX_DEPTH: u32 = 2;
+/// How long what was asked for is not asked for again, in seconds.
+const ASKED_SECONDS: i64 = 3600;
 
 /// How the messages of a group ended, each by its place in the batch, with a word on why.
 pub(crate) type Ends = Vec<(usize, End, String)>;
@@ -28,20 +36,29 @@ pub(crate) type Ends = Vec<(usize, End, String)>;
 struct Ready {
     index: usize,
     changes: Vec<Change>,
+    /// What the platform refused when it was asked to do something: the message is put aside, once the state is written.
+    refused: Option<String>,
 }
 
 /// What asking the platform came to.
-enum Pulled {
-    /// The entity as it is, or its absence.
-    Change(Change),
-    /// The platform shows something that is not kept.
-    Ignored(Rule),
+struct Answer {
+    /// The entity as it is, or its absence; or the rule by which it is not kept.
+    change: Result<Change, Rule>,
+    /// Why the platform refuses what was to be done there.
+    refused: Option<String>,
 }
 
 /// A change that a merge was interrupted for: the platform has to say which content is the newer one.
 struct Tied(usize);
 
-impl<E: Entities + Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync> Processor<E, Q, V, O> {
+impl<E, Q, V, O, C> Processor<E, Q, V, O, C>
+where
+    E: Entities + Sync,
+    Q: Inbox + Sync,
+    V: Vault + Sync,
+    O: Outbound + Sync,
+    C: Coordination + Sync,
+{
     /// Brings one entity up to date.
     pub(crate) async fn group(
         &self,
@@ -54,59 +71,167 @@ impl<E: Entities + Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync> Processor
         let mut ends = Ends::new();
         let mut ready = Vec::new();
         // Many hints about one entity are one pull.
-        let mut pulled: Option<Result<Pulled, Fault>> = None;
+        let mut asked: Option<Result<Answer, Fault>> = None;
         let mut taken_by = None;
         for work in works {
-            let ignores_deletes = |of: &Connection| of.delete_policy(key.kind) == DeletePolicy::Ignore;
-            let gated = match gate(connection, work.envelope.generation) {
-                Ok(of) if matches!(work.change, Some(Change::Delete(_))) && ignores_deletes(of) => {
-                    Err(Rule::DELETES_IGNORED)
-                }
-                other => other,
-            };
-            let connection = match gated {
+            let mut end = |end: End, why: &str| ends.push((work.index, end, why.to_owned()));
+            let ignored = |rule| End::Outcome(Outcome::Ignored(rule));
+            let connection = match gate(connection, &work.platform, &work.envelope) {
                 Ok(connection) => connection,
                 Err(rule) => {
-                    ends.push((work.index, End::Outcome(Outcome::Ignored(rule)), String::new()));
+                    end(ignored(rule), "");
                     continue;
                 }
             };
-            let too_old = item.is_none()
-                && connection.delete_policy(key.kind) == DeletePolicy::Remove
-                && work.envelope.received.plus_seconds(TOO_OLD_SECONDS) < (self.clock)();
-            let change = if connection.credentials.is_some() && (work.is_hint() || too_old) {
-                if pulled.is_none() {
-                    pulled = Some(self.pull(key, work, connection).await);
+            let policy = connection.delete_policy(key.kind);
+            let mut changes = work.changes.clone();
+            if policy == DeletePolicy::Ignore {
+                changes.retain(|change| !matches!(change, Change::Delete(_)));
+                if changes.is_empty() && !work.changes.is_empty() {
+                    end(ignored(Rule::DELETES_IGNORED), "");
+                    continue;
                 }
-                match pulled.as_ref() {
-                    Some(Ok(Pulled::Change(change))) => change.clone(),
-                    Some(Ok(Pulled::Ignored(rule))) => {
-                        ends.push((work.index, End::Outcome(Outcome::Ignored(*rule)), String::new()));
+            }
+            let too_old = item.is_none()
+                && policy == DeletePolicy::Remove
+                && work.envelope.received.plus_seconds(TOO_OLD_SECONDS) < (self.clock)();
+            let declared = work.processor();
+            let can_ask = connection.credentials.is_some() && declared.is_some_and(|declared| declared.pull);
+            // Of what a partial payload says, the platform can only add to, not confirm.
+            let adds = declared.is_some_and(|declared| declared.payload == Payload::Partial) && !changes.is_empty();
+            let mut refused = None;
+            if can_ask && (work.is_hint() || too_old) {
+                if asked.is_none() {
+                    asked = Some(self.ask(key, work, connection, item.as_ref()).await);
+                }
+                let last_try = messages[work.index].attempts >= MAX_ATTEMPTS;
+                match asked.as_ref() {
+                    Some(Ok(Answer { change: Ok(change), refused: why })) => {
+                        if !adds {
+                            changes.clear();
+                        }
+                        changes.push(change.clone());
+                        refused.clone_from(why);
+                    }
+                    Some(Ok(Answer { change: Err(_), .. })) if adds => {}
+                    Some(Ok(Answer { change: Err(rule), .. })) => {
+                        end(ignored(*rule), "");
                         continue;
                     }
+                    // What was delivered is worth having without what could be added.
+                    Some(Err(fault)) if adds && (last_try || is_lasting(fault)) => {
+                        cloud::telemetry::warn(
+                            "nothing-added",
+                            &format!("{} {}: {fault}", key.partition(), key.sort()),
+                        );
+                    }
                     Some(Err(fault)) => {
-                        ends.push(end_of_fault(work.index, fault));
+                        end(end_of_fault(fault), "");
                         continue;
                     }
                     None => continue,
                 }
             } else if too_old {
-                ends.push((work.index, End::Outcome(Outcome::Quarantined(Reason::TooOld)), String::new()));
+                end(End::Outcome(Outcome::Quarantined(Reason::TooOld)), "");
                 continue;
-            } else if let Some(change) = work.change.clone() {
-                change
-            } else {
-                let why = "a transfer request needs credentials; connect with them, then redrive".to_owned();
-                ends.push((work.index, End::Outcome(Outcome::Quarantined(Reason::ConnectionFault)), why));
+            }
+            if changes.is_empty() {
+                let why =
+                    "it has to be asked for at the platform, which needs credentials; connect with them, then redrive";
+                end(End::Outcome(Outcome::Quarantined(Reason::ConnectionFault)), why);
                 continue;
-            };
-            ready.push(Ready { index: work.index, changes: vec![change] });
+            }
+            ready.push(Ready { index: work.index, changes, refused });
             taken_by = Some(connection);
         }
         if let Some(connection) = taken_by {
             self.settle(key, works, messages, connection, item, ready, &mut ends).await;
         }
         ends
+    }
+
+    /// Asks the platform for the entity, and does what the connection's settings say about it.
+    async fn ask(
+        &self,
+        key: &EntityKey,
+        work: &Work,
+        connection: &Connection,
+        item: Option<&Item>,
+    ) -> Result<Answer, Fault> {
+        let mut pulled = self.pull(&work.platform, key, connection).await?;
+        let mut refused = None;
+        if work.platform.mapping.acts_on(key.kind) {
+            let known = item.and_then(|item| item.state().visible().1.map(String::from));
+            let shown = hash(&pulled.mapped);
+            if shown.is_some() && shown == known && self.is_echo(key, shown.as_deref().unwrap_or_default()).await {
+                return Ok(Answer { change: Err(Rule::ECHO), refused: None });
+            }
+            if let Some(done) = self.act(&work.platform, key, connection, &pulled).await? {
+                (pulled.mapped, refused) = (done.mapped, done.refused);
+            }
+        }
+        let change = match pulled.mapped {
+            Mapped::Change(_, Change::Delete(_)) if connection.delete_policy(key.kind) == DeletePolicy::Ignore => {
+                Err(Rule::DELETES_IGNORED)
+            }
+            Mapped::Change(_, change) => Ok(change),
+            Mapped::Ignored(rule) => Err(rule),
+            Mapped::Pull(_) | Mapped::Split(_) | Mapped::List(_) => {
+                return Err(Fault::Unreadable("a pull gave something else than the entity".into()));
+            }
+        };
+        Ok(Answer { change, refused })
+    }
+
+    /// Has what an entity needs and takes along pulled: what it requires if it is not known, once; what follows it always. Before the
+    /// entity is written, so that a crash in between does both again.
+    async fn pull_along(
+        &self,
+        key: &EntityKey,
+        work: &Work,
+        connection: &Connection,
+        state: &State,
+    ) -> Result<(), EdgeError> {
+        let Some(declared) = work.processor() else { return Ok(()) };
+        if connection.credentials.is_none() || work.envelope.depth >= MAX_DEPTH || state.is_deleted() {
+            return Ok(());
+        }
+        let found = references(key.kind, &state.content());
+        let (follow, rest): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|(kind, _)| declared.followed_by.contains(kind));
+        let required = rest.into_iter().filter(|(kind, _)| declared.requires.contains(kind));
+        let entity = |(kind, id)| EntityKey { connection: key.connection.clone(), kind, id };
+        let required: Vec<EntityKey> = required.map(entity).collect();
+        let mut asked = Vec::new();
+        if !required.is_empty() {
+            let known = self.edges.entities.read(&required, &[]).await?;
+            for wanted in required {
+                let readable = !known.broken.contains(&(wanted.partition(), wanted.sort()));
+                if known.items.contains_key(&wanted) || !readable {
+                    continue;
+                }
+                let name = format!("asked#{}", wanted.sort());
+                let note = self.edges.coordination.note(&key.connection, &name).await?;
+                if !note.as_ref().is_some_and(|note| note.is_live((self.clock)())) {
+                    asked.push((wanted, name, note.map_or(0, |note| note.revision)));
+                }
+            }
+        }
+        let reason = format!("with {}", key.sort());
+        let child = |wanted: &EntityKey| {
+            let transfer = Transfer { entity: wanted.kind, id: wanted.id.clone(), reason: reason.clone() };
+            Sealed::child(&work.envelope, transfer)
+        };
+        let mut children: Vec<Sealed> = follow.into_iter().map(entity).map(|wanted| child(&wanted)).collect();
+        children.extend(asked.iter().map(|(wanted, ..)| child(wanted)));
+        self.edges.queues.send_all(&children).await?;
+        for (_, name, revision) in asked {
+            let expires = (self.clock)().seconds() + ASKED_SECONDS;
+            let note = Note { body: String::new(), revision: revision + 1, expires };
+            // Without it, the same is asked for twice.
+            let _ = self.edges.coordination.keep(&key.connection, &name, &note).await;
+        }
+        Ok(())
     }
 
     /// Merges, asks the platform about ties, and writes.
@@ -121,7 +246,8 @@ impl<E: Entities + Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync> Processor
         mut ready: Vec<Ready>,
         ends: &mut Ends,
     ) {
-        let mut may_ask = connection.credentials.is_some();
+        let asks = |work: &Work| work.processor().is_some_and(|declared| declared.pull);
+        let mut may_ask = connection.credentials.is_some() && works.iter().any(asks);
         let mut writes = 0;
         while let Some(first) = ready.first() {
             let before = item.as_ref().map(Item::state).unwrap_or_default();
@@ -132,15 +258,15 @@ impl<E: Entities + Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync> Processor
                     may_ask = false;
                     let index = ready[place].index;
                     let Some(work) = works.iter().find(|work| work.index == index) else { continue };
-                    match self.pull(key, work, connection).await {
-                        Ok(Pulled::Change(change)) => ready[place].changes.push(change),
+                    match self.ask(key, work, connection, item.as_ref()).await {
+                        Ok(Answer { change: Ok(change), .. }) => ready[place].changes.push(change),
                         // What was delivered stands.
-                        Ok(Pulled::Ignored(_)) => {}
+                        Ok(Answer { change: Err(_), .. }) => {}
                         Err(fault @ Fault::Connection(_)) => {
                             cloud::telemetry::warn("tie-not-pulled", &format!("{key:?}: {fault}"));
                         }
                         Err(fault) => {
-                            ends.push(end_of_fault(index, &fault));
+                            ends.push((index, end_of_fault(&fault), String::new()));
                             ready.remove(place);
                         }
                     }
@@ -172,8 +298,16 @@ impl<E: Entities + Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync> Processor
                     continue;
                 }
             };
+            let grown = state.visible() != before.visible();
+            let nearest = ready.iter().filter_map(|ready| works.iter().find(|work| work.index == ready.index));
+            if let Some(work) = nearest.min_by_key(|work| work.envelope.depth).filter(|_| grown)
+                && let Err(error) = self.pull_along(key, work, connection, &state).await
+            {
+                ends.extend(fail(Reason::StateUnavailable, format!("what it needs was not asked for: {error}")));
+                return;
+            }
             writes += 1;
-            match self.entities.put(&next, item.as_ref().map(|item| item.rev.as_str())).await {
+            match self.edges.entities.put(&next, item.as_ref().map(|item| item.rev.as_str())).await {
                 Ok(Put::Written) => {
                     ends.extend(finished(&ready, outcomes));
                     return;
@@ -195,31 +329,11 @@ impl<E: Entities + Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync> Processor
             }
         }
     }
+}
 
-    /// Asks the platform for the entity as it is now.
-    async fn pull(&self, key: &EntityKey, work: &Work, connection: &Connection) -> Result<Pulled, Fault> {
-        let cipher = connection.credentials.as_deref().unwrap_or_default();
-        let credentials = self
-            .open(&key.connection, cipher)
-            .await
-            .map_err(|error| Fault::Unavailable(format!("the credentials cannot be decrypted: {error}")))?;
-        let access = Access { site: &connection.site, credentials: &credentials };
-        let mapping = work.platform.mapping;
-        let request = mapping.pull(&access, key.kind, &key.id)?;
-        // The instant before the request: a delete that happens while it is under way is later than its answer.
-        let at: Stamp = (self.clock)();
-        let response = self.outbound.call(request).await?;
-        if has_too_many_values(&response.body) {
-            return Err(Fault::Unreadable("it holds more values than any entity".into()));
-        }
-        match mapping.pulled(key.kind, &key.id, at, &response)? {
-            Mapped::Change(_, Change::Delete(_)) if connection.delete_policy(key.kind) == DeletePolicy::Ignore => {
-                Ok(Pulled::Ignored(Rule::DELETES_IGNORED))
-            }
-            Mapped::Change(_, change) => Ok(Pulled::Change(change)),
-            Mapped::Ignored(rule) => Ok(Pulled::Ignored(rule)),
-        }
-    }
+/// Whether trying again in a while does not help.
+fn is_lasting(fault: &Fault) -> bool {
+    matches!(fault, Fault::Connection(_) | Fault::Unreadable(_))
 }
 
 /// Merges message after message; each gets the outcome that its own changes made. Stops at a tie that may be asked about.
@@ -258,15 +372,9 @@ fn finished(ready: &[Ready], outcomes: Vec<Outcome>) -> Ends {
     ready
         .iter()
         .zip(outcomes)
-        .map(|(ready, outcome)| (ready.index, End::Outcome(outcome), note(ready).to_owned()))
+        .map(|(ready, outcome)| match &ready.refused {
+            Some(why) => (ready.index, End::Outcome(Outcome::Quarantined(Reason::ActionRefused)), why.clone()),
+            None => (ready.index, End::Outcome(outcome), note(ready).to_owned()),
+        })
         .collect()
-}
-
-fn end_of_fault(index: usize, fault: &Fault) -> (usize, End, String) {
-    let end = match fault {
-        Fault::Throttled { seconds } => End::Deferred(*seconds),
-        Fault::Unavailable(_) => End::Failed(Reason::PlatformUnavailable, fault.to_string()),
-        Fault::Connection(_) | Fault::Unreadable(_) => End::Failed(Reason::ConnectionFault, fault.to_string()),
-    };
-    (index, end, String::new())
 }

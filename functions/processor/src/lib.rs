@@ -2,10 +2,14 @@
 //!
 //! It does not verify signatures: whatever is on the queue was proven, or made from what was.
 
+mod act;
 pub mod batch;
+mod budget;
 pub mod config;
 mod group;
+mod pull;
 mod report;
+mod task;
 
 use std::{
     collections::HashMap,
@@ -16,13 +20,13 @@ use std::{
 use cloud::{EdgeError, connections::Vault, queue::DeadLetter};
 use commerce::{
     change::Change,
-    connection::{Connection, ConnectionKey, ConnectionStatus, Generation},
+    connection::{Connection, ConnectionKey, ConnectionStatus},
     entity::EntityKey,
-    envelope::{BodyError, Content, Envelope, EnvelopeError},
+    envelope::{BodyError, Content, Envelope, EnvelopeError, Listing, Transfer},
     outcome::{Outcome, Reason, Rule},
-    platforms::{Incoming, MapError, Mapped, Platform, find},
+    platforms::{Incoming, MapError, Mapped, Notice, Platform, find},
     stamp::Stamp,
-    transfer::{Resolved, resolve},
+    transfer::{EntityProcessor, Preset, Resolved, late, processor, resolve},
     verify::Strength,
 };
 
@@ -72,6 +76,8 @@ pub(crate) enum Understood {
     End(End, String),
     /// An entity is to be brought up to date.
     Work(Box<Work>),
+    /// Something else is to be done, which needs the connection.
+    Task(Box<Task>),
 }
 
 /// A message that concerns an entity.
@@ -85,19 +91,82 @@ pub(crate) struct Work {
     pub platform: Platform,
     /// The entity.
     pub key: EntityKey,
-    /// What the delivery says; none for a transfer request, whose entity is pulled.
-    pub change: Option<Change>,
+    /// What the delivery says; nothing for what only names the entity, which is pulled.
+    pub changes: Vec<Change>,
 }
 
 impl Work {
     /// Whether the platform has to be asked before this is believed: nothing was delivered, or the proof does not cover it, or
     /// it is a delete or a restore, which could be an old one sent again.
     pub fn is_hint(&self) -> bool {
-        let undated = match &self.change {
-            None | Some(Change::Delete(_) | Change::Restore { .. }) => true,
-            Some(Change::Upsert(upsert)) => upsert.observed,
+        let says = |change: &Change| match change {
+            Change::Delete(_) | Change::Restore { .. } => false,
+            Change::Upsert(upsert) => !upsert.observed,
         };
-        undated || self.envelope.strength == Strength::Caller
+        self.envelope.strength == Strength::Caller || !self.changes.iter().any(says)
+    }
+
+    /// What is declared of the entity.
+    pub fn processor(&self) -> Option<&'static EntityProcessor> {
+        processor(self.platform.mapping, self.key.kind)
+    }
+}
+
+/// A message that does not name one entity.
+#[derive(Clone)]
+pub(crate) struct Task {
+    /// Its place in the batch.
+    pub index: usize,
+    /// The message as it was read.
+    pub envelope: Envelope,
+    /// Whose it is.
+    pub platform: Platform,
+    /// What is to be done.
+    pub what: What,
+}
+
+impl Task {
+    /// The entity that it would be about if the connection's presets do not say otherwise.
+    fn without_presets(&self) -> Option<EntityKey> {
+        match &self.what {
+            What::Late(_, otherwise) => match otherwise.as_ref() {
+                Understood::Work(work) => Some(work.key.clone()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The same, with what the connection's presets make of a scope that says too little.
+    fn resolved(self, presets: &[Preset]) -> Understood {
+        let What::Late(body, otherwise) = &self.what else { return Understood::Task(Box::new(self)) };
+        match late(presets, &self.envelope.scope, body) {
+            Some(transfer) => Understood::Task(Box::new(Self { what: What::Split(vec![transfer]), ..self })),
+            None => otherwise.as_ref().clone(),
+        }
+    }
+}
+
+/// What is to be done about a [`Task`].
+#[derive(Clone)]
+pub(crate) enum What {
+    /// It stands for several transfer requests.
+    Split(Vec<Transfer>),
+    /// A list has to be gone through; with the end that it comes to when the platform cannot be asked.
+    List(Listing, Option<(End, String)>),
+    /// The registrar has to know.
+    Note(Notice),
+    /// Its scope says too little: the connection's presets may know which entity is meant. Else it is what it would be without.
+    Late(bytes::Bytes, Box<Understood>),
+}
+
+impl Clone for Understood {
+    fn clone(&self) -> Self {
+        match self {
+            Self::End(end, why) => Self::End(end.clone(), why.clone()),
+            Self::Work(work) => Self::Work(work.clone()),
+            Self::Task(task) => Self::Task(task.clone()),
+        }
     }
 }
 
@@ -107,58 +176,109 @@ pub(crate) fn understand(platforms: &'static [Platform], index: usize, message: 
         .unwrap_or_else(|_| Understood::End(End::Failed(Reason::Panic, String::new()), String::new()))
 }
 
+fn quarantined(reason: Reason, detail: impl ToString) -> Understood {
+    Understood::End(End::Outcome(Outcome::Quarantined(reason)), detail.to_string())
+}
+
+fn ignored(rule: Rule) -> Understood {
+    Understood::End(End::Outcome(Outcome::Ignored(rule)), String::new())
+}
+
 fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Understood {
-    let quarantined = |reason, detail: String| Understood::End(End::Outcome(Outcome::Quarantined(reason)), detail);
-    let ignored = |rule| Understood::End(End::Outcome(Outcome::Ignored(rule)), String::new());
     let envelope = match Envelope::parse(&message.body) {
         Ok(envelope) => envelope,
         Err(error @ (EnvelopeError::NotAMessage | EnvelopeError::UnknownVersion(_) | EnvelopeError::Malformed)) => {
-            return quarantined(Reason::UnknownMessage, error.to_string());
+            return quarantined(Reason::UnknownMessage, error);
         }
     };
-    let Some(platform) = find(platforms, &envelope.key.platform) else {
-        return quarantined(Reason::UnknownPlatform, "this release has no such platform".into());
+    let Some(platform) = find(platforms, &envelope.key.platform).copied() else {
+        return quarantined(Reason::UnknownPlatform, "this release has no such platform");
     };
     let connection = envelope.key.clone();
+    let task = |envelope: Envelope, what| Understood::Task(Box::new(Task { index, envelope, platform, what }));
     let body = match &envelope.content {
         Content::Transfer(transfer) => {
             let key = EntityKey { connection, kind: transfer.entity, id: transfer.id.clone() };
-            return Understood::Work(Box::new(Work { index, platform: *platform, key, change: None, envelope }));
+            return Understood::Work(Box::new(Work { index, platform, key, changes: Vec::new(), envelope }));
+        }
+        Content::Listing(listing) => {
+            let listing = listing.clone();
+            return task(envelope, What::List(listing, None));
         }
         Content::Delivery(body) => match body.unpack() {
             Ok(body) => body,
-            Err(error @ BodyError::Dropped(_)) => return quarantined(Reason::TooLarge, error.to_string()),
-            Err(error @ BodyError::Broken) => return quarantined(Reason::UnknownMessage, error.to_string()),
+            Err(error @ BodyError::Dropped(_)) => return quarantined(Reason::TooLarge, error),
+            Err(error @ BodyError::Broken) => return quarantined(Reason::UnknownMessage, error),
         },
     };
     if has_too_many_values(&body) {
-        return quarantined(Reason::TooLarge, "the body holds more values than any entity".into());
+        return quarantined(Reason::TooLarge, "the body holds more values than any entity");
     }
-    let (entity, action) = match resolve(platform.mapping, &envelope.scope) {
+    let mapping = platform.mapping;
+    let resolved = resolve(mapping, &envelope.scope);
+    let (entity, action) = match resolved {
         Resolved::Entity(entity, action) => (entity, action),
+        Resolved::Notice => {
+            return match mapping.notice(&envelope.scope, &body, envelope.received) {
+                Ok(notice) => task(envelope, What::Note(notice)),
+                Err(error) => quarantined(Reason::Malformed, error),
+            };
+        }
+        Resolved::Ignored(Rule::UNKNOWN_SCOPE) => {
+            return task(envelope, What::Late(body, Box::new(ignored(Rule::UNKNOWN_SCOPE))));
+        }
         Resolved::Ignored(rule) => return ignored(rule),
     };
-    let incoming = Incoming { entity, action, body: &body, received: envelope.received };
-    match platform.mapping.map(&incoming) {
-        Ok(Mapped::Change(id, change)) => {
-            let key = EntityKey { connection, kind: entity, id };
-            Understood::Work(Box::new(Work { index, platform: *platform, key, change: Some(change), envelope }))
-        }
+    let late = mapping.fallback() == Some((entity, action));
+    let incoming = Incoming {
+        connection: &connection,
+        scope: &envelope.scope,
+        delivery_id: envelope.delivery_id.as_deref(),
+        entity,
+        action,
+        body: &body,
+        received: envelope.received,
+    };
+    let work = |id, changes| {
+        let key = EntityKey { connection: connection.clone(), kind: entity, id };
+        Understood::Work(Box::new(Work { index, platform, key, changes, envelope: envelope.clone() }))
+    };
+    let understood = match mapping.map(&incoming) {
+        Ok(Mapped::Change(id, change)) => work(id, vec![change]),
+        Ok(Mapped::Pull(id)) => work(id, Vec::new()),
+        Ok(Mapped::Split(transfers)) => task(envelope.clone(), What::Split(transfers)),
+        Ok(Mapped::List(listing)) => task(envelope.clone(), What::List(listing, None)),
         Ok(Mapped::Ignored(rule)) => ignored(rule),
-        Err(error @ MapError::Malformed(_)) => quarantined(Reason::Malformed, error.to_string()),
-        Err(error @ MapError::PlatformError(_)) => quarantined(Reason::PlatformError, error.to_string()),
-    }
+        Err(error @ MapError::Malformed(_)) => quarantined(Reason::Malformed, error),
+        Err(error @ MapError::PlatformError(_)) => match mapping.recover(&incoming) {
+            Some(listing) => {
+                let end = End::Outcome(Outcome::Quarantined(Reason::PlatformError));
+                task(envelope.clone(), What::List(listing, Some((end, error.to_string()))))
+            }
+            None => quarantined(Reason::PlatformError, error),
+        },
+    };
+    // A scope that nobody declared may mean something to this connection.
+    if late { task(envelope, What::Late(body, Box::new(understood))) } else { understood }
 }
 
 /// Whether a connection takes this message at all; if not, by which rule.
-pub(crate) fn gate(connection: Option<&Connection>, generation: Generation) -> Result<&Connection, Rule> {
+pub(crate) fn gate<'c>(
+    connection: Option<&'c Connection>,
+    platform: &Platform,
+    envelope: &Envelope,
+) -> Result<&'c Connection, Rule> {
     let Some(connection) = connection else { return Err(Rule::UNKNOWN_CONNECTION) };
     if connection.status == ConnectionStatus::Disconnected {
         return Err(Rule::DISCONNECTED);
     }
-    if connection.generation != generation {
+    if connection.generation != envelope.generation {
         return Err(Rule::RETIRED_GENERATION);
     }
+    if connection.ignores.contains(&envelope.scope) {
+        return Err(Rule::UNWANTED_SCOPE);
+    }
+    platform.mapping.admits(connection, &envelope.claims)?;
     Ok(connection)
 }
 
@@ -174,14 +294,27 @@ pub(crate) fn dead_letter(message: &Message, reason: Reason) -> DeadLetter {
     }
 }
 
+/// What a [`Processor`] is made of.
+pub struct Edges<E, Q, V, O, C> {
+    /// The state.
+    pub entities: E,
+    /// Both queues.
+    pub queues: Q,
+    /// What credentials are decrypted with.
+    pub vault: V,
+    /// What platforms are called with.
+    pub outbound: O,
+    /// Notes about connections.
+    pub coordination: C,
+}
+
 /// The processor on its edges.
-pub struct Processor<E, Q, V, O> {
+pub struct Processor<E, Q, V, O, C> {
     pub(crate) platforms: &'static [Platform],
-    pub(crate) entities: E,
-    pub(crate) queues: Q,
-    pub(crate) vault: V,
-    pub(crate) outbound: O,
+    pub(crate) edges: Edges<E, Q, V, O, C>,
+    pub(crate) allow_loopback: bool,
     pub(crate) clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
+    pub(crate) leases: budget::Leases,
     opened: Mutex<HashMap<ConnectionKey, Opened>>,
 }
 
@@ -189,42 +322,45 @@ pub struct Processor<E, Q, V, O> {
 struct Opened {
     cipher: String,
     plain: zeroize::Zeroizing<String>,
+    until: Stamp,
 }
 
 /// How many connections' credentials one environment keeps decrypted.
 const MAX_OPENED: usize = 500;
+/// How long it keeps them, in seconds.
+const OPENED_SECONDS: i64 = 900;
 
-impl<E, Q, V: Vault, O> Processor<E, Q, V, O> {
-    /// On these edges.
+impl<E, Q, V: Vault, O, C> Processor<E, Q, V, O, C> {
+    /// On these edges. With `allow_loopback`, for local runs, platforms may be on this machine.
     pub fn new(
         platforms: &'static [Platform],
-        entities: E,
-        queues: Q,
-        vault: V,
-        outbound: O,
+        edges: Edges<E, Q, V, O, C>,
+        allow_loopback: bool,
         clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
     ) -> Self {
-        Self { platforms, entities, queues, vault, outbound, clock, opened: Mutex::default() }
+        Self { platforms, edges, allow_loopback, clock, leases: budget::Leases::default(), opened: Mutex::default() }
     }
 
-    /// A connection's credentials, decrypted once for as long as they stay the same.
+    /// A connection's credentials, decrypted once for as long as they stay the same, and not for ever.
     pub(crate) async fn open(
         &self,
         key: &ConnectionKey,
         cipher: &str,
     ) -> Result<zeroize::Zeroizing<String>, EdgeError> {
+        let now = (self.clock)();
         {
             let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(known) = opened.get(key).filter(|known| known.cipher == cipher) {
+            if let Some(known) = opened.get(key).filter(|known| known.cipher == cipher && now < known.until) {
                 return Ok(known.plain.clone());
             }
         }
-        let plain = zeroize::Zeroizing::new(self.vault.decrypt(key, cipher).await?);
+        let plain = zeroize::Zeroizing::new(self.edges.vault.decrypt(key, cipher).await?);
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if opened.len() >= MAX_OPENED {
             opened.clear();
         }
-        opened.insert(key.clone(), Opened { cipher: cipher.to_owned(), plain: plain.clone() });
+        let until = now.plus_seconds(OPENED_SECONDS);
+        opened.insert(key.clone(), Opened { cipher: cipher.to_owned(), plain: plain.clone(), until });
         Ok(plain)
     }
 }

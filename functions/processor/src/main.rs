@@ -6,6 +6,7 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use cloud::{
     aws::{Aws, Patience},
     connections::Kms,
+    coordination::DynamoCoordination,
     outbound::Guarded,
     queue::Sqs,
     state::DynamoEntities,
@@ -13,7 +14,7 @@ use cloud::{
 };
 use commerce::{platforms::PLATFORMS, stamp::Stamp};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use processor::{Message, Processor, config::Config};
+use processor::{Edges, Message, Processor, config::Config};
 
 /// What is kept back of the function's time, in seconds, to put aside, report and log.
 const RESERVE_SECONDS: i64 = 6;
@@ -26,12 +27,16 @@ async fn main() -> Result<(), Error> {
     let config = Config::from_env()?;
     let aws = Aws::from_env(Patience::Worker)?;
     let entities = DynamoEntities::new(aws.dynamodb(), config.entities, config.connections);
-    let queues = Sqs::new(aws.sqs(), config.inbox, config.dead_letters);
-    let vault = Kms::new(aws.kms(), config.credentials_key);
-    let outbound = Guarded::new(config.allow_loopback)?;
+    let edges = Edges {
+        entities: entities.clone(),
+        queues: Sqs::new(aws.sqs(), config.inbox, config.dead_letters),
+        vault: Kms::new(aws.kms(), config.credentials_key),
+        outbound: Guarded::new(config.allow_loopback)?,
+        coordination: DynamoCoordination::new(aws.dynamodb(), config.coordination),
+    };
     // Initialisation is not throttled: the connection is opened here, within bounds.
     let _ = tokio::time::timeout(Duration::from_secs(2), entities.warm()).await;
-    let processor = Processor::new(PLATFORMS, entities, queues, vault, outbound, Arc::new(cloud::now));
+    let processor = Processor::new(PLATFORMS, edges, config.allow_loopback, Arc::new(cloud::now));
     let processor = &processor;
     run(service_fn(|event: LambdaEvent<SqsEvent>| async move {
         let deadline = deadline(event.context.deadline);

@@ -10,6 +10,10 @@ use cloud::{
 pub struct Config {
     /// Name of the table of connections.
     pub connections: String,
+    /// Name of the table of notes.
+    pub coordination: String,
+    /// Name of the table of keys that clients brought.
+    pub proof_keys: String,
     /// ARN of the key that credentials are encrypted with.
     pub credentials_key: String,
     /// ARN of the secret with the signing keys.
@@ -23,14 +27,16 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads `CONNECTIONS_TABLE`, `CREDENTIALS_KEY`, `SIGNING_KEYS`, `ADMIN_KEY`, `PUBLIC_BASE_URL` and
-    /// `ALLOW_LOOPBACK_PLATFORMS`.
+    /// Reads `CONNECTIONS_TABLE`, `COORDINATION_TABLE`, `PROOF_KEYS_TABLE`, `CREDENTIALS_KEY`, `SIGNING_KEYS`, `ADMIN_KEY`,
+    /// `PUBLIC_BASE_URL` and `ALLOW_LOOPBACK_PLATFORMS`.
     ///
     /// # Errors
     /// Names the variable that is missing.
     pub fn from_env() -> Result<Self, EdgeError> {
         Ok(Self {
             connections: variable("CONNECTIONS_TABLE")?,
+            coordination: variable("COORDINATION_TABLE")?,
+            proof_keys: variable("PROOF_KEYS_TABLE")?,
             credentials_key: variable("CREDENTIALS_KEY")?,
             signing_keys: variable("SIGNING_KEYS")?,
             admin_key: variable("ADMIN_KEY")?,

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 
 use cloud::{
     connections::{Connections, Loaded, Vault},
+    coordination::Coordination,
     outbound::Outbound,
+    proof_keys::KeepProofKeys,
     secrets::SecretSource,
     telemetry,
 };
 use commerce::{
-    api::Fault,
+    api::{ApiRequest, ApiResponse, Fault},
     connection::{Connection, ConnectionKey, ConnectionStatus, Generation, SubscriptionRecord},
-    keys::KeyRing,
-    platforms::{Access, Platform, Settings, Subscription, declared_scopes},
+    keys::{BroughtKey, KeyRing},
+    platforms::{self, Access, Hooks, NOTICE, Notice, Platform, Settings, Subscription, declared_scopes},
     request::HookPath,
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
@@ -30,12 +32,22 @@ const CONCURRENCY: usize = 5;
 /// More pages than any store has; a store that says it has more is not followed for ever.
 const MAX_PAGES: u32 = 100;
 
-impl<C, V, S, O> Registrar<C, V, S, O>
+/// A connection at its platform, as its calls need it.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    platform: &'a Platform,
+    key: &'a ConnectionKey,
+    access: Access<'a>,
+}
+
+impl<C, V, S, O, N, P> Registrar<C, V, S, O, N, P>
 where
     C: Connections + Sync,
     V: Vault + Sync,
     S: SecretSource + Sync,
     O: Outbound + Sync,
+    N: Coordination + Sync,
+    P: KeepProofKeys + Sync,
 {
     /// Connects a store: proves its credentials, keeps them, and makes the subscriptions. The same again changes nothing.
     pub(crate) async fn connect(
@@ -44,28 +56,38 @@ where
         key: &ConnectionKey,
         body: &[u8],
     ) -> Result<Value, Problem> {
-        let settings = platform.subscriptions.settings(body, self.allow_loopback)?;
+        let settings = platforms::settings(platform, key, body, self.allow_loopback)?;
         let before = self.connections.load(key).await?;
         let generation = next_generation(before.connection.as_ref(), &settings)?;
+        let brought: Vec<_> = settings.brought.iter().map(|key| BroughtKey::of(key)).collect();
         let Some(credentials) = &settings.credentials else {
             // Without credentials nothing is made at the store; somebody enters the hooks by hand.
+            self.proof_keys.replace(key, &brought).await?;
             self.keep(key, before.connection.as_ref(), &settings, generation, None).await?;
             return self.show(platform, key).await;
         };
-        let access = Access { site: &settings.site, credentials };
-        // The call that proves the credentials is the one that is needed anyway.
-        let existing = self.list(platform, &access).await?;
+        let at = At { platform, key, access: Access { site: &settings.site, credentials, settings: &settings.own } };
+        // The call that proves the credentials is the one that is needed anyway, where there is one.
+        let existing = match platform.subscriptions.hooks() {
+            Some(hooks) => Some((hooks, self.list(at, hooks).await?)),
+            None => {
+                self.check(at).await?;
+                None
+            }
+        };
         let cipher = self.seal(key, before.connection.as_ref(), credentials).await?;
+        self.proof_keys.replace(key, &brought).await?;
         let connection = self.keep(key, before.connection.as_ref(), &settings, generation, Some(cipher)).await?;
+        let Some((hooks, existing)) = existing else { return self.show(platform, key).await };
         let ring = self.signing_keys.fresh((self.clock)()).await?;
         let plan = self.plan(platform, key, &connection, &before, &existing, &ring).await?;
-        self.run(platform, key, &access, &ring, &before.subscriptions, &plan).await?;
+        self.run(at, hooks, &ring, &before.subscriptions, &plan).await?;
         if plan.steps.iter().any(|step| matches!(step, Step::Create(_))) {
             // Another request may have made the same at the same time: of what is there twice now, one goes.
-            let existing = self.list(platform, &access).await?;
+            let existing = self.list(at, hooks).await?;
             let after = self.connections.load(key).await?;
             let again = self.plan(platform, key, &connection, &after, &existing, &ring).await?;
-            self.run(platform, key, &access, &ring, &after.subscriptions, &again).await?;
+            self.run(at, hooks, &ring, &after.subscriptions, &again).await?;
         }
         let mut shown = self.show(platform, key).await?;
         shown["changes"] = plan_json(&plan);
@@ -84,23 +106,26 @@ where
             "site": connection.site,
             "generation": connection.generation,
             "deletes": connection.deletes,
+            "ignores": connection.ignores,
+            "presets": connection.presets,
+            "settings": connection.settings,
+            "notices": self.notices(key).await?,
             "delivery_url": format!("{}{path}", self.public_base_url),
         });
         if connection.status == ConnectionStatus::Disconnected {
             shown["subscriptions"] = json!([]);
             return Ok(shown);
         }
-        let Some(cipher) = &connection.credentials else {
+        let managed = connection.credentials.as_ref().zip(platform.subscriptions.hooks());
+        let Some((cipher, hooks)) = managed else {
             shown["subscriptions"] =
                 declared_scopes(platform.mapping).map(|scope| json!({ "scope": scope, "status": "manual" })).collect();
-            shown["next"] = "enter a webhook for each scope at the store, with delivery_url and the secret that \
-                             `make secret` prints for the scope"
-                .into();
+            shown["next"] = platform.subscriptions.by_hand().into();
             return Ok(shown);
         };
         let credentials = Zeroizing::new(self.vault.decrypt(key, cipher).await?);
-        let access = Access { site: &connection.site, credentials: &credentials };
-        match self.list(platform, &access).await {
+        let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
+        match self.list(At { platform, key, access }, hooks).await {
             Ok(existing) => {
                 let base_urls = self.connections.base_urls(&self.public_base_url).await?;
                 let ownership = Ownership { key, base_urls: &base_urls, records: &loaded.subscriptions };
@@ -113,6 +138,18 @@ where
         Ok(shown)
     }
 
+    /// What the platform had to tell about the connection itself.
+    async fn notices(&self, key: &ConnectionKey) -> Result<Value, Problem> {
+        let now = (self.clock)();
+        let notes = self.notes.notes(key, NOTICE).await?;
+        let live = notes.into_iter().filter(|(_, note)| note.is_live(now));
+        let read = live.filter_map(|(_, note)| serde_json::from_str::<Notice>(&note.body).ok());
+        let shown = read.map(
+            |notice| json!({ "kind": notice.kind, "detail": notice.detail, "received": notice.received.to_string() }),
+        );
+        Ok(shown.collect())
+    }
+
     /// Disconnects a store: removes its subscriptions, then its credentials. What straggles in later is ignored. With `force`,
     /// the store is not asked; its hooks stay behind.
     pub(crate) async fn disconnect(
@@ -123,20 +160,23 @@ where
     ) -> Result<Value, Problem> {
         let loaded = self.connections.load(key).await?;
         let mut connection = loaded.connection.clone().ok_or_else(|| not_connected(key))?;
-        if let Some(cipher) = connection.credentials.clone().filter(|_| !force) {
+        let managed = connection.credentials.clone().zip(platform.subscriptions.hooks());
+        if let Some((cipher, hooks)) = managed.filter(|_| !force) {
             if connection.status != ConnectionStatus::Disconnecting {
                 connection.status = ConnectionStatus::Disconnecting;
                 self.save(key, &mut connection).await?;
             }
             let credentials = Zeroizing::new(self.vault.decrypt(key, &cipher).await?);
-            let access = Access { site: &connection.site, credentials: &credentials };
+            let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
+            let at = At { platform, key, access };
             let ring = self.signing_keys.current((self.clock)()).await?;
-            let existing = self.list(platform, &access).await?;
+            let existing = self.list(at, hooks).await?;
             let base_urls = self.connections.base_urls(&self.public_base_url).await?;
             let ownership = Ownership { key, base_urls: &base_urls, records: &loaded.subscriptions };
             let plan = reconcile(&[], &existing, &ownership);
-            self.run(platform, key, &access, &ring, &loaded.subscriptions, &plan).await?;
+            self.run(at, hooks, &ring, &loaded.subscriptions, &plan).await?;
         }
+        self.proof_keys.replace(key, &[]).await?;
         for scope in loaded.subscriptions.keys() {
             self.connections.remove_subscription(key, scope).await?;
         }
@@ -148,12 +188,25 @@ where
         self.show(platform, key).await
     }
 
+    /// Runs one call, to the platform's own host only.
+    async fn call(&self, at: At<'_>, request: ApiRequest) -> Result<ApiResponse, Fault> {
+        at.platform.hosts.check(at.access.site, &request, self.allow_loopback)?;
+        self.outbound.call(request).await
+    }
+
+    /// Proves credentials by a call that works only with good ones, where the platform has one.
+    async fn check(&self, at: At<'_>) -> Result<(), Fault> {
+        let Some(request) = at.platform.subscriptions.check(&at.access)? else { return Ok(()) };
+        let response = self.call(at, request).await?;
+        if response.is_success() { Ok(()) } else { Err(response.fault((self.clock)())) }
+    }
+
     /// Every page of what is subscribed at the store.
-    async fn list(&self, platform: &Platform, access: &Access<'_>) -> Result<Vec<Subscription>, Fault> {
+    async fn list(&self, at: At<'_>, hooks: &dyn Hooks) -> Result<Vec<Subscription>, Fault> {
         let mut all = Vec::new();
         for page in 1..=MAX_PAGES {
-            let response = self.outbound.call(platform.subscriptions.list(access, page)?).await?;
-            let listed = platform.subscriptions.listed(&response, page, (self.clock)())?;
+            let response = self.call(at, hooks.list(&at.access, page)?).await?;
+            let listed = hooks.listed(&response, page, (self.clock)())?;
             all.extend(listed.subscriptions);
             if !listed.more {
                 return Ok(all);
@@ -189,6 +242,9 @@ where
             site: settings.site.clone(),
             credentials,
             deletes: settings.deletes.clone(),
+            ignores: settings.ignores.clone(),
+            presets: settings.presets.clone(),
+            settings: settings.own.clone(),
         };
         if before != Some(&connection) {
             self.save(key, &mut connection).await?;
@@ -232,9 +288,8 @@ where
     /// that fails does not keep the others from being done, but its fault is the answer.
     async fn run(
         &self,
-        platform: &Platform,
-        key: &ConnectionKey,
-        access: &Access<'_>,
+        at: At<'_>,
+        hooks: &dyn Hooks,
         ring: &KeyRing,
         records: &BTreeMap<String, SubscriptionRecord>,
         plan: &Plan,
@@ -245,7 +300,7 @@ where
             // Boxed, because the compiler cannot see that these futures are `Send` for every lifetime of a step.
             let mut running: Vec<BoxFuture<'_, _>> = Vec::with_capacity(steps.len());
             for step in steps {
-                running.push(self.step(platform, key, access, ring, records, step).boxed());
+                running.push(self.step(at, hooks, ring, records, step).boxed());
             }
             let done: Vec<_> = stream::iter(running).buffer_unordered(CONCURRENCY).collect().await;
             done.into_iter().collect::<Result<(), Problem>>()?;
@@ -255,29 +310,28 @@ where
 
     async fn step(
         &self,
-        platform: &Platform,
-        key: &ConnectionKey,
-        access: &Access<'_>,
+        at: At<'_>,
+        hooks: &dyn Hooks,
         ring: &KeyRing,
         records: &BTreeMap<String, SubscriptionRecord>,
         step: &Step,
     ) -> Result<(), Problem> {
         let now = (self.clock)();
-        let subscriptions = platform.subscriptions;
+        let At { platform, key, access } = &at;
         let (request, wanted) = match step {
             Step::Create(wanted) | Step::Update(_, wanted, _) => {
-                let path = HookPath { key: key.clone(), generation: wanted.generation };
+                let path = HookPath { key: (*key).clone(), generation: wanted.generation };
                 let bound = platform.delivery.secret_per_scope().then_some(wanted.scope.as_str());
                 let secret = ring.signing().webhook_secret(&path, bound);
                 let request = match step {
-                    Step::Update(id, ..) => subscriptions.update(access, id, &wanted.scope, &wanted.url, &secret)?,
-                    _ => subscriptions.create(access, &wanted.scope, &wanted.url, &secret)?,
+                    Step::Update(id, ..) => hooks.update(access, id, &wanted.scope, &wanted.url, &secret)?,
+                    _ => hooks.create(access, &wanted.scope, &wanted.url, &secret)?,
                 };
                 (request, wanted)
             }
             Step::Delete(id, scope, _) => {
-                let response = self.outbound.call(subscriptions.delete(access, id)?).await?;
-                subscriptions.deleted(&response, now)?;
+                let response = self.call(at, hooks.delete(access, id)?).await?;
+                hooks.deleted(&response, now)?;
                 if records.get(scope).is_some_and(|record| record.id == *id) {
                     self.connections.remove_subscription(key, scope).await?;
                 }
@@ -287,8 +341,8 @@ where
                 return Ok(());
             }
         };
-        let response = self.outbound.call(request).await?;
-        let saved = subscriptions.saved(&response, now)?;
+        let response = self.call(at, request).await?;
+        let saved = hooks.saved(&response, now)?;
         let record = SubscriptionRecord {
             scope: wanted.scope.clone(),
             id: saved.id,

@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use cloud::{
     connections::{Connections, Vault},
+    coordination::Coordination,
     outbound::Outbound,
+    proof_keys::KeepProofKeys,
     secrets::{Keys, SecretSource},
     telemetry,
 };
@@ -33,20 +35,22 @@ use crate::problem::Problem;
 pub const ADMIN_TOKEN: Hs256 = Hs256 { audience: "commerce-hooks/admin", max_lifetime_seconds: 3600 };
 
 /// The registrar on its edges.
-pub struct Registrar<C, V, S, O> {
+pub struct Registrar<C, V, S, O, N, P> {
     pub(crate) platforms: &'static [Platform],
     pub(crate) connections: C,
     pub(crate) vault: V,
     pub(crate) signing_keys: Keys<S>,
     pub(crate) admin_keys: Keys<S>,
     pub(crate) outbound: O,
+    pub(crate) notes: N,
+    pub(crate) proof_keys: P,
     pub(crate) public_base_url: String,
     pub(crate) allow_loopback: bool,
     pub(crate) clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
 }
 
 /// What a [`Registrar`] is made of.
-pub struct Edges<C, V, S, O> {
+pub struct Edges<C, V, S, O, N, P> {
     /// The table of connections.
     pub connections: C,
     /// What credentials are encrypted with.
@@ -57,25 +61,31 @@ pub struct Edges<C, V, S, O> {
     pub admin_keys: Keys<S>,
     /// What platforms are called with.
     pub outbound: O,
+    /// Notes about connections.
+    pub notes: N,
+    /// Keys that clients brought.
+    pub proof_keys: P,
 }
 
-impl<C, V, S, O> Registrar<C, V, S, O>
+impl<C, V, S, O, N, P> Registrar<C, V, S, O, N, P>
 where
     C: Connections + Sync,
     V: Vault + Sync,
     S: SecretSource + Sync,
     O: Outbound + Sync,
+    N: Coordination + Sync,
+    P: KeepProofKeys + Sync,
 {
     /// On these edges. `public_base_url` is where platforms reach the receiver, without a trailing slash; with
     /// `allow_loopback`, for local runs, stores may be on this machine.
     pub fn new(
         platforms: &'static [Platform],
-        edges: Edges<C, V, S, O>,
+        edges: Edges<C, V, S, O, N, P>,
         public_base_url: &str,
         allow_loopback: bool,
         clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
     ) -> Self {
-        let Edges { connections, vault, signing_keys, admin_keys, outbound } = edges;
+        let Edges { connections, vault, signing_keys, admin_keys, outbound, notes, proof_keys } = edges;
         let public_base_url = public_base_url.trim_end_matches('/').to_owned();
         Self {
             platforms,
@@ -84,6 +94,8 @@ where
             signing_keys,
             admin_keys,
             outbound,
+            notes,
+            proof_keys,
             public_base_url,
             allow_loopback,
             clock,

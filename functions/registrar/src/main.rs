@@ -5,7 +5,9 @@ use std::sync::Arc;
 use cloud::{
     aws::{Aws, Patience},
     connections::{DynamoConnections, Kms},
+    coordination::DynamoCoordination,
     outbound::Guarded,
+    proof_keys::DynamoProofKeys,
     secrets::{Keys, SecretsManager},
 };
 use commerce::platforms::PLATFORMS;
@@ -23,6 +25,8 @@ async fn main() -> Result<(), Error> {
         signing_keys: Keys::new(SecretsManager::new(aws.secretsmanager(), config.signing_keys)),
         admin_keys: Keys::new(SecretsManager::new(aws.secretsmanager(), config.admin_key)),
         outbound: Guarded::new(config.allow_loopback)?,
+        notes: DynamoCoordination::new(aws.dynamodb(), config.coordination),
+        proof_keys: DynamoProofKeys::new(aws.dynamodb(), config.proof_keys),
     };
     let registrar =
         Registrar::new(PLATFORMS, edges, &config.public_base_url, config.allow_loopback, Arc::new(cloud::now));

@@ -205,6 +205,11 @@ impl State {
         by_receipt || by_source
     }
 
+    /// The content that a reader sees.
+    pub fn content(&self) -> Content {
+        self.win.as_ref().map(|win| win.content.clone()).unwrap_or_default()
+    }
+
     /// What a reader sees.
     pub fn visible(&self) -> Visible<'_> {
         (self.is_deleted(), self.win.as_ref().map(|win| win.version.hash.as_str()))

@@ -122,6 +122,9 @@ pub enum Mapped {
     Ignored(Rule),
 }
 
+/// What the names of notes begin with that hold a [`Notice`].
+pub const NOTICE: &str = "notice#";
+
 /// Something about a connection that the registrar has to know.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Notice {
@@ -261,6 +264,11 @@ pub trait Mapping: Sync {
     /// # Errors
     /// [`MapError`]; the delivery is then quarantined.
     fn map(&self, incoming: &Incoming<'_>) -> Result<Mapped, MapError>;
+
+    /// Where the platform delivered an error in place of an entity: the list in which that entity has to be.
+    fn recover(&self, _incoming: &Incoming<'_>) -> Option<Listing> {
+        None
+    }
 
     /// How often the API may be called for one connection.
     fn budget(&self) -> Budget;

@@ -13,8 +13,9 @@ use crate::{
         Address, AppliedCoupon, Category, Choice, Content, Coupon, CouponId, Customer, CustomerId, EntityKind,
         ExternalId, Fee, Line, Order, OrderId, Payment, Product, ProductId, Refund, ShippingLine, Stock, Tax, Totals,
     },
+    envelope::{Listing, Transfer},
     outcome::Rule,
-    platforms::{Access, Budget, Incoming, MapError, Mapped, Mapping, Next, Wanted},
+    platforms::{Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted},
     stamp::Stamp,
     transfer::{Action, Direction, EntityProcessor, Payload, Scope, own},
 };
@@ -144,6 +145,55 @@ impl Mapping for WooCommerce {
         upsert(incoming.entity, id, incoming.body, received, observed, &head.status, &head.role)
     }
 
+    /// An error object does not name the entity that it stands for; but the entity has just been changed. Customers cannot be asked
+    /// for by their time.
+    fn recover(&self, incoming: &Incoming<'_>) -> Option<Listing> {
+        let what = collection(incoming.entity).ok().filter(|_| incoming.entity != EntityKind::Customer)?;
+        let since = incoming.received.plus_seconds(-RECOVERED_SECONDS).timestamp()?;
+        let cursor = serde_json::to_string(&Cursor { since: format!("{since:.0}"), page: 1 }).ok()?;
+        Some(Listing { what: what.to_owned(), cursor: Some(cursor) })
+    }
+
+    /// `modified_after` is read as local time unless `dates_are_gmt` says otherwise. Older stores know neither, and list everything:
+    /// then the pages are more.
+    fn list(&self, access: &Access<'_>, listing: &Listing) -> Result<ApiRequest, Fault> {
+        let cursor = cursor(listing)?;
+        let mut request = call(access, Method::GET, &[&listing.what])?;
+        request
+            .url
+            .query_pairs_mut()
+            .append_pair("modified_after", cursor.since.trim_end_matches('Z'))
+            .append_pair("dates_are_gmt", "true")
+            .append_pair("orderby", "id")
+            .append_pair("order", "asc")
+            .append_pair("per_page", &PAGE_SIZE.to_string())
+            .append_pair("page", &cursor.page.to_string());
+        Ok(request)
+    }
+
+    fn listed(
+        &self,
+        _access: &Access<'_>,
+        listing: &Listing,
+        response: &ApiResponse,
+        at: Stamp,
+    ) -> Result<Listed, Fault> {
+        if !response.is_success() {
+            return Err(response.fault(at));
+        }
+        let entity = ENTITIES.into_iter().find(|entity| collection(*entity).is_ok_and(|name| name == listing.what));
+        let entity = entity.ok_or_else(|| Fault::Unreadable(format!("there is no list {:?}", listing.what)))?;
+        let heads: Vec<wire::Head<'_>> = read(&response.body).map_err(|error| Fault::Unreadable(error.to_string()))?;
+        let more = heads.len() >= PAGE_SIZE;
+        let reason = "in place of an error".to_owned();
+        let transfer = |id| Transfer { entity, id, reason: reason.clone() };
+        let found = heads.into_iter().filter_map(|head| head.id).map(transfer).collect();
+        let mut next = cursor(listing)?;
+        next.page += 1;
+        let cursor = serde_json::to_string(&next).ok();
+        Ok(Listed { found, next: more.then(|| Listing { what: listing.what.clone(), cursor }) })
+    }
+
     /// The store is somebody's server, and the API has no limits of its own: this is to be polite.
     fn budget(&self) -> Budget {
         Budget { calls: 120, seconds: 60 }
@@ -169,6 +219,24 @@ impl Mapping for WooCommerce {
         let mapped = upsert(entity, id.clone(), &response.body, at, true, &head.status, &head.role);
         mapped.map(Next::Done).map_err(unreadable)
     }
+}
+
+const ENTITIES: [EntityKind; 4] = [EntityKind::Customer, EntityKind::Product, EntityKind::Order, EntityKind::Coupon];
+/// The most that one page holds.
+const PAGE_SIZE: usize = 100;
+/// How long before an error object came its entity may have changed, in seconds: deliveries are queued by a job that may be slow.
+const RECOVERED_SECONDS: i64 = 900;
+
+/// How far a list was gone through.
+#[derive(Serialize, Deserialize)]
+struct Cursor {
+    since: String,
+    page: u32,
+}
+
+fn cursor(listing: &Listing) -> Result<Cursor, Fault> {
+    let cursor = listing.cursor.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    cursor.ok_or_else(|| Fault::Unreadable(format!("the list {:?} has no cursor", listing.what)))
 }
 
 fn collection(entity: EntityKind) -> Result<&'static str, Fault> {

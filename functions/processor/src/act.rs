@@ -1,0 +1,198 @@
+//! Doing something at a platform, by the connection's settings. Twice is impossible: a guard is written before, on the condition that
+//! nobody else wrote it, and the outcome after; the entity is read again in between, and what was decided is done only if it still
+//! fits. A crash in between is resumed when the guard's lease has run out: what was done then shows in the entity itself.
+
+use std::time::Duration;
+
+use cloud::{
+    EdgeError,
+    connections::Vault,
+    coordination::{Coordination, Note},
+    outbound::Outbound,
+};
+use commerce::{
+    api::Fault,
+    change::Change,
+    connection::Connection,
+    entity::EntityKey,
+    platforms::{Access, Acted, Decision, Mapped, Platform, Wanted},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{Processor, pull::Pulled};
+
+/// How long acting may take in all.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a guard keeps others away, in seconds: longer than acting may take.
+const LEASE_SECONDS: i64 = 120;
+/// More calls than any action needs.
+const MAX_CALLS: usize = 6;
+/// How long it is remembered what was done, in seconds.
+const GUARD_SECONDS: i64 = 400 * 24 * 60 * 60;
+/// How long a change that was made from here is recognised when it comes back, in seconds.
+const ECHO_SECONDS: i64 = 15 * 60;
+
+/// What the guard says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Guard {
+    state: GuardState,
+    /// What was, or is being, done.
+    decision: Decision,
+    /// The hash of the entity's content that was decided on.
+    seen: String,
+    /// Until when nobody else may act, seconds since 1970.
+    until: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum GuardState {
+    Started,
+    Done,
+    Refused,
+    Void,
+}
+
+/// What acting came to.
+pub(crate) struct Done {
+    /// The entity since.
+    pub mapped: Mapped,
+    /// Why the platform refuses it, if it does.
+    pub refused: Option<String>,
+}
+
+/// The hash of what a pull has shown.
+pub(crate) fn hash(mapped: &Mapped) -> Option<String> {
+    match mapped {
+        Mapped::Change(_, Change::Upsert(upsert)) => Some(upsert.content.hash()),
+        _ => None,
+    }
+}
+
+impl<E: Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordination + Sync> Processor<E, Q, V, O, C> {
+    /// Does what the connection's settings say about an entity as it was pulled, if they say anything.
+    pub(crate) async fn act(
+        &self,
+        platform: &Platform,
+        key: &EntityKey,
+        connection: &Connection,
+        pulled: &Pulled,
+    ) -> Result<Option<Done>, Fault> {
+        let Some(seen) = hash(&pulled.mapped) else { return Ok(None) };
+        let credentials = self.credentials(&key.connection, connection).await?;
+        let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
+        let wanted = Wanted { access, entity: key.kind, id: &key.id, at: pulled.at };
+        let Some(decision) = platform.mapping.decide(&wanted, &pulled.answers) else { return Ok(None) };
+        let Some(mut guard) = self.guard(key, decision, seen).await? else { return Ok(None) };
+        // A time-out is no answer: whatever was under way may yet take effect, so the guard stays until its lease is over.
+        let acting = tokio::time::timeout(PATIENCE, self.perform(platform, key, &wanted, &guard.0.decision));
+        let acted = acting.await.map_err(|_| Fault::Unavailable("acting took too long".into()))??;
+        let (state, mapped, refused) = match acted {
+            Acted::Done(mapped) => (GuardState::Done, mapped, None),
+            Acted::Void(mapped) => (GuardState::Void, mapped, None),
+            Acted::Refused(why) => (GuardState::Refused, pulled.mapped.clone(), Some(why)),
+            Acted::Ask(_) => return Err(Fault::Unreadable(format!("an action of more than {MAX_CALLS} calls"))),
+        };
+        guard.0.state = state;
+        guard.0.until = 0;
+        let written = self.write(key, &guard.0, guard.1 + 1).await;
+        if !matches!(written, Ok(true)) {
+            // The guard says "started" on; whoever comes after its lease reads the entity, and finds it done.
+            cloud::telemetry::warn("outcome-not-noted", &format!("{} {}", key.partition(), key.sort()));
+        }
+        cloud::telemetry::emit(&serde_json::json!({
+            "level": "INFO",
+            "event": "acted",
+            "connection": key.partition(),
+            "entity": key.sort(),
+            "action": guard.0.decision.action,
+            "state": state,
+        }));
+        if let (GuardState::Done, Some(hash)) = (state, hash(&mapped)) {
+            self.mark_echo(key, &hash).await;
+        }
+        Ok(Some(Done { mapped, refused }))
+    }
+
+    async fn perform(
+        &self,
+        platform: &Platform,
+        key: &EntityKey,
+        wanted: &Wanted<'_>,
+        decision: &Decision,
+    ) -> Result<Acted, Fault> {
+        let mut answers = Vec::new();
+        // What it shows once it is done is true from here on.
+        let wanted = Wanted { at: (self.clock)(), ..*wanted };
+        loop {
+            let next = self.heed(&key.connection, platform.mapping.act(&wanted, decision, &answers)).await?;
+            match next {
+                Acted::Ask(request) if answers.len() < MAX_CALLS => {
+                    answers.push(self.call(platform, &key.connection, wanted.access.site, request).await?);
+                }
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// Takes the guard, with its revision; none when there is nothing to do any more.
+    async fn guard(&self, key: &EntityKey, decision: Decision, seen: String) -> Result<Option<(Guard, u64)>, Fault> {
+        let now = (self.clock)();
+        let unavailable = |error: EdgeError| Fault::Unavailable(format!("the guard: {error}"));
+        let before = self.edges.coordination.note(&key.connection, &name(key)).await.map_err(unavailable)?;
+        let revision = before.as_ref().map_or(0, |note| note.revision) + 1;
+        let live = before.filter(|note| note.is_live(now));
+        if let Some(known) = live.and_then(|note| serde_json::from_str::<Guard>(&note.body).ok()) {
+            match known.state {
+                GuardState::Started if known.until > now.seconds() => {
+                    return Err(Fault::Throttled { seconds: known.until - now.seconds() });
+                }
+                // What is final is final, and the rest is tried again only when something has changed since.
+                GuardState::Done if known.decision.last || known.seen == seen => return Ok(None),
+                GuardState::Refused if known.seen == seen && known.decision == decision => return Ok(None),
+                GuardState::Started | GuardState::Done | GuardState::Refused | GuardState::Void => {}
+            }
+        }
+        let until = now.seconds() + LEASE_SECONDS;
+        let guard = Guard { state: GuardState::Started, decision, seen, until };
+        match self.write(key, &guard, revision).await.map_err(unavailable)? {
+            true => Ok(Some((guard, revision))),
+            // Somebody else was quicker.
+            false => Err(Fault::Throttled { seconds: LEASE_SECONDS }),
+        }
+    }
+
+    async fn write(&self, key: &EntityKey, guard: &Guard, revision: u64) -> Result<bool, EdgeError> {
+        let body = serde_json::to_string(guard).map_err(|_| EdgeError::new("the guard", "it cannot be written"))?;
+        let note = Note { body, revision, expires: (self.clock)().seconds() + GUARD_SECONDS };
+        self.edges.coordination.keep(&key.connection, &name(key), &note).await
+    }
+
+    /// Remembers what an entity looks like that was changed from here, to recognise it when the platform tells of it.
+    async fn mark_echo(&self, key: &EntityKey, hash: &str) {
+        let notes = &self.edges.coordination;
+        let name = echo_name(key);
+        let Ok(before) = notes.note(&key.connection, &name).await else { return };
+        let note = Note {
+            body: hash.to_owned(),
+            revision: before.map_or(0, |note| note.revision) + 1,
+            expires: (self.clock)().seconds() + ECHO_SECONDS,
+        };
+        // Without it the echo is processed like any other message, and changes nothing.
+        let _ = notes.keep(&key.connection, &name, &note).await;
+    }
+
+    /// Whether an entity looks as it did when it was changed from here last.
+    pub(crate) async fn is_echo(&self, key: &EntityKey, hash: &str) -> bool {
+        let note = self.edges.coordination.note(&key.connection, &echo_name(key)).await;
+        matches!(note, Ok(Some(note)) if note.is_live((self.clock)()) && note.body == hash)
+    }
+}
+
+fn name(key: &EntityKey) -> String {
+    format!("act#{}", key.sort())
+}
+
+fn echo_name(key: &EntityKey) -> String {
+    format!("echo#{}", key.sort())
+}

@@ -1,0 +1,164 @@
+//! How often a connection's API is called, over all environments: a budget for each stretch of time, kept as a note, of which an
+//! environment leases a few calls at a time. When the platform asks to be left alone, all of them leave it alone.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use cloud::{
+    EdgeError,
+    coordination::{Coordination, Note},
+};
+use commerce::{api::Fault, connection::ConnectionKey, platforms::Budget, stamp::Stamp};
+use serde::{Deserialize, Serialize};
+
+/// The note's name.
+const NAME: &str = "budget";
+/// How many calls are leased at once: one write pays for so many.
+const LEASE: u32 = 10;
+/// How often a conflict is tried again.
+const TRIES: u32 = 5;
+/// How many connections' leases one environment keeps.
+const MAX_LEASES: usize = 2_000;
+
+/// What the note says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+struct Ledger {
+    /// The stretch of time, counted since 1970.
+    window: i64,
+    /// How many of its calls are given out.
+    used: u32,
+    /// Until when the platform wants to be left alone, seconds since 1970.
+    #[serde(default)]
+    paused_until: i64,
+}
+
+impl Ledger {
+    /// Takes up to `wanted` calls; how many, and the ledger after it.
+    fn take(self, budget: Budget, wanted: u32, now: i64) -> Result<(u32, Self), Fault> {
+        let seconds = i64::from(budget.seconds.max(1));
+        if self.paused_until > now {
+            return Err(Fault::Throttled { seconds: self.paused_until - now });
+        }
+        let window = now.div_euclid(seconds);
+        let used = if self.window == window { self.used } else { 0 };
+        let taken = wanted.min(budget.calls.saturating_sub(used));
+        if taken == 0 {
+            return Err(Fault::Throttled { seconds: (window + 1) * seconds - now });
+        }
+        Ok((taken, Self { window, used: used + taken, ..self }))
+    }
+}
+
+/// What is left of the calls that this environment has leased.
+#[derive(Default)]
+pub(crate) struct Leases {
+    left: Mutex<HashMap<ConnectionKey, (i64, u32)>>,
+    /// One at a time: those who wait find what the first one leased.
+    leasing: tokio::sync::Mutex<()>,
+}
+
+impl Leases {
+    /// Takes one call out of the connection's budget.
+    ///
+    /// # Errors
+    /// [`Fault::Throttled`] until there are more, and [`Fault::Unavailable`] when the notes cannot be had.
+    pub async fn take(
+        &self,
+        notes: &(impl Coordination + Sync),
+        key: &ConnectionKey,
+        budget: Budget,
+        now: Stamp,
+    ) -> Result<(), Fault> {
+        let now = now.seconds();
+        let window = now.div_euclid(i64::from(budget.seconds.max(1)));
+        if self.take_leased(key, window) {
+            return Ok(());
+        }
+        let _one_at_a_time = self.leasing.lock().await;
+        if self.take_leased(key, window) {
+            return Ok(());
+        }
+        let taken = write(notes, key, now, budget.seconds, |ledger| ledger.take(budget, LEASE, now)).await?;
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        if left.len() >= MAX_LEASES {
+            left.clear();
+        }
+        left.insert(key.clone(), (window, taken - 1));
+        Ok(())
+    }
+
+    fn take_leased(&self, key: &ConnectionKey, window: i64) -> bool {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        match left.get_mut(key) {
+            Some((of, left)) if *of == window && *left > 0 => {
+                *left -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Leaves the connection's platform alone, for as long as it asked for.
+    pub async fn pause(&self, notes: &(impl Coordination + Sync), key: &ConnectionKey, seconds: i64, now: Stamp) {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        let now = now.seconds();
+        let until = now.saturating_add(seconds.clamp(1, 86_400));
+        let paused = write(notes, key, now, 0, |ledger| {
+            Ok((0, Ledger { paused_until: ledger.paused_until.max(until), ..ledger }))
+        });
+        if let Err(error) = paused.await {
+            cloud::telemetry::warn("pause-not-noted", &format!("{key}: {error}"));
+        }
+    }
+}
+
+async fn write(
+    notes: &(impl Coordination + Sync),
+    key: &ConnectionKey,
+    now: i64,
+    seconds: u32,
+    change: impl Fn(Ledger) -> Result<(u32, Ledger), Fault>,
+) -> Result<u32, Fault> {
+    let unavailable = |error: EdgeError| Fault::Unavailable(format!("the connection's budget: {error}"));
+    for _ in 0..TRIES {
+        let before = notes.note(key, NAME).await.map_err(unavailable)?;
+        let revision = before.as_ref().map_or(0, |note| note.revision);
+        // What cannot be read is begun anew.
+        let ledger = before.and_then(|note| serde_json::from_str(&note.body).ok()).unwrap_or_default();
+        let (taken, ledger) = change(ledger)?;
+        let body = serde_json::to_string(&ledger).unwrap_or_default();
+        let expires = now.max(ledger.paused_until) + i64::from(seconds) * 2 + 3600;
+        let note = Note { body, revision: revision + 1, expires };
+        if notes.keep(key, NAME, &note).await.map_err(unavailable)? {
+            return Ok(taken);
+        }
+    }
+    Err(Fault::Throttled { seconds: 1 })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const BUDGET: Budget = Budget { calls: 15, seconds: 30 };
+
+    #[test]
+    fn a_stretch_of_time_has_so_many_calls() {
+        let (taken, ledger) = Ledger::default().take(BUDGET, 10, 61).unwrap();
+        assert_eq!((taken, ledger.used), (10, 10));
+        let (taken, ledger) = ledger.take(BUDGET, 10, 75).unwrap();
+        assert_eq!((taken, ledger.used), (5, 15));
+        assert_eq!(ledger.take(BUDGET, 10, 80), Err(Fault::Throttled { seconds: 10 }));
+        assert_eq!(ledger.take(BUDGET, 10, 90).unwrap().0, 10, "the next stretch");
+    }
+
+    #[test]
+    fn a_pause_outlasts_the_stretch() {
+        let paused = Ledger { window: 2, used: 0, paused_until: 200 };
+        assert_eq!(paused.take(BUDGET, 1, 100), Err(Fault::Throttled { seconds: 100 }));
+        assert_eq!(paused.take(BUDGET, 1, 200).unwrap().0, 1);
+    }
+}

@@ -1,0 +1,94 @@
+//! Asking a platform: for one entity, call after call, and for a page of a list. Every call goes to the connection's own host, and
+//! out of its budget.
+
+use cloud::{connections::Vault, coordination::Coordination, outbound::Outbound};
+use commerce::{
+    api::{ApiRequest, ApiResponse, Fault},
+    connection::{Connection, ConnectionKey},
+    entity::EntityKey,
+    platforms::{Access, Mapped, Next, Platform, Wanted},
+    stamp::Stamp,
+};
+
+use crate::{Processor, has_too_many_values};
+
+/// More calls than any entity needs.
+const MAX_CALLS: usize = 40;
+
+/// What a pull came to.
+pub(crate) struct Pulled {
+    /// What it says.
+    pub mapped: Mapped,
+    /// The answers that it was read from.
+    pub answers: Vec<ApiResponse>,
+    /// The instant before the first call.
+    pub at: Stamp,
+}
+
+impl<E: Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordination + Sync> Processor<E, Q, V, O, C> {
+    /// A connection's credentials in the clear.
+    pub(crate) async fn credentials(
+        &self,
+        key: &ConnectionKey,
+        connection: &Connection,
+    ) -> Result<zeroize::Zeroizing<String>, Fault> {
+        let cipher = connection
+            .credentials
+            .as_deref()
+            .ok_or_else(|| Fault::Connection("the connection has no credentials; connect it with some".into()))?;
+        let opened = self.open(key, cipher).await;
+        opened.map_err(|error| Fault::Unavailable(format!("the credentials cannot be decrypted: {error}")))
+    }
+
+    /// Runs one call.
+    pub(crate) async fn call(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        site: &str,
+        request: ApiRequest,
+    ) -> Result<ApiResponse, Fault> {
+        platform.hosts.check(site, &request, self.allow_loopback)?;
+        self.leases.take(&self.edges.coordination, key, platform.mapping.budget(), (self.clock)()).await?;
+        let response = self.edges.outbound.call(request).await?;
+        if has_too_many_values(&response.body) {
+            return Err(Fault::Unreadable("it holds more values than any entity".into()));
+        }
+        Ok(response)
+    }
+
+    /// Tells all environments when a platform's answer says that it wants to be left alone.
+    pub(crate) async fn heed<T>(&self, key: &ConnectionKey, result: Result<T, Fault>) -> Result<T, Fault> {
+        if let Err(Fault::Throttled { seconds }) = &result {
+            self.leases.pause(&self.edges.coordination, key, *seconds, (self.clock)()).await;
+        }
+        result
+    }
+
+    /// Asks the platform for an entity as it is now.
+    pub(crate) async fn pull(
+        &self,
+        platform: &Platform,
+        key: &EntityKey,
+        connection: &Connection,
+    ) -> Result<Pulled, Fault> {
+        let credentials = self.credentials(&key.connection, connection).await?;
+        let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
+        // The instant before the first call: a delete that happens while it is under way is later than its answer.
+        let at = (self.clock)();
+        let wanted = Wanted { access, entity: key.kind, id: &key.id, at };
+        let mut answers = Vec::new();
+        loop {
+            let next = platform.mapping.pull(&wanted, &answers);
+            match self.heed(&key.connection, next).await? {
+                Next::Done(mapped) => return Ok(Pulled { mapped, answers, at }),
+                Next::Ask(_) if answers.len() == MAX_CALLS => {
+                    return Err(Fault::Unreadable(format!("an entity of more than {MAX_CALLS} calls")));
+                }
+                Next::Ask(request) => {
+                    answers.push(self.call(platform, &key.connection, &connection.site, request).await?);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Messages that do not name one entity: those that stand for several, those that want a list gone through, and those that only the
+//! registrar has to know.
+
+use cloud::{
+    EdgeError,
+    connections::Vault,
+    coordination::{Coordination, Note},
+    outbound::Outbound,
+    queue::Inbox,
+};
+use commerce::{
+    api::Fault,
+    connection::{Connection, ConnectionKey},
+    envelope::{Content, Listing, Sealed, Transfer},
+    outcome::{Outcome, Reason, Rule},
+    platforms::{Access, NOTICE, Notice},
+};
+
+use crate::{End, Processor, Task, What, gate};
+
+/// How many pages of a list are gone through at once; the rest is a message of its own.
+const MAX_PAGES: usize = 5;
+/// How long a notice is kept, in seconds.
+const NOTICE_SECONDS: i64 = 400 * 24 * 60 * 60;
+
+impl<E: Sync, Q: Inbox + Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordination + Sync> Processor<E, Q, V, O, C> {
+    /// Does what a task asks for.
+    pub(crate) async fn task(&self, task: &Task, connection: Option<&Connection>) -> (End, String) {
+        let connection = match gate(connection, &task.platform, &task.envelope) {
+            Ok(connection) => connection,
+            Err(rule) => return (End::Outcome(Outcome::Ignored(rule)), String::new()),
+        };
+        match &task.what {
+            What::Split(transfers) => self.split(task, transfers).await,
+            What::List(_, Some(otherwise)) if connection.credentials.is_none() => otherwise.clone(),
+            What::List(listing, _) => self.list(task, listing, connection).await,
+            What::Note(notice) => self.note(&task.envelope.key, notice).await,
+            // It has become something else by now.
+            What::Late(..) => (End::Unfinished, String::new()),
+        }
+    }
+
+    /// Sends a message for each transfer request.
+    async fn split(&self, task: &Task, transfers: &[Transfer]) -> (End, String) {
+        let parts: Vec<_> = transfers
+            .iter()
+            .map(|transfer| Sealed::part(&task.envelope, Content::Transfer(transfer.clone())))
+            .collect();
+        match self.edges.queues.send_all(&parts).await {
+            Ok(()) => (End::Outcome(Outcome::Split(parts.len())), String::new()),
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// Goes through a list, page after page; each entry becomes a message, and so does what is left of the list.
+    async fn list(&self, task: &Task, listing: &Listing, connection: &Connection) -> (End, String) {
+        let mut parts = 0;
+        let mut next = Some(listing.clone());
+        for _ in 0..MAX_PAGES {
+            let Some(listing) = next.take() else { break };
+            let (found, rest) = match self.page(task, &listing, connection).await {
+                Ok(page) => page,
+                // What was found before is on the queue; the list goes on from the page that could not be had.
+                Err(fault) if parts > 0 => {
+                    cloud::telemetry::warn("list-goes-on-later", &format!("{}: {fault}", task.envelope.key));
+                    next = Some(listing);
+                    break;
+                }
+                Err(fault) => return (end_of_fault(&fault), String::new()),
+            };
+            let sealed: Vec<_> =
+                found.into_iter().map(|transfer| Sealed::part(&task.envelope, Content::Transfer(transfer))).collect();
+            if let Err(error) = self.edges.queues.send_all(&sealed).await {
+                return failed(&error);
+            }
+            parts += sealed.len();
+            next = rest;
+        }
+        if let Some(rest) = next {
+            let rest = Sealed::part(&task.envelope, Content::Listing(rest));
+            if let Err(error) = self.edges.queues.send_all(&[rest]).await {
+                return failed(&error);
+            }
+            parts += 1;
+        }
+        (End::Outcome(Outcome::Split(parts)), String::new())
+    }
+
+    async fn page(
+        &self,
+        task: &Task,
+        listing: &Listing,
+        connection: &Connection,
+    ) -> Result<(Vec<Transfer>, Option<Listing>), Fault> {
+        let key = &task.envelope.key;
+        let credentials = self.credentials(key, connection).await?;
+        let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
+        let at = (self.clock)();
+        let request = task.platform.mapping.list(&access, listing)?;
+        let response = self.call(&task.platform, key, &connection.site, request).await?;
+        let listed = task.platform.mapping.listed(&access, listing, &response, at);
+        let listed = self.heed(key, listed).await?;
+        Ok((listed.found, listed.next))
+    }
+
+    /// Keeps a notice for the registrar; of one kind, the one that was received last.
+    async fn note(&self, key: &ConnectionKey, notice: &Notice) -> (End, String) {
+        let name = format!("{NOTICE}{}", notice.kind);
+        let notes = &self.edges.coordination;
+        for _ in 0..5 {
+            let before = match notes.note(key, &name).await {
+                Ok(before) => before,
+                Err(error) => return failed(&error),
+            };
+            let known: Option<Notice> = before.as_ref().and_then(|note| serde_json::from_str(&note.body).ok());
+            if known.is_some_and(|known| known.received >= notice.received) {
+                break;
+            }
+            let note = Note {
+                body: serde_json::to_string(notice).unwrap_or_default(),
+                revision: before.map_or(0, |note| note.revision) + 1,
+                expires: (self.clock)().seconds() + NOTICE_SECONDS,
+            };
+            match notes.keep(key, &name, &note).await {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) => return failed(&error),
+            }
+        }
+        (End::Outcome(Outcome::Ignored(Rule::NOTED)), String::new())
+    }
+}
+
+fn failed(error: &EdgeError) -> (End, String) {
+    (End::Failed(Reason::StateUnavailable, error.to_string()), String::new())
+}
+
+/// How a message ends for which the platform could not be asked.
+pub(crate) fn end_of_fault(fault: &Fault) -> End {
+    match fault {
+        Fault::Throttled { seconds } => End::Deferred(*seconds),
+        Fault::Unavailable(_) => End::Failed(Reason::PlatformUnavailable, fault.to_string()),
+        Fault::Connection(_) | Fault::Unreadable(_) => End::Failed(Reason::ConnectionFault, fault.to_string()),
+    }
+}
