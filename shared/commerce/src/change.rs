@@ -301,6 +301,14 @@ impl State {
         Merged { state, outcome, tied }
     }
 
+    /// Whether the content of a change is among what the state keeps.
+    pub fn keeps(&self, change: &Change) -> bool {
+        let Self { win, facets, .. } = Self::of(change);
+        let version = |winner: &Winner| winner.version.clone();
+        win.is_some() && win.as_ref().map(version) == self.win.as_ref().map(version)
+            || facets.iter().any(|(name, new)| self.facets.get(name).map(version) == Some(version(new)))
+    }
+
     /// Whether what a reader sees says all that facets say, whichever of them it comes from.
     fn says(&self, facets: &Content) -> bool {
         self.content().is_some_and(|content| {
@@ -594,6 +602,15 @@ mod tests {
         assert!(!tied(u(1, 1, "A"), u(2, 2, "B")));
         assert!(!tied(u(None, 1, "A"), u(None, 2, "B")));
         assert!(!tied(u(1, 1, "A"), observed(1, 2, "B")));
+    }
+
+    #[test]
+    fn what_has_won_is_kept() {
+        let facet = |source: i64| part(source, 1, &[("a", json!({"b": source}))]);
+        let state = fold(&[u(1, 1, "A"), u(2, 2, "B"), facet(3), facet(4)]);
+        let kept = |change: Change| state.keeps(&change);
+        assert!(kept(u(2, 2, "B")) && kept(facet(4)));
+        assert!(!kept(u(1, 1, "A")) && !kept(facet(3)) && !kept(d(9)) && !State::default().keeps(&d(9)));
     }
 
     // Few distinct values, so that ties of every kind are common.
