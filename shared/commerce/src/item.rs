@@ -43,7 +43,11 @@ pub struct Item {
     /// below them. `fields` and `extra` are then what they come to together.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "json_text")]
     pub facets: BTreeMap<String, Winner>,
-    /// Whether the entity is deleted at its source.
+    /// With the policy `update`, deleted: what stands in `fields` otherwise for those that the delete has set, `null` for nothing, as
+    /// one JSON text.
+    #[serde(default, skip_serializing_if = "Map::is_empty", with = "json_text")]
+    pub was: Map<String, Value>,
+    /// Whether the entity is deleted at its source; never with the policy `update`.
     pub deleted: bool,
     /// When what a reader sees last changed here, RFC 3339. Does not move when only versions or marks did, so that readers of
     /// the stream can tell.
@@ -120,14 +124,20 @@ impl Item {
             Some(full) => Some(full),
             None if !facets.is_empty() => None,
             None => {
-                let content = Content { fields: self.fields.clone(), extra: self.extra.clone() };
+                let mut content = Content { fields: self.fields.clone(), extra: self.extra.clone() };
+                for (name, value) in &self.was {
+                    match value {
+                        Value::Null => _ = content.fields.remove(name),
+                        value => _ = content.fields.insert(name.clone(), value.clone()),
+                    }
+                }
                 self.version.clone().map(|version| Winner { version, content })
             }
         };
         State { win, facets, marks: self.marks }
     }
 
-    /// What a state looks like as an item.
+    /// What a state looks like as an item. With the policy `update`, a deleted entity shows `deleted_fields` over its own.
     ///
     /// # Errors
     /// [`TooLarge`] when it does not fit even without `extra`.
@@ -135,12 +145,14 @@ impl Item {
         key: &EntityKey,
         state: &State,
         policy: DeletePolicy,
+        deleted_fields: &Map<String, Value>,
         before: Option<&Self>,
         writer: Writer<'_>,
     ) -> Result<Self, TooLarge> {
         let deleted = state.is_deleted();
         let removed = deleted && policy == DeletePolicy::Remove;
-        let content = state.content().filter(|_| !removed).map(Cow::into_owned).unwrap_or_default();
+        let updated = deleted && policy == DeletePolicy::Update;
+        let mut content = state.content().filter(|_| !removed).map(Cow::into_owned).unwrap_or_default();
         let mut facets = BTreeMap::new();
         if !state.facets.is_empty() {
             let full = state.win.iter().map(|win| (FULL, win));
@@ -149,6 +161,11 @@ impl Item {
         }
         if removed {
             facets.values_mut().for_each(|winner| winner.content = Content::default());
+        }
+        let mut was = Map::new();
+        for (name, value) in deleted_fields.iter().filter(|_| updated) {
+            let before = content.fields.insert(name.clone(), value.clone());
+            was.insert(name.clone(), before.unwrap_or_default());
         }
         let same = before.is_some_and(|before| before.state().visible() == state.visible());
         let changed_at = match before {
@@ -161,7 +178,8 @@ impl Item {
             fields: content.fields,
             extra: content.extra,
             facets,
-            deleted,
+            was,
+            deleted: deleted && !updated,
             changed_at,
             truncated: false,
             version: state.win.as_ref().map(|win| win.version.clone()),
@@ -270,7 +288,9 @@ mod tests {
     }
 
     fn project(state: &State, policy: DeletePolicy, before: Option<&Item>) -> Result<Item, TooLarge> {
-        Item::project(&key(), state, policy, before, WRITER)
+        let deleted_fields =
+            Map::from_iter([("status".to_owned(), json!("deleted")), ("name".to_owned(), json!("gone"))]);
+        Item::project(&key(), state, policy, &deleted_fields, before, WRITER)
     }
 
     #[test]
@@ -343,6 +363,24 @@ mod tests {
     }
 
     #[test]
+    fn update_shows_a_delete_as_fields_and_a_revival_shows_the_true_ones() {
+        let state = State::of(&upsert(1, "A", "x")).merge(&delete(2)).state;
+        let item = project(&state, DeletePolicy::Update, None).unwrap();
+        assert_eq!((item.deleted, item.expires), (false, None));
+        assert_eq!(Value::Object(item.fields.clone()), json!({"name": "gone", "status": "deleted"}));
+        assert_eq!(Value::Object(item.was.clone()), json!({"name": "A", "status": null}));
+        let text = serde_json::to_string(&item).unwrap();
+        assert_eq!(serde_json::from_str::<Item>(&text).unwrap().state(), state);
+        let revived = item.state().merge(&upsert(3, "A", "x")).state;
+        let item = project(&revived, DeletePolicy::Update, Some(&item)).unwrap();
+        assert_eq!(Value::Object(item.fields.clone()), json!({"name": "A"}));
+        assert!(item.was.is_empty());
+        // Of what was never seen, nothing but the delete is known.
+        let unseen = project(&State::of(&delete(2)), DeletePolicy::Update, None).unwrap();
+        assert_eq!((unseen.fields.len(), unseen.state()), (2, State::of(&delete(2))));
+    }
+
+    #[test]
     fn too_large_drops_extra_first() {
         let big = "x".repeat(MAX_ITEM_BYTES);
         let state = State::of(&upsert(1, "A", &big));
@@ -359,8 +397,8 @@ mod tests {
     proptest! {
         // 11. A policy never changes the state; an expiry is there exactly if `remove`, and deleted.
         #[test]
-        fn policies_are_projections(changes in proptest::collection::vec((0_i64..5, 0_usize..4), 1..6), policy in 0_usize..3) {
-            let policy = [DeletePolicy::Mark, DeletePolicy::Ignore, DeletePolicy::Remove][policy];
+        fn policies_are_projections(changes in proptest::collection::vec((0_i64..5, 0_usize..4), 1..6), policy in 0_usize..4) {
+            let policy = [DeletePolicy::Mark, DeletePolicy::Ignore, DeletePolicy::Remove, DeletePolicy::Update][policy];
             let state = changes.iter().fold(State::default(), |state, (received, kind)| {
                 state.merge(&match kind {
                     0 => delete(*received),
@@ -377,7 +415,10 @@ mod tests {
             prop_assert_eq!(&item.rev, &fingerprint(&state));
             prop_assert_eq!(&fingerprint(&read), &item.rev);
             prop_assert_eq!(item.expires.is_some(), policy == DeletePolicy::Remove && state.is_deleted());
-            prop_assert_eq!(item.fields.is_empty(), state.content().is_none() || item.expires.is_some());
+            let updated = policy == DeletePolicy::Update && state.is_deleted();
+            prop_assert_eq!(item.deleted, state.is_deleted() && !updated);
+            prop_assert_eq!(item.was.is_empty(), !updated);
+            prop_assert_eq!(item.fields.is_empty(), !updated && (state.content().is_none() || item.expires.is_some()));
             if item.expires.is_none() || state.facets.is_empty() {
                 prop_assert_eq!(read.visible(), state.visible());
             }
