@@ -5,6 +5,8 @@
 //! ([`State::visible`]) is derived from the parts, never stored as a flag of its own. `ARCHITECTURE.md` explains it at
 //! length, with the simpler rules that fail; each of those is a test below.
 
+use std::{borrow::Cow, collections::BTreeMap};
+
 use serde::{Deserialize, Serialize};
 
 use crate::{entity::Content, outcome::Outcome, stamp::Stamp};
@@ -37,9 +39,15 @@ pub struct Upsert {
     pub observed: bool,
     /// Rises when the mapping's output changes, so that a replay wins over what the old mapping made of the same delivery.
     pub mapping: u32,
-    /// The canonical fields, without the volatile ones.
+    /// The canonical fields, without the volatile ones. Of a partial payload: what its facets say together.
     pub content: Content,
+    /// Of a partial payload: its facets, by name. None for a full one.
+    pub facets: Facets,
 }
+
+/// Fields that always travel together (an order's core, `payment#9`), each set under its name. A facet of one name has the same
+/// fields each time; what has become empty is `null` in it.
+pub type Facets = BTreeMap<String, Content>;
 
 /// The entity's end, at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +56,15 @@ pub struct Delete {
     pub source: Option<Stamp>,
     /// The moment of observation.
     pub received: Stamp,
+}
+
+impl Upsert {
+    /// Of a partial payload: some facets, and nothing about all else.
+    pub fn partial(source: Option<Stamp>, received: Stamp, observed: bool, mapping: u32, facets: Facets) -> Self {
+        let mut content = Content::default();
+        facets.values().for_each(|facet| content.overlay(facet));
+        Self { source, received, observed, mapping, content, facets }
+    }
 }
 
 impl Change {
@@ -93,20 +110,24 @@ pub struct Version {
     pub hash: String,
 }
 
-/// The greatest upsert seen so far.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// The greatest upsert seen so far, of the whole entity or of one facet.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Winner {
     /// Its place in the order.
+    #[serde(rename = "v")]
     pub version: Version,
     /// Its content.
+    #[serde(rename = "c")]
     pub content: Content,
 }
 
 /// The state of one entity: a join. What is absent counts as before all time.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct State {
-    /// The greatest upsert.
+    /// The greatest upsert with a full payload.
     pub win: Option<Winner>,
+    /// The greatest upsert of each facet, where it is above `win`.
+    pub facets: BTreeMap<String, Winner>,
     /// The times that are joined beside it.
     pub marks: Marks,
 }
@@ -114,7 +135,7 @@ pub struct State {
 /// The marks of a state, each a maximum but `first`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Marks {
-    /// The least `received` among upserts of the winner's rank: a copy that is delivered again must not outlive a delete.
+    /// The least `received` among upserts of the leading rank (see [`State::lead`]): a copy that is delivered again must not outlive a delete.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub first: Option<Stamp>,
     /// The last `received` of an observed upsert or a restore.
@@ -132,7 +153,7 @@ pub struct Marks {
 }
 
 /// What a reader of the state sees: whether it is deleted, and the hash of its content.
-pub type Visible<'a> = (bool, Option<&'a str>);
+pub type Visible<'a> = (bool, Option<Cow<'a, str>>);
 
 /// A state after a change, and what that was worth.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -151,15 +172,23 @@ impl State {
         let mut state = Self::default();
         match change {
             Change::Upsert(upsert) => {
-                let version = Version {
-                    rank: clamp(upsert.source, upsert.received),
-                    received: upsert.received,
-                    mapping: upsert.mapping,
-                    hash: upsert.content.hash(),
+                let winner = |content: &Content| {
+                    let version = Version {
+                        rank: clamp(upsert.source, upsert.received),
+                        received: upsert.received,
+                        mapping: upsert.mapping,
+                        hash: content.hash(),
+                    };
+                    Winner { version, content: content.clone() }
                 };
                 state.marks.first = Some(upsert.received);
                 state.marks.seen = upsert.observed.then_some(upsert.received);
-                state.win = Some(Winner { version, content: upsert.content.clone() });
+                if upsert.facets.is_empty() {
+                    state.win = Some(winner(&upsert.content));
+                } else {
+                    state.facets =
+                        upsert.facets.iter().map(|(name, content)| (name.clone(), winner(content))).collect();
+                }
             }
             Change::Delete(Delete { source: None, received }) => state.marks.gone = Some(*received),
             Change::Delete(Delete { source, received }) => {
@@ -172,10 +201,12 @@ impl State {
     }
 
     /// The least state that contains both.
+    ///
+    /// The full winner is a floor: a facet that is not above it is gone. Floors only grow, and what is below one floor is below
+    /// every later one, so it does not matter when a facet is dropped: this is still a join.
     #[must_use]
     pub fn join(self, other: Self) -> Self {
-        let rank = |state: &Self| state.win.as_ref().map(|win| win.version.rank);
-        let first = match rank(&self).cmp(&rank(&other)) {
+        let first = match self.lead().cmp(&other.lead()) {
             std::cmp::Ordering::Greater => self.marks.first,
             std::cmp::Ordering::Less => other.marks.first,
             std::cmp::Ordering::Equal => self.marks.first.min(other.marks.first),
@@ -187,9 +218,35 @@ impl State {
             gone_source: self.marks.gone_source.max(other.marks.gone_source),
             gone_dated: self.marks.gone_dated.max(other.marks.gone_dated),
         };
-        let version = |state: &Self| state.win.as_ref().map(|win| win.version.clone());
-        let win = if version(&self) >= version(&other) { self.win } else { other.win };
-        Self { win, marks }
+        let win = greater(self.win, other.win);
+        let mut facets = self.facets;
+        for (name, theirs) in other.facets {
+            let ours = facets.remove(&name);
+            facets.extend(greater(ours, Some(theirs)).map(|winner| (name, winner)));
+        }
+        if let Some(floor) = &win {
+            facets.retain(|_, facet| facet.version > floor.version);
+        }
+        Self { win, facets, marks }
+    }
+
+    /// The greatest rank of all upserts, to which `first` belongs; absent without any. Dropping a facet never lowers it: its version
+    /// was not above the floor's, so its rank was not either, and the floor counts itself.
+    fn lead(&self) -> Option<Option<Stamp>> {
+        self.win.iter().chain(self.facets.values()).map(|winner| winner.version.rank).max()
+    }
+
+    /// The content that a reader sees: the full winner's, with the facets put over it in ascending order.
+    pub fn content(&self) -> Option<Cow<'_, Content>> {
+        let full = self.win.as_ref().map(|win| &win.content);
+        if self.facets.is_empty() {
+            return full.map(Cow::Borrowed);
+        }
+        let mut facets: Vec<&Winner> = self.facets.values().collect();
+        facets.sort_by(|a, b| a.version.cmp(&b.version));
+        let mut content = full.cloned().unwrap_or_default();
+        facets.into_iter().for_each(|facet| content.overlay(&facet.content));
+        Some(Cow::Owned(content.without_empty()))
     }
 
     /// Whether the entity is deleted, as far as all changes so far tell.
@@ -198,7 +255,7 @@ impl State {
         // `None` is less than every `Some`: absent is before all time.
         let by_receipt = gone.is_some() && gone >= first && gone > seen;
         let by_source = gone_dated > seen
-            && match self.win.as_ref().and_then(|win| win.version.rank) {
+            && match self.lead().flatten() {
                 Some(rank) => gone_source >= Some(rank),
                 None => gone_dated >= first,
             };
@@ -212,24 +269,30 @@ impl State {
 
     /// What a reader sees.
     pub fn visible(&self) -> Visible<'_> {
-        (self.is_deleted(), self.win.as_ref().map(|win| win.version.hash.as_str()))
+        let hash = match &self.win {
+            Some(win) if self.facets.is_empty() => Some(Cow::Borrowed(win.version.hash.as_str())),
+            _ => self.content().map(|content| Cow::Owned(content.hash())),
+        };
+        (self.is_deleted(), hash)
     }
 
     /// Merges one change.
     pub fn merge(&self, change: &Change) -> Merged {
         let alone = Self::of(change);
-        let hash_of = |state: &Self| state.win.as_ref().map(|win| win.version.hash.clone());
-        let incoming = alone.win.as_ref().map(|win| win.version.clone());
-        let tied = match (&self.win, &incoming, change) {
-            (Some(win), Some(new), Change::Upsert(upsert)) => {
-                let same_time = win.version.rank.is_some() && win.version.rank == new.rank;
-                !upsert.observed && same_time && win.version.mapping == new.mapping && win.version.hash != new.hash
+        let tied = match change {
+            Change::Upsert(upsert) if !upsert.observed => {
+                is_tied(self.win.as_ref(), alone.win.as_ref())
+                    || alone.facets.iter().any(|(name, new)| is_tied(self.facets.get(name), Some(new)))
             }
             _ => false,
         };
+        let incoming = alone.win.as_ref().map(|win| win.version.hash.clone());
         let state = self.clone().join(alone);
         let in_force = match change {
-            Change::Upsert(_) => hash_of(&state) == incoming.map(|version| version.hash),
+            Change::Upsert(upsert) if upsert.facets.is_empty() => {
+                state.win.as_ref().map(|win| &win.version.hash) == incoming.as_ref()
+            }
+            Change::Upsert(upsert) => state.says(&upsert.content),
             Change::Delete(_) => state.is_deleted(),
             Change::Restore { .. } => !state.is_deleted(),
         };
@@ -242,6 +305,34 @@ impl State {
         };
         Merged { state, outcome, tied }
     }
+
+    /// Whether the content of a change is among what the state keeps.
+    pub fn keeps(&self, change: &Change) -> bool {
+        let Self { win, facets, .. } = Self::of(change);
+        let version = |winner: &Winner| winner.version.clone();
+        win.is_some() && win.as_ref().map(version) == self.win.as_ref().map(version)
+            || facets.iter().any(|(name, new)| self.facets.get(name).map(version) == Some(version(new)))
+    }
+
+    /// Whether what a reader sees says all that facets say, whichever of them it comes from.
+    fn says(&self, facets: &Content) -> bool {
+        self.content().is_some_and(|content| {
+            let mut with = content.clone().into_owned();
+            with.overlay(facets);
+            with.without_empty() == *content
+        })
+    }
+}
+
+/// Whether two different contents of the same thing claim the same source time.
+fn is_tied(stored: Option<&Winner>, new: Option<&Winner>) -> bool {
+    let (Some(Winner { version: stored, .. }), Some(Winner { version: new, .. })) = (stored, new) else { return false };
+    stored.rank.is_some() && stored.rank == new.rank && stored.mapping == new.mapping && stored.hash != new.hash
+}
+
+fn greater(one: Option<Winner>, other: Option<Winner>) -> Option<Winner> {
+    let version = |winner: &Option<Winner>| winner.as_ref().map(|winner| winner.version.clone());
+    if version(&one) >= version(&other) { one } else { other }
 }
 
 #[cfg(test)]
@@ -269,12 +360,26 @@ mod tests {
             observed: false,
             mapping: 1,
             content: content(text),
+            facets: Facets::new(),
         })
     }
 
     fn observed(source: impl Into<Option<i64>>, received: i64, text: &str) -> Change {
         let Change::Upsert(upsert) = u(source, received, text) else { unreachable!() };
         Change::Upsert(Upsert { observed: true, ..upsert })
+    }
+
+    /// A partial payload that says these facets.
+    fn part(source: impl Into<Option<i64>>, received: i64, facets: &[(&str, serde_json::Value)]) -> Change {
+        let content =
+            |fields: &serde_json::Value| Content::facet(fields.as_object().unwrap().clone(), Default::default());
+        let facets = facets.iter().map(|(name, fields)| ((*name).to_owned(), content(fields))).collect();
+        Change::Upsert(Upsert::partial(source.into().map(at), at(received), false, 1, facets))
+    }
+
+    /// The fields that a reader sees after these changes, in any order.
+    fn fields(changes: &[Change]) -> serde_json::Value {
+        all_orders(changes).content().map(|content| content.fields.clone().into()).unwrap_or_default()
     }
 
     fn d(received: i64) -> Change {
@@ -293,8 +398,8 @@ mod tests {
         changes.into_iter().fold(State::default(), |state, change| state.merge(change).state)
     }
 
-    /// Every order of a few changes, which must all end in one state; returns what a reader sees of it.
-    fn any_order(changes: &[Change]) -> (bool, Option<String>) {
+    /// Every order of a few changes, which must all end in one state.
+    fn all_orders(changes: &[Change]) -> State {
         let mut orders = vec![vec![]];
         for change in changes {
             orders = orders
@@ -312,7 +417,13 @@ mod tests {
         for order in orders {
             assert_eq!(fold(order.iter().copied()), end, "{order:?}");
         }
-        let text = end.win.as_ref().map(|win| win.content.fields["name"].as_str().unwrap().to_owned());
+        end
+    }
+
+    /// What a reader sees after these changes, in any order.
+    fn any_order(changes: &[Change]) -> (bool, Option<String>) {
+        let end = all_orders(changes);
+        let text = end.content().map(|content| content.fields["name"].as_str().unwrap().to_owned());
         (end.is_deleted(), text)
     }
 
@@ -390,6 +501,55 @@ mod tests {
             assert_eq!(any_order(&[observed(1, 1, "A"), d(2)]), deleted("A"));
             assert_eq!(any_order(&[observed(1, 3, "A"), d(2)]), alive("A"));
         }
+
+        #[test]
+        fn partial_payload_older_dropped_or_older_fills_gaps() {
+            let payment = part(2, 1, &[("payment#9", json!({"payments": {"9": {"status": "Paid"}}}))]);
+            let order = part(1, 2, &[("core", json!({"status": "Pending"}))]);
+            let both = json!({"status": "Pending", "payments": {"9": {"status": "Paid"}}});
+            assert_eq!(fields(&[payment, order]), both);
+            let status = part(3, 1, &[("core.status", json!({"status": "Paid"}))]);
+            let customer = |n: i64| part(n, 2, &[("core.customer", json!({"customer": n.to_string()}))]);
+            assert_eq!(fields(&[status, customer(1), customer(2)]), json!({"status": "Paid", "customer": "2"}));
+        }
+    }
+
+    #[test]
+    fn a_full_payload_is_the_floor_of_facets() {
+        let older = part(1, 1, &[("core", json!({"name": "older", "note": "x"}))]);
+        let newer = part(3, 1, &[("core", json!({"name": "newer", "note": null}))]);
+        let full = u(2, 2, "full");
+        assert_eq!(fields(&[older.clone(), full.clone()]), json!({"name": "full"}));
+        assert_eq!(fields(&[older.clone(), newer, full]), json!({"name": "newer"}));
+        // What leads decides about deletes, wherever it is.
+        assert_eq!(any_order(&[u(1, 1, "A"), part(5, 1, &[("a", json!({"b": 1}))]), dated(4, 9)]), alive("A"));
+        assert_eq!(any_order(&[u(1, 1, "A"), part(5, 1, &[("a", json!({"b": 1}))]), dated(5, 9)]), deleted("A"));
+    }
+
+    #[test]
+    fn outcomes_of_facets() {
+        let core = |source: i64, name: &str| part(source, source, &[("core", json!({"name": name}))]);
+        let pay = |source: i64, status: &str| part(source, source, &[("payment#9", json!({"paid": status}))]);
+        let mut state = State::default();
+        let mut outcomes = vec![];
+        for change in [
+            core(2, "B"),
+            core(1, "A"),
+            core(1, "B"),
+            pay(1, "no"),
+            core(2, "B"),
+            u(5, 5, "C"),
+            pay(4, "yes"),
+            core(4, "C"),
+        ] {
+            let merged = state.merge(&change);
+            outcomes.push(merged.outcome.name());
+            state = merged.state;
+        }
+        assert_eq!(outcomes.join(" "), "applied superseded unchanged applied unchanged applied superseded unchanged");
+        let tied = |before: Change, after: Change| State::of(&before).merge(&after).tied;
+        assert!(tied(core(1, "A"), core(1, "B")));
+        assert!(!tied(core(1, "A"), pay(1, "no")) && !tied(core(1, "A"), u(1, 1, "B")));
     }
 
     #[test]
@@ -449,6 +609,15 @@ mod tests {
         assert!(!tied(u(1, 1, "A"), observed(1, 2, "B")));
     }
 
+    #[test]
+    fn what_has_won_is_kept() {
+        let facet = |source: i64| part(source, 1, &[("a", json!({"b": source}))]);
+        let state = fold(&[u(1, 1, "A"), u(2, 2, "B"), facet(3), facet(4)]);
+        let kept = |change: Change| state.keeps(&change);
+        assert!(kept(u(2, 2, "B")) && kept(facet(4)));
+        assert!(!kept(u(1, 1, "A")) && !kept(facet(3)) && !kept(d(9)) && !State::default().keeps(&d(9)));
+    }
+
     // Few distinct values, so that ties of every kind are common.
     fn upserts() -> impl Strategy<Value = Change> {
         let far = MAX_SOURCE_LEAD_SECONDS + 100;
@@ -461,9 +630,34 @@ mod tests {
         )
     }
 
+    /// Partial payloads: facets that share no field, one that is part of another, and several at once; values and `null`s.
+    fn partials() -> impl Strategy<Value = Change> {
+        let value = |n: usize| [json!(null), json!("A"), json!("B")][n].clone();
+        let facets = (0_usize..6, 0_usize..3, 0_usize..3).prop_map(move |(which, a, b)| {
+            let core = || ("core", json!({"name": value(a), "note": value(b)}));
+            let payment = |id: &str| json!({"payments": {id: {"status": value(a), "kind": value(b)}}});
+            match which {
+                0 => vec![core()],
+                1 => vec![("core.name", json!({"name": value(a)}))],
+                2 => vec![("core.note", json!({"note": value(b)}))],
+                3 => vec![("payment#1", payment("1"))],
+                4 => vec![("payment#2", payment("2"))],
+                _ => vec![("core.name", json!({"name": value(b)})), ("payment#1", payment("1"))],
+            }
+        });
+        (upserts(), facets).prop_map(|(dated, facets)| {
+            let (Change::Upsert(dated), Change::Upsert(facets)) = (dated, part(None, 0, &facets)) else {
+                unreachable!()
+            };
+            let Upsert { source, received, observed, mapping, .. } = dated;
+            Change::Upsert(Upsert::partial(source, received, observed, mapping, facets.facets))
+        })
+    }
+
     fn changes() -> impl Strategy<Value = Change> {
         prop_oneof![
             4 => upserts(),
+            4 => partials(),
             2 => (0_i64..6).prop_map(d),
             1 => (0_i64..6, 0_i64..6).prop_map(|(source, received)| dated(source, received)),
             1 => (0_i64..6).prop_map(restore),
@@ -505,6 +699,13 @@ mod tests {
             prop_assert_eq!(a.clone().join(b.clone()), b.clone().join(a.clone()));
             prop_assert_eq!(a.clone().join(b.clone()).join(c.clone()), a.clone().join(b.clone().join(c.clone())));
             prop_assert_eq!(State::default().join(a.clone()), a);
+        }
+
+        #[test]
+        fn facets_have_the_same_order(a in partials(), b in partials()) {
+            for (one, other) in State::of(&a).facets.values().flat_map(|one| State::of(&b).facets.into_values().map(move |other| (one.clone(), other))) {
+                if one.version == other.version { prop_assert_eq!(one.content, other.content); }
+            }
         }
 
         #[test]
@@ -583,6 +784,20 @@ mod tests {
             }
             prop_assert_eq!(replayed.win.unwrap(), expected);
             prop_assert_eq!(replayed.marks, state.marks);
+        }
+
+        // 9. What a reader sees is the latest full payload and the newer partial ones, in any order.
+        #[test]
+        fn facets_are_the_latest_full_and_newer_partials(changes in vec(prop_oneof![1 => upserts(), 4 => partials()], 1..9), order in vec(any::<Index>(), 9), cut in any::<Index>()) {
+            let alone: Vec<State> = changes.iter().map(State::of).collect();
+            let full = alone.iter().filter_map(|state| state.win.clone()).max_by(|a, b| a.version.cmp(&b.version));
+            let mut newer: Vec<Winner> = alone.iter().flat_map(|state| state.facets.values().cloned()).collect();
+            newer.retain(|facet| full.as_ref().is_none_or(|full| facet.version > full.version));
+            newer.sort_by(|a, b| a.version.cmp(&b.version));
+            let mut expected = full.map(|full| full.content).unwrap_or_default();
+            newer.iter().for_each(|facet| expected.overlay(&facet.content));
+            let state = shuffled(&changes, &order, cut);
+            prop_assert_eq!(state.content().unwrap().into_owned(), expected.without_empty());
         }
 
         // 10. `applied` exactly when what is visible differs.

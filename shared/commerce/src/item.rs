@@ -1,7 +1,7 @@
 //! Owns the state of an entity as the `Entities` table holds it: its attributes, its fingerprint, its size, and the policies
 //! for deletes, which are projections and never touch the state itself.
 
-use std::fmt;
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -39,7 +39,15 @@ pub struct Item {
     /// names and large numbers.
     #[serde(default, skip_serializing_if = "Map::is_empty", with = "json_text")]
     pub extra: Map<String, Value>,
-    /// Whether the entity is deleted at its source.
+    /// Of an entity that came in parts, as one JSON text: each facet with its version and content, and under `""` the full payload
+    /// below them. `fields` and `extra` are then what they come to together.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "json_text")]
+    pub facets: BTreeMap<String, Winner>,
+    /// With the policy `update`, deleted: what stands in `fields` otherwise for those that the delete has set, `null` for nothing, as
+    /// one JSON text.
+    #[serde(default, skip_serializing_if = "Map::is_empty", with = "json_text")]
+    pub was: Map<String, Value>,
+    /// Whether the entity is deleted at its source; never with the policy `update`.
     pub deleted: bool,
     /// When what a reader sees last changed here, RFC 3339. Does not move when only versions or marks did, so that readers of
     /// the stream can tell.
@@ -63,17 +71,23 @@ pub struct Item {
 }
 
 mod json_text {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error as _, ser::Error as _};
-    use serde_json::{Map, Value};
+    use serde::{
+        Deserialize, Deserializer, Serialize, Serializer,
+        de::{DeserializeOwned, Error as _},
+        ser::Error as _,
+    };
 
-    pub fn serialize<S: Serializer>(map: &Map<String, Value>, to: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<T: Serialize, S: Serializer>(map: &T, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(&serde_json::to_string(map).map_err(S::Error::custom)?)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Map<String, Value>, D::Error> {
+    pub fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
         serde_json::from_str(&String::deserialize(from)?).map_err(D::Error::custom)
     }
 }
+
+/// The name under which an item keeps the full payload beside its facets.
+const FULL: &str = "";
 
 /// The item is larger than DynamoDB takes, even without `extra`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -92,18 +106,38 @@ pub struct Writer<'a> {
 /// What identifies a state: two states with the same fingerprint are the same. A counter would not do, for it starts again
 /// when an item has expired.
 pub fn fingerprint(state: &State) -> String {
-    let text = serde_json::to_vec(&(state.win.as_ref().map(|win| &win.version), state.marks)).unwrap_or_default();
-    URL_SAFE_NO_PAD.encode(&digest::digest(&digest::SHA256, &text).as_ref()[..16])
+    let win = state.win.as_ref().map(|win| &win.version);
+    let text = if state.facets.is_empty() {
+        serde_json::to_vec(&(win, state.marks))
+    } else {
+        let facets: BTreeMap<_, _> = state.facets.iter().map(|(name, facet)| (name, &facet.version)).collect();
+        serde_json::to_vec(&(win, state.marks, facets))
+    };
+    URL_SAFE_NO_PAD.encode(&digest::digest(&digest::SHA256, &text.unwrap_or_default()).as_ref()[..16])
 }
 
 impl Item {
     /// The state that the item holds.
     pub fn state(&self) -> State {
-        let content = Content { fields: self.fields.clone(), extra: self.extra.clone() };
-        State { win: self.version.clone().map(|version| Winner { version, content }), marks: self.marks }
+        let mut facets = self.facets.clone();
+        let win = match facets.remove(FULL) {
+            Some(full) => Some(full),
+            None if !facets.is_empty() => None,
+            None => {
+                let mut content = Content { fields: self.fields.clone(), extra: self.extra.clone() };
+                for (name, value) in &self.was {
+                    match value {
+                        Value::Null => _ = content.fields.remove(name),
+                        value => _ = content.fields.insert(name.clone(), value.clone()),
+                    }
+                }
+                self.version.clone().map(|version| Winner { version, content })
+            }
+        };
+        State { win, facets, marks: self.marks }
     }
 
-    /// What a state looks like as an item.
+    /// What a state looks like as an item. With the policy `update`, a deleted entity shows `deleted_fields` over its own.
     ///
     /// # Errors
     /// [`TooLarge`] when it does not fit even without `extra`.
@@ -111,12 +145,28 @@ impl Item {
         key: &EntityKey,
         state: &State,
         policy: DeletePolicy,
+        deleted_fields: &Map<String, Value>,
         before: Option<&Self>,
         writer: Writer<'_>,
     ) -> Result<Self, TooLarge> {
         let deleted = state.is_deleted();
         let removed = deleted && policy == DeletePolicy::Remove;
-        let content = state.win.as_ref().filter(|_| !removed).map(|win| win.content.clone()).unwrap_or_default();
+        let updated = deleted && policy == DeletePolicy::Update;
+        let mut content = state.content().filter(|_| !removed).map(Cow::into_owned).unwrap_or_default();
+        let mut facets = BTreeMap::new();
+        if !state.facets.is_empty() {
+            let full = state.win.iter().map(|win| (FULL, win));
+            let all = full.chain(state.facets.iter().map(|(name, facet)| (name.as_str(), facet)));
+            facets = all.map(|(name, winner)| (name.to_owned(), winner.clone())).collect();
+        }
+        if removed {
+            facets.values_mut().for_each(|winner| winner.content = Content::default());
+        }
+        let mut was = Map::new();
+        for (name, value) in deleted_fields.iter().filter(|_| updated) {
+            let before = content.fields.insert(name.clone(), value.clone());
+            was.insert(name.clone(), before.unwrap_or_default());
+        }
         let same = before.is_some_and(|before| before.state().visible() == state.visible());
         let changed_at = match before {
             Some(before) if same => before.changed_at.clone(),
@@ -127,7 +177,9 @@ impl Item {
             sk: key.sort(),
             fields: content.fields,
             extra: content.extra,
-            deleted,
+            facets,
+            was,
+            deleted: deleted && !updated,
             changed_at,
             truncated: false,
             version: state.win.as_ref().map(|win| win.version.clone()),
@@ -139,12 +191,23 @@ impl Item {
         // What was truncated once comes back out of the table without its `extra`, and must go on saying so.
         item.truncated = before.is_some_and(|before| before.truncated && before.version == item.version && !removed);
         if item.size() > MAX_ITEM_BYTES {
-            item.extra = Map::new();
-            item.truncated = true;
+            item.truncate();
         }
         match item.size() {
             size if size > MAX_ITEM_BYTES => Err(TooLarge(size)),
             _ => Ok(item),
+        }
+    }
+
+    /// Drops what the full payload has beyond the canonical fields. What facets have stays: they are small.
+    fn truncate(&mut self) {
+        self.truncated = true;
+        self.extra = Map::new();
+        if let Some(full) = self.facets.get_mut(FULL) {
+            full.content.extra = Map::new();
+        }
+        if !self.facets.is_empty() {
+            self.extra = self.state().content().map(|content| content.extra.clone()).unwrap_or_default();
         }
     }
 
@@ -186,7 +249,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        change::{Change, Delete, Upsert},
+        change::{Change, Delete, Facets, Upsert},
         connection::ConnectionKey,
         entity::EntityKind,
     };
@@ -204,7 +267,20 @@ mod tests {
         let object = |value: Value| value.as_object().unwrap().clone();
         let content = Content { fields: object(json!({"name": name})), extra: object(json!({"more": extra})) };
         let received = Stamp::from_millis(received);
-        Change::Upsert(Upsert { source: Some(received), received, observed: false, mapping: 1, content })
+        Change::Upsert(Upsert {
+            source: Some(received),
+            received,
+            observed: false,
+            mapping: 1,
+            content,
+            facets: Facets::new(),
+        })
+    }
+
+    fn part(received: i64, facet: &str, fields: Value) -> Change {
+        let content = Content::facet(fields.as_object().unwrap().clone(), Map::new());
+        let at = Stamp::from_millis(received);
+        Change::Upsert(Upsert::partial(Some(at), at, false, 1, Facets::from([(facet.into(), content)])))
     }
 
     fn delete(received: i64) -> Change {
@@ -212,7 +288,9 @@ mod tests {
     }
 
     fn project(state: &State, policy: DeletePolicy, before: Option<&Item>) -> Result<Item, TooLarge> {
-        Item::project(&key(), state, policy, before, WRITER)
+        let deleted_fields =
+            Map::from_iter([("status".to_owned(), json!("deleted")), ("name".to_owned(), json!("gone"))]);
+        Item::project(&key(), state, policy, &deleted_fields, before, WRITER)
     }
 
     #[test]
@@ -224,6 +302,39 @@ mod tests {
         assert_eq!(item.state(), state);
         let text = serde_json::to_string(&item).unwrap();
         assert_eq!(serde_json::from_str::<Item>(&text).unwrap(), item);
+    }
+
+    #[test]
+    fn an_item_of_facets_shows_what_they_come_to_and_gives_each_back() {
+        let core = State::of(&part(2, "core", json!({"name": null, "status": "Paid"})));
+        let item = project(&core, DeletePolicy::Mark, None).unwrap();
+        assert_eq!((Value::Object(item.fields.clone()), item.version.clone()), (json!({"status": "Paid"}), None));
+        assert_eq!(item.state(), core);
+        let state = core.merge(&upsert(1, "A", "x")).state.merge(&part(3, "p", json!({"b": 1}))).state;
+        let item = project(&state, DeletePolicy::Mark, Some(&item)).unwrap();
+        assert_eq!(Value::Object(item.fields.clone()), json!({"status": "Paid", "b": 1}));
+        assert_eq!(item.extra["more"], "x");
+        let text = serde_json::to_string(&item).unwrap();
+        assert_eq!(serde_json::from_str::<Item>(&text).unwrap().state(), state);
+        // A newer full payload leaves nothing of them.
+        let full = project(&state.merge(&upsert(4, "B", "y")).state, DeletePolicy::Mark, Some(&item)).unwrap();
+        assert!(full.facets.is_empty() && !serde_json::to_string(&full).unwrap().contains("facets"));
+        // Facets count for the fingerprint.
+        let later = state.merge(&part(5, "p", json!({"b": 1}))).state;
+        assert_ne!(fingerprint(&later), fingerprint(&state));
+        let moved = project(&later, DeletePolicy::Mark, Some(&Item { changed_at: "then".into(), ..item })).unwrap();
+        assert_eq!(moved.changed_at, "then");
+    }
+
+    #[test]
+    fn too_large_keeps_what_facets_have() {
+        let big = "x".repeat(MAX_ITEM_BYTES);
+        let state = State::of(&upsert(1, "A", &big)).merge(&part(2, "p", json!({"b": 1}))).state;
+        let item = project(&state, DeletePolicy::Mark, None).unwrap();
+        assert!(item.truncated && item.extra.is_empty() && item.fields["name"] == "A" && item.fields["b"] == 1);
+        assert_eq!(item.state().facets, state.facets);
+        let state = State::of(&part(2, "p", json!({"b": big})));
+        assert!(project(&state, DeletePolicy::Mark, None).unwrap_err().0 > MAX_ITEM_BYTES);
     }
 
     #[test]
@@ -252,6 +363,24 @@ mod tests {
     }
 
     #[test]
+    fn update_shows_a_delete_as_fields_and_a_revival_shows_the_true_ones() {
+        let state = State::of(&upsert(1, "A", "x")).merge(&delete(2)).state;
+        let item = project(&state, DeletePolicy::Update, None).unwrap();
+        assert_eq!((item.deleted, item.expires), (false, None));
+        assert_eq!(Value::Object(item.fields.clone()), json!({"name": "gone", "status": "deleted"}));
+        assert_eq!(Value::Object(item.was.clone()), json!({"name": "A", "status": null}));
+        let text = serde_json::to_string(&item).unwrap();
+        assert_eq!(serde_json::from_str::<Item>(&text).unwrap().state(), state);
+        let revived = item.state().merge(&upsert(3, "A", "x")).state;
+        let item = project(&revived, DeletePolicy::Update, Some(&item)).unwrap();
+        assert_eq!(Value::Object(item.fields.clone()), json!({"name": "A"}));
+        assert!(item.was.is_empty());
+        // Of what was never seen, nothing but the delete is known.
+        let unseen = project(&State::of(&delete(2)), DeletePolicy::Update, None).unwrap();
+        assert_eq!((unseen.fields.len(), unseen.state()), (2, State::of(&delete(2))));
+    }
+
+    #[test]
     fn too_large_drops_extra_first() {
         let big = "x".repeat(MAX_ITEM_BYTES);
         let state = State::of(&upsert(1, "A", &big));
@@ -268,18 +397,34 @@ mod tests {
     proptest! {
         // 11. A policy never changes the state; an expiry is there exactly if `remove`, and deleted.
         #[test]
-        fn policies_are_projections(changes in proptest::collection::vec((0_i64..5, any::<bool>()), 1..6), policy in 0_usize..3) {
-            let policy = [DeletePolicy::Mark, DeletePolicy::Ignore, DeletePolicy::Remove][policy];
-            let state = changes.iter().fold(State::default(), |state, (received, gone)| {
-                state.merge(&if *gone { delete(*received) } else { upsert(*received, "A", "x") }).state
+        fn policies_are_projections(changes in proptest::collection::vec((0_i64..5, 0_usize..4), 1..6), policy in 0_usize..4) {
+            let policy = [DeletePolicy::Mark, DeletePolicy::Ignore, DeletePolicy::Remove, DeletePolicy::Update][policy];
+            let state = changes.iter().fold(State::default(), |state, (received, kind)| {
+                state.merge(&match kind {
+                    0 => delete(*received),
+                    1 => upsert(*received, "A", "x"),
+                    2 => part(*received, "core", json!({"name": "B", "note": null})),
+                    _ => part(*received, "p#1", json!({"p": {"1": {"c": 1}}})),
+                }).state
             });
             let item = project(&state, policy, None).unwrap();
             let read = item.state();
+            let versions = |state: &State| (state.win.clone().map(|win| win.version), state.facets.clone().into_iter().map(|(name, facet)| (name, facet.version)).collect::<Vec<_>>());
             prop_assert_eq!(read.marks, state.marks);
-            prop_assert_eq!(read.visible(), state.visible());
+            prop_assert_eq!(versions(&read), versions(&state));
             prop_assert_eq!(&item.rev, &fingerprint(&state));
+            prop_assert_eq!(&fingerprint(&read), &item.rev);
             prop_assert_eq!(item.expires.is_some(), policy == DeletePolicy::Remove && state.is_deleted());
-            prop_assert_eq!(item.fields.is_empty(), state.win.is_none() || item.expires.is_some());
+            let updated = policy == DeletePolicy::Update && state.is_deleted();
+            prop_assert_eq!(item.deleted, state.is_deleted() && !updated);
+            prop_assert_eq!(item.was.is_empty(), !updated);
+            prop_assert_eq!(item.fields.is_empty(), !updated && (state.content().is_none() || item.expires.is_some()));
+            if item.expires.is_none() || state.facets.is_empty() {
+                prop_assert_eq!(read.visible(), state.visible());
+            }
+            if item.expires.is_none() {
+                prop_assert_eq!(read, state);
+            }
         }
     }
 }

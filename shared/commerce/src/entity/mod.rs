@@ -214,6 +214,35 @@ impl Content {
         }
     }
 
+    /// What one facet says. Here an empty value is kept, as `null`: it says that there is nothing any more, while an absent one
+    /// says nothing. An object is only the way to what is in it.
+    pub fn facet(fields: Map<String, Value>, extra: Map<String, Value>) -> Self {
+        let cleared = |mut members: Map<String, Value>| {
+            members.values_mut().for_each(clear_empty);
+            members
+        };
+        Self { fields: cleared(fields), extra: cleared(extra) }
+    }
+
+    /// Puts what a facet says over this: objects are merged, all else is replaced. `null`s stay for what comes later.
+    pub fn overlay(&mut self, facet: &Self) {
+        overlay(&mut self.fields, &facet.fields);
+        overlay(&mut self.extra, &facet.extra);
+    }
+
+    /// Leaves out what is empty.
+    #[must_use]
+    pub fn without_empty(mut self) -> Self {
+        for part in [&mut self.fields, &mut self.extra] {
+            let mut members = Value::Object(std::mem::take(part));
+            drop_empty(&mut members);
+            if let Value::Object(members) = members {
+                *part = members;
+            }
+        }
+        self
+    }
+
     /// A hash over everything that is kept, 128 bits in base64url. Keys are sorted, so their order does not matter.
     pub fn hash(&self) -> String {
         let mut context = digest::Context::new(&digest::SHA256);
@@ -248,6 +277,26 @@ pub fn references(kind: EntityKind, content: &Content) -> Vec<(EntityKind, Exter
         _ => {}
     }
     found
+}
+
+fn overlay(base: &mut Map<String, Value>, over: &Map<String, Value>) {
+    for (name, value) in over {
+        match (base.get_mut(name), value) {
+            (Some(Value::Object(base)), Value::Object(over)) => overlay(base, over),
+            _ => _ = base.insert(name.clone(), value.clone()),
+        }
+    }
+}
+
+/// Makes `null` of `""` and `[]`. Not of `{}`: below it nothing was said, and a `null` in its place would clear all that is there.
+fn clear_empty(value: &mut Value) {
+    match value {
+        Value::Object(members) => members.values_mut().for_each(clear_empty),
+        Value::String(text) if text.is_empty() => *value = Value::Null,
+        Value::Array(elements) if elements.is_empty() => *value = Value::Null,
+        Value::Array(elements) => elements.iter_mut().for_each(drop_empty),
+        _ => {}
+    }
 }
 
 /// Drops members of objects that are `null`, `""`, `[]` or `{}`, from the inside out. Elements of arrays stay, for their
@@ -306,5 +355,16 @@ mod tests {
         let content =
             Content::new(&json!({"a": "", "b": {"c": null, "d": []}, "e": 0, "f": false}), object(json!({"x": {}})));
         assert_eq!(serde_json::to_value(content.unwrap()).unwrap(), json!({"fields": {"e": 0, "f": false}}));
+    }
+
+    #[test]
+    fn a_facet_clears_with_null_and_says_nothing_by_absence() {
+        let facet = |fields| Content::facet(object(fields), Map::new());
+        let mut content =
+            Content { fields: object(json!({"a": 1, "b": 2, "p": {"1": {"x": 1, "y": 2}}})), extra: Map::new() };
+        content.overlay(&facet(json!({"a": null, "p": {"1": {"x": ""}, "2": {"x": []}, "3": {}}})));
+        content.overlay(&facet(json!({"p": {"2": {"x": 3}}, "c": {}})));
+        let expected = json!({"b": 2, "p": {"1": {"y": 2}, "2": {"x": 3}}});
+        assert_eq!(Value::Object(content.without_empty().fields), expected);
     }
 }

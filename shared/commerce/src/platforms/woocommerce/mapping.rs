@@ -8,7 +8,7 @@ use url::Url;
 use super::wire;
 use crate::{
     api::{ApiRequest, ApiResponse, Fault},
-    change::{Change, Delete, Upsert},
+    change::{Change, Delete, Facets, Upsert},
     entity::{
         Address, AppliedCoupon, Category, Choice, Content, Coupon, CouponId, Customer, CustomerId, EntityKind,
         ExternalId, Fee, Line, Order, OrderId, Payment, Product, ProductId, Refund, ShippingLine, Stock, Tax, Totals,
@@ -308,7 +308,8 @@ fn upsert(
         other => return Err(MapError::Malformed(format!("the scope: WooCommerce has no {other}"))),
     };
     let source = source.map(Stamp::from);
-    Ok(Mapped::Change(id, Change::Upsert(Upsert { source, received, observed, mapping: MAPPING, content })))
+    let upsert = Upsert { source, received, observed, mapping: MAPPING, content, facets: Facets::new() };
+    Ok(Mapped::Change(id, Change::Upsert(upsert)))
 }
 
 type Dated = (Option<jiff::Timestamp>, Content);
