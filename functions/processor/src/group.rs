@@ -161,7 +161,7 @@ where
         let mut pulled = self.pull(&work.platform, key, connection).await?;
         let mut refused = None;
         if work.platform.mapping.acts_on(key.kind) {
-            let known = item.and_then(|item| item.state().visible().1.map(String::from));
+            let known = item.and_then(|item| item.state().visible().1.map(std::borrow::Cow::into_owned));
             let shown = hash(&pulled.mapped);
             if shown.is_some() && shown == known && self.is_echo(key, shown.as_deref().unwrap_or_default()).await {
                 return Ok(Answer { change: Err(Rule::ECHO), refused: None });
@@ -196,7 +196,8 @@ where
         if connection.credentials.is_none() || work.envelope.depth >= MAX_DEPTH || state.is_deleted() {
             return Ok(());
         }
-        let found = references(key.kind, &state.content());
+        let Some(content) = state.content() else { return Ok(()) };
+        let found = references(key.kind, &content);
         let (follow, rest): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|(kind, _)| declared.followed_by.contains(kind));
         let required = rest.into_iter().filter(|(kind, _)| declared.requires.contains(kind));
@@ -282,14 +283,14 @@ where
             }
             let writer = Writer { by: &messages[first.index].id, now: (self.clock)() };
             let policy = connection.delete_policy(key.kind);
-            let next = match Item::project(key, &state, policy, item.as_ref(), writer) {
+            let mapping = works.first().map(|work| work.platform.mapping);
+            let overlay = mapping.map(|mapping| mapping.deleted_fields(key.kind, &key.id)).unwrap_or_default();
+            let next = match Item::project(key, &state, policy, &overlay, item.as_ref(), writer) {
                 Ok(next) => next,
                 Err(error) => {
                     // Those whose content has won are too large; the others are merged without them.
-                    let winner = state.win.as_ref().map(|win| &win.version);
-                    let has_won = |change: &Change| State::of(change).win.as_ref().map(|win| &win.version) == winner;
                     let (large, rest): (Vec<_>, Vec<_>) =
-                        ready.into_iter().partition(|ready| ready.changes.iter().any(has_won));
+                        ready.into_iter().partition(|ready| ready.changes.iter().any(|change| state.keeps(change)));
                     // If it is nobody's, it was stored like that, and its bookkeeping makes it too large.
                     let (large, rest) = if large.is_empty() { (rest, large) } else { (large, rest) };
                     let end = End::Outcome(Outcome::Quarantined(Reason::ItemTooLarge));

@@ -262,11 +262,6 @@ impl State {
         by_receipt || by_source
     }
 
-    /// The content that a reader sees.
-    pub fn content(&self) -> Content {
-        self.win.as_ref().map(|win| win.content.clone()).unwrap_or_default()
-    }
-
     /// What a reader sees.
     pub fn visible(&self) -> Visible<'_> {
         let hash = match &self.win {
