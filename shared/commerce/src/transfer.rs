@@ -109,6 +109,8 @@ impl EntityProcessor {
 pub enum Resolved {
     /// An entity, and what has happened to it.
     Entity(EntityKind, Action),
+    /// Something that the registrar has to know.
+    Notice,
     /// Nothing that is kept.
     Ignored(Rule),
 }
@@ -120,7 +122,8 @@ pub fn resolve(mapping: &dyn Mapping, scope: &str) -> Resolved {
         let found = processor.scopes.iter().find(|declared| declared.name == scope)?;
         Some(Resolved::Entity(processor.entity, found.action))
     });
-    declared.unwrap_or_else(|| match (mapping.ignores(scope), mapping.fallback()) {
+    let noticed = || mapping.notices().contains(&scope).then_some(Resolved::Notice);
+    declared.or_else(noticed).unwrap_or_else(|| match (mapping.ignores(scope), mapping.fallback()) {
         (Some(rule), _) => Resolved::Ignored(rule),
         (None, Some((entity, action))) => Resolved::Entity(entity, action),
         (None, None) => Resolved::Ignored(Rule::UNKNOWN_SCOPE),
@@ -177,10 +180,21 @@ mod tests {
     #[test]
     fn a_preset_finds_the_entity_behind_a_reference() {
         let presets = [
-            Preset { scope: "message/created".into(), at: "/id".into(), prefix: "Boat:".into(), entity: EntityKind::Order },
-            Preset { scope: "message/created".into(), at: "/id".into(), prefix: "Car:".into(), entity: EntityKind::Product },
+            Preset {
+                scope: "message/created".into(),
+                at: "/id".into(),
+                prefix: "Boat:".into(),
+                entity: EntityKind::Order,
+            },
+            Preset {
+                scope: "message/created".into(),
+                at: "/id".into(),
+                prefix: "Car:".into(),
+                entity: EntityKind::Product,
+            },
         ];
-        let found = |scope: &str, body: &str| late(&presets, scope, body.as_bytes()).map(|t| (t.entity, t.id.to_string()));
+        let found =
+            |scope: &str, body: &str| late(&presets, scope, body.as_bytes()).map(|t| (t.entity, t.id.to_string()));
         assert_eq!(found("message/created", r#"{"id":"Car:1234"}"#), Some((EntityKind::Product, "1234".into())));
         assert_eq!(found("message/created", r#"{"id":"Boat:7"}"#), Some((EntityKind::Order, "7".into())));
         for body in [r#"{"id":"Plane:1"}"#, r#"{"id":"Car:"}"#, r#"{"id":{}}"#, "{}", "5", "no JSON"] {

@@ -118,8 +118,6 @@ pub enum Mapped {
     Split(Vec<Transfer>),
     /// Something in a list of the platform's, which has to be gone through.
     List(Listing),
-    /// Something that the registrar has to know.
-    Notice(Notice),
     /// Nothing that is kept.
     Ignored(Rule),
 }
@@ -226,6 +224,19 @@ pub struct Budget {
 pub trait Mapping: Sync {
     /// The entity processors; their scopes are what is subscribed to.
     fn processors(&self) -> &'static [EntityProcessor];
+
+    /// Scopes that tell of the connection itself and not of an entity: only the registrar has to know. Subscribed to as well.
+    fn notices(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Reads a delivery of one of [`Mapping::notices`].
+    ///
+    /// # Errors
+    /// [`MapError`]; the delivery is then quarantined.
+    fn notice(&self, _scope: &str, _body: &[u8], _received: Stamp) -> Result<Notice, MapError> {
+        Err(MapError::Malformed("the scope: it tells the registrar nothing".into()))
+    }
 
     /// A named rule for scopes that no entity processor declares.
     fn ignores(&self, _scope: &str) -> Option<Rule> {
@@ -381,7 +392,8 @@ pub fn settings(
             return Err(SettingsError::new("presets", "`at` must be a JSON pointer, such as /id"));
         }
     }
-    let OwnSettings { site, credentials, own, brought } = platform.subscriptions.settings(key, members, allow_loopback)?;
+    let OwnSettings { site, credentials, own, brought } =
+        platform.subscriptions.settings(key, members, allow_loopback)?;
     let allowed = url::Url::parse(&site).is_ok_and(|site| platform.hosts.allow(&site, allow_loopback));
     if !allowed {
         return Err(SettingsError::new("site", "is on none of the platform's hosts"));
@@ -534,10 +546,11 @@ pub trait Hooks: Sync {
     fn deleted(&self, response: &ApiResponse, now: Stamp) -> Result<(), Fault>;
 }
 
-/// All scopes that a platform's entity processors declare: what is subscribed to.
+/// All scopes that a platform's entity processors declare, and those for the registrar: what is subscribed to.
 pub fn declared_scopes(mapping: &dyn Mapping) -> impl Iterator<Item = &'static str> {
     let hooked = mapping.processors().iter().filter(|processor| processor.takes_hooks());
-    hooked.flat_map(|processor| processor.scopes.iter().map(|scope| scope.name))
+    let entities = hooked.flat_map(|processor| processor.scopes.iter().map(|scope| scope.name));
+    entities.chain(mapping.notices().iter().copied())
 }
 
 #[cfg(test)]
@@ -570,7 +583,12 @@ mod tests {
                     assert_eq!(resolved, Resolved::Entity(processor.entity, scope.action), "{}", scope.name);
                 }
             }
-            assert_eq!(declared_scopes(platform.mapping).collect::<BTreeSet<_>>(), claimed.into_keys().collect());
+            let mut declared: BTreeSet<_> = claimed.into_keys().collect();
+            for scope in platform.mapping.notices() {
+                assert!(declared.insert(scope), "{} declares {scope} twice", platform.name);
+                assert_eq!(resolve(platform.mapping, scope), Resolved::Notice, "{scope}");
+            }
+            assert_eq!(declared_scopes(platform.mapping).collect::<BTreeSet<_>>(), declared);
             let unknown = match platform.mapping.fallback() {
                 Some((entity, action)) => Resolved::Entity(entity, action),
                 None => Resolved::Ignored(Rule::UNKNOWN_SCOPE),
