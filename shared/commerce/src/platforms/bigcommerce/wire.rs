@@ -1,0 +1,545 @@
+//! BigCommerce's callbacks and REST objects as they travel: v3 with numbers and ISO 8601, v2 with money in padded strings and times as
+//! in mails, and `""`, `null` or 0 for nothing in both.
+//!
+//! What is not named here lands in `rest`, and from there in the entity's `extra`.
+
+use jiff::{Timestamp, fmt::rfc2822};
+use rust_decimal::Decimal;
+use serde::{Deserialize, Deserializer, de::Error};
+use serde_json::{Map, Value};
+
+use crate::{
+    entity::ExternalId,
+    platforms::lenient::{count, flag, id, list, required_decimal, required_id, text, time},
+    stamp::parse_utc,
+};
+
+/// A callback. Its data has a shape for each scope, and sometimes several.
+pub struct Callback {
+    /// What has happened.
+    pub scope: Option<String>,
+    /// `stores/{hash}`.
+    pub producer: Option<String>,
+    /// To what.
+    pub data: Value,
+}
+
+/// Reads a callback; none when it is no JSON object.
+pub fn callback(body: &[u8]) -> Option<Callback> {
+    let mut members: Map<String, Value> = serde_json::from_slice(body).ok()?;
+    let mut text = |name: &str| match members.remove(name) {
+        Some(Value::String(text)) => Some(text),
+        _ => None,
+    };
+    let (scope, producer) = (text("scope"), text("producer"));
+    Some(Callback { scope, producer, data: members.remove("data").unwrap_or_default() })
+}
+
+/// The id in a callback: a number in most, a string in some.
+pub fn id_of(value: &Value) -> Option<ExternalId> {
+    match value {
+        Value::Number(number) => number.as_u64().filter(|number| *number > 0).map(ExternalId::from),
+        Value::String(text) if text != "0" => text.parse().ok(),
+        _ => None,
+    }
+}
+
+/// Whether a 404 is BigCommerce's own, about the resource that was asked for: v3 says `{"status":404,"title":…}`, v2
+/// `[{"status":404,"message":…}]`. A page of something in between says neither.
+pub fn is_not_found(body: &[u8]) -> bool {
+    let says = |error: &Value, what: &str| error["status"] == 404 && error[what].is_string();
+    match serde_json::from_slice(body) {
+        Ok(Value::Array(errors)) => errors.first().is_some_and(|error| says(error, "message")),
+        Ok(error) => says(&error, "title"),
+        Err(_) => false,
+    }
+}
+
+/// An amount of money, without the zeros that v2 pads it with.
+fn money<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Decimal>, D::Error> {
+    Ok(crate::platforms::lenient::decimal(from)?.map(|amount| amount.normalize()))
+}
+
+/// A price that is 0 when there is none.
+fn price<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Decimal>, D::Error> {
+    Ok(money(from)?.filter(|amount| !amount.is_zero()))
+}
+
+/// A time as in mails (RFC 2822), which v2 has, or as v3 writes it.
+fn mail_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+    let Some(text) = text(from)? else { return Ok(None) };
+    // A wrong day of the week makes no other time of it.
+    let parser = rfc2822::DateTimeParser::new().relaxed_weekday(true);
+    let at = parser.parse_timestamp(&text).ok().or_else(|| parse_utc(&text));
+    at.map(Some).ok_or_else(|| D::Error::custom("not a time"))
+}
+
+/// What v3 puts around everything.
+#[derive(Deserialize)]
+pub struct Data<T> {
+    pub data: T,
+}
+
+/// One page of a list of v3.
+#[derive(Deserialize)]
+pub struct Page<T> {
+    #[serde(bound(deserialize = "T: Deserialize<'de>"), deserialize_with = "list")]
+    pub data: Vec<T>,
+    #[serde(default)]
+    pub meta: Meta,
+}
+
+/// What is said about a page.
+#[derive(Deserialize, Default)]
+pub struct Meta {
+    #[serde(default)]
+    pub pagination: Option<Pagination>,
+}
+
+/// Where a page is among the others.
+#[derive(Deserialize)]
+pub struct Pagination {
+    #[serde(default, deserialize_with = "count")]
+    pub total_pages: Option<u64>,
+}
+
+/// A product of v3.
+#[derive(Deserialize)]
+pub struct Product {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, rename = "type", deserialize_with = "text")]
+    pub kind: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub sku: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub gtin: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub upc: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub availability: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub description: Option<String>,
+    #[serde(default, deserialize_with = "money")]
+    pub price: Option<Decimal>,
+    #[serde(default, deserialize_with = "price")]
+    pub sale_price: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub calculated_price: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub inventory_level: Option<Decimal>,
+    #[serde(default, deserialize_with = "text")]
+    pub inventory_tracking: Option<String>,
+    #[serde(default, deserialize_with = "list")]
+    pub categories: Vec<ExternalId>,
+    #[serde(default, deserialize_with = "list")]
+    pub images: Vec<Image>,
+    #[serde(default)]
+    pub custom_url: Option<CustomUrl>,
+    /// The one variant of a simple product; none for a product with options.
+    #[serde(default, deserialize_with = "id")]
+    pub base_variant_id: Option<ExternalId>,
+    #[serde(default, deserialize_with = "time")]
+    pub date_created: Option<Timestamp>,
+    #[serde(default, deserialize_with = "time")]
+    pub date_modified: Option<Timestamp>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// A picture of a product.
+#[derive(Deserialize)]
+pub struct Image {
+    #[serde(default, deserialize_with = "flag")]
+    pub is_thumbnail: Option<bool>,
+    #[serde(default)]
+    pub sort_order: i64,
+    #[serde(default, deserialize_with = "text")]
+    pub url_zoom: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub url_standard: Option<String>,
+}
+
+/// Where something is in the store.
+#[derive(Deserialize)]
+pub struct CustomUrl {
+    #[serde(default, deserialize_with = "text")]
+    pub url: Option<String>,
+}
+
+/// A variant of a product. A price that is `null` is the product's.
+#[derive(Deserialize)]
+pub struct Variant {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "text")]
+    pub sku: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub gtin: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub upc: Option<String>,
+    #[serde(default, deserialize_with = "money")]
+    pub price: Option<Decimal>,
+    #[serde(default, deserialize_with = "price")]
+    pub sale_price: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub calculated_price: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub inventory_level: Option<Decimal>,
+    #[serde(default, deserialize_with = "flag")]
+    pub purchasing_disabled: Option<bool>,
+    #[serde(default, deserialize_with = "text")]
+    pub image_url: Option<String>,
+    #[serde(default, deserialize_with = "list")]
+    pub option_values: Vec<OptionValue>,
+}
+
+/// What was chosen for a variant.
+#[derive(Deserialize)]
+pub struct OptionValue {
+    #[serde(default, deserialize_with = "text")]
+    pub option_display_name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub label: Option<String>,
+}
+
+/// A category of v3.
+#[derive(Deserialize)]
+pub struct Category {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "id")]
+    pub parent_id: Option<ExternalId>,
+    #[serde(default, deserialize_with = "text")]
+    pub name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub description: Option<String>,
+    #[serde(default, deserialize_with = "flag")]
+    pub is_visible: Option<bool>,
+    #[serde(default)]
+    pub custom_url: Option<CustomUrl>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// A customer of v3.
+#[derive(Deserialize)]
+pub struct Customer {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "text")]
+    pub email: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub first_name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub last_name: Option<String>,
+    #[serde(default, deserialize_with = "list")]
+    pub addresses: Vec<Address>,
+    /// How many there are; with the customer come ten at most.
+    #[serde(default, deserialize_with = "count")]
+    pub address_count: Option<u64>,
+    #[serde(default, deserialize_with = "time")]
+    pub date_created: Option<Timestamp>,
+    #[serde(default, deserialize_with = "time")]
+    pub date_modified: Option<Timestamp>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// An address: a customer's, with v3's names, or an order's, with v2's.
+#[derive(Deserialize, Default)]
+pub struct Address {
+    /// A billing address has none.
+    #[serde(default, deserialize_with = "id")]
+    pub id: Option<ExternalId>,
+    #[serde(default, deserialize_with = "text")]
+    pub first_name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub last_name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub company: Option<String>,
+    #[serde(default, alias = "street_1", deserialize_with = "text")]
+    pub address1: Option<String>,
+    #[serde(default, alias = "street_2", deserialize_with = "text")]
+    pub address2: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub city: Option<String>,
+    #[serde(default, alias = "state", deserialize_with = "text")]
+    pub state_or_province: Option<String>,
+    #[serde(default, alias = "zip", deserialize_with = "text")]
+    pub postal_code: Option<String>,
+    #[serde(default, alias = "country_iso2", deserialize_with = "text")]
+    pub country_code: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub phone: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub email: Option<String>,
+    /// Of an order's: how it is sent there.
+    #[serde(default, deserialize_with = "text")]
+    pub shipping_method: Option<String>,
+    #[serde(default, deserialize_with = "money")]
+    pub cost_ex_tax: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub cost_tax: Option<Decimal>,
+}
+
+/// An order of v2.
+#[derive(Deserialize)]
+pub struct Order {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    /// 0 is a status, so this is no id.
+    #[serde(default, deserialize_with = "count")]
+    pub status_id: Option<u64>,
+    #[serde(default, deserialize_with = "text")]
+    pub status: Option<String>,
+    #[serde(default, deserialize_with = "flag")]
+    pub is_deleted: Option<bool>,
+    #[serde(default, deserialize_with = "id")]
+    pub customer_id: Option<ExternalId>,
+    /// The one that the shopper saw.
+    #[serde(default, deserialize_with = "text")]
+    pub currency_code: Option<String>,
+    /// The one that the amounts are in.
+    #[serde(default, deserialize_with = "text")]
+    pub default_currency_code: Option<String>,
+    #[serde(default, deserialize_with = "money")]
+    pub total_inc_tax: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub total_tax: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub shipping_cost_ex_tax: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub shipping_cost_tax: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub discount_amount: Option<Decimal>,
+    #[serde(default)]
+    pub billing_address: Option<Address>,
+    #[serde(default, deserialize_with = "text")]
+    pub payment_method: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub payment_provider_id: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub customer_message: Option<String>,
+    #[serde(default, deserialize_with = "mail_time")]
+    pub date_created: Option<Timestamp>,
+    #[serde(default, deserialize_with = "mail_time")]
+    pub date_modified: Option<Timestamp>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// A line of an order.
+#[derive(Deserialize)]
+pub struct Line {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "id")]
+    pub product_id: Option<ExternalId>,
+    #[serde(default, deserialize_with = "id")]
+    pub variant_id: Option<ExternalId>,
+    #[serde(default, deserialize_with = "text")]
+    pub name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub sku: Option<String>,
+    #[serde(deserialize_with = "required_decimal")]
+    pub quantity: Decimal,
+    #[serde(default, deserialize_with = "money")]
+    pub price_ex_tax: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub total_ex_tax: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub total_tax: Option<Decimal>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// A package of an order.
+#[derive(Deserialize)]
+pub struct Shipment {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "text")]
+    pub shipping_provider: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub tracking_carrier: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub shipping_method: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub tracking_number: Option<String>,
+    #[serde(default, deserialize_with = "mail_time")]
+    pub date_created: Option<Timestamp>,
+}
+
+/// A cart of v3.
+#[derive(Deserialize)]
+pub struct Cart {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "id")]
+    pub customer_id: Option<ExternalId>,
+    #[serde(default, deserialize_with = "text")]
+    pub email: Option<String>,
+    #[serde(default)]
+    pub currency: Option<Currency>,
+    #[serde(default, deserialize_with = "money")]
+    pub cart_amount: Option<Decimal>,
+    #[serde(default)]
+    pub line_items: LineItems,
+    #[serde(default, deserialize_with = "list")]
+    pub coupons: Vec<CartCoupon>,
+    #[serde(default, deserialize_with = "time")]
+    pub created_time: Option<Timestamp>,
+    #[serde(default, deserialize_with = "time")]
+    pub updated_time: Option<Timestamp>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// A currency.
+#[derive(Deserialize)]
+pub struct Currency {
+    #[serde(default, deserialize_with = "text")]
+    pub code: Option<String>,
+}
+
+/// A coupon that was entered.
+#[derive(Deserialize)]
+pub struct CartCoupon {
+    #[serde(default, deserialize_with = "text")]
+    pub code: Option<String>,
+}
+
+/// What is in a cart, by its kind.
+#[derive(Deserialize, Default)]
+pub struct LineItems {
+    #[serde(default, deserialize_with = "list")]
+    pub physical_items: Vec<LineItem>,
+    #[serde(default, deserialize_with = "list")]
+    pub digital_items: Vec<LineItem>,
+    #[serde(default, deserialize_with = "list")]
+    pub gift_certificates: Vec<LineItem>,
+    #[serde(default, deserialize_with = "list")]
+    pub custom_items: Vec<LineItem>,
+}
+
+/// One thing in a cart.
+#[derive(Deserialize)]
+pub struct LineItem {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "id")]
+    pub product_id: Option<ExternalId>,
+    #[serde(default, deserialize_with = "id")]
+    pub variant_id: Option<ExternalId>,
+    #[serde(default, deserialize_with = "text")]
+    pub name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub sku: Option<String>,
+    /// A gift certificate has none, but an amount.
+    #[serde(default, deserialize_with = "money")]
+    pub quantity: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub amount: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub list_price: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub sale_price: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub extended_list_price: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub extended_sale_price: Option<Decimal>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// What a variant costs in one currency of a price list.
+#[derive(Deserialize)]
+pub struct Record {
+    #[serde(deserialize_with = "required_id")]
+    pub price_list_id: ExternalId,
+    #[serde(deserialize_with = "required_id")]
+    pub variant_id: ExternalId,
+    pub currency: String,
+    #[serde(default, deserialize_with = "money")]
+    pub price: Option<Decimal>,
+    #[serde(default, deserialize_with = "price")]
+    pub sale_price: Option<Decimal>,
+    #[serde(default, deserialize_with = "price")]
+    pub retail_price: Option<Decimal>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn v2_writes_times_as_mails_do() {
+        let at = |text: &str| {
+            let order = json!({ "id": 1, "date_created": text });
+            serde_json::from_value::<Order>(order).map(|order| order.date_created.map(|at| at.to_string()))
+        };
+        for text in [
+            "Tue, 05 Mar 2019 21:40:11 +0000",
+            "Tue, 05 Mar 2019 22:40:11 +0100",
+            "Mon, 05 Mar 2019 21:40:11 GMT",
+            "2019-03-05T21:40:11+00:00",
+        ] {
+            assert_eq!(at(text).unwrap().as_deref(), Some("2019-03-05T21:40:11Z"), "{text}");
+        }
+        assert_eq!(at("").unwrap(), None);
+        assert!(at("soon").is_err());
+    }
+
+    #[test]
+    fn padding_is_no_part_of_money() {
+        let total = |value: Value| {
+            let order = serde_json::from_value::<Order>(json!({ "id": 1, "total_inc_tax": value })).unwrap();
+            order.total_inc_tax.map(|total| total.to_string())
+        };
+        for (value, text) in [
+            (json!("67.8400"), Some("67.84")),
+            (json!("67.84"), Some("67.84")),
+            (json!("0.0000"), Some("0")),
+            (json!(67.84), Some("67.84")),
+            (json!(100), Some("100")),
+            (json!("100.0000"), Some("100")),
+            (json!(""), None),
+            (json!(null), None),
+        ] {
+            assert_eq!(total(value.clone()).as_deref(), text, "{value}");
+        }
+    }
+
+    #[test]
+    fn only_bigcommerce_s_own_404_means_gone() {
+        for body in [
+            r#"{"status":404,"title":"The product was not found.","type":"https://example.com"}"#,
+            r#"[{"status":404,"message":"The requested resource was not found."}]"#,
+        ] {
+            assert!(is_not_found(body.as_bytes()), "{body}");
+        }
+        for body in [
+            "<html>404</html>",
+            "",
+            "{}",
+            "[]",
+            "404",
+            "null",
+            r#"{"status":404}"#,
+            r#"{"title":"Not found"}"#,
+            r#"{"status":500,"title":"x"}"#,
+            r#"[{"status":404}]"#,
+            r#"["404"]"#,
+        ] {
+            assert!(!is_not_found(body.as_bytes()), "{body}");
+        }
+    }
+}
