@@ -3,6 +3,7 @@
 //! A platform never holds a client: it says what to ask and reads what was answered, so all of it is pure. Adding one is a
 //! folder beside its siblings and a line in [`PLATFORMS`].
 
+pub mod directscale;
 mod lenient;
 pub mod woocommerce;
 
@@ -27,7 +28,7 @@ use crate::{
 };
 
 /// All platforms.
-pub static PLATFORMS: &[Platform] = &[woocommerce::PLATFORM];
+pub static PLATFORMS: &[Platform] = &[directscale::PLATFORM, woocommerce::PLATFORM];
 
 /// One platform, for each of the three functions.
 #[derive(Clone, Copy)]
