@@ -45,7 +45,8 @@ class Template(unittest.TestCase):
     def test_what_holds_data_stays_when_the_stack_goes(self):
         kinds = ["AWS::DynamoDB::Table", "AWS::SecretsManager::Secret", "AWS::KMS::Key"]
         kept = {name: resource for kind in kinds for name, resource in of_type(kind).items()}
-        self.assertEqual(set(kept), {"Entities", "Connections", "SigningKeys", "AdminKey", "CredentialsKey"})
+        self.assertEqual(set(kept), {"Entities", "Connections", "Coordination", "ProofKeys",
+                                     "SigningKeys", "AdminKey", "AppCredentials", "CredentialsKey"})
         for name, resource in kept.items():
             self.assertEqual((resource["DeletionPolicy"], resource["UpdateReplacePolicy"]), ("Retain", "Retain"), name)
 
@@ -54,7 +55,11 @@ class Template(unittest.TestCase):
             properties = table["Properties"]
             self.assertEqual(properties["BillingMode"], "PAY_PER_REQUEST", name)
             self.assertTrue(properties["SSESpecification"]["SSEEnabled"], name)
-            self.assertTrue(properties["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"], name)
+            # Notes expire; there is nothing to go back to.
+            recoverable = "PointInTimeRecoverySpecification" in properties
+            self.assertEqual(recoverable, name != "Coordination", name)
+            if recoverable:
+                self.assertTrue(properties["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"], name)
         stream = RESOURCES["Entities"]["Properties"]["StreamSpecification"]
         self.assertEqual(stream["StreamViewType"], "NEW_AND_OLD_IMAGES")
 
@@ -67,7 +72,8 @@ class Template(unittest.TestCase):
         self.assertEqual(queues["Inbox"]["Properties"]["RedrivePolicy"]["maxReceiveCount"], 20)
 
     def test_each_function_may_do_what_it_does_and_no_more(self):
-        self.assertEqual(actions("Receiver"), {"sqs:SendMessage", "sqs:GetQueueAttributes", "secretsmanager:GetSecretValue"})
+        self.assertEqual(actions("Receiver"), {"sqs:SendMessage", "sqs:GetQueueAttributes", "secretsmanager:GetSecretValue",
+                                               "dynamodb:GetItem"})
         self.assertEqual(
             actions("Processor"),
             {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes",
@@ -89,9 +95,17 @@ class Template(unittest.TestCase):
                 self.assertNotIn("AdminKey", resource)
                 if "Connections" in resource:
                     self.assertEqual((function, statement["Action"]), ("Processor", "dynamodb:BatchGetItem"))
+                if function == "Receiver" and "dynamodb" in str(statement["Action"]):
+                    self.assertEqual(resource, str({"Fn::GetAtt": ["ProofKeys", "Arn"]}))
+                if function == "Processor":
+                    self.assertNotIn("ProofKeys", resource)
+                    self.assertNotIn("AppCredentials", resource)
 
     def test_a_generated_key_cannot_be_taken_for_a_ring(self):
         for name, secret in of_type("AWS::SecretsManager::Secret").items():
+            if name == "AppCredentials":
+                self.assertEqual(secret["Properties"]["SecretString"], "{}")
+                continue
             generated = secret["Properties"]["GenerateSecretString"]
             self.assertIn("{", generated["ExcludeCharacters"], name)
             self.assertGreaterEqual(generated["PasswordLength"], 32, name)

@@ -354,6 +354,9 @@ def environment_of(outputs, api_url):
         "DLQ_URL": outputs["DeadLettersUrl"],
         "SIGNING_KEYS": outputs["SigningKeysArn"],
         "ADMIN_KEY": outputs["AdminKeyArn"],
+        "APP_CREDENTIALS": outputs["AppCredentialsArn"],
+        "COORDINATION_TABLE": outputs["CoordinationTable"],
+        "PROOF_KEYS_TABLE": outputs["ProofKeysTable"],
         "CREDENTIALS_KEY": outputs["CredentialsKeyArn"],
         "PROCESSOR_LOGS": outputs["ProcessorLogGroup"],
     }

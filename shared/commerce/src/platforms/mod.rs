@@ -4,6 +4,7 @@
 //! folder beside its siblings and a line in [`PLATFORMS`].
 
 pub mod bigcommerce;
+pub mod directscale;
 mod lenient;
 pub mod woocommerce;
 
@@ -28,7 +29,7 @@ use crate::{
 };
 
 /// All platforms.
-pub static PLATFORMS: &[Platform] = &[bigcommerce::PLATFORM, woocommerce::PLATFORM];
+pub static PLATFORMS: &[Platform] = &[bigcommerce::PLATFORM, directscale::PLATFORM, woocommerce::PLATFORM];
 
 /// One platform, for each of the three functions.
 #[derive(Clone, Copy)]

@@ -1,0 +1,114 @@
+//! What the receiver has to know of DirectScale.
+
+use super::{client, wire};
+use crate::{
+    platforms::Delivery,
+    request::{HookPath, RawRequest},
+    verify::{Scheme, bearer::Bearer},
+};
+
+/// The receiver's view.
+pub struct DirectScale;
+
+/// The numbers under which legacy events are subscribed to, and their names. 1 and 5 are presumed from their neighbours.
+const LEGACY: &[(&str, &str)] = &[
+    ("0", "EnrollmentEvent"),
+    ("1", "OrderEvent"),
+    ("2", "CreateAssociateEvent"),
+    ("3", "UpdateAssociateEvent"),
+    ("4", "CreateSubscriptionEvent"),
+    ("5", "UpdateSubscriptionEvent"),
+];
+
+impl Delivery for DirectScale {
+    /// `EventType`, the only place that names the event. Of legacy events it may be the number instead of the name.
+    fn scope(&self, request: &RawRequest) -> Option<String> {
+        let members = wire::Members::of(&request.body)?;
+        let name = wire::text(members.get("EventType")?).ok()??;
+        let name = LEGACY.iter().find(|(number, _)| *number == name).map_or(name.as_str(), |(_, name)| *name);
+        ((1..=200).contains(&name.len()) && !name.chars().any(char::is_control)).then(|| name.to_owned())
+    }
+
+    fn delivery_id(&self, request: &RawRequest) -> Option<String> {
+        let id = request.single_header("x-directscale-message-id")?;
+        ((1..=100).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())).then(|| id.to_owned())
+    }
+
+    fn scheme(&self) -> Scheme {
+        Scheme::Bearer(Bearer { header: "authorization" })
+    }
+
+    /// A key may be the same for several clients of one merchant, so the client's id must be right, too.
+    fn belongs(&self, path: &HookPath, request: &RawRequest) -> bool {
+        let (client, _) = client(path.key.connection.as_str());
+        request.single_header("x-directscale-client-id").is_some_and(|given| given.eq_ignore_ascii_case(client))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+    use super::*;
+    use crate::{
+        keys::{BroughtKey, KeyRing},
+        stamp::Stamp,
+        verify::{Material, Refusal, UNNAMED_SCOPE, verify},
+    };
+
+    const BROUGHT: &str = "they$brought!%41^~_- key";
+
+    fn request(headers: &[(&'static str, &str)], body: &str) -> RawRequest {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        }
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        RawRequest { method: Method::POST, headers: map, body, received: Stamp::from_micros(0) }
+    }
+
+    #[test]
+    fn the_scope_is_in_the_body_by_name_or_number() {
+        let scope = |body: &str| DirectScale.scope(&request(&[], body));
+        assert_eq!(scope(r#"{"EventType":"FinalizeOrderEvent"}"#).as_deref(), Some("FinalizeOrderEvent"));
+        assert_eq!(scope(r#"{"EventType":"MyOwn.Event",}"#).as_deref(), Some("MyOwn.Event"));
+        for (number, name) in LEGACY {
+            assert_eq!(scope(&format!(r#"{{"EventType":"{number}"}}"#)).as_deref(), Some(*name));
+            assert_eq!(scope(&format!(r#"{{"EventType":{number}}}"#)).as_deref(), Some(*name));
+        }
+        for body in ["5", "[]", "", "{}", r#"{"EventType":null}"#, r#"{"EventType":{}}"#, r#"{"EventType":"a\nb"}"#] {
+            assert_eq!(scope(body), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn the_message_id_is_what_can_be_one() {
+        let id = |value: &str| DirectScale.delivery_id(&request(&[("x-directscale-message-id", value)], ""));
+        assert_eq!(id("0b1c-2d").as_deref(), Some("0b1c-2d"));
+        assert_eq!((id("a b"), id(&"x".repeat(101))), (None, None));
+    }
+
+    #[test]
+    fn a_key_proves_only_for_the_client_that_is_named() {
+        let ring = KeyRing::parse("0123456789abcdef0123456789abcdef").unwrap();
+        let path = HookPath::parse("directscale", "acme.stage", None).unwrap();
+        let brought = [BroughtKey::of(BROUGHT)];
+        let keys = Material { ring: &ring, app: None, brought: Some(&brought), now: Stamp::from_micros(0) };
+        let prove = |key: &str, clients: &[&str]| {
+            let key = format!("Bearer {key}");
+            let mut headers = vec![("authorization", key.as_str())];
+            headers.extend(clients.iter().map(|client| ("x-directscale-client-id", *client)));
+            verify(&DirectScale, &path, &request(&headers, "7"), &keys).map(|verified| verified.scope().to_owned())
+        };
+        let derived = ring.signing().webhook_secret(&path, None);
+        for key in [derived.reveal(), BROUGHT] {
+            assert_eq!(prove(key, &["ACME"]), Ok(UNNAMED_SCOPE.to_owned()));
+            for clients in [&["acme.stage"][..], &["other"], &[], &["acme", "acme"]] {
+                assert_eq!(prove(key, clients), Err(Refusal::OtherConnection), "{clients:?}");
+            }
+        }
+        assert_eq!(prove("another key that is long", &["acme"]), Err(Refusal::WrongProof));
+    }
+}
