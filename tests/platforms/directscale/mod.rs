@@ -1,8 +1,10 @@
-//! A DirectScale client: its events, which tell of a few fields each, and its Extension API, which knows associates only.
+//! A DirectScale client: its events, which tell of a few fields each, and its Extension API, which knows associates
+//! only.
 //!
-//! What it does was taken from `shared/commerce/src/platforms/directscale/`: whatever is not answered with exactly 200 is sent
-//! again, under the same message id and without end; a key is as likely the one that was entered as an older one of the client's
-//! own; bodies may end in a trailing comma, leave fields out, name legacy events by number, or be no objects at all.
+//! What it does was taken from `shared/commerce/src/platforms/directscale/`: whatever is not answered with exactly 200
+//! is sent again, under the same message id and without end; a key is as likely the one that was entered as an older
+//! one of the client's own; bodies may end in a trailing comma, leave fields out, name legacy events by number, or be
+//! no objects at all.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -197,8 +199,8 @@ impl Inner {
         if kind == EntityKind::Order {
             known.fields.insert("number".into(), json!(id.to_string()));
         }
-        // Sometimes one is not there. It then stays what it was; but an amount without its currency has none, and a currency
-        // without an amount says nothing.
+        // Sometimes one is not there. It then stays what it was; but an amount without its currency has none, and a
+        // currency without an amount says nothing.
         let place = random.random_range(0..members.len());
         let left_out = (random.random_bool(0.2) && members[place].name != "IsVoid").then(|| members.remove(place));
         let absent = left_out.as_ref().map_or("", |member| member.name);
