@@ -45,8 +45,8 @@ pub struct Upsert {
     pub facets: Facets,
 }
 
-/// Fields that always travel together (an order's core, `payment#9`), each set under its name. A facet of one name has the same
-/// fields each time; what has become empty is `null` in it.
+/// Fields that always travel together (an order's core, `payment#9`), each set under its name. A facet of one name has
+/// the same fields each time; what has become empty is `null` in it.
 pub type Facets = BTreeMap<String, Content>;
 
 /// The entity's end, at a time.
@@ -59,7 +59,7 @@ pub struct Delete {
 }
 
 impl Upsert {
-    /// Of a partial payload: some facets, and nothing about all else.
+    /// Of a partial payload: some facets, at least one, and nothing about all else.
     pub fn partial(source: Option<Stamp>, received: Stamp, observed: bool, mapping: u32, facets: Facets) -> Self {
         let mut content = Content::default();
         facets.values().for_each(|facet| content.overlay(facet));
@@ -135,7 +135,8 @@ pub struct State {
 /// The marks of a state, each a maximum but `first`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Marks {
-    /// The least `received` among upserts of the leading rank (see [`State::lead`]): a copy that is delivered again must not outlive a delete.
+    /// The least `received` among upserts of the leading rank, the greatest of all winners: a copy that is delivered
+    /// again must not outlive a delete.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub first: Option<Stamp>,
     /// The last `received` of an observed upsert or a restore.
@@ -202,8 +203,8 @@ impl State {
 
     /// The least state that contains both.
     ///
-    /// The full winner is a floor: a facet that is not above it is gone. Floors only grow, and what is below one floor is below
-    /// every later one, so it does not matter when a facet is dropped: this is still a join.
+    /// The full winner is a floor: a facet that is not above it is gone. Floors only grow, and what is below one floor
+    /// is below every later one, so it does not matter when a facet is dropped: this is still a join.
     #[must_use]
     pub fn join(self, other: Self) -> Self {
         let first = match self.lead().cmp(&other.lead()) {
@@ -230,8 +231,8 @@ impl State {
         Self { win, facets, marks }
     }
 
-    /// The greatest rank of all upserts, to which `first` belongs; absent without any. Dropping a facet never lowers it: its version
-    /// was not above the floor's, so its rank was not either, and the floor counts itself.
+    /// The greatest rank of all upserts, to which `first` belongs; absent without any. Dropping a facet never lowers
+    /// it: its version was not above the floor's, so its rank was not either, and the floor counts itself.
     fn lead(&self) -> Option<Option<Stamp>> {
         self.win.iter().chain(self.facets.values()).map(|winner| winner.version.rank).max()
     }
@@ -625,7 +626,8 @@ mod tests {
         )
     }
 
-    /// Partial payloads: facets that share no field, one that is part of another, and several at once; values and `null`s.
+    /// Partial payloads: facets that share no field, one that is part of another, and several at once; values and
+    /// `null`s.
     fn partials() -> impl Strategy<Value = Change> {
         let value = |n: usize| [json!(null), json!("A"), json!("B")][n].clone();
         let facets = (0_usize..6, 0_usize..3, 0_usize..3).prop_map(move |(which, a, b)| {
@@ -698,8 +700,10 @@ mod tests {
 
         #[test]
         fn facets_have_the_same_order(a in partials(), b in partials()) {
-            for (one, other) in State::of(&a).facets.values().flat_map(|one| State::of(&b).facets.into_values().map(move |other| (one.clone(), other))) {
-                if one.version == other.version { prop_assert_eq!(one.content, other.content); }
+            for one in State::of(&a).facets.values() {
+                for other in State::of(&b).facets.values().filter(|other| other.version == one.version) {
+                    prop_assert_eq!(&one.content, &other.content);
+                }
             }
         }
 
@@ -783,7 +787,11 @@ mod tests {
 
         // 9. What a reader sees is the latest full payload and the newer partial ones, in any order.
         #[test]
-        fn facets_are_the_latest_full_and_newer_partials(changes in vec(prop_oneof![1 => upserts(), 4 => partials()], 1..9), order in vec(any::<Index>(), 9), cut in any::<Index>()) {
+        fn facets_are_the_latest_full_and_newer_partials(
+            changes in vec(prop_oneof![1 => upserts(), 4 => partials()], 1..9),
+            order in vec(any::<Index>(), 9),
+            cut in any::<Index>(),
+        ) {
             let alone: Vec<State> = changes.iter().map(State::of).collect();
             let full = alone.iter().filter_map(|state| state.win.clone()).max_by(|a, b| a.version.cmp(&b.version));
             let mut newer: Vec<Winner> = alone.iter().flat_map(|state| state.facets.values().cloned()).collect();

@@ -39,12 +39,12 @@ pub struct Item {
     /// names and large numbers.
     #[serde(default, skip_serializing_if = "Map::is_empty", with = "json_text")]
     pub extra: Map<String, Value>,
-    /// Of an entity that came in parts, as one JSON text: each facet with its version and content, and under `""` the full payload
-    /// below them. `fields` and `extra` are then what they come to together.
+    /// Of an entity that came in parts, as one JSON text: each facet with its version and content, and under `""` the
+    /// full payload below them. `fields` and `extra` are then what they come to together.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "json_text")]
     pub facets: BTreeMap<String, Winner>,
-    /// With the policy `update`, deleted: what stands in `fields` otherwise for those that the delete has set, `null` for nothing, as
-    /// one JSON text.
+    /// With the policy `update`, deleted: what stands in `fields` otherwise for those that the delete has set, `null`
+    /// for nothing, as one JSON text.
     #[serde(default, skip_serializing_if = "Map::is_empty", with = "json_text")]
     pub was: Map<String, Value>,
     /// Whether the entity is deleted at its source; never with the policy `update`.
@@ -137,7 +137,8 @@ impl Item {
         State { win, facets, marks: self.marks }
     }
 
-    /// What a state looks like as an item. With the policy `update`, a deleted entity shows `deleted_fields` over its own.
+    /// What a state looks like as an item. With the policy `update`, a deleted entity shows `deleted_fields` over its
+    /// own.
     ///
     /// # Errors
     /// [`TooLarge`] when it does not fit even without `extra`.
@@ -409,7 +410,10 @@ mod tests {
             });
             let item = project(&state, policy, None).unwrap();
             let read = item.state();
-            let versions = |state: &State| (state.win.clone().map(|win| win.version), state.facets.clone().into_iter().map(|(name, facet)| (name, facet.version)).collect::<Vec<_>>());
+            let versions = |state: &State| {
+                let facets = state.facets.iter().map(|(name, facet)| (name.clone(), facet.version.clone()));
+                (state.win.as_ref().map(|win| win.version.clone()), facets.collect::<Vec<_>>())
+            };
             prop_assert_eq!(read.marks, state.marks);
             prop_assert_eq!(versions(&read), versions(&state));
             prop_assert_eq!(&item.rev, &fingerprint(&state));

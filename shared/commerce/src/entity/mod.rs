@@ -214,8 +214,8 @@ impl Content {
         }
     }
 
-    /// What one facet says. Here an empty value is kept, as `null`: it says that there is nothing any more, while an absent one
-    /// says nothing. An object is only the way to what is in it.
+    /// What one facet says. Here an empty value is kept, as `null`: it says that there is nothing any more, while an
+    /// absent one says nothing. An object is only the way to what is in it.
     pub fn facet(fields: Map<String, Value>, extra: Map<String, Value>) -> Self {
         let cleared = |mut members: Map<String, Value>| {
             members.values_mut().for_each(clear_empty);
@@ -288,7 +288,8 @@ fn overlay(base: &mut Map<String, Value>, over: &Map<String, Value>) {
     }
 }
 
-/// Makes `null` of `""` and `[]`. Not of `{}`: below it nothing was said, and a `null` in its place would clear all that is there.
+/// Makes `null` of `""` and `[]`. Not of `{}`: below it nothing was said, and a `null` in its place would clear all
+/// that is there.
 fn clear_empty(value: &mut Value) {
     match value {
         Value::Object(members) => members.values_mut().for_each(clear_empty),

@@ -10,7 +10,8 @@ use crate::{
 /// The receiver's view.
 pub struct DirectScale;
 
-/// The numbers under which legacy events are subscribed to, and their names. 1 and 5 are presumed from their neighbours.
+/// The numbers under which legacy events are subscribed to, and their names. 1 and 5 are presumed from their
+/// neighbours.
 const LEGACY: &[(&str, &str)] = &[
     ("0", "EnrollmentEvent"),
     ("1", "OrderEvent"),

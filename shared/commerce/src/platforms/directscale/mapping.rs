@@ -1,4 +1,5 @@
-//! What the processor has to know of DirectScale: its entity processors, and which members of its events are which facet's.
+//! What the processor has to know of DirectScale: its entity processors, and which members of its events are which
+//! facet's.
 
 use aws_lc_rs::digest;
 use http::Method;
@@ -366,8 +367,8 @@ fn identity(entity: EntityKind, id: &ExternalId) -> Map<String, Value> {
     fields
 }
 
-/// The facets of an event. Where all members of a group are there it is one facet; else each member is one of its own, for what is
-/// absent stays as it is.
+/// The facets of an event. Where all members of a group are there it is one facet; else each member is one of its own,
+/// for what is absent stays as it is.
 fn facets(
     entity: EntityKind,
     event: &Event,

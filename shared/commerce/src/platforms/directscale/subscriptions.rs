@@ -132,8 +132,9 @@ impl Subscriptions for DirectScale {
     }
 
     fn by_hand(&self) -> &'static str {
-        "in Corporate Admin > Tools > Developer Tools > Event Subscriptions, add delivery_url for each event id; the key that \
-         DirectScale sends is set in Extension Settings: the one that `make secret` prints, or one of your own, given here in `accept`"
+        "in Corporate Admin > Tools > Developer Tools > Event Subscriptions, add delivery_url for each event id; the key \
+         that DirectScale sends is set in Extension Settings: the one that `make secret` prints, or one of your own, given \
+         here in `accept`"
     }
 }
 

@@ -1,5 +1,5 @@
-//! What DirectScale sends: flat objects, read member by member, because an absent member says nothing and `null` says empty.
-//! Numbers are taken by their own text, so that no amount is ever a float.
+//! What DirectScale sends: flat objects, read member by member, because an absent member says nothing and `null` says
+//! empty. Numbers are taken by their own text, so that no amount is ever a float.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{entity::ExternalId, stamp::parse_utc};
 
-/// Reads JSON. What is none is read again without the commas before `}` and `]` that the documentation's examples have, and without
-/// a byte order mark.
+/// Reads JSON. What is none is read again without the commas before `}` and `]` that the documentation's examples have,
+/// and without a byte order mark.
 pub fn read<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     if let Ok(value) = serde_json::from_slice(body) {
         return Some(value);
