@@ -1,18 +1,18 @@
 //! The bundle on in-memory edges: the three functions as they are, with twins of queue, tables, secrets and vault.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
 };
 
-use bytes::Bytes;
 use cloud::{
     memory::{MemoryPlatform, MemoryQueues, MemorySecret, MemoryTables, MemoryVault},
     outbound::Outbound,
-    secrets::Keys,
+    proof_keys::CachedProofKeys,
+    secrets::{AppCredentials, Keys},
 };
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
@@ -26,11 +26,11 @@ use futures_util::future::BoxFuture;
 use lambda_http::{Body, Request, Response};
 use processor::{End, Message, Processor, batch::Report};
 use receiver::Receiver;
-use registrar::{ADMIN_TOKEN, Edges, Registrar};
-use serde_json::{Value, json};
+use registrar::{ADMIN_TOKEN, Registrar};
+use serde_json::{Map, Value, json};
 use tools::events::{Event, sample_ring};
 
-use crate::platforms::woocommerce::{Store, Wire};
+use crate::platforms::{Delivery, Simulator, Wire, bigcommerce, woocommerce::Store};
 
 /// The platform of the sample events.
 pub const PLATFORM: &str = "woocommerce";
@@ -45,6 +45,11 @@ pub const ADMIN_KEY: &str = "an-admin-key-of-at-least-32-bytes";
 pub fn signing_keys() -> String {
     json!({ "keys": [{ "id": tools::events::SAMPLE_KEY_ID, "state": "sign", "secret": tools::events::SAMPLE_KEY }] })
         .to_string()
+}
+
+/// The text of the app credentials: what the simulated platforms sign with.
+pub fn app_credentials() -> String {
+    json!({ "bigcommerce": { "client_id": bigcommerce::CLIENT_ID, "client_secret": bigcommerce::CLIENT_SECRET } }).to_string()
 }
 
 /// A clock that stands until it is moved.
@@ -69,7 +74,8 @@ impl Clock {
         self.0.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
     }
 
-    fn function(&self) -> Arc<dyn Fn() -> Stamp + Send + Sync> {
+    /// As the functions take it.
+    pub fn function(&self) -> Arc<dyn Fn() -> Stamp + Send + Sync> {
         let clock = self.clone();
         // Each look takes a microsecond, so that no two are the same.
         Arc::new(move || Stamp::from_micros(clock.0.fetch_add(1, Ordering::SeqCst)))
@@ -81,6 +87,8 @@ impl Clock {
 pub enum Outside {
     /// A store.
     Store(Store),
+    /// Simulated platforms, each at its site.
+    Simulated(Vec<(String, Arc<dyn Simulator>)>),
     /// Something scripted.
     Scripted(MemoryPlatform),
     /// Something that never answers.
@@ -90,7 +98,12 @@ pub enum Outside {
 impl Outbound for Outside {
     async fn call(&self, request: ApiRequest) -> Result<ApiResponse, Fault> {
         match self {
-            Self::Store(store) => store.call(request).await,
+            Self::Store(store) => store.answer(&request).await,
+            Self::Simulated(simulators) => {
+                let at = |site: &str| request.url.as_str().starts_with(site);
+                let simulator = simulators.iter().find(|(site, _)| at(site)).expect("a call to nowhere");
+                simulator.1.answer(&request).await
+            }
             Self::Scripted(platform) => platform.call(request).await,
             Self::Silent => std::future::pending().await,
         }
@@ -104,40 +117,61 @@ pub struct World {
     pub clock: Clock,
     /// Both queues.
     pub queues: MemoryQueues,
-    /// Both tables.
+    /// All tables.
     pub tables: MemoryTables,
     /// The signing keys.
     pub signing: MemorySecret,
+    /// The app credentials.
+    pub apps: MemorySecret,
     /// The receiver.
-    pub receiver: Arc<Receiver<MemoryQueues, MemorySecret>>,
+    pub receiver: Arc<Receives>,
+    /// Whether platforms may be on this machine.
+    pub allow_loopback: bool,
     /// What platforms are called with.
     pub outside: Outside,
 }
 
-/// Posts straight to the receiver.
-struct Direct(Arc<Receiver<MemoryQueues, MemorySecret>>, Clock);
+/// The receiver in memory.
+pub type Receives = Receiver<MemoryQueues, MemorySecret, MemoryTables>;
+/// The processor in memory.
+pub type Processes = Processor<MemoryTables, MemoryQueues, MemoryVault, Outside, MemoryTables>;
+/// The registrar in memory.
+pub type Registers = Registrar<MemoryTables, MemoryVault, MemorySecret, Outside, MemoryTables, MemoryTables>;
+
+/// Sends straight to the receiver.
+pub struct Direct(pub Arc<Receives>, pub Clock);
 
 impl Wire for Direct {
-    fn post(&self, url: String, headers: Vec<(String, String)>, body: Bytes) -> BoxFuture<'_, u16> {
+    fn send(&self, delivery: Delivery) -> BoxFuture<'_, u16> {
         Box::pin(async move {
             self.1.pass_seconds(1);
-            let Some(path) = url.strip_prefix(BASE) else { return 0 };
-            let parts: Vec<&str> = path.split('/').skip(2).collect();
-            let names = ["platform", "connection", "generation"];
-            let parameters: BTreeMap<_, _> = names.into_iter().zip(parts).collect();
-            let headers: BTreeMap<_, _> = headers.into_iter().collect();
-            let event = json!({
-                "version": "2.0", "routeKey": "POST /hooks/{platform}/{connection}", "rawPath": path,
-                "rawQueryString": "", "headers": headers, "pathParameters": parameters,
-                "requestContext": {
-                    "http": { "method": "POST", "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "store" },
-                    "stage": "$default", "timeEpoch": self.1.now().micros() / 1000,
-                },
-                "body": String::from_utf8(body.to_vec()).unwrap(), "isBase64Encoded": false,
-            });
+            let Some(event) = gateway_event(&delivery, self.1.now()) else { return 0 };
             self.0.receive(request(&event)).await.status().as_u16()
         })
     }
+}
+
+/// What API Gateway makes of a delivery; nothing for one that goes elsewhere.
+pub fn gateway_event(delivery: &Delivery, now: Stamp) -> Option<Value> {
+    let path = delivery.url.strip_prefix(BASE)?;
+    let parts: Vec<&str> = path.split('/').skip(2).collect();
+    let parameters: BTreeMap<_, _> = ["platform", "connection", "generation"].into_iter().zip(parts).collect();
+    // API Gateway joins what is repeated.
+    let mut headers: BTreeMap<&str, String> = BTreeMap::new();
+    for (name, value) in &delivery.headers {
+        let joined = headers.get(name.as_str()).map(|before| format!("{before},{value}"));
+        headers.insert(name, joined.unwrap_or_else(|| value.clone()));
+    }
+    let method = delivery.method.as_str();
+    Some(json!({
+        "version": "2.0", "routeKey": format!("{method} /hooks/{{platform}}/{{connection}}"), "rawPath": path,
+        "rawQueryString": "", "headers": headers, "pathParameters": parameters,
+        "requestContext": {
+            "http": { "method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "store" },
+            "stage": "$default", "timeEpoch": now.micros() / 1000,
+        },
+        "body": String::from_utf8(delivery.body.to_vec()).unwrap(), "isBase64Encoded": false,
+    }))
 }
 
 /// An API Gateway event as the function gets it.
@@ -154,12 +188,18 @@ impl Default for World {
 impl World {
     /// With a simulated store behind it that has the key `ck_1`, `cs_1`.
     pub fn new() -> Self {
-        let (clock, queues, signing) = (Clock::default(), MemoryQueues::default(), MemorySecret::new(&signing_keys()));
-        let keys = Keys::new(signing.clone());
-        let receiver = Arc::new(Receiver::new(PLATFORMS, queues.clone(), keys, clock.function()));
+        let (clock, queues, tables) = (Clock::default(), MemoryQueues::default(), MemoryTables::default());
+        let (signing, apps) = (MemorySecret::new(&signing_keys()), MemorySecret::new(&app_credentials()));
+        let edges = receiver::Edges {
+            queue: queues.clone(),
+            signing_keys: Keys::new(signing.clone()),
+            apps: AppCredentials::new(apps.clone()),
+            proof_keys: CachedProofKeys::new(tables.clone()),
+        };
+        let receiver = Arc::new(Receiver::new(PLATFORMS, edges, clock.function()));
         let store = Store::new(Arc::new(Direct(Arc::clone(&receiver), clock.clone())), "ck_1", "cs_1");
         let outside = Outside::Store(store);
-        Self { clock, queues, tables: MemoryTables::default(), signing, receiver, outside }
+        Self { clock, queues, tables, signing, apps, receiver, allow_loopback: false, outside }
     }
 
     /// With the sample connection, entered by hand.
@@ -178,6 +218,9 @@ impl World {
             site: "https://shop.example.com".into(),
             credentials: credentials.map(|plain| format!("{}|{plain}", key())),
             deletes: BTreeMap::new(),
+            ignores: BTreeSet::new(),
+            presets: Vec::new(),
+            settings: Map::new(),
         };
         self.tables.connect(&key(), connection);
     }
@@ -196,29 +239,34 @@ impl World {
     }
 
     /// A processor, new each time, as a cold start would make it.
-    pub fn processor(&self) -> Processor<MemoryTables, MemoryQueues, MemoryVault, Outside> {
+    pub fn processor(&self) -> Processes {
         self.processor_for(PLATFORMS)
     }
 
     /// A processor for other platforms.
-    pub fn processor_for(
-        &self,
-        platforms: &'static [Platform],
-    ) -> Processor<MemoryTables, MemoryQueues, MemoryVault, Outside> {
-        let (tables, queues, outside) = (self.tables.clone(), self.queues.clone(), self.outside.clone());
-        Processor::new(platforms, tables, queues, MemoryVault, outside, self.clock.function())
+    pub fn processor_for(&self, platforms: &'static [Platform]) -> Processes {
+        let edges = processor::Edges {
+            entities: self.tables.clone(),
+            queues: self.queues.clone(),
+            vault: MemoryVault,
+            outbound: self.outside.clone(),
+            coordination: self.tables.clone(),
+        };
+        Processor::new(platforms, edges, self.allow_loopback, self.clock.function())
     }
 
     /// A registrar, new each time.
-    pub fn registrar(&self) -> Registrar<MemoryTables, MemoryVault, MemorySecret, Outside> {
-        let edges = Edges {
+    pub fn registrar(&self) -> Registers {
+        let edges = registrar::Edges {
             connections: self.tables.clone(),
             vault: MemoryVault,
             signing_keys: Keys::new(self.signing.clone()),
             admin_keys: Keys::new(MemorySecret::new(ADMIN_KEY)),
             outbound: self.outside.clone(),
+            notes: self.tables.clone(),
+            proof_keys: self.tables.clone(),
         };
-        Registrar::new(PLATFORMS, edges, BASE, false, self.clock.function())
+        Registrar::new(PLATFORMS, edges, BASE, self.allow_loopback, self.clock.function())
     }
 
     /// Lets the receiver answer a sample event.
@@ -243,9 +291,21 @@ impl World {
 
     /// Asks the admin interface as somebody with a good token.
     pub async fn admin(&self, method: &str, connection: &str, query: &str, body: &str) -> (u16, Value) {
+        self.admin_of(PLATFORM, method, connection, query, body).await
+    }
+
+    /// The same, about a connection of any platform.
+    pub async fn admin_of(
+        &self,
+        platform: &str,
+        method: &str,
+        connection: &str,
+        query: &str,
+        body: &str,
+    ) -> (u16, Value) {
         let ring = commerce::keys::KeyRing::parse(ADMIN_KEY).unwrap();
         let token = ADMIN_TOKEN.mint(&ring, self.clock.now(), 900).unwrap();
-        self.admin_with(&format!("Bearer {token}"), method, connection, query, body).await
+        self.ask_admin(&format!("Bearer {token}"), platform, method, connection, query, body).await
     }
 
     /// Asks the admin interface with any `Authorization`.
@@ -257,12 +317,24 @@ impl World {
         query: &str,
         body: &str,
     ) -> (u16, Value) {
-        let path = format!("/admin/connections/{PLATFORM}/{connection}");
+        self.ask_admin(authorization, PLATFORM, method, connection, query, body).await
+    }
+
+    async fn ask_admin(
+        &self,
+        authorization: &str,
+        platform: &str,
+        method: &str,
+        connection: &str,
+        query: &str,
+        body: &str,
+    ) -> (u16, Value) {
+        let path = format!("/admin/connections/{platform}/{connection}");
         let event = json!({
             "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": query,
             "headers": { "authorization": authorization },
             "queryStringParameters": query.split_once('=').map(|(name, value)| json!({ name: value })),
-            "pathParameters": { "platform": PLATFORM, "connection": connection },
+            "pathParameters": { "platform": platform, "connection": connection },
             "requestContext": {
                 "http": { "method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "x" },
                 "stage": "$default",

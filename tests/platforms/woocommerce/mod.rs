@@ -6,47 +6,27 @@
 //! in a row disables the webhook.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use axum::{Router, body::to_bytes, extract::State, response::IntoResponse};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use cloud::outbound::{Guarded, Outbound};
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
+    entity::EntityKind,
+    stamp::Stamp,
     verify::hmac::{Algorithm, Encoding, Hmac},
 };
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method};
+use rand::{Rng, rngs::StdRng};
 use serde_json::{Value, json};
 
-/// How the store's requests get to the receiver.
-pub trait Wire: Send + Sync {
-    /// Posts, and gives the status; 0 when nobody answered.
-    fn post(&self, url: String, headers: Vec<(String, String)>, body: Bytes) -> BoxFuture<'_, u16>;
-}
-
-/// Over HTTP.
-pub struct Http(pub Guarded);
-
-impl Wire for Http {
-    fn post(&self, url: String, headers: Vec<(String, String)>, body: Bytes) -> BoxFuture<'_, u16> {
-        Box::pin(async move {
-            let mut request =
-                ApiRequest { method: Method::POST, url: url.parse().unwrap(), headers: HeaderMap::new(), body };
-            for (name, value) in headers {
-                let name: http::HeaderName = name.parse().unwrap();
-                request.headers.insert(name, value.parse().unwrap());
-            }
-            self.0.call(request).await.map_or(0, |answer| answer.status)
-        })
-    }
-}
+use super::{Clock, Delivery, Simulator, Trouble, Truth, Wire, json_answer, listen, page};
 
 /// A webhook as the store keeps it.
 #[derive(Clone, Debug)]
@@ -65,27 +45,14 @@ pub struct Webhook {
     pending_delivery: bool,
 }
 
-/// What the store does instead of answering, once.
-#[derive(Clone, Copy, Debug)]
-pub enum Trouble {
-    /// 429 with `Retry-After`, in seconds.
-    TooMany(u32),
-    /// 500 with a page.
-    Broken,
-    /// A 404 that is not WooCommerce's own.
-    NotFoundPage,
-    /// The call is done, but its answer is lost.
-    AnswerLost,
-    /// Nothing yet.
-    None,
-}
-
 struct Inner {
     key: (String, String),
     webhooks: BTreeMap<u64, Webhook>,
     entities: BTreeMap<(String, String), Value>,
     troubles: VecDeque<Trouble>,
     calls: Vec<String>,
+    outbox: Vec<Delivery>,
+    gone: BTreeSet<(String, String)>,
     on_call: Option<(String, Arc<dyn Fn() + Send + Sync>)>,
     page_size: usize,
 }
@@ -97,6 +64,7 @@ pub struct Store {
     wire: Arc<dyn Wire>,
     next_id: Arc<AtomicU64>,
     seconds: Arc<AtomicU64>,
+    clock: Option<Clock>,
 }
 
 /// The store's signature.
@@ -131,20 +99,33 @@ impl Store {
             entities: BTreeMap::new(),
             troubles: VecDeque::new(),
             calls: Vec::new(),
+            outbox: Vec::new(),
+            gone: BTreeSet::new(),
             on_call: None,
             page_size: 100,
         };
         let next_id = Arc::new(AtomicU64::new(1));
-        Self { inner: Arc::new(Mutex::new(inner)), wire, next_id, seconds: Arc::new(AtomicU64::new(1_795_225_721)) }
+        Self { inner: Arc::new(Mutex::new(inner)), wire, next_id, seconds: Arc::new(AtomicU64::new(1_795_225_721)), clock: None }
+    }
+
+    /// The same store, with a clock for what happens in it.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock: Some(clock), ..self }
     }
 
     /// Listens on a port of its own, and gives the site's address.
     pub async fn listen(&self) -> String {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let site = format!("http://{}", listener.local_addr().unwrap());
-        let router = Router::new().fallback(over_http).with_state(self.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        site
+        listen(Arc::new(self.clone())).await
+    }
+
+    /// The time now as the store writes it: UTC without a zone, in whole seconds.
+    fn now(&self) -> String {
+        let seconds = match &self.clock {
+            Some(clock) => clock().seconds(),
+            None => i64::try_from(self.seconds.load(Ordering::Relaxed)).unwrap(),
+        };
+        Stamp::from_millis(seconds * 1000).to_string().trim_end_matches('Z').to_owned()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -182,14 +163,9 @@ impl Store {
         self.lock().key = (consumer_key.into(), consumer_secret.into());
     }
 
-    /// What goes wrong with the next calls.
-    pub fn trouble(&self, troubles: impl IntoIterator<Item = Trouble>) {
-        self.lock().troubles.extend(troubles);
-    }
-
     /// What goes wrong after so many calls have gone well.
     pub fn trouble_after(&self, calls: usize, trouble: Trouble) {
-        self.trouble(std::iter::repeat_n(Trouble::None, calls).chain([trouble]));
+        self.lock().troubles.extend(std::iter::repeat_n(Trouble::None, calls).chain([trouble]));
     }
 
     /// What happens elsewhere while a call with this method is under way.
@@ -202,17 +178,16 @@ impl Store {
         self.lock().page_size = page_size;
     }
 
-    /// What was called since the last time: method, path.
-    pub fn calls(&self) -> Vec<String> {
-        std::mem::take(&mut self.lock().calls)
-    }
-
     /// Sets an entity as the API shows it; `None` removes it for good.
     pub fn set(&self, resource: &str, id: u64, entity: Option<Value>) {
         let key = (resource.to_owned(), id.to_string());
         match entity {
             Some(entity) => _ = self.lock().entities.insert(key, entity),
-            None => _ = self.lock().entities.remove(&key),
+            None => {
+                let mut inner = self.lock();
+                inner.entities.remove(&key);
+                inner.gone.insert(key);
+            }
         }
     }
 
@@ -229,6 +204,18 @@ impl Store {
 
     /// Delivers to one webhook, whatever its status: what was queued before it went is sent all the same.
     pub async fn deliver_to(&self, hook: &Webhook, body: &str) -> u16 {
+        let delivery = self.delivery(hook, body);
+        let status = self.wire.send(delivery.clone()).await;
+        self.answered(&delivery, status);
+        // Saving the webhook after a delivery pings again, until that has worked once.
+        let hook = self.lock().webhooks.get(&hook.id).filter(|hook| hook.pending_delivery).cloned();
+        if let Some(hook) = hook {
+            self.ping(&hook).await;
+        }
+        status
+    }
+
+    fn delivery(&self, hook: &Webhook, body: &str) -> Delivery {
         let (resource, event) = hook.topic.split_once('.').unwrap();
         // Delivery ids depend on the webhook and the second only; seconds pass here with every third delivery.
         let second = self.seconds.fetch_add(1, Ordering::Relaxed) / 3;
@@ -244,30 +231,24 @@ impl Store {
         ];
         let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let body = Bytes::copy_from_slice(body.as_bytes());
-        let status = self.wire.post(hook.delivery_url.clone(), headers, body).await;
-        let ping = {
-            let mut inner = self.lock();
-            let Some(hook) = inner.webhooks.get_mut(&hook.id) else { return status };
-            if (200..303).contains(&status) {
-                hook.failures = 0;
-            } else if hook.failures > 5 {
-                hook.status = "disabled".into();
-            } else {
-                hook.failures += 1;
-            }
-            hook.pending_delivery.then(|| hook.clone())
-        };
-        // Saving the webhook after a delivery pings again, until that has worked once.
-        if let Some(hook) = ping {
-            self.ping(&hook).await;
+        Delivery { method: Method::POST, url: hook.delivery_url.clone(), headers, body, attempts: 0 }
+    }
+
+    /// Puts a delivery for every active webhook of a topic into the outbox.
+    fn tell(&self, topic: &str, body: &str) {
+        let matching = |hook: &&Webhook| hook.topic == topic && hook.status == "active";
+        let hooks: Vec<_> = self.lock().webhooks.values().filter(matching).cloned().collect();
+        for hook in hooks {
+            let delivery = self.delivery(&hook, body);
+            self.lock().outbox.push(delivery);
         }
-        status
     }
 
     async fn ping(&self, hook: &Webhook) {
         let headers = vec![("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned())];
         let body = Bytes::from(format!("webhook_id={}", hook.id));
-        let status = self.wire.post(hook.delivery_url.clone(), headers, body).await;
+        let url = hook.delivery_url.clone();
+        let status = self.wire.send(Delivery { method: Method::POST, url, headers, body, attempts: 0 }).await;
         if let Some(hook) = self.lock().webhooks.get_mut(&hook.id) {
             hook.pending_delivery = status != 200;
         }
@@ -278,8 +259,7 @@ impl Store {
         self.lock().webhooks.values().all(|hook| !hook.pending_delivery)
     }
 
-    /// Answers a call of its REST API.
-    pub async fn answer(&self, request: &ApiRequest) -> Result<ApiResponse, Fault> {
+    async fn respond(&self, request: &ApiRequest) -> Result<ApiResponse, Fault> {
         let (trouble, allowed) = {
             let mut inner = self.lock();
             inner.calls.push(format!("{} {}", request.method, request.url.path()));
@@ -299,6 +279,7 @@ impl Store {
             }
             Some(Trouble::Broken) => return Ok(page(500, "There has been a critical error on this website.")),
             Some(Trouble::NotFoundPage) => return Ok(page(404, "<html>Nothing found</html>")),
+            Some(Trouble::Slow) => return Err(Fault::Unavailable("no answer in time".into())),
             Some(Trouble::AnswerLost | Trouble::None) | None => {}
         }
         if !allowed {
@@ -321,9 +302,10 @@ impl Store {
             (&Method::POST, "webhooks", None) => self.create(&body).await,
             (&Method::PUT, "webhooks", Some(id)) => self.update(id, &body).await,
             (&Method::DELETE, "webhooks", Some(id)) => self.delete(id, &query),
+            (&Method::GET, "orders" | "products" | "coupons", None) => self.changed(resource, &query),
             (&Method::GET, "orders" | "products" | "customers" | "coupons", Some(id)) => {
                 match self.lock().entities.get(&(resource.to_owned(), id.to_owned())) {
-                    Some(entity) => respond(200, entity),
+                    Some(entity) => json_answer(200, entity),
                     None => {
                         let code = match resource {
                             "orders" => "woocommerce_rest_shop_order_invalid_id",
@@ -339,6 +321,23 @@ impl Store {
         }
     }
 
+    /// What was changed since, by id. Without `dates_are_gmt` the time would be local, which no test wants.
+    fn changed(&self, resource: &str, query: &BTreeMap<String, String>) -> ApiResponse {
+        let since = query.get("modified_after").cloned().unwrap_or_default();
+        let number = |name: &str| query.get(name).and_then(|text| text.parse::<usize>().ok());
+        let (Some(per_page @ 1..=100), Some(page @ 1..)) = (number("per_page"), number("page")) else {
+            return error(400, "rest_invalid_param", "Invalid parameter(s): per_page");
+        };
+        if query.get("dates_are_gmt").map(String::as_str) != Some("true") {
+            return json_answer(200, &json!([]));
+        }
+        let inner = self.lock();
+        let of = inner.entities.iter().filter(|((of, _), _)| of == resource).map(|(_, entity)| entity);
+        let mut found: Vec<_> = of.filter(|entity| entity["date_modified_gmt"].as_str() > Some(&since)).collect();
+        found.sort_by_key(|entity| entity["id"].as_u64());
+        json_answer(200, &found.into_iter().skip((page - 1) * per_page).take(per_page).cloned().collect())
+    }
+
     fn list(&self, query: &BTreeMap<String, String>) -> ApiResponse {
         let number = |name: &str, otherwise: usize| query.get(name).map_or(Ok(otherwise), |text| text.parse());
         let (Ok(per_page @ 1..=100), Ok(page @ 1..)) = (number("per_page", 10), number("page", 1)) else {
@@ -347,7 +346,7 @@ impl Store {
         let inner = self.lock();
         let per_page = per_page.min(inner.page_size);
         let shown: Vec<_> = inner.webhooks.values().skip((page - 1) * per_page).take(per_page).map(show).collect();
-        let mut answer = respond(200, &Value::Array(shown));
+        let mut answer = json_answer(200, &Value::Array(shown));
         let pages = inner.webhooks.len().div_ceil(per_page);
         answer.headers.insert("x-wp-total", HeaderValue::from(inner.webhooks.len()));
         answer.headers.insert("x-wp-totalpages", HeaderValue::from(pages));
@@ -376,7 +375,7 @@ impl Store {
         };
         self.lock().webhooks.insert(id, hook.clone());
         self.ping(&hook).await;
-        respond(201, &show(&hook))
+        json_answer(201, &show(&hook))
     }
 
     async fn update(&self, id: &str, body: &Value) -> ApiResponse {
@@ -403,7 +402,7 @@ impl Store {
         if ping {
             self.ping(&hook).await;
         }
-        respond(200, &show(&hook))
+        json_answer(200, &show(&hook))
     }
 
     fn delete(&self, id: &str, query: &BTreeMap<String, String>) -> ApiResponse {
@@ -414,24 +413,141 @@ impl Store {
         if query.get("force").map(String::as_str) != Some("true") {
             return error(501, "woocommerce_rest_trash_not_supported", "Webhooks do not support trashing.");
         }
-        respond(200, &show(&inner.webhooks.remove(&id).unwrap()))
+        json_answer(200, &show(&inner.webhooks.remove(&id).unwrap()))
     }
 }
 
-impl Outbound for Store {
-    async fn call(&self, request: ApiRequest) -> Result<ApiResponse, Fault> {
-        self.answer(&request).await
+impl Simulator for Store {
+    fn platform(&self) -> &'static str {
+        "woocommerce"
+    }
+
+    fn connection(&self) -> String {
+        "day.example.com".into()
+    }
+
+    fn settings(&self, site: &str) -> Value {
+        let key = self.lock().key.clone();
+        json!({ "site": site, "consumer_key": key.0, "consumer_secret": key.1 })
+    }
+
+    fn subscribe(&self, delivery_url: &str, secret: &dyn Fn(&str) -> String) {
+        for topic in TOPICS {
+            let id = self.add_webhook(topic, delivery_url);
+            self.edit_webhook(id, |hook| hook.secret = secret(topic));
+        }
+    }
+
+    /// Somebody registers, the merchant edits the catalogue, orders come, go on, and are trashed.
+    fn change(&self, random: &mut StdRng) {
+        let (resource, topic) =
+            [("orders", "order"), ("orders", "order"), ("products", "product"), ("customers", "customer"), ("coupons", "coupon")]
+                [random.random_range(0..5)];
+        let existing: Vec<(String, Value)> = {
+            let inner = self.lock();
+            let of = inner.entities.iter().filter(|((of, _), _)| of == resource);
+            of.map(|((_, id), entity)| (id.clone(), entity.clone())).collect()
+        };
+        let now = self.now();
+        if existing.len() < 3 || random.random_ratio(1, 4) {
+            let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+            let entity = self.born(resource, id, &now, random);
+            self.set(resource, id, Some(entity.clone()));
+            self.tell(&format!("{topic}.created"), &entity.to_string());
+            return;
+        }
+        let (id, mut entity) = existing[random.random_range(0..existing.len())].clone();
+        let number: u64 = id.parse().unwrap();
+        if random.random_ratio(1, 6) {
+            self.set(resource, number, None);
+            self.tell(&format!("{topic}.deleted"), &json!({ "id": number }).to_string());
+            return;
+        }
+        match resource {
+            "orders" => {
+                entity["status"] = json!(["processing", "on-hold", "completed", "refunded"][random.random_range(0..4)]);
+            }
+            "products" => entity["price"] = json!(format!("{}.50", random.random_range(1..100))),
+            "customers" => entity["last_name"] = json!(format!("Name{}", random.random_range(0..100))),
+            _ => entity["usage_count"] = json!(random.random_range(0..100)),
+        }
+        entity["date_modified_gmt"] = json!(now);
+        self.set(resource, number, Some(entity.clone()));
+        // Now and then the user that owns the webhook cannot see the entity, and the error is delivered in its place.
+        let body = if resource != "customers" && random.random_ratio(1, 12) {
+            json!({ "code": "woocommerce_rest_cannot_view", "message": "Sorry.", "data": { "status": 401 } })
+        } else {
+            entity
+        };
+        self.tell(&format!("{topic}.updated"), &body.to_string());
+    }
+
+    fn outbox(&self) -> Vec<Delivery> {
+        std::mem::take(&mut self.lock().outbox)
+    }
+
+    /// A failed delivery is lost; the seventh in a row disables the webhook.
+    fn answered(&self, delivery: &Delivery, status: u16) {
+        let header = |name: &str| delivery.headers.iter().find(|(of, _)| of == name).map(|(_, value)| value.clone());
+        let mut inner = self.lock();
+        let id = header("x-wc-webhook-id").and_then(|id| id.parse().ok());
+        let Some(hook) = id.and_then(|id: u64| inner.webhooks.get_mut(&id)) else { return };
+        if (200..303).contains(&status) {
+            hook.failures = 0;
+        } else if hook.failures > 5 {
+            hook.status = "disabled".into();
+        } else {
+            hook.failures += 1;
+        }
+    }
+
+    fn answer<'a>(&'a self, request: &'a ApiRequest) -> BoxFuture<'a, Result<ApiResponse, Fault>> {
+        Box::pin(self.respond(request))
+    }
+
+    fn trouble(&self, troubles: &[Trouble]) {
+        self.lock().troubles.extend(troubles);
+    }
+
+    fn entities(&self) -> Vec<(EntityKind, String, Truth)> {
+        let inner = self.lock();
+        let kind = |resource: &str| match resource {
+            "orders" => EntityKind::Order,
+            "products" => EntityKind::Product,
+            "customers" => EntityKind::Customer,
+            _ => EntityKind::Coupon,
+        };
+        let there = inner.entities.keys().map(|(resource, id)| (kind(resource), id.clone(), Truth::Api));
+        let gone = inner.gone.iter().map(|(resource, id)| (kind(resource), id.clone(), Truth::Gone));
+        there.chain(gone).collect()
+    }
+
+    fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().calls)
     }
 }
 
-async fn over_http(State(store): State<Store>, request: axum::extract::Request) -> impl IntoResponse {
-    let (parts, body) = request.into_parts();
-    let body = to_bytes(body, 1 << 20).await.unwrap();
-    let url = format!("http://store{}", parts.uri).parse().unwrap();
-    let request = ApiRequest { method: parts.method, url, headers: parts.headers, body };
-    match store.answer(&request).await {
-        Ok(answer) => (StatusCode::from_u16(answer.status).unwrap(), answer.headers, answer.body),
-        Err(_) => (StatusCode::GATEWAY_TIMEOUT, HeaderMap::new(), Bytes::new()),
+impl Store {
+    fn born(&self, resource: &str, id: u64, now: &str, random: &mut StdRng) -> Value {
+        let mut entity = json!({ "id": id, "date_created_gmt": now, "date_modified_gmt": now });
+        let customers: Vec<Value> = {
+            let inner = self.lock();
+            let of = inner.entities.iter().filter(|((of, _), _)| of == "customers");
+            of.map(|(_, customer)| customer["id"].clone()).collect()
+        };
+        let more = match resource {
+            "orders" => json!({
+                "number": id.to_string(), "status": "pending", "currency": "EUR",
+                "total": format!("{}.00", random.random_range(1..500)),
+                "customer_id": customers.first().cloned().unwrap_or(json!(0)),
+                "line_items": [{ "id": id * 10, "name": "Thing", "product_id": 0, "quantity": random.random_range(1..5) }],
+            }),
+            "products" => json!({ "name": format!("Thing {id}"), "sku": format!("T-{id}"), "price": "9.50", "type": "simple" }),
+            "customers" => json!({ "email": format!("c{id}@example.com"), "first_name": "Cleo", "role": "customer" }),
+            _ => json!({ "code": format!("save{id}"), "amount": "5.00", "discount_type": "percent", "usage_count": 0 }),
+        };
+        entity.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        entity
     }
 }
 
@@ -448,15 +564,6 @@ fn show(hook: &Webhook) -> Value {
     })
 }
 
-fn respond(status: u16, body: &Value) -> ApiResponse {
-    let headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-    ApiResponse { status, headers, body: Bytes::from(body.to_string()) }
-}
-
 fn error(status: u16, code: &str, message: &str) -> ApiResponse {
-    respond(status, &json!({ "code": code, "message": message, "data": { "status": status } }))
-}
-
-fn page(status: u16, text: &'static str) -> ApiResponse {
-    ApiResponse { status, headers: HeaderMap::new(), body: Bytes::from_static(text.as_bytes()) }
+    json_answer(status, &json!({ "code": code, "message": message, "data": { "status": status } }))
 }

@@ -12,7 +12,7 @@ use url::Url;
 use super::wire;
 use crate::{
     api::{ApiRequest, ApiResponse, Fault},
-    change::{Change, Delete, Upsert},
+    change::{Change, Delete, Facets, Upsert},
     entity::{
         Address, Cart, Category, CategoryEntity, Choice, Content, CurrencyPrice, Customer, CustomerId, EntityKind,
         ExternalId, Line, Order, OrderId, Package, Payment, Price, Product, ProductId, ShippingLine, Stock, Totals,
@@ -474,7 +474,7 @@ impl<'a> Bucket<'a> {
         extra.retain(|name, _| !left_out.contains(&name.as_str()));
         let content = Content::new(entity, extra).map_err(|_| unreadable("the whole"))?;
         let source = source.map(Stamp::from);
-        let upsert = Upsert { source, received: self.wanted.at, observed: true, mapping: MAPPING, content };
+        let upsert = Upsert { source, received: self.wanted.at, observed: true, mapping: MAPPING, content, facets: Facets::new() };
         Ok(Mapped::Change(self.wanted.id.clone(), Change::Upsert(upsert)))
     }
 
