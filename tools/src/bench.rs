@@ -160,7 +160,10 @@ impl Bench {
                 ("DLQ_URL", &format!("{aws}/000000000000/dead-letters")),
                 ("ENTITIES_TABLE", "entities"),
                 ("CONNECTIONS_TABLE", "connections"),
+                ("COORDINATION_TABLE", "coordination"),
+                ("PROOF_KEYS_TABLE", "proof-keys"),
                 ("SIGNING_KEYS", "signing-keys"),
+                ("APP_CREDENTIALS", "app-credentials"),
                 ("ADMIN_KEY", "admin-key"),
                 ("CREDENTIALS_KEY", "credentials-key"),
                 ("PUBLIC_BASE_URL", "https://hooks.example.com"),
@@ -357,14 +360,22 @@ fn write_units(samples: &[events::Event]) -> Result<Vec<(String, usize)>, Failur
         let scope = sample.scope().ok_or("no scope")?;
         let Resolved::Entity(entity, action) = resolve(mapping, &scope) else { return Err("an unknown scope".into()) };
         let raw = sample.raw();
-        let incoming = Incoming { entity, action, body: &raw.body, received: raw.received };
+        let incoming = Incoming {
+            connection: &path.key,
+            scope: &scope,
+            delivery_id: None,
+            entity,
+            action,
+            body: &raw.body,
+            received: raw.received,
+        };
         let Mapped::Change(id, change @ Change::Upsert(_)) = mapping.map(&incoming)? else {
             return Err("no upsert".into());
         };
         let key = EntityKey { connection: path.key, kind: entity, id };
         let by = "5fea7756-0ea4-451a-a703-a558b933e274";
         let writer = Writer { by, now: cloud::now() };
-        let item = Item::project(&key, &State::of(&change), DeletePolicy::Mark, None, writer)?;
+        let item = Item::project(&key, &State::of(&change), DeletePolicy::Mark, &serde_json::Map::new(), None, writer)?;
         units.push((sample.name.clone(), item.size()));
     }
     Ok(units)

@@ -14,7 +14,7 @@ use commerce::{
     platforms::{PLATFORMS, Platform, find},
     request::{HookPath, RawRequest},
     stamp::Stamp,
-    verify::{Scheme, verify},
+    verify::{Material, Scheme, jwt::unproven_claims, verify},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::{Value, json};
@@ -75,9 +75,10 @@ impl Event {
                 headers.append(name, value);
             }
         }
+        let method = self.request["requestContext"]["http"]["method"].as_str().unwrap_or("POST");
         let received = self.request["requestContext"]["timeEpoch"].as_i64().unwrap_or_default();
         RawRequest {
-            method: Method::POST,
+            method: method.parse().unwrap_or(Method::POST),
             headers,
             body: Bytes::from(self.body().to_owned()),
             received: Stamp::from_millis(received),
@@ -104,20 +105,45 @@ impl Event {
         self.platform()?.delivery.scope(&self.raw())
     }
 
-    /// Signs the request with the ring's signing key. A handshake stays as it is.
+    /// Signs the request with the ring's signing key. A handshake stays as it is. What only the platform can sign, for which it has
+    /// a secret of its own, is left out; then the secret header alone is the proof.
     pub fn sign(&mut self, ring: &KeyRing) {
         let (Some(path), Some(platform), raw) = (self.path(), self.platform(), self.raw()) else { return };
-        let Some(scope) = platform.delivery.scope(&raw) else { return };
-        let bound = platform.delivery.secret_per_scope().then_some(scope.as_str());
-        let secret = ring.signing().webhook_secret(&path, bound);
-        let Scheme::Hmac(scheme) = platform.delivery.scheme();
-        self.request["headers"][scheme.header] = scheme.sign(secret.reveal().as_bytes(), &raw.body).into();
+        let delivery = platform.delivery;
+        let bound = match delivery.secret_per_scope() {
+            true => match delivery.scope(&raw) {
+                Some(scope) => Some(scope),
+                None => return,
+            },
+            false => None,
+        };
+        let secret = ring.signing().webhook_secret(&path, bound.as_deref());
+        let secret = secret.reveal();
+        let (header, value) = match delivery.scheme() {
+            Scheme::Hmac(scheme) => (scheme.header, scheme.sign(secret.as_bytes(), &raw.body)),
+            Scheme::Jwt(scheme) => {
+                // The claims are those of the token that is there.
+                let token = scheme.token(&raw).and_then(unproven_claims);
+                let Ok(token) = token.and_then(|claims| scheme.rules.sign(&claims, secret.as_bytes())) else { return };
+                (scheme.headers.first().copied().unwrap_or("authorization"), format!("{}{token}", scheme.prefix))
+            }
+            Scheme::Bearer(scheme) => (scheme.header, format!("Bearer {secret}")),
+            Scheme::StandardWebhooks(scheme) => {
+                let id = raw.single_header(scheme.id).unwrap_or_default();
+                let at = raw.single_header(scheme.timestamp).and_then(|at| at.parse().ok()).unwrap_or_default();
+                (scheme.signature, scheme.sign(secret.as_bytes(), id, at, &raw.body))
+            }
+            Scheme::AppSigned { header, .. } => (header, secret.to_owned()),
+        };
+        self.request["headers"][header] = value.into();
         self.request["headers"]["content-length"] = raw.body.len().to_string().into();
     }
 
     /// The message that the receiver makes of it; none for a handshake, or if it is not signed with a key of the ring.
     pub fn sealed(&self, ring: &KeyRing) -> Option<Sealed> {
-        let verified = verify(self.platform()?.delivery, &self.path()?, &self.raw(), ring).ok()?;
+        let raw = self.raw();
+        let keys = Material { ring, app: None, brought: None, now: raw.received };
+        let verified = verify(self.platform()?.delivery, &self.path()?, &raw, &keys).ok()?;
         Some(Sealed::from_verified(&verified))
     }
 

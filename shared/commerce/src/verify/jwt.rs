@@ -94,6 +94,14 @@ impl Jwt {
     }
 }
 
+/// The claims of a token, whoever signed it: not proven, and therefore only for making samples.
+///
+/// # Errors
+/// [`Refusal::MalformedProof`].
+pub fn unproven_claims(token: &str) -> Result<Map<String, Value>, Refusal> {
+    object(token.split('.').nth(1).ok_or(Refusal::MalformedProof)?)
+}
+
 /// The keys that a token may have been signed with.
 pub enum Keys<'a> {
     /// Shared secrets with their ids, for HS256, HS384 and HS512.
@@ -207,6 +215,15 @@ impl Rules<'_> {
         let key_id = self.find_key(token, kid.filter(|_| self.by_kid), keys)?;
         self.check(&claims, now)?;
         Ok(Token { key_id, claims })
+    }
+
+    /// Makes a token with these claims, for tests, simulators and sample events.
+    ///
+    /// # Errors
+    /// [`Refusal::EmptyKey`] when the algorithm needs more than a shared secret.
+    pub fn sign(&self, claims: &Map<String, Value>, secret: &[u8]) -> Result<String, Refusal> {
+        jsonwebtoken::encode(&Header::new(self.algorithm), claims, &EncodingKey::from_secret(secret))
+            .map_err(|_| Refusal::EmptyKey)
     }
 
     fn find_key(&self, token: &str, kid: Option<&str>, keys: &Keys<'_>) -> Result<String, Refusal> {
