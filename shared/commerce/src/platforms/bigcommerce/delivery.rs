@@ -25,8 +25,8 @@ impl Delivery for BigCommerce {
         (1..=200).contains(&id.len()).then(|| id.to_owned())
     }
 
-    /// The key of the signature is the app's client secret as it is: the samples encode it in base64 only because their library
-    /// decodes it [`https-webhook-overview.mdx`, "Security"].
+    /// The key of the signature is the app's client secret as it is: the samples encode it in base64 only because their
+    /// library decodes it [`https-webhook-overview.mdx`, "Security"].
     fn scheme(&self) -> Scheme {
         Scheme::AppSigned { signature: STANDARD_HEADERS, header: SECRET_HEADER }
     }

@@ -1,16 +1,19 @@
-//! BigCommerce, a hosted platform: all stores are behind one API, each under its hash, which is the connection's id here.
+//! BigCommerce, a hosted platform: all stores are behind one API, each under its hash, which is the connection's id
+//! here.
 //!
 //! What is strange about it, as its documentation (`bigcommerce/docs`) and its OpenAPI files show:
 //!
-//! - A callback says only which entity, never how it is; so every entity is pulled. The `hash` in it has no key and proves nothing.
+//! - A callback says only which entity, never how it is; so every entity is pulled. The `hash` in it has no key and
+//!   proves nothing.
 //! - All stores of an app share one key, the app's client secret. `producer` in the signed body says which store it is.
 //! - The signature is in samples of code only, never spelled out. Hence the second factor, a secret header of our own.
 //! - `store/order/created` comes for orders that were never paid (status 0), too.
 //! - The id of `store/customer/address/…` is the address's under the type `customer`, and the scope of
 //!   `store/channel/*/inventory/…` has a literal `*`.
-//! - v2 has bare objects, money in strings, times as in mails, and 204 for an empty list; v3 has `data` and `meta`, numbers,
-//!   and ISO 8601.
-//! - A hook that fails for 48 hours is switched off, and a domain that fails for a tenth of two minutes is blocked for three.
+//! - v2 has bare objects, money in strings, times as in mails, and 204 for an empty list; v3 has `data` and `meta`,
+//!   numbers, and ISO 8601.
+//! - A hook that fails for 48 hours is switched off, and a domain that fails for a tenth of two minutes is blocked for
+//!   three.
 
 mod delivery;
 mod mapping;

@@ -84,9 +84,9 @@ impl Subscriptions for BigCommerce {
     }
 
     fn by_hand(&self) -> &'static str {
-        "make a hook for each scope with POST /v3/hooks of BigCommerce's API: scope, destination (the delivery_url), is_active true, and \
-         headers {\"X-Commerce-Hooks-Key\": the secret that `make secret` prints}. The access token needs to read information, products, \
-         customers, orders and carts"
+        "make a hook for each scope with POST /v3/hooks of BigCommerce's API: scope, destination (the delivery_url), \
+         is_active true, and headers {\"X-Commerce-Hooks-Key\": the secret that `make secret` prints}. The access \
+         token must be allowed to read information, products, customers, orders and carts"
     }
 }
 

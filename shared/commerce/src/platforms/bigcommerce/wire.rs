@@ -1,5 +1,5 @@
-//! BigCommerce's callbacks and REST objects as they travel: v3 with numbers and ISO 8601, v2 with money in padded strings and times as
-//! in mails, and `""`, `null` or 0 for nothing in both.
+//! BigCommerce's callbacks and REST objects as they travel: v3 with numbers and ISO 8601, v2 with money in padded
+//! strings and times as in mails, and `""`, `null` or 0 for nothing in both.
 //!
 //! What is not named here lands in `rest`, and from there in the entity's `extra`.
 

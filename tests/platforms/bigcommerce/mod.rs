@@ -1,0 +1,1022 @@
+//! A BigCommerce store: its API with token, quota and pages, its hooks with their retries, and what shoppers and the
+//! merchant do.
+//!
+//! What it does is what BigCommerce's documentation says, as told in `shared/commerce/src/platforms/bigcommerce/`:
+//! callbacks are thin and signed with the client secret of the app; an order's update tells of its status again; a sale
+//! updates its products; orders that were never paid are told of, too; an address or a variant changes without its
+//! parent's time; an archived order goes on being shown; a failed callback is tried eleven more times, and then its
+//! hook is switched off.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Mutex, MutexGuard},
+};
+
+use bytes::Bytes;
+use commerce::{
+    api::{ApiRequest, ApiResponse, Fault},
+    entity::EntityKind,
+    platforms::{bigcommerce::PLATFORM, declared_scopes},
+    stamp::Stamp,
+    verify::standard_webhooks::STANDARD_HEADERS,
+};
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Method};
+use rand::{Rng, rngs::StdRng};
+use serde_json::{Value, json};
+
+use super::{Clock, Delivery, Trouble, Truth, json_answer, page, query, segments};
+
+/// The store's hash, which is the connection's id.
+pub const STORE: &str = "abc123";
+/// The app's id.
+pub const CLIENT_ID: &str = "bigcommerce-client-id";
+/// The app's secret, with which all its callbacks are signed.
+pub const CLIENT_SECRET: &str = "bigcommerce-client-secret-0123456789";
+/// The token of the store's API.
+pub const ACCESS_TOKEN: &str = "bigcommerce-access-token";
+
+/// The header that carries the hook's own secret.
+const SECRET_HEADER: &str = "x-commerce-hooks-key";
+/// Told of when a hook is switched off. Its hook must have an address of its own.
+const DELIVERY_EXCEPTION: &str = "store/hook/deliveryException";
+/// How long each retry waits after the attempt before it, in seconds.
+const RETRIES: [i64; 11] = [60, 180, 300, 600, 900, 1800, 3600, 7200, 21_600, 50_400, 86_400];
+/// Calls of the API in one window.
+const QUOTA: u32 = 150;
+/// The length of a window.
+const WINDOW_SECONDS: i64 = 30;
+/// The names of some statuses of orders, by their ids.
+const STATUSES: [(u64, &str); 5] =
+    [(11, "Awaiting Fulfillment"), (2, "Shipped"), (3, "Partially Shipped"), (10, "Completed"), (5, "Cancelled")];
+
+/// A hook as the store keeps it.
+#[derive(Clone, Debug)]
+pub struct Hook {
+    /// What it delivers: one event, or all below a `*`.
+    pub scope: String,
+    /// Where to.
+    pub destination: String,
+    /// The value of its secret header.
+    pub secret: String,
+    /// Whether it delivers. Not any more after the last retry.
+    pub is_active: bool,
+}
+
+struct Inner {
+    now: Stamp,
+    token: Option<String>,
+    hooks: Vec<Hook>,
+    outbox: VecDeque<Delivery>,
+    retries: Vec<(Stamp, Delivery)>,
+    /// The hook of each message, by its id.
+    sent: BTreeMap<String, usize>,
+    window: Stamp,
+    used: u32,
+    troubles: VecDeque<Trouble>,
+    calls: Vec<String>,
+    next_id: u64,
+    ever: BTreeSet<(EntityKind, String)>,
+    products: BTreeMap<u64, Value>,
+    variants: BTreeMap<u64, Vec<Value>>,
+    categories: BTreeMap<u64, Value>,
+    customers: BTreeMap<u64, Value>,
+    addresses: BTreeMap<u64, Vec<Value>>,
+    orders: BTreeMap<u64, Order>,
+    carts: BTreeMap<String, Value>,
+    /// By price list and variant, then by currency.
+    prices: BTreeMap<(u64, u64), BTreeMap<String, Value>>,
+}
+
+struct Order {
+    own: Value,
+    lines: Vec<Value>,
+    addresses: Vec<Value>,
+    shipments: Vec<Value>,
+}
+
+/// A store.
+pub struct Simulator {
+    inner: Mutex<Inner>,
+    clock: Clock,
+    stale_retries: bool,
+}
+
+impl Simulator {
+    /// An empty store. Whether a retry is signed anew or carries the timestamp of the first attempt is not documented.
+    pub fn new(clock: Clock, stale_retries: bool) -> Self {
+        let now = clock();
+        let inner = Inner {
+            now,
+            token: Some(ACCESS_TOKEN.into()),
+            hooks: Vec::new(),
+            outbox: VecDeque::new(),
+            retries: Vec::new(),
+            sent: BTreeMap::new(),
+            window: now,
+            used: 0,
+            troubles: VecDeque::new(),
+            calls: Vec::new(),
+            next_id: 100,
+            ever: BTreeSet::new(),
+            products: BTreeMap::new(),
+            variants: BTreeMap::new(),
+            categories: BTreeMap::new(),
+            customers: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            carts: BTreeMap::new(),
+            prices: BTreeMap::new(),
+        };
+        Self { inner: Mutex::new(inner), clock, stale_retries }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.now = (self.clock)();
+        inner
+    }
+
+    /// All hooks.
+    pub fn hooks(&self) -> Vec<Hook> {
+        self.lock().hooks.clone()
+    }
+
+    /// Makes one hook.
+    pub fn hook(&self, scope: &str, destination: &str, secret: &str) {
+        let hook =
+            Hook { scope: scope.into(), destination: destination.into(), secret: secret.into(), is_active: true };
+        self.lock().hooks.push(hook);
+    }
+
+    /// Switches all hooks on again, as an app does.
+    pub fn activate_hooks(&self) {
+        self.lock().hooks.iter_mut().for_each(|hook| hook.is_active = true);
+    }
+
+    /// Makes the token worthless.
+    pub fn revoke(&self) {
+        self.lock().token = None;
+    }
+
+    /// Closes the store: the last callback, and no token and no hooks any more.
+    pub fn uninstall(&self) {
+        let mut inner = self.lock();
+        inner.tell("store/app/uninstalled", json!({ "type": "store" }));
+        inner.token = None;
+        inner.hooks.iter_mut().for_each(|hook| hook.is_active = false);
+    }
+}
+
+impl super::Simulator for Simulator {
+    fn platform(&self) -> &'static str {
+        PLATFORM.name
+    }
+
+    fn connection(&self) -> String {
+        STORE.into()
+    }
+
+    fn settings(&self, site: &str) -> Value {
+        json!({ "site": format!("{site}/stores/{STORE}"), "access_token": ACCESS_TOKEN })
+    }
+
+    fn subscribe(&self, delivery_url: &str, secret: &dyn Fn(&str) -> String) {
+        for scope in declared_scopes(PLATFORM.mapping).filter(|scope| *scope != DELIVERY_EXCEPTION) {
+            self.hook(scope, delivery_url, &secret(scope));
+        }
+    }
+
+    fn change(&self, random: &mut StdRng) {
+        self.lock().change(random);
+    }
+
+    fn outbox(&self) -> Vec<Delivery> {
+        let mut inner = self.lock();
+        let now = inner.now;
+        let mut taken: Vec<Delivery> = inner.outbox.drain(..).collect();
+        let (due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut inner.retries).into_iter().partition(|(at, _)| *at <= now);
+        inner.retries = later;
+        for (_, mut retry) in due {
+            if !self.stale_retries {
+                sign(&mut retry, now);
+            }
+            taken.push(retry);
+        }
+        taken
+    }
+
+    fn answered(&self, delivery: &Delivery, status: u16) {
+        let id = header(delivery, STANDARD_HEADERS.id);
+        let mut inner = self.lock();
+        let again = inner.retries.iter().any(|(_, retry)| header(retry, STANDARD_HEADERS.id) == id);
+        if (200..300).contains(&status) || again {
+            return;
+        }
+        let Some(&place) = inner.sent.get(id) else { return };
+        match RETRIES.get(delivery.attempts as usize) {
+            Some(wait) => {
+                let due = inner.now.plus_seconds(*wait);
+                inner.retries.push((due, Delivery { attempts: delivery.attempts + 1, ..delivery.clone() }));
+            }
+            None if inner.hooks[place].is_active => {
+                inner.hooks[place].is_active = false;
+                let data = json!({ "type": "webhook", "id": 20_000_001 + place, "error_code": 90002,
+                "message": "deactivated" });
+                inner.tell(DELIVERY_EXCEPTION, data);
+            }
+            None => {}
+        }
+    }
+
+    fn answer<'a>(&'a self, request: &'a ApiRequest) -> BoxFuture<'a, Result<ApiResponse, Fault>> {
+        let mut inner = self.lock();
+        inner.calls.push(format!("{} {}", request.method, request.url.path()));
+        let trouble = inner.troubles.pop_front().unwrap_or(Trouble::None);
+        let answer = match trouble {
+            Trouble::TooMany(seconds) => {
+                let mut answer = error(429, "Too many requests");
+                inner.limits(&mut answer, i64::from(seconds) * 1000);
+                Ok(answer)
+            }
+            Trouble::Broken => Ok(page(500, "<html>Internal Server Error</html>")),
+            Trouble::NotFoundPage => Ok(page(404, "<html>404 Not Found</html>")),
+            Trouble::Slow => Err(Fault::Unavailable("no answer in time".into())),
+            Trouble::AnswerLost => {
+                inner.limited(request);
+                Err(Fault::Unavailable("the answer was lost".into()))
+            }
+            Trouble::None => Ok(inner.limited(request)),
+        };
+        Box::pin(std::future::ready(answer))
+    }
+
+    fn trouble(&self, troubles: &[Trouble]) {
+        self.lock().troubles.extend(troubles);
+    }
+
+    fn entities(&self) -> Vec<(EntityKind, String, Truth)> {
+        let inner = self.lock();
+        let truth = |(kind, id): &(EntityKind, String)| {
+            let number = id.parse::<u64>().unwrap_or_default();
+            let there = match kind {
+                EntityKind::Product => inner.products.contains_key(&number),
+                EntityKind::Category => inner.categories.contains_key(&number),
+                EntityKind::Customer => inner.customers.contains_key(&number),
+                EntityKind::Order if inner.orders[&number].own["is_deleted"] == true => false,
+                // What was never paid is no order.
+                EntityKind::Order if inner.orders[&number].own["status_id"] == 0 => return None,
+                EntityKind::Order => true,
+                EntityKind::Cart => inner.carts.contains_key(id),
+                _ => inner.prices.keys().any(|(list, variant)| format!("{list}:{variant}") == *id),
+            };
+            Some((*kind, id.clone(), if there { Truth::Api } else { Truth::Gone }))
+        };
+        inner.ever.iter().filter_map(truth).collect()
+    }
+
+    fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().calls)
+    }
+}
+
+fn header<'a>(delivery: &'a Delivery, name: &str) -> &'a str {
+    delivery.headers.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+}
+
+/// Signs a callback as of now. Its id stays.
+fn sign(delivery: &mut Delivery, now: Stamp) {
+    let id = header(delivery, STANDARD_HEADERS.id).to_owned();
+    let signature = STANDARD_HEADERS.sign(CLIENT_SECRET.as_bytes(), &id, now.seconds(), &delivery.body);
+    let of_signature = [STANDARD_HEADERS.timestamp, STANDARD_HEADERS.signature];
+    delivery.headers.retain(|(name, _)| !of_signature.contains(&name.as_str()));
+    delivery.headers.push((STANDARD_HEADERS.timestamp.into(), now.seconds().to_string()));
+    delivery.headers.push((STANDARD_HEADERS.signature.into(), signature));
+}
+
+/// As v3 writes a time.
+fn iso(at: Stamp) -> String {
+    Stamp::from_millis(at.seconds() * 1000).to_string().replace('Z', "+00:00")
+}
+
+/// As v2 writes a time.
+fn mail_date(at: Stamp) -> String {
+    let text = iso(at);
+    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let days = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    let day = days[at.seconds().div_euclid(86_400).rem_euclid(7) as usize];
+    let month = months[text[5..7].parse::<usize>().unwrap() - 1];
+    format!("{day}, {} {month} {} {} +0000", &text[8..10], &text[..4], &text[11..19])
+}
+
+/// As v2 writes money.
+fn padded(cents: i64) -> String {
+    format!("{}.{:02}00", cents / 100, cents % 100)
+}
+
+fn error(status: u16, title: &str) -> ApiResponse {
+    let body = json!({ "status": status, "title": title, "type": "https://developer.bigcommerce.com/status-codes",
+    "errors": {} });
+    json_answer(status, &body)
+}
+
+fn not_found_v2() -> ApiResponse {
+    json_answer(404, &json!([{ "status": 404, "message": "The requested resource was not found." }]))
+}
+
+fn found(entity: Option<&Value>) -> ApiResponse {
+    match entity {
+        Some(entity) => json_answer(200, &json!({ "data": entity, "meta": {} })),
+        None => error(404, "The resource was not found."),
+    }
+}
+
+fn pages(query: &BTreeMap<String, String>) -> Option<(usize, usize)> {
+    let number = |name: &str, otherwise: usize| query.get(name).map_or(Some(otherwise), |text| text.parse().ok());
+    Some((number("limit", 50).filter(|limit| (1..=250).contains(limit))?, number("page", 1).filter(|page| *page > 0)?))
+}
+
+fn v3_list(all: &[Value], query: &BTreeMap<String, String>) -> ApiResponse {
+    let Some((limit, number)) = pages(query) else { return error(422, "limit or page is invalid") };
+    let shown: Vec<_> = all.iter().skip((number - 1) * limit).take(limit).collect();
+    let pagination = json!({
+        "total": all.len(), "count": shown.len(), "per_page": limit, "current_page": number,
+        "total_pages": all.len().div_ceil(limit),
+    });
+    json_answer(200, &json!({ "data": shown, "meta": { "pagination": pagination } }))
+}
+
+fn v2_list(all: &[Value], query: &BTreeMap<String, String>) -> ApiResponse {
+    let Some((limit, number)) = pages(query) else { return error(413, "limit is too large") };
+    let shown: Vec<_> = all.iter().skip((number - 1) * limit).take(limit).cloned().collect();
+    match shown.is_empty() {
+        true => page(204, ""),
+        false => json_answer(200, &Value::Array(shown)),
+    }
+}
+
+impl Inner {
+    /// The headers of the quota, on every answer.
+    fn limits(&self, answer: &mut ApiResponse, reset: i64) {
+        let left = u64::from(QUOTA.saturating_sub(self.used));
+        for (name, value) in [
+            ("x-rate-limit-time-window-ms", WINDOW_SECONDS as u64 * 1000),
+            ("x-rate-limit-time-reset-ms", reset.max(0) as u64),
+            ("x-rate-limit-requests-quota", u64::from(QUOTA)),
+            ("x-rate-limit-requests-left", left),
+        ] {
+            answer.headers.insert(name, HeaderValue::from(value));
+        }
+    }
+
+    fn limited(&mut self, request: &ApiRequest) -> ApiResponse {
+        if self.now >= self.window.plus_seconds(WINDOW_SECONDS) {
+            (self.window, self.used) = (self.now, 0);
+        }
+        let mut answer = match self.used < QUOTA {
+            true => self.route(request),
+            false => error(429, "Too many requests"),
+        };
+        self.used = (self.used + 1).min(QUOTA);
+        let reset = (self.window.plus_seconds(WINDOW_SECONDS).micros() - self.now.micros()) / 1000;
+        self.limits(&mut answer, reset);
+        answer
+    }
+
+    fn route(&self, request: &ApiRequest) -> ApiResponse {
+        let token = request.headers.get("x-auth-token").and_then(|value| value.to_str().ok());
+        if token.is_none() || token != self.token.as_deref() {
+            return error(401, "Unauthorized");
+        }
+        let path = segments(request);
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let ["stores", STORE, path @ ..] = path.as_slice() else { return page(404, "<html>No such store</html>") };
+        if request.method != Method::GET {
+            return page(405, "");
+        }
+        let query = query(request);
+        let id = |text: &str| text.parse::<u64>().unwrap_or_default();
+        match path {
+            ["v2", "store"] => json_answer(200, &json!({ "id": STORE, "name": "Jars" })),
+            ["v2", "time"] => json_answer(200, &json!({ "time": self.now.seconds() })),
+            ["v3", "catalog", "products", product] => {
+                let mut shown = self.products.get(&id(product)).cloned();
+                let included = query.get("include").map(String::as_str).unwrap_or_default();
+                if let Some(Value::Object(members)) = &mut shown {
+                    for name in ["images", "custom_fields"] {
+                        if !included.split(',').any(|known| known == name) {
+                            members.remove(name);
+                        }
+                    }
+                }
+                found(shown.as_ref())
+            }
+            ["v3", "catalog", "products", product, "variants"] => match self.variants.get(&id(product)) {
+                Some(variants) => v3_list(variants, &query),
+                None => found(None),
+            },
+            ["v3", "catalog", "categories", category] => found(self.categories.get(&id(category))),
+            ["v3", "customers"] => {
+                let wanted = query.get("id:in").map(String::as_str).unwrap_or_default();
+                let customers = wanted.split(',').filter_map(|wanted| self.customer(id(wanted)));
+                v3_list(&customers.collect::<Vec<_>>(), &query)
+            }
+            ["v3", "customers", "addresses"] => {
+                let wanted = query.get("customer_id:in").map(String::as_str).unwrap_or_default();
+                let addresses =
+                    wanted.split(',').filter_map(|wanted| self.addresses.get(&id(wanted))).flatten().cloned();
+                v3_list(&addresses.collect::<Vec<_>>(), &query)
+            }
+            ["v3", "carts", cart] => found(self.carts.get(*cart)),
+            ["v3", "pricelists", list, "records", variant] => {
+                let records = self.prices.get(&(id(list), id(variant)));
+                v3_list(&records.into_iter().flat_map(BTreeMap::values).cloned().collect::<Vec<_>>(), &query)
+            }
+            ["v2", "orders", order, part @ ..] => {
+                let Some(order) = self.orders.get(&id(order)) else { return not_found_v2() };
+                match part {
+                    [] => json_answer(200, &order.own),
+                    ["products"] => v2_list(&order.lines, &query),
+                    ["shipping_addresses"] => v2_list(&order.addresses, &query),
+                    ["shipments"] => v2_list(&order.shipments, &query),
+                    _ => page(404, "<html>404 Not Found</html>"),
+                }
+            }
+            _ => page(404, "<html>404 Not Found</html>"),
+        }
+    }
+
+    /// A customer with the ten addresses that come along at most.
+    fn customer(&self, id: u64) -> Option<Value> {
+        let mut shown = self.customers.get(&id)?.clone();
+        let addresses = self.addresses.get(&id).map(Vec::as_slice).unwrap_or_default();
+        shown["address_count"] = json!(addresses.len());
+        shown["addresses"] = addresses.iter().take(10).cloned().collect();
+        Some(shown)
+    }
+
+    /// Puts a callback for each hook that wants it into the outbox.
+    fn tell(&mut self, scope: &str, data: Value) {
+        let wants = |hook: &Hook| match hook.scope.strip_suffix('*') {
+            Some(prefix) => scope.starts_with(prefix),
+            None => hook.scope == scope,
+        };
+        let event = self.id();
+        let body = json!({
+            "scope": scope, "store_id": "1000000001", "data": data, "hash": format!("{event:040x}"),
+            "created_at": self.now.seconds(), "producer": format!("stores/{STORE}"),
+        });
+        for place in 0..self.hooks.len() {
+            let hook = self.hooks[place].clone();
+            if !hook.is_active || !wants(&hook) {
+                continue;
+            }
+            let id = format!("msg_{event}_{place}");
+            self.sent.insert(id.clone(), place);
+            let headers = vec![
+                ("content-type".into(), "application/json".into()),
+                (SECRET_HEADER.into(), hook.secret),
+                (STANDARD_HEADERS.id.into(), id),
+            ];
+            let body = Bytes::from(body.to_string());
+            let mut delivery = Delivery { method: Method::POST, url: hook.destination, headers, body, attempts: 0 };
+            sign(&mut delivery, self.now);
+            self.outbox.push_back(delivery);
+        }
+    }
+
+    fn tell_of(&mut self, scope: &str, kind: &str, id: u64) {
+        self.tell(scope, json!({ "type": kind, "id": id }));
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn made(&mut self, kind: EntityKind, id: impl ToString) {
+        self.ever.insert((kind, id.to_string()));
+    }
+
+    fn change(&mut self, random: &mut StdRng) {
+        // What cannot be done yet, for want of products or customers, begins with making some.
+        if self.products.is_empty() {
+            return self.create_product(random);
+        }
+        if self.customers.is_empty() {
+            return self.create_customer(random);
+        }
+        match random.random_range(0..100) {
+            0..6 => self.create_customer(random),
+            6..12 => self.update_customer(random),
+            12..20 => self.change_address(random),
+            20..22 => self.delete_customer(random),
+            22..28 => self.change_category(random),
+            28..35 => self.create_product(random),
+            35..45 => self.update_product(random),
+            45..50 => self.change_variant(random),
+            50..52 => self.delete_product(random),
+            52..66 => self.create_order(random),
+            66..80 => self.update_order(random),
+            80..86 => self.change_shipment(random),
+            86..88 => self.archive_order(random),
+            88..95 => self.change_cart(random),
+            _ => self.change_price(random),
+        }
+    }
+
+    fn create_customer(&mut self, random: &mut StdRng) {
+        let id = self.id();
+        let customer = json!({
+            "id": id, "email": format!("shopper-{id}@example.com"), "first_name": "Ann",
+            "last_name": format!("Shopper {id}"),
+            "company": "", "phone": "", "notes": "", "customer_group_id": random.random_range(0..3), "channel_ids": [1],
+            "date_created": iso(self.now), "date_modified": iso(self.now),
+        });
+        self.customers.insert(id, customer);
+        self.addresses.insert(id, Vec::new());
+        self.made(EntityKind::Customer, id);
+        self.tell_of("store/customer/created", "customer", id);
+    }
+
+    fn update_customer(&mut self, random: &mut StdRng) {
+        let Some(id) = any(random, &self.customers) else { return };
+        let company = format!("Company {}", random.random_range(0..1000));
+        let now = iso(self.now);
+        let customer = self.customers.get_mut(&id).unwrap();
+        customer["company"] = json!(company);
+        customer["date_modified"] = json!(now);
+        self.tell_of("store/customer/updated", "customer", id);
+        if random.random_bool(0.1) {
+            self.tell_of("store/customer/payment/instrument/default/updated", "customer", id);
+        }
+    }
+
+    /// The customer's own time stays, and there is no callback of the customer.
+    fn change_address(&mut self, random: &mut StdRng) {
+        let Some(id) = any(random, &self.customers) else { return };
+        let new = self.id();
+        let addresses = self.addresses.get_mut(&id).unwrap();
+        let street = format!("{} Road", random.random_range(1..1000));
+        let place = random.random_range(0..=addresses.len());
+        let (scope, address) = match addresses.get_mut(place) {
+            None => {
+                addresses.push(json!({
+                    "id": new, "customer_id": id, "first_name": "Ann", "last_name": "Shopper", "address1": street,
+                    "address2": "",
+                    "city": "Austin", "state_or_province": "Texas", "postal_code": "78701", "country_code": "US",
+                    "country": "United States", "phone": "", "address_type": "residential",
+                }));
+                ("store/customer/address/created", new)
+            }
+            Some(address) if random.random_bool(0.7) => {
+                address["address1"] = json!(street);
+                ("store/customer/address/updated", address["id"].as_u64().unwrap())
+            }
+            Some(_) => ("store/customer/address/deleted", addresses.remove(place)["id"].as_u64().unwrap()),
+        };
+        self.tell(scope, json!({ "type": "customer", "id": address, "address": { "customer_id": id } }));
+    }
+
+    fn delete_customer(&mut self, random: &mut StdRng) {
+        let Some(id) = any(random, &self.customers) else { return };
+        self.customers.remove(&id);
+        self.addresses.remove(&id);
+        self.tell_of("store/customer/deleted", "customer", id);
+    }
+
+    fn change_category(&mut self, random: &mut StdRng) {
+        let name = format!("Category {}", random.random_range(0..1000));
+        let known = any(random, &self.categories);
+        match (known, random.random_range(0..10)) {
+            (Some(id), 0) => {
+                self.categories.remove(&id);
+                self.tell_of("store/category/deleted", "category", id);
+            }
+            (Some(id), 1..6) => {
+                self.categories.get_mut(&id).unwrap()["name"] = json!(name);
+                self.tell_of("store/category/updated", "category", id);
+            }
+            _ => {
+                let id = self.id();
+                let category = json!({
+                    "id": id, "parent_id": known.unwrap_or(0), "name": name, "description": "", "views": 0,
+                    "is_visible": true,
+                    "custom_url": { "url": format!("/category-{id}/"), "is_customized": false },
+                });
+                self.categories.insert(id, category);
+                self.made(EntityKind::Category, id);
+                self.tell_of("store/category/created", "category", id);
+            }
+        }
+    }
+
+    fn create_product(&mut self, random: &mut StdRng) {
+        let id = self.id();
+        // One in three has options; one in twenty has more variants than a page.
+        let variants = match random.random_range(0..20) {
+            0 => 251,
+            1..7 => random.random_range(2..5),
+            _ => 0,
+        };
+        let base = self.id();
+        let price = f64::from(random.random_range(100..10_000)) / 100.0;
+        let product = json!({
+            "id": id, "name": format!("Jar {id}"), "type": "physical", "sku": format!("JAR-{id}"), "price": price,
+            "sale_price": 0,
+            "calculated_price": price, "cost_price": 0, "categories": any(random,
+            &self.categories).into_iter().collect::<Vec<_>>(),
+            "inventory_level": 100, "inventory_tracking": if variants == 0 { "product" } else { "variant" },
+            "is_visible": true,
+            "availability": "available", "total_sold": 0, "view_count": 0, "date_created": iso(self.now),
+            "date_modified": iso(self.now), "base_variant_id": (variants == 0).then_some(base),
+            "custom_url": { "url": format!("/jar-{id}/"), "is_customized": false }, "description": "<p>A jar.</p>",
+            "gtin": "", "upc": "",
+            "images": [{ "url_zoom": format!("https://cdn.example.com/{id}.jpg"), "sort_order": 0,
+            "is_thumbnail": true }],
+            "custom_fields": [],
+        });
+        self.products.insert(id, product);
+        let made: Vec<u64> = (0..variants).map(|_| self.id()).collect();
+        let show = |(number, variant): (usize, &u64)| {
+            json!({
+                "id": variant, "product_id": id, "sku": format!("JAR-{id}-{number}"), "price": null, "sale_price": null,
+                "calculated_price": price, "inventory_level": 10, "purchasing_disabled": false, "image_url": "",
+                "option_values": [{ "option_display_name": "Size", "label": format!("{number}") }],
+            })
+        };
+        let all = match variants {
+            0 => vec![json!({ "id": base, "product_id": id, "sku": format!("JAR-{id}"), "option_values": [] })],
+            _ => made.iter().enumerate().map(show).collect(),
+        };
+        self.variants.insert(id, all);
+        self.made(EntityKind::Product, id);
+        self.tell_of("store/product/created", "product", id);
+        // So many callbacks as there are variants would only make tests slow.
+        for variant in made.into_iter().take(5) {
+            self.tell(
+                "store/sku/created",
+                json!({ "type": "sku", "id": variant, "sku": { "product_id": id, "variant_id": variant } }),
+            );
+        }
+    }
+
+    fn update_product(&mut self, random: &mut StdRng) {
+        let Some(id) = any(random, &self.products) else { return };
+        let now = iso(self.now);
+        let product = self.products.get_mut(&id).unwrap();
+        product["date_modified"] = json!(now);
+        let stock = random.random_bool(0.3) && product["inventory_tracking"] == "product";
+        if stock {
+            let level = random.random_range(0..500);
+            product["inventory_level"] = json!(level);
+            let inventory = json!({ "product_id": id, "method": "absolute", "value": level });
+            self.tell(
+                "store/product/inventory/updated",
+                json!({ "type": "product", "id": id, "inventory": inventory }),
+            );
+        } else {
+            let price = f64::from(random.random_range(100..10_000)) / 100.0;
+            product["price"] = json!(price);
+            product["calculated_price"] = json!(price);
+        }
+        self.tell_of("store/product/updated", "product", id);
+    }
+
+    /// A change of a variant alone is not one of its product.
+    fn change_variant(&mut self, random: &mut StdRng) {
+        let Some(id) = any(random, &self.products) else { return };
+        let variants = self.variants.get_mut(&id).unwrap();
+        let place = random.random_range(0..variants.len());
+        if self.products[&id]["base_variant_id"].is_u64() {
+            return;
+        }
+        let variant = variants[place]["id"].as_u64().unwrap();
+        let sku = json!({ "type": "sku", "id": variant, "sku": { "product_id": id, "variant_id": variant } });
+        match random.random_range(0..3) {
+            0 if variants.len() > 1 => {
+                variants.remove(place);
+                self.tell("store/sku/deleted", sku);
+            }
+            1 => {
+                variants[place]["inventory_level"] = json!(random.random_range(0..100));
+                let inventory = json!({ "product_id": id, "method": "absolute", "value": 1, "variant_id": variant });
+                self.tell(
+                    "store/sku/inventory/updated",
+                    json!({ "type": "sku", "id": variant, "inventory": inventory }),
+                );
+                let events = ["stock_changed", "low_stock_reached", "out_of_stock_reached", "settings_changed"];
+                let event = events[random.random_range(0..events.len())];
+                let scope = format!("store/channel/*/inventory/product/{event}");
+                self.tell(&scope, json!({ "variant_id": variant, "product_id": id, "location_id": 1 }));
+            }
+            _ => {
+                variants[place]["calculated_price"] = json!(f64::from(random.random_range(100..10_000)) / 100.0);
+                self.tell("store/sku/updated", sku);
+            }
+        }
+    }
+
+    fn delete_product(&mut self, random: &mut StdRng) {
+        let Some(id) = any(random, &self.products) else { return };
+        self.products.remove(&id);
+        self.variants.remove(&id);
+        self.tell_of("store/product/deleted", "product", id);
+    }
+
+    fn create_order(&mut self, random: &mut StdRng) {
+        let id = self.id();
+        let customer = any(random, &self.customers).filter(|_| random.random_bool(0.8));
+        // One in thirty has more lines than a page.
+        let count = if random.random_range(0..30) == 0 { 51 } else { random.random_range(1..4) };
+        let mut lines = Vec::new();
+        let mut total = 0;
+        for _ in 0..count {
+            let Some(product) = any(random, &self.products) else { return };
+            let (quantity, cents) = (random.random_range(1..4_i64), random.random_range(100..10_000_i64));
+            total += quantity * cents;
+            let variant = self.variants[&product][0]["id"].clone();
+            let line = self.id();
+            lines.push(json!({
+                "id": line, "order_id": id, "product_id": product, "variant_id": variant, "order_address_id": id,
+                "name": format!("Jar {product}"), "sku": format!("JAR-{product}"), "type": "physical",
+                "quantity": quantity,
+                "base_price": padded(cents), "price_ex_tax": padded(cents), "price_inc_tax": padded(cents),
+                "price_tax": "0.0000",
+                "base_total": padded(quantity * cents), "total_ex_tax": padded(quantity * cents), "total_tax": "0.0000",
+                "total_inc_tax": padded(quantity * cents), "product_options": [], "applied_discounts": [],
+            }));
+        }
+        let link = |part: &str| {
+            let resource = format!("/orders/{id}/{part}");
+            json!({ "url": format!("https://api.bigcommerce.com/stores/{STORE}/v2{resource}"), "resource": resource })
+        };
+        let own = json!({
+            "id": id, "customer_id": customer.unwrap_or(0), "date_created": mail_date(self.now),
+            "date_modified": mail_date(self.now),
+            "date_shipped": "", "status_id": 0, "status": "Incomplete", "custom_status": "Incomplete",
+            "subtotal_ex_tax": padded(total), "total_ex_tax": padded(total), "total_inc_tax": padded(total),
+            "total_tax": "0.0000",
+            "shipping_cost_ex_tax": "0.0000", "shipping_cost_tax": "0.0000", "discount_amount": "0.0000",
+            "coupon_discount": "0.0000", "refunded_amount": "0.0000", "items_total": count, "payment_method": "Manual",
+            "currency_code": "USD", "default_currency_code": "USD", "is_deleted": false, "customer_message": "",
+            "billing_address": { "first_name": "Ann", "last_name": "Shopper", "street_1": "1 Road", "city": "Austin",
+            "state": "Texas",
+                "zip": "78701", "country": "United States", "country_iso2": "US", "email": "ann@example.com",
+                "form_fields": [] },
+            "products": link("products"), "shipping_addresses": link("shipping_addresses"), "coupons": link("coupons"),
+        });
+        let address = json!({
+            "id": id, "order_id": id, "first_name": "Ann", "last_name": "Shopper", "street_1": "1 Road",
+            "city": "Austin",
+            "state": "Texas", "zip": "78701", "country": "United States", "country_iso2": "US",
+            "shipping_method": "Ground",
+            "cost_ex_tax": "0.0000", "cost_tax": "0.0000",
+        });
+        self.orders.insert(id, Order { own, lines, addresses: vec![address], shipments: Vec::new() });
+        self.made(EntityKind::Order, id);
+        self.tell_of("store/order/created", "order", id);
+        // One in four is left at the till.
+        if random.random_bool(0.75) {
+            self.set_status(id, 11);
+            self.sold(id);
+        }
+    }
+
+    /// What a sale does to its products.
+    fn sold(&mut self, order: u64) {
+        let now = iso(self.now);
+        for line in self.orders[&order].lines.clone() {
+            let (id, quantity) = (line["product_id"].as_u64().unwrap(), line["quantity"].as_i64().unwrap());
+            let Some(product) = self.products.get_mut(&id) else { continue };
+            product["total_sold"] = json!(product["total_sold"].as_i64().unwrap() + quantity);
+            product["date_modified"] = json!(now);
+            if product["inventory_tracking"] == "product" {
+                product["inventory_level"] = json!(product["inventory_level"].as_i64().unwrap() - quantity);
+                let inventory = json!({ "product_id": id, "method": "relative", "value": -quantity });
+                let data = json!({ "type": "product", "id": id, "inventory": inventory });
+                self.tell("store/product/inventory/order/updated", data);
+            } else if let Some(variant) =
+                self.variants.get_mut(&id).unwrap().iter_mut().find(|variant| variant["id"] == line["variant_id"])
+            {
+                variant["inventory_level"] = json!(variant["inventory_level"].as_i64().unwrap_or_default() - quantity);
+                let inventory =
+                    json!({ "product_id": id, "method": "relative", "value": -quantity, "variant_id": variant["id"] });
+                let data = json!({ "type": "sku", "id": variant["id"], "inventory": inventory });
+                self.tell("store/sku/inventory/order/updated", data);
+            }
+            self.tell_of("store/product/updated", "product", id);
+        }
+    }
+
+    /// Dates an order anew, and tells of it.
+    fn touch(&mut self, id: u64) {
+        let now = mail_date(self.now);
+        self.orders.get_mut(&id).unwrap().own["date_modified"] = json!(now);
+        self.tell_of("store/order/updated", "order", id);
+    }
+
+    fn set_status(&mut self, id: u64, status: u64) {
+        let name = STATUSES.iter().find(|(known, _)| *known == status).map(|(_, name)| *name);
+        let own = &mut self.orders.get_mut(&id).unwrap().own;
+        let before = own["status_id"].clone();
+        own["status_id"] = json!(status);
+        own["status"] = json!(name);
+        own["custom_status"] = json!(name);
+        self.touch(id);
+        let change = json!({ "previous_status_id": before, "new_status_id": status });
+        self.tell("store/order/statusUpdated", json!({ "type": "order", "id": id, "status": change }));
+    }
+
+    fn update_order(&mut self, random: &mut StdRng) {
+        let Some(id) = any(random, &self.orders) else { return };
+        let own = &mut self.orders.get_mut(&id).unwrap().own;
+        if own["is_deleted"] == true {
+            return;
+        }
+        if own["status_id"] == 0 {
+            self.set_status(id, 11);
+            return self.sold(id);
+        }
+        match random.random_range(0..5) {
+            3 => {
+                let message = json!({ "order_message_id": self.id() });
+                self.tell("store/order/message/created", json!({ "type": "order", "id": id, "message": message }));
+            }
+            0 => {
+                own["refunded_amount"] = json!(padded(random.random_range(100..1000)));
+                let refund = self.id();
+                self.touch(id);
+                self.tell(
+                    "store/order/refund/created",
+                    json!({ "type": "order", "id": id, "refund": { "refund_id": refund } }),
+                );
+            }
+            1 => {
+                own["customer_message"] = json!(format!("Ring {} times", random.random_range(1..9)));
+                self.touch(id);
+            }
+            2 => {
+                own["payment_provider_id"] = json!(format!("tx-{}", random.random_range(0..1000)));
+                let transaction = self.id().to_string();
+                let data = json!({
+                    "type": "transaction", "order_id": id.to_string(), "transaction_id": transaction,
+                    "transaction_status": "ok",
+                    "transaction_type": "capture", "result": { "code": "", "message": "", "type": "" },
+                });
+                self.tell("store/order/transaction/created", data);
+                self.touch(id);
+            }
+            _ => {
+                let (status, _) = STATUSES[random.random_range(0..STATUSES.len())];
+                self.set_status(id, status);
+            }
+        }
+    }
+
+    fn change_shipment(&mut self, random: &mut StdRng) {
+        let Some(id) = any(random, &self.orders) else { return };
+        let (new, now) = (self.id(), mail_date(self.now));
+        let order = self.orders.get_mut(&id).unwrap();
+        if order.own["status_id"] == 0 || order.own["is_deleted"] == true {
+            return;
+        }
+        let number = format!("T{}", random.random_range(0..100_000));
+        let place = random.random_range(0..=order.shipments.len());
+        let (scope, shipment) = match order.shipments.get_mut(place) {
+            None => {
+                order.shipments.push(json!({
+                    "id": new, "order_id": id, "tracking_number": number, "shipping_provider": "",
+                    "tracking_carrier": "ups",
+                    "shipping_method": "Ground", "date_created": now, "items": [],
+                }));
+                ("store/shipment/created", new)
+            }
+            Some(shipment) if random.random_bool(0.6) => {
+                shipment["tracking_number"] = json!(number);
+                ("store/shipment/updated", shipment["id"].as_u64().unwrap())
+            }
+            Some(_) => ("store/shipment/deleted", order.shipments.remove(place)["id"].as_u64().unwrap()),
+        };
+        self.tell(scope, json!({ "type": "shipment", "id": shipment, "orderId": id }));
+        self.touch(id);
+    }
+
+    fn archive_order(&mut self, random: &mut StdRng) {
+        let Some(id) = any(random, &self.orders) else { return };
+        self.orders.get_mut(&id).unwrap().own["is_deleted"] = json!(true);
+        self.tell_of("store/order/archived", "order", id);
+    }
+
+    fn change_cart(&mut self, random: &mut StdRng) {
+        let places: BTreeMap<u64, String> = (0..).zip(self.carts.keys().cloned()).collect();
+        let known = any(random, &places).map(|place| places[&place].clone());
+        let Some(product) = any(random, &self.products) else { return };
+        let (number, line, now) = (self.id(), self.id(), iso(self.now));
+        let price = f64::from(random.random_range(100..10_000)) / 100.0;
+        let item = json!({
+            "id": format!("00000000-0000-4000-9000-{line:012x}"), "product_id": product,
+            "variant_id": self.variants[&product][0]["id"], "name": format!("Jar {product}"), "quantity": 1,
+            "list_price": price,
+            "sale_price": price, "extended_list_price": price, "extended_sale_price": price,
+        });
+        match (known, random.random_range(0..10)) {
+            (Some(id), 0..2) => {
+                self.carts.remove(&id);
+                self.tell("store/cart/deleted", json!({ "type": "cart", "id": id }));
+            }
+            (Some(id), 2) => self.tell("store/cart/abandoned", json!({ "type": "cart", "id": id, "token": "t" })),
+            (Some(id), 3) => {
+                // A cart that became an order is no cart any more.
+                self.carts.remove(&id);
+                self.tell("store/cart/converted", json!({ "type": "cart", "id": id, "orderId": number }));
+                self.tell("store/cart/deleted", json!({ "type": "cart", "id": id }));
+            }
+            (Some(id), 4) => {
+                let cart = self.carts.get_mut(&id).unwrap();
+                cart["coupons"] = json!([{ "id": "c", "code": format!("TEN{number}") }]);
+                cart["updated_time"] = json!(now);
+                self.tell("store/cart/couponApplied", json!({ "type": "cart", "id": id, "couponId": 1 }));
+            }
+            (Some(id), 5..8) => {
+                let cart = self.carts.get_mut(&id).unwrap();
+                let items = cart["line_items"]["physical_items"].as_array_mut().unwrap();
+                let (event, line) = match random.random_range(0..3) {
+                    0 if items.len() > 1 => ("deleted", items.remove(0)["id"].clone()),
+                    1 if !items.is_empty() => {
+                        items[0]["quantity"] = json!(random.random_range(1..9));
+                        ("updated", items[0]["id"].clone())
+                    }
+                    _ => {
+                        let line = item["id"].clone();
+                        items.push(item);
+                        ("created", line)
+                    }
+                };
+                cart["updated_time"] = json!(now);
+                let data = json!({ "type": "cart_line_item", "id": line, "cartId": id });
+                self.tell(&format!("store/cart/lineItem/{event}"), data);
+                self.tell("store/cart/updated", json!({ "type": "cart", "id": id }));
+            }
+            _ => {
+                let id = format!("00000000-0000-4000-8000-{number:012x}");
+                let cart = json!({
+                    "id": id, "customer_id": any(random, &self.customers).unwrap_or(0), "email": "",
+                    "currency": { "code": "USD" },
+                    "tax_included": false, "base_amount": price, "discount_amount": 0, "cart_amount": price,
+                    "coupons": [],
+                    "line_items": { "physical_items": [item], "digital_items": [], "gift_certificates": [],
+                    "custom_items": [] },
+                    "created_time": now, "updated_time": now,
+                });
+                self.carts.insert(id.clone(), cart);
+                self.made(EntityKind::Cart, &id);
+                self.tell("store/cart/created", json!({ "type": "cart", "id": id }));
+            }
+        }
+    }
+
+    fn change_price(&mut self, random: &mut StdRng) {
+        let Some(product) = any(random, &self.products) else { return };
+        let now = iso(self.now);
+        let list = random.random_range(1..3);
+        let currency = if random.random_bool(0.5) { "usd" } else { "eur" };
+        let variants: Vec<u64> =
+            self.variants[&product].iter().take(2).filter_map(|variant| variant["id"].as_u64()).collect();
+        let mut data = Vec::new();
+        let delete = random.random_bool(0.2);
+        for variant in variants {
+            if delete {
+                let Some(records) = self.prices.get_mut(&(list, variant)) else { continue };
+                if records.remove(currency).is_none() {
+                    continue;
+                }
+                if records.is_empty() {
+                    self.prices.remove(&(list, variant));
+                }
+            } else {
+                let record = json!({
+                    "price_list_id": list, "variant_id": variant, "currency": currency, "product_id": product,
+                    "sale_price": 0,
+                    "price": f64::from(random.random_range(100..10_000)) / 100.0, "date_modified": now,
+                    "bulk_pricing_tiers": [],
+                });
+                self.prices.entry((list, variant)).or_default().insert(currency.into(), record);
+                self.made(EntityKind::Price, format!("{list}:{variant}"));
+            }
+            data.push(json!({ "price_list_id": list, "variant_id": variant, "currency": currency }));
+        }
+        if data.is_empty() {
+            return;
+        }
+        let scope = if delete { "store/priceList/records/deleted" } else { "store/priceList/records/updated" };
+        self.tell(scope, Value::Array(data));
+    }
+}
+
+/// One of those that are there.
+fn any<T>(random: &mut StdRng, all: &BTreeMap<u64, T>) -> Option<u64> {
+    let place = random.random_range(0..all.len().max(1));
+    all.keys().nth(place).copied()
+}
