@@ -8,7 +8,7 @@ use commerce::{
     transfer::Action,
 };
 use serde_json::{Value, json};
-use tests::world::{PLATFORM, World, events};
+use tests::world::{PLATFORM, World, events, key};
 
 #[tokio::test]
 async fn each_hop_of_the_recording() {
@@ -54,7 +54,9 @@ fn golden_entities() {
         let body = std::fs::read(&file).unwrap_or_else(|_| panic!("{file} is missing"));
         let received = Stamp::from_millis(1_795_225_721_000);
         let mapping = find(PLATFORMS, PLATFORM).unwrap().mapping;
-        let mapped = mapping.map(&Incoming { entity, action, body: &body, received }).unwrap();
+        let connection = &key();
+        let incoming = Incoming { connection, scope: "", delivery_id: None, entity, action, body: &body, received };
+        let mapped = mapping.map(&incoming).unwrap();
         let Mapped::Change(id, commerce::change::Change::Upsert(upsert)) = mapped else { panic!("{name}: {mapped:?}") };
         let golden = json!({
             "id": id,

@@ -4,21 +4,20 @@ use std::{collections::BTreeMap, sync::OnceLock};
 
 use cloud::memory::{MemoryPlatform, TableFault};
 use commerce::{
-    api::{ApiRequest, ApiResponse, Fault},
+    api::{ApiResponse, Fault},
     connection::{Connection, ConnectionStatus, DeletePolicy, Generation},
-    entity::{EntityKind, ExternalId},
+    entity::EntityKind,
     envelope::Envelope,
     item::Item,
     outcome::Rule,
-    platforms::{Access, Incoming, MapError, Mapped, Mapping, PLATFORMS, Platform},
-    stamp::Stamp,
+    platforms::{Budget, Incoming, MapError, Mapped, Mapping, Next, Platform, Wanted},
     transfer::EntityProcessor,
 };
 use processor::Message;
 use proptest::{prelude::*, sample::Index};
 use serde_json::{Value, json};
 use tests::{
-    platforms::woocommerce::Trouble,
+    platforms::{Simulator, Trouble},
     world::{Outside, World, delivered, key, message, messages, outcomes},
 };
 
@@ -376,19 +375,19 @@ mod isolation {
 
     impl Mapping for Panicking {
         fn processors(&self) -> &'static [EntityProcessor] {
-            PLATFORMS[0].mapping.processors()
+            PLATFORM.mapping.processors()
         }
         fn ignores(&self, scope: &str) -> Option<Rule> {
-            PLATFORMS[0].mapping.ignores(scope)
+            PLATFORM.mapping.ignores(scope)
         }
         fn map(&self, incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
             assert!(incoming.body != br#"{"id":666}"#, "poison");
-            PLATFORMS[0].mapping.map(incoming)
+            PLATFORM.mapping.map(incoming)
         }
-        fn pull(&self, _: &Access<'_>, _: EntityKind, _: &ExternalId) -> Result<ApiRequest, Fault> {
-            panic!("poison")
+        fn budget(&self) -> Budget {
+            PLATFORM.mapping.budget()
         }
-        fn pulled(&self, _: EntityKind, _: &ExternalId, _: Stamp, _: &ApiResponse) -> Result<Mapped, Fault> {
+        fn pull(&self, _: &Wanted<'_>, _: &[ApiResponse]) -> Result<Next, Fault> {
             panic!("poison")
         }
     }
@@ -520,7 +519,7 @@ mod asking {
     #[tokio::test]
     async fn a_404_that_is_not_the_platform_s_own_is_never_a_delete() {
         let world = with_store(Some(api_order("processing")));
-        world.store().trouble([Trouble::NotFoundPage]);
+        world.store().trouble(&[Trouble::NotFoundPage]);
         assert_eq!(delete(&world).await, "failed: connection-fault");
         world.store().replace_key("ck_2", "cs_2");
         assert_eq!(delete(&world).await, "failed: connection-fault");
@@ -532,7 +531,7 @@ mod asking {
     #[tokio::test]
     async fn a_store_that_is_down_or_busy_is_asked_again() {
         let world = with_store(None);
-        world.store().trouble([Trouble::Broken, Trouble::TooMany(120)]);
+        world.store().trouble(&[Trouble::Broken, Trouble::TooMany(120)]);
         assert_eq!(delete(&world).await, "failed: platform-unavailable");
         assert_eq!(delete(&world).await, "deferred by 120 s");
         let (copy, delay) = world.queues.sent().remove(0);
@@ -545,12 +544,12 @@ mod asking {
     #[tokio::test]
     async fn a_message_is_not_put_off_for_ever() {
         let world = with_store(None);
-        world.store().trouble([Trouble::TooMany(1)]);
+        world.store().trouble(&[Trouble::TooMany(1)]);
         let mut message = delivered("order.deleted", r#"{"id":13}"#, LATER);
         message.body = message.body.replace(r#""content""#, r#""deferrals":50,"content""#);
         assert_eq!(outcomes(&world.process(std::slice::from_ref(&message)).await), ["quarantined: deferred-too-often"]);
         // One that is always told "in a second" asks more and more rarely.
-        world.store().trouble([Trouble::TooMany(1)]);
+        world.store().trouble(&[Trouble::TooMany(1)]);
         message.body = message.body.replace(r#""deferrals":50"#, r#""deferrals":6"#);
         assert_eq!(outcomes(&world.process(&[message]).await), ["deferred by 64 s"]);
     }

@@ -4,7 +4,7 @@ use commerce::{keys::KeyRing, platforms::declared_scopes, platforms::woocommerce
 use registrar::ADMIN_TOKEN;
 use serde_json::{Value, json};
 use tests::{
-    platforms::woocommerce::{Trouble, Webhook},
+    platforms::{Simulator, Trouble, woocommerce::Webhook},
     world::{ADMIN_KEY, BASE, CONNECTION, World, key},
 };
 

@@ -4,7 +4,7 @@
 //! [`Simulator`] is what all of them can do, so that one test drives them all. Each keeps what it delivers in an outbox, for the
 //! network to lose, shuffle and repeat, and sends again by its platform's own rules.
 
-//pub mod bigcommerce;
+pub mod bigcommerce;
 //pub mod cloudblue;
 pub mod directscale;
 pub mod woocommerce;

@@ -30,7 +30,7 @@ use registrar::{ADMIN_TOKEN, Registrar};
 use serde_json::{Map, Value, json};
 use tools::events::{Event, sample_ring};
 
-use crate::platforms::{Delivery, Simulator, Wire, woocommerce::Store};
+use crate::platforms::{Delivery, Simulator, Wire, bigcommerce, woocommerce::Store};
 
 /// The platform of the sample events.
 pub const PLATFORM: &str = "woocommerce";
@@ -49,7 +49,7 @@ pub fn signing_keys() -> String {
 
 /// The text of the app credentials: what the simulated platforms sign with.
 pub fn app_credentials() -> String {
-    json!({ "bigcommerce": { "client_id": "x", "client_secret": "y" } }).to_string()
+    json!({ "bigcommerce": { "client_id": bigcommerce::CLIENT_ID, "client_secret": bigcommerce::CLIENT_SECRET } }).to_string()
 }
 
 /// A clock that stands until it is moved.

@@ -27,7 +27,7 @@ use commerce::{
     platforms::{Incoming, MapError, Mapped, Notice, Platform, find},
     stamp::Stamp,
     transfer::{EntityProcessor, Preset, Resolved, late, processor, resolve},
-    verify::Strength,
+    verify::{Strength, UNNAMED_SCOPE},
 };
 
 /// A message at its fifth failed attempt is put aside.
@@ -223,6 +223,10 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
                 Ok(notice) => task(envelope, What::Note(notice)),
                 Err(error) => quarantined(Reason::Malformed, error),
             };
+        }
+        // It was proven, but what it is about could not be read.
+        Resolved::Ignored(Rule::UNKNOWN_SCOPE) if envelope.scope == UNNAMED_SCOPE => {
+            return quarantined(Reason::Malformed, MapError::Malformed("the scope".into()));
         }
         Resolved::Ignored(Rule::UNKNOWN_SCOPE) => {
             return task(envelope, What::Late(body, Box::new(ignored(Rule::UNKNOWN_SCOPE))));
