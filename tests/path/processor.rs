@@ -537,6 +537,9 @@ mod asking {
         let (copy, delay) = world.queues.sent().remove(0);
         assert_eq!(delay, 120);
         let copy = message(1, copy.text());
+        // Nobody asks before that.
+        assert_eq!(outcomes(&world.process(std::slice::from_ref(&copy)).await), ["deferred by 120 s"]);
+        world.clock.pass_seconds(120);
         assert_eq!(Envelope::parse(&copy.body).unwrap().deferrals, 1);
         assert_eq!(outcomes(&world.process(&[copy]).await), ["applied"]);
     }

@@ -131,6 +131,22 @@ pub trait Simulator: Send + Sync {
     fn calls(&self) -> Vec<String>;
 }
 
+/// One simulator of every platform.
+pub fn simulators(clock: Clock) -> Vec<Arc<dyn Simulator>> {
+    struct Nowhere;
+    impl Wire for Nowhere {
+        // What pings while it answers is answered.
+        fn send(&self, _: Delivery) -> BoxFuture<'_, u16> {
+            Box::pin(async { 200 })
+        }
+    }
+    vec![
+        Arc::new(bigcommerce::Simulator::new(Arc::clone(&clock), true)),
+        Arc::new(directscale::DirectScale::new(Arc::clone(&clock))),
+        Arc::new(woocommerce::Store::new(Arc::new(Nowhere), "ck_1", "cs_1").with_clock(clock)),
+    ]
+}
+
 /// Lets a simulator listen on a port of its own; gives the address.
 pub async fn listen(simulator: Arc<dyn Simulator>) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -48,8 +48,9 @@ struct Answer {
     refused: Option<String>,
 }
 
-/// A change that a merge was interrupted for: the platform has to say which content is the newer one.
-struct Tied(usize);
+/// A change that a merge was interrupted for: the platform has to say which of two contents is the newer one, or whether what was
+/// deleted is there again. Of an update that was never seen, nobody else can tell whether it came before the delete.
+struct Doubtful(usize);
 
 impl<E, Q, V, O, C> Processor<E, Q, V, O, C>
 where
@@ -235,7 +236,7 @@ where
         Ok(())
     }
 
-    /// Merges, asks the platform about ties, and writes.
+    /// Merges, asks the platform about what is doubtful, and writes.
     #[expect(clippy::too_many_arguments, reason = "one step of `group`, split off for its length")]
     async fn settle(
         &self,
@@ -254,17 +255,20 @@ where
             let before = item.as_ref().map(Item::state).unwrap_or_default();
             let (state, outcomes) = match merge_all(&before, &ready, may_ask) {
                 Ok(merged) => merged,
-                Err(Tied(place)) => {
-                    // Once per group: the answer is newer than all that was delivered.
-                    may_ask = false;
+                Err(Doubtful(place)) => {
                     let index = ready[place].index;
                     let Some(work) = works.iter().find(|work| work.index == index) else { continue };
-                    match self.ask(key, work, connection, item.as_ref()).await {
+                    let answer = self.ask(key, work, connection, item.as_ref()).await;
+                    let gives_up = |fault: &Fault| is_lasting(fault) && messages[index].attempts >= MAX_ATTEMPTS;
+                    // Once per group: an answer is newer than all that was delivered.
+                    may_ask = answer.as_ref().is_err_and(|fault| !gives_up(fault));
+                    match answer {
                         Ok(Answer { change: Ok(change), .. }) => ready[place].changes.push(change),
                         // What was delivered stands.
                         Ok(Answer { change: Err(_), .. }) => {}
-                        Err(fault @ Fault::Connection(_)) => {
-                            cloud::telemetry::warn("tie-not-pulled", &format!("{key:?}: {fault}"));
+                        // A platform that does not answer at all must not keep back for ever what it delivers.
+                        Err(fault) if gives_up(&fault) => {
+                            cloud::telemetry::warn("not-asked", &format!("{} {}: {fault}", key.partition(), key.sort()));
                         }
                         Err(fault) => {
                             ends.push((index, end_of_fault(&fault), String::new()));
@@ -337,8 +341,8 @@ fn is_lasting(fault: &Fault) -> bool {
     matches!(fault, Fault::Connection(_) | Fault::Unreadable(_))
 }
 
-/// Merges message after message; each gets the outcome that its own changes made. Stops at a tie that may be asked about.
-fn merge_all(before: &State, ready: &[Ready], may_ask: bool) -> Result<(State, Vec<Outcome>), Tied> {
+/// Merges message after message; each gets the outcome that its own changes made. Stops at what the platform should be asked about.
+fn merge_all(before: &State, ready: &[Ready], may_ask: bool) -> Result<(State, Vec<Outcome>), Doubtful> {
     let mut state = before.clone();
     let mut outcomes = Vec::with_capacity(ready.len());
     for (place, message) in ready.iter().enumerate() {
@@ -346,8 +350,10 @@ fn merge_all(before: &State, ready: &[Ready], may_ask: bool) -> Result<(State, V
         let mut outcome = Outcome::Unchanged;
         for (nth, change) in message.changes.iter().enumerate() {
             let merged = state.merge(change);
-            if merged.tied && may_ask {
-                return Err(Tied(place));
+            let unseen = matches!(change, Change::Upsert(upsert) if !upsert.observed);
+            let revives = unseen && state.is_deleted() && !merged.state.is_deleted();
+            if may_ask && (merged.tied || revives) {
+                return Err(Doubtful(place));
             }
             if nth == 0 {
                 outcome = merged.outcome;

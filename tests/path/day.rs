@@ -1,0 +1,284 @@
+//! A day at every platform: changes as shoppers and merchants make them, deliveries late, shuffled and repeated, APIs that are busy,
+//! broken and slow, queues that refuse. In the end the table says what the platforms' APIs say, entity for entity, and every
+//! delivery that was accepted has its outcome.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use commerce::{
+    change::Change,
+    connection::ConnectionKey,
+    entity::{EntityKey, ExternalId},
+    item::Item,
+    platforms::{Access, Mapped, Next, PLATFORMS, Wanted, find},
+    request::HookPath,
+    stamp::Stamp,
+};
+use processor::{End, Message};
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
+use serde_json::Value;
+use tests::{
+    platforms::{Delivery, Simulator, Trouble, Truth, simulators},
+    world::{BASE, Outside, World, gateway_event, request},
+};
+use tools::events::sample_ring;
+
+/// What is on the queue, and when it can be seen.
+struct Waiting {
+    message: Message,
+    visible: Stamp,
+}
+
+struct Day {
+    world: World,
+    random: StdRng,
+    connected: Vec<(ConnectionKey, String, Arc<dyn Simulator>)>,
+    /// On its way from a platform to us.
+    wire: Vec<(usize, Delivery)>,
+    waiting: Vec<Waiting>,
+    taken: usize,
+    /// The messages of deliveries that were accepted.
+    accepted: BTreeSet<String>,
+    ends: BTreeMap<String, End>,
+    redriven: usize,
+}
+
+impl Day {
+    async fn begin(seed: u64) -> Self {
+        let mut world = World::new();
+        world.allow_loopback = true;
+        let simulators = simulators(world.clock.function());
+        let mut outside = Vec::new();
+        for (place, simulator) in simulators.iter().enumerate() {
+            outside.push((format!("http://127.0.0.1:{}", 20_000 + place), Arc::clone(simulator)));
+        }
+        world.outside = Outside::Simulated(outside.clone());
+        let mut connected = Vec::new();
+        for (site, simulator) in outside {
+            let (platform, connection) = (simulator.platform(), simulator.connection());
+            let settings = simulator.settings(&site).to_string();
+            let (status, shown) = world.admin_of(platform, "PUT", &connection, "", &settings).await;
+            assert_eq!(status, 200, "{platform}: {shown}");
+            let path = HookPath::parse(platform, &connection, None).unwrap();
+            let manual = shown["subscriptions"].as_array().unwrap().iter().all(|hook| hook["status"] == "manual");
+            if manual {
+                let secret = |scope: &str| {
+                    let bound = find(PLATFORMS, platform).unwrap().delivery.secret_per_scope().then_some(scope);
+                    sample_ring().signing().webhook_secret(&path, bound).reveal().to_owned()
+                };
+                simulator.subscribe(&format!("{BASE}{path}"), &secret);
+            }
+            connected.push((path.key, shown["site"].as_str().unwrap().to_owned(), simulator));
+        }
+        Self {
+            world,
+            random: StdRng::seed_from_u64(seed),
+            connected,
+            wire: Vec::new(),
+            waiting: Vec::new(),
+            taken: 0,
+            accepted: BTreeSet::new(),
+            ends: BTreeMap::new(),
+            redriven: 0,
+        }
+    }
+
+    /// Something happens somewhere, and something goes wrong elsewhere.
+    async fn step(&mut self) {
+        let place = self.random.random_range(0..self.connected.len());
+        let simulator = Arc::clone(&self.connected[place].2);
+        for _ in 0..self.random.random_range(1..4) {
+            simulator.change(&mut self.random);
+        }
+        if self.random.random_ratio(1, 8) {
+            let troubles = [
+                Trouble::TooMany(5),
+                Trouble::Broken,
+                Trouble::NotFoundPage,
+                Trouble::AnswerLost,
+                Trouble::Slow,
+                Trouble::None,
+            ];
+            let some: Vec<_> = (0..3).map(|_| troubles[self.random.random_range(0..troubles.len())]).collect();
+            simulator.trouble(&some);
+        }
+        let seconds = self.random.random_range(0..120);
+        self.world.clock.pass_seconds(seconds);
+        self.carry(3, 10).await;
+        self.process(2).await;
+    }
+
+    /// The network: of what is on the wire, about one in `holds` waits, and one in `repeats` arrives twice.
+    async fn carry(&mut self, holds: u32, repeats: u32) {
+        for (place, (_, _, simulator)) in self.connected.iter().enumerate() {
+            self.wire.extend(simulator.outbox().into_iter().map(|delivery| (place, delivery)));
+        }
+        self.wire.shuffle(&mut self.random);
+        for (place, delivery) in std::mem::take(&mut self.wire) {
+            if self.random.random_ratio(1, holds) {
+                self.wire.push((place, delivery));
+                continue;
+            }
+            let twice = self.random.random_ratio(1, repeats);
+            for _ in 0..=u32::from(twice) {
+                self.world.clock.pass_seconds(1);
+                // Only where the platform sends again is a refusal not a loss.
+                let sends_again = self.connected[place].2.platform() != "woocommerce";
+                self.world.queues.refuse(sends_again && self.random.random_ratio(1, 20));
+                let event = gateway_event(&delivery, self.world.clock.now()).unwrap();
+                let answer = self.world.receiver.receive(request(&event)).await;
+                self.world.queues.refuse(false);
+                let status = answer.status().as_u16();
+                assert!(status == 200 || status == 503, "{status} for {delivery:?}");
+                if let Some(id) = answer.headers().get("x-message-id") {
+                    self.accepted.insert(id.to_str().unwrap().to_owned());
+                }
+                self.connected[place].2.answered(&delivery, status);
+            }
+        }
+    }
+
+    /// Some of what can be seen on the queue is processed, in batches and in no order.
+    async fn process(&mut self, batches: usize) {
+        for _ in 0..batches {
+            let now = self.world.clock.now();
+            let sent = self.world.queues.sent();
+            for (n, (sealed, delay)) in sent.iter().enumerate().skip(self.taken) {
+                let id = format!("message-{}", n + 1);
+                let message =
+                    Message { receipt_handle: id.clone(), id, body: sealed.text().to_owned(), attempts: 1 };
+                self.waiting.push(Waiting { message, visible: now.plus_seconds(i64::from(*delay)) });
+            }
+            self.taken = sent.len();
+            self.waiting.shuffle(&mut self.random);
+            let size = self.random.random_range(1..11);
+            let (mut batch, mut rest) = (Vec::new(), Vec::new());
+            for waiting in std::mem::take(&mut self.waiting) {
+                if batch.len() < size && waiting.visible <= now { batch.push(waiting) } else { rest.push(waiting) }
+            }
+            self.waiting = rest;
+            let messages: Vec<_> = batch.into_iter().map(|waiting| waiting.message).collect();
+            if messages.is_empty() {
+                return;
+            }
+            let report = self.world.process(&messages).await;
+            self.ends.extend(report.ends);
+            for mut message in messages.into_iter().filter(|message| report.failures.contains(&message.id)) {
+                message.attempts += 1;
+                self.waiting.push(Waiting { message, visible: now.plus_seconds(20) });
+            }
+        }
+    }
+
+    /// Lets everything arrive that is still to come, and brings back what was put aside because a platform was down for too long.
+    async fn settle(&mut self) {
+        let mut idle = 0;
+        while idle < 300 {
+            self.world.clock.pass_seconds(600);
+            let sent = self.world.queues.sent().len();
+            self.carry(1_000, 1_000).await;
+            self.process(50).await;
+            for letter in self.world.queues.dead().into_iter().skip(self.redriven) {
+                self.redriven += 1;
+                let envelope = commerce::envelope::Envelope::parse(&letter.body).unwrap();
+                let lasting = ["platform-unavailable", "connection-fault", "deferred-too-often"];
+                assert!(lasting.contains(&letter.reason.name()), "{} for {}", letter.reason.name(), letter.body);
+                let sealed = commerce::envelope::Sealed::redriven(&envelope);
+                cloud::queue::Inbox::send(&self.world.queues, &sealed, 0).await.unwrap();
+            }
+            let quiet = self.wire.is_empty() && self.waiting.is_empty() && sent == self.world.queues.sent().len();
+            idle = if quiet { idle + 1 } else { 0 };
+        }
+    }
+
+    /// What the platform says of an entity now.
+    async fn asked(&self, place: usize, key: &EntityKey) -> Mapped {
+        let (connection, site, simulator) = &self.connected[place];
+        let record = self.world.tables.connection(connection).connection.unwrap();
+        let credentials = record.credentials.unwrap();
+        let credentials = credentials.strip_prefix(&format!("{connection}|")).unwrap();
+        let access = Access { site, credentials, settings: &record.settings };
+        let wanted = Wanted { access, entity: key.kind, id: &key.id, at: self.world.clock.now() };
+        let mapping = find(PLATFORMS, simulator.platform()).unwrap().mapping;
+        let mut answers = Vec::new();
+        loop {
+            // A rate limit of the platform's: time passes.
+            self.world.clock.pass_seconds(1);
+            match mapping.pull(&wanted, &answers).unwrap() {
+                Next::Done(mapped) => return mapped,
+                Next::Ask(request) => answers.push(simulator.answer(&request).await.unwrap()),
+            }
+        }
+    }
+
+    async fn compare(&self, seed: u64) -> BTreeMap<&'static str, usize> {
+        let items: BTreeMap<(String, String), Item> =
+            self.world.tables.items().into_iter().map(|item| ((item.pk.clone(), item.sk.clone()), item)).collect();
+        let mut counts = BTreeMap::new();
+        for (place, (connection, _, simulator)) in self.connected.iter().enumerate() {
+            let mut alive = BTreeSet::new();
+            for (kind, id, truth) in simulator.entities() {
+                let id: ExternalId = id.parse().unwrap();
+                let key = EntityKey { connection: connection.clone(), kind, id };
+                let place_of = format!("seed {seed}: {connection} {}", key.sort());
+                let item = items.get(&(key.partition(), key.sort()));
+                *counts.entry(simulator.platform()).or_default() += 1;
+                match truth {
+                    Truth::Gone => assert!(item.is_none_or(|item| item.deleted), "{place_of} is gone: {item:?}"),
+                    Truth::Fields(fields) => {
+                        let item = item.unwrap_or_else(|| panic!("{place_of} is not there"));
+                        assert!(!item.deleted, "{place_of}: {item:?}");
+                        for (name, value) in fields.as_object().unwrap() {
+                            let found = item.fields.get(name).unwrap_or(&Value::Null);
+                            assert_eq!(found, value, "{place_of}: {name}");
+                        }
+                        alive.insert(key.sort());
+                    }
+                    Truth::Api => match self.asked(place, &key).await {
+                        Mapped::Change(_, Change::Upsert(upsert)) => {
+                            let item = item.unwrap_or_else(|| panic!("{place_of} is not there"));
+                            assert!(!item.deleted, "{place_of}: {item:?}");
+                            let state = item.state();
+                            assert_eq!(state.content().unwrap().as_ref(), &upsert.content, "{place_of}");
+                            alive.insert(key.sort());
+                        }
+                        other => panic!("{place_of}: the API says {other:?}"),
+                    },
+                }
+            }
+            let partition = connection.to_string();
+            for item in items.values().filter(|item| item.pk == partition && !item.deleted) {
+                assert!(alive.contains(&item.sk), "seed {seed}: {item} is known here alone");
+            }
+        }
+        counts
+    }
+}
+
+async fn day(seed: u64, steps: usize) {
+    let mut day = Day::begin(seed).await;
+    for _ in 0..steps {
+        day.step().await;
+    }
+    for (_, _, simulator) in &day.connected {
+        simulator.trouble(&[]);
+    }
+    day.settle().await;
+    let counts = day.compare(seed).await;
+    // Every platform had its share of the day.
+    assert_eq!(counts.len(), PLATFORMS.len(), "{counts:?}");
+    assert!(counts.values().all(|entities| *entities > steps / 50), "{counts:?}");
+    for id in &day.accepted {
+        let end = day.ends.get(id);
+        assert!(matches!(end, Some(End::Outcome(_) | End::Deferred(_))), "seed {seed}: {id} ended as {end:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_table_says_what_the_platforms_say() {
+    for seed in 0..4 {
+        day(seed, 400).await;
+    }
+}
