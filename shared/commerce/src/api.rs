@@ -265,7 +265,9 @@ mod tests {
         assert!(only.allow(&url("https://api.example.com/x"), false));
         assert!(!only.allow(&url("https://api.example.com.attacker.test/x"), false));
         assert!(below.allow(&url("https://a.shops.example.com"), false));
-        for bad in ["https://shops.example.com", "https://ashops.example.com", "https://a.shops.example.com.attacker.test"] {
+        for bad in
+            ["https://shops.example.com", "https://ashops.example.com", "https://a.shops.example.com.attacker.test"]
+        {
             assert!(!below.allow(&url(bad), false), "{bad}");
         }
         assert!(!only.allow(&url("http://127.0.0.1:8080"), false) && only.allow(&url("http://127.0.0.1:8080"), true));

@@ -207,7 +207,10 @@ pub struct App {
 
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("App").field("client_id", &self.client_id).field("require", &self.require).finish_non_exhaustive()
+        f.debug_struct("App")
+            .field("client_id", &self.client_id)
+            .field("require", &self.require)
+            .finish_non_exhaustive()
     }
 }
 
@@ -219,7 +222,9 @@ pub struct Apps(BTreeMap<String, App>);
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppsError {
     /// Not the form.
-    #[error("the secret is not {{\"<platform>\":{{\"client_id\":…,\"client_secret\":…,\"require\":\"either\"|\"signature\"|\"header\"|\"both\"}}}}")]
+    #[error(
+        "the secret is not {{\"<platform>\":{{\"client_id\":…,\"client_secret\":…,\"require\":\"either\"|\"signature\"|\"header\"|\"both\"}}}}"
+    )]
     Shape,
     /// An empty secret would prove everything.
     #[error("the client_secret of {0} is empty")]

@@ -177,10 +177,21 @@ mod tests {
     #[test]
     fn a_preset_finds_the_entity_behind_a_reference() {
         let presets = [
-            Preset { scope: "message/created".into(), at: "/id".into(), prefix: "Boat:".into(), entity: EntityKind::Order },
-            Preset { scope: "message/created".into(), at: "/id".into(), prefix: "Car:".into(), entity: EntityKind::Product },
+            Preset {
+                scope: "message/created".into(),
+                at: "/id".into(),
+                prefix: "Boat:".into(),
+                entity: EntityKind::Order,
+            },
+            Preset {
+                scope: "message/created".into(),
+                at: "/id".into(),
+                prefix: "Car:".into(),
+                entity: EntityKind::Product,
+            },
         ];
-        let found = |scope: &str, body: &str| late(&presets, scope, body.as_bytes()).map(|t| (t.entity, t.id.to_string()));
+        let found =
+            |scope: &str, body: &str| late(&presets, scope, body.as_bytes()).map(|t| (t.entity, t.id.to_string()));
         assert_eq!(found("message/created", r#"{"id":"Car:1234"}"#), Some((EntityKind::Product, "1234".into())));
         assert_eq!(found("message/created", r#"{"id":"Boat:7"}"#), Some((EntityKind::Order, "7".into())));
         for body in [r#"{"id":"Plane:1"}"#, r#"{"id":"Car:"}"#, r#"{"id":{}}"#, "{}", "5", "no JSON"] {

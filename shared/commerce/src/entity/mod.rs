@@ -23,7 +23,9 @@ pub use self::{
     catalog::{CategoryEntity, CurrencyPrice, Price},
     coupon::Coupon,
     customer::{Address, Customer},
-    order::{AppliedCoupon, Fee, Line, Order, Package, Payment, Payments, Refund, ShippingLine, Tax, Totals, Transaction},
+    order::{
+        AppliedCoupon, Fee, Line, Order, Package, Payment, Payments, Refund, ShippingLine, Tax, Totals, Transaction,
+    },
     product::{Category, Choice, Product, Stock},
     subscription::{Request, Subscription, SubscriptionItem},
 };

@@ -163,4 +163,3 @@ pub fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<V
     }
     from.deserialize_any(List(std::marker::PhantomData))
 }
-

@@ -3,6 +3,7 @@
 //! A platform never holds a client: it says what to ask and reads what was answered, so all of it is pure. Adding one is a
 //! folder beside its siblings and a line in [`PLATFORMS`].
 
+pub mod cloudblue;
 mod lenient;
 pub mod woocommerce;
 
@@ -27,7 +28,7 @@ use crate::{
 };
 
 /// All platforms.
-pub static PLATFORMS: &[Platform] = &[woocommerce::PLATFORM];
+pub static PLATFORMS: &[Platform] = &[cloudblue::PLATFORM, woocommerce::PLATFORM];
 
 /// One platform, for each of the three functions.
 #[derive(Clone, Copy)]
@@ -381,7 +382,8 @@ pub fn settings(
             return Err(SettingsError::new("presets", "`at` must be a JSON pointer, such as /id"));
         }
     }
-    let OwnSettings { site, credentials, own, brought } = platform.subscriptions.settings(key, members, allow_loopback)?;
+    let OwnSettings { site, credentials, own, brought } =
+        platform.subscriptions.settings(key, members, allow_loopback)?;
     let allowed = url::Url::parse(&site).is_ok_and(|site| platform.hosts.allow(&site, allow_loopback));
     if !allowed {
         return Err(SettingsError::new("site", "is on none of the platform's hosts"));

@@ -40,9 +40,10 @@ impl Bearer {
         }
         let given = sha256(self.key(request)?);
         // All of them are compared, so that the time does not tell which it was.
-        let found = secrets.iter().enumerate().fold(None, |found, (place, secret)| {
-            if is_same(&given, &sha256(secret)) { Some(place) } else { found }
-        });
+        let found = secrets
+            .iter()
+            .enumerate()
+            .fold(None, |found, (place, secret)| if is_same(&given, &sha256(secret)) { Some(place) } else { found });
         found.ok_or(Refusal::WrongProof)
     }
 
@@ -98,7 +99,10 @@ mod tests {
         for (place, key) in keys.iter().enumerate() {
             assert_eq!(SCHEME.verify(&request(&[&format!("Bearer {key}")]), &keys), Ok(place));
             let brought = keys.map(BroughtKey::of);
-            assert_eq!(SCHEME.verify_brought(&request(&[&format!("Bearer {key}")]), &brought), Ok(brought[place].id.as_str()));
+            assert_eq!(
+                SCHEME.verify_brought(&request(&[&format!("Bearer {key}")]), &brought),
+                Ok(brought[place].id.as_str())
+            );
         }
         assert_eq!(SCHEME.verify(&request(&["Bearer with escapes and spaces"]), &keys), Err(Refusal::WrongProof));
         assert_eq!(SCHEME.verify(&request(&["Bearer anothe"]), &keys), Err(Refusal::WrongProof));

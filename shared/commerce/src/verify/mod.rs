@@ -303,7 +303,8 @@ fn prove(
                 }
             };
             let sealed = scheme.sealed.iter();
-            let claims = sealed.filter_map(|name| Some(((*name).to_owned(), verified.text(name)?.to_owned()))).collect();
+            let claims =
+                sealed.filter_map(|name| Some(((*name).to_owned(), verified.text(name)?.to_owned()))).collect();
             Ok(Proof { claims, ..Proof::new(verified.key_id.clone(), Strength::Caller) })
         }
         Scheme::Bearer(scheme) => match (scheme.verify(request, &secrets), keys.brought) {
@@ -334,9 +335,10 @@ fn secret_header(header: &str, request: &RawRequest, secrets: &[&str]) -> Result
         return Ok(None);
     }
     let given = request.single_header(header).ok_or(Refusal::MalformedProof)?;
-    let found = secrets.iter().enumerate().fold(None, |found, (place, secret)| {
-        if bearer::is_secret(given, secret) { Some(place) } else { found }
-    });
+    let found = secrets
+        .iter()
+        .enumerate()
+        .fold(None, |found, (place, secret)| if bearer::is_secret(given, secret) { Some(place) } else { found });
     found.map(Some).ok_or(Refusal::WrongProof)
 }
 
@@ -363,9 +365,11 @@ fn app_signed(
     let stale = by_signature.is_some_and(|signed| !signed.fresh);
     let missing = if stale { Refusal::Stale } else { Refusal::MissingProof };
     match (require, by_header, by_signature) {
-        (Requirement::Either | Requirement::Header | Requirement::Both | Requirement::Signature, Some(key), Some(signed)) => {
-            Ok(Proof::new(key, if signed.fresh { Strength::Body } else { Strength::Caller }))
-        }
+        (
+            Requirement::Either | Requirement::Header | Requirement::Both | Requirement::Signature,
+            Some(key),
+            Some(signed),
+        ) => Ok(Proof::new(key, if signed.fresh { Strength::Body } else { Strength::Caller })),
         (Requirement::Either | Requirement::Header, Some(key), None) => Ok(Proof::new(key, Strength::Caller)),
         (Requirement::Either | Requirement::Signature, None, Some(signed)) if signed.fresh => {
             Ok(Proof::new(APP_KEY_ID, Strength::Body))

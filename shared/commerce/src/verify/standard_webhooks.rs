@@ -56,7 +56,8 @@ impl StandardWebhooks {
         }
         let header = |name| request.single_header(name).ok_or(Refusal::MalformedProof);
         let (id, timestamp, signatures) = (header(self.id)?, header(self.timestamp)?, header(self.signature)?);
-        let digits = !timestamp.is_empty() && timestamp.len() <= 12 && timestamp.bytes().all(|byte| byte.is_ascii_digit());
+        let digits =
+            !timestamp.is_empty() && timestamp.len() <= 12 && timestamp.bytes().all(|byte| byte.is_ascii_digit());
         let at: i64 = timestamp.parse().ok().filter(|_| digits).ok_or(Refusal::MalformedProof)?;
         if id.is_empty() || id.len() > 200 || signatures.split(' ').count() > MAX_SIGNATURES {
             return Err(Refusal::MalformedProof);
@@ -71,7 +72,9 @@ impl StandardWebhooks {
         }
         let found = secrets.iter().position(|secret| {
             let expected = self.tag(secret, id, timestamp, &request.body);
-            given.iter().any(|given| aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_ref(), given).is_ok())
+            given
+                .iter()
+                .any(|given| aws_lc_rs::constant_time::verify_slices_are_equal(expected.as_ref(), given).is_ok())
         });
         let key = found.ok_or(Refusal::WrongProof)?;
         Ok(Signed { key, fresh: (now.seconds() - at).abs() <= TOLERANCE_SECONDS })
@@ -121,7 +124,12 @@ mod tests {
         {
             headers.insert(name, HeaderValue::from_str(value).unwrap());
         }
-        RawRequest { method: Method::POST, headers, body: Bytes::from_static(BODY.as_bytes()), received: Stamp::from_micros(0) }
+        RawRequest {
+            method: Method::POST,
+            headers,
+            body: Bytes::from_static(BODY.as_bytes()),
+            received: Stamp::from_micros(0),
+        }
     }
 
     fn verify(signature: &str, secrets: &[&[u8]], now: i64) -> Result<Signed, Refusal> {

@@ -244,7 +244,10 @@ mod tests {
         let secret = ring.signing().webhook_secret(&path, Some("order.updated"));
         let base = "https://shop.example.com/sub/wp-json/wc/v3/webhooks";
         let shown = |request: Result<ApiRequest, Fault>| format!("{:?}", request.unwrap());
-        assert_eq!(shown(WooCommerce.list(&access(), 2)), format!("GET {base}?per_page=100&page=2&orderby=id&order=asc"));
+        assert_eq!(
+            shown(WooCommerce.list(&access(), 2)),
+            format!("GET {base}?per_page=100&page=2&orderby=id&order=asc")
+        );
         assert_eq!(shown(WooCommerce.delete(&access(), &7.into())), format!("DELETE {base}/7?force=true"));
         let create = WooCommerce.create(&access(), "order.updated", "https://x/hooks", &secret).unwrap();
         assert_eq!(format!("{create:?}"), format!("POST {base}"));
