@@ -147,8 +147,7 @@ impl Day {
             let sent = self.world.queues.sent();
             for (n, (sealed, delay)) in sent.iter().enumerate().skip(self.taken) {
                 let id = format!("message-{}", n + 1);
-                let message =
-                    Message { receipt_handle: id.clone(), id, body: sealed.text().to_owned(), attempts: 1 };
+                let message = Message { receipt_handle: id.clone(), id, body: sealed.text().to_owned(), attempts: 1 };
                 self.waiting.push(Waiting { message, visible: now.plus_seconds(i64::from(*delay)) });
             }
             self.taken = sent.len();

@@ -156,10 +156,7 @@ pub async fn listen(simulator: Arc<dyn Simulator>) -> String {
     address
 }
 
-async fn over_http(
-    State(simulator): State<Arc<dyn Simulator>>,
-    request: axum::extract::Request,
-) -> impl IntoResponse {
+async fn over_http(State(simulator): State<Arc<dyn Simulator>>, request: axum::extract::Request) -> impl IntoResponse {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, 1 << 20).await.unwrap();
     let url = format!("http://platform{}", parts.uri).parse().unwrap();

@@ -49,7 +49,8 @@ pub fn signing_keys() -> String {
 
 /// The text of the app credentials: what the simulated platforms sign with.
 pub fn app_credentials() -> String {
-    json!({ "bigcommerce": { "client_id": bigcommerce::CLIENT_ID, "client_secret": bigcommerce::CLIENT_SECRET } }).to_string()
+    json!({ "bigcommerce": { "client_id": bigcommerce::CLIENT_ID, "client_secret": bigcommerce::CLIENT_SECRET } })
+        .to_string()
 }
 
 /// A clock that stands until it is moved.

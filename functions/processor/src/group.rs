@@ -268,7 +268,10 @@ where
                         Ok(Answer { change: Err(_), .. }) => {}
                         // A platform that does not answer at all must not keep back for ever what it delivers.
                         Err(fault) if gives_up(&fault) => {
-                            cloud::telemetry::warn("not-asked", &format!("{} {}: {fault}", key.partition(), key.sort()));
+                            cloud::telemetry::warn(
+                                "not-asked",
+                                &format!("{} {}: {fault}", key.partition(), key.sort()),
+                            );
                         }
                         Err(fault) => {
                             ends.push((index, end_of_fault(&fault), String::new()));

@@ -105,7 +105,13 @@ impl Store {
             page_size: 100,
         };
         let next_id = Arc::new(AtomicU64::new(1));
-        Self { inner: Arc::new(Mutex::new(inner)), wire, next_id, seconds: Arc::new(AtomicU64::new(1_795_225_721)), clock: None }
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+            wire,
+            next_id,
+            seconds: Arc::new(AtomicU64::new(1_795_225_721)),
+            clock: None,
+        }
     }
 
     /// The same store, with a clock for what happens in it.
@@ -440,9 +446,13 @@ impl Simulator for Store {
 
     /// Somebody registers, the merchant edits the catalogue, orders come, go on, and are trashed.
     fn change(&self, random: &mut StdRng) {
-        let (resource, topic) =
-            [("orders", "order"), ("orders", "order"), ("products", "product"), ("customers", "customer"), ("coupons", "coupon")]
-                [random.random_range(0..5)];
+        let (resource, topic) = [
+            ("orders", "order"),
+            ("orders", "order"),
+            ("products", "product"),
+            ("customers", "customer"),
+            ("coupons", "coupon"),
+        ][random.random_range(0..5)];
         let existing: Vec<(String, Value)> = {
             let inner = self.lock();
             let of = inner.entities.iter().filter(|((of, _), _)| of == resource);
@@ -542,7 +552,9 @@ impl Store {
                 "customer_id": customers.first().cloned().unwrap_or(json!(0)),
                 "line_items": [{ "id": id * 10, "name": "Thing", "product_id": 0, "quantity": random.random_range(1..5) }],
             }),
-            "products" => json!({ "name": format!("Thing {id}"), "sku": format!("T-{id}"), "price": "9.50", "type": "simple" }),
+            "products" => {
+                json!({ "name": format!("Thing {id}"), "sku": format!("T-{id}"), "price": "9.50", "type": "simple" })
+            }
             "customers" => json!({ "email": format!("c{id}@example.com"), "first_name": "Cleo", "role": "customer" }),
             _ => json!({ "code": format!("save{id}"), "amount": "5.00", "discount_type": "percent", "usage_count": 0 }),
         };

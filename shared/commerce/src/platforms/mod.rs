@@ -4,6 +4,7 @@
 //! folder beside its siblings and a line in [`PLATFORMS`].
 
 pub mod bigcommerce;
+pub mod cloudblue;
 pub mod directscale;
 mod lenient;
 pub mod woocommerce;
@@ -29,7 +30,8 @@ use crate::{
 };
 
 /// All platforms.
-pub static PLATFORMS: &[Platform] = &[bigcommerce::PLATFORM, directscale::PLATFORM, woocommerce::PLATFORM];
+pub static PLATFORMS: &[Platform] =
+    &[bigcommerce::PLATFORM, cloudblue::PLATFORM, directscale::PLATFORM, woocommerce::PLATFORM];
 
 /// One platform, for each of the three functions.
 #[derive(Clone, Copy)]

@@ -10,7 +10,7 @@ use std::fmt;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{
     DecodingKey, EncodingKey, Header, Validation,
-    jwk::{AlgorithmParameters, Jwk, JwkSet},
+    jwk::{Jwk, PublicKeyUse},
 };
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -127,16 +127,19 @@ impl PublicKeys {
     /// # Errors
     /// [`Refusal::EmptyKey`] when there is no public key that can be used.
     pub fn from_jwks(jwks: &Value) -> Result<Self, Refusal> {
-        let jwks: Vec<Jwk> = match jwks.get("keys") {
-            Some(_) => JwkSet::deserialize(jwks).map_err(|_| Refusal::EmptyKey)?.keys,
-            None => vec![Jwk::deserialize(jwks).map_err(|_| Refusal::EmptyKey)?],
+        let jwks = match jwks.get("keys") {
+            Some(keys) => keys.as_array().ok_or(Refusal::EmptyKey)?.as_slice(),
+            None => std::slice::from_ref(jwks),
         };
         let mut keys = Vec::new();
         for jwk in jwks {
-            if matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_)) {
+            if jwk.get("kty").and_then(Value::as_str) == Some("oct") {
                 return Err(Refusal::EmptyKey);
             }
-            let key = DecodingKey::from_jwk(&jwk).map_err(|_| Refusal::EmptyKey)?;
+            // One that is for another use, or of a kind that is not known here, does not spoil the others (RFC 7517, section 5).
+            let Ok(jwk) = Jwk::deserialize(jwk) else { continue };
+            let signs = jwk.common.public_key_use.as_ref().is_none_or(|used| *used == PublicKeyUse::Signature);
+            let Some(key) = DecodingKey::from_jwk(&jwk).ok().filter(|_| signs) else { continue };
             keys.push((jwk.common.key_id, jwk.common.key_algorithm.map(|algorithm| algorithm.to_string()), key));
         }
         if keys.is_empty() { Err(Refusal::EmptyKey) } else { Ok(Self(keys)) }
@@ -382,6 +385,11 @@ impl Hs256 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use aws_lc_rs::{
+        hmac,
+        rand::SystemRandom,
+        signature::{self, KeyPair as _},
+    };
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     use serde_json::{Value, json};
 
@@ -474,5 +482,378 @@ mod tests {
         for bad in ["", ".", "..", "a.b.c", signed, &format!("{signed}."), &format!("{good}.x"), &long] {
             assert!(KIND.verify(bad, &ring(), NOW).is_err(), "{bad}");
         }
+    }
+
+    /// What a platform's token must be, without anything beside the algorithm.
+    const fn rules(algorithm: Algorithm) -> Rules<'static> {
+        Rules { algorithm, issuer: None, audience: None, required: &[], by_kid: true, max_lifetime_seconds: None }
+    }
+
+    /// A token of these very texts, signed with whatever is given.
+    fn raw(header: &str, claims: &str, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let signature = sign(signed.as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    fn by(algorithm: hmac::Algorithm, key: &[u8]) -> impl Fn(&[u8]) -> Vec<u8> {
+        let key = hmac::Key::new(algorithm, key);
+        move |signed| hmac::sign(&key, signed).as_ref().to_vec()
+    }
+
+    fn verified(rules: &Rules<'_>, token: &str) -> Result<Token, Refusal> {
+        rules.verify(token, &Keys::Secrets(vec![("k1", SECRET.as_bytes())]), NOW)
+    }
+
+    /// What becomes of a token with these claims, signed with the secret.
+    fn checked(rules: &Rules<'_>, claims: &str) -> Result<(), Refusal> {
+        let token = raw(r#"{"alg":"HS256"}"#, claims, by(hmac::HMAC_SHA256, SECRET.as_bytes()));
+        verified(rules, &token).map(|_| ())
+    }
+
+    fn fresh() -> String {
+        json!({"exp": NOW.seconds() + 60}).to_string()
+    }
+
+    /// A key pair: its public part as a JWK without id, and what signs with it.
+    struct Pair(Value, Box<dyn Fn(&[u8]) -> Vec<u8>>);
+
+    impl Pair {
+        fn jwk(&self, members: &Value) -> Value {
+            let mut jwk = self.0.clone();
+            jwk.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+            jwk
+        }
+
+        fn token(&self, algorithm: &str, kid: Option<&str>) -> String {
+            let mut header = json!({ "alg": algorithm });
+            if let Some(kid) = kid {
+                header["kid"] = json!(kid);
+            }
+            raw(&header.to_string(), &fresh(), &self.1)
+        }
+    }
+
+    fn rsa() -> Pair {
+        let pair = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
+        // PKCS#1: a sequence of the modulus, whose 256 bytes follow a zero, and the exponent 65537.
+        let der = pair.public_key().as_ref().to_vec();
+        let n = URL_SAFE_NO_PAD.encode(&der[9..265]);
+        let jwk = json!({"kty": "RSA", "n": n, "e": "AQAB"});
+        let sign = move |signed: &[u8]| {
+            let mut signature = vec![0; 256];
+            pair.sign(&signature::RSA_PKCS1_SHA256, &SystemRandom::new(), signed, &mut signature).unwrap();
+            signature
+        };
+        Pair(jwk, Box::new(sign))
+    }
+
+    fn ec() -> Pair {
+        let pair = signature::EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
+        let jwk = json!({"kty": "EC", "crv": "P-256", "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y)});
+        Pair(jwk, Box::new(move |signed| pair.sign(&SystemRandom::new(), signed).unwrap().as_ref().to_vec()))
+    }
+
+    fn ed() -> Pair {
+        let pair = signature::Ed25519KeyPair::generate().unwrap();
+        let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(pair.public_key())});
+        Pair(jwk, Box::new(move |signed| pair.sign(signed).as_ref().to_vec()))
+    }
+
+    fn by_public(rules: &Rules<'_>, jwks: &Value, token: &str) -> Result<String, Refusal> {
+        let keys = PublicKeys::from_jwks(jwks)?;
+        rules.verify(token, &Keys::Public(&keys), NOW).map(|token| token.key_id)
+    }
+
+    #[test]
+    fn public_keys_come_alone_or_in_a_set() {
+        for (algorithm, name, pair, other) in [
+            (Algorithm::RS256, "RS256", rsa(), rsa()),
+            (Algorithm::ES256, "ES256", ec(), ec()),
+            (Algorithm::EdDSA, "EdDSA", ed(), ed()),
+        ] {
+            let rules = rules(algorithm);
+            let token = |kid: Option<&str>| pair.token(name, kid);
+            assert_eq!(by_public(&rules, &pair.0, &token(None)).as_deref(), Ok("public"), "{name}");
+            assert_eq!(by_public(&rules, &other.0, &token(None)), Err(Refusal::WrongProof), "{name}");
+
+            let (a, b) = (other.jwk(&json!({"kid": "a"})), pair.jwk(&json!({"kid": "b", "alg": name, "use": "sig"})));
+            let set = json!({"keys": [a, b]});
+            assert_eq!(by_public(&rules, &set, &token(Some("b"))).as_deref(), Ok("b"), "{name}");
+            assert_eq!(by_public(&rules, &set, &token(None)).as_deref(), Ok("b"), "{name}");
+            for wrong in ["a", "c", ""] {
+                assert_eq!(by_public(&rules, &set, &token(Some(wrong))), Err(Refusal::WrongProof), "{name} {wrong}");
+            }
+            // Where the kid names none of our keys, it is not looked at.
+            let blind = Rules { by_kid: false, ..rules };
+            assert_eq!(by_public(&blind, &set, &token(Some("c"))).as_deref(), Ok("b"), "{name}");
+            // Signed by the right key, but another text.
+            let (text, signature) = token(None).rsplit_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+            let (header, _) = text.split_once('.').unwrap();
+            let changed = URL_SAFE_NO_PAD.encode(json!({"exp": NOW.seconds() + 61}).to_string());
+            let changed = format!("{header}.{changed}.{signature}");
+            assert_eq!(by_public(&rules, &set, &changed), Err(Refusal::WrongProof), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_set_may_hold_other_keys_but_no_secret() {
+        let pair = ec();
+        let token = pair.token("ES256", Some("k"));
+        let verify = |others: Value| {
+            let mut keys = others.as_array().unwrap().clone();
+            keys.push(pair.jwk(&json!({"kid": "k"})));
+            by_public(&rules(Algorithm::ES256), &json!({ "keys": keys }), &token)
+        };
+        let point = URL_SAFE_NO_PAD.encode([9; 32]);
+        for other in [
+            json!({"kty": "OKP", "crv": "X25519", "x": point, "use": "enc"}),
+            json!({"kty": "AKP", "alg": "ML-DSA-44", "pub": "AA"}),
+            rsa().jwk(&json!({"use": "enc"})),
+            json!("no key"),
+        ] {
+            assert_eq!(verify(json!([other.clone()])).as_deref(), Ok("k"), "{other}");
+        }
+        let oct = json!({"kty": "oct", "k": URL_SAFE_NO_PAD.encode(SECRET)});
+        assert_eq!(verify(json!([oct.clone()])), Err(Refusal::EmptyKey));
+        let hs256 = raw(r#"{"alg":"HS256"}"#, &fresh(), by(hmac::HMAC_SHA256, SECRET.as_bytes()));
+        for none in
+            [oct.clone(), json!({"keys": [oct]}), json!({"keys": []}), json!({"keys": {}}), json!({}), json!(null)]
+        {
+            assert_eq!(by_public(&rules(Algorithm::HS256), &none, &hs256), Err(Refusal::EmptyKey), "{none}");
+        }
+        // A key for another use, or for another algorithm, proves nothing.
+        let encrypts = pair.jwk(&json!({"use": "enc"}));
+        assert_eq!(by_public(&rules(Algorithm::ES256), &encrypts, &token), Err(Refusal::EmptyKey));
+        let other = pair.jwk(&json!({"alg": "ES384", "kid": "k"}));
+        assert_eq!(by_public(&rules(Algorithm::ES256), &other, &token), Err(Refusal::WrongProof));
+    }
+
+    /// The attack by which a public key, which everybody has, becomes a shared secret.
+    #[test]
+    fn no_key_is_taken_for_one_of_another_kind() {
+        let pair = rsa();
+        let public = pair.0.to_string();
+        let modulus = URL_SAFE_NO_PAD.decode(pair.0["n"].as_str().unwrap()).unwrap();
+        for key in [public.as_bytes(), &modulus, pair.0["n"].as_str().unwrap().as_bytes()] {
+            let sign = by(hmac::HMAC_SHA256, key);
+            let honest = raw(r#"{"alg":"HS256"}"#, &fresh(), &sign);
+            assert_eq!(by_public(&rules(Algorithm::RS256), &pair.0, &honest), Err(Refusal::MalformedProof));
+            // Even where the rules were wrong, a public key does not verify it.
+            assert_eq!(by_public(&rules(Algorithm::HS256), &pair.0, &honest), Err(Refusal::WrongProof));
+            let lying = raw(r#"{"alg":"RS256"}"#, &fresh(), &sign);
+            assert_eq!(by_public(&rules(Algorithm::RS256), &pair.0, &lying), Err(Refusal::WrongProof));
+        }
+        let keys = Keys::Secrets(vec![("k", public.as_bytes())]);
+        let token = pair.token("RS256", None);
+        assert_eq!(rules(Algorithm::HS256).verify(&token, &keys, NOW).err(), Some(Refusal::MalformedProof));
+        assert_eq!(rules(Algorithm::RS256).verify(&token, &keys, NOW).err(), Some(Refusal::WrongProof));
+        assert_eq!(by_public(&rules(Algorithm::ES256), &pair.0, &pair.token("ES256", None)), Err(Refusal::WrongProof));
+    }
+
+    #[test]
+    fn the_longer_codes_verify_by_their_own_name_only() {
+        for (algorithm, name, code) in [
+            (Algorithm::HS256, "HS256", hmac::HMAC_SHA256),
+            (Algorithm::HS384, "HS384", hmac::HMAC_SHA384),
+            (Algorithm::HS512, "HS512", hmac::HMAC_SHA512),
+        ] {
+            let token = raw(&json!({ "alg": name }).to_string(), &fresh(), by(code, SECRET.as_bytes()));
+            for rule in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+                let expected = if rule == algorithm { Ok("k1".to_owned()) } else { Err(Refusal::MalformedProof) };
+                assert_eq!(verified(&rules(rule), &token).map(|token| token.key_id), expected, "{name} by {rule:?}");
+            }
+        }
+        let empty = raw(r#"{"alg":"HS256"}"#, &fresh(), by(hmac::HMAC_SHA256, b""));
+        let keys = Keys::Secrets(vec![("k1", SECRET.as_bytes()), ("k2", b"")]);
+        assert_eq!(rules(Algorithm::HS256).verify(&empty, &keys, NOW), Err(Refusal::EmptyKey));
+    }
+
+    #[test]
+    fn a_token_has_one_reading_and_one_spelling() {
+        let rules = rules(Algorithm::HS256);
+        let sign = || by(hmac::HMAC_SHA256, SECRET.as_bytes());
+        let verify = |header: &str, claims: &str| verified(&rules, &raw(header, claims, sign())).map(|_| ());
+        let exp = NOW.seconds() + 60;
+        assert_eq!(verify(r#"{"alg":"HS256"}"#, &fresh()), Ok(()));
+        for header in [
+            r#"{"alg":"HS256","alg":"HS256"}"#,
+            r#"{"alg":"none","alg":"HS256"}"#,
+            r#"{"alg":"HS256","kid":"k1","kid":"k1"}"#,
+            r#"{"alg":"HS256","x5u":"https://attacker.example"}"#,
+            r#"{"alg":"HS256","x5c":["AA"]}"#,
+            r#"{"alg":"HS256","jku":"https://attacker.example"}"#,
+            r#"{"alg":"HS256","jwk":{}}"#,
+            r#"{"alg":"HS256","crit":["b64"],"b64":false}"#,
+            r#"{"alg":"HS256","crit":[]}"#,
+            r#"{"alg":"HS256","typ":"JWE"}"#,
+            r#"{"alg":"HS256","typ":null}"#,
+            r#"{"alg":"HS256","kid":1}"#,
+            r#"{"alg":["HS256"]}"#,
+            r#"[{"alg":"HS256"}]"#,
+            r#"{"alg":"HS256"} {}"#,
+            "",
+        ] {
+            assert_eq!(verify(header, &fresh()), Err(Refusal::MalformedProof), "{header}");
+        }
+        for claims in
+            [format!(r#"{{"exp":1,"exp":{exp}}}"#), format!(r#"{{"exp":{exp},"exp":{exp}}}"#), format!("[{exp}]")]
+        {
+            assert_eq!(verify(r#"{"alg":"HS256"}"#, &claims), Err(Refusal::MalformedProof), "{claims}");
+        }
+
+        // The same bytes, spelled otherwise; signed as they are spelled, so that only the spelling is wrong.
+        let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256" }"#);
+        let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{exp}  }}"#));
+        assert!(header.len() % 4 != 0 && claims.len() % 4 != 0);
+        // The last character's low bits are not part of any byte.
+        let stray = |text: &str| {
+            const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+            let (rest, last) = text.split_at(text.len() - 1);
+            let place = ALPHABET.iter().position(|letter| last.as_bytes()[0] == *letter).unwrap();
+            format!("{rest}{}", char::from(ALPHABET[place + 1]))
+        };
+        let pad = |text: &str| format!("{text}{}", "=".repeat(4 - text.len() % 4));
+        let spelled = |header: &str, claims: &str| {
+            let signed = format!("{header}.{claims}");
+            let signature = URL_SAFE_NO_PAD.encode(sign()(signed.as_bytes()));
+            (format!("{signed}.{signature}"), signed, signature)
+        };
+        let (good, signed, signature) = spelled(&header, &claims);
+        assert!(verified(&rules, &good).is_ok());
+        for bad in [
+            spelled(&pad(&header), &claims).0,
+            spelled(&header, &pad(&claims)).0,
+            spelled(&stray(&header), &claims).0,
+            spelled(&header, &stray(&claims)).0,
+            spelled(&format!("{header}\n"), &claims).0,
+            format!("{signed}.{}", pad(&signature)),
+            format!("{signed}.{}", stray(&signature)),
+            format!("{good} "),
+            format!(" {good}"),
+        ] {
+            assert_eq!(verified(&rules, &bad), Err(Refusal::MalformedProof), "{bad}");
+        }
+
+        let with = |filler: usize| json!({"exp": exp, "x": "a".repeat(filler)}).to_string();
+        assert_eq!(verify(r#"{"alg":"HS256"}"#, &with(2900)), Ok(()));
+        assert_eq!(verify(r#"{"alg":"HS256"}"#, &with(3100)), Err(Refusal::MalformedProof));
+    }
+
+    #[test]
+    fn issuer_audience_and_what_else_is_required() {
+        let exp = NOW.seconds() + 60;
+        let strict =
+            Rules { issuer: Some("them"), audience: Some("us"), required: &["sub"], ..rules(Algorithm::HS256) };
+        let check = |change: &dyn Fn(&mut Value)| {
+            let mut claims = json!({"exp": exp, "iss": "them", "aud": "us", "sub": "x"});
+            change(&mut claims);
+            checked(&strict, &claims.to_string())
+        };
+        assert_eq!(check(&|_| ()), Ok(()));
+        assert_eq!(check(&|claims| claims["aud"] = json!(["others", "us"])), Ok(()));
+        for aud in
+            [json!("US"), json!(["others"]), json!([]), json!([["us"]]), json!({"us": 1}), json!(null), json!("us ")]
+        {
+            assert_eq!(check(&|claims| claims["aud"] = aud.clone()), Err(Refusal::Claim("aud")), "{aud}");
+        }
+        for iss in [json!("us"), json!(["them"]), json!(null), json!("them/")] {
+            assert_eq!(check(&|claims| claims["iss"] = iss.clone()), Err(Refusal::Claim("iss")), "{iss}");
+        }
+        assert_eq!(check(&|claims| claims["sub"] = json!(null)), Err(Refusal::Claim("a required one")));
+        let nameless = json!({"exp": exp, "iss": "them", "aud": "us"}).to_string();
+        assert_eq!(checked(&strict, &nameless), Err(Refusal::Claim("a required one")));
+    }
+
+    #[test]
+    fn times_hold_both_ways_and_against_each_other() {
+        let now = NOW.seconds();
+        let rules = rules(Algorithm::HS256);
+        let check = |claims: &Value| checked(&rules, &claims.to_string());
+        for name in ["iat", "nbf"] {
+            let refused = Err(Refusal::Claim(name));
+            assert_eq!(check(&json!({"exp": now + 60, name: now - 100_000})), Ok(()), "{name}");
+            assert_eq!(check(&json!({"exp": now + 60, name: now + 30})), Ok(()), "{name}");
+            assert_eq!(check(&json!({"exp": now + 60, name: now + 31})), refused, "{name}");
+            assert_eq!(check(&json!({"exp": now + 10, name: now + 10})), Ok(()), "{name} at its end");
+            assert_eq!(check(&json!({"exp": now + 10, name: now + 11})), refused, "{name} after its end");
+            for none in [json!("1"), json!(null), json!(true), json!([]), json!(1e300)] {
+                assert_eq!(check(&json!({"exp": now + 60, name: none})), refused, "{name} {none}");
+            }
+        }
+        assert_eq!(check(&json!({"exp": now - 29})), Ok(()));
+        assert_eq!(check(&json!({"exp": now - 30})), Err(Refusal::Claim("exp")));
+        // Fractions are rounded down; a year 292 billion is one, and what no i64 holds is none.
+        assert_eq!(checked(&rules, &format!(r#"{{"exp":{}.9,"iat":{}.9}}"#, now - 29, now - 100)), Ok(()));
+        assert_eq!(checked(&rules, &format!(r#"{{"exp":{}.9}}"#, now - 30)), Err(Refusal::Claim("exp")));
+        assert_eq!(checked(&rules, &format!(r#"{{"exp":{}.9}}"#, now - 31)), Err(Refusal::Claim("exp")));
+        assert_eq!(checked(&rules, r#"{"exp":1.9e9}"#), Ok(()));
+        assert_eq!(checked(&rules, &format!(r#"{{"exp":{}}}"#, i64::MAX)), Ok(()));
+        for none in [
+            "-1",
+            "-0.5",
+            "0",
+            "1e300",
+            "-1e300",
+            "18446744073709551615",
+            "9.1e15",
+            r#""4102444800""#,
+            "null",
+            "true",
+            "{}",
+        ] {
+            assert_eq!(checked(&rules, &format!(r#"{{"exp":{none}}}"#)), Err(Refusal::Claim("exp")), "{none}");
+        }
+        assert_eq!(checked(&rules, r#"{"exp":1e999}"#), Err(Refusal::MalformedProof));
+        assert_eq!(checked(&rules, "{}"), Err(Refusal::Claim("exp")));
+        let least = format!(r#"{{"exp":{},"iat":{}}}"#, now + 60, i64::MIN);
+        assert_eq!(checked(&rules, &least), Ok(()));
+        let bounded = Rules { max_lifetime_seconds: Some(3600), ..rules };
+        assert_eq!(checked(&bounded, &least), Err(Refusal::Claim("exp")));
+        assert_eq!(checked(&bounded, &fresh()), Err(Refusal::Claim("iat")));
+    }
+
+    #[test]
+    fn the_token_is_in_one_of_its_headers() {
+        let scheme = Jwt {
+            headers: &["authorization", "authentication"],
+            prefix: "Bearer ",
+            keys: KeySource::Derived,
+            rules: rules(Algorithm::HS256),
+            sealed: &[],
+        };
+        let token = |headers: &[(&'static str, &str)]| {
+            let mut request = RawRequest {
+                method: http::Method::POST,
+                headers: http::HeaderMap::new(),
+                body: bytes::Bytes::new(),
+                received: NOW,
+            };
+            for (name, value) in headers {
+                request.headers.append(*name, http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
+            }
+            scheme.token(&request).map(str::to_owned)
+        };
+        let (one, other) = ("authorization", "authentication");
+        for headers in [
+            vec![(one, "Bearer a.b.c")],
+            vec![(one, "a.b.c")],
+            vec![(other, "Bearer a.b.c")],
+            vec![(one, "Bearer a.b.c"), (other, "Bearer a.b.c")],
+            vec![(one, "Bearer a.b.c"), (other, "a.b.c"), ("x-other", "Bearer d.e.f")],
+        ] {
+            assert_eq!(token(&headers).as_deref(), Ok("a.b.c"), "{headers:?}");
+        }
+        for headers in [
+            vec![(one, "Bearer a.b.c"), (other, "Bearer a.b.d")],
+            vec![(one, "Basic eDp5"), (other, "Bearer a.b.c")],
+            vec![(one, "Bearer a.b.c"), (one, "Bearer a.b.c")],
+            vec![(other, "Bearer a.b.c"), (one, "Bearer a.b.c"), (other, "Bearer a.b.c")],
+            vec![(one, "Bearer ä")],
+        ] {
+            assert_eq!(token(&headers), Err(Refusal::MalformedProof), "{headers:?}");
+        }
+        assert_eq!(token(&[("x-other", "Bearer a.b.c")]), Err(Refusal::MissingProof));
     }
 }

@@ -475,7 +475,14 @@ impl<'a> Bucket<'a> {
         extra.retain(|name, _| !left_out.contains(&name.as_str()));
         let content = Content::new(entity, extra).map_err(|_| unreadable("the whole"))?;
         let source = source.map(Stamp::from);
-        let upsert = Upsert { source, received: self.wanted.at, observed: true, mapping: MAPPING, content, facets: Facets::new() };
+        let upsert = Upsert {
+            source,
+            received: self.wanted.at,
+            observed: true,
+            mapping: MAPPING,
+            content,
+            facets: Facets::new(),
+        };
         Ok(Mapped::Change(self.wanted.id.clone(), Change::Upsert(upsert)))
     }
 
