@@ -13,7 +13,7 @@ use commerce::{
     change::{Change, State},
     connection::{Connection, DeletePolicy},
     entity::{EntityKey, references},
-    envelope::{Sealed, Transfer},
+    envelope::{Content, Sealed, Transfer},
     item::{Item, TOO_OLD_SECONDS, Writer, fingerprint},
     outcome::{Outcome, Reason, Rule},
     platforms::Mapped,
@@ -28,6 +28,9 @@ const MAX_WRITES: u32 = 5;
 const MAX_DEPTH: u32 = 2;
 /// How long what was asked for is not asked for again, in seconds.
 const ASKED_SECONDS: i64 = 3600;
+
+/// How long after a change what was pulled is sure to contain it, in seconds.
+const KNOWN_AFTER_SECONDS: i64 = 300;
 
 /// How the messages of a group ended, each by its place in the batch, with a word on why.
 pub(crate) type Ends = Vec<(usize, End, String)>;
@@ -100,6 +103,10 @@ where
             let can_ask = connection.credentials.is_some() && declared.is_some_and(|declared| declared.pull);
             // Of what a partial payload says, the platform can only add to, not confirm.
             let adds = declared.is_some_and(|declared| declared.payload == Payload::Partial) && !changes.is_empty();
+            if work.changes.is_empty() && item.as_ref().is_some_and(|item| is_known(work, item)) {
+                end(End::Outcome(Outcome::Unchanged), "");
+                continue;
+            }
             let mut refused = None;
             if can_ask && (work.is_hint() || too_old) {
                 if asked.is_none() {
@@ -221,7 +228,7 @@ where
         }
         let reason = format!("with {}", key.sort());
         let child = |wanted: &EntityKey| {
-            let transfer = Transfer { entity: wanted.kind, id: wanted.id.clone(), reason: reason.clone() };
+            let transfer = Transfer::new(wanted.kind, wanted.id.clone(), reason.clone());
             Sealed::child(&work.envelope, transfer)
         };
         let mut children: Vec<Sealed> = follow.into_iter().map(entity).map(|wanted| child(&wanted)).collect();
@@ -337,6 +344,16 @@ where
             }
         }
     }
+}
+
+/// Whether an entity is known here as it was at the time that a transfer request names. Pulled some time after it, for within one
+/// second there can be two changes, and clocks differ.
+fn is_known(work: &Work, item: &Item) -> bool {
+    let Content::Transfer(Transfer { changed: Some(changed), .. }) = &work.envelope.content else { return false };
+    let state = item.state();
+    let win = state.win.as_ref().map(|win| &win.version);
+    let as_new = win.is_some_and(|version| version.rank >= Some(*changed));
+    as_new && !state.is_deleted() && state.marks.seen > Some(changed.plus_seconds(KNOWN_AFTER_SECONDS))
 }
 
 /// Whether trying again in a while does not help.

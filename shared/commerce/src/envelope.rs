@@ -50,6 +50,16 @@ pub struct Transfer {
     pub id: ExternalId,
     /// Why it is to be brought up to date.
     pub reason: String,
+    /// When the source changed it last, as far as whoever asks knows: what is as new here already need not be pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Stamp>,
+}
+
+impl Transfer {
+    /// Of one entity.
+    pub fn new(entity: EntityKind, id: ExternalId, reason: impl Into<String>) -> Self {
+        Self { entity, id, reason: reason.into(), changed: None }
+    }
 }
 
 /// What a message is about.

@@ -168,7 +168,7 @@ pub fn late(presets: &[Preset], scope: &str, body: &[u8]) -> Option<Transfer> {
             _ => return None,
         };
         let id: ExternalId = reference.strip_prefix(&preset.prefix)?.parse().ok()?;
-        Some(Transfer { entity: preset.entity, id, reason: format!("preset for {scope}") })
+        Some(Transfer::new(preset.entity, id, format!("preset for {scope}")))
     })
 }
 

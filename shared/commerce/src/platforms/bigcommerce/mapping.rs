@@ -260,7 +260,7 @@ impl Mapping for BigCommerce {
                 _ => Mapped::Pull(id),
             }),
             (first, _) => {
-                let transfer = |id| Transfer { entity, id, reason: format!("named by {scope}") };
+                let transfer = |id| Transfer::new(entity, id, format!("named by {scope}"));
                 Ok(Mapped::Split(first.into_iter().chain(rest).map(transfer).collect()))
             }
         }

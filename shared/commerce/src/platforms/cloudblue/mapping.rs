@@ -210,12 +210,16 @@ impl Mapping for CloudBlue {
         }
         let entries: Vec<wire::Entry> = read(&response.body).map_err(unreadable)?;
         let keys: Vec<Option<String>> = entries.iter().map(|entry| key(list, entry)).collect();
-        let transfer = |entry: wire::Entry| Transfer {
-            entity: EntityKind::Request,
-            id: entry.id,
-            reason: format!("listed in {}", list.name),
+        // What is pending is read again in any case, for something may be to be done about it.
+        let changed = |key: &Option<String>| match list.pending {
+            true => None,
+            false => key.as_deref().and_then(parse_utc).map(Stamp::from),
         };
-        let found: Vec<Transfer> = entries.into_iter().map(transfer).collect();
+        let transfer = |(entry, key): (wire::Entry, &Option<String>)| Transfer {
+            changed: changed(key),
+            ..Transfer::new(EntityKind::Request, entry.id, format!("listed in {}", list.name))
+        };
+        let found: Vec<Transfer> = entries.into_iter().zip(&keys).map(transfer).collect();
         let next = if is_last(response, found.len()) {
             let cursor = written(&Cursor { since, ..Cursor::default() });
             rest.map(|what| Listing { what: what.to_owned(), cursor })

@@ -185,8 +185,7 @@ impl Mapping for WooCommerce {
         let entity = entity.ok_or_else(|| Fault::Unreadable(format!("there is no list {:?}", listing.what)))?;
         let heads: Vec<wire::Head<'_>> = read(&response.body).map_err(|error| Fault::Unreadable(error.to_string()))?;
         let more = heads.len() >= PAGE_SIZE;
-        let reason = "in place of an error".to_owned();
-        let transfer = |id| Transfer { entity, id, reason: reason.clone() };
+        let transfer = |id| Transfer::new(entity, id, "in place of an error");
         let found = heads.into_iter().filter_map(|head| head.id).map(transfer).collect();
         let mut next = cursor(listing)?;
         next.page += 1;
