@@ -112,7 +112,7 @@ async fn an_unknown_scope_is_no_error_of_the_sender() {
     for platform in PLATFORMS {
         let world = connected().await;
         let (known, case) = cases(platform).pop_first().unwrap();
-        let text = serde_json::to_string(&(&case.headers, &case.body)).unwrap().replace(&known, "no/such.Scope");
+        let text = serde_json::to_string(&(&case.headers, &case.body)).unwrap().replace(&known, "no_such_scope");
         let (headers, body) = serde_json::from_str(&text).unwrap();
         let case = Case { headers, body, ..case };
         let end = ends(&world, &delivery(platform, &case)).await;
@@ -182,8 +182,28 @@ async fn each_tampering_of_the_proof() {
 /// Texts that are no delivery of anybody's.
 fn malformed() -> Vec<String> {
     let mut texts: Vec<String> = [
-        "", " ", "{", "}", "[", "[]", "{}", "null", "true", "5", "-0", "1e400", "\"x\"", "\"\\ud800\"", "{\"a\"}", "{\"id\":}",
-        "{\"id\":1,}", "\u{feff}{}", "{\"id\":{\"id\":{}}}", "<html></html>", "a=b&c=d", "[{\"id\":1},{\"id\":2}]",
+        "",
+        " ",
+        "{",
+        "}",
+        "[",
+        "[]",
+        "{}",
+        "null",
+        "true",
+        "5",
+        "-0",
+        "1e400",
+        "\"x\"",
+        "\"\\ud800\"",
+        "{\"a\"}",
+        "{\"id\":}",
+        "{\"id\":1,}",
+        "\u{feff}{}",
+        "{\"id\":{\"id\":{}}}",
+        "<html></html>",
+        "a=b&c=d",
+        "[{\"id\":1},{\"id\":2}]",
     ]
     .map(str::to_owned)
     .to_vec();
@@ -211,7 +231,8 @@ fn mutations(body: &Value) -> Vec<Value> {
     }
     let mut found = Vec::new();
     places(body, "", &mut found);
-    let others = [json!(null), json!({}), json!([]), json!(""), json!("x"), json!(-1), json!(1e300), json!(true), json!([{}])];
+    let others =
+        [json!(null), json!({}), json!([]), json!(""), json!("x"), json!(-1), json!(1e300), json!(true), json!([{}])];
     let mutate = |(place, other): (&String, &Value)| {
         let mut body = body.clone();
         *body.pointer_mut(place).unwrap() = other.clone();
@@ -239,7 +260,12 @@ async fn each_malformed_body() {
             let report = world.process(&[message(n, sealed.text())]).await;
             let end = outcomes(&report).remove(0);
             let fine = ["applied", "unchanged", "superseded", "ignored: ", "split: ", "quarantined: "];
-            assert!(fine.iter().any(|word| end.starts_with(word)), "{}: {end} for {:.300}", platform.name, sealed.text());
+            assert!(
+                fine.iter().any(|word| end.starts_with(word)),
+                "{}: {end} for {:.300}",
+                platform.name,
+                sealed.text()
+            );
         }
     }
 }

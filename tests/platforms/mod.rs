@@ -5,7 +5,7 @@
 //! network to lose, shuffle and repeat, and sends again by its platform's own rules.
 
 pub mod bigcommerce;
-//pub mod cloudblue;
+pub mod cloudblue;
 pub mod directscale;
 pub mod woocommerce;
 
@@ -142,6 +142,7 @@ pub fn simulators(clock: Clock) -> Vec<Arc<dyn Simulator>> {
     }
     vec![
         Arc::new(bigcommerce::Simulator::new(Arc::clone(&clock), true)),
+        Arc::new(cloudblue::Connect::new(Arc::clone(&clock))),
         Arc::new(directscale::DirectScale::new(Arc::clone(&clock))),
         Arc::new(woocommerce::Store::new(Arc::new(Nowhere), "ck_1", "cs_1").with_clock(clock)),
     ]

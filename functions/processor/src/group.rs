@@ -20,7 +20,12 @@ use commerce::{
     transfer::Payload,
 };
 
-use crate::{End, MAX_ATTEMPTS, Message, Processor, Work, act::hash, gate, task::end_of_fault};
+use crate::{
+    End, MAX_ATTEMPTS, Message, Processor, Work,
+    act::hash,
+    gate,
+    task::{end_of_fault, without_credentials},
+};
 
 /// How often a write that conflicts is tried.
 const MAX_WRITES: u32 = 5;

@@ -32,7 +32,9 @@ impl<E: Sync, Q: Inbox + Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordinat
         };
         match &task.what {
             What::Split(transfers) => self.split(task, transfers).await,
-            What::List(_, Some(otherwise)) if connection.credentials.is_none() => otherwise.clone(),
+            What::List(_, otherwise) if connection.credentials.is_none() => {
+                otherwise.clone().unwrap_or_else(without_credentials)
+            }
             What::List(listing, _) => self.list(task, listing, connection).await,
             What::Note(notice) => self.note(&task.envelope.key, notice).await,
             // It has become something else by now.
@@ -129,6 +131,12 @@ impl<E: Sync, Q: Inbox + Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordinat
         }
         (End::Outcome(Outcome::Ignored(Rule::NOTED)), String::new())
     }
+}
+
+/// How a message ends for which the platform has to be asked, where it cannot be.
+pub(crate) fn without_credentials() -> (End, String) {
+    let why = "it has to be asked for at the platform, which needs credentials; connect with them, then redrive";
+    (End::Outcome(Outcome::Quarantined(Reason::ConnectionFault)), why.to_owned())
 }
 
 fn failed(error: &EdgeError) -> (End, String) {

@@ -516,7 +516,9 @@ mod tests {
     }
 
     /// A key pair: its public part as a JWK without id, and what signs with it.
-    struct Pair(Value, Box<dyn Fn(&[u8]) -> Vec<u8>>);
+    type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
+
+    struct Pair(Value, Sign);
 
     impl Pair {
         fn jwk(&self, members: &Value) -> Value {
@@ -706,7 +708,7 @@ mod tests {
         // The same bytes, spelled otherwise; signed as they are spelled, so that only the spelling is wrong.
         let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256" }"#);
         let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{exp}  }}"#));
-        assert!(header.len() % 4 != 0 && claims.len() % 4 != 0);
+        assert!([&header, &claims].iter().all(|part| !part.len().is_multiple_of(4)));
         // The last character's low bits are not part of any byte.
         let stray = |text: &str| {
             const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";

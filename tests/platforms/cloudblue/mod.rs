@@ -1,0 +1,781 @@
+//! CloudBlue Connect: requests that want an answer, the tier configurations that some of them wait for, the assets that
+//! come of them, and webhooks that only say that there is something to do.
+//!
+//! What it does is told in `shared/commerce/src/platforms/cloudblue/`; where that is not documented, it does one thing
+//! now and another the next time: the token is in one header, the other, or both; a webhook calls by POST or by GET;
+//! what the API changes triggers, or does not. A trigger that fails is sent again twice, and then only with the next
+//! change.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Mutex, MutexGuard},
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use commerce::{
+    api::{ApiRequest, ApiResponse, Fault},
+    entity::EntityKind,
+    stamp::{Stamp, parse_utc},
+    verify::hmac::{Algorithm, Encoding, Hmac},
+};
+use futures_util::future::BoxFuture;
+use http::{HeaderValue, Method};
+use rand::{Rng, rngs::StdRng};
+use serde_json::{Value, json};
+
+use super::{Clock, Delivery, Simulator, Trouble, Truth, json_answer, page, segments};
+
+/// The products that there are, each with a webhook for both classes of requests.
+pub const PRODUCTS: [&str; 2] = ["PRD-000-000-001", "PRD-000-000-002"];
+
+const CLASSES: [&str; 2] = ["fulfillment_request", "tier_config_request"];
+const API: [&str; 2] = ["public", "v1"];
+const TOKEN_SECONDS: i64 = 600;
+const RETRIES: u32 = 2;
+
+/// The platform with one vendor's account.
+pub struct Connect {
+    clock: Clock,
+    inner: Mutex<Inner>,
+}
+
+struct Hook {
+    id: String,
+    class: &'static str,
+    product: &'static str,
+    url: String,
+    secret: String,
+    /// Something has changed since the last trigger.
+    due: bool,
+    last_success: Option<Stamp>,
+    last_failure: Option<Stamp>,
+}
+
+struct Inner {
+    key: String,
+    policy: Value,
+    hooks: Vec<Hook>,
+    requests: BTreeMap<String, Value>,
+    tiers: BTreeMap<String, Value>,
+    assets: BTreeMap<String, Value>,
+    actions: BTreeMap<(String, String), u32>,
+    outbox: Vec<Delivery>,
+    triggers: u64,
+    changed_by_api: u64,
+    troubles: VecDeque<Trouble>,
+    calls: Vec<String>,
+    page_size: usize,
+}
+
+impl Connect {
+    /// An account that only watches: its products' requests are answered by others.
+    pub fn new(clock: Clock) -> Self {
+        let hook = |(place, (product, class))| Hook {
+            id: format!("WH-000-000-{:03}", place + 1),
+            class,
+            product,
+            url: String::new(),
+            secret: String::new(),
+            due: false,
+            last_success: None,
+            last_failure: None,
+        };
+        let kinds = PRODUCTS.into_iter().flat_map(|product| CLASSES.into_iter().map(move |class| (product, class)));
+        let inner = Inner {
+            key: "ApiKey SU-000-000-001:0123456789abcdef".into(),
+            policy: json!("observe"),
+            hooks: kinds.enumerate().map(hook).collect(),
+            requests: BTreeMap::new(),
+            tiers: BTreeMap::new(),
+            assets: BTreeMap::new(),
+            actions: BTreeMap::new(),
+            outbox: Vec::new(),
+            triggers: 0,
+            changed_by_api: 0,
+            troubles: VecDeque::new(),
+            calls: Vec::new(),
+            page_size: 1000,
+        };
+        Self { clock, inner: Mutex::new(inner) }
+    }
+
+    /// The same with a policy, as the settings have it, for all products. Nobody else answers then.
+    pub fn with_policy(clock: Clock, policy: Value) -> Self {
+        let connect = Self::new(clock);
+        connect.lock().policy = policy;
+        connect
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    /// How often each request was approved, failed or inquired over the API, by its id and the action.
+    pub fn actions(&self) -> BTreeMap<(String, String), u32> {
+        self.lock().actions.clone()
+    }
+
+    /// Whether any request waits for an answer.
+    pub fn is_waiting(&self) -> bool {
+        let inner = self.lock();
+        inner.requests.values().chain(inner.tiers.values()).any(|request| request["status"] == "pending")
+    }
+
+    /// Runs every webhook now, as somebody can on the platform's pages.
+    pub fn run_now(&self) {
+        self.lock().hooks.iter_mut().for_each(|hook| hook.due = true);
+    }
+
+    /// Revokes the key, and gives out another.
+    pub fn replace_key(&self, key: &str) {
+        self.lock().key = key.into();
+    }
+
+    /// Gives fewer entries a page than were asked for.
+    pub fn set_page_size(&self, page_size: usize) {
+        self.lock().page_size = page_size;
+    }
+
+    /// Somebody orders a product; with `blocked`, a tier has to be configured first. Gives the request's id.
+    pub fn purchase(&self, random: &mut StdRng, blocked: bool) -> String {
+        let now = (self.clock)();
+        self.lock().purchase(random, now, blocked)
+    }
+}
+
+/// As the platform writes times.
+fn written(at: Stamp) -> String {
+    Stamp::from_micros(at.seconds() * 1_000_000).to_string().replace('Z', "+00:00")
+}
+
+fn is_tiers(id: &str) -> bool {
+    id.starts_with("TCR-")
+}
+
+fn pick<'a, T: ?Sized>(random: &mut StdRng, from: &[&'a T]) -> &'a T {
+    from[random.random_range(0..from.len())]
+}
+
+impl Inner {
+    fn observes(&self) -> bool {
+        self.policy == "observe"
+    }
+
+    /// Tells the webhooks of a product and class.
+    fn tell(&mut self, id: &str) {
+        let request = self.request(id).unwrap();
+        let product = product_of(request).to_owned();
+        let class = CLASSES[usize::from(is_tiers(id))];
+        let of = |hook: &&mut Hook| hook.product == product && hook.class == class && !hook.url.is_empty();
+        self.hooks.iter_mut().filter(of).for_each(|hook| hook.due = true);
+    }
+
+    fn request(&self, id: &str) -> Option<&Value> {
+        if is_tiers(id) { self.tiers.get(id) } else { self.requests.get(id) }
+    }
+
+    fn request_mut(&mut self, id: &str) -> Option<&mut Value> {
+        if is_tiers(id) { self.tiers.get_mut(id) } else { self.requests.get_mut(id) }
+    }
+
+    /// Marks a request as changed.
+    fn touch(&mut self, id: &str, now: Stamp) {
+        let request = self.request_mut(id).unwrap();
+        if is_tiers(id) {
+            request["events"]["updated"]["at"] = json!(written(now));
+        } else {
+            request["updated"] = json!(written(now));
+        }
+    }
+
+    fn touch_asset(&mut self, id: &str, now: Stamp) {
+        self.assets.get_mut(id).unwrap()["events"]["updated"]["at"] = json!(written(now));
+    }
+
+    /// Sets a request's status, and what follows from it. Whether the webhooks are told is up to the caller.
+    fn set_status(&mut self, id: &str, status: &str, now: Stamp) {
+        self.request_mut(id).unwrap()["status"] = json!(status);
+        self.touch(id, now);
+        if is_tiers(id) {
+            // Those that waited for it go on, or have no future.
+            let next = match status {
+                "approved" => "pending",
+                "failed" => "failed",
+                _ => return,
+            };
+            let waits = |request: &Value| {
+                request["status"] == "tiers_setup" && request["external_attributes"]["waits_for"] == id
+            };
+            let waiting: Vec<String> =
+                self.requests.iter().filter(|(_, request)| waits(request)).map(|(id, _)| id.clone()).collect();
+            for request in waiting {
+                self.set_status(&request, next, now);
+                self.tell(&request);
+            }
+            return;
+        }
+        let request = &self.requests[id];
+        let asset = request["asset"]["id"].as_str().unwrap().to_owned();
+        let kind = request["type"].as_str().unwrap().to_owned();
+        let items = request["asset"]["items"].clone();
+        let params = request["asset"]["params"].clone();
+        let current = self.assets[&asset]["status"].clone();
+        let next = match (status, kind.as_str()) {
+            ("approved", "purchase" | "change" | "resume") => json!("active"),
+            ("approved", "cancel") => json!("terminated"),
+            ("approved", "suspend") => json!("suspended"),
+            ("failed", "purchase") => json!("terminated"),
+            ("failed", "cancel") => json!("active"),
+            _ => current.clone(),
+        };
+        let kept = self.assets.get_mut(&asset).unwrap();
+        kept["params"] = params;
+        if status == "approved" {
+            kept["items"] = items;
+        }
+        if status == "approved" || next != current {
+            kept["status"] = next;
+        }
+        self.touch_asset(&asset, now);
+    }
+
+    fn purchase(&mut self, random: &mut StdRng, now: Stamp, blocked: bool) -> String {
+        let number = self.assets.len() + 1;
+        let product = PRODUCTS[random.random_range(0..PRODUCTS.len())];
+        let country = pick(random, &["DE", "FR", "US"]);
+        let id = format!("AS-0000-0000-{number:04}");
+        let account = |id: &str, kind: &str| {
+            json!({
+                "id": id, "type": kind, "name": format!("Account {id}"), "external_id": format!("ext-{id}"), "tax_id": "",
+                "contact_info": {"address_line1": "1 Main Street", "city": "X", "country": country, "contact": {
+                    "first_name": "None", "last_name": "None", "email": "somebody@example.com"}},
+            })
+        };
+        let item = product.replace('-', "_");
+        let domain = if random.random_bool(0.3) { String::new() } else { format!("d{number}.example.com") };
+        let asset = json!({
+            "id": id, "status": "processing", "external_id": format!("ext-{number}"), "external_uid": format!("uid-{number}"),
+            "product": {"id": product, "name": format!("Product {product}"), "status": "published"},
+            "connection": {
+                "id": "CT-0000-0000-0000", "type": pick(random, &["production", "test", "preview"]),
+                "provider": {"id": "PA-1", "name": "P"}, "vendor": {"id": "VA-000-111", "name": "V"}, "hub": {"id": "HB-1", "name": "None"},
+            },
+            "events": {"created": {"at": written(now)}, "updated": {"at": written(now)}},
+            "items": [{
+                "id": format!("{item}_0001"), "global_id": format!("{product}-0001"), "mpn": "SKU-A", "display_name": "Seat",
+                "period": "Monthly", "type": "Licenses", "item_type": "Reservation", "old_quantity": "0",
+                "quantity": if random.random_bool(0.1) { json!("unlimited") } else { json!(random.random_range(1..50).to_string()) },
+            }],
+            "params": [
+                {"id": "domain", "name": "domain", "type": "text", "phase": "ordering", "value": domain, "value_error": "",
+                 "structured_value": {}, "constraints": {"required": true}},
+                {"id": "admin_password", "name": "admin_password", "type": "password", "phase": "ordering",
+                 "value": format!("s3cr3t-{number}"), "value_error": "", "constraints": {"required": true}},
+            ],
+            "tiers": {"customer": account(&format!("TA-{number}"), "customer"), "tier1": account("TA-9001", "reseller"), "tier2": {}},
+            "configuration": {"params": [{"id": "partner_password", "type": "password", "value": "s3cr3t-partner"}]},
+            "marketplace": {"id": "MP-12345", "name": "EU"}, "contract": {"id": "CRD-00000-00000-00000", "name": "Distribution"},
+        });
+        self.assets.insert(id.clone(), asset);
+        let waits_for = blocked.then(|| self.tier_config(product, country, now));
+        let status = if blocked { "tiers_setup" } else { pick(random, &["pending", "pending", "pending", "draft"]) };
+        self.add_request(&id, "purchase", status, waits_for.as_deref(), now)
+    }
+
+    fn tier_config(&mut self, product: &str, country: &str, now: Stamp) -> String {
+        let id = format!("TCR-000-000-{:03}-001", self.tiers.len() + 1);
+        let tiers = json!({
+            "id": id, "type": "setup", "status": "pending", "notes": "", "environment": "production", "assignee": "",
+            "configuration": {
+                "id": format!("TC-{}", self.tiers.len() + 1), "product": {"id": product, "name": "P"}, "tier_level": 1,
+                "account": {"id": "TA-9001", "name": "None"}, "connection": {"id": "CT-0000-0000-0000", "type": "production"},
+                "params": [{"id": "partner_password", "type": "password", "value": "s3cr3t-partner"}],
+            },
+            "parent_configuration": {}, "template": {"id": "TL-000-000-001"},
+            "params": [{"id": "partner_id", "type": "text", "value": "p-1", "constraints": {"required": true}}],
+            "tiers": {"tier1": {"id": "TA-9001", "contact_info": {"country": country}}, "tier2": {}},
+            "events": {"created": {"at": written(now)}, "updated": {"at": written(now)}, "inquired": null},
+        });
+        self.tiers.insert(id.clone(), tiers);
+        self.tell(&id);
+        id
+    }
+
+    fn add_request(&mut self, asset: &str, kind: &str, status: &str, waits_for: Option<&str>, now: Stamp) -> String {
+        let of_asset = |request: &&Value| request["asset"]["id"] == asset;
+        let number = self.requests.values().filter(of_asset).count() + 1;
+        let id = format!("{}-{number:03}", asset.replace("AS-", "PR-"));
+        // A request shows its asset; the asset's own times it does not.
+        let mut shown = self.assets[asset].clone();
+        shown.as_object_mut().unwrap().remove("events");
+        let request = json!({
+            "id": id, "type": kind, "status": status, "note": "", "reason": "", "answered": false, "assignee": "",
+            "activation_key": format!("Your password is s3cr3t-{number}."), "effective_date": null,
+            "created": written(now), "updated": written(now), "previous_approved_request": {},
+            "external_attributes": {"waits_for": waits_for.unwrap_or_default()},
+            "marketplace": {"id": "MP-12345", "name": "EU"}, "contract": {"id": "CRD-00000-00000-00000"}, "asset": shown,
+        });
+        self.requests.insert(id.clone(), request);
+        self.tell(&id);
+        id
+    }
+
+    /// A request with one of these statuses.
+    fn some_request(&self, random: &mut StdRng, statuses: &[&str]) -> Option<String> {
+        let all = self.requests.iter().chain(&self.tiers);
+        let fitting = |request: &Value| statuses.contains(&request["status"].as_str().unwrap());
+        let found: Vec<&String> = all.filter(|(_, request)| fitting(request)).map(|(id, _)| id).collect();
+        (!found.is_empty()).then(|| found[random.random_range(0..found.len())].clone())
+    }
+
+    /// Somebody asks for something else about a subscription that nobody asks for anything about.
+    fn modify(&mut self, random: &mut StdRng, now: Stamp) -> Option<String> {
+        let over = ["approved", "failed", "revoked"];
+        let open = |request: &&Value| !over.contains(&request["status"].as_str().unwrap());
+        let busy: BTreeSet<&str> =
+            self.requests.values().filter(open).map(|request| request["asset"]["id"].as_str().unwrap()).collect();
+        let free = |asset: &&Value| !busy.contains(asset["id"].as_str().unwrap());
+        let alive = |asset: &&Value| matches!(asset["status"].as_str().unwrap(), "active" | "suspended");
+        let found: Vec<&Value> = self.assets.values().filter(free).filter(alive).collect();
+        let asset = found.get(random.random_range(0..found.len().max(1)))?;
+        let id = asset["id"].as_str().unwrap().to_owned();
+        let kinds: &[&str] = match asset["status"].as_str().unwrap() {
+            "suspended" => &["resume", "cancel"],
+            _ => &["change", "change", "suspend", "cancel", "adjustment", "renew", "transfer"],
+        };
+        let kind = pick(random, kinds);
+        let request = self.add_request(&id, kind, "pending", None, now);
+        if kind == "change" {
+            let item = &mut self.requests.get_mut(&request).unwrap()["asset"]["items"][0];
+            item["old_quantity"] = item["quantity"].clone();
+            item["quantity"] = json!(random.random_range(1..50).to_string());
+        }
+        if kind == "cancel" {
+            self.assets.get_mut(&id).unwrap()["status"] = json!("terminating");
+            self.touch_asset(&id, now);
+        }
+        Some(request)
+    }
+
+    /// The customer fills in what is empty; the request is pending again.
+    fn fill_in(&mut self, id: &str, now: Stamp) {
+        let request = self.request_mut(id).unwrap();
+        let params = if is_tiers(id) { &mut request["params"] } else { &mut request["asset"]["params"] };
+        for param in params.as_array_mut().unwrap() {
+            if param["value"] == "" {
+                param["value"] = json!("filled.example.com");
+            }
+            param["value_error"] = json!("");
+        }
+        self.set_status(id, "pending", now);
+        self.tell(id);
+    }
+
+    /// Somebody else of the account, or the distributor, does something with a request.
+    fn others(&mut self, random: &mut StdRng, now: Stamp) -> bool {
+        let Some(id) = self.some_request(random, &["pending", "scheduled", "revoking"]) else { return false };
+        let status = self.request(&id).unwrap()["status"].as_str().unwrap().to_owned();
+        let next = match status.as_str() {
+            "scheduled" => pick(random, &["approved", "revoking"]),
+            "revoking" => "revoked",
+            _ if is_tiers(&id) => pick(random, &["approved", "approved", "failed", "inquiring"]),
+            _ => pick(random, &["approved", "approved", "approved", "failed", "inquiring", "scheduled"]),
+        };
+        if next == "failed" {
+            self.request_mut(&id).unwrap()["reason"] = json!("Not today.");
+        }
+        self.set_status(&id, next, now);
+        self.tell(&id);
+        true
+    }
+
+    fn trigger(&mut self, place: usize, attempts: u32, now: Stamp) -> Delivery {
+        self.triggers += 1;
+        let hook = &self.hooks[place];
+        let claims = json!({"webhook_id": hook.id, "exp": now.seconds() + TOKEN_SECONDS});
+        let token = format!("Bearer {}", token(&claims, &hook.secret));
+        let mut headers: Vec<(String, String)> = match self.triggers % 3 {
+            0 => vec![("authentication".into(), token)],
+            1 => vec![("authorization".into(), token)],
+            _ => vec![("authentication".into(), token.clone()), ("authorization".into(), token)],
+        };
+        let url = hook.url.clone();
+        if self.triggers.is_multiple_of(5) {
+            return Delivery { method: Method::GET, url, headers, body: Bytes::new(), attempts };
+        }
+        headers.push(("content-type".into(), "application/json".into()));
+        let body = json!({
+            "webhook_id": hook.id, "webhook_name": "orders", "object_class": hook.class, "account_id": "VA-000-111",
+            "product_id": hook.product, "api_url": "https://api.connect.cloudblue.com/public/v1",
+            "triggered_at": written(now), "last_success_at": hook.last_success.map(written),
+            "last_failure_at": hook.last_failure.map(written), "processing_timeout": 600, "data": {},
+        });
+        Delivery { method: Method::POST, url, headers, body: Bytes::from(body.to_string()), attempts }
+    }
+
+    fn route(&mut self, request: &ApiRequest, now: Stamp) -> ApiResponse {
+        let path = segments(request);
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let Some(path) = path.strip_prefix(&API) else { return page(404, "<html>Nothing here</html>") };
+        let given = request.headers.get("authorization").and_then(|value| value.to_str().ok());
+        if given != Some(&self.key) {
+            return error(401, "AUTH_001", &["API request is unauthorized."]);
+        }
+        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let query = request.url.query().unwrap_or_default();
+        match (&request.method, path) {
+            (&Method::GET, ["requests"]) => self.list(self.requests.values(), query),
+            (&Method::GET, ["tier", "config-requests"]) => self.list(self.tiers.values(), query),
+            (&Method::GET, ["assets"]) => self.list(self.assets.values(), query),
+            (&Method::GET, ["notifications", "webhooks"]) => {
+                let hooks: Vec<Value> = self.hooks.iter().map(show).collect();
+                self.list(hooks.iter(), query)
+            }
+            (&Method::GET, ["assets", id]) => found(self.assets.get(*id)),
+            (&Method::GET, ["requests", id]) => found(self.requests.get(*id)),
+            (&Method::GET, ["tier", "config-requests", id]) => found(self.tiers.get(*id)),
+            (&Method::PUT, ["requests", id]) => self.put(id, &body["asset"]["params"], now),
+            (&Method::PUT, ["tier", "config-requests", id]) => self.put(id, &body["params"], now),
+            (&Method::POST, ["notifications", "webhooks", id, "trigger"]) => {
+                match self.hooks.iter_mut().find(|hook| hook.id == *id) {
+                    Some(hook) => {
+                        hook.due = true;
+                        json_answer(200, &json!({}))
+                    }
+                    None => found(None),
+                }
+            }
+            (&Method::POST, ["requests", id, action]) => self.act(id, action, &body, body["template_id"].as_str(), now),
+            (&Method::POST, ["tier", "config-requests", id, action]) => {
+                let answer = self.act(id, action, &body, body["template"]["id"].as_str(), now);
+                match (answer.status, *action) {
+                    (200, "approve") => {
+                        json_answer(200, &json!({"template": {"id": body["template"]["id"], "representation": "x"}}))
+                    }
+                    (200, _) => ApiResponse { status: 204, headers: http::HeaderMap::new(), body: Bytes::new() },
+                    _ => answer,
+                }
+            }
+            _ => page(404, "<html>Nothing here</html>"),
+        }
+    }
+
+    fn list<'a>(&self, all: impl Iterator<Item = &'a Value>, query: &str) -> ApiResponse {
+        let mut found: Vec<&Value> = all.collect();
+        let (mut limit, mut offset, mut ordering) = (100, 0, None);
+        for term in terms(query) {
+            let Some(term) = Term::read(&term) else { return error(400, "VAL_001", &["The query is wrong."]) };
+            match term {
+                Term::Limit(most) => limit = most,
+                Term::Offset(first) => offset = first,
+                Term::Ordering(field) => ordering = Some(field),
+                Term::In(field, values) => found.retain(|entry| values.contains(&text_at(entry, &field))),
+                Term::From(field, at) => found.retain(|entry| time_at(entry, &field) >= Some(at)),
+            }
+        }
+        if let Some(field) = ordering {
+            // Where two share a time, their order is anybody's guess, but stays.
+            found.sort_by_key(|entry| time_at(entry, &field));
+        }
+        let count = found.len();
+        let shown: Vec<&Value> = found.into_iter().skip(offset).take(limit.min(self.page_size)).collect();
+        let range = match shown.len() {
+            0 => format!("items */{count}"),
+            length => format!("items {offset}-{}/{count}", offset + length - 1),
+        };
+        let mut answer = json_answer(200, &json!(shown));
+        answer.headers.insert("content-range", HeaderValue::from_str(&range).unwrap());
+        answer
+    }
+
+    fn put(&mut self, id: &str, params: &Value, now: Stamp) -> ApiResponse {
+        let Some(request) = self.request_mut(id) else { return found(None) };
+        if !matches!(request["status"].as_str().unwrap(), "pending" | "inquiring" | "draft") {
+            return error(400, "REQ_004", &["The request cannot be changed in this status."]);
+        }
+        let own = if is_tiers(id) { &mut request["params"] } else { &mut request["asset"]["params"] };
+        for param in params.as_array().into_iter().flatten() {
+            let same = |own: &&mut Value| own["id"] == param["id"];
+            let Some(own) = own.as_array_mut().unwrap().iter_mut().find(same) else {
+                return error(400, "VAL_001", &["There is no such parameter."]);
+            };
+            for name in ["value", "value_error", "structured_value"] {
+                if let Some(value) = param.get(name) {
+                    own[name] = value.clone();
+                }
+            }
+        }
+        self.touch(id, now);
+        if let Some(asset) = self.request(id).unwrap()["asset"]["id"].as_str().map(str::to_owned) {
+            self.assets.get_mut(&asset).unwrap()["params"] = self.requests[id]["asset"]["params"].clone();
+            self.touch_asset(&asset, now);
+        }
+        found(self.request(id))
+    }
+
+    fn act(&mut self, id: &str, action: &str, body: &Value, template: Option<&str>, now: Stamp) -> ApiResponse {
+        let Some(request) = self.request(id) else { return found(None) };
+        let params = if is_tiers(id) { &request["params"] } else { &request["asset"]["params"] };
+        let missing = |param: &Value| param["constraints"]["required"] == true && param["value"] == "";
+        let is_missing = params.as_array().unwrap().iter().any(missing);
+        let (from, to) = match action {
+            "approve" => ("pending", "approved"),
+            "fail" => ("pending", "failed"),
+            "inquire" => ("pending", "inquiring"),
+            "pend" => ("inquiring", "pending"),
+            _ => return page(404, "<html>Nothing here</html>"),
+        };
+        if request["status"] != from {
+            return error(400, "REQ_003", &["Only a pending request can be processed."]);
+        }
+        if action == "approve" && is_missing {
+            return error(400, "REQ_005", &["Mandatory parameters are empty.", "somebody@example.com"]);
+        }
+        let templated = template.is_some_and(|template| template.starts_with("TL-"));
+        // Questions about tier configurations have no body.
+        if !templated && (action == "approve" || action == "inquire" && !is_tiers(id)) {
+            return error(400, "VAL_001", &["template_id: this field is required."]);
+        }
+        if action == "fail" {
+            let Some(reason) = body["reason"].as_str().filter(|reason| !reason.is_empty()) else {
+                return error(400, "VAL_001", &["reason: this field is required."]);
+            };
+            let reason = json!(reason);
+            self.request_mut(id).unwrap()["reason"] = reason;
+        }
+        self.set_status(id, to, now);
+        *self.actions.entry((id.to_owned(), action.to_owned())).or_default() += 1;
+        // Whether what the API does calls the webhooks is not documented.
+        self.changed_by_api += 1;
+        if self.changed_by_api.is_multiple_of(2) {
+            self.tell(id);
+        }
+        found(self.request(id))
+    }
+}
+
+fn product_of(request: &Value) -> &str {
+    let asset = request["asset"]["product"]["id"].as_str();
+    asset.or(request["configuration"]["product"]["id"].as_str()).unwrap()
+}
+
+fn token(claims: &Value, secret: &str) -> String {
+    const CODE: Hmac = Hmac { header: "", algorithm: Algorithm::Sha256, encoding: Encoding::Base64, prefix: "" };
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!("{}.{}", part(&json!({"typ": "JWT", "alg": "HS256"})), part(claims));
+    let code = CODE.sign(secret.as_bytes(), signed.as_bytes());
+    format!("{signed}.{}", code.replace('+', "-").replace('/', "_").trim_end_matches('='))
+}
+
+/// The webhook that a delivery is of, by its token.
+fn webhook_of(delivery: &Delivery) -> String {
+    let proof = delivery.headers.iter().find(|(name, _)| name.starts_with("auth")).unwrap();
+    let claims = proof.1.split('.').nth(1).unwrap();
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    claims["webhook_id"].as_str().unwrap().to_owned()
+}
+
+/// A webhook as the API shows it, secret and all.
+fn show(hook: &Hook) -> Value {
+    json!({
+        "id": hook.id, "type": "event", "object_class": hook.class, "label": "orders", "active": true,
+        "external_url": hook.url, "jwt_secret": hook.secret, "http_method": "POST", "product": {"id": hook.product},
+        "data": {}, "headers": {},
+    })
+}
+
+/// A term of a query, in so much of RQL as there is.
+enum Term {
+    Limit(usize),
+    Offset(usize),
+    Ordering(String),
+    In(String, Vec<String>),
+    From(String, Stamp),
+}
+
+impl Term {
+    fn read(term: &str) -> Option<Self> {
+        let decoded = |text: &str| {
+            // A plus sign in a query is a space: a time that is not encoded is none.
+            let query = format!("x={text}");
+            url::form_urlencoded::parse(query.as_bytes())
+                .next()
+                .map(|(_, value)| value.into_owned())
+                .unwrap_or_default()
+        };
+        if let Some((name, value)) = term.split_once('=') {
+            return match name {
+                "limit" => value.parse().ok().filter(|limit| (1..=1000).contains(limit)).map(Self::Limit),
+                "offset" => value.parse().ok().map(Self::Offset),
+                field => Some(Self::In(field.to_owned(), vec![decoded(value)])),
+            };
+        }
+        let (operator, inside) = term.strip_suffix(')')?.split_once('(')?;
+        match operator {
+            "ordering" => Some(Self::Ordering(inside.to_owned())),
+            "eq" => inside.split_once(',').map(|(field, value)| Self::In(field.to_owned(), vec![decoded(value)])),
+            "in" => {
+                let (field, list) = inside.split_once(',')?;
+                let list = list.strip_prefix('(')?.strip_suffix(')')?;
+                Some(Self::In(field.to_owned(), list.split(',').map(decoded).collect()))
+            }
+            "ge" => {
+                let (field, at) = inside.split_once(',')?;
+                Some(Self::From(field.to_owned(), parse_utc(&decoded(at))?.into()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The terms of a query, parted by what is between them outside of parentheses.
+fn terms(query: &str) -> Vec<String> {
+    let (mut found, mut depth) = (vec![String::new()], 0);
+    for character in query.chars() {
+        match character {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            '&' if depth == 0 => {
+                found.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        found.last_mut().unwrap().push(character);
+    }
+    found.retain(|term| !term.is_empty());
+    found
+}
+
+/// A field of an entry as text; times of tier configurations are among their events.
+fn text_at(entry: &Value, field: &str) -> String {
+    let at = |path: &str| path.split('.').fold(entry, |value, name| &value[name]).as_str().map(str::to_owned);
+    at(field).or_else(|| at(&format!("events.{field}.at"))).unwrap_or_default()
+}
+
+fn time_at(entry: &Value, field: &str) -> Option<Stamp> {
+    parse_utc(&text_at(entry, field)).map(Stamp::from)
+}
+
+fn found(entry: Option<&Value>) -> ApiResponse {
+    match entry {
+        Some(entry) => json_answer(200, entry),
+        None => error(404, "NFND_000", &["Object not found."]),
+    }
+}
+
+fn error(status: u16, code: &str, errors: &[&str]) -> ApiResponse {
+    json_answer(status, &json!({"error_code": code, "errors": errors}))
+}
+
+impl Simulator for Connect {
+    fn platform(&self) -> &'static str {
+        "cloudblue"
+    }
+
+    fn connection(&self) -> String {
+        "va-000-111".into()
+    }
+
+    fn settings(&self, site: &str) -> Value {
+        let inner = self.lock();
+        let products: BTreeMap<_, _> = PRODUCTS.iter().map(|product| (*product, inner.policy.clone())).collect();
+        let webhooks: Vec<&str> = inner.hooks.iter().map(|hook| hook.id.as_str()).collect();
+        let site = format!("{}/{}", site.trim_end_matches('/'), API.join("/"));
+        json!({"site": site, "api_key": inner.key, "webhooks": webhooks, "products": products})
+    }
+
+    fn subscribe(&self, delivery_url: &str, secret: &dyn Fn(&str) -> String) {
+        for hook in &mut self.lock().hooks {
+            hook.url = delivery_url.to_owned();
+            hook.secret = secret(hook.class);
+        }
+    }
+
+    fn change(&self, random: &mut StdRng) {
+        let now = (self.clock)();
+        let mut inner = self.lock();
+        let done = match random.random_range(0..10) {
+            0 | 1 => inner.modify(random, now).is_some(),
+            2 | 3 if inner.observes() => inner.others(random, now),
+            2..=6 => {
+                let asked = inner.some_request(random, &["inquiring", "draft"]);
+                asked.map(|id| inner.fill_in(&id, now)).is_some()
+            }
+            _ => false,
+        };
+        if !done {
+            let blocked = random.random_bool(0.25);
+            inner.purchase(random, now, blocked);
+        }
+    }
+
+    fn outbox(&self) -> Vec<Delivery> {
+        let now = (self.clock)();
+        let mut inner = self.lock();
+        for place in 0..inner.hooks.len() {
+            if std::mem::take(&mut inner.hooks[place].due) && !inner.hooks[place].url.is_empty() {
+                let delivery = inner.trigger(place, 0, now);
+                inner.outbox.push(delivery);
+            }
+        }
+        std::mem::take(&mut inner.outbox)
+    }
+
+    fn answered(&self, delivery: &Delivery, status: u16) {
+        let now = (self.clock)();
+        let mut inner = self.lock();
+        let id = webhook_of(delivery);
+        let place = inner.hooks.iter().position(|hook| hook.id == id).unwrap();
+        if (200..300).contains(&status) {
+            inner.hooks[place].last_success = Some(now);
+            return;
+        }
+        inner.hooks[place].last_failure = Some(now);
+        if delivery.attempts < RETRIES {
+            let again = inner.trigger(place, delivery.attempts + 1, now);
+            inner.outbox.push(again);
+        }
+    }
+
+    fn answer<'a>(&'a self, request: &'a ApiRequest) -> BoxFuture<'a, Result<ApiResponse, Fault>> {
+        Box::pin(async move {
+            let now = (self.clock)();
+            let mut inner = self.lock();
+            inner.calls.push(format!("{} {}", request.method, request.url.path()));
+            let lost = || Err(Fault::Unavailable("no answer".into()));
+            match inner.troubles.pop_front().unwrap_or(Trouble::None) {
+                Trouble::TooMany(seconds) => {
+                    let mut answer = error(429, "THROTTLED", &[]);
+                    answer.headers.insert("retry-after", HeaderValue::from(seconds));
+                    Ok(answer)
+                }
+                Trouble::Broken => Ok(page(500, "<html>Internal error</html>")),
+                Trouble::NotFoundPage => Ok(page(404, "<html>Nothing here</html>")),
+                Trouble::Slow => lost(),
+                Trouble::AnswerLost => {
+                    inner.route(request, now);
+                    lost()
+                }
+                Trouble::None => Ok(inner.route(request, now)),
+            }
+        })
+    }
+
+    fn trouble(&self, troubles: &[Trouble]) {
+        self.lock().troubles.extend(troubles);
+    }
+
+    /// The API shows all of them, and the webhooks tell of all: what is not pending any more has changed.
+    fn entities(&self) -> Vec<(EntityKind, String, Truth)> {
+        let inner = self.lock();
+        let requests =
+            inner.requests.keys().chain(inner.tiers.keys()).map(|id| (EntityKind::Request, id.clone(), Truth::Api));
+        requests.chain(inner.assets.keys().map(|id| (EntityKind::Subscription, id.clone(), Truth::Api))).collect()
+    }
+
+    fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().calls)
+    }
+}
