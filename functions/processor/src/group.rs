@@ -108,7 +108,7 @@ where
             let can_ask = connection.credentials.is_some() && declared.is_some_and(|declared| declared.pull);
             // Of what a partial payload says, the platform can only add to, not confirm.
             let adds = declared.is_some_and(|declared| declared.payload == Payload::Partial) && !changes.is_empty();
-            if work.changes.is_empty() && item.as_ref().is_some_and(|item| is_known(work, item)) {
+            if work.changes.is_empty() && item.as_ref().is_some_and(|item| is_known(work, connection, item)) {
                 end(End::Outcome(Outcome::Unchanged), "");
                 continue;
             }
@@ -149,9 +149,8 @@ where
                 continue;
             }
             if changes.is_empty() {
-                let why =
-                    "it has to be asked for at the platform, which needs credentials; connect with them, then redrive";
-                end(End::Outcome(Outcome::Quarantined(Reason::ConnectionFault)), why);
+                let (without, why) = without_credentials();
+                end(without, &why);
                 continue;
             }
             ready.push(Ready { index: work.index, changes, refused });
@@ -173,7 +172,7 @@ where
     ) -> Result<Answer, Fault> {
         let mut pulled = self.pull(&work.platform, key, connection).await?;
         let mut refused = None;
-        if work.platform.mapping.acts_on(key.kind) {
+        if work.platform.mapping.acts_on(key.kind, &connection.settings) {
             let known = item.and_then(|item| item.state().visible().1.map(std::borrow::Cow::into_owned));
             let shown = hash(&pulled.mapped);
             if shown.is_some() && shown == known && self.is_echo(key, shown.as_deref().unwrap_or_default()).await {
@@ -353,8 +352,12 @@ where
 
 /// Whether an entity is known here as it was at the time that a transfer request names. Pulled some time after it, for within one
 /// second there can be two changes, and clocks differ.
-fn is_known(work: &Work, item: &Item) -> bool {
+fn is_known(work: &Work, connection: &Connection, item: &Item) -> bool {
     let Content::Transfer(Transfer { changed: Some(changed), .. }) = &work.envelope.content else { return false };
+    // What something may be to be done about is looked at in any case.
+    if work.platform.mapping.acts_on(work.key.kind, &connection.settings) {
+        return false;
+    }
     let state = item.state();
     let win = state.win.as_ref().map(|win| &win.version);
     let as_new = win.is_some_and(|version| version.rank >= Some(*changed));

@@ -14,12 +14,17 @@ use commerce::{
     envelope::{Content, Listing, Sealed, Transfer},
     outcome::{Outcome, Reason, Rule},
     platforms::{Access, NOTICE, Notice},
+    stamp::Stamp,
 };
 
 use crate::{End, Processor, Task, What, gate};
 
 /// How many pages of a list are gone through at once; the rest is a message of its own.
 const MAX_PAGES: usize = 5;
+/// What the names of notes begin with that say until when all was found; the scope follows.
+const FOUND: &str = "found#";
+/// How long such a note counts, in seconds.
+const FOUND_SECONDS: i64 = 30 * 24 * 60 * 60;
 /// How long a notice is kept, in seconds.
 const NOTICE_SECONDS: i64 = 400 * 24 * 60 * 60;
 
@@ -57,7 +62,17 @@ impl<E: Sync, Q: Inbox + Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordinat
     /// Goes through a list, page after page; each entry becomes a message, and so does what is left of the list.
     async fn list(&self, task: &Task, listing: &Listing, connection: &Connection) -> (End, String) {
         let mut parts = 0;
-        let mut next = Some(listing.clone());
+        let (what, key) = (task.envelope.scope.as_str(), &task.envelope.key);
+        let begun = listing.begun.unwrap_or((self.clock)());
+        let first = match listing.begun {
+            Some(_) => listing.clone(),
+            None => match self.found_until(key, what).await {
+                Ok(Some(until)) => task.platform.mapping.rest_of(listing.clone(), until),
+                Ok(None) => listing.clone(),
+                Err(error) => return failed(&error),
+            },
+        };
+        let mut next = Some(first);
         for _ in 0..MAX_PAGES {
             let Some(listing) = next.take() else { break };
             let (found, rest) = match self.page(task, &listing, connection).await {
@@ -78,14 +93,37 @@ impl<E: Sync, Q: Inbox + Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordinat
             parts += sealed.len();
             next = rest;
         }
-        if let Some(rest) = next {
-            let rest = Sealed::part(&task.envelope, Content::Listing(rest));
-            if let Err(error) = self.edges.queues.send_all(&[rest]).await {
-                return failed(&error);
+        match next {
+            Some(rest) => {
+                let rest = Listing { begun: Some(begun), ..rest };
+                let rest = Sealed::part(&task.envelope, Content::Listing(rest));
+                if let Err(error) = self.edges.queues.send_all(&[rest]).await {
+                    return failed(&error);
+                }
+                parts += 1;
             }
-            parts += 1;
+            None => self.note_found(key, what, begun).await,
         }
         (End::Outcome(Outcome::Split(parts)), String::new())
+    }
+
+    /// Until when all that has changed was found by lists that deliveries of a scope began.
+    async fn found_until(&self, key: &ConnectionKey, scope: &str) -> Result<Option<Stamp>, EdgeError> {
+        let note = self.edges.coordination.note(key, &format!("{FOUND}{scope}")).await?;
+        let live = note.filter(|note| note.is_live((self.clock)()));
+        Ok(live.and_then(|note| note.body.parse().ok()).map(Stamp::from_micros))
+    }
+
+    /// Notes that a list was gone through to its end. Without the note, the next one looks further back than it must.
+    async fn note_found(&self, key: &ConnectionKey, scope: &str, begun: Stamp) {
+        let (notes, name) = (&self.edges.coordination, format!("{FOUND}{scope}"));
+        let Ok(before) = notes.note(key, &name).await else { return };
+        if before.as_ref().and_then(|note| note.body.parse::<i64>().ok()).is_some_and(|until| until >= begun.micros()) {
+            return;
+        }
+        let revision = before.map_or(0, |note| note.revision) + 1;
+        let note = Note { body: begun.micros().to_string(), revision, expires: begun.seconds() + FOUND_SECONDS };
+        let _ = notes.keep(key, &name, &note).await;
     }
 
     async fn page(

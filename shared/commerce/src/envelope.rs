@@ -79,9 +79,19 @@ pub enum Content {
 pub struct Listing {
     /// Which list, in the words of the platform's mapping.
     pub what: String,
-    /// Where to go on; none at the beginning. Only the platform's mapping can read it.
+    /// Where to go on. Only the platform's mapping can read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+    /// When it was begun; none while it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<Stamp>,
+}
+
+impl Listing {
+    /// A list that is to be gone through.
+    pub fn new(what: impl Into<String>, cursor: Option<String>) -> Self {
+        Self { what: what.into(), cursor, begun: None }
+    }
 }
 
 /// A body as a message carries it. SQS takes only characters that are legal in XML.

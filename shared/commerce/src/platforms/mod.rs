@@ -294,6 +294,11 @@ pub trait Mapping: Sync {
         Err(Fault::Unreadable(format!("there is no list {:?}", listing.what)))
     }
 
+    /// A list that is begun, where all that had changed until then was found before: what is left of it.
+    fn rest_of(&self, listing: Listing, _found_until: Stamp) -> Listing {
+        listing
+    }
+
     /// Reads the answer to [`Mapping::list`].
     ///
     /// # Errors
@@ -308,8 +313,8 @@ pub trait Mapping: Sync {
         Err(Fault::Unreadable(format!("there is no list {:?}", listing.what)))
     }
 
-    /// Whether anything is ever done at the platform about this kind of entity.
-    fn acts_on(&self, _entity: EntityKind) -> bool {
+    /// Whether anything is to be done at the platform about this kind of entity, by the connection's settings.
+    fn acts_on(&self, _entity: EntityKind, _settings: &Map<String, Value>) -> bool {
         false
     }
 

@@ -96,6 +96,9 @@ const MAX_LOOKBACK_SECONDS: i64 = 30 * LOOKBACK_SECONDS;
 /// How far before the last success it looks: what has changed while that was under way.
 const OVERLAP_SECONDS: i64 = 60 * 60;
 
+/// How far before the beginning of the last list the next one looks: clocks differ, and lists may lag.
+const FOUND_OVERLAP_SECONDS: i64 = 10 * 60;
+
 /// Where a list goes on. Entries leave the lists and move within them while they are gone through, so pages are not counted:
 /// the next page begins with the last time of the one before. Only within one time, entries are counted.
 #[derive(Serialize, Deserialize, Default)]
@@ -154,7 +157,7 @@ impl Mapping for CloudBlue {
         let lists = LISTS.iter().filter(|list| list.tiers || incoming.scope != TIER_CONFIG);
         let what = lists.map(|list| list.name).collect::<Vec<_>>().join("+");
         let since = Some(Stamp::from_micros(since.seconds().saturating_mul(1_000_000)).to_string());
-        Ok(Mapped::List(Listing { what, cursor: written(&Cursor { since, after: None, offset: 0 }) }))
+        Ok(Mapped::List(Listing::new(what, written(&Cursor { since, after: None, offset: 0 }))))
     }
 
     /// The platform names no limit: this is to be polite.
@@ -196,6 +199,14 @@ impl Mapping for CloudBlue {
         Ok(request)
     }
 
+    fn rest_of(&self, listing: Listing, found_until: Stamp) -> Listing {
+        let Ok(cursor) = cursor(&listing) else { return listing };
+        let until = found_until.plus_seconds(-FOUND_OVERLAP_SECONDS);
+        let since = cursor.since.as_deref().and_then(parse_utc).map(Stamp::from).map(|since| since.max(until));
+        let since = since.map(|since| Stamp::from_micros(since.seconds().saturating_mul(1_000_000)).to_string());
+        Listing { cursor: written(&Cursor { since, ..cursor }), ..listing }
+    }
+
     fn listed(
         &self,
         _access: &Access<'_>,
@@ -210,19 +221,15 @@ impl Mapping for CloudBlue {
         }
         let entries: Vec<wire::Entry> = read(&response.body).map_err(unreadable)?;
         let keys: Vec<Option<String>> = entries.iter().map(|entry| key(list, entry)).collect();
-        // What is pending is read again in any case, for something may be to be done about it.
-        let changed = |key: &Option<String>| match list.pending {
-            true => None,
-            false => key.as_deref().and_then(parse_utc).map(Stamp::from),
+        let transfer = |entry: wire::Entry| {
+            let updated = entry.updated.as_ref().or(entry.events.updated.at.as_ref());
+            let changed = updated.and_then(|text| parse_utc(text)).map(Stamp::from);
+            Transfer { changed, ..Transfer::new(EntityKind::Request, entry.id, format!("listed in {}", list.name)) }
         };
-        let transfer = |(entry, key): (wire::Entry, &Option<String>)| Transfer {
-            changed: changed(key),
-            ..Transfer::new(EntityKind::Request, entry.id, format!("listed in {}", list.name))
-        };
-        let found: Vec<Transfer> = entries.into_iter().zip(&keys).map(transfer).collect();
+        let found: Vec<Transfer> = entries.into_iter().map(transfer).collect();
         let next = if is_last(response, found.len()) {
             let cursor = written(&Cursor { since, ..Cursor::default() });
-            rest.map(|what| Listing { what: what.to_owned(), cursor })
+            rest.map(|what| Listing::new(what, cursor))
         } else {
             let first = keys.first().cloned().flatten();
             let cursor = match keys.last().cloned().flatten() {
@@ -233,13 +240,15 @@ impl Mapping for CloudBlue {
                 Some(last) if after.as_ref() != Some(&last) => Cursor { since, after: Some(last), offset: 0 },
                 _ => Cursor { since, after, offset: offset.saturating_add(found.len()) },
             };
-            Some(Listing { what: listing.what.clone(), cursor: written(&cursor) })
+            Some(Listing::new(listing.what.clone(), written(&cursor)))
         };
         Ok(Listed { found, next })
     }
 
-    fn acts_on(&self, entity: EntityKind) -> bool {
-        entity == EntityKind::Request
+    fn acts_on(&self, entity: EntityKind, settings: &Map<String, Value>) -> bool {
+        let policies = settings.get("products").and_then(Value::as_object);
+        let acts = policies.is_some_and(|policies| policies.values().any(|policy| policy.as_array().is_some()));
+        entity == EntityKind::Request && acts
     }
 
     fn decide(&self, wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Option<Decision> {
@@ -853,7 +862,7 @@ mod tests {
         let two = settings(json!({"PRD-1": "observe", "PRD-2": []}));
         let none = Map::new();
         let asked = |settings, what: &str, cursor: Option<&str>| {
-            let listing = Listing { what: what.into(), cursor: cursor.map(str::to_owned) };
+            let listing = Listing::new(what, cursor.map(str::to_owned));
             CloudBlue.list(&access(settings), &listing).map(|request| format!("{request:?}"))
         };
         let since = Some(r#"{"since":"2027-01-14T08:00:00Z"}"#);
@@ -893,7 +902,7 @@ mod tests {
         let none = Map::new();
         let what = "requests/pending+requests/changed";
         let listed = |cursor: &str, answer: &ApiResponse| {
-            let listing = Listing { what: what.into(), cursor: Some(cursor.into()) };
+            let listing = Listing::new(what, Some(cursor.into()));
             CloudBlue.listed(&access(&none), &listing, answer, AT)
         };
         let next = |cursor: &str, answer: &ApiResponse| {
@@ -932,10 +941,10 @@ mod tests {
 
         let found = listed(start, &two).unwrap().found;
         assert_eq!(found.iter().map(|transfer| transfer.id.as_str()).collect::<Vec<_>>(), ["PR-0", "PR-1"]);
-        let last = Listing { what: "requests/changed".into(), cursor: None };
+        let last = Listing::new("requests/changed", None);
         assert_eq!(CloudBlue.listed(&access(&none), &last, &answer(200, &json!([])), AT).unwrap().next, None);
         let events = json!([{"id": "TCR-1", "events": {"created": {"at": A}, "updated": null}}]);
-        let tiers = Listing { what: "tier-config-requests/pending".into(), cursor: None };
+        let tiers = Listing::new("tier-config-requests/pending", None);
         let next = CloudBlue.listed(&access(&none), &tiers, &ranged(&events, "items 0-0/2"), AT).unwrap().next.unwrap();
         assert_eq!(next.cursor.unwrap(), r#"{"after":"2024-02-03T04:05:06+00:00","offset":1}"#);
         assert!(matches!(listed(start, &answer(200, &json!({}))), Err(Fault::Unreadable(_))));

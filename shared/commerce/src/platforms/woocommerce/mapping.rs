@@ -151,7 +151,7 @@ impl Mapping for WooCommerce {
         let what = collection(incoming.entity).ok().filter(|_| incoming.entity != EntityKind::Customer)?;
         let since = incoming.received.plus_seconds(-RECOVERED_SECONDS).timestamp()?;
         let cursor = serde_json::to_string(&Cursor { since: format!("{since:.0}"), page: 1 }).ok()?;
-        Some(Listing { what: what.to_owned(), cursor: Some(cursor) })
+        Some(Listing::new(what, Some(cursor)))
     }
 
     /// `modified_after` is read as local time unless `dates_are_gmt` says otherwise. Older stores know neither, and list everything:
@@ -190,7 +190,7 @@ impl Mapping for WooCommerce {
         let mut next = cursor(listing)?;
         next.page += 1;
         let cursor = serde_json::to_string(&next).ok();
-        Ok(Listed { found, next: more.then(|| Listing { what: listing.what.clone(), cursor }) })
+        Ok(Listed { found, next: more.then(|| Listing::new(listing.what.clone(), cursor)) })
     }
 
     /// The store is somebody's server, and the API has no limits of its own: this is to be polite.
