@@ -258,19 +258,26 @@ class Stack:
 
     def build_tools(self):
         """Builds the commands behind make, into .local/tools, if anything has changed since."""
+        self.build_binary("tools", "building the commands behind make", "tools", sources("functions", "shared", "tools"))
+
+    def build_platforms(self):
+        """Builds the simulated platforms that `make run` plays, into .local/platforms."""
+        files = sources("functions", "shared", "tools", "tests")
+        self.build_binary("platforms", "building the simulated platforms", "tests", files)
+
+    def build_binary(self, name, what, package, files):
         verbose = subprocess.run(["rustc", "-vV"], capture_output=True, text=True, check=True).stdout
         host = next(line.split()[1] for line in verbose.splitlines() if line.startswith("host:"))
-        command = ["cargo", "build", "--release", "--locked", "--target", host, "-p", "tools", "--bin", "tools"]
+        command = ["cargo", "build", "--release", "--locked", "--target", host, "-p", package, "--bin", name]
 
         def keep():
             target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-            copy = LOCAL / "tools.new"
-            copy.write_bytes((target / host / "release/tools").read_bytes())
+            copy = LOCAL / f"{name}.new"
+            copy.write_bytes((target / host / "release" / name).read_bytes())
             copy.chmod(0o755)
-            copy.replace(LOCAL / "tools")
+            copy.replace(LOCAL / name)
 
-        files = sources("functions", "shared", "tools")
-        self.build_once("tools", "building the commands behind make", command, files, keep)
+        self.build_once(name, what, command, files, keep)
 
     def build_once(self, name, what, command, files, then):
         wanted, built = digest(files), LOCAL / f"built-{name}"
@@ -426,6 +433,7 @@ def main():
     else:
         stack.up()
         if options.command == "run":
+            stack.build_platforms()
             import play
 
             play.play(stack)

@@ -1,5 +1,7 @@
-"""Plays the sample events through the HTTP endpoint, waits until all of them have ended, and prints what became of them."""
+"""Plays all platforms: the recorded store's sample events, and the simulated platforms, through the HTTP endpoint. Waits until all
+of it has ended, and prints what became of it."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -24,10 +26,13 @@ def call(method, url, body, headers):
         return answer.code, dict(answer.headers), answer.read()
 
 
-def tool(stack, *arguments):
+def environment(stack):
     values = dict(line.split("=", 1) for line in (stack.dir / "env").read_text().splitlines())
-    values = {name: value.strip("'") for name, value in values.items()}
-    done = subprocess.run([LOCAL / "tools", *arguments], capture_output=True, text=True, env=stack.environment() | values)
+    return stack.environment() | {name: value.strip("'") for name, value in values.items()}
+
+
+def tool(stack, *arguments):
+    done = subprocess.run([LOCAL / "tools", *arguments], capture_output=True, text=True, env=environment(stack))
     if done.returncode:
         fail(f"tools {' '.join(arguments)}: {done.stderr}")
     return done.stdout
@@ -54,6 +59,8 @@ def send(stack):
         deliveries.append(
             {
                 "name": event["name"],
+                "platform": PLATFORM,
+                "connection": CONNECTION,
                 "scope": headers.get("x-wc-webhook-topic", "ping"),
                 "id": entity_id(request["body"]),
                 "status": status,
@@ -61,6 +68,29 @@ def send(stack):
             }
         )
     return deliveries
+
+
+@contextlib.contextmanager
+def platforms(stack):
+    """Runs the simulated platforms; gives their deliveries once all have been sent. They answer until the end of the context."""
+    log = (stack.dir / "platforms.log").open("wb")
+    running = subprocess.Popen(
+        [LOCAL / "platforms"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment(stack)
+    )
+    try:
+        deliveries = []
+        with Step("letting things happen at the simulated platforms, and sending what tells of them"):
+            for line in running.stdout:
+                line = json.loads(line)
+                if line.get("ready"):
+                    break
+                deliveries.append(line)
+            else:
+                fail(f"the simulated platforms failed; see {stack.dir / 'platforms.log'}")
+        yield deliveries
+    finally:
+        running.stdin.close()
+        running.wait(timeout=10)
 
 
 def entity_id(body):
@@ -94,16 +124,22 @@ def drained(stack):
     return all(attributes["Attributes"].get(name, "0") == "0" for name in names)
 
 
-def entities(stack):
+def entities(stack, platform, connection):
     from boto3.dynamodb.types import TypeDeserializer
 
     read = TypeDeserializer().deserialize
-    answer = stack.client("dynamodb").query(
-        TableName=stack.outputs()["EntitiesTable"],
-        KeyConditionExpression="pk = :pk",
-        ExpressionAttributeValues={":pk": {"S": f"{PLATFORM}#{CONNECTION}"}},
-    )
-    return [{name: read(value) for name, value in item.items()} for item in answer["Items"]]
+    items, more = [], {}
+    while True:
+        answer = stack.client("dynamodb").query(
+            TableName=stack.outputs()["EntitiesTable"],
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": f"{platform}#{connection}"}},
+            **more,
+        )
+        items += [{name: read(value) for name, value in item.items()} for item in answer["Items"]]
+        if "LastEvaluatedKey" not in answer:
+            return sorted(items, key=lambda item: item["sk"])
+        more = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
 
 
 class Ink:
@@ -142,18 +178,46 @@ def summary(item):
         parts = [fields.get("name"), fields.get("sku"), fields.get("price"), fields.get("stock", {}).get("quantity")]
         named = zip(["", "", "price ", "stock "], parts)
         return ", ".join(f"{name}{part}" for name, part in named if part is not None) or "never seen; only its delete was"
-    if kind == "order":
+    if kind in {"order", "cart"}:
         lines = ", ".join(f"{line['quantity']} x {line.get('name')}" for line in fields.get("lines", []))
-        total = fields.get("totals", {}).get("total")
-        return f"{fields.get('status')}, {total} {fields.get('currency')}: {lines}" if fields else "never seen"
-    return fields.get("code", "")
+        total = fields.get("totals", {}).get("total") or fields.get("total")
+        payments = ", ".join(f"paid {p.get('amount')} {p.get('currency')}" for p in fields.get("payments", {}).values())
+        parts = [fields.get("status"), f"{total} {fields.get('currency')}" if total else None, lines, payments]
+        return ", ".join(part for part in parts if part) or "never seen"
+    if kind in {"request", "subscription"}:
+        quantities = ", ".join(f"{item.get('quantity')} x {item.get('sku')}" for item in fields.get("items", []))
+        parts = [fields.get("kind"), fields.get("status"), fields.get("name"), quantities]
+        return ", ".join(part for part in parts if part)
+    if kind == "record":
+        return fields.get("event", "an event without a name")
+    return fields.get("code") or fields.get("name") or ""
+
+
+def side_by_side(known):
+    """How many entities of each kind there are at each platform."""
+    kinds = dict.fromkeys(item["sk"].split("#")[0] for items in known.values() for item in items)
+    rows = []
+    for kind in sorted(kinds):
+        cells = []
+        for items in known.values():
+            of = [item for item in items if item["sk"].startswith(f"{kind}#")]
+            gone = sum(item["deleted"] for item in of)
+            cells.append(f"{len(of) - gone}" + (f" and {gone} deleted" if gone else "") if of else "")
+        rows.append([kind, *cells])
+    table("The same kinds of entities, side by side", ["", *(platform for platform, _ in known)], rows)
 
 
 def play(stack):
     since = int(time.time() * 1000) - 1000
     connect(stack)
     with Step(f"sending the sample events of {CONNECTION}"):
-        deliveries = send(stack)
+        recorded = send(stack)
+    with platforms(stack) as simulated:
+        report(stack, since, recorded, simulated)
+
+
+def report(stack, since, recorded, simulated):
+    deliveries = recorded + simulated
     messages = {delivery["message"] for delivery in deliveries if delivery["message"]}
     found = {}
 
@@ -162,14 +226,27 @@ def play(stack):
         return messages <= found.keys() and drained(stack)
 
     with Step("waiting until the queue is empty"):
-        wait_for(ended, 120, f"the queue does not drain; see {stack.dir / 'ministack.log'}")
+        wait_for(ended, 300, f"the queue does not drain; see {stack.dir / 'ministack.log'}")
     for delivery in deliveries:
         delivery["outcome"] = found.get(delivery["message"], "answered" if delivery["status"] == 200 else "refused")
-    rows = [[d["name"][:3], d["scope"], d["id"], d["status"], d["outcome"]] for d in deliveries]
-    table("What came in", ["#", "scope", "id", "answer", "outcome"], rows)
-    items = sorted(entities(stack), key=lambda item: item["sk"])
-    rows = [[i["sk"].replace("#", " "), "deleted" if i["deleted"] else "there", summary(i), i["changed_at"][:23]] for i in items]
-    table(f"What is known of {CONNECTION} now", ["entity", "state", "last known as", "since"], rows)
+    rows = [[d["name"][:3], d["scope"], d["id"], d["status"], d["outcome"]] for d in recorded]
+    table(f"What came in from {PLATFORM}, as it was recorded", ["#", "scope", "id", "answer", "outcome"], rows)
+    known = {}
+    for platform, connection in dict.fromkeys((d["platform"], d["connection"]) for d in deliveries):
+        if platform != PLATFORM:
+            counted = {}
+            for delivery in (d for d in simulated if d["platform"] == platform):
+                key = (delivery["scope"], delivery["status"], delivery["outcome"].split(":")[0])
+                counted[key] = counted.get(key, 0) + 1
+            rows = [[count, *key] for key, count in sorted(counted.items())]
+            table(f"What came in from {platform}, which is simulated", ["times", "scope", "answer", "outcome"], rows)
+        items = known[platform, connection] = entities(stack, platform, connection)
+        rows = [
+            [i["sk"].replace("#", " ", 1)[:40], "deleted" if i["deleted"] else "there", summary(i)[:80], i["changed_at"][:23]]
+            for i in items
+        ]
+        table(f"What is known of {platform} {connection} now", ["entity", "state", "last known as", "since"], rows)
+    side_by_side(known)
     outcomes = [delivery["outcome"].split(":")[0] for delivery in deliveries]
     counts = ", ".join(f"{outcomes.count(name)} {name}" for name in dict.fromkeys(outcomes))
     print(f"\n  {len(deliveries)} requests: {counts}.")
