@@ -3,6 +3,7 @@
 
 mod contract;
 mod day;
+mod engine;
 mod hops;
 mod processor;
 mod receiver;

@@ -35,7 +35,7 @@ const MAX_DEPTH: u32 = 2;
 const ASKED_SECONDS: i64 = 3600;
 
 /// How long after a change what was pulled is sure to contain it, in seconds.
-const KNOWN_AFTER_SECONDS: i64 = 300;
+const KNOWN_AFTER_SECONDS: i64 = 60;
 
 /// How the messages of a group ended, each by its place in the batch, with a word on why.
 pub(crate) type Ends = Vec<(usize, End, String)>;
@@ -108,7 +108,7 @@ where
             let can_ask = connection.credentials.is_some() && declared.is_some_and(|declared| declared.pull);
             // Of what a partial payload says, the platform can only add to, not confirm.
             let adds = declared.is_some_and(|declared| declared.payload == Payload::Partial) && !changes.is_empty();
-            if work.changes.is_empty() && item.as_ref().is_some_and(|item| is_known(work, connection, item)) {
+            if work.changes.is_empty() && item.as_ref().is_some_and(|item| is_known(work, item)) {
                 end(End::Outcome(Outcome::Unchanged), "");
                 continue;
             }
@@ -352,12 +352,8 @@ where
 
 /// Whether an entity is known here as it was at the time that a transfer request names. Pulled some time after it, for within one
 /// second there can be two changes, and clocks differ.
-fn is_known(work: &Work, connection: &Connection, item: &Item) -> bool {
+fn is_known(work: &Work, item: &Item) -> bool {
     let Content::Transfer(Transfer { changed: Some(changed), .. }) = &work.envelope.content else { return false };
-    // What something may be to be done about is looked at in any case.
-    if work.platform.mapping.acts_on(work.key.kind, &connection.settings) {
-        return false;
-    }
     let state = item.state();
     let win = state.win.as_ref().map(|win| &win.version);
     let as_new = win.is_some_and(|version| version.rank >= Some(*changed));

@@ -121,10 +121,13 @@ fn scope(simulator: &dyn Simulator, delivery: &Delivery) -> String {
 async fn main() {
     let bundle = Bundle::new().await;
     let clock: tests::platforms::Clock = Arc::new(cloud::now);
-    let approve = json!([{ "approve": { "template": "TL-000-000-001" } }]);
+    let policy = json!([
+        { "when": { "empty_parameter": "domain" }, "inquire": { "template": "TL-000-000-002", "errors": { "domain": "Enter a domain." } } },
+        { "approve": { "template": "TL-000-000-001" } },
+    ]);
     let simulators: [Arc<dyn Simulator>; 3] = [
         Arc::new(bigcommerce::Simulator::new(Arc::clone(&clock), false)),
-        Arc::new(cloudblue::Connect::with_policy(Arc::clone(&clock), approve)),
+        Arc::new(cloudblue::Connect::with_policy(Arc::clone(&clock), policy)),
         Arc::new(directscale::DirectScale::new(clock)),
     ];
     join_all(simulators.into_iter().map(|simulator| bundle.play(simulator, 7))).await;

@@ -162,7 +162,7 @@ impl Mapping for CloudBlue {
 
     /// The platform names no limit: this is to be polite.
     fn budget(&self) -> Budget {
-        Budget { calls: 60, seconds: 30 }
+        Budget { calls: 300, seconds: 30 }
     }
 
     fn pull(&self, wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Result<Next, Fault> {
@@ -209,7 +209,7 @@ impl Mapping for CloudBlue {
 
     fn listed(
         &self,
-        _access: &Access<'_>,
+        access: &Access<'_>,
         listing: &Listing,
         response: &ApiResponse,
         at: Stamp,
@@ -221,9 +221,11 @@ impl Mapping for CloudBlue {
         }
         let entries: Vec<wire::Entry> = read(&response.body).map_err(unreadable)?;
         let keys: Vec<Option<String>> = entries.iter().map(|entry| key(list, entry)).collect();
+        // What waits, and may have to be answered, is read again in any case.
+        let waits = list.pending && self.acts_on(EntityKind::Request, access.settings);
         let transfer = |entry: wire::Entry| {
             let updated = entry.updated.as_ref().or(entry.events.updated.at.as_ref());
-            let changed = updated.and_then(|text| parse_utc(text)).map(Stamp::from);
+            let changed = updated.and_then(|text| parse_utc(text)).map(Stamp::from).filter(|_| !waits);
             Transfer { changed, ..Transfer::new(EntityKind::Request, entry.id, format!("listed in {}", list.name)) }
         };
         let found: Vec<Transfer> = entries.into_iter().map(transfer).collect();
