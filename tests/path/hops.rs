@@ -1,14 +1,20 @@
 //! Snapshots of each hop: the message that a recorded request becomes, its outcome, and the item that it leaves.
 
 use commerce::{
+    api::Hosts,
+    change::Change,
     entity::EntityKind,
     envelope::{Content, Envelope},
-    platforms::{Incoming, Mapped, PLATFORMS, find},
+    platforms::{Access, Incoming, Mapped, Next, PLATFORMS, Platform, Wanted, find},
+    request::HookPath,
     stamp::Stamp,
-    transfer::Action,
+    transfer::{Action, Resolved, resolve},
 };
-use serde_json::{Value, json};
-use tests::world::{PLATFORM, World, events, key};
+use serde_json::{Map, Value, json};
+use tests::{
+    platforms::json_answer,
+    world::{PLATFORM, World, events, key},
+};
 
 #[tokio::test]
 async fn each_hop_of_the_recording() {
@@ -57,7 +63,7 @@ fn golden_entities() {
         let connection = &key();
         let incoming = Incoming { connection, scope: "", delivery_id: None, entity, action, body: &body, received };
         let mapped = mapping.map(&incoming).unwrap();
-        let Mapped::Change(id, commerce::change::Change::Upsert(upsert)) = mapped else { panic!("{name}: {mapped:?}") };
+        let Mapped::Change(id, Change::Upsert(upsert)) = mapped else { panic!("{name}: {mapped:?}") };
         let golden = json!({
             "id": id,
             "source": upsert.source.map(|at| at.to_string()),
@@ -65,5 +71,81 @@ fn golden_entities() {
             "content": upsert.content,
         });
         insta::assert_json_snapshot!(format!("golden-{name}"), golden);
+    }
+}
+
+/// What each platform's entities become: from a delivery, or from the answers of its API, call after call.
+#[test]
+fn golden_entities_of_every_platform() {
+    let received = Stamp::from_millis(1_795_225_721_000);
+    for platform in PLATFORMS.iter().filter(|platform| platform.name != PLATFORM) {
+        let folder = format!("{}/path/data/{}", env!("CARGO_MANIFEST_DIR"), platform.name);
+        let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.retain(|file| file.file_name().unwrap().to_str().unwrap().starts_with("golden-"));
+        files.sort();
+        assert!(files.len() >= 4, "{}", platform.name);
+        for file in files {
+            let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+            let data: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+            let mapped = match data.get("answers") {
+                Some(answers) => pulled(platform, &data, answers.as_array().unwrap(), received),
+                None => delivered(platform, &data, received),
+            };
+            let text = format!("{mapped:?}");
+            assert!(!text.contains("never-kept"), "{name}");
+            insta::assert_json_snapshot!(format!("{}-{name}", platform.name), shown(&mapped));
+        }
+    }
+}
+
+fn delivered(platform: &Platform, data: &Value, received: Stamp) -> Mapped {
+    let scope = data["scope"].as_str().unwrap();
+    let body = data["body"].as_str().map_or_else(|| data["body"].to_string(), str::to_owned);
+    let Resolved::Entity(entity, action) = resolve(platform.mapping, scope) else { panic!("{scope}") };
+    let connection = &HookPath::parse(platform.name, "golden", None).unwrap().key;
+    let (body, delivery_id) = (body.as_bytes(), Some("message-1"));
+    platform.mapping.map(&Incoming { connection, scope, delivery_id, entity, action, body, received }).unwrap()
+}
+
+fn pulled(platform: &Platform, data: &Value, scripted: &[Value], at: Stamp) -> Mapped {
+    let site = match platform.hosts {
+        Hosts::Only(hosts) => format!("https://{}/golden", hosts[0]),
+        Hosts::Below(domains) => format!("https://golden{}", domains[0]),
+        Hosts::Site => "https://shop.example.com".into(),
+    };
+    let credentials = json!({ "access_token": "t", "api_key": "k" }).to_string();
+    let settings = Map::new();
+    let access = Access { site: &site, credentials: &credentials, settings: &settings };
+    let entity = serde_json::from_value(data["entity"].clone()).unwrap();
+    let id = data["id"].as_str().unwrap().parse().unwrap();
+    let wanted = Wanted { access, entity, id: &id, at };
+    let mut answers = Vec::new();
+    loop {
+        match platform.mapping.pull(&wanted, &answers).unwrap() {
+            Next::Done(mapped) => {
+                assert_eq!(answers.len(), scripted.len(), "it asked for less than there is");
+                return mapped;
+            }
+            Next::Ask(request) => {
+                assert_eq!(platform.hosts.check(&site, &request, false), Ok(()));
+                let answer = &scripted[answers.len()];
+                let status = answer["status"].as_u64().unwrap().try_into().unwrap();
+                answers.push(json_answer(status, &answer["body"]));
+            }
+        }
+    }
+}
+
+fn shown(mapped: &Mapped) -> Value {
+    match mapped {
+        Mapped::Change(id, Change::Upsert(upsert)) => json!({
+            "id": id,
+            "source": upsert.source.map(|at| at.to_string()),
+            "observed": upsert.observed,
+            "content": if upsert.facets.is_empty() { json!(upsert.content) } else { Value::Null },
+            "facets": upsert.facets,
+        }),
+        Mapped::Change(id, change) => json!({ "id": id, "change": format!("{change:?}") }),
+        other => json!(format!("{other:?}")),
     }
 }
