@@ -393,3 +393,106 @@ fn app_signed(
         _ => Err(missing),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+    use serde_json::json;
+
+    use super::{standard_webhooks::STANDARD_HEADERS, *};
+    use crate::keys::Apps;
+
+    const HEADER: &str = "x-key";
+    const SECRET: &str = "the app's client secret";
+    const NOW: i64 = 1_800_000_000;
+
+    struct Signed;
+
+    impl Delivery for Signed {
+        fn scope(&self, _: &RawRequest) -> Option<String> {
+            None
+        }
+        fn delivery_id(&self, _: &RawRequest) -> Option<String> {
+            None
+        }
+        fn scheme(&self) -> Scheme {
+            Scheme::AppSigned { signature: STANDARD_HEADERS, header: HEADER }
+        }
+        fn accepted(&self) -> StatusCode {
+            StatusCode::OK
+        }
+    }
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum Part {
+        None,
+        Right,
+        Stale,
+        Wrong,
+    }
+
+    fn proven(require: &str, header: Part, signature: Part) -> Result<Strength, Refusal> {
+        let ring = KeyRing::parse("0123456789abcdef0123456789abcdef").unwrap();
+        let path = HookPath::parse("signed", "store", None).unwrap();
+        let apps = json!({ "signed": { "client_id": "id", "client_secret": SECRET, "require": require } });
+        let apps = Apps::parse(&apps.to_string()).unwrap();
+        let mut headers = HeaderMap::new();
+        let mut set = |name: &'static str, value: &str| {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        };
+        let derived = ring.signing().webhook_secret(&path, None);
+        match header {
+            Part::None => {}
+            Part::Wrong => set(HEADER, "something else"),
+            Part::Right | Part::Stale => set(HEADER, derived.reveal()),
+        }
+        if signature != Part::None {
+            let at = if signature == Part::Stale { NOW - 21_600 } else { NOW };
+            let secret = if signature == Part::Wrong { "another secret" } else { SECRET };
+            set("webhook-id", "msg_1");
+            set("webhook-timestamp", &at.to_string());
+            set("webhook-signature", &STANDARD_HEADERS.sign(secret.as_bytes(), "msg_1", at, b"{}"));
+        }
+        let request = RawRequest { method: Method::POST, headers, body: "{}".into(), received: Stamp::from_micros(0) };
+        let now = Stamp::from_millis(NOW * 1000);
+        let keys = Material { ring: &ring, app: apps.get("signed"), brought: None, now };
+        verify(&Signed, &path, &request, &keys).map(|verified| verified.strength())
+    }
+
+    #[test]
+    fn which_of_signature_and_header_is_required_is_configuration_and_one_always_is() {
+        use Part::{None as Absent, Right, Stale, Wrong};
+        use Refusal::{MissingProof, Stale as TooOld, WrongProof};
+        let (body, caller) = (Ok(Strength::Body), Ok(Strength::Caller));
+        for (header, signature, either, by_signature, by_header, both) in [
+            (Right, Right, body, body, body, body),
+            (Right, Absent, caller, Err(MissingProof), caller, Err(MissingProof)),
+            (Absent, Right, body, body, Err(MissingProof), Err(MissingProof)),
+            (Absent, Absent, Err(MissingProof), Err(MissingProof), Err(MissingProof), Err(MissingProof)),
+            // A retry that carries the first try's timestamp.
+            (Right, Stale, caller, caller, caller, caller),
+            (Absent, Stale, Err(TooOld), Err(TooOld), Err(TooOld), Err(TooOld)),
+            // What is there and wrong is refused, whatever else is right.
+            (Wrong, Right, Err(WrongProof), Err(WrongProof), Err(WrongProof), Err(WrongProof)),
+            (Right, Wrong, Err(WrongProof), Err(WrongProof), Err(WrongProof), Err(WrongProof)),
+        ] {
+            let proven = |require| proven(require, header, signature);
+            assert_eq!(proven("either"), either);
+            assert_eq!(proven("signature"), by_signature);
+            assert_eq!(proven("header"), by_header);
+            assert_eq!(proven("both"), both);
+        }
+    }
+
+    #[test]
+    fn an_app_without_a_secret_proves_nothing_by_signature() {
+        assert!(Apps::parse(r#"{"signed":{"client_secret":""}}"#).is_err());
+        assert!(
+            Apps::parse(r#"{"signed":{"secret":"x"}}"#).is_err(),
+            "a misspelt name must not be taken for no secret"
+        );
+        assert!(Apps::parse("").unwrap().get("signed").is_none());
+        assert!(Apps::parse("{}").unwrap().get("signed").is_none());
+    }
+}
