@@ -29,11 +29,13 @@ use commerce::{
     request::HookPath,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use rand::{SeedableRng, rngs::StdRng};
 use registrar::ADMIN_TOKEN;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tests::{
-    platforms::woocommerce::{Http, Store},
-    world::{PLATFORM, event, events},
+    platforms::{Http, Simulator, Truth, Wire, bigcommerce, cloudblue, directscale, listen, woocommerce::Store},
+    truth::Connected,
+    world::{PLATFORM, app_credentials, event, events},
 };
 use tools::events::Event;
 
@@ -70,10 +72,14 @@ impl Stack {
     }
 
     async fn admin(&self, method: Method, connection: &str, body: &Value) -> (u16, Value) {
+        self.admin_of(PLATFORM, method, connection, body).await
+    }
+
+    async fn admin_of(&self, platform: &str, method: Method, connection: &str, body: &Value) -> (u16, Value) {
         let token = ADMIN_TOKEN.mint(&*ring(&self.aws, "ADMIN_KEY").await, cloud::now(), 300).unwrap();
         let headers = [("authorization", format!("Bearer {token}")), ("content-type", "application/json".into())];
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let path = format!("/admin/connections/{PLATFORM}/{connection}");
+        let path = format!("/admin/connections/{platform}/{connection}");
         let (status, text) = self.call(method, &path, &headers, &body.to_string()).await;
         (status, serde_json::from_str(&text).unwrap_or_default())
     }
@@ -96,7 +102,11 @@ impl Stack {
     }
 
     async fn item(&self, connection: &str, sort: &str) -> Option<Item> {
-        let key = [("pk", format!("{PLATFORM}#{connection}")), ("sk", sort.to_owned())];
+        self.item_of(PLATFORM, connection, sort).await
+    }
+
+    async fn item_of(&self, platform: &str, connection: &str, sort: &str) -> Option<Item> {
+        let key = [("pk", format!("{platform}#{connection}")), ("sk", sort.to_owned())];
         let key = key.into_iter().map(|(name, value)| (name.to_owned(), AttributeValue::S(value))).collect();
         let request = self.aws.dynamodb().get_item().table_name(variable("ENTITIES_TABLE").unwrap()).set_key(Some(key));
         let found = request.consistent_read(true).send().await.unwrap().item?;
@@ -364,7 +374,7 @@ async fn more_keys_than_dynamodb_takes_at_once_are_read_in_parts() {
     let gone = State::of(&Change::Delete(Delete { source: None, received: now }));
     for n in 0..130 {
         let writer = Writer { by: "test", now };
-        let item = Item::project(&key(n), &gone, DeletePolicy::Mark, None, writer).unwrap();
+        let item = Item::project(&key(n), &gone, DeletePolicy::Mark, &Map::new(), None, writer).unwrap();
         assert_eq!(table.put(&item, None).await.unwrap(), Put::Written);
     }
     // Twice as many as there are, and one more: what is not there is absent, what is there is found.
@@ -374,7 +384,8 @@ async fn more_keys_than_dynamodb_takes_at_once_are_read_in_parts() {
     assert!(read.connections.contains_key(&connection));
     // A write over what is there, without knowing it, conflicts, and says what is there.
     let other = State::of(&Change::Delete(Delete { source: None, received: now.plus_seconds(1) }));
-    let item = Item::project(&key(0), &other, DeletePolicy::Mark, None, Writer { by: "other", now }).unwrap();
+    let item =
+        Item::project(&key(0), &other, DeletePolicy::Mark, &Map::new(), None, Writer { by: "other", now }).unwrap();
     for expected in [None, Some("another")] {
         let Put::Conflict(Some(stored)) = table.put(&item, expected).await.unwrap() else { panic!("no conflict") };
         assert_eq!(*stored, read.items[&key(0)]);
@@ -450,4 +461,86 @@ async fn cargo_lambda_runs_the_functions_with_the_sample_events() {
     let response: Value = serde_json::from_slice(&answered.stdout).unwrap_or_else(|_| panic!("{}", text(&answered)));
     assert_eq!(response, json!({ "batchItemFailures": [] }));
     stack.until("shop.example.com", "product#11", |item| item.fields["name"] == "Tin").await;
+}
+
+/// Connects a simulated platform, lets things happen there, delivers what tells of them, and waits until the table says what it says.
+async fn plays(simulator: Arc<dyn Simulator>, changes: usize) {
+    let stack = Stack::new().await;
+    let site = listen(Arc::clone(&simulator)).await;
+    let (platform, connection) = (simulator.platform(), simulator.connection());
+    let (status, shown) = stack.admin_of(platform, Method::PUT, &connection, &simulator.settings(&site)).await;
+    assert_eq!(status, 200, "{platform}: {shown}");
+    let path = HookPath::parse(platform, &connection, None).unwrap();
+    let secret = stack.ring.signing().webhook_secret(&path, None).reveal().to_owned();
+    simulator.subscribe(shown["delivery_url"].as_str().unwrap(), &|_| secret.clone());
+    let wire = Http(stack.http.clone());
+    let mut random = StdRng::seed_from_u64(11);
+    for _ in 0..changes {
+        simulator.change(&mut random);
+        for delivery in simulator.outbox() {
+            let status = wire.send(delivery.clone()).await;
+            assert_eq!(status, 200, "{delivery:?}");
+            simulator.answered(&delivery, status);
+        }
+    }
+    let connected = Connected::new(&*simulator, &site);
+    let entities = simulator.entities();
+    assert!(entities.len() > 3 && entities.iter().any(|(_, _, truth)| *truth != Truth::Gone), "{platform}");
+    let started = Instant::now();
+    for (kind, id, truth) in entities {
+        let key = connected.entity(kind, &id);
+        loop {
+            let item = stack.item_of(platform, &connection, &key.sort()).await;
+            match connected.compare(&key, &truth, item.as_ref(), &cloud::now).await {
+                Ok(()) => break,
+                Err(differs) => assert!(started.elapsed() < PATIENCE * 3, "{differs}"),
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn bigcommerce_plays() {
+    let (stack, id) = (Stack::new().await, variable("APP_CREDENTIALS").unwrap());
+    stack.aws.secretsmanager().put_secret_value().secret_id(id).secret_string(app_credentials()).send().await.unwrap();
+    plays(Arc::new(bigcommerce::Simulator::new(Arc::new(cloud::now), false)), 12).await;
+}
+
+#[tokio::test]
+async fn cloudblue_plays_and_its_requests_are_approved_once() {
+    let policy = json!([
+        { "when": { "empty_parameter": "domain" }, "inquire": { "template": "TL-2", "errors": { "domain": "Enter a domain." } } },
+        { "approve": { "template": "TL-1" } },
+    ]);
+    let connect = Arc::new(cloudblue::Connect::with_policy(Arc::new(cloud::now), policy));
+    plays(Arc::clone(&connect) as Arc<dyn Simulator>, 10).await;
+    let actions = connect.actions();
+    assert!(actions.keys().any(|(_, action)| action == "approve"), "{actions:?}");
+    assert!(actions.iter().all(|((_, action), times)| action == "inquire" || *times == 1), "{actions:?}");
+}
+
+#[tokio::test]
+async fn directscale_plays() {
+    plays(Arc::new(directscale::DirectScale::new(Arc::new(cloud::now))), 12).await;
+}
+
+#[tokio::test]
+async fn a_trigger_can_come_by_get() {
+    let stack = Stack::new().await;
+    let webhooks = json!({ "webhooks": ["WH-000-000-001"] });
+    assert_eq!(stack.admin_of("cloudblue", Method::PUT, "va-get", &webhooks).await.0, 200);
+    let sample = tools::events::load("cloudblue").unwrap().into_iter().find(|event| event.name.contains("trigger"));
+    let mut get = sample.unwrap();
+    get.request["pathParameters"]["connection"] = "va-get".into();
+    get.sign(&stack.ring);
+    let token = get.request["headers"]["authorization"].as_str().unwrap().to_owned();
+    let (status, _) = stack.call(Method::GET, "/hooks/cloudblue/va-get", &[("authorization", &token)], "").await;
+    assert_eq!(status, 200);
+    let (status, _) =
+        stack.call(Method::GET, "/hooks/cloudblue/va-get", &[("authorization", "Bearer x.y.z")], "").await;
+    assert_eq!(status, 401);
+    // The store of another platform never delivers so.
+    let (status, _) = stack.call(Method::GET, "/hooks/woocommerce/va-get", &[], "").await;
+    assert_eq!(status, 405);
 }

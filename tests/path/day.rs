@@ -8,19 +8,17 @@ use std::{
 };
 
 use commerce::{
-    change::Change,
     connection::ConnectionKey,
-    entity::{EntityKey, ExternalId},
     item::Item,
-    platforms::{Access, Mapped, Next, PLATFORMS, Wanted, find},
+    platforms::{PLATFORMS, find},
     request::HookPath,
     stamp::Stamp,
 };
 use processor::{End, Message};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
-use serde_json::Value;
 use tests::{
     platforms::{Delivery, Simulator, Trouble, Truth, simulators},
+    truth::Connected,
     world::{BASE, Outside, World, gateway_event, request},
 };
 use tools::events::sample_ring;
@@ -70,7 +68,7 @@ impl Day {
                 };
                 simulator.subscribe(&format!("{BASE}{path}"), &secret);
             }
-            connected.push((path.key, shown["site"].as_str().unwrap().to_owned(), simulator));
+            connected.push((path.key, site, simulator));
         }
         Self {
             world,
@@ -192,62 +190,27 @@ impl Day {
         }
     }
 
-    /// What the platform says of an entity now.
-    async fn asked(&self, place: usize, key: &EntityKey) -> Mapped {
-        let (connection, site, simulator) = &self.connected[place];
-        let record = self.world.tables.connection(connection).connection.unwrap();
-        let credentials = record.credentials.unwrap();
-        let credentials = credentials.strip_prefix(&format!("{connection}|")).unwrap();
-        let access = Access { site, credentials, settings: &record.settings };
-        let wanted = Wanted { access, entity: key.kind, id: &key.id, at: self.world.clock.now() };
-        let mapping = find(PLATFORMS, simulator.platform()).unwrap().mapping;
-        let mut answers = Vec::new();
-        loop {
-            // A rate limit of the platform's: time passes.
-            self.world.clock.pass_seconds(1);
-            match mapping.pull(&wanted, &answers).unwrap() {
-                Next::Done(mapped) => return mapped,
-                Next::Ask(request) => answers.push(simulator.answer(&request).await.unwrap()),
-            }
-        }
-    }
-
     async fn compare(&self, seed: u64) -> BTreeMap<&'static str, usize> {
         let items: BTreeMap<(String, String), Item> =
             self.world.tables.items().into_iter().map(|item| ((item.pk.clone(), item.sk.clone()), item)).collect();
         let mut counts = BTreeMap::new();
-        for (place, (connection, _, simulator)) in self.connected.iter().enumerate() {
+        let clock = self.world.clock.function();
+        for (_, site, simulator) in &self.connected {
+            let connected = Connected::new(&**simulator, site);
             let mut alive = BTreeSet::new();
             for (kind, id, truth) in simulator.entities() {
-                let id: ExternalId = id.parse().unwrap();
-                let key = EntityKey { connection: connection.clone(), kind, id };
-                let place_of = format!("seed {seed}: {connection} {}", key.sort());
-                let item = items.get(&(key.partition(), key.sort()));
+                let key = connected.entity(kind, &id);
                 *counts.entry(simulator.platform()).or_default() += 1;
-                match truth {
-                    Truth::Gone => assert!(item.is_none_or(|item| item.deleted), "{place_of} is gone: {item:?}"),
-                    Truth::Fields(fields) => {
-                        let item = item.unwrap_or_else(|| panic!("{place_of} is not there"));
-                        assert!(!item.deleted, "{place_of}: {item:?}");
-                        for (name, value) in fields.as_object().unwrap() {
-                            let found = item.fields.get(name).unwrap_or(&Value::Null);
-                            assert_eq!(found, value, "{place_of}: {name}");
-                        }
-                        alive.insert(key.sort());
-                    }
-                    Truth::Api => match self.asked(place, &key).await {
-                        Mapped::Change(_, Change::Upsert(upsert)) => {
-                            let item = item.unwrap_or_else(|| panic!("{place_of} is not there"));
-                            assert!(!item.deleted, "{place_of}: {item:?}");
-                            let state = item.state();
-                            assert_eq!(state.content().unwrap().as_ref(), &upsert.content, "{place_of}");
-                            alive.insert(key.sort());
-                        }
-                        other => panic!("{place_of}: the API says {other:?}"),
-                    },
+                // The platform limits how often it is asked.
+                self.world.clock.pass_seconds(2);
+                let item = items.get(&(key.partition(), key.sort()));
+                let same = connected.compare(&key, &truth, item, &*clock).await;
+                assert_eq!(same, Ok(()), "seed {seed}");
+                if truth != Truth::Gone {
+                    alive.insert(key.sort());
                 }
             }
-            let partition = connection.to_string();
+            let partition = connected.key.to_string();
             for item in items.values().filter(|item| item.pk == partition && !item.deleted) {
                 assert!(alive.contains(&item.sk), "seed {seed}: {item} is known here alone");
             }

@@ -4,4 +4,5 @@
 
 #[path = "../platforms/mod.rs"]
 pub mod platforms;
+pub mod truth;
 pub mod world;

@@ -5,6 +5,7 @@
 
 use std::{io::Read, sync::Arc};
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use cloud::{
     aws::{Aws, Patience, variable},
     outbound::{Guarded, Outbound},
@@ -29,6 +30,7 @@ use tests::{
 const CHANGES: usize = 14;
 
 struct Bundle {
+    aws: Aws,
     http: Guarded,
     api_url: String,
     token: String,
@@ -48,7 +50,28 @@ impl Bundle {
         }
         let token = ADMIN_TOKEN.mint(&admin, cloud::now(), 900).unwrap();
         let http = Guarded::new(true).unwrap();
-        Self { http, api_url: variable("API_URL").unwrap(), token, keys }
+        Self { aws, http, api_url: variable("API_URL").unwrap(), token, keys }
+    }
+
+    /// Forgets a simulated platform of an earlier run, for each run simulates another one.
+    async fn forget(&self, simulator: &Arc<dyn Simulator>) {
+        let partition = AttributeValue::S(format!("{}#{}", simulator.platform(), simulator.connection()));
+        let dynamodb = self.aws.dynamodb();
+        for table in ["ENTITIES_TABLE", "CONNECTIONS_TABLE", "COORDINATION_TABLE", "PROOF_KEYS_TABLE"] {
+            let table = variable(table).unwrap();
+            loop {
+                let query = dynamodb.query().table_name(&table).key_condition_expression("pk = :pk");
+                let found = query.expression_attribute_values(":pk", partition.clone()).send().await.unwrap();
+                let items = found.items.unwrap_or_default();
+                if items.is_empty() {
+                    break;
+                }
+                for mut item in items {
+                    item.retain(|name, _| matches!(name.as_str(), "pk" | "sk"));
+                    dynamodb.delete_item().table_name(&table).set_key(Some(item)).send().await.unwrap();
+                }
+            }
+        }
     }
 
     async fn connect(&self, simulator: &Arc<dyn Simulator>) {
@@ -89,6 +112,7 @@ impl Bundle {
 
     /// Lets something happen at a platform, and delivers what tells of it.
     async fn play(&self, simulator: Arc<dyn Simulator>, seed: u64) {
+        self.forget(&simulator).await;
         self.connect(&simulator).await;
         let mut random = StdRng::seed_from_u64(seed);
         for _ in 0..CHANGES {

@@ -1,0 +1,98 @@
+//! Whether the table says what a simulated platform says.
+
+use commerce::{
+    change::Change,
+    connection::ConnectionKey,
+    entity::{EntityKey, EntityKind},
+    item::Item,
+    platforms::{Access, Mapped, Next, PLATFORMS, Settings, Wanted, find, settings},
+    request::HookPath,
+    stamp::Stamp,
+};
+use serde_json::Value;
+
+use crate::platforms::{Simulator, Truth};
+
+/// A simulated platform that is connected.
+pub struct Connected<'a> {
+    /// The platform.
+    pub simulator: &'a dyn Simulator,
+    /// The connection.
+    pub key: ConnectionKey,
+    settings: Settings,
+}
+
+impl<'a> Connected<'a> {
+    /// At a site.
+    pub fn new(simulator: &'a dyn Simulator, site: &str) -> Self {
+        let platform = find(PLATFORMS, simulator.platform()).unwrap();
+        let key = HookPath::parse(platform.name, &simulator.connection(), None).unwrap().key;
+        let body = simulator.settings(site).to_string();
+        let settings = settings(platform, &key, body.as_bytes(), true).unwrap();
+        Self { simulator, key, settings }
+    }
+
+    /// The key of one of its entities.
+    pub fn entity(&self, kind: EntityKind, id: &str) -> EntityKey {
+        EntityKey { connection: self.key.clone(), kind, id: id.parse().unwrap() }
+    }
+
+    /// What the platform's API says of an entity now.
+    async fn asked(&self, key: &EntityKey, clock: &(dyn Fn() -> Stamp + Send + Sync)) -> Mapped {
+        let Settings { site, credentials, own, .. } = &self.settings;
+        let credentials = credentials.as_ref().unwrap();
+        let access = Access { site, credentials, settings: own };
+        let wanted = Wanted { access, entity: key.kind, id: &key.id, at: clock() };
+        let mapping = find(PLATFORMS, self.simulator.platform()).unwrap().mapping;
+        let mut answers = Vec::new();
+        loop {
+            match mapping.pull(&wanted, &answers).unwrap() {
+                Next::Done(mapped) => return mapped,
+                Next::Ask(request) => answers.push(self.simulator.answer(&request).await.unwrap()),
+            }
+        }
+    }
+
+    /// Compares an item with what is true.
+    ///
+    /// # Errors
+    /// What differs.
+    pub async fn compare(
+        &self,
+        key: &EntityKey,
+        truth: &Truth,
+        item: Option<&Item>,
+        clock: &(dyn Fn() -> Stamp + Send + Sync),
+    ) -> Result<(), String> {
+        let name = format!("{} {}", key.partition(), key.sort());
+        let there = || item.filter(|item| !item.deleted).ok_or(format!("{name} is not there: {item:?}"));
+        match truth {
+            Truth::Gone => match item {
+                Some(item) if !item.deleted => Err(format!("{name} is gone: {item:?}")),
+                _ => Ok(()),
+            },
+            Truth::Fields(fields) => {
+                let item = there()?;
+                for (member, value) in fields.as_object().unwrap() {
+                    let found = item.fields.get(member).unwrap_or(&Value::Null);
+                    if found != value {
+                        return Err(format!("{name}: {member} is {value}, not {found}"));
+                    }
+                }
+                Ok(())
+            }
+            Truth::Api => match self.asked(key, clock).await {
+                Mapped::Change(_, Change::Upsert(upsert)) => {
+                    let state = there()?.state();
+                    let content = state.content().unwrap();
+                    if *content == upsert.content {
+                        Ok(())
+                    } else {
+                        Err(format!("{name} is {:?}, not {content:?}", upsert.content))
+                    }
+                }
+                other => Err(format!("{name}: the API says {other:?}")),
+            },
+        }
+    }
+}
