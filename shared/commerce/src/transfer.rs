@@ -176,6 +176,43 @@ pub fn late(presets: &[Preset], scope: &str, body: &[u8]) -> Option<Transfer> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::{
+        api::{ApiResponse, Fault},
+        platforms::{Budget, Incoming, MapError, Mapped, Next, Wanted, declared_scopes},
+    };
+
+    struct Exporting;
+
+    impl Mapping for Exporting {
+        fn processors(&self) -> &'static [EntityProcessor] {
+            static PROCESSORS: &[EntityProcessor] = &[EntityProcessor {
+                entity: EntityKind::Product,
+                direction: Direction::Export,
+                payload: Payload::Full,
+                pull: true,
+                polling: false,
+                scopes: &[own("product.updated", Action::Updated)],
+                requires: &[],
+                followed_by: &[],
+            }];
+            PROCESSORS
+        }
+        fn map(&self, _: &Incoming<'_>) -> Result<Mapped, MapError> {
+            Err(MapError::Malformed("never".into()))
+        }
+        fn budget(&self) -> Budget {
+            Budget { calls: 1, seconds: 1 }
+        }
+        fn pull(&self, _: &Wanted<'_>, _: &[ApiResponse]) -> Result<Next, Fault> {
+            Err(Fault::Unreadable("never".into()))
+        }
+    }
+
+    #[test]
+    fn what_is_only_exported_takes_no_hooks() {
+        assert_eq!(resolve(&Exporting, "product.updated"), Resolved::Ignored(Rule::UNKNOWN_SCOPE));
+        assert_eq!(declared_scopes(&Exporting).count(), 0);
+    }
 
     #[test]
     fn a_preset_finds_the_entity_behind_a_reference() {

@@ -79,7 +79,8 @@ pub enum Scheme {
     Jwt(jwt::Jwt),
     /// A key that proves the caller: a derived one, or one that the client brought.
     Bearer(bearer::Bearer),
-    /// Standard Webhooks, with a derived secret.
+    /// Standard Webhooks, with a derived secret, whose text is the key: the platform is given it as
+    /// [`standard_webhooks::to_whsec`] writes it.
     StandardWebhooks(standard_webhooks::StandardWebhooks),
     /// Standard Webhooks, keyed with the raw bytes of the app's client secret; and a secret header that the registrar sets,
     /// derived from a signing key. Which of the two is required is the app's configuration, and at least one always is.

@@ -94,6 +94,11 @@ impl StandardWebhooks {
     }
 }
 
+/// A secret as the specification writes it, for those who have to enter it: `whsec_` and the base64 of its bytes.
+pub fn to_whsec(secret: &[u8]) -> String {
+    format!("whsec_{}", STANDARD.encode(secret))
+}
+
 /// The bytes of a secret as the specification writes it: `whsec_` and base64.
 ///
 /// # Errors
@@ -185,6 +190,7 @@ mod tests {
     #[test]
     fn the_specification_s_own_secrets() {
         assert_eq!(whsec("whsec_AAECAw=="), Ok(vec![0, 1, 2, 3]));
+        assert_eq!(to_whsec(&[0, 1, 2, 3]), "whsec_AAECAw==");
         for bad in ["", "AAECAw==", "whsec_", "whsec_?"] {
             assert_eq!(whsec(bad), Err(Refusal::EmptyKey), "{bad}");
         }
