@@ -227,6 +227,38 @@ mod bigcommerce {
     }
 
     #[tokio::test]
+    async fn a_delete_that_only_proves_its_caller_needs_the_platform_s_word() {
+        let (world, _) = scripted(&store(), SITE, TOKEN, |connection| connection.credentials = None, |_| product(1));
+        let body = json!({ "scope": "store/product/deleted", "data": { "type": "product", "id": 1 }, "producer": "stores/abc123" });
+        let deleted = |strength: &str, n| proven(&store(), "store/product/deleted", strength, &body, n);
+        assert_eq!(process(&world, &[deleted("caller", 1)]).await, ["quarantined: connection-fault"]);
+        assert!(world.state().is_empty());
+        assert_eq!(process(&world, &[deleted("body", 2)]).await, ["applied"]);
+    }
+
+    #[tokio::test]
+    async fn an_entity_of_too_many_bytes_takes_nobody_s_memory() {
+        let (world, platform) = scripted(
+            &store(),
+            SITE,
+            TOKEN,
+            |_| {},
+            |request| {
+                let lines = json!([{ "id": 1, "name": "x".repeat(3_000_000) }]);
+                match request.url.path().ends_with("/250") {
+                    true => {
+                        json_answer(200, &json!({ "id": 250, "status_id": 1, "staff_notes": "x".repeat(3_000_000) }))
+                    }
+                    false => json_answer(200, &lines),
+                }
+            },
+        );
+        let wanted = callback("store/order/updated", &json!({ "type": "order", "id": 250 }), 1);
+        assert_eq!(process(&world, &[wanted]).await, ["failed: connection-fault"]);
+        assert!(platform.asked().len() <= 2, "{:?}", platform.asked());
+    }
+
+    #[tokio::test]
     async fn the_registrar_is_told_what_concerns_the_connection() {
         let (world, _) = scripted(&store(), SITE, TOKEN, |_| {}, |_| json_answer(200, &json!({})));
         let gone = callback("store/app/uninstalled", &json!({ "type": "store" }), 1);
@@ -357,6 +389,12 @@ mod woocommerce {
         assert_eq!(process(&world, &[delivered("order.updated", &error, LATER)]).await, ["split: 1"]);
         assert_eq!(process(&world, &queued(&world, 0)).await, ["applied"]);
         assert_eq!(world.item("order#13").fields["status"], "on-hold");
+        // What should be among them and is not must not be forgotten.
+        let none = error.replace("order", "coupon");
+        assert_eq!(
+            process(&world, &[delivered("coupon.updated", &none, LATER)]).await,
+            ["quarantined: platform-error"]
+        );
         // Without credentials there is nothing to ask with.
         world.connect(None);
         assert_eq!(
@@ -590,8 +628,31 @@ mod cloudblue {
         assert_eq!(outcomes(&report), ["quarantined: action-refused"]);
         assert!(!format!("{:?}", report.lines).contains("secret text"));
         assert_eq!(world.item("request#PR-1").fields["status"], "pending", "the state is written all the same");
-        assert_eq!(process(&world, &[told]).await, ["unchanged"]);
+        // The same message may come back before it could be put aside; others change nothing for a while.
+        assert_eq!(process(&world, std::slice::from_ref(&told)).await, ["quarantined: action-refused"]);
+        let other = message(2, &told.body);
+        assert_eq!(process(&world, std::slice::from_ref(&other)).await, ["unchanged"]);
         assert_eq!(*refuses.lock().unwrap(), 1);
+        // Then it may have been mended at the platform.
+        world.clock.pass_seconds(601);
+        assert_eq!(process(&world, &[other]).await, ["quarantined: action-refused"]);
+        assert_eq!(*refuses.lock().unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_never_comes_to_an_end_is_given_up() {
+        let (world, connect) = account(approve()).await;
+        let id = connect.purchase(&mut StdRng::seed_from_u64(3), false);
+        let mut ends = Vec::new();
+        for n in 0..6 {
+            connect.trouble(&[Trouble::None, Trouble::None, Trouble::Slow]);
+            ends.extend(process(&world, &[transfer(&world, &connect, &id, n)]).await);
+            world.clock.pass_seconds(130);
+        }
+        connect.trouble(&[]);
+        assert_eq!(ends[..5], ["failed: platform-unavailable"; 5]);
+        assert_eq!(ends[5], "quarantined: action-refused");
+        assert!(connect.actions().is_empty());
     }
 
     #[tokio::test]

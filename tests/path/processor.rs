@@ -549,11 +549,11 @@ mod asking {
         let world = with_store(None);
         world.store().trouble(&[Trouble::TooMany(1)]);
         let mut message = delivered("order.deleted", r#"{"id":13}"#, LATER);
-        message.body = message.body.replace(r#""content""#, r#""deferrals":50,"content""#);
+        message.body = message.body.replace(r#""content""#, r#""deferrals":200,"content""#);
         assert_eq!(outcomes(&world.process(std::slice::from_ref(&message)).await), ["quarantined: deferred-too-often"]);
         // One that is always told "in a second" asks more and more rarely.
         world.store().trouble(&[Trouble::TooMany(1)]);
-        message.body = message.body.replace(r#""deferrals":50"#, r#""deferrals":6"#);
+        message.body = message.body.replace(r#""deferrals":200"#, r#""deferrals":6"#);
         assert_eq!(outcomes(&world.process(&[message]).await), ["deferred by 64 s"]);
     }
 

@@ -145,6 +145,10 @@ async fn a_fault_of_ours_makes_the_platform_try_again() {
     world.signing.set(Some("too short"));
     assert_eq!(status(&world, &event("018")).await, 503);
     world.signing.set(Some(&signing_keys()));
+    let fetches = world.signing.fetches();
+    assert_eq!(status(&world, &event("018")).await, 503);
+    assert_eq!(world.signing.fetches(), fetches, "it is not tried with every request");
+    world.clock.pass_seconds(3);
     assert_eq!(status(&world, &event("018")).await, 200);
 }
 

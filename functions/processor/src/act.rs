@@ -27,6 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const LEASE_SECONDS: i64 = 120;
 /// More calls than any action needs.
 const MAX_CALLS: usize = 6;
+/// How often an action is begun that never comes to an end.
+const MAX_TRIES: u32 = 5;
+/// How long what was refused is not tried again, in seconds, unless the entity or the policy changes: triggers are many.
+const REFUSED_SECONDS: i64 = 600;
 /// How long it is remembered what was done, in seconds.
 const GUARD_SECONDS: i64 = 400 * 24 * 60 * 60;
 /// How long a change that was made from here is recognised when it comes back, in seconds.
@@ -42,6 +46,14 @@ struct Guard {
     seen: String,
     /// Until when nobody else may act, seconds since 1970.
     until: i64,
+    /// The message that acts, or acted.
+    by: String,
+    /// How often it was begun without coming to an end.
+    #[serde(default)]
+    tries: u32,
+    /// Why the platform refused it, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -51,6 +63,16 @@ enum GuardState {
     Done,
     Refused,
     Void,
+}
+
+/// What asking for the guard came to.
+enum Taken {
+    /// There is nothing to do, any more or yet.
+    Nothing,
+    /// The platform has refused it to this very message.
+    Refused(String),
+    /// The guard is ours, with its revision.
+    Guard(Guard, u64),
 }
 
 /// What acting came to.
@@ -70,33 +92,65 @@ pub(crate) fn hash(mapped: &Mapped) -> Option<String> {
 }
 
 impl<E: Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordination + Sync> Processor<E, Q, V, O, C> {
-    /// Does what the connection's settings say about an entity as it was pulled, if they say anything.
+    /// Does what the connection's settings say about an entity as it was pulled, if they say anything. `by` is the message that
+    /// it is done for.
     pub(crate) async fn act(
         &self,
         platform: &Platform,
         key: &EntityKey,
         connection: &Connection,
         pulled: &Pulled,
+        by: &str,
     ) -> Result<Option<Done>, Fault> {
         let Some(seen) = hash(&pulled.mapped) else { return Ok(None) };
         let credentials = self.credentials(&key.connection, connection).await?;
         let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
         let wanted = Wanted { access, entity: key.kind, id: &key.id, at: pulled.at };
         let Some(decision) = platform.mapping.decide(&wanted, &pulled.answers) else { return Ok(None) };
-        let Some(mut guard) = self.guard(key, decision, seen).await? else { return Ok(None) };
+        let refuse = |why: String| Ok(Some(Done { mapped: pulled.mapped.clone(), refused: Some(why) }));
+        let (mut guard, revision) = match self.guard(key, decision, seen, by).await? {
+            Taken::Nothing => return Ok(None),
+            Taken::Refused(why) => return refuse(why),
+            Taken::Guard(guard, revision) => (guard, revision),
+        };
+        if guard.tries > MAX_TRIES {
+            let why = format!("it was begun {MAX_TRIES} times and never came to an end");
+            self.close(key, &mut guard, revision, GuardState::Refused, Some(why.clone())).await;
+            return refuse(why);
+        }
         // A time-out is no answer: whatever was under way may yet take effect, so the guard stays until its lease is over.
-        let acting = tokio::time::timeout(PATIENCE, self.perform(platform, key, &wanted, &guard.0.decision));
-        let acted = acting.await.map_err(|_| Fault::Unavailable("acting took too long".into()))??;
-        let (state, mapped, refused) = match acted {
+        let acting = tokio::time::timeout(PATIENCE, self.perform(platform, key, &wanted, &guard.decision));
+        let acted = acting.await.map_err(|_| Fault::Unavailable("acting took too long".into()))?;
+        if let Err(Fault::Throttled { .. } | Fault::Connection(_) | Fault::Unreadable(_)) = &acted {
+            // The platform has answered, so nothing is under way; the next try need not wait.
+            guard.until = 0;
+            let _ = self.write(key, &guard, revision + 1).await;
+        }
+        let (state, mapped, refused) = match acted? {
             Acted::Done(mapped) => (GuardState::Done, mapped, None),
             Acted::Void(mapped) => (GuardState::Void, mapped, None),
             Acted::Refused(why) => (GuardState::Refused, pulled.mapped.clone(), Some(why)),
             Acted::Ask(_) => return Err(Fault::Unreadable(format!("an action of more than {MAX_CALLS} calls"))),
         };
-        guard.0.state = state;
-        guard.0.until = 0;
-        let written = self.write(key, &guard.0, guard.1 + 1).await;
-        if !matches!(written, Ok(true)) {
+        self.close(key, &mut guard, revision, state, refused.clone()).await;
+        if let (GuardState::Done, Some(hash)) = (state, hash(&mapped)) {
+            self.mark_echo(key, &hash).await;
+        }
+        Ok(Some(Done { mapped, refused }))
+    }
+
+    /// Notes what an action came to.
+    async fn close(
+        &self,
+        key: &EntityKey,
+        guard: &mut Guard,
+        revision: u64,
+        state: GuardState,
+        refused: Option<String>,
+    ) {
+        let until = if state == GuardState::Refused { (self.clock)().seconds() + REFUSED_SECONDS } else { 0 };
+        (guard.state, guard.until, guard.refused) = (state, until, refused);
+        if !matches!(self.write(key, guard, revision + 1).await, Ok(true)) {
             // The guard says "started" on; whoever comes after its lease reads the entity, and finds it done.
             cloud::telemetry::warn("outcome-not-noted", &format!("{} {}", key.partition(), key.sort()));
         }
@@ -105,13 +159,9 @@ impl<E: Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordination + Sy
             "event": "acted",
             "connection": key.partition(),
             "entity": key.sort(),
-            "action": guard.0.decision.action,
+            "action": guard.decision.action,
             "state": state,
         }));
-        if let (GuardState::Done, Some(hash)) = (state, hash(&mapped)) {
-            self.mark_echo(key, &hash).await;
-        }
-        Ok(Some(Done { mapped, refused }))
     }
 
     async fn perform(
@@ -135,28 +185,36 @@ impl<E: Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordination + Sy
         }
     }
 
-    /// Takes the guard, with its revision; none when there is nothing to do any more.
-    async fn guard(&self, key: &EntityKey, decision: Decision, seen: String) -> Result<Option<(Guard, u64)>, Fault> {
+    /// Takes the guard, if there is anything to do.
+    async fn guard(&self, key: &EntityKey, decision: Decision, seen: String, by: &str) -> Result<Taken, Fault> {
         let now = (self.clock)();
         let unavailable = |error: EdgeError| Fault::Unavailable(format!("the guard: {error}"));
         let before = self.edges.coordination.note(&key.connection, &name(key)).await.map_err(unavailable)?;
         let revision = before.as_ref().map_or(0, |note| note.revision) + 1;
         let live = before.filter(|note| note.is_live(now));
+        let mut tries = 1;
         if let Some(known) = live.and_then(|note| serde_json::from_str::<Guard>(&note.body).ok()) {
+            let same = known.seen == seen && known.decision == decision;
             match known.state {
                 GuardState::Started if known.until > now.seconds() => {
                     return Err(Fault::Throttled { seconds: known.until - now.seconds() });
                 }
-                // What is final is final, and the rest is tried again only when something has changed since.
-                GuardState::Done if known.decision.last || known.seen == seen => return Ok(None),
-                GuardState::Refused if known.seen == seen && known.decision == decision => return Ok(None),
-                GuardState::Started | GuardState::Done | GuardState::Refused | GuardState::Void => {}
+                GuardState::Started => tries = known.tries + 1,
+                // What is final is final, and the rest is done again only when something has changed since.
+                GuardState::Done if known.decision.last || known.seen == seen => return Ok(Taken::Nothing),
+                // The message that was refused may have come back before it could be put aside.
+                GuardState::Refused if same && known.by == by => {
+                    return Ok(Taken::Refused(known.refused.unwrap_or_default()));
+                }
+                GuardState::Refused if same && known.until > now.seconds() => return Ok(Taken::Nothing),
+                GuardState::Done | GuardState::Refused | GuardState::Void => {}
             }
         }
         let until = now.seconds() + LEASE_SECONDS;
-        let guard = Guard { state: GuardState::Started, decision, seen, until };
+        let by = by.to_owned();
+        let guard = Guard { state: GuardState::Started, decision, seen, until, by, tries, refused: None };
         match self.write(key, &guard, revision).await.map_err(unavailable)? {
-            true => Ok(Some((guard, revision))),
+            true => Ok(Taken::Guard(guard, revision)),
             // Somebody else was quicker.
             false => Err(Fault::Throttled { seconds: LEASE_SECONDS }),
         }

@@ -164,14 +164,18 @@ where
                 ends[index] = Some((End::Outcome(Outcome::Ignored(rule)), String::new()));
             }
         }
+        let unreadable = "its item, or its connection's, cannot be read";
+        let fails = || Some((End::Failed(Reason::StateUnavailable, unreadable.to_owned()), String::new()));
         // Scopes that say too little are resolved by the presets, now that they are known.
         for task in std::mem::take(&mut asked.tasks) {
             let index = task.index;
+            if is_broken(&task.envelope.key) {
+                ends[index] = fails();
+                continue;
+            }
             let presets = connections.get(&task.envelope.key).map(|connection| connection.presets.as_slice());
             asked.add(task.resolved(presets.unwrap_or_default()), index, ends);
         }
-        let unreadable = "its item, or its connection's, cannot be read";
-        let fails = || Some((End::Failed(Reason::StateUnavailable, unreadable.to_owned()), String::new()));
         asked.groups.retain(|key, works| {
             let readable = !broken.contains(&(key.partition(), key.sort())) && !is_broken(&key.connection);
             if !readable {
@@ -224,6 +228,10 @@ where
             End::Outcome(Outcome::Quarantined(reason)) => (self.put_aside(message, reason).await, why),
             End::Failed(reason, cause) if message.attempts >= MAX_ATTEMPTS => {
                 (self.put_aside(message, reason).await, cause)
+            }
+            // What is always cut off by the deadline is put aside in the end; but it may be cut off for the others' sake.
+            End::Unfinished if message.attempts >= 2 * MAX_ATTEMPTS => {
+                (self.put_aside(message, Reason::OutOfTime).await, why)
             }
             End::Failed(..) => {
                 // If it cannot be set, the queue's own visibility timeout brings it back.

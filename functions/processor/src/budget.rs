@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 
 /// The note's name.
 const NAME: &str = "budget";
-/// How many calls are leased at once: one write pays for so many.
+/// How many calls are leased at once, at most: one write pays for so many.
 const LEASE: u32 = 10;
+/// The part of a budget that one environment leases, at most: what it does not use is lost to the others.
+const SHARE: u32 = 20;
 /// How often a conflict is tried again.
 const TRIES: u32 = 5;
 /// How many connections' leases one environment keeps.
@@ -80,7 +82,8 @@ impl Leases {
         if self.take_leased(key, window) {
             return Ok(());
         }
-        let taken = write(notes, key, now, budget.seconds, |ledger| ledger.take(budget, LEASE, now)).await?;
+        let lease = (budget.calls / SHARE).clamp(1, LEASE);
+        let taken = write(notes, key, now, budget.seconds, |ledger| ledger.take(budget, lease, now)).await?;
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         if left.len() >= MAX_LEASES {
             left.clear();

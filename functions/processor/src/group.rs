@@ -18,7 +18,10 @@ use commerce::{
     outcome::{Outcome, Reason, Rule},
     platforms::Mapped,
     transfer::Payload,
+    verify::Strength,
 };
+
+use futures_util::future::join_all;
 
 use crate::{
     End, MAX_ATTEMPTS, Message, Processor, Work,
@@ -31,6 +34,8 @@ use crate::{
 const MAX_WRITES: u32 = 5;
 /// How far what is asked for may be from its delivery, in messages: what it needs is asked for, and what that needs, and no more.
 const MAX_DEPTH: u32 = 2;
+/// How much of what an entity requires is looked up at once.
+const MAX_REQUIRED: usize = 100;
 /// How long what was asked for is not asked for again, in seconds.
 const ASKED_SECONDS: i64 = 3600;
 
@@ -115,7 +120,7 @@ where
             let mut refused = None;
             if can_ask && (work.is_hint() || too_old) {
                 if asked.is_none() {
-                    asked = Some(self.ask(key, work, connection, item.as_ref()).await);
+                    asked = Some(self.ask(key, work, connection, item.as_ref(), &messages[work.index].id).await);
                 }
                 let last_try = messages[work.index].attempts >= MAX_ATTEMPTS;
                 match asked.as_ref() {
@@ -148,7 +153,12 @@ where
                 end(End::Outcome(Outcome::Quarantined(Reason::TooOld)), "");
                 continue;
             }
-            if changes.is_empty() {
+            // A delete that proves only its caller, and cannot be confirmed where the platform could: it may be an old one.
+            let unconfirmed = work.envelope.strength == Strength::Caller
+                && !can_ask
+                && declared.is_some_and(|declared| declared.pull && declared.payload != Payload::Partial)
+                && changes.iter().any(|change| matches!(change, Change::Delete(_)));
+            if changes.is_empty() || unconfirmed {
                 let (without, why) = without_credentials();
                 end(without, &why);
                 continue;
@@ -169,16 +179,18 @@ where
         work: &Work,
         connection: &Connection,
         item: Option<&Item>,
+        by: &str,
     ) -> Result<Answer, Fault> {
         let mut pulled = self.pull(&work.platform, key, connection).await?;
         let mut refused = None;
         if work.platform.mapping.acts_on(key.kind, &connection.settings) {
-            let known = item.and_then(|item| item.state().visible().1.map(std::borrow::Cow::into_owned));
+            let known = item.map(Item::state).filter(|state| !state.is_deleted());
+            let known = known.and_then(|state| state.visible().1.map(std::borrow::Cow::into_owned));
             let shown = hash(&pulled.mapped);
             if shown.is_some() && shown == known && self.is_echo(key, shown.as_deref().unwrap_or_default()).await {
                 return Ok(Answer { change: Err(Rule::ECHO), refused: None });
             }
-            if let Some(done) = self.act(&work.platform, key, connection, &pulled).await? {
+            if let Some(done) = self.act(&work.platform, key, connection, &pulled, by).await? {
                 (pulled.mapped, refused) = (done.mapped, done.refused);
             }
         }
@@ -214,19 +226,29 @@ where
             found.into_iter().partition(|(kind, _)| declared.followed_by.contains(kind));
         let required = rest.into_iter().filter(|(kind, _)| declared.requires.contains(kind));
         let entity = |(kind, id)| EntityKey { connection: key.connection.clone(), kind, id };
-        let required: Vec<EntityKey> = required.map(entity).collect();
+        // An order of more things than that is completed by their own deliveries.
+        let required: Vec<EntityKey> = required.map(entity).take(MAX_REQUIRED).collect();
         let mut asked = Vec::new();
         if !required.is_empty() {
             let known = self.edges.entities.read(&required, &[]).await?;
+            let mut unknown = Vec::new();
             for wanted in required {
                 let readable = !known.broken.contains(&(wanted.partition(), wanted.sort()));
                 if known.items.contains_key(&wanted) || !readable {
                     continue;
                 }
-                let name = format!("asked#{}", wanted.sort());
-                let note = self.edges.coordination.note(&key.connection, &name).await?;
+                unknown.push(wanted);
+            }
+            let name = |wanted: &EntityKey| format!("asked#{}", wanted.sort());
+            let notes = join_all(
+                unknown
+                    .iter()
+                    .map(|wanted| async move { self.edges.coordination.note(&key.connection, &name(wanted)).await }),
+            );
+            for (wanted, note) in unknown.iter().zip(notes.await) {
+                let note = note?;
                 if !note.as_ref().is_some_and(|note| note.is_live((self.clock)())) {
-                    asked.push((wanted, name, note.map_or(0, |note| note.revision)));
+                    asked.push((wanted.clone(), name(wanted), note.map_or(0, |note| note.revision)));
                 }
             }
         }
@@ -238,12 +260,13 @@ where
         let mut children: Vec<Sealed> = follow.into_iter().map(entity).map(|wanted| child(&wanted)).collect();
         children.extend(asked.iter().map(|(wanted, ..)| child(wanted)));
         self.edges.queues.send_all(&children).await?;
-        for (_, name, revision) in asked {
-            let expires = (self.clock)().seconds() + ASKED_SECONDS;
+        let expires = (self.clock)().seconds() + ASKED_SECONDS;
+        // Without the note, the same is asked for twice.
+        join_all(asked.iter().map(|(_, name, revision)| async move {
             let note = Note { body: String::new(), revision: revision + 1, expires };
-            // Without it, the same is asked for twice.
-            let _ = self.edges.coordination.keep(&key.connection, &name, &note).await;
-        }
+            let _ = self.edges.coordination.keep(&key.connection, name, &note).await;
+        }))
+        .await;
         Ok(())
     }
 
@@ -269,7 +292,7 @@ where
                 Err(Doubtful(place)) => {
                     let index = ready[place].index;
                     let Some(work) = works.iter().find(|work| work.index == index) else { continue };
-                    let answer = self.ask(key, work, connection, item.as_ref()).await;
+                    let answer = self.ask(key, work, connection, item.as_ref(), &messages[work.index].id).await;
                     let gives_up = |fault: &Fault| is_lasting(fault) && messages[index].attempts >= MAX_ATTEMPTS;
                     // Once per group: an answer is newer than all that was delivered.
                     may_ask = answer.as_ref().is_err_and(|fault| !gives_up(fault));
@@ -374,9 +397,12 @@ fn merge_all(before: &State, ready: &[Ready], may_ask: bool) -> Result<(State, V
         let mut outcome = Outcome::Unchanged;
         for (nth, change) in message.changes.iter().enumerate() {
             let merged = state.merge(change);
-            let unseen = matches!(change, Change::Upsert(upsert) if !upsert.observed);
+            let observed = |change: &Change| matches!(change, Change::Upsert(upsert) if upsert.observed);
+            let unseen = matches!(change, Change::Upsert(_)) && !observed(change);
             let revives = unseen && state.is_deleted() && !merged.state.is_deleted();
-            if may_ask && (merged.tied || revives) {
+            // Some have been asked about already.
+            let asked = message.changes.iter().any(observed);
+            if may_ask && !asked && (merged.tied || revives) {
                 return Err(Doubtful(place));
             }
             if nth == 0 {

@@ -25,6 +25,7 @@ use commerce::{
     envelope::{BodyError, Content, Envelope, EnvelopeError, Listing, Transfer},
     outcome::{Outcome, Reason, Rule},
     platforms::{Incoming, MapError, Mapped, Notice, Platform, find},
+    request::has_too_many_values,
     stamp::Stamp,
     transfer::{EntityProcessor, Preset, Resolved, late, processor, resolve},
     verify::{Strength, UNNAMED_SCOPE},
@@ -32,17 +33,8 @@ use commerce::{
 
 /// A message at its fifth failed attempt is put aside.
 pub const MAX_ATTEMPTS: u32 = 5;
-/// A message that was put off this often is put aside.
-pub const MAX_DEFERRALS: u32 = 50;
-
-/// The most values that a body may hold. What is not known of an entity is kept as a tree, in which the smallest objects take
-/// some 80 times their text: without a bound, one store could take the memory of all.
-pub const MAX_VALUES: usize = 200_000;
-
-/// Whether a JSON text holds more values than an entity can have, by its commas and brackets: never fewer than there are.
-pub(crate) fn has_too_many_values(body: &[u8]) -> bool {
-    body.len() > MAX_VALUES && body.iter().filter(|byte| matches!(byte, b',' | b'{' | b'[')).count() > MAX_VALUES
-}
+/// A message that was put off this often, which takes some two days, is put aside.
+pub const MAX_DEFERRALS: u32 = 200;
 
 /// One message, as the event source mapping hands it over.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -7,13 +7,17 @@ use commerce::{
     connection::{Connection, ConnectionKey},
     entity::EntityKey,
     platforms::{Access, Mapped, Next, Platform, Wanted},
+    request::has_too_many_values,
     stamp::Stamp,
 };
 
-use crate::{Processor, has_too_many_values};
+use crate::Processor;
 
 /// More calls than any entity needs.
 const MAX_CALLS: usize = 40;
+
+/// How many bytes of answers one entity may come to, before another call: several entities are pulled side by side.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a pull came to.
 pub(crate) struct Pulled {
@@ -84,6 +88,11 @@ impl<E: Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordination + Sy
                 Next::Done(mapped) => return Ok(Pulled { mapped, answers, at }),
                 Next::Ask(_) if answers.len() == MAX_CALLS => {
                     return Err(Fault::Unreadable(format!("an entity of more than {MAX_CALLS} calls")));
+                }
+                Next::Ask(_)
+                    if answers.iter().map(|answer: &ApiResponse| answer.body.len()).sum::<usize>() > MAX_BYTES =>
+                {
+                    return Err(Fault::Unreadable(format!("an entity of more than {MAX_BYTES} bytes")));
                 }
                 Next::Ask(request) => {
                     answers.push(self.call(platform, &key.connection, &connection.site, request).await?);

@@ -11,6 +11,7 @@ use cloud::{
 use commerce::{
     api::Fault,
     connection::{Connection, ConnectionKey},
+    entity,
     envelope::{Content, Listing, Sealed, Transfer},
     outcome::{Outcome, Reason, Rule},
     platforms::{Access, NOTICE, Notice},
@@ -25,6 +26,8 @@ const MAX_PAGES: usize = 5;
 const FOUND: &str = "found#";
 /// How long such a note counts, in seconds.
 const FOUND_SECONDS: i64 = 30 * 24 * 60 * 60;
+/// More pages than any list has.
+const MAX_LIST_PAGES: u32 = 1_000;
 /// How long a notice is kept, in seconds.
 const NOTICE_SECONDS: i64 = 400 * 24 * 60 * 60;
 
@@ -40,7 +43,13 @@ impl<E: Sync, Q: Inbox + Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordinat
             What::List(_, otherwise) if connection.credentials.is_none() => {
                 otherwise.clone().unwrap_or_else(without_credentials)
             }
-            What::List(listing, _) => self.list(task, listing, connection).await,
+            What::List(listing, otherwise) => match self.list(task, listing, connection).await {
+                // It has to be in there, and is not.
+                (End::Outcome(Outcome::Split(0)), _) if otherwise.is_some() => {
+                    otherwise.clone().unwrap_or_else(without_credentials)
+                }
+                ended => ended,
+            },
             What::Note(notice) => self.note(&task.envelope.key, notice).await,
             // It has become something else by now.
             What::Late(..) => (End::Unfinished, String::new()),
@@ -63,10 +72,15 @@ impl<E: Sync, Q: Inbox + Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordinat
     async fn list(&self, task: &Task, listing: &Listing, connection: &Connection) -> (End, String) {
         let mut parts = 0;
         let (what, key) = (task.envelope.scope.as_str(), &task.envelope.key);
-        let begun = listing.begun.unwrap_or((self.clock)());
+        if listing.pages >= MAX_LIST_PAGES {
+            let why = format!("a list of more than {MAX_LIST_PAGES} pages: the platform may not count them");
+            return (End::Outcome(Outcome::Quarantined(Reason::PlatformError)), why);
+        }
+        let settings = settings_hash(connection);
+        let (begun, mut pages) = (listing.begun.unwrap_or((self.clock)()), listing.pages);
         let first = match listing.begun {
             Some(_) => listing.clone(),
-            None => match self.found_until(key, what).await {
+            None => match self.found_until(key, what, &settings).await {
                 Ok(Some(until)) => task.platform.mapping.rest_of(listing.clone(), until),
                 Ok(None) => listing.clone(),
                 Err(error) => return failed(&error),
@@ -91,38 +105,40 @@ impl<E: Sync, Q: Inbox + Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordinat
                 return failed(&error);
             }
             parts += sealed.len();
+            pages += 1;
             next = rest;
         }
         match next {
             Some(rest) => {
-                let rest = Listing { begun: Some(begun), ..rest };
+                let rest = Listing { begun: Some(begun), pages, ..rest };
                 let rest = Sealed::part(&task.envelope, Content::Listing(rest));
                 if let Err(error) = self.edges.queues.send_all(&[rest]).await {
                     return failed(&error);
                 }
                 parts += 1;
             }
-            None => self.note_found(key, what, begun).await,
+            None => self.note_found(key, what, &settings, begun).await,
         }
         (End::Outcome(Outcome::Split(parts)), String::new())
     }
 
     /// Until when all that has changed was found by lists that deliveries of a scope began.
-    async fn found_until(&self, key: &ConnectionKey, scope: &str) -> Result<Option<Stamp>, EdgeError> {
+    async fn found_until(&self, key: &ConnectionKey, scope: &str, settings: &str) -> Result<Option<Stamp>, EdgeError> {
         let note = self.edges.coordination.note(key, &format!("{FOUND}{scope}")).await?;
         let live = note.filter(|note| note.is_live((self.clock)()));
-        Ok(live.and_then(|note| note.body.parse().ok()).map(Stamp::from_micros))
+        Ok(live.and_then(|note| found_in(&note, settings)))
     }
 
     /// Notes that a list was gone through to its end. Without the note, the next one looks further back than it must.
-    async fn note_found(&self, key: &ConnectionKey, scope: &str, begun: Stamp) {
+    async fn note_found(&self, key: &ConnectionKey, scope: &str, settings: &str, begun: Stamp) {
         let (notes, name) = (&self.edges.coordination, format!("{FOUND}{scope}"));
         let Ok(before) = notes.note(key, &name).await else { return };
-        if before.as_ref().and_then(|note| note.body.parse::<i64>().ok()).is_some_and(|until| until >= begun.micros()) {
+        if before.as_ref().and_then(|note| found_in(note, settings)).is_some_and(|until| until >= begun) {
             return;
         }
         let revision = before.map_or(0, |note| note.revision) + 1;
-        let note = Note { body: begun.micros().to_string(), revision, expires: begun.seconds() + FOUND_SECONDS };
+        let note =
+            Note { body: format!("{} {settings}", begun.micros()), revision, expires: begun.seconds() + FOUND_SECONDS };
         let _ = notes.keep(key, &name, &note).await;
     }
 
@@ -153,8 +169,9 @@ impl<E: Sync, Q: Inbox + Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordinat
                 Err(error) => return failed(&error),
             };
             let known: Option<Notice> = before.as_ref().and_then(|note| serde_json::from_str(&note.body).ok());
+            let noted = (End::Outcome(Outcome::Ignored(Rule::NOTED)), String::new());
             if known.is_some_and(|known| known.received >= notice.received) {
-                break;
+                return noted;
             }
             let note = Note {
                 body: serde_json::to_string(notice).unwrap_or_default(),
@@ -162,12 +179,12 @@ impl<E: Sync, Q: Inbox + Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordinat
                 expires: (self.clock)().seconds() + NOTICE_SECONDS,
             };
             match notes.keep(key, &name, &note).await {
-                Ok(true) => break,
+                Ok(true) => return noted,
                 Ok(false) => {}
                 Err(error) => return failed(&error),
             }
         }
-        (End::Outcome(Outcome::Ignored(Rule::NOTED)), String::new())
+        (End::Failed(Reason::Contention, "the notice was written by others each time".into()), String::new())
     }
 }
 
@@ -175,6 +192,16 @@ impl<E: Sync, Q: Inbox + Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordinat
 pub(crate) fn without_credentials() -> (End, String) {
     let why = "it has to be asked for at the platform, which needs credentials; connect with them, then redrive";
     (End::Outcome(Outcome::Quarantined(Reason::ConnectionFault)), why.to_owned())
+}
+
+/// The time in a note of what was found, if it was found under the same settings: they say which lists there are.
+fn found_in(note: &Note, settings: &str) -> Option<Stamp> {
+    let (until, under) = note.body.split_once(' ')?;
+    (under == settings).then(|| until.parse().ok().map(Stamp::from_micros))?
+}
+
+fn settings_hash(connection: &Connection) -> String {
+    entity::Content { fields: connection.settings.clone(), extra: serde_json::Map::new() }.hash()
 }
 
 fn failed(error: &EdgeError) -> (End, String) {

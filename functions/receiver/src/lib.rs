@@ -115,9 +115,16 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync> Receiver<Q, S
             keys.apps = Some(self.edges.apps.current(now).await.map_err(unavailable)?);
         }
         let mut proven = keys.verify(platform, path, raw, now);
-        if proven == Err(Refusal::WrongProof) && scheme.wants_brought() {
+        // Forgers must not run up the bill: what could not belong here anyway is not looked up.
+        if proven == Err(Refusal::WrongProof) && scheme.wants_brought() && platform.delivery.belongs(path, raw) {
             keys.brought = Some(self.edges.proof_keys.brought(&path.key, now).await.map_err(unavailable)?);
             proven = keys.verify(platform, path, raw, now);
+            if proven == Err(Refusal::WrongProof)
+                && let Some(fresh) = self.edges.proof_keys.after_failed_proof(&path.key, now).await
+            {
+                keys.brought = Some(fresh);
+                proven = keys.verify(platform, path, raw, now);
+            }
         }
         if matches!(proven, Err(Refusal::WrongProof | Refusal::NoApp)) {
             let (ring, apps) = tokio::join!(self.edges.signing_keys.after_failed_proof(now), async {

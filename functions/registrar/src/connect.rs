@@ -62,8 +62,8 @@ where
         let brought: Vec<_> = settings.brought.iter().map(|key| BroughtKey::of(key)).collect();
         let Some(credentials) = &settings.credentials else {
             // Without credentials nothing is made at the store; somebody enters the hooks by hand.
-            self.proof_keys.replace(key, &brought).await?;
             self.keep(key, before.connection.as_ref(), &settings, generation, None).await?;
+            self.proof_keys.replace(key, &brought).await?;
             return self.show(platform, key).await;
         };
         let at = At { platform, key, access: Access { site: &settings.site, credentials, settings: &settings.own } };
@@ -76,8 +76,8 @@ where
             }
         };
         let cipher = self.seal(key, before.connection.as_ref(), credentials).await?;
-        self.proof_keys.replace(key, &brought).await?;
         let connection = self.keep(key, before.connection.as_ref(), &settings, generation, Some(cipher)).await?;
+        self.proof_keys.replace(key, &brought).await?;
         let Some((hooks, existing)) = existing else { return self.show(platform, key).await };
         let ring = self.signing_keys.fresh((self.clock)()).await?;
         let plan = self.plan(platform, key, &connection, &before, &existing, &ring).await?;

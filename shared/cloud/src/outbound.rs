@@ -30,7 +30,7 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest that connecting may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The largest answer that is read, in bytes.
-pub const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
+pub const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Running calls to platforms.
 pub trait Outbound {

@@ -77,12 +77,17 @@ impl KeepProofKeys for DynamoProofKeys {
     }
 }
 
-type Remembered = HashMap<ConnectionKey, (Arc<[BroughtKey]>, Stamp)>;
+/// What was read of one connection.
+struct Remembered {
+    keys: Arc<[BroughtKey]>,
+    read: Stamp,
+    until: Stamp,
+}
 
 /// Keys that were brought, remembered for a short time.
 pub struct CachedProofKeys<P> {
     source: P,
-    remembered: Mutex<Remembered>,
+    remembered: Mutex<HashMap<ConnectionKey, Remembered>>,
 }
 
 impl<P: ProofKeys + Sync> CachedProofKeys<P> {
@@ -98,18 +103,34 @@ impl<P: ProofKeys + Sync> CachedProofKeys<P> {
     pub async fn brought(&self, key: &ConnectionKey, now: Stamp) -> Result<Arc<[BroughtKey]>, EdgeError> {
         {
             let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((keys, _)) = remembered.get(key).filter(|(_, until)| now < *until) {
-                return Ok(Arc::clone(keys));
+            if let Some(known) = remembered.get(key).filter(|known| now < known.until) {
+                return Ok(Arc::clone(&known.keys));
             }
         }
+        self.read(key, now).await
+    }
+
+    /// The keys of a connection read anew because none of those that are remembered fits; `None` when that was done a moment ago,
+    /// or does not work.
+    pub async fn after_failed_proof(&self, key: &ConnectionKey, now: Stamp) -> Option<Arc<[BroughtKey]>> {
+        {
+            let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+            if remembered.get(key).is_some_and(|known| now < known.read.plus_seconds(MAX_ABSENCE_SECONDS)) {
+                return None;
+            }
+        }
+        self.read(key, now).await.ok()
+    }
+
+    async fn read(&self, key: &ConnectionKey, now: Stamp) -> Result<Arc<[BroughtKey]>, EdgeError> {
         let keys: Arc<[BroughtKey]> = self.source.brought(key).await?.into();
         let age = if keys.is_empty() { MAX_ABSENCE_SECONDS } else { MAX_AGE_SECONDS };
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        // Paths can be made up, so that this must not grow with them.
+        // Paths can be made up, so that this must not grow with them; those that have keys cannot.
         if remembered.len() >= MAX_REMEMBERED {
-            remembered.clear();
+            remembered.retain(|_, known| now < known.until && !known.keys.is_empty());
         }
-        remembered.insert(key.clone(), (Arc::clone(&keys), now.plus_seconds(age)));
+        remembered.insert(key.clone(), Remembered { keys: Arc::clone(&keys), read: now, until: now.plus_seconds(age) });
         Ok(keys)
     }
 }

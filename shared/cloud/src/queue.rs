@@ -9,6 +9,8 @@ use commerce::{
     outcome::Reason,
 };
 
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
+
 use crate::{EdgeError, aws::cause};
 
 /// Putting messages on the inbox.
@@ -24,6 +26,8 @@ pub trait Inbox {
 
 /// What SendMessageBatch takes at once.
 const MAX_ENTRIES: usize = 10;
+/// How many batches are sent side by side.
+const SENDERS: usize = 8;
 
 /// A message that is put aside, with its body as it came.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -114,25 +118,32 @@ impl Inbox for Sqs {
     }
 
     async fn send_all(&self, sealed: &[Sealed]) -> Result<(), EdgeError> {
+        let sending = batches(sealed).into_iter().map(|entries| self.send_batch(entries));
+        // Boxed, because the compiler cannot see that these futures are `Send` for every lifetime of a batch.
+        let sending: Vec<BoxFuture<'_, _>> = sending.map(FutureExt::boxed).collect();
+        stream::iter(sending).buffer_unordered(SENDERS).collect::<Vec<_>>().await.into_iter().collect()
+    }
+}
+
+impl Sqs {
+    async fn send_batch(&self, entries: &[Sealed]) -> Result<(), EdgeError> {
         let operation = "SendMessageBatch to the inbox";
-        for entries in batches(sealed) {
-            let expected = entries.len();
-            let mut request = self.client.send_message_batch().queue_url(&self.inbox);
-            for (place, sealed) in entries.iter().enumerate() {
-                let entry = SendMessageBatchRequestEntry::builder()
-                    .id(place.to_string())
-                    .message_body(sealed.text())
-                    .message_group_id(sealed.group())
-                    .build()
-                    .map_err(|_| EdgeError::new(operation, "an entry cannot be built"))?;
-                request = request.entries(entry);
-            }
-            let sent = request.send().await.map_err(|error| EdgeError::new(operation, cause(&error)))?;
-            if sent.successful.len() != expected {
-                return Err(EdgeError::new(operation, format!("{} entries were not taken", sent.failed.len())));
-            }
+        let mut request = self.client.send_message_batch().queue_url(&self.inbox);
+        for (place, sealed) in entries.iter().enumerate() {
+            let entry = SendMessageBatchRequestEntry::builder()
+                .id(place.to_string())
+                .message_body(sealed.text())
+                .message_group_id(sealed.group())
+                .build()
+                .map_err(|_| EdgeError::new(operation, "an entry cannot be built"))?;
+            request = request.entries(entry);
         }
-        Ok(())
+        let sent = request.send().await.map_err(|error| EdgeError::new(operation, cause(&error)))?;
+        if sent.successful.len() == entries.len() {
+            Ok(())
+        } else {
+            Err(EdgeError::new(operation, format!("{} entries were not taken", sent.failed.len())))
+        }
     }
 }
 

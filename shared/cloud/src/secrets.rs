@@ -21,6 +21,9 @@ pub const JITTER_SECONDS: i64 = 60;
 /// After a failed proof, the ring is fetched again at most this often, in seconds: forgers must not run up the bill.
 pub const REFRESH_SECONDS: i64 = 30;
 
+/// A first fetch that failed is not tried again for so many seconds.
+pub const FAILED_SECONDS: i64 = 2;
+
 /// Where a secret's value comes from.
 pub trait SecretSource {
     /// The value now.
@@ -88,6 +91,8 @@ pub struct Cache<S, T> {
     cached: Mutex<Option<Cached<T>>>,
     /// When a failed proof last had it fetched.
     refreshed: Mutex<Option<Stamp>>,
+    /// When the first fetch last failed, and how.
+    failed: Mutex<Option<(Stamp, EdgeError)>>,
 }
 
 /// A key ring, cached.
@@ -99,7 +104,7 @@ pub type AppCredentials<S> = Cache<S, Apps>;
 impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
     /// Nothing is fetched yet.
     pub fn new(source: S) -> Self {
-        Self { source, cached: Mutex::new(None), refreshed: Mutex::new(None) }
+        Self { source, cached: Mutex::new(None), refreshed: Mutex::new(None), failed: Mutex::new(None) }
     }
 
     /// The value, fetched if there is none or it is old. When that fails, the last good one stays for another while.
@@ -121,8 +126,22 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
                     Ok(value)
                 }
             },
-            None => self.fetch(now).await,
+            None => self.first(now).await,
         }
+    }
+
+    /// The first fetch; one that failed a moment ago is not tried again, for every request would.
+    async fn first(&self, now: Stamp) -> Result<Arc<T>, EdgeError> {
+        {
+            let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((_, error)) = failed.as_ref().filter(|(at, _)| now < at.plus_seconds(FAILED_SECONDS)) {
+                return Err(error.clone());
+            }
+        }
+        let fetched = self.fetch(now).await;
+        let failure = fetched.as_ref().err().map(|error| (now, error.clone()));
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        fetched
     }
 
     /// The value as it is now, whatever is cached: for what must not miss a rotation.

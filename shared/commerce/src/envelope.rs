@@ -85,12 +85,15 @@ pub struct Listing {
     /// When it was begun; none while it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun: Option<Stamp>,
+    /// How many pages were gone through.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pages: u32,
 }
 
 impl Listing {
     /// A list that is to be gone through.
     pub fn new(what: impl Into<String>, cursor: Option<String>) -> Self {
-        Self { what: what.into(), cursor, begun: None }
+        Self { what: what.into(), cursor, begun: None, pages: 0 }
     }
 }
 
@@ -326,6 +329,11 @@ impl Sealed {
 
     fn write(envelope: &Envelope) -> Self {
         match serde_json::to_string(envelope) {
+            // Scopes and ids can hold what SQS refuses; in JSON it can be written otherwise.
+            Ok(text) if text.contains(['\u{fffe}', '\u{ffff}']) => {
+                let text = text.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff");
+                Self { text, group: envelope.key.to_string() }
+            }
             Ok(text) => Self { text, group: envelope.key.to_string() },
             Err(_) => unreachable!("an envelope holds only strings and numbers"),
         }

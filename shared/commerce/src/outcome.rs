@@ -94,6 +94,8 @@ pub enum Reason {
     ConnectionFault,
     /// The platform refused what was to be done there.
     ActionRefused,
+    /// It was cut off by the deadline ten times.
+    OutOfTime,
     /// The code panicked on this message.
     Panic,
     /// The message was deferred too often.
@@ -116,6 +118,7 @@ impl Reason {
             Self::PlatformUnavailable => "platform-unavailable",
             Self::ConnectionFault => "connection-fault",
             Self::ActionRefused => "action-refused",
+            Self::OutOfTime => "out-of-time",
             Self::Panic => "panic",
             Self::DeferredTooOften => "deferred-too-often",
         }

@@ -47,6 +47,15 @@ impl fmt::Debug for RawRequest {
     }
 }
 
+/// The most values that a body may hold. What is not known of an entity is kept as a tree, in which the smallest objects take
+/// some 80 times their text: without a bound, one store could take the memory of all.
+pub const MAX_VALUES: usize = 200_000;
+
+/// Whether a JSON text holds more values than an entity can have, by its commas and brackets: never fewer than there are.
+pub fn has_too_many_values(body: &[u8]) -> bool {
+    body.len() > MAX_VALUES && body.iter().filter(|byte| matches!(byte, b',' | b'{' | b'[')).count() > MAX_VALUES
+}
+
 /// Where a hook points: `/hooks/{platform}/{connection}` for the first generation, with `/{generation}` for later ones.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HookPath {

@@ -66,7 +66,7 @@ use bytes::Bytes;
 use crate::{
     keys::{App, BroughtKey, KeyRing, Requirement, WebhookSecret},
     platforms::Delivery,
-    request::{HookPath, RawRequest},
+    request::{HookPath, RawRequest, has_too_many_values},
     stamp::Stamp,
 };
 
@@ -272,6 +272,15 @@ pub fn verify(
     let derived: Vec<(&str, WebhookSecret)> =
         keys.ring.iter().map(|key| (key.id(), key.webhook_secret(path, bound.as_deref()))).collect();
     let proof = prove(platform.scheme(), request, &derived, keys)?;
+    // What nobody can hold in memory is not read here; the processor puts it aside.
+    let unread;
+    let request = if has_too_many_values(&request.body) {
+        unread = RawRequest { body: Bytes::new(), ..request.clone() };
+        (&unread, &request.body)
+    } else {
+        (request, &request.body)
+    };
+    let (request, body) = request;
     if !platform.belongs(path, request) {
         return Err(Refusal::OtherConnection);
     }
@@ -284,7 +293,7 @@ pub fn verify(
         strength: proof.strength,
         received: request.received,
         claims: proof.claims,
-        body: request.body.clone(),
+        body: body.clone(),
     })
 }
 
@@ -339,59 +348,56 @@ fn prove(
             }
         }
         Scheme::AppSigned { signature, header } => {
-            let by_header = secret_header(header, request, &secrets)?;
-            let by_signature = app_signature(signature, request, keys)?;
-            app_signed(keys.app.map(|app| app.require).unwrap_or_default(), by_header.map(id_of), by_signature)
+            let by_header = secret_header(header, request, &secrets).map(id_of);
+            let by_signature = app_signature(signature, request, keys);
+            app_signed(keys.app.map(|app| app.require).unwrap_or_default(), by_header, by_signature)
         }
     }
 }
 
-/// The place of the derived secret that a header holds; none without the header.
-fn secret_header(header: &str, request: &RawRequest, secrets: &[&str]) -> Result<Option<usize>, Refusal> {
+/// The place of the derived secret that a header holds.
+fn secret_header(header: &str, request: &RawRequest, secrets: &[&str]) -> Result<usize, Refusal> {
     if !request.headers.contains_key(header) {
-        return Ok(None);
+        return Err(Refusal::MissingProof);
     }
     let given = request.single_header(header).ok_or(Refusal::MalformedProof)?;
     let found = secrets
         .iter()
         .enumerate()
         .fold(None, |found, (place, secret)| if bearer::is_secret(given, secret) { Some(place) } else { found });
-    found.map(Some).ok_or(Refusal::WrongProof)
+    found.ok_or(Refusal::WrongProof)
 }
 
-/// The app's signature; none without its headers, or while the app's secret is not configured.
+/// The app's signature: whether it is fresh.
 fn app_signature(
     scheme: standard_webhooks::StandardWebhooks,
     request: &RawRequest,
     keys: &Material<'_>,
-) -> Result<Option<standard_webhooks::Signed>, Refusal> {
-    let Some(secret) = keys.app.and_then(|app| app.client_secret.as_ref()) else { return Ok(None) };
+) -> Result<bool, Refusal> {
     if !scheme.is_present(request) {
-        return Ok(None);
+        return Err(Refusal::MissingProof);
     }
-    scheme.verify(request, &[secret.as_bytes()], keys.now).map(Some)
+    let secret = keys.app.and_then(|app| app.client_secret.as_ref()).ok_or(Refusal::NoApp)?;
+    scheme.verify(request, &[secret.as_bytes()], keys.now).map(|signed| signed.fresh)
 }
 
-/// What is there must be right, and what is required must be there. A stale signature is none by itself: with the right header it
-/// is a retry, and proves only the caller.
+/// What is required must be right; what is not required can only help. It may be wrong for reasons of the platform's: whether a
+/// token that belongs to one store is signed for with the app's secret, no page says. A stale signature is none by itself: with the
+/// right header it is a retry, and proves only the caller.
 fn app_signed(
     require: Requirement,
-    by_header: Option<String>,
-    by_signature: Option<standard_webhooks::Signed>,
+    by_header: Result<String, Refusal>,
+    by_signature: Result<bool, Refusal>,
 ) -> Result<Proof, Refusal> {
-    let stale = by_signature.is_some_and(|signed| !signed.fresh);
-    let missing = if stale { Refusal::Stale } else { Refusal::MissingProof };
     match (require, by_header, by_signature) {
-        (
-            Requirement::Either | Requirement::Header | Requirement::Both | Requirement::Signature,
-            Some(key),
-            Some(signed),
-        ) => Ok(Proof::new(key, if signed.fresh { Strength::Body } else { Strength::Caller })),
-        (Requirement::Either | Requirement::Header, Some(key), None) => Ok(Proof::new(key, Strength::Caller)),
-        (Requirement::Either | Requirement::Signature, None, Some(signed)) if signed.fresh => {
-            Ok(Proof::new(APP_KEY_ID, Strength::Body))
-        }
-        _ => Err(missing),
+        (_, Ok(key), Ok(fresh)) => Ok(Proof::new(key, if fresh { Strength::Body } else { Strength::Caller })),
+        (Requirement::Either | Requirement::Header, Ok(key), Err(_)) => Ok(Proof::new(key, Strength::Caller)),
+        (Requirement::Either | Requirement::Signature, Err(_), Ok(true)) => Ok(Proof::new(APP_KEY_ID, Strength::Body)),
+        (Requirement::Either | Requirement::Signature, Err(_), Ok(false)) => Err(Refusal::Stale),
+        (Requirement::Signature | Requirement::Both, _, Err(refusal)) => Err(refusal),
+        // The header is missing or wrong; if the signature is wrong, too, newer keys may mend that.
+        (_, Err(Refusal::MissingProof), Err(refusal)) => Err(refusal),
+        (_, Err(refusal), _) => Err(refusal),
     }
 }
 
@@ -473,10 +479,14 @@ mod tests {
             (Absent, Absent, Err(MissingProof), Err(MissingProof), Err(MissingProof), Err(MissingProof)),
             // A retry that carries the first try's timestamp.
             (Right, Stale, caller, caller, caller, caller),
-            (Absent, Stale, Err(TooOld), Err(TooOld), Err(TooOld), Err(TooOld)),
-            // What is there and wrong is refused, whatever else is right.
-            (Wrong, Right, Err(WrongProof), Err(WrongProof), Err(WrongProof), Err(WrongProof)),
-            (Right, Wrong, Err(WrongProof), Err(WrongProof), Err(WrongProof), Err(WrongProof)),
+            (Absent, Stale, Err(TooOld), Err(TooOld), Err(MissingProof), Err(MissingProof)),
+            // What is not required does no harm when it is wrong.
+            (Wrong, Right, body, body, Err(WrongProof), Err(WrongProof)),
+            (Right, Wrong, caller, Err(WrongProof), caller, Err(WrongProof)),
+            (Wrong, Wrong, Err(WrongProof), Err(WrongProof), Err(WrongProof), Err(WrongProof)),
+            (Absent, Wrong, Err(WrongProof), Err(WrongProof), Err(WrongProof), Err(WrongProof)),
+            (Wrong, Absent, Err(WrongProof), Err(MissingProof), Err(WrongProof), Err(MissingProof)),
+            (Wrong, Stale, Err(TooOld), Err(TooOld), Err(WrongProof), Err(WrongProof)),
         ] {
             let proven = |require| proven(require, header, signature);
             assert_eq!(proven("either"), either);

@@ -38,9 +38,9 @@ pub struct Signed {
 }
 
 impl StandardWebhooks {
-    /// Whether any of its headers is there.
+    /// Whether its headers are there, all of them.
     pub fn is_present(&self, request: &RawRequest) -> bool {
-        [self.id, self.timestamp, self.signature].iter().any(|name| request.headers.contains_key(*name))
+        [self.id, self.timestamp, self.signature].iter().all(|name| request.headers.contains_key(*name))
     }
 
     /// Finds the key that signed a request. `secrets` are the keys' raw bytes.

@@ -45,9 +45,13 @@ pub fn id_of(value: &Value) -> Option<ExternalId> {
 }
 
 /// Whether a 404 is BigCommerce's own, about the resource that was asked for: v3 says `{"status":404,"title":…}`, v2
-/// `[{"status":404,"message":…}]`. A page of something in between says neither.
+/// `[{"status":404,"message":…}]`. A page of something in between says neither, and a path that the API does not have is told in the
+/// same form, but as a route.
 pub fn is_not_found(body: &[u8]) -> bool {
-    let says = |error: &Value, what: &str| error["status"] == 404 && error[what].is_string();
+    let says = |error: &Value, what: &str| {
+        let text = error[what].as_str().map(str::to_ascii_lowercase);
+        error["status"] == 404 && text.is_some_and(|text| !text.contains("route"))
+    };
     match serde_json::from_slice(body) {
         Ok(Value::Array(errors)) => errors.first().is_some_and(|error| says(error, "message")),
         Ok(error) => says(&error, "title"),

@@ -192,6 +192,9 @@ impl Subscriptions for CloudBlue {
         let input: Input = read_own(members)?;
         let site = input.site.as_deref().unwrap_or(SITE);
         let site = site_url(site, allow_loopback).map_err(|error| wrong("site", error.to_string()))?;
+        if site != SITE && !allow_loopback {
+            return Err(wrong("site", format!("is {SITE}; leave it out")));
+        }
         let credentials = input.api_key.map(|key| {
             let key = key.trim();
             let secret = key.strip_prefix(API_KEY).unwrap_or(key);

@@ -265,7 +265,8 @@ impl Mapping for DirectScale {
             Some(time) => time.map_err(|_| malformed("EventDateUtc"))?.map(Stamp::from),
         };
         let received = incoming.received;
-        if incoming.action == Action::Deleted || is_void(&members) {
+        let void = incoming.entity == EntityKind::Subscription && is_void(&members);
+        if incoming.action == Action::Deleted || void {
             return Ok(Mapped::Change(entity_id, Change::Delete(Delete { source, received })));
         }
         let child = match event.child {

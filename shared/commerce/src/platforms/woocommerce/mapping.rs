@@ -16,7 +16,7 @@ use crate::{
     envelope::{Listing, Transfer},
     outcome::Rule,
     platforms::{Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted},
-    stamp::Stamp,
+    stamp::{Stamp, parse_utc},
     transfer::{Action, Direction, EntityProcessor, Payload, Scope, own},
 };
 
@@ -183,10 +183,14 @@ impl Mapping for WooCommerce {
         }
         let entity = ENTITIES.into_iter().find(|entity| collection(*entity).is_ok_and(|name| name == listing.what));
         let entity = entity.ok_or_else(|| Fault::Unreadable(format!("there is no list {:?}", listing.what)))?;
-        let heads: Vec<wire::Head<'_>> = read(&response.body).map_err(|error| Fault::Unreadable(error.to_string()))?;
-        let more = heads.len() >= PAGE_SIZE;
+        let entries: Vec<wire::Entry> = read(&response.body).map_err(|error| Fault::Unreadable(error.to_string()))?;
+        let more = entries.len() >= PAGE_SIZE;
+        let since = parse_utc(&cursor(listing)?.since);
+        if entries.iter().any(|entry| entry.date_modified_gmt.is_some() && entry.date_modified_gmt < since) {
+            return Err(Fault::Unreadable("the store is too old to list what has changed".into()));
+        }
         let transfer = |id| Transfer::new(entity, id, "in place of an error");
-        let found = heads.into_iter().filter_map(|head| head.id).map(transfer).collect();
+        let found = entries.into_iter().map(|entry| entry.id).map(transfer).collect();
         let mut next = cursor(listing)?;
         next.page += 1;
         let cursor = serde_json::to_string(&next).ok();

@@ -45,6 +45,15 @@ impl Head<'_> {
     }
 }
 
+/// An entry of a list.
+#[derive(Deserialize)]
+pub struct Entry {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "time")]
+    pub date_modified_gmt: Option<Timestamp>,
+}
+
 /// A customer.
 #[derive(Deserialize)]
 pub struct Customer {
