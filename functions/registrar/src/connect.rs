@@ -18,7 +18,7 @@ use commerce::{
     request::HookPath,
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -62,7 +62,7 @@ where
         let brought: Vec<_> = settings.brought.iter().map(|key| BroughtKey::of(key)).collect();
         let Some(credentials) = &settings.credentials else {
             // Without credentials nothing is made at the store; somebody enters the hooks by hand.
-            self.keep(key, before.connection.as_ref(), &settings, generation, None).await?;
+            self.keep(key, before.connection.as_ref(), &settings, generation, None, settings.own.clone()).await?;
             self.proof_keys.replace(key, &brought).await?;
             return self.show(platform, key).await;
         };
@@ -76,19 +76,33 @@ where
             }
         };
         let cipher = self.seal(key, before.connection.as_ref(), credentials).await?;
-        let connection = self.keep(key, before.connection.as_ref(), &settings, generation, Some(cipher)).await?;
+        // The hooks of before are its own until there are others.
+        let own = match platform.subscriptions.hooks() {
+            Some(hooks) => {
+                let ids: Vec<_> = before.subscriptions.values().map(|record| record.id.clone()).collect();
+                hooks.settings_with(settings.own.clone(), &ids)
+            }
+            None => settings.own.clone(),
+        };
+        let connection = self.keep(key, before.connection.as_ref(), &settings, generation, Some(cipher), own).await?;
         self.proof_keys.replace(key, &brought).await?;
         let Some((hooks, existing)) = existing else { return self.show(platform, key).await };
         let ring = self.signing_keys.fresh((self.clock)()).await?;
-        let plan = self.plan(platform, key, &connection, &before, &existing, &ring).await?;
-        self.run(at, hooks, &ring, &before.subscriptions, &plan).await?;
-        if plan.steps.iter().any(|step| matches!(step, Step::Create(_))) {
+        let plan = self.plan(platform, hooks, key, &connection, &before, &existing, &ring).await?;
+        let run = self.run(at, hooks, &ring, &before.subscriptions, &plan).await;
+        // What cannot be made may be there already: a create whose answer was lost, for one. Anything else will fail again.
+        let refused = matches!(run, Err(Problem::Refused(_)));
+        if !refused {
+            run?;
+        }
+        if refused || plan.steps.iter().any(|step| matches!(step, Step::Create(_))) {
             // Another request may have made the same at the same time: of what is there twice now, one goes.
             let existing = self.list(at, hooks).await?;
             let after = self.connections.load(key).await?;
-            let again = self.plan(platform, key, &connection, &after, &existing, &ring).await?;
+            let again = self.plan(platform, hooks, key, &connection, &after, &existing, &ring).await?;
             self.run(at, hooks, &ring, &after.subscriptions, &again).await?;
         }
+        self.note_hooks(hooks, key).await?;
         let mut shown = self.show(platform, key).await?;
         shown["changes"] = plan_json(&plan);
         Ok(shown)
@@ -130,7 +144,8 @@ where
                 let base_urls = self.connections.base_urls(&self.public_base_url).await?;
                 let ownership = Ownership { key, base_urls: &base_urls, records: &loaded.subscriptions };
                 let ours: Vec<_> = existing.into_iter().filter(|hook| ownership.is_ours(hook)).collect();
-                shown["subscriptions"] = subscriptions_json(platform, &ours, &loaded.subscriptions);
+                let wanted = hooks.wanted(platform.mapping, &connection.settings);
+                shown["subscriptions"] = subscriptions_json(&wanted, &ours, &loaded.subscriptions);
             }
             // The connection is worth showing even while its store is not there.
             Err(fault) => shown["problem"] = format!("the subscriptions cannot be shown: {fault}").into(),
@@ -234,6 +249,7 @@ where
         settings: &Settings,
         generation: Generation,
         credentials: Option<String>,
+        own: Map<String, Value>,
     ) -> Result<Connection, Problem> {
         let mut connection = Connection {
             revision: before.map_or(0, |before| before.revision),
@@ -244,7 +260,7 @@ where
             deletes: settings.deletes.clone(),
             ignores: settings.ignores.clone(),
             presets: settings.presets.clone(),
-            settings: settings.own.clone(),
+            settings: own,
         };
         if before != Some(&connection) {
             self.save(key, &mut connection).await?;
@@ -261,9 +277,11 @@ where
         Err(Problem::Conflict(format!("{key} was changed by another request meanwhile; send this one again")))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what a plan is made of")]
     async fn plan(
         &self,
         platform: &Platform,
+        hooks: &dyn Hooks,
         key: &ConnectionKey,
         connection: &Connection,
         before: &Loaded,
@@ -271,10 +289,13 @@ where
         ring: &KeyRing,
     ) -> Result<Plan, Problem> {
         let path = HookPath { key: key.clone(), generation: connection.generation };
-        let wanted: Vec<Wanted> = declared_scopes(platform.mapping)
+        let delivery_url = format!("{}{path}", self.public_base_url);
+        let wanted: Vec<Wanted> = hooks
+            .wanted(platform.mapping, &connection.settings)
+            .into_iter()
             .map(|scope| Wanted {
-                scope: scope.to_owned(),
-                url: format!("{}{path}", self.public_base_url),
+                url: hooks.url(&scope, &delivery_url),
+                scope,
                 key_id: ring.signing().id().to_owned(),
                 generation: connection.generation,
             })
@@ -282,6 +303,19 @@ where
         let base_urls = self.connections.base_urls(&self.public_base_url).await?;
         let ownership = Ownership { key, base_urls: &base_urls, records: &before.subscriptions };
         Ok(reconcile(&wanted, existing, &ownership))
+    }
+
+    /// Keeps in the connection's own settings which hooks are its own, where the platform wants that.
+    async fn note_hooks(&self, hooks: &dyn Hooks, key: &ConnectionKey) -> Result<(), Problem> {
+        let loaded = self.connections.load(key).await?;
+        let Some(mut connection) = loaded.connection else { return Ok(()) };
+        let ids: Vec<_> = loaded.subscriptions.into_values().map(|record| record.id).collect();
+        let settings = hooks.settings_with(connection.settings.clone(), &ids);
+        if settings == connection.settings {
+            return Ok(());
+        }
+        connection.settings = settings;
+        self.save(key, &mut connection).await
     }
 
     /// Runs a plan: what makes first, side by side; what removes when all of that is done. Each step is recorded at once. One
@@ -402,12 +436,13 @@ fn plan_json(plan: &Plan) -> Value {
 
 /// The subscriptions at the store that are ours, and the declared scopes that have none.
 fn subscriptions_json(
-    platform: &Platform,
+    wanted: &[String],
     ours: &[Subscription],
     records: &BTreeMap<String, SubscriptionRecord>,
 ) -> Value {
-    let missing = declared_scopes(platform.mapping)
-        .filter(|scope| !ours.iter().any(|hook| hook.scope == *scope))
+    let missing = wanted
+        .iter()
+        .filter(|scope| !ours.iter().any(|hook| hook.scope == **scope))
         .map(|scope| json!({ "scope": scope, "status": "missing" }));
     let shown = ours.iter().map(|hook| {
         let record = records.get(&hook.scope).filter(|record| record.id == hook.id);

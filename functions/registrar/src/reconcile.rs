@@ -81,6 +81,8 @@ impl Ownership<'_> {
 
     fn is_our_path(&self, path: Option<&str>) -> bool {
         let Some(path) = path else { return false };
+        // Some platforms want different addresses for different hooks, which a query makes.
+        let path = path.split_once('?').map_or(path, |(path, _)| path);
         let first = HookPath { key: self.key.clone(), generation: Generation::FIRST }.to_string();
         match path.strip_prefix(&first) {
             Some("") => true,

@@ -513,6 +513,23 @@ pub trait Subscriptions: Sync {
 
 /// The calls that manage hooks at a platform.
 pub trait Hooks: Sync {
+    /// What is to be subscribed to, by the connection's own settings: each is the scope of a [`Subscription`]. Where a hook takes
+    /// more than a scope (one product each), it says so in its own form.
+    fn wanted(&self, mapping: &dyn Mapping, _settings: &Map<String, Value>) -> Vec<String> {
+        declared_scopes(mapping).map(str::to_owned).collect()
+    }
+
+    /// Where the hook for a scope delivers to: the connection's delivery URL, possibly with a query, for platforms that want
+    /// different addresses. The path stays, and the query is not looked at when it delivers.
+    fn url(&self, _scope: &str, delivery_url: &str) -> String {
+        delivery_url.to_owned()
+    }
+
+    /// The connection's own settings, when these are its hooks.
+    fn settings_with(&self, settings: Map<String, Value>, _hooks: &[ExternalId]) -> Map<String, Value> {
+        settings
+    }
+
     /// The call that lists subscriptions; an authenticated one, so that it proves the credentials. Pages count from 1.
     ///
     /// # Errors
