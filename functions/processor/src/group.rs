@@ -123,13 +123,14 @@ where
                     asked = Some(self.ask(key, work, connection, item.as_ref(), &messages[work.index].id).await);
                 }
                 let last_try = messages[work.index].attempts >= MAX_ATTEMPTS;
-                match asked.as_ref() {
+                match asked.as_mut() {
                     Some(Ok(Answer { change: Ok(change), refused: why })) => {
                         if !adds {
                             changes.clear();
                         }
                         changes.push(change.clone());
-                        refused.clone_from(why);
+                        // One of the messages that asked is enough to put aside.
+                        refused = why.take();
                     }
                     Some(Ok(Answer { change: Err(_), .. })) if adds => {}
                     Some(Ok(Answer { change: Err(rule), .. })) => {

@@ -82,7 +82,29 @@ impl DynamoConnections {
     }
 }
 
-/// The key of an item; both tables have the same two parts.
+/// Writes an item as a revision, over the one before it; `false` when somebody else did in between.
+pub(crate) async fn put_over(
+    client: &Client,
+    table: &str,
+    item: Attributes,
+    revision: u64,
+    operation: &'static str,
+) -> Result<bool, EdgeError> {
+    let request = client.put_item().table_name(table).set_item(Some(item));
+    let request = match revision.checked_sub(1) {
+        None | Some(0) => request.condition_expression("attribute_not_exists(pk)"),
+        Some(before) => request
+            .condition_expression("revision = :before")
+            .expression_attribute_values(":before", AttributeValue::N(before.to_string())),
+    };
+    match request.send().await {
+        Ok(_) => Ok(true),
+        Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => Ok(false),
+        Err(error) => Err(EdgeError::new(operation, cause(&error))),
+    }
+}
+
+/// The key of an item; all tables have the same two parts.
 pub(crate) fn key(pk: String, sk: String) -> Attributes {
     HashMap::from([("pk".to_owned(), AttributeValue::S(pk)), ("sk".to_owned(), AttributeValue::S(sk))])
 }
@@ -125,18 +147,7 @@ impl Connections for DynamoConnections {
         let mut item: Attributes =
             to_item(connection).map_err(|_| EdgeError::new(operation, "the record cannot be written"))?;
         item.extend(self::key(key.to_string(), CONNECTION.to_owned()));
-        let request = self.client.put_item().table_name(&self.table).set_item(Some(item));
-        let request = match connection.revision.checked_sub(1) {
-            None | Some(0) => request.condition_expression("attribute_not_exists(pk)"),
-            Some(before) => request
-                .condition_expression("revision = :before")
-                .expression_attribute_values(":before", AttributeValue::N(before.to_string())),
-        };
-        match request.send().await {
-            Ok(_) => Ok(true),
-            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => Ok(false),
-            Err(error) => Err(EdgeError::new(operation, cause(&error))),
-        }
+        put_over(&self.client, &self.table, item, connection.revision, operation).await
     }
 
     async fn save_subscription(&self, key: &ConnectionKey, record: &SubscriptionRecord) -> Result<(), EdgeError> {

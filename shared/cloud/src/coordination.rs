@@ -1,13 +1,13 @@
 //! Owns the `Coordination` table: small notes about a connection, each of which expires. Guards against acting twice, budgets of
 //! calls, marks of what was done from here, and what the registrar has to know.
 
-use aws_sdk_dynamodb::{Client, error::SdkError, types::AttributeValue};
+use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use commerce::{connection::ConnectionKey, stamp::Stamp};
 
 use crate::{
     EdgeError,
     aws::cause,
-    connections::{Attributes, key},
+    connections::{Attributes, key, put_over},
 };
 
 /// A note as it is kept.
@@ -108,17 +108,6 @@ impl Coordination for DynamoCoordination {
         item.insert("body".into(), AttributeValue::S(note.body.clone()));
         item.insert("revision".into(), AttributeValue::N(note.revision.to_string()));
         item.insert("expires".into(), AttributeValue::N(note.expires.to_string()));
-        let request = self.client.put_item().table_name(&self.table).set_item(Some(item));
-        let request = match note.revision.checked_sub(1) {
-            None | Some(0) => request.condition_expression("attribute_not_exists(pk)"),
-            Some(before) => request
-                .condition_expression("revision = :before")
-                .expression_attribute_values(":before", AttributeValue::N(before.to_string())),
-        };
-        match request.send().await {
-            Ok(_) => Ok(true),
-            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => Ok(false),
-            Err(error) => Err(EdgeError::new("PutItem of a note", cause(&error))),
-        }
+        put_over(&self.client, &self.table, item, note.revision, "PutItem of a note").await
     }
 }
