@@ -154,7 +154,8 @@ impl Wire for Direct {
 
 /// What API Gateway makes of a delivery; nothing for one that goes elsewhere.
 pub fn gateway_event(delivery: &Delivery, now: Stamp) -> Option<Value> {
-    let path = delivery.url.strip_prefix(BASE)?;
+    let to = delivery.url.strip_prefix(BASE)?;
+    let (path, query) = to.split_once('?').unwrap_or((to, ""));
     let parts: Vec<&str> = path.split('/').skip(2).collect();
     let parameters: BTreeMap<_, _> = ["platform", "connection", "generation"].into_iter().zip(parts).collect();
     // API Gateway joins what is repeated.
@@ -166,7 +167,7 @@ pub fn gateway_event(delivery: &Delivery, now: Stamp) -> Option<Value> {
     let method = delivery.method.as_str();
     Some(json!({
         "version": "2.0", "routeKey": format!("{method} /hooks/{{platform}}/{{connection}}"), "rawPath": path,
-        "rawQueryString": "", "headers": headers, "pathParameters": parameters,
+        "rawQueryString": query, "headers": headers, "pathParameters": parameters,
         "requestContext": {
             "http": { "method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "store" },
             "stage": "$default", "timeEpoch": now.micros() / 1000,

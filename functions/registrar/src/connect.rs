@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use crate::{
     Registrar,
     problem::Problem,
-    reconcile::{Ownership, Plan, Step, Wanted, reconcile},
+    reconcile::{Ownership, Plan, Step, Wanted, Why, reconcile},
 };
 
 /// How many subscriptions are made side by side. API Gateway waits for 30 s, and a store pings us while it answers.
@@ -363,10 +363,11 @@ where
                 };
                 (request, wanted)
             }
-            Step::Delete(id, scope, _) => {
+            Step::Delete(id, scope, why) => {
                 let response = self.call(at, hooks.delete(access, id)?).await?;
                 hooks.deleted(&response, now)?;
-                if records.get(scope).is_some_and(|record| record.id == *id) {
+                // Where another one of its scope stays, the record is of that one by now.
+                if *why != Why::Duplicate && records.get(scope).is_some_and(|record| record.id == *id) {
                     self.connections.remove_subscription(key, scope).await?;
                 }
                 telemetry::emit(

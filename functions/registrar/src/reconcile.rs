@@ -101,11 +101,12 @@ pub fn reconcile(wanted: &[Wanted], existing: &[Subscription], ownership: &Owner
         let record = ownership.records.get(&wanted.scope);
         let (mut candidates, rest): (Vec<_>, Vec<_>) = ours.into_iter().partition(|hook| hook.scope == wanted.scope);
         ours = rest;
-        // The recorded one first, then one that delivers, then the oldest.
+        // One that is at its address first, because some platforms refuse to move another one there; then the recorded one, then
+        // one that delivers, then the oldest.
         candidates.sort_by_key(|hook| {
             let recorded = record.is_some_and(|record| record.id == hook.id);
             let age = hook.id.as_str();
-            (!recorded, hook.status != SubscriptionStatus::Active, age.len(), age)
+            (hook.url != wanted.url, !recorded, hook.status != SubscriptionStatus::Active, age.len(), age)
         });
         let mut candidates = candidates.into_iter();
         match candidates.next() {
@@ -235,6 +236,14 @@ mod tests {
         // What makes comes before what removes.
         assert_eq!(plan.steps, [Step::Create(wanted("b")), gone(1), gone(3)]);
         assert_eq!(plan.kept, ["a"]);
+    }
+
+    #[test]
+    fn of_two_the_one_at_its_address_stays() {
+        let moved = hook(1, "a", "https://elsewhere.example.com");
+        let plan = plan(&["a"], &[moved, ours(2, "a")], &[record(1, "a")]);
+        let update = Step::Update(2.into(), wanted("a"), Why::Secret);
+        assert_eq!(plan.steps, [update, Step::Delete(1.into(), "a".into(), Why::Duplicate)]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! callbacks are thin and signed with the client secret of the app; an order's update tells of its status again; a sale
 //! updates its products; orders that were never paid are told of, too; an address or a variant changes without its
 //! parent's time; an archived order goes on being shown; a failed callback is tried eleven more times, and then its
-//! hook is switched off.
+//! hook is switched off. A token sees the hooks of its own app only, and there is one for each scope and destination.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -37,7 +37,9 @@ pub const CLIENT_SECRET: &str = "bigcommerce-client-secret-0123456789";
 pub const ACCESS_TOKEN: &str = "bigcommerce-access-token";
 
 /// The header that carries the hook's own secret.
-const SECRET_HEADER: &str = "x-commerce-hooks-key";
+const SECRET_HEADER: &str = "X-Commerce-Hooks-Key";
+/// Hooks of one app for one scope.
+const HOOKS_OF_A_SCOPE: usize = 10;
 /// Told of when a hook is switched off. Its hook must have an address of its own.
 const DELIVERY_EXCEPTION: &str = "store/hook/deliveryException";
 /// How long each retry waits after the attempt before it, in seconds.
@@ -51,16 +53,59 @@ const STATUSES: [(u64, &str); 5] =
     [(11, "Awaiting Fulfillment"), (2, "Shipped"), (3, "Partially Shipped"), (10, "Completed"), (5, "Cancelled")];
 
 /// A hook as the store keeps it.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Hook {
+    /// Its id.
+    pub id: u64,
+    /// Whose it is.
+    pub client_id: String,
     /// What it delivers: one event, or all below a `*`.
     pub scope: String,
     /// Where to.
     pub destination: String,
-    /// The value of its secret header.
-    pub secret: String,
+    /// What comes with each delivery. Null where there is nothing.
+    pub headers: Value,
     /// Whether it delivers. Not any more after the last retry.
     pub is_active: bool,
+    /// When it was made.
+    pub created: Stamp,
+}
+
+impl Hook {
+    fn shown(&self, now: Stamp) -> Value {
+        json!({
+            "id": self.id, "client_id": self.client_id, "store_hash": STORE, "scope": self.scope,
+            "destination": self.destination, "headers": self.headers, "is_active": self.is_active,
+            "created_at": self.created.seconds(), "updated_at": now.seconds(),
+        })
+    }
+
+    /// Takes what is to be changed; tells what is wrong with it, by member.
+    fn take(&mut self, members: &Value) -> Result<(), Value> {
+        for (name, value) in members.as_object().into_iter().flatten() {
+            match (name.as_str(), value) {
+                ("scope", Value::String(scope)) if scope.starts_with("store/") => self.scope.clone_from(scope),
+                ("destination", Value::String(url)) if is_destination(url) => self.destination.clone_from(url),
+                ("is_active", Value::Bool(is_active)) => self.is_active = *is_active,
+                ("headers", Value::Null) => self.headers = Value::Null,
+                ("headers", Value::Object(headers)) if headers.values().all(Value::is_string) => {
+                    self.headers = value.clone();
+                }
+                ("scope" | "destination" | "is_active" | "headers", _) => {
+                    return Err(json!({ name: "error.expected.valid" }));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// https on its own port. On this machine, which the platform cannot reach, anything.
+fn is_destination(text: &str) -> bool {
+    let Ok(url) = text.parse::<url::Url>() else { return false };
+    let here = url.host_str().is_some_and(|host| host == "127.0.0.1" || host == "localhost");
+    here || (url.scheme() == "https" && url.port().is_none())
 }
 
 struct Inner {
@@ -69,13 +114,14 @@ struct Inner {
     hooks: Vec<Hook>,
     outbox: VecDeque<Delivery>,
     retries: Vec<(Stamp, Delivery)>,
-    /// The hook of each message, by its id.
-    sent: BTreeMap<String, usize>,
+    /// The hook of each message, by their ids.
+    sent: BTreeMap<String, u64>,
     window: Stamp,
     used: u32,
     troubles: VecDeque<Trouble>,
     calls: Vec<String>,
     next_id: u64,
+    next_hook: u64,
     ever: BTreeSet<(EntityKind, String)>,
     products: BTreeMap<u64, Value>,
     variants: BTreeMap<u64, Vec<Value>>,
@@ -118,6 +164,7 @@ impl Simulator {
             troubles: VecDeque::new(),
             calls: Vec::new(),
             next_id: 100,
+            next_hook: 20_000_001,
             ever: BTreeSet::new(),
             products: BTreeMap::new(),
             variants: BTreeMap::new(),
@@ -142,11 +189,24 @@ impl Simulator {
         self.lock().hooks.clone()
     }
 
-    /// Makes one hook.
-    pub fn hook(&self, scope: &str, destination: &str, secret: &str) {
-        let hook =
-            Hook { scope: scope.into(), destination: destination.into(), secret: secret.into(), is_active: true };
-        self.lock().hooks.push(hook);
+    /// Makes one hook, whatever there is already.
+    pub fn hook(&self, scope: &str, destination: &str, secret: &str) -> u64 {
+        let hook = json!({ "scope": scope, "destination": destination, "headers": { SECRET_HEADER: secret } });
+        let mut inner = self.lock();
+        let hook = inner.new_hook(&hook).unwrap();
+        let id = hook.id;
+        inner.add_hook(hook);
+        id
+    }
+
+    /// Changes one hook, as its app or the platform does.
+    pub fn edit_hook(&self, id: u64, change: impl FnOnce(&mut Hook)) {
+        change(self.lock().hooks.iter_mut().find(|hook| hook.id == id).unwrap());
+    }
+
+    /// Removes one hook.
+    pub fn remove_hook(&self, id: u64) {
+        self.lock().hooks.retain(|hook| hook.id != id);
     }
 
     /// Switches all hooks on again, as an app does.
@@ -182,8 +242,9 @@ impl super::Simulator for Simulator {
     }
 
     fn subscribe(&self, delivery_url: &str, secret: &dyn Fn(&str) -> String) {
-        for scope in declared_scopes(PLATFORM.mapping).filter(|scope| *scope != DELIVERY_EXCEPTION) {
-            self.hook(scope, delivery_url, &secret(scope));
+        for scope in declared_scopes(PLATFORM.mapping) {
+            let own = if scope == DELIVERY_EXCEPTION { "?for=delivery-exception" } else { "" };
+            self.hook(scope, &format!("{delivery_url}{own}"), &secret(scope));
         }
     }
 
@@ -195,8 +256,13 @@ impl super::Simulator for Simulator {
         let mut inner = self.lock();
         let now = inner.now;
         let mut taken: Vec<Delivery> = inner.outbox.drain(..).collect();
+        // A hook that is gone sends nothing again.
+        let (hooks, sent): (BTreeSet<_>, _) = (inner.hooks.iter().map(|hook| hook.id).collect(), &inner.sent);
+        let is_there = |delivery: &Delivery| {
+            sent.get(header(delivery, STANDARD_HEADERS.id)).is_some_and(|hook| hooks.contains(hook))
+        };
         let (due, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut inner.retries).into_iter().partition(|(at, _)| *at <= now);
+            inner.retries.iter().filter(|(_, retry)| is_there(retry)).cloned().partition(|(at, _)| *at <= now);
         inner.retries = later;
         for (_, mut retry) in due {
             if !self.stale_retries {
@@ -214,19 +280,19 @@ impl super::Simulator for Simulator {
         if (200..300).contains(&status) || again {
             return;
         }
-        let Some(&place) = inner.sent.get(id) else { return };
+        let Some(&hook) = inner.sent.get(id) else { return };
         match RETRIES.get(delivery.attempts as usize) {
             Some(wait) => {
                 let due = inner.now.plus_seconds(*wait);
                 inner.retries.push((due, Delivery { attempts: delivery.attempts + 1, ..delivery.clone() }));
             }
-            None if inner.hooks[place].is_active => {
-                inner.hooks[place].is_active = false;
-                let data = json!({ "type": "webhook", "id": 20_000_001 + place, "error_code": 90002,
-                "message": "deactivated" });
+            None => {
+                let hook = inner.hooks.iter_mut().find(|known| known.id == hook && known.is_active);
+                let Some(hook) = hook else { return };
+                hook.is_active = false;
+                let data = json!({ "type": "webhook", "id": hook.id, "error_code": 90002, "message": "deactivated" });
                 inner.tell(DELIVERY_EXCEPTION, data);
             }
-            None => {}
         }
     }
 
@@ -316,9 +382,17 @@ fn padded(cents: i64) -> String {
 }
 
 fn error(status: u16, title: &str) -> ApiResponse {
+    error_with(status, title, json!({}))
+}
+
+fn error_with(status: u16, title: &str, errors: Value) -> ApiResponse {
     let body = json!({ "status": status, "title": title, "type": "https://developer.bigcommerce.com/status-codes",
-    "errors": {} });
+    "errors": errors });
     json_answer(status, &body)
+}
+
+fn no_hook(id: &str) -> ApiResponse {
+    error(404, &format!("Webhook with id [{id}] not found"))
 }
 
 fn not_found_v2() -> ApiResponse {
@@ -384,7 +458,7 @@ impl Inner {
         answer
     }
 
-    fn route(&self, request: &ApiRequest) -> ApiResponse {
+    fn route(&mut self, request: &ApiRequest) -> ApiResponse {
         let token = request.headers.get("x-auth-token").and_then(|value| value.to_str().ok());
         if token.is_none() || token != self.token.as_deref() {
             return error(401, "Unauthorized");
@@ -392,10 +466,13 @@ impl Inner {
         let path = segments(request);
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let ["stores", STORE, path @ ..] = path.as_slice() else { return page(404, "<html>No such store</html>") };
+        let query = query(request);
+        if let ["v3", "hooks", hook @ ..] = path {
+            return self.hooks_api(request, hook, &query);
+        }
         if request.method != Method::GET {
             return page(405, "");
         }
-        let query = query(request);
         let id = |text: &str| text.parse::<u64>().unwrap_or_default();
         match path {
             ["v2", "store"] => json_answer(200, &json!({ "id": STORE, "name": "Jars" })),
@@ -447,6 +524,105 @@ impl Inner {
         }
     }
 
+    /// Creating, listing, showing, changing and removing hooks.
+    fn hooks_api(&mut self, request: &ApiRequest, path: &[&str], query: &BTreeMap<String, String>) -> ApiResponse {
+        let now = self.now;
+        let enveloped = |hook: &Hook| json_answer(200, &json!({ "data": hook.shown(now), "meta": {} }));
+        let own = |hook: &Hook| hook.client_id == CLIENT_ID;
+        let place = |id: &str| self.hooks.iter().position(|hook| own(hook) && hook.id.to_string() == id);
+        let refused = |errors| error_with(422, "JSON data is missing or invalid", errors);
+        match (request.method.as_str(), path) {
+            ("GET", []) => {
+                let wanted = |hook: &&Hook| {
+                    let shown = hook.shown(now);
+                    let is = |name: &str| {
+                        let known = shown[name].as_str().map_or_else(|| shown[name].to_string(), str::to_owned);
+                        query.get(name).is_none_or(|wanted| known == *wanted)
+                    };
+                    own(hook) && is("scope") && is("destination") && is("is_active")
+                };
+                let shown: Vec<_> = self.hooks.iter().filter(wanted).map(|hook| hook.shown(now)).collect();
+                v3_list(&shown, query)
+            }
+            ("GET", [id]) => place(id).map_or_else(|| no_hook(id), |place| enveloped(&self.hooks[place])),
+            ("DELETE", [id]) => {
+                let Some(place) = place(id) else { return no_hook(id) };
+                enveloped(&self.hooks.remove(place))
+            }
+            ("POST", []) | ("PUT", [_]) => {
+                let Ok(Value::Object(members)) = serde_json::from_slice(&request.body) else {
+                    return error(400, "Input is invalid");
+                };
+                let needed: &[&str] = if path.is_empty() { &["scope", "destination"] } else { &[] };
+                if let Some(name) = needed.iter().find(|name| !members.contains_key(**name)) {
+                    return refused(json!({ *name: "error.path.missing." }));
+                }
+                if members.is_empty() {
+                    return refused(json!({ "": "error.path.missing." }));
+                }
+                let members = Value::Object(members);
+                let changed = match path {
+                    [id, ..] => {
+                        let Some(place) = place(id) else { return no_hook(id) };
+                        let mut hook = self.hooks[place].clone();
+                        hook.take(&members).map(|()| hook)
+                    }
+                    [] => self.new_hook(&members),
+                };
+                let changed = match changed {
+                    Ok(changed) => changed,
+                    Err(errors) => return refused(errors),
+                };
+                if let Some(what) = self.conflict(&changed) {
+                    return refused(json!({ "scope": what }));
+                }
+                let answer = enveloped(&changed);
+                match self.hooks.iter_mut().find(|hook| hook.id == changed.id) {
+                    Some(hook) => *hook = changed,
+                    None => self.add_hook(changed),
+                }
+                answer
+            }
+            _ => page(405, ""),
+        }
+    }
+
+    fn new_hook(&self, members: &Value) -> Result<Hook, Value> {
+        let mut hook = Hook {
+            id: self.next_hook,
+            client_id: CLIENT_ID.into(),
+            scope: String::new(),
+            destination: String::new(),
+            headers: Value::Null,
+            is_active: true,
+            created: self.now,
+        };
+        hook.take(members).map(|()| hook)
+    }
+
+    fn add_hook(&mut self, hook: Hook) {
+        self.next_hook += 1;
+        self.hooks.push(hook);
+    }
+
+    /// Why a hook cannot be beside those that there are.
+    fn conflict(&self, hook: &Hook) -> Option<&'static str> {
+        let others = || self.hooks.iter().filter(|other| other.id != hook.id && other.client_id == hook.client_id);
+        let of_scope = || others().filter(|other| other.scope == hook.scope);
+        let at_address = || others().filter(|other| other.destination == hook.destination);
+        let is_meta = |hook: &Hook| hook.scope == DELIVERY_EXCEPTION;
+        if of_scope().any(|other| other.destination == hook.destination) {
+            return Some("a hook of this scope and destination exists");
+        }
+        if of_scope().count() >= if is_meta(hook) { 1 } else { HOOKS_OF_A_SCOPE } {
+            return Some("there are too many hooks of this scope");
+        }
+        if at_address().any(|other| is_meta(hook) || is_meta(other)) {
+            return Some("the destination of the hook for delivery exceptions must be its own");
+        }
+        None
+    }
+
     /// A customer with the ten addresses that come along at most.
     fn customer(&self, id: u64) -> Option<Value> {
         let mut shown = self.customers.get(&id)?.clone();
@@ -467,20 +643,16 @@ impl Inner {
             "scope": scope, "store_id": "1000000001", "data": data, "hash": format!("{event:040x}"),
             "created_at": self.now.seconds(), "producer": format!("stores/{STORE}"),
         });
-        for place in 0..self.hooks.len() {
-            let hook = self.hooks[place].clone();
-            if !hook.is_active || !wants(&hook) {
-                continue;
+        for hook in self.hooks.iter().filter(|hook| hook.is_active && wants(hook)) {
+            let id = format!("msg_{event}_{}", hook.id);
+            self.sent.insert(id.clone(), hook.id);
+            let mut headers =
+                vec![("content-type".into(), "application/json".into()), (STANDARD_HEADERS.id.into(), id)];
+            for (name, value) in hook.headers.as_object().into_iter().flatten() {
+                headers.push((name.to_ascii_lowercase(), value.as_str().unwrap_or_default().to_owned()));
             }
-            let id = format!("msg_{event}_{place}");
-            self.sent.insert(id.clone(), place);
-            let headers = vec![
-                ("content-type".into(), "application/json".into()),
-                (SECRET_HEADER.into(), hook.secret),
-                (STANDARD_HEADERS.id.into(), id),
-            ];
-            let body = Bytes::from(body.to_string());
-            let mut delivery = Delivery { method: Method::POST, url: hook.destination, headers, body, attempts: 0 };
+            let (url, body) = (hook.destination.clone(), Bytes::from(body.to_string()));
+            let mut delivery = Delivery { method: Method::POST, url, headers, body, attempts: 0 };
             sign(&mut delivery, self.now);
             self.outbox.push_back(delivery);
         }

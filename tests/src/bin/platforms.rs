@@ -84,6 +84,10 @@ impl Bundle {
         let answer = self.http.call(ApiRequest { method: Method::PUT, url, headers, body }).await.unwrap();
         assert_eq!(answer.status, 200, "{platform}: {}", String::from_utf8_lossy(&answer.body));
         let shown: Value = serde_json::from_slice(&answer.body).unwrap();
+        let manual = shown["subscriptions"].as_array().unwrap().iter().all(|hook| hook["status"] == "manual");
+        if !manual {
+            return;
+        }
         let generation = shown["generation"].to_string();
         let path = HookPath::parse(platform, &connection, Some(&generation)).unwrap();
         let bound = find(PLATFORMS, platform).unwrap().delivery.secret_per_scope();

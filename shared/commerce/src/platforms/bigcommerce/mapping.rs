@@ -151,7 +151,7 @@ static PROCESSORS: &[EntityProcessor] = &[
 /// The store is closed, or the app was removed; whether it comes in the second case is not documented.
 const UNINSTALLED: &str = "store/app/uninstalled";
 /// Deliveries fail: 90001 will be retried, 90002 switched a hook off, 90003 blocked the domain for a while.
-const DELIVERY_EXCEPTION: &str = "store/hook/deliveryException";
+pub(super) const DELIVERY_EXCEPTION: &str = "store/hook/deliveryException";
 
 /// What apps attach to entities. None of the entities here holds it.
 const METAFIELD: Rule = Rule("bigcommerce-metafield");

@@ -14,6 +14,8 @@
 //!   numbers, and ISO 8601.
 //! - A hook that fails for 48 hours is switched off, and a domain that fails for a tenth of two minutes is blocked for
 //!   three.
+//! - There is one hook for each scope and destination, and the one that tells of failed deliveries must have a
+//!   destination that no other hook has: its own query makes it another.
 
 mod delivery;
 mod mapping;

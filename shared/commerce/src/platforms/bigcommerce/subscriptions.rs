@@ -1,19 +1,34 @@
-//! What the registrar has to know of BigCommerce: settings, and how hooks are made by hand.
+//! What the registrar has to know of BigCommerce: settings, and the calls of `v3/hooks`.
 
 use http::Method;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::mapping::call;
+use super::{
+    mapping::{DELIVERY_EXCEPTION, call, fault},
+    wire,
+};
 use crate::{
-    api::{ApiRequest, Fault, site_url},
+    api::{ApiRequest, ApiResponse, Fault, site_url},
     connection::ConnectionKey,
-    platforms::{Access, Hooks, OwnSettings, SettingsError, Subscriptions, read_own},
+    entity::ExternalId,
+    keys::WebhookSecret,
+    platforms::{
+        Access, Hooks, OwnSettings, Page, SettingsError, Subscription, SubscriptionStatus, Subscriptions, read_own,
+    },
+    stamp::Stamp,
 };
 
 /// The registrar's view.
 pub struct BigCommerce;
+
+/// As many hooks as a page is asked for. The most is not documented; samples show this.
+const PAGE_SIZE: usize = 100;
+/// [`super::delivery::SECRET_HEADER`], as people write it.
+const HEADER: &str = "X-Commerce-Hooks-Key";
+/// Makes an address that no other hook has.
+const OWN_ADDRESS: &str = "?for=delivery-exception";
 
 /// A token for the API of one store. It does not expire.
 #[derive(Serialize, Deserialize, Zeroize)]
@@ -80,24 +95,153 @@ impl Subscriptions for BigCommerce {
     }
 
     fn hooks(&self) -> Option<&'static dyn Hooks> {
-        None
+        Some(&Self)
     }
 
     fn by_hand(&self) -> &'static str {
-        "make a hook for each scope with POST /v3/hooks of BigCommerce's API: scope, destination (the delivery_url), \
+        "make a hook for each scope with POST /v3/hooks of BigCommerce's API: scope, destination (the delivery_url; for \
+         store/hook/deliveryException with ?for=delivery-exception behind it, because it must have one of its own), \
          is_active true, and headers {\"X-Commerce-Hooks-Key\": the secret that `make secret` prints}. The access \
          token must be allowed to read information, products, customers, orders and carts"
     }
 }
 
+/// `reference/webhooks.v3.yml`. A token sees only the hooks of its own app.
+impl Hooks for BigCommerce {
+    /// The destination of `store/hook/deliveryException` must be no other hook's [`events/index.mdx`]. A query makes it
+    /// another, and leads to the same route.
+    fn url(&self, scope: &str, delivery_url: &str) -> String {
+        match scope {
+            DELIVERY_EXCEPTION => format!("{delivery_url}{OWN_ADDRESS}"),
+            _ => delivery_url.to_owned(),
+        }
+    }
+
+    /// Not by destination: hooks that deliver to a former address have to be found, too.
+    fn list(&self, access: &Access<'_>, page: u32) -> Result<ApiRequest, Fault> {
+        let (page, limit) = (page.to_string(), PAGE_SIZE.to_string());
+        call(access, Method::GET, &["v3", "hooks"], &[("page", &page), ("limit", &limit)])
+    }
+
+    fn listed(&self, response: &ApiResponse, page: u32, now: Stamp) -> Result<Page, Fault> {
+        if !response.is_success() {
+            return Err(fault(response, now));
+        }
+        let listed: wire::Page<wire::Hook> = read(response)?;
+        let pagination = listed.meta.pagination.as_ref();
+        let more = match pagination.and_then(|pagination| pagination.total_pages) {
+            Some(pages) => u64::from(page) < pages,
+            // Where neither is told how many pages there are nor which is next, a full one means that there may be another.
+            None => {
+                let next = pagination.is_some_and(|pagination| pagination.links["next"].is_string());
+                next || listed.data.len() >= PAGE_SIZE
+            }
+        };
+        Ok(Page { subscriptions: listed.data.into_iter().map(subscription).collect(), more })
+    }
+
+    /// The same scope and destination again is refused [`overview.mdx`, "Limits"]. With which status is not documented: any means
+    /// that the hooks have to be listed again.
+    fn create(&self, access: &Access<'_>, scope: &str, url: &str, secret: &WebhookSecret) -> Result<ApiRequest, Fault> {
+        Ok(call(access, Method::POST, &["v3", "hooks"], &[])?.json(&hook(scope, url, secret)))
+    }
+
+    fn update(
+        &self,
+        access: &Access<'_>,
+        id: &ExternalId,
+        scope: &str,
+        url: &str,
+        secret: &WebhookSecret,
+    ) -> Result<ApiRequest, Fault> {
+        Ok(call(access, Method::PUT, &["v3", "hooks", id.as_str()], &[])?.json(&hook(scope, url, secret)))
+    }
+
+    /// The overview shows the answer without the `data` that the specification has around it.
+    fn saved(&self, response: &ApiResponse, now: Stamp) -> Result<Subscription, Fault> {
+        if !response.is_success() {
+            return Err(fault(response, now));
+        }
+        let mut body: Value = read(response)?;
+        let hook = body.get_mut("data").map(Value::take).unwrap_or(body);
+        let hook = serde_json::from_value(hook).map_err(|_| Fault::Unreadable("the hook that was saved".into()))?;
+        Ok(subscription(hook))
+    }
+
+    fn delete(&self, access: &Access<'_>, id: &ExternalId) -> Result<ApiRequest, Fault> {
+        call(access, Method::DELETE, &["v3", "hooks", id.as_str()], &[])
+    }
+
+    /// When the app is uninstalled, BigCommerce removes its hooks and takes its token away [`overview.mdx`]: whom the token
+    /// opens nothing any more, it has no hook left, either. Hooks need no permission that a good token could lack.
+    fn deleted(&self, response: &ApiResponse, now: Stamp) -> Result<(), Fault> {
+        let gone = match response.status {
+            401 | 403 => true,
+            404 => wire::is_not_found(&response.body),
+            _ => response.is_success(),
+        };
+        if gone { Ok(()) } else { Err(fault(response, now)) }
+    }
+}
+
+fn hook(scope: &str, url: &str, secret: &WebhookSecret) -> Value {
+    json!({ "scope": scope, "destination": url, "is_active": true, "headers": { HEADER: secret.reveal() } })
+}
+
+fn subscription(hook: wire::Hook) -> Subscription {
+    let word = hook.status.as_str().filter(|word| *word != "active");
+    let status = match (hook.is_active, word) {
+        (Some(true), _) | (None, None) => SubscriptionStatus::Active,
+        (_, word) => SubscriptionStatus::Inactive(word.unwrap_or("deactivated").to_owned()),
+    };
+    let url = hook.destination.as_str().unwrap_or_default().to_owned();
+    Subscription { id: hook.id, scope: hook.scope.unwrap_or_default(), url, status }
+}
+
+fn read<T: serde::de::DeserializeOwned>(response: &ApiResponse) -> Result<T, Fault> {
+    serde_json::from_slice(&response.body)
+        .map_err(|error| Fault::Unreadable(format!("line {} column {}", error.line(), error.column())))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::{collections::BTreeSet, sync::LazyLock};
+
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue};
+
     use super::*;
     use crate::{
-        platforms::{self, Settings, bigcommerce::delivery::SECRET_HEADER},
+        keys::KeyRing,
+        platforms::{self, Settings, bigcommerce::delivery::SECRET_HEADER, declared_scopes},
         request::HookPath,
     };
+
+    const NOW: Stamp = Stamp::from_micros(0);
+    const BASE: &str = "https://api.bigcommerce.com/stores/abc123/v3/hooks";
+
+    fn access() -> Access<'static> {
+        static NONE: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
+        Access {
+            site: "https://api.bigcommerce.com/stores/abc123",
+            credentials: r#"{"access_token":"tok"}"#,
+            settings: &NONE,
+        }
+    }
+
+    fn answer(status: u16, body: &Value) -> ApiResponse {
+        ApiResponse { status, headers: HeaderMap::new(), body: Bytes::from(body.to_string()) }
+    }
+
+    /// As the specification shows one.
+    fn shown() -> Value {
+        json!({
+            "id": 20_000_001, "client_id": "abc", "store_hash": "abc123", "scope": "store/order/created",
+            "destination": "https://x/hooks", "headers": null, "is_active": true, "created_at": 1_760_000_000,
+            "updated_at": 1_760_000_000, "events_history_enabled": false,
+        })
+    }
 
     fn settings(body: &str, allow_loopback: bool) -> Result<Settings, SettingsError> {
         let path = HookPath::parse("bigcommerce", "abc123", None).unwrap();
@@ -152,7 +296,129 @@ mod tests {
     }
 
     #[test]
-    fn by_hand_names_the_header_that_is_verified() {
-        assert!(BigCommerce.by_hand().to_ascii_lowercase().contains(SECRET_HEADER));
+    fn by_hand_names_the_header_that_is_verified_and_the_address_that_is_made() {
+        assert!(HEADER.eq_ignore_ascii_case(SECRET_HEADER));
+        for text in [HEADER, DELIVERY_EXCEPTION, OWN_ADDRESS] {
+            assert!(BigCommerce.by_hand().contains(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn calls_are_those_of_v3_hooks() {
+        let ring = KeyRing::parse("0123456789abcdef0123456789abcdef").unwrap();
+        let secret = ring.signing().webhook_secret(&HookPath::parse("bigcommerce", "abc123", None).unwrap(), None);
+        let list = BigCommerce.list(&access(), 2).unwrap();
+        assert_eq!(format!("{list:?}"), format!("GET {BASE}?page=2&limit=100"));
+        let create = BigCommerce.create(&access(), "store/cart/created", "https://x/hooks", &secret).unwrap();
+        assert_eq!(format!("{create:?}"), format!("POST {BASE}"));
+        let update =
+            BigCommerce.update(&access(), &7.into(), "store/cart/created", "https://x/hooks", &secret).unwrap();
+        assert_eq!(format!("{update:?}"), format!("PUT {BASE}/7"));
+        let hook = json!({
+            "scope": "store/cart/created", "destination": "https://x/hooks", "is_active": true,
+            "headers": { "X-Commerce-Hooks-Key": secret.reveal() },
+        });
+        for request in [&create, &update] {
+            assert_eq!(serde_json::from_slice::<Value>(&request.body).unwrap(), hook);
+            assert!(request.headers["content-type"] == "application/json" && request.headers["x-auth-token"] == "tok");
+        }
+        let id = "../catalog".parse().unwrap();
+        let delete = BigCommerce.delete(&access(), &id).unwrap();
+        assert_eq!(format!("{delete:?}"), format!("DELETE {BASE}/..%2Fcatalog"));
+        let nobody = Access { credentials: "", ..access() };
+        assert!(matches!(BigCommerce.list(&nobody, 1), Err(Fault::Connection(_))));
+    }
+
+    #[test]
+    fn one_hook_alone_has_an_address_of_its_own() {
+        let scopes: Vec<_> = declared_scopes(super::super::PLATFORM.mapping).collect();
+        let urls: BTreeSet<_> = scopes.iter().map(|scope| BigCommerce.url(scope, "https://x/hooks")).collect();
+        let both = ["https://x/hooks".to_owned(), "https://x/hooks?for=delivery-exception".to_owned()];
+        assert_eq!(urls, BTreeSet::from(both.clone()));
+        let own = scopes.iter().filter(|scope| BigCommerce.url(scope, "https://x/hooks") == both[1]);
+        assert_eq!(own.collect::<Vec<_>>(), [&DELIVERY_EXCEPTION]);
+    }
+
+    #[test]
+    fn pages_end_where_they_say_or_when_one_is_not_full() {
+        let more = |hooks: usize, page: u32, meta: &Value| {
+            let body = json!({ "data": vec![shown(); hooks], "meta": meta });
+            let listed = BigCommerce.listed(&answer(200, &body), page, NOW).unwrap();
+            assert_eq!(listed.subscriptions.len(), hooks);
+            listed.more
+        };
+        let total = |pages: u64| json!({ "pagination": { "total_pages": pages, "links": { "next": "?page=2" } } });
+        assert!(more(50, 1, &total(2)), "a page may be shorter than was asked for");
+        assert!(!more(100, 2, &total(2)) && !more(0, 1, &total(0)));
+        let next = |next: Value| json!({ "pagination": { "per_page": 50, "links": { "next": next } } });
+        assert!(more(50, 1, &next(json!("?page=2&limit=50"))) && !more(50, 1, &next(Value::Null)));
+        assert!(more(100, 1, &json!({})) && !more(99, 1, &json!({})) && !more(0, 1, &json!({ "pagination": null })));
+        let bare = BigCommerce.listed(&answer(200, &json!({ "data": [shown()] })), 1, NOW).unwrap();
+        assert!(bare.subscriptions.len() == 1 && !bare.more);
+    }
+
+    #[test]
+    fn a_hook_is_read_whatever_else_it_has() {
+        let changed = |name: &str, value: Value| {
+            let mut hook = shown();
+            hook[name] = value;
+            let page = BigCommerce.listed(&answer(200, &json!({ "data": [hook], "meta": {} })), 1, NOW).unwrap();
+            page.subscriptions[0].clone()
+        };
+        let hook = changed("headers", json!({ "X-Other": "1" }));
+        assert_eq!(
+            (hook.id, hook.scope.as_str(), hook.url.as_str()),
+            (20_000_001.into(), "store/order/created", "https://x/hooks")
+        );
+        let status = |name: &str, value: Value| changed(name, value).status;
+        let off = |word: &str| SubscriptionStatus::Inactive(word.to_owned());
+        assert_eq!(status("is_active", json!(true)), SubscriptionStatus::Active);
+        assert_eq!(status("is_active", json!(false)), off("deactivated"));
+        assert_eq!(status("is_active", Value::Null), SubscriptionStatus::Active, "where it is not told");
+        let told = |hook: Value| BigCommerce.saved(&answer(200, &hook), NOW).unwrap().status;
+        assert_eq!(told(json!({ "id": 1, "is_active": false, "status": "inactive" })), off("inactive"));
+        assert_eq!(told(json!({ "id": 1, "is_active": false, "status": "active" })), off("deactivated"));
+        assert_eq!(told(json!({ "id": 1, "status": "deactivated" })), off("deactivated"));
+        // One that delivers to a queue in place of a URL is nobody's here, but must not hide the others.
+        assert_eq!(changed("destination", json!({ "topic": "t" })).url, "");
+    }
+
+    #[test]
+    fn what_was_saved_is_read_with_and_without_its_envelope() {
+        for (status, body) in [(200, json!({ "data": shown(), "meta": {} })), (201, shown())] {
+            assert_eq!(BigCommerce.saved(&answer(status, &body), NOW).unwrap().id, 20_000_001.into());
+        }
+        for body in [json!({}), json!([]), json!(null), json!({ "data": null }), json!({ "data": { "scope": "x" } })] {
+            let read = BigCommerce.saved(&answer(200, &body), NOW);
+            assert!(matches!(read, Err(Fault::Unreadable(_))), "{body}");
+        }
+        // Another of the same there already: the hooks are listed again before it counts as a failure.
+        let twice = json!({ "status": 422, "title": "x", "errors": { "scope": "x" } });
+        assert!(matches!(BigCommerce.saved(&answer(422, &twice), NOW), Err(Fault::Connection(_))));
+        assert!(matches!(BigCommerce.saved(&answer(409, &twice), NOW), Err(Fault::Connection(_))));
+    }
+
+    #[test]
+    fn a_store_that_is_busy_says_for_how_long() {
+        let mut busy = answer(429, &json!({}));
+        busy.headers.insert("x-rate-limit-time-reset-ms", HeaderValue::from_static("15001"));
+        let wait = Fault::Throttled { seconds: 16 };
+        assert_eq!(BigCommerce.listed(&busy, 1, NOW), Err(wait.clone()));
+        assert_eq!(BigCommerce.saved(&busy, NOW), Err(wait.clone()));
+        assert_eq!(BigCommerce.deleted(&busy, NOW), Err(wait));
+        assert!(matches!(BigCommerce.listed(&answer(401, &json!({})), 1, NOW), Err(Fault::Connection(_))));
+    }
+
+    #[test]
+    fn gone_already_is_success_but_any_404_is_not() {
+        let gone = json!({ "status": 404, "title": "Webhook with id [7] not found", "type": "x" });
+        assert_eq!(BigCommerce.deleted(&answer(404, &gone), NOW), Ok(()));
+        assert_eq!(BigCommerce.deleted(&answer(200, &json!({ "data": shown() })), NOW), Ok(()));
+        for status in [401, 403] {
+            assert_eq!(BigCommerce.deleted(&answer(status, &json!({})), NOW), Ok(()), "{status}");
+        }
+        assert!(BigCommerce.deleted(&answer(404, &json!("<html>")), NOW).is_err());
+        assert!(BigCommerce.deleted(&answer(404, &json!({ "status": 404, "title": "No route" })), NOW).is_err());
+        assert!(BigCommerce.deleted(&answer(500, &json!({})), NOW).is_err());
     }
 }

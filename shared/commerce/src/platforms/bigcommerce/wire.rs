@@ -105,6 +105,26 @@ pub struct Meta {
 pub struct Pagination {
     #[serde(default, deserialize_with = "count")]
     pub total_pages: Option<u64>,
+    /// The query of the page before and of the one after, as far as there are any.
+    #[serde(default)]
+    pub links: Value,
+}
+
+/// A hook, as far as it is read: what else it has, its headers among them, may be anything or nothing.
+#[derive(Deserialize)]
+pub struct Hook {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "text")]
+    pub scope: Option<String>,
+    /// No text where it delivers otherwise than to a URL.
+    #[serde(default)]
+    pub destination: Value,
+    #[serde(default, deserialize_with = "flag")]
+    pub is_active: Option<bool>,
+    /// Where it is told: `active`, `inactive`, or `deactivated`.
+    #[serde(default)]
+    pub status: Value,
 }
 
 /// A product of v3.
