@@ -4,6 +4,7 @@
 mod contract;
 mod day;
 mod engine;
+mod hooks_cloudblue;
 mod hops;
 mod processor;
 mod receiver;
