@@ -96,7 +96,7 @@ impl Webhook {
     }
 
     /// Takes what the API was sent, all of it; what is wrong with it, if anything is.
-    fn take(&mut self, body: &Value) -> Result<(), ApiResponse> {
+    fn take(&mut self, body: &Value) -> Result<(), Vec<String>> {
         let required = [
             "object_class",
             "label",
@@ -112,9 +112,9 @@ impl Webhook {
             .filter(|name| body.get(**name).is_none_or(Value::is_null))
             .map(|name| format!("{name}: this field is required."))
             .collect();
-        let wrong = |errors: &[&str]| Err(error(400, "VAL_001", errors));
+        let wrong = |error: &str| Err(vec![error.to_owned()]);
         if !missing.is_empty() {
-            return wrong(&missing.iter().map(String::as_str).collect::<Vec<_>>());
+            return Err(missing);
         }
         let text = |name: &str, most: usize| {
             let given = body[name].as_str().filter(|text| !text.is_empty() && text.len() <= most);
@@ -128,21 +128,21 @@ impl Webhook {
             text("external_url", 4096),
             text("jwt_secret", 100),
         ) else {
-            return wrong(&["Not a valid string."]);
+            return wrong("Not a valid string.");
         };
         if !OBJECT_CLASSES.contains(&class.as_str()) {
-            return wrong(&["object_class: not a valid choice."]);
+            return wrong("object_class: not a valid choice.");
         }
         if !PRODUCTS.contains(&product.as_str()) {
-            return wrong(&["product_id: object does not exist."]);
+            return wrong("product_id: object does not exist.");
         }
         if url::Url::parse(&url).is_err() {
-            return wrong(&["external_url: enter a valid URL."]);
+            return wrong("external_url: enter a valid URL.");
         }
         if body["http_method"] != "POST" {
-            return wrong(&["http_method: not a valid choice."]);
+            return wrong("http_method: not a valid choice.");
         }
-        let Some(active) = body["active"].as_bool() else { return wrong(&["active: must be a valid boolean."]) };
+        let Some(active) = body["active"].as_bool() else { return wrong("active: must be a valid boolean.") };
         let kind = body["type"].as_str().unwrap_or("event").to_owned();
         let headers = body.get("headers").cloned().unwrap_or_else(|| json!({}));
         *self = Self { kind, class, product, url, secret, active, label, headers, ..self.clone() };
@@ -299,8 +299,8 @@ impl Inner {
             }
             (&Method::POST, [], _) => {
                 let mut hook = Webhook::new(String::new(), "", "", "", "");
-                if let Err(wrong) = hook.take(body) {
-                    return wrong;
+                if let Err(errors) = hook.take(body) {
+                    return refused(&errors);
                 }
                 hook.id = self.next_id();
                 self.hooks.push(hook);
@@ -309,7 +309,7 @@ impl Inner {
             (_, [_] | [_, "trigger"], Some(None)) => found(None),
             (&Method::GET, [_], Some(Some(place))) => json_answer(200, &show(&self.hooks[place])),
             (&Method::PUT, [_], Some(Some(place))) => match self.hooks[place].take(body) {
-                Err(wrong) => wrong,
+                Err(errors) => refused(&errors),
                 Ok(()) => json_answer(200, &show(&self.hooks[place])),
             },
             (&Method::DELETE, [_], Some(Some(place))) => {
@@ -820,6 +820,10 @@ fn found(entry: Option<&Value>) -> ApiResponse {
 
 fn error(status: u16, code: &str, errors: &[&str]) -> ApiResponse {
     json_answer(status, &json!({"error_code": code, "errors": errors}))
+}
+
+fn refused(errors: &[String]) -> ApiResponse {
+    json_answer(400, &json!({"error_code": "VAL_001", "errors": errors}))
 }
 
 impl Simulator for Connect {
