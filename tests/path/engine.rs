@@ -465,9 +465,11 @@ mod cloudblue {
         let settings = connect.settings(site).to_string();
         let (status, shown) = world.admin_of("cloudblue", "PUT", &connect.connection(), "", &settings).await;
         assert_eq!(status, 200, "{shown}");
-        let path = HookPath::parse("cloudblue", &connect.connection(), None).unwrap();
-        let secret = sample_ring().signing().webhook_secret(&path, None).reveal().to_owned();
-        connect.subscribe(&format!("{BASE}{path}"), &|_| secret.clone());
+        if shown["subscriptions"].as_array().unwrap().iter().all(|hook| hook["status"] == "manual") {
+            let path = HookPath::parse("cloudblue", &connect.connection(), None).unwrap();
+            let secret = sample_ring().signing().webhook_secret(&path, None).reveal().to_owned();
+            connect.subscribe(&format!("{BASE}{path}"), &|_| secret.clone());
+        }
         (world, connect)
     }
 

@@ -5,6 +5,7 @@ mod contract;
 mod day;
 mod engine;
 mod hooks_bigcommerce;
+mod hooks_cloudblue;
 mod hops;
 mod processor;
 mod receiver;

@@ -102,7 +102,7 @@ where
             let again = self.plan(platform, hooks, key, &connection, &after, &existing, &ring).await?;
             self.run(at, hooks, &ring, &after.subscriptions, &again).await?;
         }
-        self.note_hooks(hooks, key).await?;
+        self.note_hooks(hooks, key, &settings.own, connection.revision).await?;
         let mut shown = self.show(platform, key).await?;
         shown["changes"] = plan_json(&plan);
         Ok(shown)
@@ -305,12 +305,21 @@ where
         Ok(reconcile(&wanted, existing, &ownership))
     }
 
-    /// Keeps in the connection's own settings which hooks are its own, where the platform wants that.
-    async fn note_hooks(&self, hooks: &dyn Hooks, key: &ConnectionKey) -> Result<(), Problem> {
+    /// Keeps in the connection's own settings which hooks are its own, where the platform wants that: those that there are now, and
+    /// not those that have just been removed.
+    async fn note_hooks(
+        &self,
+        hooks: &dyn Hooks,
+        key: &ConnectionKey,
+        own: &Map<String, Value>,
+        revision: u64,
+    ) -> Result<(), Problem> {
         let loaded = self.connections.load(key).await?;
         let Some(mut connection) = loaded.connection else { return Ok(()) };
         let ids: Vec<_> = loaded.subscriptions.into_values().map(|record| record.id).collect();
-        let settings = hooks.settings_with(connection.settings.clone(), &ids);
+        // What another request has set meanwhile stays.
+        let own = if connection.revision == revision { own } else { &connection.settings };
+        let settings = hooks.settings_with(own.clone(), &ids);
         if settings == connection.settings {
             return Ok(());
         }

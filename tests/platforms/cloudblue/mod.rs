@@ -26,13 +26,22 @@ use serde_json::{Value, json};
 
 use super::{Clock, Delivery, Simulator, Trouble, Truth, json_answer, page, segments};
 
-/// The products that there are, each with a webhook for both classes of requests.
+/// The products that there are.
 pub const PRODUCTS: [&str; 2] = ["PRD-000-000-001", "PRD-000-000-002"];
 
 const CLASSES: [&str; 2] = ["fulfillment_request", "tier_config_request"];
 const API: [&str; 2] = ["public", "v1"];
 const TOKEN_SECONDS: i64 = 600;
 const RETRIES: u32 = 2;
+/// The classes of objects that a webhook can be for.
+const OBJECT_CLASSES: [&str; 6] = [
+    "fulfillment_request",
+    "tier_config_request",
+    "tier_account_request",
+    "listing_request",
+    "billing_request",
+    "usage_file",
+];
 
 /// The platform with one vendor's account.
 pub struct Connect {
@@ -40,22 +49,118 @@ pub struct Connect {
     inner: Mutex<Inner>,
 }
 
-struct Hook {
-    id: String,
-    class: &'static str,
-    product: &'static str,
-    url: String,
-    secret: String,
+/// A webhook as the platform keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Webhook {
+    /// `WH-…`
+    pub id: String,
+    /// `event`, or one of the validators, which nothing calls here.
+    pub kind: String,
+    /// The class of objects.
+    pub class: String,
+    /// The product.
+    pub product: String,
+    /// Where to.
+    pub url: String,
+    /// With what the token is signed. The API tells.
+    pub secret: String,
+    /// Whether it calls.
+    pub active: bool,
+    /// What people call it.
+    pub label: String,
+    /// What it calls with, beside the token.
+    pub headers: Value,
     /// Something has changed since the last trigger.
     due: bool,
     last_success: Option<Stamp>,
     last_failure: Option<Stamp>,
 }
 
+impl Webhook {
+    /// As it is made, over the API or on the platform's pages.
+    fn new(id: String, class: &str, product: &str, url: &str, secret: &str) -> Self {
+        Self {
+            id,
+            kind: "event".into(),
+            class: class.into(),
+            product: product.into(),
+            url: url.into(),
+            secret: secret.into(),
+            active: true,
+            label: "orders".into(),
+            headers: json!({"Content-Type": "application/json"}),
+            due: false,
+            last_success: None,
+            last_failure: None,
+        }
+    }
+
+    /// Takes what the API was sent, all of it; what is wrong with it, if anything is.
+    fn take(&mut self, body: &Value) -> Result<(), Vec<String>> {
+        let required = [
+            "object_class",
+            "label",
+            "product_id",
+            "description",
+            "external_url",
+            "jwt_secret",
+            "active",
+            "http_method",
+        ];
+        let missing: Vec<String> = required
+            .iter()
+            .filter(|name| body.get(**name).is_none_or(Value::is_null))
+            .map(|name| format!("{name}: this field is required."))
+            .collect();
+        let wrong = |error: &str| Err(vec![error.to_owned()]);
+        if !missing.is_empty() {
+            return Err(missing);
+        }
+        let text = |name: &str, most: usize| {
+            let given = body[name].as_str().filter(|text| !text.is_empty() && text.len() <= most);
+            given.map(str::to_owned)
+        };
+        let (Some(class), Some(label), Some(product), Some(_), Some(url), Some(secret)) = (
+            text("object_class", 100),
+            text("label", 100),
+            text("product_id", 100),
+            text("description", 1000),
+            text("external_url", 4096),
+            text("jwt_secret", 100),
+        ) else {
+            return wrong("Not a valid string.");
+        };
+        if !OBJECT_CLASSES.contains(&class.as_str()) {
+            return wrong("object_class: not a valid choice.");
+        }
+        if !PRODUCTS.contains(&product.as_str()) {
+            return wrong("product_id: object does not exist.");
+        }
+        if url::Url::parse(&url).is_err() {
+            return wrong("external_url: enter a valid URL.");
+        }
+        if body["http_method"] != "POST" {
+            return wrong("http_method: not a valid choice.");
+        }
+        let Some(active) = body["active"].as_bool() else { return wrong("active: must be a valid boolean.") };
+        let kind = body["type"].as_str().unwrap_or("event").to_owned();
+        let headers = body.get("headers").cloned().unwrap_or_else(|| json!({}));
+        *self = Self { kind, class, product, url, secret, active, label, headers, ..self.clone() };
+        Ok(())
+    }
+
+    fn calls(&self) -> bool {
+        self.active && self.kind == "event"
+    }
+}
+
 struct Inner {
     key: String,
     policy: Value,
-    hooks: Vec<Hook>,
+    hooks: Vec<Webhook>,
+    made: usize,
+    /// Somebody has entered the webhooks, and told their ids.
+    by_hand: bool,
     requests: BTreeMap<String, Value>,
     tiers: BTreeMap<String, Value>,
     assets: BTreeMap<String, Value>,
@@ -71,21 +176,12 @@ struct Inner {
 impl Connect {
     /// An account that only watches: its products' requests are answered by others.
     pub fn new(clock: Clock) -> Self {
-        let hook = |(place, (product, class))| Hook {
-            id: format!("WH-000-000-{:03}", place + 1),
-            class,
-            product,
-            url: String::new(),
-            secret: String::new(),
-            due: false,
-            last_success: None,
-            last_failure: None,
-        };
-        let kinds = PRODUCTS.into_iter().flat_map(|product| CLASSES.into_iter().map(move |class| (product, class)));
         let inner = Inner {
             key: "ApiKey SU-000-000-001:0123456789abcdef".into(),
             policy: json!("observe"),
-            hooks: kinds.enumerate().map(hook).collect(),
+            hooks: Vec::new(),
+            made: 0,
+            by_hand: false,
             requests: BTreeMap::new(),
             tiers: BTreeMap::new(),
             assets: BTreeMap::new(),
@@ -120,6 +216,26 @@ impl Connect {
     pub fn is_waiting(&self) -> bool {
         let inner = self.lock();
         inner.requests.values().chain(inner.tiers.values()).any(|request| request["status"] == "pending")
+    }
+
+    /// All webhooks, oldest first.
+    pub fn webhooks(&self) -> Vec<Webhook> {
+        self.lock().hooks.clone()
+    }
+
+    /// Puts a webhook there that somebody else made; gives its id.
+    pub fn add_webhook(&self, class: &str, product: &str, url: &str) -> String {
+        self.lock().add(class, product, url, "theirs")
+    }
+
+    /// Changes a webhook, as somebody can on the platform's pages.
+    pub fn edit_webhook(&self, id: &str, change: impl FnOnce(&mut Webhook)) {
+        change(self.lock().hooks.iter_mut().find(|hook| hook.id == id).unwrap());
+    }
+
+    /// Removes a webhook, as somebody can on the platform's pages.
+    pub fn remove_webhook(&self, id: &str) {
+        self.lock().hooks.retain(|hook| hook.id != id);
     }
 
     /// Runs every webhook now, as somebody can on the platform's pages.
@@ -162,12 +278,58 @@ impl Inner {
         self.policy == "observe"
     }
 
+    fn next_id(&mut self) -> String {
+        self.made += 1;
+        format!("WH-000-000-{:03}", self.made)
+    }
+
+    fn add(&mut self, class: &str, product: &str, url: &str, secret: &str) -> String {
+        let id = self.next_id();
+        self.hooks.push(Webhook::new(id.clone(), class, product, url, secret));
+        id
+    }
+
+    /// The calls of `/notifications/webhooks`.
+    fn webhooks(&mut self, method: &Method, path: &[&str], body: &Value, query: &str) -> ApiResponse {
+        let place = path.first().map(|id| self.hooks.iter().position(|hook| hook.id == *id));
+        match (method, path, place) {
+            (&Method::GET, [], _) => {
+                let hooks: Vec<Value> = self.hooks.iter().map(show).collect();
+                self.list(hooks.iter(), query)
+            }
+            (&Method::POST, [], _) => {
+                let mut hook = Webhook::new(String::new(), "", "", "", "");
+                if let Err(errors) = hook.take(body) {
+                    return refused(&errors);
+                }
+                hook.id = self.next_id();
+                self.hooks.push(hook);
+                json_answer(201, &show(&self.hooks[self.hooks.len() - 1]))
+            }
+            (_, [_] | [_, "trigger"], Some(None)) => found(None),
+            (&Method::GET, [_], Some(Some(place))) => json_answer(200, &show(&self.hooks[place])),
+            (&Method::PUT, [_], Some(Some(place))) => match self.hooks[place].take(body) {
+                Err(errors) => refused(&errors),
+                Ok(()) => json_answer(200, &show(&self.hooks[place])),
+            },
+            (&Method::DELETE, [_], Some(Some(place))) => {
+                self.hooks.remove(place);
+                ApiResponse { status: 204, headers: http::HeaderMap::new(), body: Bytes::new() }
+            }
+            (&Method::POST, [_, "trigger"], Some(Some(place))) => {
+                self.hooks[place].due = true;
+                json_answer(200, &json!({}))
+            }
+            _ => page(404, "<html>Nothing here</html>"),
+        }
+    }
+
     /// Tells the webhooks of a product and class.
     fn tell(&mut self, id: &str) {
         let request = self.request(id).unwrap();
         let product = product_of(request).to_owned();
         let class = CLASSES[usize::from(is_tiers(id))];
-        let of = |hook: &&mut Hook| hook.product == product && hook.class == class && !hook.url.is_empty();
+        let of = |hook: &&mut Webhook| hook.product == product && hook.class == class;
         self.hooks.iter_mut().filter(of).for_each(|hook| hook.due = true);
     }
 
@@ -404,9 +566,11 @@ impl Inner {
         if self.triggers.is_multiple_of(5) {
             return Delivery { method: Method::GET, url, headers, body: Bytes::new(), attempts };
         }
-        headers.push(("content-type".into(), "application/json".into()));
+        for (name, value) in hook.headers.as_object().into_iter().flatten() {
+            headers.push((name.to_lowercase(), value.as_str().unwrap().to_owned()));
+        }
         let body = json!({
-            "webhook_id": hook.id, "webhook_name": "orders", "object_class": hook.class, "account_id": "VA-000-111",
+            "webhook_id": hook.id, "webhook_name": hook.label, "object_class": hook.class, "account_id": "VA-000-111",
             "product_id": hook.product, "api_url": "https://api.connect.cloudblue.com/public/v1",
             "triggered_at": written(now), "last_success_at": hook.last_success.map(written),
             "last_failure_at": hook.last_failure.map(written), "processing_timeout": 600, "data": {},
@@ -428,24 +592,12 @@ impl Inner {
             (&Method::GET, ["requests"]) => self.list(self.requests.values(), query),
             (&Method::GET, ["tier", "config-requests"]) => self.list(self.tiers.values(), query),
             (&Method::GET, ["assets"]) => self.list(self.assets.values(), query),
-            (&Method::GET, ["notifications", "webhooks"]) => {
-                let hooks: Vec<Value> = self.hooks.iter().map(show).collect();
-                self.list(hooks.iter(), query)
-            }
+            (method, ["notifications", "webhooks", rest @ ..]) => self.webhooks(method, rest, &body, query),
             (&Method::GET, ["assets", id]) => found(self.assets.get(*id)),
             (&Method::GET, ["requests", id]) => found(self.requests.get(*id)),
             (&Method::GET, ["tier", "config-requests", id]) => found(self.tiers.get(*id)),
             (&Method::PUT, ["requests", id]) => self.put(id, &body["asset"]["params"], now),
             (&Method::PUT, ["tier", "config-requests", id]) => self.put(id, &body["params"], now),
-            (&Method::POST, ["notifications", "webhooks", id, "trigger"]) => {
-                match self.hooks.iter_mut().find(|hook| hook.id == *id) {
-                    Some(hook) => {
-                        hook.due = true;
-                        json_answer(200, &json!({}))
-                    }
-                    None => found(None),
-                }
-            }
             (&Method::POST, ["requests", id, action]) => self.act(id, action, &body, body["template_id"].as_str(), now),
             (&Method::POST, ["tier", "config-requests", id, action]) => {
                 let answer = self.act(id, action, &body, body["template"]["id"].as_str(), now);
@@ -577,11 +729,12 @@ fn webhook_of(delivery: &Delivery) -> String {
 }
 
 /// A webhook as the API shows it, secret and all.
-fn show(hook: &Hook) -> Value {
+fn show(hook: &Webhook) -> Value {
     json!({
-        "id": hook.id, "type": "event", "object_class": hook.class, "label": "orders", "active": true,
-        "external_url": hook.url, "jwt_secret": hook.secret, "http_method": "POST", "product": {"id": hook.product},
-        "data": {}, "headers": {},
+        "id": hook.id, "type": hook.kind, "object_class": hook.class, "label": hook.label, "active": hook.active,
+        "external_url": hook.url, "jwt_secret": hook.secret, "http_method": "POST", "description": null,
+        "product": {"id": hook.product, "name": format!("Product {}", hook.product), "icon": null},
+        "data": {}, "headers": hook.headers, "earliest_possible_trigger": null, "last_event": null,
     })
 }
 
@@ -669,6 +822,10 @@ fn error(status: u16, code: &str, errors: &[&str]) -> ApiResponse {
     json_answer(status, &json!({"error_code": code, "errors": errors}))
 }
 
+fn refused(errors: &[String]) -> ApiResponse {
+    json_answer(400, &json!({"error_code": "VAL_001", "errors": errors}))
+}
+
 impl Simulator for Connect {
     fn platform(&self) -> &'static str {
         "cloudblue"
@@ -681,15 +838,29 @@ impl Simulator for Connect {
     fn settings(&self, site: &str) -> Value {
         let inner = self.lock();
         let products: BTreeMap<_, _> = PRODUCTS.iter().map(|product| (*product, inner.policy.clone())).collect();
-        let webhooks: Vec<&str> = inner.hooks.iter().map(|hook| hook.id.as_str()).collect();
         let site = format!("{}/{}", site.trim_end_matches('/'), API.join("/"));
-        json!({"site": site, "api_key": inner.key, "webhooks": webhooks, "products": products})
+        let mut settings = json!({"site": site, "api_key": inner.key, "products": products});
+        if inner.by_hand {
+            settings["webhooks"] = inner.hooks.iter().map(|hook| hook.id.as_str()).collect();
+        }
+        settings
     }
 
+    /// Each product has a webhook for both classes of requests; one that is there gets the secret.
     fn subscribe(&self, delivery_url: &str, secret: &dyn Fn(&str) -> String) {
-        for hook in &mut self.lock().hooks {
-            hook.url = delivery_url.to_owned();
-            hook.secret = secret(hook.class);
+        let mut inner = self.lock();
+        for (product, class) in PRODUCTS.into_iter().flat_map(|product| CLASSES.map(|class| (product, class))) {
+            let secret = secret(class);
+            let same = |hook: &&mut Webhook| {
+                hook.product == product && hook.class == class && hook.url == delivery_url && hook.calls()
+            };
+            match inner.hooks.iter_mut().find(same) {
+                Some(hook) => hook.secret = secret,
+                None => {
+                    inner.add(class, product, delivery_url, &secret);
+                    inner.by_hand = true;
+                }
+            }
         }
     }
 
@@ -715,7 +886,7 @@ impl Simulator for Connect {
         let now = (self.clock)();
         let mut inner = self.lock();
         for place in 0..inner.hooks.len() {
-            if std::mem::take(&mut inner.hooks[place].due) && !inner.hooks[place].url.is_empty() {
+            if std::mem::take(&mut inner.hooks[place].due) && inner.hooks[place].calls() {
                 let delivery = inner.trigger(place, 0, now);
                 inner.outbox.push(delivery);
             }
@@ -727,7 +898,8 @@ impl Simulator for Connect {
         let now = (self.clock)();
         let mut inner = self.lock();
         let id = webhook_of(delivery);
-        let place = inner.hooks.iter().position(|hook| hook.id == id).unwrap();
+        // It may have been removed meanwhile.
+        let Some(place) = inner.hooks.iter().position(|hook| hook.id == id) else { return };
         if (200..300).contains(&status) {
             inner.hooks[place].last_success = Some(now);
             return;

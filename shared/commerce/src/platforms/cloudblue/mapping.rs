@@ -34,9 +34,9 @@ pub struct CloudBlue;
 const MAPPING: u32 = 1;
 
 /// The scope of requests of fulfilment.
-const FULFILLMENT: &str = "fulfillment_request";
+pub(super) const FULFILLMENT: &str = "fulfillment_request";
 /// The scope of tier configuration requests.
-const TIER_CONFIG: &str = "tier_config_request";
+pub(super) const TIER_CONFIG: &str = "tier_config_request";
 
 static PROCESSORS: &[EntityProcessor] = &[
     EntityProcessor {
@@ -88,7 +88,7 @@ struct List {
 }
 
 /// How many entries a page has.
-const PAGE_SIZE: usize = 100;
+pub(super) const PAGE_SIZE: usize = 100;
 /// How far back a trigger looks for what has changed.
 const LOOKBACK_SECONDS: i64 = 24 * 60 * 60;
 /// The same, at most: what the body says of earlier failures is only a hint.
@@ -303,7 +303,7 @@ impl Mapping for CloudBlue {
     }
 }
 
-fn unreadable(error: MapError) -> Fault {
+pub(super) fn unreadable(error: MapError) -> Fault {
     Fault::Unreadable(error.to_string())
 }
 
@@ -331,7 +331,7 @@ fn ask(wanted: &Wanted<'_>) -> Result<ApiRequest, Fault> {
 }
 
 /// Reads JSON; what is wrong is told by its place, never by its content.
-fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, MapError> {
+pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, MapError> {
     serde_json::from_slice(body).map_err(|error| {
         MapError::Malformed(match error.classify() {
             serde_json::error::Category::Data => format!("line {} column {}", error.line(), error.column()),
@@ -374,7 +374,7 @@ fn key(list: List, entry: &wire::Entry) -> Option<String> {
 }
 
 /// Whether a page is its list's last: by `Content-Range: items 0-99/250`, whose unit can be any word; without it, by being short.
-fn is_last(response: &ApiResponse, entries: usize) -> bool {
+pub(super) fn is_last(response: &ApiResponse, entries: usize) -> bool {
     let range = response.headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
     let parsed = range.and_then(|text| {
         let (range, count) = text.trim().rsplit(' ').next()?.split_once('/')?;
@@ -386,7 +386,7 @@ fn is_last(response: &ApiResponse, entries: usize) -> bool {
 }
 
 /// An error of the platform's own, by its code; the texts may repeat what was sent.
-fn refusal(answer: &ApiResponse) -> Option<String> {
+pub(super) fn refusal(answer: &ApiResponse) -> Option<String> {
     let error: wire::Error = read(&answer.body).ok().filter(|_| matches!(answer.status, 400 | 409))?;
     let code = &error.error_code;
     let word =

@@ -10,7 +10,8 @@
 //!   it expires.
 //! - The documentation has the token in `Authorization`, the vendor's own MuleSoft connector reads it from `Authentication`.
 //! - A webhook can deliver by GET, without a body. Whether a failed delivery is sent again is not documented.
-//! - A webhook is for one product and one class of objects, and its API gives its secret back in plain text.
+//! - A webhook is for one product and one class of objects, so what is subscribed to is `{class}@{product}`; and its API gives its
+//!   secret back in plain text.
 //! - Requests wait in `tiers_setup` for the tier configuration requests (`TCR-…`) that they need, so these come first.
 //! - Actions on a request answer with the request, those on a tier configuration request with parts of it or with nothing.
 //! - Parameters can be passwords. Quantities are texts, some names are the text `None`, and an empty tier is `{}`.

@@ -1,17 +1,27 @@
-//! What the registrar has to know of CloudBlue Connect: settings, and with them the policies by which requests are answered.
+//! What the registrar has to know of CloudBlue Connect: settings, and with them the policies by which requests are answered; and the
+//! calls of `/notifications/webhooks`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::Method;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::mapping::call;
+use super::{
+    mapping::{FULFILLMENT, PAGE_SIZE, TIER_CONFIG, call, is_last, read, refusal, unreadable},
+    wire,
+};
 use crate::{
-    api::{ApiRequest, Fault, site_url},
+    api::{ApiRequest, ApiResponse, Fault, site_url},
     connection::ConnectionKey,
-    platforms::{Access, Hooks, OwnSettings, SettingsError, Subscriptions, read_own},
+    entity::ExternalId,
+    keys::WebhookSecret,
+    platforms::{
+        Access, Hooks, Mapping, OwnSettings, Page, SettingsError, Subscription, SubscriptionStatus, Subscriptions,
+        read_own,
+    },
+    stamp::Stamp,
 };
 
 /// The registrar's view.
@@ -26,6 +36,12 @@ const API_KEY: &str = "ApiKey ";
 /// The types of requests [`specs.yml`]: those of fulfilment, then what tier configurations have beyond them.
 const TYPES: [&str; 10] =
     ["purchase", "change", "suspend", "resume", "cancel", "adjustment", "renew", "transfer", "setup", "update"];
+
+/// The type of a webhook that tells of something; the others ask whether something is right [`specs.yml`].
+const EVENT: &str = "event";
+
+/// The longest label of a webhook [`specs.yml`].
+const MAX_LABEL: usize = 100;
 
 /// The types of connections between vendor and distributor.
 const CONNECTION_TYPES: [&str; 3] = ["production", "test", "preview"];
@@ -218,29 +234,159 @@ impl Subscriptions for CloudBlue {
         Ok(OwnSettings { site, credentials: credentials.transpose()?, own, brought: Vec::new() })
     }
 
-    /// Whoever may work on requests may see the webhooks. The answer holds their secrets, and is not looked at.
-    fn check(&self, access: &Access<'_>) -> Result<Option<ApiRequest>, Fault> {
-        let mut request = call(access, Method::GET, &["notifications", "webhooks"])?;
-        request.url.set_query(Some("limit=1"));
-        Ok(Some(request))
+    /// Listing the webhooks proves the key, and is needed anyway.
+    fn check(&self, _access: &Access<'_>) -> Result<Option<ApiRequest>, Fault> {
+        Ok(None)
     }
 
     fn hooks(&self) -> Option<&'static dyn Hooks> {
-        None
+        Some(&Self)
     }
 
     fn by_hand(&self) -> &'static str {
         "for each product make a webhook of the type event for fulfillment_request, and another for tier_config_request where the \
          product has tier configurations, with the address, and with the secret that `make secret` prints as its JWT secret; then \
-         connect again with the ids of these webhooks (WH-…) under `webhooks`"
+         connect again with the ids of these webhooks (WH-…) under `webhooks`. With an api_key they are made for you, for the \
+         products that `products` names and for no others"
     }
+}
+
+impl Hooks for CloudBlue {
+    /// A webhook is for one product and one class of objects, so each product of the settings has two. Where they name none, nothing
+    /// is wanted: which of an account's products are meant is not for us to guess.
+    fn wanted(&self, _mapping: &dyn Mapping, settings: &Map<String, Value>) -> Vec<String> {
+        let products = settings.get("products").and_then(Value::as_object);
+        let products: BTreeSet<&String> = products.into_iter().flat_map(Map::keys).collect();
+        let both = |product: &String| [FULFILLMENT, TIER_CONFIG].map(|class| scope(class, product));
+        products.into_iter().flat_map(both).collect()
+    }
+
+    /// Tokens name the webhook that they are of; only those of these webhooks are admitted.
+    fn settings_with(&self, mut settings: Map<String, Value>, hooks: &[ExternalId]) -> Map<String, Value> {
+        let given = settings.get("webhooks").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        let all: BTreeSet<&str> = given.chain(hooks.iter().map(ExternalId::as_str)).collect();
+        let all = json!(all);
+        settings.insert("webhooks".to_owned(), all);
+        settings
+    }
+
+    fn list(&self, access: &Access<'_>, page: u32) -> Result<ApiRequest, Fault> {
+        let offset = u64::from(page.saturating_sub(1)) * PAGE_SIZE as u64;
+        let mut request = call(access, Method::GET, &WEBHOOKS)?;
+        request.url.set_query(Some(&format!("limit={PAGE_SIZE}&offset={offset}")));
+        Ok(request)
+    }
+
+    /// Others of the account have their webhooks in the same list.
+    fn listed(&self, response: &ApiResponse, _page: u32, now: Stamp) -> Result<Page, Fault> {
+        if !response.is_success() {
+            return Err(response.fault(now));
+        }
+        let hooks: Vec<wire::Webhook> = read(&response.body).map_err(unreadable)?;
+        let more = !is_last(response, hooks.len());
+        // Pages are counted by what was asked for. After a shorter one some would be passed over, and made again.
+        if more && hooks.len() < PAGE_SIZE {
+            return Err(Fault::Unreadable("a page of webhooks is shorter than was asked for, and not the last".into()));
+        }
+        Ok(Page { subscriptions: hooks.into_iter().map(subscription).collect(), more })
+    }
+
+    fn create(&self, access: &Access<'_>, scope: &str, url: &str, secret: &WebhookSecret) -> Result<ApiRequest, Fault> {
+        Ok(call(access, Method::POST, &WEBHOOKS)?.json(&body(scope, url, secret)?))
+    }
+
+    /// The whole body: whether a part of it would do is not documented.
+    fn update(
+        &self,
+        access: &Access<'_>,
+        id: &ExternalId,
+        scope: &str,
+        url: &str,
+        secret: &WebhookSecret,
+    ) -> Result<ApiRequest, Fault> {
+        Ok(call(access, Method::PUT, &one(id))?.json(&body(scope, url, secret)?))
+    }
+
+    fn saved(&self, response: &ApiResponse, now: Stamp) -> Result<Subscription, Fault> {
+        if let Some(why) = refusal(response) {
+            return Err(Fault::Connection(format!("the platform refuses the webhook: {why}")));
+        }
+        if !response.is_success() {
+            return Err(response.fault(now));
+        }
+        Ok(subscription(read(&response.body).map_err(unreadable)?))
+    }
+
+    fn delete(&self, access: &Access<'_>, id: &ExternalId) -> Result<ApiRequest, Fault> {
+        call(access, Method::DELETE, &one(id))
+    }
+
+    fn deleted(&self, response: &ApiResponse, now: Stamp) -> Result<(), Fault> {
+        let gone = response.status == 404 && read::<wire::Error>(&response.body).is_ok();
+        if response.is_success() || gone { Ok(()) } else { Err(response.fault(now)) }
+    }
+}
+
+/// Where the webhooks are.
+const WEBHOOKS: [&str; 2] = ["notifications", "webhooks"];
+
+/// Where one webhook is.
+fn one(id: &ExternalId) -> [&str; 3] {
+    let [notifications, webhooks] = WEBHOOKS;
+    [notifications, webhooks, id.as_str()]
+}
+
+/// What a webhook delivers: no class and no id of a product has the sign between them.
+fn scope(class: &str, product: &str) -> String {
+    format!("{class}@{product}")
+}
+
+/// All that can be said of a webhook; what it calls with has to be said by its own headers.
+fn body(scope: &str, url: &str, secret: &WebhookSecret) -> Result<Value, Fault> {
+    let unknown = || Fault::Unreadable(format!("there is no webhook for {scope:?}"));
+    let (class, product) = scope.split_once('@').ok_or_else(unknown)?;
+    let label: String = format!("commerce-hooks {class}").chars().take(MAX_LABEL).collect();
+    Ok(json!({
+        "type": EVENT,
+        "object_class": class,
+        "label": label,
+        "product_id": product,
+        "description": "Made by commerce-hooks, and kept as it was made.",
+        "external_url": url,
+        "jwt_secret": secret.reveal(),
+        "active": true,
+        "http_method": "POST",
+        "data": {},
+        "headers": { "Content-Type": "application/json" },
+    }))
+}
+
+/// A validator delivers something else, whatever its class: its scope is never one that is wanted.
+fn subscription(hook: wire::Webhook) -> Subscription {
+    let wire::Webhook { id, kind, object_class, product, external_url, active } = hook;
+    let product = product.as_ref().map_or("", ExternalId::as_str);
+    let scope = scope(&object_class.unwrap_or_default(), product);
+    let scope = match kind {
+        Some(kind) if kind != EVENT => format!("{kind}/{scope}"),
+        _ => scope,
+    };
+    let status = match active {
+        Some(false) => SubscriptionStatus::Inactive("inactive".to_owned()),
+        _ => SubscriptionStatus::Active,
+    };
+    Subscription { id, scope, url: external_url.unwrap_or_default(), status }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue};
+
     use super::*;
     use crate::platforms::{self, Settings};
+
+    const NOW: Stamp = Stamp::from_micros(0);
 
     fn settings(body: &Value) -> Result<Settings, SettingsError> {
         let path = crate::request::HookPath::parse("cloudblue", "va-000-111", None).unwrap();
@@ -322,13 +468,164 @@ mod tests {
         assert_eq!(error(json!({ "key": "SU-1:x" })), ("body".into(), "unknown field key".into()));
     }
 
+    fn access(settings: &Map<String, Value>) -> Access<'_> {
+        Access { site: SITE, credentials: "ApiKey SU-1:s3cr3t", settings }
+    }
+
+    fn answer(status: u16, body: &str) -> ApiResponse {
+        ApiResponse { status, headers: HeaderMap::new(), body: Bytes::copy_from_slice(body.as_bytes()) }
+    }
+
+    fn ranged(hooks: usize, range: &str) -> ApiResponse {
+        let hooks: Vec<_> = (0..hooks).map(|n| shown(&format!("WH-{n}"), &json!({}))).collect();
+        let mut answer = answer(200, &json!(hooks).to_string());
+        answer.headers.insert("content-range", HeaderValue::from_str(range).unwrap());
+        answer
+    }
+
+    /// A webhook as the platform shows it, with what differs.
+    fn shown(id: &str, differs: &Value) -> Value {
+        let mut hook = json!({
+            "id": id, "type": "event", "object_class": "fulfillment_request", "label": "orders", "active": true,
+            "external_url": "https://x/hooks", "jwt_secret": "s3cr3t", "description": null, "http_method": "POST",
+            "product": { "id": "PRD-1", "name": "P", "icon": null }, "data": {}, "headers": {}, "last_event": null,
+        });
+        hook.as_object_mut().unwrap().extend(differs.as_object().unwrap().clone());
+        hook
+    }
+
+    fn secret() -> WebhookSecret {
+        let ring = crate::keys::KeyRing::parse("0123456789abcdef0123456789abcdef").unwrap();
+        let path = crate::request::HookPath::parse("cloudblue", "va-000-111", None).unwrap();
+        ring.signing().webhook_secret(&path, None)
+    }
+
+    fn wanted(products: &Value) -> Vec<String> {
+        let settings = Map::from_iter([("products".to_owned(), products.clone())]);
+        CloudBlue.wanted(super::super::PLATFORM.mapping, &settings)
+    }
+
     #[test]
-    fn the_check_shows_the_key_to_the_platform_and_to_nobody_else() {
-        let none = Map::new();
-        let access = Access { site: SITE, credentials: "ApiKey SU-1:s3cr3t", settings: &none };
-        let request = CloudBlue.check(&access).unwrap().unwrap();
-        let shown = format!("{request:?} {:?}", request.headers);
-        assert!(shown.starts_with(&format!("GET {SITE}/notifications/webhooks?limit=1")), "{shown}");
-        assert!(!shown.contains("s3cr3t") && request.headers["authorization"] == "ApiKey SU-1:s3cr3t", "{shown}");
+    fn each_product_is_wanted_with_both_classes_and_no_product_with_none() {
+        let both = |product: &str| [format!("fulfillment_request@{product}"), format!("tier_config_request@{product}")];
+        let two = wanted(&json!({ "PRD-2": "observe", "PRD-10": [] }));
+        assert_eq!(two, [both("PRD-10"), both("PRD-2")].concat());
+        assert!(wanted(&json!({})).is_empty());
+        assert!(CloudBlue.wanted(super::super::PLATFORM.mapping, &Map::new()).is_empty());
+    }
+
+    #[test]
+    fn what_is_admitted_is_what_was_given_and_what_was_made() {
+        let with = |given: Value, made: &[&str]| {
+            let ids: Vec<ExternalId> = made.iter().map(|id| id.parse().unwrap()).collect();
+            let settings = Map::from_iter([("webhooks".to_owned(), given), ("products".to_owned(), json!({}))]);
+            let settings = CloudBlue.settings_with(settings, &ids);
+            assert_eq!(settings["products"], json!({}));
+            settings["webhooks"].clone()
+        };
+        assert_eq!(with(json!(["WH-3", "WH-1"]), &["WH-2", "WH-1"]), json!(["WH-1", "WH-2", "WH-3"]));
+        assert_eq!(with(json!([]), &[]), json!([]));
+        assert_eq!(CloudBlue.settings_with(Map::new(), &["WH-1".parse().unwrap()])["webhooks"], json!(["WH-1"]));
+    }
+
+    #[test]
+    fn calls_are_those_of_the_webhooks_and_show_no_secret() {
+        let (none, secret, id) = (Map::new(), secret(), "WH-1-2-3".parse().unwrap());
+        let (access, scope, url) = (access(&none), "tier_config_request@PRD-1", "https://x/hooks");
+        let base = format!("{SITE}/notifications/webhooks");
+        let list = CloudBlue.list(&access, 1).unwrap();
+        let create = CloudBlue.create(&access, scope, url, &secret).unwrap();
+        let update = CloudBlue.update(&access, &id, scope, url, &secret).unwrap();
+        let delete = CloudBlue.delete(&access, &id).unwrap();
+        for (request, expected) in [
+            (&list, format!("GET {base}?limit=100&offset=0")),
+            (&CloudBlue.list(&access, 3).unwrap(), format!("GET {base}?limit=100&offset=200")),
+            (&create, format!("POST {base}")),
+            (&update, format!("PUT {base}/WH-1-2-3")),
+            (&delete, format!("DELETE {base}/WH-1-2-3")),
+            (&CloudBlue.delete(&access, &"../x".parse().unwrap()).unwrap(), format!("DELETE {base}/..%2Fx")),
+        ] {
+            assert_eq!(format!("{request:?}"), expected);
+            assert!(request.headers["authorization"] == "ApiKey SU-1:s3cr3t");
+            assert!(!format!("{:?}", request.headers).contains("s3cr3t"));
+        }
+        let body: Value = serde_json::from_slice(&create.body).unwrap();
+        let expected = json!({
+            "type": "event", "object_class": "tier_config_request", "label": "commerce-hooks tier_config_request",
+            "product_id": "PRD-1", "description": body["description"], "external_url": url, "jwt_secret": secret.reveal(),
+            "active": true, "http_method": "POST", "data": {}, "headers": { "Content-Type": "application/json" },
+        });
+        assert_eq!(body, expected);
+        assert!(!body["description"].as_str().unwrap().is_empty());
+        assert!(body["jwt_secret"].as_str().unwrap().len() <= 100, "the longest that the platform takes");
+        assert_eq!(update.body, create.body, "all of it is ours");
+        assert!(CloudBlue.create(&access, "trigger", url, &secret).is_err());
+        assert!(CloudBlue.check(&access).unwrap().is_none(), "the list proves the key");
+    }
+
+    #[test]
+    fn only_events_can_be_what_is_wanted() {
+        let wanted = wanted(&json!({ "PRD-1": "observe" }));
+        let read = |differs: Value| {
+            let list = json!([shown("WH-1", &differs)]).to_string();
+            let mut page = CloudBlue.listed(&answer(200, &list), 1, NOW).unwrap();
+            assert!(!page.more && !format!("{page:?}").contains("s3cr3t"), "{page:?}");
+            page.subscriptions.remove(0)
+        };
+        let hook = read(json!({}));
+        assert_eq!((hook.id.as_str(), hook.scope.as_str()), ("WH-1", wanted[0].as_str()));
+        assert_eq!((hook.url.as_str(), hook.status), ("https://x/hooks", SubscriptionStatus::Active));
+        assert_eq!(read(json!({ "object_class": "tier_config_request" })).scope, wanted[1]);
+        assert_eq!(read(json!({ "active": false })).status, SubscriptionStatus::Inactive("inactive".into()));
+        for other in [
+            json!({ "type": "validator" }),
+            json!({ "type": "draft_tcr_t1_val", "object_class": "tier_config_request" }),
+            json!({ "object_class": "usage_file" }),
+            json!({ "object_class": null, "type": "change_validator" }),
+            json!({ "product": { "id": "PRD-10" } }),
+            json!({ "product": null, "external_url": null, "active": null }),
+        ] {
+            let scope = read(other.clone()).scope;
+            assert!(!wanted.contains(&scope), "{other}: {scope}");
+        }
+    }
+
+    #[test]
+    fn pages_go_on_until_the_range_ends_and_none_may_be_short() {
+        let more = |answer: &ApiResponse| CloudBlue.listed(answer, 1, NOW).map(|page| page.more);
+        assert_eq!(more(&ranged(100, "items 0-99/101")), Ok(true));
+        assert_eq!(more(&ranged(100, "items 0-99/100")), Ok(false));
+        assert_eq!(more(&ranged(1, "webhooks 100-100/101")), Ok(false));
+        assert_eq!(more(&ranged(0, "items */0")), Ok(false));
+        assert!(matches!(more(&ranged(50, "items 0-49/51")), Err(Fault::Unreadable(_))));
+        assert!(matches!(more(&answer(401, "{}")), Err(Fault::Connection(_))));
+        for body in ["<html>", r#"[{"jwt_secret":"s3cr3t"}]"#, r#"[{"id":"WH-1","external_url":["s3cr3t"]}]"#] {
+            let error = more(&answer(200, body)).unwrap_err();
+            assert!(matches!(error, Fault::Unreadable(_)) && !error.to_string().contains("s3cr3t"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_saved_has_an_id_and_a_refusal_only_its_code() {
+        let hook = shown("WH-7", &json!({ "id": "WH-7" })).to_string();
+        for status in [200, 201] {
+            assert_eq!(CloudBlue.saved(&answer(status, &hook), NOW).unwrap().id.as_str(), "WH-7");
+        }
+        let refused = r#"{"error_code":"VAL_001","errors":["jwt_secret: s3cr3t is too short"]}"#;
+        let error = CloudBlue.saved(&answer(400, refused), NOW).unwrap_err();
+        assert!(matches!(error, Fault::Connection(_)), "{error:?}");
+        let told = error.to_string();
+        assert!(told.contains("VAL_001") && !told.contains("s3cr3t"), "{told}");
+        assert!(matches!(CloudBlue.saved(&answer(500, "<html>"), NOW), Err(Fault::Unavailable(_))));
+        assert!(matches!(CloudBlue.saved(&answer(201, ""), NOW), Err(Fault::Unreadable(_))));
+    }
+
+    #[test]
+    fn gone_already_is_success_but_any_404_is_not() {
+        let gone = r#"{"error_code":"NFND_000","errors":["Object not found."]}"#;
+        assert_eq!(CloudBlue.deleted(&answer(404, gone), NOW), Ok(()));
+        assert_eq!(CloudBlue.deleted(&answer(204, ""), NOW), Ok(()));
+        assert!(CloudBlue.deleted(&answer(404, "<html>"), NOW).is_err());
+        assert!(CloudBlue.deleted(&answer(400, gone), NOW).is_err());
     }
 }

@@ -48,6 +48,23 @@ pub struct Error {
     pub errors: Vec<serde::de::IgnoredAny>,
 }
 
+/// A webhook. It has its secret in plain text, which is not read.
+#[derive(Deserialize)]
+pub struct Webhook {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, rename = "type", deserialize_with = "text")]
+    pub kind: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub object_class: Option<String>,
+    #[serde(default, deserialize_with = "reference")]
+    pub product: Option<ExternalId>,
+    #[serde(default, deserialize_with = "text")]
+    pub external_url: Option<String>,
+    #[serde(default)]
+    pub active: Option<bool>,
+}
+
 /// An entry of a list: all that is needed to ask for it, and to go on behind it.
 #[derive(Deserialize)]
 pub struct Entry {
