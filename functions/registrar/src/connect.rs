@@ -86,13 +86,18 @@ where
         };
         let connection = self.keep(key, before.connection.as_ref(), &settings, generation, Some(cipher), own).await?;
         self.proof_keys.replace(key, &brought).await?;
-        let Some((hooks, existing)) = existing else { return self.show(platform, key).await };
+        let Some((hooks, existing)) = existing.filter(|(hooks, _)| manages(platform, *hooks, &connection, &before))
+        else {
+            return self.show(platform, key).await;
+        };
         let ring = self.signing_keys.fresh((self.clock)()).await?;
         let plan = self.plan(platform, hooks, key, &connection, &before, &existing, &ring).await?;
         let run = self.run(at, hooks, &ring, &before.subscriptions, &plan).await;
         // What cannot be made may be there already: a create whose answer was lost, for one. Anything else will fail again.
         let refused = matches!(run, Err(Problem::Refused(_)));
-        if !refused {
+        if !refused && run.is_err() {
+            // What was made delivers already.
+            self.note_hooks(hooks, key, &settings.own, connection.revision).await?;
             run?;
         }
         if refused || plan.steps.iter().any(|step| matches!(step, Step::Create(_))) {
@@ -131,6 +136,7 @@ where
             return Ok(shown);
         }
         let managed = connection.credentials.as_ref().zip(platform.subscriptions.hooks());
+        let managed = managed.filter(|(_, hooks)| manages(platform, *hooks, connection, &loaded));
         let Some((cipher, hooks)) = managed else {
             shown["subscriptions"] =
                 declared_scopes(platform.mapping).map(|scope| json!({ "scope": scope, "status": "manual" })).collect();
@@ -400,6 +406,12 @@ where
         );
         Ok(())
     }
+}
+
+/// Whether the hooks of a connection are managed here: where its settings want none, and none was ever made, they may have been
+/// entered by hand.
+fn manages(platform: &Platform, hooks: &dyn Hooks, connection: &Connection, loaded: &Loaded) -> bool {
+    !hooks.wanted(platform.mapping, &connection.settings).is_empty() || !loaded.subscriptions.is_empty()
 }
 
 fn not_connected(key: &ConnectionKey) -> Problem {
