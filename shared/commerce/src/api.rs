@@ -89,6 +89,15 @@ impl ApiResponse {
         (200..300).contains(&self.status)
     }
 
+    /// The body, read as JSON. What is wrong is told by its place, never by its content.
+    ///
+    /// # Errors
+    /// [`Fault::Unreadable`].
+    pub fn read<T: serde::de::DeserializeOwned>(&self) -> Result<T, Fault> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| Fault::Unreadable(format!("line {} column {}", error.line(), error.column())))
+    }
+
     /// How long the platform wants to be left alone, in seconds, from `Retry-After`: a number, or a date.
     pub fn retry_after(&self, now: Stamp) -> Option<i64> {
         let text = self.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();

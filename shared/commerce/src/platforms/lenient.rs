@@ -1,5 +1,5 @@
 //! Reading what platforms write for scalars and lists: numbers as strings and strings as numbers, `""`, `null` and `false` for
-//! nothing, times without a zone. For `#[serde(deserialize_with = "…")]`.
+//! nothing, times without a zone. For `#[serde(deserialize_with = "…")]`. And reading JSON as such.
 
 use jiff::Timestamp;
 use rust_decimal::Decimal;
@@ -9,7 +9,21 @@ use serde::{
 };
 use serde_json::Value;
 
+use super::MapError;
 use crate::{entity::ExternalId, stamp::parse_utc};
+
+/// Reads JSON; what is wrong is told by its place, never by its content.
+///
+/// # Errors
+/// [`MapError::Malformed`].
+pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, MapError> {
+    serde_json::from_slice(body).map_err(|error| {
+        MapError::Malformed(match error.classify() {
+            serde_json::error::Category::Data => format!("line {} column {}", error.line(), error.column()),
+            _ => "its beginning: no JSON object".to_owned(),
+        })
+    })
+}
 
 /// A scalar that may be a string, a number, a boolean, or nothing. Numbers keep their digits: a float is read as the shortest
 /// text that means it, which is what was sent, and never calculated with.

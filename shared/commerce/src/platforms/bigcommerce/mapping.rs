@@ -395,8 +395,7 @@ impl<'a> Bucket<'a> {
         if !answer.is_success() {
             return Err(fault(answer, self.wanted.at).into());
         }
-        serde_json::from_slice(&answer.body)
-            .map_err(|error| unreadable(format!("line {} column {}", error.line(), error.column())))
+        answer.read().map_err(Stop::from)
     }
 
     /// The answer for the entity itself, which alone can say that it is gone.

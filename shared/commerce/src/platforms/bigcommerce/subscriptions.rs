@@ -127,7 +127,7 @@ impl Hooks for BigCommerce {
         if !response.is_success() {
             return Err(fault(response, now));
         }
-        let listed: wire::Page<wire::Hook> = read(response)?;
+        let listed: wire::Page<wire::Hook> = response.read()?;
         let pagination = listed.meta.pagination.as_ref();
         let more = match pagination.and_then(|pagination| pagination.total_pages) {
             Some(pages) => u64::from(page) < pages,
@@ -162,7 +162,7 @@ impl Hooks for BigCommerce {
         if !response.is_success() {
             return Err(fault(response, now));
         }
-        let mut body: Value = read(response)?;
+        let mut body: Value = response.read()?;
         let hook = body.get_mut("data").map(Value::take).unwrap_or(body);
         let hook = serde_json::from_value(hook).map_err(|_| Fault::Unreadable("the hook that was saved".into()))?;
         Ok(subscription(hook))
@@ -196,11 +196,6 @@ fn subscription(hook: wire::Hook) -> Subscription {
     };
     let url = hook.destination.as_str().unwrap_or_default().to_owned();
     Subscription { id: hook.id, scope: hook.scope.unwrap_or_default(), url, status }
-}
-
-fn read<T: serde::de::DeserializeOwned>(response: &ApiResponse) -> Result<T, Fault> {
-    serde_json::from_slice(&response.body)
-        .map_err(|error| Fault::Unreadable(format!("line {} column {}", error.line(), error.column())))
 }
 
 #[cfg(test)]

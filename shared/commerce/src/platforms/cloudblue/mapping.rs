@@ -22,7 +22,9 @@ use crate::{
     },
     envelope::{Listing, Transfer},
     outcome::Rule,
-    platforms::{Access, Acted, Budget, Decision, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted},
+    platforms::{
+        Access, Acted, Budget, Decision, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted, lenient::read,
+    },
     stamp::{Stamp, parse_utc},
     transfer::{Action, Direction, EntityProcessor, Payload, own},
 };
@@ -328,16 +330,6 @@ fn path<'a>(wanted: &Wanted<'a>) -> Result<Vec<&'a str>, Fault> {
 
 fn ask(wanted: &Wanted<'_>) -> Result<ApiRequest, Fault> {
     call(&wanted.access, Method::GET, &path(wanted)?)
-}
-
-/// Reads JSON; what is wrong is told by its place, never by its content.
-pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, MapError> {
-    serde_json::from_slice(body).map_err(|error| {
-        MapError::Malformed(match error.classify() {
-            serde_json::error::Category::Data => format!("line {} column {}", error.line(), error.column()),
-            _ => "its beginning: no JSON".to_owned(),
-        })
-    })
 }
 
 /// The list that is gone through, and those that follow it.

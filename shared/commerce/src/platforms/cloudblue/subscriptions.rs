@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::{
-    mapping::{FULFILLMENT, PAGE_SIZE, TIER_CONFIG, call, is_last, read, refusal, unreadable},
+    mapping::{FULFILLMENT, PAGE_SIZE, TIER_CONFIG, call, is_last, refusal, unreadable},
     wire,
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     keys::WebhookSecret,
     platforms::{
         Access, Hooks, Mapping, OwnSettings, Page, SettingsError, Subscription, SubscriptionStatus, Subscriptions,
-        read_own,
+        lenient::read, read_own,
     },
     stamp::Stamp,
 };

@@ -15,7 +15,7 @@ use crate::{
     },
     envelope::{Listing, Transfer},
     outcome::Rule,
-    platforms::{Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted},
+    platforms::{Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted, lenient::read},
     stamp::{Stamp, parse_utc},
     transfer::{Action, Direction, EntityProcessor, Payload, Scope, own},
 };
@@ -274,16 +274,6 @@ fn is_not_found(entity: EntityKind, body: &[u8]) -> bool {
         _ => &[],
     };
     read::<wire::Head<'_>>(body).is_ok_and(|head| head.code.is_some_and(|code| codes.contains(&code.as_str())))
-}
-
-/// Reads JSON; what is wrong is told by its place, never by its content.
-fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, MapError> {
-    serde_json::from_slice(body).map_err(|error| {
-        MapError::Malformed(match error.classify() {
-            serde_json::error::Category::Data => format!("line {} column {}", error.line(), error.column()),
-            _ => "its beginning: no JSON object".to_owned(),
-        })
-    })
 }
 
 fn upsert(

@@ -113,7 +113,7 @@ impl Hooks for WooCommerce {
         if !response.is_success() {
             return Err(response.fault(now));
         }
-        let hooks: Vec<wire::Webhook> = read(response)?;
+        let hooks: Vec<wire::Webhook> = response.read()?;
         // The header tells the number of pages; some proxies drop it, and then a full page means that there may be another.
         let pages = response.headers.get("x-wp-totalpages").and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
         let more = pages.map_or(hooks.len() >= PAGE_SIZE, |pages| page < pages);
@@ -147,7 +147,7 @@ impl Hooks for WooCommerce {
         if !response.is_success() {
             return Err(response.fault(now));
         }
-        Ok(subscription(read(response)?))
+        Ok(subscription(response.read()?))
     }
 
     /// Without `force` the answer is 501: webhooks have no trash.
@@ -173,11 +173,6 @@ fn subscription(hook: wire::Webhook) -> Subscription {
         other => SubscriptionStatus::Inactive(other.to_owned()),
     };
     Subscription { id: hook.id, scope: hook.topic, url: hook.delivery_url, status }
-}
-
-fn read<T: serde::de::DeserializeOwned>(response: &ApiResponse) -> Result<T, Fault> {
-    serde_json::from_slice(&response.body)
-        .map_err(|error| Fault::Unreadable(format!("line {} column {}", error.line(), error.column())))
 }
 
 #[cfg(test)]
