@@ -12,7 +12,7 @@ TOOLS = test -f "$(ENV)" || { echo "$(ENV) is missing: \`make run\` makes .local
 help: ## Lists the commands.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-run: ## Builds, starts a local AWS, deploys template.yaml on it, plays the sample events and shows what became of them.
+run: ## Builds, starts a local AWS, deploys template.yaml on it, plays all platforms and shows what became of them.
 	@$(LOCAL) run
 
 stop: ## Ends the local AWS that `make run` left up.

@@ -1,5 +1,5 @@
 //! One contract, run over every platform in the list: each scope, each tampering of its proof, each malformed body. A platform that
-//! is new brings only data: `data/{platform}/scopes.json`, and its sample events.
+//! is new brings only data: `data/{platform}/scopes.json` and `settings.json`, and its sample events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,10 +25,13 @@ struct Case {
     ends: String,
 }
 
+fn data(platform: &Platform, name: &str) -> String {
+    let file = format!("{}/path/data/{}/{name}.json", env!("CARGO_MANIFEST_DIR"), platform.name);
+    std::fs::read_to_string(&file).unwrap_or_else(|_| panic!("{file} is missing"))
+}
+
 fn cases(platform: &Platform) -> BTreeMap<String, Case> {
-    let file = format!("{}/path/data/{}/scopes.json", env!("CARGO_MANIFEST_DIR"), platform.name);
-    let text = std::fs::read_to_string(&file).unwrap_or_else(|_| panic!("{file} is missing"));
-    serde_json::from_str(&text).unwrap()
+    serde_json::from_str(&data(platform, "scopes")).unwrap()
 }
 
 /// The first sample event of a platform that carries a proof.
@@ -57,13 +60,8 @@ async fn connected() -> World {
     let world = World::new();
     for platform in PLATFORMS {
         let path = sample(platform).path().unwrap();
-        let settings = match platform.name {
-            "woocommerce" => json!({ "site": "https://shop.example.com" }),
-            "cloudblue" => json!({ "webhooks": ["WH-000-000-001"] }),
-            _ => json!({}),
-        };
         let connection = path.key.connection.as_str();
-        let (status, body) = world.admin_of(platform.name, "PUT", connection, "", &settings.to_string()).await;
+        let (status, body) = world.admin_of(platform.name, "PUT", connection, "", &data(platform, "settings")).await;
         assert_eq!(status, 200, "{}: {body}", platform.name);
     }
     world

@@ -123,7 +123,7 @@ impl Day {
             for _ in 0..=u32::from(twice) {
                 self.world.clock.pass_seconds(1);
                 // Only where the platform sends again is a refusal not a loss.
-                let sends_again = self.connected[place].2.platform() != "woocommerce";
+                let sends_again = self.connected[place].2.sends_again();
                 self.world.queues.refuse(sends_again && self.random.random_ratio(1, 20));
                 let event = gateway_event(&delivery, self.world.clock.now()).unwrap();
                 let answer = self.world.receiver.receive(request(&event)).await;

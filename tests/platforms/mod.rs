@@ -118,6 +118,11 @@ pub trait Simulator: Send + Sync {
     /// again, or lost, by the platform's own rules.
     fn answered(&self, delivery: &Delivery, status: u16);
 
+    /// Whether it sends again what was refused. Where it does not, a refusal is a loss.
+    fn sends_again(&self) -> bool {
+        true
+    }
+
     /// Answers a call of its API.
     fn answer<'a>(&'a self, request: &'a ApiRequest) -> BoxFuture<'a, Result<ApiResponse, Fault>>;
 

@@ -70,10 +70,7 @@ where
         // The call that proves the credentials is the one that is needed anyway, where there is one.
         let existing = match platform.subscriptions.hooks() {
             Some(hooks) => Some((hooks, self.list(at, hooks).await?)),
-            None => {
-                self.check(at).await?;
-                None
-            }
+            None => None,
         };
         let cipher = self.seal(key, before.connection.as_ref(), credentials).await?;
         // The hooks of before are its own until there are others.
@@ -213,13 +210,6 @@ where
     async fn call(&self, at: At<'_>, request: ApiRequest) -> Result<ApiResponse, Fault> {
         at.platform.hosts.check(at.access.site, &request, self.allow_loopback)?;
         self.outbound.call(request).await
-    }
-
-    /// Proves credentials by a call that works only with good ones, where the platform has one.
-    async fn check(&self, at: At<'_>) -> Result<(), Fault> {
-        let Some(request) = at.platform.subscriptions.check(&at.access)? else { return Ok(()) };
-        let response = self.call(at, request).await?;
-        if response.is_success() { Ok(()) } else { Err(response.fault((self.clock)())) }
     }
 
     /// Every page of what is subscribed at the store.

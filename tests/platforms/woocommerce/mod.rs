@@ -496,6 +496,10 @@ impl Simulator for Store {
         std::mem::take(&mut self.lock().outbox)
     }
 
+    fn sends_again(&self) -> bool {
+        false
+    }
+
     /// A failed delivery is lost; the seventh in a row disables the webhook.
     fn answered(&self, delivery: &Delivery, status: u16) {
         let header = |name: &str| delivery.headers.iter().find(|(of, _)| of == name).map(|(_, value)| value.clone());

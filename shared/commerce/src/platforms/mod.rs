@@ -498,13 +498,7 @@ pub trait Subscriptions: Sync {
         allow_loopback: bool,
     ) -> Result<OwnSettings, SettingsError>;
 
-    /// A call that works only with good credentials; none where the platform has no such call.
-    ///
-    /// # Errors
-    /// [`Fault::Connection`] when the site or the credentials are none.
-    fn check(&self, access: &Access<'_>) -> Result<Option<ApiRequest>, Fault>;
-
-    /// The calls that manage hooks; none where they are entered by hand.
+    /// The calls that manage hooks; none where they are entered by hand. Listing them proves the credentials.
     fn hooks(&self) -> Option<&'static dyn Hooks>;
 
     /// For a connection whose hooks are entered by hand: what to enter beside address and secret.

@@ -89,11 +89,6 @@ impl Subscriptions for BigCommerce {
         Ok(OwnSettings { site, credentials, own: Map::new(), brought: Vec::new() })
     }
 
-    /// The store's profile: it needs the token's store and next to no permission.
-    fn check(&self, access: &Access<'_>) -> Result<Option<ApiRequest>, Fault> {
-        call(access, Method::GET, &["v2", "store"], &[]).map(Some)
-    }
-
     fn hooks(&self) -> Option<&'static dyn Hooks> {
         Some(&Self)
     }
@@ -102,7 +97,7 @@ impl Subscriptions for BigCommerce {
         "make a hook for each scope with POST /v3/hooks of BigCommerce's API: scope, destination (the delivery_url; for \
          store/hook/deliveryException with ?for=delivery-exception behind it, because it must have one of its own), \
          is_active true, and headers {\"X-Commerce-Hooks-Key\": the secret that `make secret` prints}. The access \
-         token must be allowed to read information, products, customers, orders and carts"
+         token must be allowed to read products, customers, orders and carts"
     }
 }
 
@@ -280,14 +275,14 @@ mod tests {
     }
 
     #[test]
-    fn the_check_is_a_call_with_the_token() {
+    fn calls_carry_the_token() {
         let none = Map::new();
         let access =
             |credentials| Access { site: "https://api.bigcommerce.com/stores/abc123", credentials, settings: &none };
-        let request = BigCommerce.check(&access(r#"{"access_token":"tok"}"#)).unwrap().unwrap();
-        assert_eq!(format!("{request:?}"), "GET https://api.bigcommerce.com/stores/abc123/v2/store");
+        let request = BigCommerce.delete(&access(r#"{"access_token":"tok"}"#), &7.into()).unwrap();
+        assert_eq!(format!("{request:?}"), "DELETE https://api.bigcommerce.com/stores/abc123/v3/hooks/7");
         assert!(request.headers["x-auth-token"] == "tok" && request.headers["x-auth-token"].is_sensitive());
-        assert!(matches!(BigCommerce.check(&access("")), Err(Fault::Connection(_))));
+        assert!(matches!(BigCommerce.delete(&access(""), &7.into()), Err(Fault::Connection(_))));
     }
 
     #[test]

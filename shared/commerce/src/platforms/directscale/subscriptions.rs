@@ -6,9 +6,9 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::client;
 use crate::{
-    api::{ApiRequest, Fault, site_url},
+    api::site_url,
     connection::ConnectionKey,
-    platforms::{Access, Hooks, OwnSettings, SettingsError, Subscriptions, read_own},
+    platforms::{Hooks, OwnSettings, SettingsError, Subscriptions, read_own},
 };
 
 /// The registrar's view.
@@ -120,11 +120,6 @@ impl Subscriptions for DirectScale {
             own.insert("services".into(), services);
         }
         Ok(OwnSettings { site, credentials, own, brought: input.accept })
-    }
-
-    /// No call is documented that does nothing.
-    fn check(&self, _access: &Access<'_>) -> Result<Option<ApiRequest>, Fault> {
-        Ok(None)
     }
 
     fn hooks(&self) -> Option<&'static dyn Hooks> {

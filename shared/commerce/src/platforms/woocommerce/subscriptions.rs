@@ -81,11 +81,6 @@ impl Subscriptions for WooCommerce {
         Ok(OwnSettings { site, credentials, own: Map::new(), brought: Vec::new() })
     }
 
-    /// Listing the hooks proves the key, and is needed anyway.
-    fn check(&self, _access: &Access<'_>) -> Result<Option<ApiRequest>, Fault> {
-        Ok(None)
-    }
-
     fn hooks(&self) -> Option<&'static dyn Hooks> {
         Some(&Self)
     }
