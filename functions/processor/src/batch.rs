@@ -183,13 +183,6 @@ where
             }
             readable
         });
-        asked.tasks.retain(|task| {
-            let readable = !is_broken(&task.envelope.key);
-            if !readable {
-                ends[task.index] = fails();
-            }
-            readable
-        });
         let mut running: Vec<BoxFuture<'_, Ends>> = Vec::with_capacity(asked.groups.len() + asked.tasks.len());
         for (key, works) in &asked.groups {
             let item = items.remove(key);
