@@ -478,13 +478,16 @@ async fn plays(simulator: Arc<dyn Simulator>, changes: usize) {
     }
     let wire = Http(stack.http.clone());
     let mut random = StdRng::seed_from_u64(11);
-    for _ in 0..changes {
-        simulator.change(&mut random);
+    let deliver = async || {
         for delivery in simulator.outbox() {
             let status = wire.send(delivery.clone()).await;
             assert_eq!(status, 200, "{delivery:?}");
             simulator.answered(&delivery, status);
         }
+    };
+    for _ in 0..changes {
+        simulator.change(&mut random);
+        deliver().await;
     }
     let connected = Connected::new(&*simulator, &site);
     let entities = simulator.entities();
@@ -499,6 +502,8 @@ async fn plays(simulator: Arc<dyn Simulator>, changes: usize) {
                 Err(differs) => assert!(started.elapsed() < PATIENCE * 3, "{differs}"),
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
+            // What was done from here meanwhile, an approval for one, makes the platform tell of what follows from it.
+            deliver().await;
         }
     }
 }
