@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use cloud::memory::MemoryPlatform;
 use commerce::{
     api::{ApiRequest, ApiResponse},
-    connection::{Connection, ConnectionKey, ConnectionStatus, DeletePolicy, Generation},
+    connection::{Connection, ConnectionKey, DeletePolicy},
     entity::EntityKind,
     envelope::Envelope,
     request::HookPath,
@@ -14,7 +14,7 @@ use commerce::{
 use futures_util::future::join;
 use processor::Message;
 use rand::{SeedableRng, rngs::StdRng};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tests::{
     platforms::{Simulator, Trouble, cloudblue::Connect, json_answer},
     world::{BASE, Outside, World, delivered, gateway_event, key, message, outcomes, request},
@@ -40,17 +40,8 @@ fn scripted(
     let mut world = World::new();
     let platform = MemoryPlatform::new(move |request| Ok(answer(request)));
     world.outside = Outside::Scripted(platform.clone());
-    let mut connection = Connection {
-        revision: 1,
-        status: ConnectionStatus::Active,
-        generation: Generation::FIRST,
-        site: site.into(),
-        credentials: Some(format!("{key}|{credentials}")),
-        deletes: Default::default(),
-        ignores: Default::default(),
-        presets: Vec::new(),
-        settings: Map::new(),
-    };
+    let credentials = Some(format!("{key}|{credentials}"));
+    let mut connection = Connection { revision: 1, credentials, ..Connection::new(site) };
     change(&mut connection);
     world.tables.connect(key, connection);
     (world, platform)

@@ -1,7 +1,7 @@
 //! The bundle on in-memory edges: the three functions as they are, with twins of queue, tables, secrets and vault.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -16,7 +16,7 @@ use cloud::{
 };
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
-    connection::{Connection, ConnectionKey, ConnectionStatus, Generation},
+    connection::{Connection, ConnectionKey},
     item::Item,
     platforms::{PLATFORMS, Platform},
     request::HookPath,
@@ -27,7 +27,7 @@ use lambda_http::{Body, Request, Response};
 use processor::{End, Message, Processor, batch::Report};
 use receiver::Receiver;
 use registrar::{ADMIN_TOKEN, Registrar};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tools::events::{Event, sample_ring};
 
 use crate::platforms::{Delivery, Simulator, Wire, bigcommerce, woocommerce::Store};
@@ -137,7 +137,21 @@ pub type Receives = Receiver<MemoryQueues, MemorySecret, MemoryTables>;
 /// The processor in memory.
 pub type Processes = Processor<MemoryTables, MemoryQueues, MemoryVault, Outside, MemoryTables>;
 /// The registrar in memory.
-pub type Registers = Registrar<MemoryTables, MemoryVault, MemorySecret, Outside, MemoryTables, MemoryTables>;
+pub type Registers = Registrar<InMemory>;
+
+/// The registrar's edges in memory.
+pub struct InMemory;
+
+impl registrar::Parts for InMemory {
+    type Connections = MemoryTables;
+    type Vault = MemoryVault;
+    type Secret = MemorySecret;
+    type Outbound = Outside;
+    type Notes = MemoryTables;
+    type ProofKeys = MemoryTables;
+    type Jobs = MemoryQueues;
+    type Inbox = MemoryQueues;
+}
 
 /// Sends straight to the receiver.
 pub struct Direct(pub Arc<Receives>, pub Clock);
@@ -213,17 +227,8 @@ impl World {
 
     /// Puts the sample connection there, with or without credentials for the store.
     pub fn connect(&self, credentials: Option<&str>) {
-        let connection = Connection {
-            revision: 1,
-            status: ConnectionStatus::Active,
-            generation: Generation::FIRST,
-            site: "https://shop.example.com".into(),
-            credentials: credentials.map(|plain| format!("{}|{plain}", key())),
-            deletes: BTreeMap::new(),
-            ignores: BTreeSet::new(),
-            presets: Vec::new(),
-            settings: Map::new(),
-        };
+        let credentials = credentials.map(|plain| format!("{}|{plain}", key()));
+        let connection = Connection { revision: 1, credentials, ..Connection::new("https://shop.example.com") };
         self.tables.connect(&key(), connection);
     }
 
@@ -267,8 +272,31 @@ impl World {
             outbound: self.outside.clone(),
             notes: self.tables.clone(),
             proof_keys: self.tables.clone(),
+            apps: AppCredentials::new(self.apps.clone()),
+            jobs: self.queues.clone(),
+            inbox: self.queues.clone(),
         };
         Registrar::new(PLATFORMS, edges, BASE, self.allow_loopback, self.clock.function())
+    }
+
+    /// Runs the registrar's own queue until it is empty, delays and all; gives how many jobs there were.
+    ///
+    /// # Panics
+    /// When a job fails ten times, or there is no end of them.
+    pub async fn run_jobs(&self) -> usize {
+        let mut done = 0;
+        while let Some((job, delay)) = self.queues.next_job() {
+            self.clock.pass_seconds(i64::from(delay));
+            let mut tries = 0;
+            while let Err(problem) = self.registrar().run(&job.text()).await {
+                tries += 1;
+                assert!(tries < 10, "{job:?}: {problem}");
+                self.clock.pass_seconds(360);
+            }
+            done += 1;
+            assert!(done < 10_000, "there is no end of jobs");
+        }
+        done
     }
 
     /// Lets the receiver answer a sample event.

@@ -14,7 +14,7 @@ use commerce::{
     platforms::{PLATFORMS, Platform, find},
     request::{HookPath, RawRequest},
     stamp::Stamp,
-    verify::{Material, Scheme, jwt::unproven_claims, verify},
+    verify::{Material, Scheme, jwt::unproven_claims, sign, verify},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::{Value, json};
@@ -118,24 +118,19 @@ impl Event {
             false => None,
         };
         let secret = ring.signing().webhook_secret(&path, bound.as_deref());
-        let secret = secret.reveal();
-        let (header, value) = match delivery.scheme() {
-            Scheme::Hmac(scheme) => (scheme.header, scheme.sign(secret.as_bytes(), &raw.body)),
-            Scheme::Jwt(scheme) => {
-                // The claims are those of the token that is there.
-                let token = scheme.token(&raw).and_then(unproven_claims);
-                let Ok(token) = token.and_then(|claims| scheme.rules.sign(&claims, secret.as_bytes())) else { return };
-                (scheme.headers.first().copied().unwrap_or("authorization"), format!("{}{token}", scheme.prefix))
-            }
-            Scheme::Bearer(scheme) => (scheme.header, format!("Bearer {secret}")),
-            Scheme::StandardWebhooks(scheme) => {
-                let id = raw.single_header(scheme.id).unwrap_or_default();
-                let at = raw.single_header(scheme.timestamp).and_then(|at| at.parse().ok()).unwrap_or_default();
-                (scheme.signature, scheme.sign(secret.as_bytes(), id, at, &raw.body))
-            }
-            Scheme::AppSigned { header, .. } => (header, secret.to_owned()),
+        // The claims are those of the token that is there.
+        let claims = match delivery.scheme() {
+            Scheme::Jwt(scheme) => scheme.token(&raw).and_then(unproven_claims).unwrap_or_default(),
+            _ => serde_json::Map::new(),
         };
-        self.request["headers"][header] = value.into();
+        let before = raw.headers.clone();
+        let mut raw = raw;
+        if sign(delivery.scheme(), &mut raw, &secret, &claims).is_err() {
+            return;
+        }
+        for (name, value) in raw.headers.iter().filter(|(name, value)| before.get(*name) != Some(*value)) {
+            self.request["headers"][name.as_str()] = value.to_str().unwrap_or_default().into();
+        }
         self.request["headers"]["content-length"] = raw.body.len().to_string().into();
     }
 

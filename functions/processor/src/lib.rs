@@ -4,7 +4,6 @@
 
 mod act;
 pub mod batch;
-mod budget;
 pub mod config;
 mod group;
 mod pull;
@@ -17,14 +16,14 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use cloud::{EdgeError, connections::Vault, queue::DeadLetter};
+use cloud::{EdgeError, budget::Leases, connections::Vault, queue::DeadLetter};
 use commerce::{
     change::Change,
     connection::{Connection, ConnectionKey, ConnectionStatus},
     entity::EntityKey,
-    envelope::{BodyError, Content, Envelope, EnvelopeError, Listing, Transfer},
+    envelope::{BodyError, Content, Envelope, EnvelopeError, Listing, Provenance, Transfer},
     outcome::{Outcome, Reason, Rule},
-    platforms::{Incoming, MapError, Mapped, Notice, Platform, find},
+    platforms::{Incoming, MapError, Mapped, Notice, PROBE, Platform, find},
     request::has_too_many_values,
     stamp::Stamp,
     transfer::{EntityProcessor, Preset, Resolved, late, processor, resolve},
@@ -207,6 +206,10 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
         return quarantined(Reason::TooLarge, "the body holds more values than any entity");
     }
     let mapping = platform.mapping;
+    // Any connection may be probed, whatever else it takes.
+    if envelope.scope == PROBE {
+        return ignored(Rule::PROBE);
+    }
     let resolved = resolve(mapping, &envelope.scope);
     let (entity, action) = match resolved {
         Resolved::Entity(entity, action) => (entity, action),
@@ -268,13 +271,19 @@ pub(crate) fn gate<'c>(
     if connection.status == ConnectionStatus::Disconnected {
         return Err(Rule::DISCONNECTED);
     }
+    if connection.status == ConnectionStatus::Paused {
+        return Err(Rule::PAUSED);
+    }
     if connection.generation != envelope.generation {
         return Err(Rule::RETIRED_GENERATION);
     }
     if connection.ignores.contains(&envelope.scope) {
         return Err(Rule::UNWANTED_SCOPE);
     }
-    platform.mapping.admits(connection, &envelope.claims)?;
+    // What its own credentials were answered needs no other proof.
+    if envelope.provenance != Provenance::Answer {
+        platform.mapping.admits(connection, &envelope.claims)?;
+    }
     Ok(connection)
 }
 
@@ -310,7 +319,7 @@ pub struct Processor<E, Q, V, O, C> {
     pub(crate) edges: Edges<E, Q, V, O, C>,
     pub(crate) allow_loopback: bool,
     pub(crate) clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
-    pub(crate) leases: budget::Leases,
+    pub(crate) leases: Leases,
     opened: Mutex<HashMap<ConnectionKey, Opened>>,
 }
 
@@ -334,7 +343,7 @@ impl<E, Q, V: Vault, O, C> Processor<E, Q, V, O, C> {
         allow_loopback: bool,
         clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
     ) -> Self {
-        Self { platforms, edges, allow_loopback, clock, leases: budget::Leases::default(), opened: Mutex::default() }
+        Self { platforms, edges, allow_loopback, clock, leases: Leases::default(), opened: Mutex::default() }
     }
 
     /// A connection's credentials, decrypted once for as long as they stay the same, and not for ever.

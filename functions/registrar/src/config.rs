@@ -20,6 +20,12 @@ pub struct Config {
     pub signing_keys: String,
     /// ARN of the secret with the admin keys.
     pub admin_key: String,
+    /// ARN of the secret with the app credentials.
+    pub app_credentials: String,
+    /// URL of the registrar's own queue.
+    pub jobs: String,
+    /// URL of the processor's queue.
+    pub inbox: String,
     /// Where platforms reach the receiver.
     pub public_base_url: String,
     /// For local runs: platforms may be on this machine.
@@ -28,7 +34,7 @@ pub struct Config {
 
 impl Config {
     /// Reads `CONNECTIONS_TABLE`, `COORDINATION_TABLE`, `PROOF_KEYS_TABLE`, `CREDENTIALS_KEY`, `SIGNING_KEYS`, `ADMIN_KEY`,
-    /// `PUBLIC_BASE_URL` and `ALLOW_LOOPBACK_PLATFORMS`.
+    /// `APP_CREDENTIALS`, `JOBS_URL`, `INBOX_URL`, `PUBLIC_BASE_URL` and `ALLOW_LOOPBACK_PLATFORMS`.
     ///
     /// # Errors
     /// Names the variable that is missing.
@@ -40,6 +46,9 @@ impl Config {
             credentials_key: variable("CREDENTIALS_KEY")?,
             signing_keys: variable("SIGNING_KEYS")?,
             admin_key: variable("ADMIN_KEY")?,
+            app_credentials: variable("APP_CREDENTIALS")?,
+            jobs: variable("JOBS_URL")?,
+            inbox: variable("INBOX_URL")?,
             public_base_url: variable("PUBLIC_BASE_URL")?,
             allow_loopback: flag("ALLOW_LOOPBACK_PLATFORMS"),
         })

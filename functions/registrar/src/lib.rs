@@ -1,22 +1,33 @@
-//! The registrar: connects stores and disconnects them, and manages the subscriptions at their platform. It never touches
-//! entities.
+//! The registrar: connects stores and disconnects them, and keeps the subscriptions at their platform alive in between. It never
+//! touches entities: what it finds out about them, it puts on the queue.
 //!
-//! Whatever fails half-way can be run again: each step is recorded as soon as it is done, and the next run starts from what is
-//! there.
+//! It is asked over HTTP ([`Registrar::answer`]), by a schedule ([`Registrar::sweep`]), and by its own queue ([`Registrar::run`]).
+//! Whatever fails half-way can be run again: each step is recorded as soon as it is done, and the next run starts from what is there.
 
+mod apps;
 pub mod config;
 mod connect;
+mod controller;
+pub mod health;
+mod hooks;
+mod jobs;
+mod page;
+mod poll;
+mod probe;
 pub mod problem;
 pub mod reconcile;
+mod rotation;
 
 use std::sync::Arc;
 
 use cloud::{
+    budget::Leases,
     connections::{Connections, Vault},
     coordination::Coordination,
     outbound::Outbound,
     proof_keys::KeepProofKeys,
-    secrets::{Keys, SecretSource},
+    queue::{Inbox, Jobs},
+    secrets::{AppCredentials, KeepSecret, Keys, SecretSource},
     telemetry,
 };
 use commerce::{
@@ -34,72 +45,72 @@ use crate::problem::Problem;
 /// What an admin token must be: minted with the admin key, for this audience, for an hour at most.
 pub const ADMIN_TOKEN: Hs256 = Hs256 { audience: "commerce-hooks/admin", max_lifetime_seconds: 3600 };
 
+/// What the edges of a [`Registrar`] are: those of AWS, or their twins in memory.
+pub trait Parts {
+    /// The table of connections.
+    type Connections: Connections + Sync;
+    /// What credentials are encrypted with.
+    type Vault: Vault + Sync;
+    /// Secrets.
+    type Secret: SecretSource + KeepSecret + Sync;
+    /// What platforms are called with.
+    type Outbound: Outbound + Sync;
+    /// Notes about connections.
+    type Notes: Coordination + Sync;
+    /// Keys that clients brought.
+    type ProofKeys: KeepProofKeys + Sync;
+    /// The registrar's own queue.
+    type Jobs: Jobs + Sync;
+    /// The processor's queue.
+    type Inbox: Inbox + Sync;
+}
+
+/// What a [`Registrar`] is made of.
+pub struct Edges<P: Parts> {
+    /// The table of connections.
+    pub connections: P::Connections,
+    /// What credentials are encrypted with.
+    pub vault: P::Vault,
+    /// What webhook secrets are derived from.
+    pub signing_keys: Keys<P::Secret>,
+    /// What admin tokens are signed with.
+    pub admin_keys: Keys<P::Secret>,
+    /// What platforms gave the vendor of an app.
+    pub apps: AppCredentials<P::Secret>,
+    /// What platforms are called with.
+    pub outbound: P::Outbound,
+    /// Notes about connections.
+    pub notes: P::Notes,
+    /// Keys that clients brought.
+    pub proof_keys: P::ProofKeys,
+    /// The registrar's own queue.
+    pub jobs: P::Jobs,
+    /// The processor's queue.
+    pub inbox: P::Inbox,
+}
+
 /// The registrar on its edges.
-pub struct Registrar<C, V, S, O, N, P> {
+pub struct Registrar<P: Parts> {
     pub(crate) platforms: &'static [Platform],
-    pub(crate) connections: C,
-    pub(crate) vault: V,
-    pub(crate) signing_keys: Keys<S>,
-    pub(crate) admin_keys: Keys<S>,
-    pub(crate) outbound: O,
-    pub(crate) notes: N,
-    pub(crate) proof_keys: P,
+    pub(crate) edges: Edges<P>,
+    pub(crate) leases: Leases,
     pub(crate) public_base_url: String,
     pub(crate) allow_loopback: bool,
     pub(crate) clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
 }
 
-/// What a [`Registrar`] is made of.
-pub struct Edges<C, V, S, O, N, P> {
-    /// The table of connections.
-    pub connections: C,
-    /// What credentials are encrypted with.
-    pub vault: V,
-    /// What webhook secrets are derived from.
-    pub signing_keys: Keys<S>,
-    /// What admin tokens are signed with.
-    pub admin_keys: Keys<S>,
-    /// What platforms are called with.
-    pub outbound: O,
-    /// Notes about connections.
-    pub notes: N,
-    /// Keys that clients brought.
-    pub proof_keys: P,
-}
-
-impl<C, V, S, O, N, P> Registrar<C, V, S, O, N, P>
-where
-    C: Connections + Sync,
-    V: Vault + Sync,
-    S: SecretSource + Sync,
-    O: Outbound + Sync,
-    N: Coordination + Sync,
-    P: KeepProofKeys + Sync,
-{
+impl<P: Parts> Registrar<P> {
     /// On these edges. `public_base_url` is where platforms reach the receiver, without a trailing slash; with
     /// `allow_loopback`, for local runs, stores may be on this machine.
     pub fn new(
         platforms: &'static [Platform],
-        edges: Edges<C, V, S, O, N, P>,
+        edges: Edges<P>,
         public_base_url: &str,
         allow_loopback: bool,
         clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
     ) -> Self {
-        let Edges { connections, vault, signing_keys, admin_keys, outbound, notes, proof_keys } = edges;
         let public_base_url = public_base_url.trim_end_matches('/').to_owned();
-        Self {
-            platforms,
-            connections,
-            vault,
-            signing_keys,
-            admin_keys,
-            outbound,
-            notes,
-            proof_keys,
-            public_base_url,
-            allow_loopback,
-            clock,
-        }
+        Self { platforms, edges, leases: Leases::default(), public_base_url, allow_loopback, clock }
     }
 
     /// Answers one HTTP request.
@@ -140,10 +151,10 @@ where
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let (Some(value), None) = (values.next(), values.next()) else { return Err(Problem::Unauthorized) };
         let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")).ok_or(Problem::Unauthorized)?;
-        let ring = self.admin_keys.current(now).await?;
+        let ring = self.edges.admin_keys.current(now).await?;
         let mut verified = ADMIN_TOKEN.verify(token, &ring, now);
         if verified == Err(Refusal::WrongProof)
-            && let Some(fresh) = self.admin_keys.after_failed_proof(now).await
+            && let Some(fresh) = self.edges.admin_keys.after_failed_proof(now).await
         {
             verified = ADMIN_TOKEN.verify(token, &fresh, now);
         }

@@ -1,34 +1,87 @@
-//! Wires the registrar to AWS.
+//! Wires the registrar to AWS, and tells apart who calls it: API Gateway, the schedule, or its own queue.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use cloud::{
     aws::{Aws, Patience},
     connections::{DynamoConnections, Kms},
     coordination::DynamoCoordination,
     outbound::Guarded,
     proof_keys::DynamoProofKeys,
-    secrets::{Keys, SecretsManager},
+    queue::{Sqs, SqsJobs},
+    secrets::{AppCredentials, Keys, SecretsManager},
 };
 use commerce::platforms::PLATFORMS;
-use lambda_http::{Error, run, service_fn};
-use registrar::{Edges, Registrar, config::Config};
+use lambda_http::{Body, Response};
+use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use registrar::{Edges, Parts, Registrar, config::Config};
+use serde_json::{Value, json};
+
+/// The edges at AWS.
+struct AtAws;
+
+impl Parts for AtAws {
+    type Connections = DynamoConnections;
+    type Vault = Kms;
+    type Secret = SecretsManager;
+    type Outbound = Guarded;
+    type Notes = DynamoCoordination;
+    type ProofKeys = DynamoProofKeys;
+    type Jobs = SqsJobs;
+    type Inbox = Sqs;
+}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     cloud::telemetry::tame_panics();
     let config = Config::from_env()?;
-    let aws = Aws::from_env(Patience::Sender)?;
-    let edges = Edges {
+    let aws = Aws::from_env(Patience::Worker)?;
+    let secret = |id: &str| SecretsManager::new(aws.secretsmanager(), id.to_owned());
+    let edges = Edges::<AtAws> {
         connections: DynamoConnections::new(aws.dynamodb(), config.connections),
         vault: Kms::new(aws.kms(), config.credentials_key),
-        signing_keys: Keys::new(SecretsManager::new(aws.secretsmanager(), config.signing_keys)),
-        admin_keys: Keys::new(SecretsManager::new(aws.secretsmanager(), config.admin_key)),
+        signing_keys: Keys::new(secret(&config.signing_keys)),
+        admin_keys: Keys::new(secret(&config.admin_key)),
+        apps: AppCredentials::new(secret(&config.app_credentials)),
         outbound: Guarded::new(config.allow_loopback)?,
         notes: DynamoCoordination::new(aws.dynamodb(), config.coordination),
         proof_keys: DynamoProofKeys::new(aws.dynamodb(), config.proof_keys),
+        jobs: SqsJobs::new(aws.sqs(), config.jobs),
+        inbox: Sqs::new(aws.sqs(), config.inbox, String::new()),
     };
     let registrar =
         Registrar::new(PLATFORMS, edges, &config.public_base_url, config.allow_loopback, Arc::new(cloud::now));
-    run(service_fn(|request| async { Ok::<_, Error>(registrar.answer(request).await) })).await
+    let registrar = &registrar;
+    run(service_fn(|event: LambdaEvent<Value>| async move { called(registrar, event.payload).await })).await
+}
+
+/// Does what the event asks for, by its form.
+async fn called(registrar: &Registrar<AtAws>, event: Value) -> Result<Value, Error> {
+    if event.get("Records").is_some() {
+        let event: SqsEvent = serde_json::from_value(event)?;
+        let mut response = SqsBatchResponse::default();
+        for record in event.records {
+            if let Err(problem) = registrar.run(record.body.as_deref().unwrap_or_default()).await {
+                cloud::telemetry::warn("job-comes-back", &problem.to_string());
+                response.add_failure(record.message_id.unwrap_or_default());
+            }
+        }
+        return Ok(serde_json::to_value(response)?);
+    }
+    if event.get("schedule").is_some() {
+        registrar.sweep().await?;
+        return Ok(Value::Null);
+    }
+    let request = lambda_http::request::from_str(&event.to_string())?;
+    Ok(answered(registrar.answer(request).await))
+}
+
+/// A response as API Gateway takes it. Ours are all text.
+fn answered(response: Response<Body>) -> Value {
+    let (parts, body) = response.into_parts();
+    let headers: HashMap<&str, &str> =
+        parts.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap_or_default())).collect();
+    let body = String::from_utf8_lossy(body.as_ref());
+    json!({ "statusCode": parts.status.as_u16(), "headers": headers, "body": body, "isBase64Encoded": false })
 }

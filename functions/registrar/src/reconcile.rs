@@ -24,6 +24,8 @@ pub struct Wanted {
     pub key_id: String,
     /// The generation that its secret is derived for.
     pub generation: Generation,
+    /// Whether it is to be switched on.
+    pub active: bool,
 }
 
 /// What has to be done to one subscription.
@@ -46,6 +48,8 @@ pub enum Why {
     Secret,
     /// The platform or the merchant has switched it off.
     Inactive,
+    /// It is on, and the connection is paused.
+    Paused,
     /// There is another one for the same scope.
     Duplicate,
     /// No entity processor declares its scope any more.
@@ -110,6 +114,8 @@ pub fn reconcile(wanted: &[Wanted], existing: &[Subscription], ownership: &Owner
         });
         let mut candidates = candidates.into_iter();
         match candidates.next() {
+            // Platforms make hooks that are on; while the connection is paused, none is made.
+            None if !wanted.active => {}
             None => plan.steps.push(Step::Create(wanted.clone())),
             Some(hook) => match difference(wanted, hook, record) {
                 None => plan.kept.push(wanted.scope.clone()),
@@ -131,8 +137,10 @@ fn difference(wanted: &Wanted, hook: &Subscription, record: Option<&Subscription
         Some(Why::Url)
     } else if !secret_is_known {
         Some(Why::Secret)
-    } else if hook.status != SubscriptionStatus::Active {
+    } else if wanted.active && hook.status != SubscriptionStatus::Active {
         Some(Why::Inactive)
+    } else if !wanted.active && hook.status == SubscriptionStatus::Active {
+        Some(Why::Paused)
     } else {
         None
     }
@@ -141,6 +149,8 @@ fn difference(wanted: &Wanted, hook: &Subscription, record: Option<&Subscription
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use commerce::connection::Health;
+
     use super::*;
 
     const BASE: &str = "https://hooks.example.com";
@@ -149,11 +159,17 @@ mod tests {
 
     fn wanted(scope: &str) -> Wanted {
         let url = format!("{BASE}{PATH}");
-        Wanted { scope: scope.into(), url, key_id: "k1".into(), generation: Generation::FIRST }
+        Wanted { scope: scope.into(), url, key_id: "k1".into(), generation: Generation::FIRST, active: true }
     }
 
     fn hook(id: u64, scope: &str, url: &str) -> Subscription {
-        Subscription { id: id.into(), scope: scope.into(), url: url.into(), status: SubscriptionStatus::Active }
+        Subscription {
+            id: id.into(),
+            scope: scope.into(),
+            url: url.into(),
+            status: SubscriptionStatus::Active,
+            failures: None,
+        }
     }
 
     fn ours(id: u64, scope: &str) -> Subscription {
@@ -161,8 +177,8 @@ mod tests {
     }
 
     fn record(id: u64, scope: &str) -> SubscriptionRecord {
-        let Wanted { scope, url, key_id, generation } = wanted(scope);
-        SubscriptionRecord { scope, id: id.into(), url, key_id, generation }
+        let Wanted { scope, url, key_id, generation, .. } = wanted(scope);
+        SubscriptionRecord { scope, id: id.into(), url, key_id, generation, health: Health::default() }
     }
 
     fn plan(scopes: &[&str], existing: &[Subscription], records: &[SubscriptionRecord]) -> Plan {

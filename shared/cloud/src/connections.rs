@@ -6,7 +6,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use aws_sdk_dynamodb::{Client, error::SdkError, types::AttributeValue};
 use aws_sdk_kms::primitives::Blob;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use commerce::connection::{Connection, ConnectionKey, SubscriptionRecord};
+use commerce::{
+    connection::{Connection, ConnectionKey, ConnectionStatus, Cursor, SubscriptionRecord},
+    entity::EntityKind,
+    job::shard,
+    stamp::Stamp,
+};
+use serde::{Deserialize, Serialize};
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
 use crate::{EdgeError, aws::cause};
@@ -15,6 +21,12 @@ use crate::{EdgeError, aws::cause};
 pub const CONNECTION: &str = "connection";
 /// What the sort keys of its subscriptions begin with; the scope follows.
 const SUBSCRIPTION: &str = "subscription#";
+/// What the sort keys of its cursors begin with; the kind of entity follows.
+const CURSOR: &str = "cursor#";
+/// The sort key of what the last look at it came to.
+const CHECK: &str = "check";
+/// The index that lists connections: sparse, for only their own records have its keys, and in [`commerce::job::SHARDS`] parts.
+pub const LISTING: &str = "listing";
 /// The partition of what is true of the whole deployment. No connection's partition is without a `#`.
 const DEPLOYMENT: &str = "deployment";
 /// The sort key of all base URLs that this deployment ever used.
@@ -27,6 +39,45 @@ pub struct Loaded {
     pub connection: Option<Connection>,
     /// Its subscriptions, by scope.
     pub subscriptions: BTreeMap<String, SubscriptionRecord>,
+    /// How far its entities have been fetched.
+    pub cursors: BTreeMap<EntityKind, Cursor>,
+    /// What the last look at it came to.
+    pub check: Option<Check>,
+}
+
+/// What the last look at a connection came to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Check {
+    /// When it was.
+    pub at: Stamp,
+    /// What kept it from being done, or has to be done by somebody; for people, and nothing secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Stamp>,
+}
+
+/// A connection as lists show it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// Which connection.
+    pub key: ConnectionKey,
+    /// Whether its deliveries are taken.
+    pub status: ConnectionStatus,
+    /// The store's or account's base URL.
+    pub site: String,
+    /// The signing key that all of its subscriptions are derived from.
+    pub signed_with: Option<String>,
+}
+
+/// One page of a list of connections.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct EntryPage {
+    /// The connections, by platform and id.
+    pub entries: Vec<Entry>,
+    /// Where the list goes on, if it does.
+    pub next: Option<String>,
 }
 
 /// Keeping connections.
@@ -55,6 +106,30 @@ pub trait Connections {
         scope: &str,
     ) -> impl Future<Output = Result<(), EdgeError>> + Send;
 
+    /// Writes how far an entity has been fetched over the revision before it; `false` when somebody else did in between.
+    fn save_cursor(&self, key: &ConnectionKey, cursor: &Cursor)
+    -> impl Future<Output = Result<bool, EdgeError>> + Send;
+
+    /// Forgets how far an entity has been fetched.
+    fn remove_cursor(
+        &self,
+        key: &ConnectionKey,
+        entity: EntityKind,
+    ) -> impl Future<Output = Result<(), EdgeError>> + Send;
+
+    /// Writes what a look at a connection came to.
+    fn save_check(&self, key: &ConnectionKey, check: &Check) -> impl Future<Output = Result<(), EdgeError>> + Send;
+
+    /// Lists connections of one part (`shard`, below [`commerce::job::SHARDS`]), of one platform or of all, `limit` at a time, from where a page before
+    /// left off. Eventually consistent.
+    fn list(
+        &self,
+        shard: u32,
+        platform: Option<&str>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> impl Future<Output = Result<EntryPage, EdgeError>> + Send;
+
     /// Adds a base URL to those that this deployment ever used, and gives them all.
     fn base_urls(&self, current: &str) -> impl Future<Output = Result<BTreeSet<String>, EdgeError>> + Send;
 }
@@ -73,6 +148,12 @@ impl DynamoConnections {
     /// With the table's name.
     pub fn new(client: Client, table: String) -> Self {
         Self { client, table }
+    }
+
+    async fn delete(&self, connection: &ConnectionKey, sk: String) -> Result<(), EdgeError> {
+        let key = key(connection.to_string(), sk);
+        let deleted = self.client.delete_item().table_name(&self.table).set_key(Some(key)).send().await;
+        deleted.map(|_| ()).map_err(|error| EdgeError::new("DeleteItem", cause(&error)))
     }
 
     async fn put(&self, pk: String, sk: String, mut item: Attributes) -> Result<(), EdgeError> {
@@ -104,6 +185,12 @@ pub(crate) async fn put_over(
     }
 }
 
+/// Platform and connection, from the text that [`ConnectionKey`] writes.
+pub fn parse_key(text: &str) -> Option<ConnectionKey> {
+    let (platform, connection) = text.split_once('#')?;
+    Some(ConnectionKey { platform: platform.to_owned(), connection: connection.parse().ok()? })
+}
+
 /// The key of an item; all tables have the same two parts.
 pub(crate) fn key(pk: String, sk: String) -> Attributes {
     HashMap::from([("pk".to_owned(), AttributeValue::S(pk)), ("sk".to_owned(), AttributeValue::S(sk))])
@@ -131,6 +218,11 @@ impl Connections for DynamoConnections {
                 let sk = item.get("sk").and_then(|sk| sk.as_s().ok()).cloned().unwrap_or_default();
                 if sk == CONNECTION {
                     loaded.connection = Some(from_item(item).map_err(unreadable)?);
+                } else if sk == CHECK {
+                    loaded.check = Some(from_item(item).map_err(unreadable)?);
+                } else if sk.starts_with(CURSOR) {
+                    let cursor: Cursor = from_item(item).map_err(unreadable)?;
+                    loaded.cursors.insert(cursor.entity, cursor);
                 } else if let Some(scope) = sk.strip_prefix(SUBSCRIPTION) {
                     loaded.subscriptions.insert(scope.to_owned(), from_item(item).map_err(unreadable)?);
                 }
@@ -147,6 +239,8 @@ impl Connections for DynamoConnections {
         let mut item: Attributes =
             to_item(connection).map_err(|_| EdgeError::new(operation, "the record cannot be written"))?;
         item.extend(self::key(key.to_string(), CONNECTION.to_owned()));
+        item.insert("shard".to_owned(), AttributeValue::N(shard(key).to_string()));
+        item.insert("listed".to_owned(), AttributeValue::S(key.to_string()));
         put_over(&self.client, &self.table, item, connection.revision, operation).await
     }
 
@@ -156,9 +250,71 @@ impl Connections for DynamoConnections {
     }
 
     async fn remove_subscription(&self, connection: &ConnectionKey, scope: &str) -> Result<(), EdgeError> {
-        let key = key(connection.to_string(), format!("{SUBSCRIPTION}{scope}"));
-        let deleted = self.client.delete_item().table_name(&self.table).set_key(Some(key)).send().await;
-        deleted.map(|_| ()).map_err(|error| EdgeError::new("DeleteItem", cause(&error)))
+        self.delete(connection, format!("{SUBSCRIPTION}{scope}")).await
+    }
+
+    async fn save_cursor(&self, key: &ConnectionKey, cursor: &Cursor) -> Result<bool, EdgeError> {
+        let operation = "PutItem of a cursor";
+        let mut item: Attributes =
+            to_item(cursor).map_err(|_| EdgeError::new(operation, "the record cannot be written"))?;
+        item.extend(self::key(key.to_string(), format!("{CURSOR}{}", cursor.entity)));
+        put_over(&self.client, &self.table, item, cursor.revision, operation).await
+    }
+
+    async fn remove_cursor(&self, connection: &ConnectionKey, entity: EntityKind) -> Result<(), EdgeError> {
+        self.delete(connection, format!("{CURSOR}{entity}")).await
+    }
+
+    async fn save_check(&self, key: &ConnectionKey, check: &Check) -> Result<(), EdgeError> {
+        let item = to_item(check).map_err(|_| EdgeError::new("PutItem", "the record cannot be written"))?;
+        self.put(key.to_string(), CHECK.to_owned(), item).await
+    }
+
+    async fn list(
+        &self,
+        shard: u32,
+        platform: Option<&str>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<EntryPage, EdgeError> {
+        let operation = "Query of the list";
+        let unreadable = || EdgeError::new(operation, "a record cannot be read");
+        let mut request = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(LISTING)
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .expression_attribute_values(":shard", AttributeValue::N(shard.to_string()));
+        request = match platform {
+            None => request.key_condition_expression("shard = :shard"),
+            Some(platform) => request
+                .key_condition_expression("shard = :shard AND begins_with(listed, :platform)")
+                .expression_attribute_values(":platform", AttributeValue::S(format!("{platform}#"))),
+        };
+        if let Some(after) = after {
+            let mut start = key(after.to_owned(), CONNECTION.to_owned());
+            start.insert("shard".to_owned(), AttributeValue::N(shard.to_string()));
+            start.insert("listed".to_owned(), AttributeValue::S(after.to_owned()));
+            request = request.set_exclusive_start_key(Some(start));
+        }
+        let answer = request.send().await.map_err(|error| EdgeError::new(operation, cause(&error)))?;
+        let mut page = EntryPage::default();
+        for mut item in answer.items.unwrap_or_default() {
+            let mut text = |name: &str| item.remove(name).and_then(|value| value.as_s().ok().cloned());
+            let (listed, site) = (text("listed").ok_or_else(unreadable)?, text("site").unwrap_or_default());
+            let signed_with = text("signed_with");
+            let status = text("status").and_then(|status| serde_json::from_value(status.into()).ok());
+            page.entries.push(Entry {
+                key: parse_key(&listed).ok_or_else(unreadable)?,
+                status: status.ok_or_else(unreadable)?,
+                site,
+                signed_with,
+            });
+        }
+        let last = answer.last_evaluated_key.as_ref().and_then(|last| last.get("listed")?.as_s().ok());
+        page.next = last.cloned();
+        Ok(page)
     }
 
     async fn base_urls(&self, current: &str) -> Result<BTreeSet<String>, EdgeError> {

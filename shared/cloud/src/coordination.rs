@@ -28,6 +28,12 @@ impl Note {
     }
 }
 
+/// The partition of notes about the whole deployment. No platform has this name.
+pub fn deployment() -> ConnectionKey {
+    let Ok(connection) = "all".parse() else { unreachable!("it fits the grammar") };
+    ConnectionKey { platform: "deployment".to_owned(), connection }
+}
+
 /// Keeping notes.
 pub trait Coordination {
     /// Reads a note, consistently; expired ones, too, for they are written over.

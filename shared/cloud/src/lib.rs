@@ -2,6 +2,7 @@
 //! the function that uses it is as narrow), its AWS implementation beside it, and a twin in [`memory`] for tests.
 
 pub mod aws;
+pub mod budget;
 pub mod connections;
 pub mod coordination;
 pub mod memory;

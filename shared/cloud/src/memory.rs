@@ -8,21 +8,22 @@ use std::{
 
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
-    connection::{Connection, ConnectionKey, SubscriptionRecord},
-    entity::EntityKey,
+    connection::{Connection, ConnectionKey, Cursor, SubscriptionRecord},
+    entity::{EntityKey, EntityKind},
     envelope::Sealed,
     item::Item,
+    job::{Job, shard},
     keys::BroughtKey,
 };
 
 use crate::{
     EdgeError,
-    connections::{Connections, Loaded, Vault},
+    connections::{Check, Connections, Entry, EntryPage, Loaded, Vault},
     coordination::{Coordination, Note},
     outbound::Outbound,
     proof_keys::{KeepProofKeys, ProofKeys},
-    queue::{DeadLetter, DeadLetters, Inbox, Retries},
-    secrets::SecretSource,
+    queue::{DeadLetter, DeadLetters, Inbox, Jobs, Retries},
+    secrets::{KeepSecret, SecretSource},
     state::{Entities, Put, Read},
 };
 
@@ -40,6 +41,7 @@ struct Queues {
     sent: Vec<(Sealed, i32)>,
     dead: Vec<DeadLetter>,
     retried: Vec<(String, i32)>,
+    jobs: VecDeque<(Job, i32)>,
     refuse: bool,
 }
 
@@ -57,6 +59,16 @@ impl MemoryQueues {
     /// Receipt handles that are to come back, with their delay in seconds.
     pub fn retried(&self) -> Vec<(String, i32)> {
         lock(&self.0).retried.clone()
+    }
+
+    /// Takes the oldest job, with its delay in seconds.
+    pub fn next_job(&self) -> Option<(Job, i32)> {
+        lock(&self.0).jobs.pop_front()
+    }
+
+    /// The jobs that wait, with their delays in seconds.
+    pub fn jobs(&self) -> Vec<(Job, i32)> {
+        lock(&self.0).jobs.iter().cloned().collect()
     }
 
     /// From now on nothing is taken, or is again.
@@ -79,6 +91,17 @@ impl Inbox for MemoryQueues {
         for message in sealed {
             self.send(message, 0).await?;
         }
+        Ok(())
+    }
+}
+
+impl Jobs for MemoryQueues {
+    async fn send_jobs(&self, jobs: &[(Job, i32)]) -> Result<(), EdgeError> {
+        let mut queues = lock(&self.0);
+        if queues.refuse {
+            return Err(EdgeError::new("SendMessageBatch of jobs", "refused"));
+        }
+        queues.jobs.extend(jobs.iter().cloned());
         Ok(())
     }
 }
@@ -252,6 +275,53 @@ impl Connections for MemoryTables {
         Ok(())
     }
 
+    async fn save_cursor(&self, key: &ConnectionKey, cursor: &Cursor) -> Result<bool, EdgeError> {
+        let mut tables = lock(&self.0);
+        let cursors = &mut tables.connections.entry(key.clone()).or_default().cursors;
+        let ours = cursors.get(&cursor.entity).map_or(0, |before| before.revision) + 1 == cursor.revision;
+        if ours {
+            cursors.insert(cursor.entity, cursor.clone());
+        }
+        Ok(ours)
+    }
+
+    async fn remove_cursor(&self, key: &ConnectionKey, entity: EntityKind) -> Result<(), EdgeError> {
+        lock(&self.0).connections.entry(key.clone()).or_default().cursors.remove(&entity);
+        Ok(())
+    }
+
+    async fn save_check(&self, key: &ConnectionKey, check: &Check) -> Result<(), EdgeError> {
+        lock(&self.0).connections.entry(key.clone()).or_default().check = Some(check.clone());
+        Ok(())
+    }
+
+    async fn list(
+        &self,
+        part: u32,
+        platform: Option<&str>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<EntryPage, EdgeError> {
+        let tables = lock(&self.0);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut listed: Vec<(String, Entry)> = tables
+            .connections
+            .iter()
+            .filter(|(key, _)| shard(key) == part && platform.is_none_or(|platform| key.platform == platform))
+            .filter_map(|(key, loaded)| {
+                let connection = loaded.connection.as_ref()?;
+                let (status, site) = (connection.status, connection.site.clone());
+                let entry = Entry { key: key.clone(), status, site, signed_with: connection.signed_with.clone() };
+                Some((key.to_string(), entry))
+            })
+            .filter(|(listed, _)| after.is_none_or(|after| listed.as_str() > after))
+            .collect();
+        listed.sort_by(|one, other| one.0.cmp(&other.0));
+        // As DynamoDB does: a page that is full may be the last one all the same.
+        let next = (listed.len() >= limit).then(|| listed[limit - 1].0.clone());
+        Ok(EntryPage { entries: listed.into_iter().take(limit).map(|(_, entry)| entry).collect(), next })
+    }
+
     async fn base_urls(&self, current: &str) -> Result<BTreeSet<String>, EdgeError> {
         let mut tables = lock(&self.0);
         tables.base_urls.insert(current.to_owned());
@@ -327,6 +397,13 @@ impl MemorySecret {
     /// How often it was fetched.
     pub fn fetches(&self) -> usize {
         lock(&self.0).1
+    }
+}
+
+impl KeepSecret for MemorySecret {
+    async fn replace(&self, text: &str) -> Result<(), EdgeError> {
+        self.set(Some(text));
+        Ok(())
     }
 }
 

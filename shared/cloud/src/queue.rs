@@ -6,6 +6,7 @@ use aws_sdk_sqs::{
 };
 use commerce::{
     envelope::{MAX_MESSAGE_BYTES, Sealed},
+    job::Job,
     outcome::Reason,
 };
 
@@ -66,6 +67,55 @@ fn attribute_text(text: &str) -> Option<String> {
     let legal: String =
         text.chars().filter(|c| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}')).take(256).collect();
     (!legal.is_empty()).then_some(legal)
+}
+
+/// Putting jobs on the registrar's own queue.
+pub trait Jobs {
+    /// Sends jobs, each to be delivered after its delay in seconds (0 to 900). An error says that not all of them were sent.
+    fn send_jobs(&self, jobs: &[(Job, i32)]) -> impl Future<Output = Result<(), EdgeError>> + Send;
+}
+
+/// The registrar's own queue at SQS.
+#[derive(Clone, Debug)]
+pub struct SqsJobs {
+    client: Client,
+    url: String,
+}
+
+impl SqsJobs {
+    /// With the queue's URL.
+    pub fn new(client: Client, url: String) -> Self {
+        Self { client, url }
+    }
+
+    async fn send_batch(&self, jobs: &[(Job, i32)]) -> Result<(), EdgeError> {
+        let operation = "SendMessageBatch of jobs";
+        let mut request = self.client.send_message_batch().queue_url(&self.url);
+        for (place, (job, delay)) in jobs.iter().enumerate() {
+            let entry = SendMessageBatchRequestEntry::builder()
+                .id(place.to_string())
+                .message_body(job.text())
+                .message_group_id(job.group())
+                .set_delay_seconds((*delay > 0).then_some((*delay).min(900)))
+                .build()
+                .map_err(|_| EdgeError::new(operation, "an entry cannot be built"))?;
+            request = request.entries(entry);
+        }
+        let sent = request.send().await.map_err(|error| EdgeError::new(operation, cause(&error)))?;
+        if sent.successful.len() == jobs.len() {
+            Ok(())
+        } else {
+            Err(EdgeError::new(operation, format!("{} entries were not taken", sent.failed.len())))
+        }
+    }
+}
+
+impl Jobs for SqsJobs {
+    async fn send_jobs(&self, jobs: &[(Job, i32)]) -> Result<(), EdgeError> {
+        let sending: Vec<BoxFuture<'_, _>> =
+            jobs.chunks(MAX_ENTRIES).map(|entries| self.send_batch(entries).boxed()).collect();
+        stream::iter(sending).buffer_unordered(SENDERS).collect::<Vec<_>>().await.into_iter().collect()
+    }
 }
 
 /// Putting messages aside.

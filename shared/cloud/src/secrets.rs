@@ -30,6 +30,19 @@ pub trait SecretSource {
     fn fetch(&self) -> impl Future<Output = Result<String, EdgeError>> + Send;
 }
 
+/// Writing a secret's value.
+pub trait KeepSecret {
+    /// Replaces the value.
+    fn replace(&self, text: &str) -> impl Future<Output = Result<(), EdgeError>> + Send;
+}
+
+impl KeepSecret for SecretsManager {
+    async fn replace(&self, text: &str) -> Result<(), EdgeError> {
+        let put = self.client.put_secret_value().secret_id(&self.id).secret_string(text).send().await;
+        put.map(|_| ()).map_err(|error| EdgeError::new("PutSecretValue", cause(&error)))
+    }
+}
+
 /// A secret of Secrets Manager.
 #[derive(Clone, Debug)]
 pub struct SecretsManager {
@@ -102,6 +115,11 @@ pub type Keys<S> = Cache<S, KeyRing>;
 pub type AppCredentials<S> = Cache<S, Apps>;
 
 impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
+    /// Where the value comes from.
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
     /// Nothing is fetched yet.
     pub fn new(source: S) -> Self {
         Self { source, cached: Mutex::new(None), refreshed: Mutex::new(None), failed: Mutex::new(None) }

@@ -11,6 +11,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     entity::{EntityKind, ExternalId},
+    envelope::Listing,
+    stamp::Stamp,
     transfer::Preset,
 };
 
@@ -119,6 +121,9 @@ impl fmt::Display for ConnectionKey {
 pub enum ConnectionStatus {
     /// Connected: its deliveries become state.
     Active,
+    /// Switched off from here for a while: its hooks are off, nothing is polled, and what comes all the same is ignored. What was
+    /// missed is polled afterwards.
+    Paused,
     /// Being disconnected: its hooks are going, its credentials are still there to remove them with.
     Disconnecting,
     /// Disconnected: credentials gone, deliveries that straggle in are ignored.
@@ -139,6 +144,17 @@ pub enum DeletePolicy {
     /// Take it for an update: the entity stays, with the few fields that the platform's mapping gives for a delete, from the id
     /// alone (its status, for one).
     Update,
+}
+
+/// What becomes of a connection's state when it is disconnected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Retention {
+    /// It is kept.
+    #[default]
+    Keep,
+    /// It is erased so many days afterwards, unless the store is connected again before that.
+    EraseAfterDays(u16),
 }
 
 /// A connection as the `Connections` table holds it under the sort key `connection`.
@@ -169,9 +185,52 @@ pub struct Connection {
     /// The platform's own settings, as its folder checked them. Nothing secret.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub settings: Map<String, Value>,
+    /// How often each entity is polled, in seconds; 0 is never, absent is the default.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub polls: BTreeMap<EntityKind, u32>,
+    /// What becomes of its state when it is disconnected.
+    #[serde(default)]
+    pub retention: Retention,
+    /// When it was connected last.
+    #[serde(default)]
+    pub connected_at: Option<Stamp>,
+    /// Since when it has been paused, while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_at: Option<Stamp>,
+    /// When it was disconnected, while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disconnected_at: Option<Stamp>,
+    /// When its state was erased, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erased_at: Option<Stamp>,
+    /// The signing key that all of its subscriptions are derived from; none while they are not all derived from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_with: Option<String>,
 }
 
 impl Connection {
+    /// A connection to a site, active, with nothing said about it yet.
+    pub fn new(site: &str) -> Self {
+        Self {
+            revision: 0,
+            status: ConnectionStatus::Active,
+            generation: Generation::FIRST,
+            site: site.to_owned(),
+            credentials: None,
+            deletes: BTreeMap::new(),
+            ignores: BTreeSet::new(),
+            presets: Vec::new(),
+            settings: Map::new(),
+            polls: BTreeMap::new(),
+            retention: Retention::Keep,
+            connected_at: None,
+            paused_at: None,
+            disconnected_at: None,
+            erased_at: None,
+            signed_with: None,
+        }
+    }
+
     /// What a delete of this kind of entity does here.
     pub fn delete_policy(&self, entity: EntityKind) -> DeletePolicy {
         self.deletes.get(&entity).copied().unwrap_or_default()
@@ -192,6 +251,103 @@ pub struct SubscriptionRecord {
     pub key_id: String,
     /// The generation that its secret was derived for.
     pub generation: Generation,
+    /// How it was doing when it was looked at last.
+    #[serde(default)]
+    pub health: Health,
+}
+
+/// How a subscription does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It is on, and nothing speaks against it.
+    #[default]
+    Healthy,
+    /// It is on, but has been quiet for much longer than it ever was.
+    Silent,
+    /// The platform, or somebody there, has switched it off.
+    SwitchedOff,
+    /// It is not there.
+    Missing,
+    /// It is entered by hand; the platform does not tell.
+    Manual,
+}
+
+/// What is remembered of a subscription's health between two looks.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Health {
+    /// The last verdict.
+    pub verdict: Verdict,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Stamp>,
+    /// Why it is not healthy, or was not the last time; for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// How often it was switched on again since it last stayed on.
+    #[serde(default)]
+    pub trips: u32,
+    /// When it was switched on again last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reactivated_at: Option<Stamp>,
+    /// Before that it is not switched on again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Stamp>,
+    /// When it was known to be on last: what happened after that may have been missed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub good_at: Option<Stamp>,
+}
+
+/// How far an entity has been fetched, as the `Connections` table holds it under the sort key `cursor#{entity}`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The kind of entity.
+    pub entity: EntityKind,
+    /// How often it was written; each write is on the condition that nobody else wrote in between.
+    pub revision: u64,
+    /// Everything that had changed until then is on the queue; none while nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Stamp>,
+    /// When all of them were gone through last, which also finds what is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swept: Option<Stamp>,
+    /// What is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Run>,
+}
+
+impl Cursor {
+    /// Of an entity that nothing was fetched of.
+    pub fn new(entity: EntityKind) -> Self {
+        Self { entity, revision: 0, since: None, swept: None, run: None }
+    }
+}
+
+/// What is fetched of an entity at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fetch {
+    /// All of them, for the first time or by request.
+    Import,
+    /// What has changed since the last time.
+    Changed,
+    /// All of them, to find what is gone and what no time tells.
+    Sweep,
+}
+
+/// Fetching that is under way.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Run {
+    /// What is fetched.
+    pub fetch: Fetch,
+    /// When it began: what changes afterwards is the next one's.
+    pub begun: Stamp,
+    /// The next page.
+    pub next: Listing,
+    /// How many pages were queued.
+    pub pages: u32,
+    /// How many entities were queued.
+    pub found: u64,
 }
 
 #[cfg(test)]

@@ -11,8 +11,10 @@ use flate2::{Compression, read::DeflateDecoder, read::DeflateEncoder};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    api::{ApiResponse, Fault},
     connection::{ConnectionKey, Generation},
     entity::{EntityKind, ExternalId},
+    platforms::{Access, Listed, Mapping},
     request::HookPath,
     stamp::Stamp,
     verify::{Strength, Verified},
@@ -39,6 +41,51 @@ pub enum Provenance {
     Delivery,
     /// From another [`Envelope`]: a part or a child of it, a deferral, or a redrive.
     Envelope,
+    /// From an [`Answered`]: what a platform's API showed when it was asked with the connection's credentials.
+    Answer,
+}
+
+/// The scope of what was found by asking for what has changed.
+pub const POLL: &str = "poll";
+/// The scope of what was fetched in full: the first time, or by request.
+pub const IMPORT: &str = "import";
+
+/// A page of a list, read from an answer to a call that was made with the connection's credentials. The only maker is
+/// [`Answered::read`], so that whoever holds one holds what a platform said.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    key: ConnectionKey,
+    generation: Generation,
+    at: Stamp,
+    listed: Listed,
+}
+
+impl Answered {
+    /// Reads the answer to [`Mapping::list`]; `at` is the instant before the call.
+    ///
+    /// # Errors
+    /// The [`Fault`] that the answer means.
+    pub fn read(
+        mapping: &dyn Mapping,
+        path: &HookPath,
+        access: &Access<'_>,
+        listing: &Listing,
+        answer: &ApiResponse,
+        at: Stamp,
+    ) -> Result<Self, Fault> {
+        let listed = mapping.listed(access, listing, answer, at)?;
+        Ok(Self { key: path.key.clone(), generation: path.generation, at, listed })
+    }
+
+    /// What is on the page.
+    pub fn found(&self) -> &[Transfer] {
+        &self.listed.found
+    }
+
+    /// Where the list goes on.
+    pub fn next(&self) -> Option<&Listing> {
+        self.listed.next.as_ref()
+    }
 }
 
 /// One entity to bring up to date, and why.
@@ -288,6 +335,29 @@ impl Sealed {
             return sealed;
         }
         with(Body::Dropped(verified.body().len() as u64))
+    }
+
+    /// Seals what an answer of a platform's API showed: a message for each entity of the page. `scope` is [`POLL`] or [`IMPORT`].
+    pub fn from_answer(answered: &Answered, scope: &'static str) -> Vec<Self> {
+        let with = |content: Content| {
+            Self::write(&Envelope {
+                version: VERSION,
+                provenance: Provenance::Answer,
+                key: answered.key.clone(),
+                generation: answered.generation,
+                scope: scope.to_owned(),
+                delivery_id: None,
+                key_id: String::new(),
+                // The list says which entity; what it is now is asked for.
+                strength: Strength::Caller,
+                received: answered.at,
+                claims: BTreeMap::new(),
+                deferrals: 0,
+                depth: 0,
+                content,
+            })
+        };
+        answered.listed.found.iter().map(|transfer| with(Content::Transfer(transfer.clone()))).collect()
     }
 
     /// Seals a part of a message: one of the transfer requests that it stands for, or a list to be gone through. The delivery's

@@ -59,6 +59,10 @@ impl Rule {
     pub const RETIRED_GENERATION: Self = Self("retired-generation");
     /// The connection's settings say that this scope is not wanted.
     pub const UNWANTED_SCOPE: Self = Self("unwanted-scope");
+    /// The connection is paused; what is missed is polled afterwards.
+    pub const PAUSED: Self = Self("paused");
+    /// Sent by the registrar, to find out whether deliveries get through.
+    pub const PROBE: Self = Self("probe");
     /// A change that was made from here.
     pub const ECHO: Self = Self("echo");
     /// Nothing of the state; kept for the registrar.

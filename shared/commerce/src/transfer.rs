@@ -35,6 +35,15 @@ pub enum Direction {
     Bidirectional,
 }
 
+/// How the platform's API can be asked for many of an entity at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Polling {
+    /// For those that have changed since a time, and for all.
+    Changed,
+    /// Only for all: a full sweep, and therefore rarer.
+    Sweep,
+}
+
 /// What a delivery carries of the entity.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Payload {
@@ -87,8 +96,8 @@ pub struct EntityProcessor {
     pub payload: Payload,
     /// Whether the platform's API can be asked for one by its id.
     pub pull: bool,
-    /// Whether the platform's API can be asked for those that have changed.
-    pub polling: bool,
+    /// How the platform's API can be asked for many; none where it cannot.
+    pub polling: Option<Polling>,
     /// The platform's event names, each with its meaning. The registrar subscribes to them.
     pub scopes: &'static [Scope],
     /// What it refers to and is incomplete without: pulled when it is not known yet.
@@ -190,7 +199,7 @@ mod tests {
                 direction: Direction::Export,
                 payload: Payload::Full,
                 pull: true,
-                polling: false,
+                polling: None,
                 scopes: &[own("product.updated", Action::Updated)],
                 requires: &[],
                 followed_by: &[],

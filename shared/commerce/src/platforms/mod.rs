@@ -18,9 +18,10 @@ use zeroize::Zeroizing;
 use crate::{
     api::{ApiRequest, ApiResponse, Fault, Hosts},
     change::Change,
-    connection::{Connection, ConnectionKey, DeletePolicy},
+    connection::{Connection, ConnectionKey, DeletePolicy, Retention},
     entity::{EntityKind, ExternalId},
     envelope::{Listing, Transfer},
+    install::Installation,
     keys::WebhookSecret,
     outcome::Rule,
     request::{HookPath, RawRequest},
@@ -46,6 +47,8 @@ pub struct Platform {
     pub mapping: &'static dyn Mapping,
     /// For the registrar.
     pub subscriptions: &'static dyn Subscriptions,
+    /// For the registrar, where merchants can install an app, which gives us the credentials.
+    pub installation: Option<&'static dyn Installation>,
 }
 
 /// Finds a platform by its name.
@@ -86,10 +89,28 @@ pub trait Delivery: Sync {
         true
     }
 
+    /// A delivery that tells of nothing, with the scope [`PROBE`]: with it, the registrar finds out whether a delivery of this
+    /// platform gets through. What proves it is added by [`crate::verify::sign`].
+    fn probe(&self, path: &HookPath, now: Stamp) -> Probe;
+
     /// The status that the platform takes for success.
     fn accepted(&self) -> StatusCode {
         StatusCode::OK
     }
+}
+
+/// The scope of a probe. It fits the grammar of every platform's scopes, and is none of them.
+pub const PROBE: &str = "commerce_hooks_probe";
+
+/// What a platform would send, before it is signed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Probe {
+    /// Headers beside those of the proof, in lower case.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: String,
+    /// The claims of the token, where the proof is one.
+    pub claims: Map<String, Value>,
 }
 
 /// A delivery that is to be mapped.
@@ -294,6 +315,12 @@ pub trait Mapping: Sync {
         Err(Fault::Unreadable(format!("there is no list {:?}", listing.what)))
     }
 
+    /// The list of an entity for polling it: of those that have changed since a time, or of all of them. Its entries come in an
+    /// order in which none is passed over when others come, go or change meanwhile; one may come twice.
+    fn poll(&self, _entity: EntityKind, _since: Option<Stamp>) -> Option<Listing> {
+        None
+    }
+
     /// A list that is begun, where all that had changed until then was found before: what is left of it.
     fn rest_of(&self, listing: Listing, _found_until: Stamp) -> Listing {
         listing
@@ -338,6 +365,9 @@ pub trait Mapping: Sync {
     }
 }
 
+/// The shortest time between two polls of an entity, in seconds.
+pub const MIN_POLL_SECONDS: u32 = 300;
+
 /// What somebody sent to connect a store.
 pub struct Settings {
     /// The store's or account's base URL, without a trailing slash.
@@ -354,6 +384,10 @@ pub struct Settings {
     pub ignores: BTreeSet<String>,
     /// How scopes are resolved that only this connection's conventions explain.
     pub presets: Vec<Preset>,
+    /// How often each entity is polled, in seconds; 0 is never.
+    pub polls: BTreeMap<EntityKind, u32>,
+    /// What becomes of the state when the connection is disconnected.
+    pub retention: Retention,
 }
 
 /// What a platform's folder makes of its own part of the settings.
@@ -400,6 +434,16 @@ pub fn settings(
     let deletes: BTreeMap<EntityKind, DeletePolicy> = taken(&mut members, "deletes")?;
     let ignores: BTreeSet<String> = taken(&mut members, "ignores")?;
     let presets: Vec<Preset> = taken(&mut members, "presets")?;
+    let polls: BTreeMap<EntityKind, u32> = taken(&mut members, "polls")?;
+    let retention: Retention = taken(&mut members, "retention")?;
+    for (entity, seconds) in &polls {
+        if !processor(platform.mapping, *entity).is_some_and(|processor| processor.polling.is_some()) {
+            return Err(SettingsError::new("polls", format!("{} has no {entity} that can be polled", platform.name)));
+        }
+        if (1..MIN_POLL_SECONDS).contains(seconds) {
+            return Err(SettingsError::new("polls", format!("must be 0 or at least {MIN_POLL_SECONDS} seconds")));
+        }
+    }
     for preset in &presets {
         if !processor(platform.mapping, preset.entity).is_some_and(|processor| processor.pull) {
             let why = format!("{} has no {} that can be pulled", platform.name, preset.entity);
@@ -415,7 +459,7 @@ pub fn settings(
     if !allowed {
         return Err(SettingsError::new("site", "is on none of the platform's hosts"));
     }
-    Ok(Settings { site, credentials, own, brought, deletes, ignores, presets })
+    Ok(Settings { site, credentials, own, brought, deletes, ignores, presets, polls, retention })
 }
 
 fn taken<T: serde::de::DeserializeOwned + Default>(
@@ -474,6 +518,8 @@ pub struct Subscription {
     pub url: String,
     /// Whether it delivers.
     pub status: SubscriptionStatus,
+    /// How many deliveries have failed since one succeeded, where the platform tells.
+    pub failures: Option<u64>,
 }
 
 /// One page of subscriptions.
@@ -503,6 +549,28 @@ pub trait Subscriptions: Sync {
 
     /// For a connection whose hooks are entered by hand: what to enter beside address and secret.
     fn by_hand(&self) -> &'static str;
+}
+
+/// How a subscription has to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Desired<'a> {
+    /// What it delivers.
+    pub scope: &'a str,
+    /// Where to.
+    pub url: &'a str,
+    /// With what it signs.
+    pub secret: &'a WebhookSecret,
+    /// Whether it is switched on.
+    pub active: bool,
+}
+
+/// How far a change has come, seen the answers so far.
+#[derive(Clone, Debug)]
+pub enum Saving {
+    /// This has to be asked; its answer is added to the others.
+    Ask(ApiRequest),
+    /// It is saved.
+    Done(Subscription),
 }
 
 /// The calls that manage hooks at a platform.
@@ -542,7 +610,8 @@ pub trait Hooks: Sync {
     /// As above.
     fn create(&self, access: &Access<'_>, scope: &str, url: &str, secret: &WebhookSecret) -> Result<ApiRequest, Fault>;
 
-    /// The call that sets address, secret and active status of a subscription again.
+    /// Sets address, secret and switch of a subscription again, call after call: some platforms take only the whole of it, which
+    /// has to be read first.
     ///
     /// # Errors
     /// As above.
@@ -550,12 +619,17 @@ pub trait Hooks: Sync {
         &self,
         access: &Access<'_>,
         id: &ExternalId,
-        scope: &str,
-        url: &str,
-        secret: &WebhookSecret,
-    ) -> Result<ApiRequest, Fault>;
+        desired: &Desired<'_>,
+        answers: &[ApiResponse],
+        now: Stamp,
+    ) -> Result<Saving, Fault>;
 
-    /// Reads the answer to [`Hooks::create`] and [`Hooks::update`].
+    /// Whether the platform removes its hooks, and takes its token away, when the app is uninstalled there.
+    fn go_with_the_app(&self) -> bool {
+        false
+    }
+
+    /// Reads the answer to [`Hooks::create`].
     ///
     /// # Errors
     /// As above.

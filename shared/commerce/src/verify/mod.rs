@@ -251,6 +251,40 @@ impl Proof {
     }
 }
 
+/// Adds to a request the header that proves it, made with a derived secret: for probes and samples. What only the platform can sign, for
+/// which it has a secret of its own, is left out; then the secret header alone is the proof.
+///
+/// # Errors
+/// [`Refusal::MalformedProof`] when the header cannot be made, [`Refusal::MissingProof`] when the scheme wants something of the
+/// request that is not there.
+pub fn sign(
+    scheme: Scheme,
+    request: &mut RawRequest,
+    secret: &WebhookSecret,
+    claims: &serde_json::Map<String, serde_json::Value>,
+) -> Result<(), Refusal> {
+    let secret = secret.reveal();
+    let (header, value) = match scheme {
+        Scheme::Hmac(scheme) => (scheme.header, scheme.sign(secret.as_bytes(), &request.body)),
+        Scheme::Jwt(scheme) => {
+            let token = scheme.rules.sign(claims, secret.as_bytes())?;
+            (scheme.headers.first().copied().unwrap_or("authorization"), format!("{}{token}", scheme.prefix))
+        }
+        Scheme::Bearer(scheme) => (scheme.header, format!("Bearer {secret}")),
+        Scheme::StandardWebhooks(scheme) => {
+            let id = request.single_header(scheme.id).ok_or(Refusal::MissingProof)?;
+            let at =
+                request.single_header(scheme.timestamp).and_then(|at| at.parse().ok()).ok_or(Refusal::MissingProof)?;
+            (scheme.signature, scheme.sign(secret.as_bytes(), id, at, &request.body))
+        }
+        Scheme::AppSigned { header, .. } => (header, secret.to_owned()),
+    };
+    let mut value: http::HeaderValue = value.parse().map_err(|_| Refusal::MalformedProof)?;
+    value.set_sensitive(true);
+    request.headers.insert(http::HeaderName::from_static(header), value);
+    Ok(())
+}
+
 /// Proves one request that was sent to `path`, with any of the keys at hand. Nothing of the body is looked at before that.
 ///
 /// # Errors
@@ -417,6 +451,9 @@ mod tests {
     struct Signed;
 
     impl Delivery for Signed {
+        fn probe(&self, _: &HookPath, _: Stamp) -> crate::platforms::Probe {
+            crate::platforms::Probe::default()
+        }
         fn scope(&self, _: &RawRequest) -> Option<String> {
             None
         }

@@ -1,9 +1,12 @@
 //! What the receiver has to know of BigCommerce.
 
+use serde_json::{Map, json};
+
 use super::wire;
 use crate::{
-    platforms::Delivery,
+    platforms::{Delivery, PROBE, Probe},
     request::{HookPath, RawRequest},
+    stamp::Stamp,
     verify::{Scheme, standard_webhooks::STANDARD_HEADERS},
 };
 
@@ -18,6 +21,12 @@ impl Delivery for BigCommerce {
     fn scope(&self, request: &RawRequest) -> Option<String> {
         let scope = wire::callback(&request.body)?.scope?;
         (1..=200).contains(&scope.len()).then_some(scope)
+    }
+
+    fn probe(&self, path: &HookPath, now: Stamp) -> Probe {
+        let producer = format!("stores/{}", path.key.connection);
+        let body = json!({ "scope": PROBE, "producer": producer, "data": {}, "created_at": now.seconds() });
+        Probe { headers: Vec::new(), body: body.to_string(), claims: Map::new() }
     }
 
     fn delivery_id(&self, request: &RawRequest) -> Option<String> {

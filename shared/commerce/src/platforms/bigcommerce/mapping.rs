@@ -21,7 +21,7 @@ use crate::{
     outcome::Rule,
     platforms::{Access, Budget, Incoming, MapError, Mapped, Mapping, Next, Notice, Wanted},
     stamp::Stamp,
-    transfer::{Action, Direction, EntityProcessor, Payload, Scope, child, own},
+    transfer::{Action, Direction, EntityProcessor, Payload, Polling, Scope, child, own},
 };
 
 /// The processor's view.
@@ -33,7 +33,7 @@ const MAPPING: u32 = 1;
 /// A callback holds an id, or less.
 const fn thin(
     entity: EntityKind,
-    polling: bool,
+    polling: Option<Polling>,
     scopes: &'static [Scope],
     requires: &'static [EntityKind],
 ) -> EntityProcessor {
@@ -53,7 +53,7 @@ const fn thin(
 static PROCESSORS: &[EntityProcessor] = &[
     thin(
         EntityKind::Customer,
-        true,
+        Some(Polling::Changed),
         &[
             own("store/customer/created", Action::Created),
             own("store/customer/updated", Action::Updated),
@@ -67,7 +67,7 @@ static PROCESSORS: &[EntityProcessor] = &[
     ),
     thin(
         EntityKind::Category,
-        false,
+        None,
         &[
             own("store/category/created", Action::Created),
             own("store/category/updated", Action::Updated),
@@ -77,7 +77,7 @@ static PROCESSORS: &[EntityProcessor] = &[
     ),
     thin(
         EntityKind::Product,
-        true,
+        Some(Polling::Changed),
         &[
             own("store/product/created", Action::Created),
             own("store/product/updated", Action::Updated),
@@ -99,7 +99,7 @@ static PROCESSORS: &[EntityProcessor] = &[
     ),
     thin(
         EntityKind::Order,
-        true,
+        Some(Polling::Changed),
         &[
             own("store/order/created", Action::Created),
             own("store/order/updated", Action::Updated),
@@ -117,7 +117,7 @@ static PROCESSORS: &[EntityProcessor] = &[
     ),
     thin(
         EntityKind::Cart,
-        false,
+        None,
         &[
             own("store/cart/created", Action::Created),
             own("store/cart/updated", Action::Updated),
@@ -135,7 +135,7 @@ static PROCESSORS: &[EntityProcessor] = &[
     // update.
     thin(
         EntityKind::Price,
-        false,
+        None,
         &[
             child("store/priceList/record/created", "record"),
             child("store/priceList/record/updated", "record"),

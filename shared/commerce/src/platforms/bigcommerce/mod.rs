@@ -32,4 +32,5 @@ pub const PLATFORM: Platform = Platform {
     delivery: &delivery::BigCommerce,
     mapping: &mapping::BigCommerce,
     subscriptions: &subscriptions::BigCommerce,
+    installation: None,
 };

@@ -15,7 +15,8 @@ use crate::{
     entity::ExternalId,
     keys::WebhookSecret,
     platforms::{
-        Access, Hooks, OwnSettings, Page, SettingsError, Subscription, SubscriptionStatus, Subscriptions, read_own,
+        Access, Desired, Hooks, OwnSettings, Page, Saving, SettingsError, Subscription, SubscriptionStatus,
+        Subscriptions, read_own,
     },
     stamp::Stamp,
 };
@@ -145,11 +146,21 @@ impl Hooks for BigCommerce {
         &self,
         access: &Access<'_>,
         id: &ExternalId,
-        scope: &str,
-        url: &str,
-        secret: &WebhookSecret,
-    ) -> Result<ApiRequest, Fault> {
-        Ok(call(access, Method::PUT, &["v3", "hooks", id.as_str()], &[])?.json(&hook(scope, url, secret)))
+        desired: &Desired<'_>,
+        answers: &[ApiResponse],
+        now: Stamp,
+    ) -> Result<Saving, Fault> {
+        if let Some(answer) = answers.first() {
+            return self.saved(answer, now).map(Saving::Done);
+        }
+        let mut body = hook(desired.scope, desired.url, desired.secret);
+        body["is_active"] = desired.active.into();
+        Ok(Saving::Ask(call(access, Method::PUT, &["v3", "hooks", id.as_str()], &[])?.json(&body)))
+    }
+
+    /// [`overview.mdx`]; and its token is worth nothing afterwards.
+    fn go_with_the_app(&self) -> bool {
+        true
     }
 
     /// The overview shows the answer without the `data` that the specification has around it.
@@ -190,7 +201,7 @@ fn subscription(hook: wire::Hook) -> Subscription {
         (_, word) => SubscriptionStatus::Inactive(word.unwrap_or("deactivated").to_owned()),
     };
     let url = hook.destination.as_str().unwrap_or_default().to_owned();
-    Subscription { id: hook.id, scope: hook.scope.unwrap_or_default(), url, status }
+    Subscription { id: hook.id, scope: hook.scope.unwrap_or_default(), url, status, failures: None }
 }
 
 #[cfg(test)]
@@ -301,8 +312,10 @@ mod tests {
         assert_eq!(format!("{list:?}"), format!("GET {BASE}?page=2&limit=100"));
         let create = BigCommerce.create(&access(), "store/cart/created", "https://x/hooks", &secret).unwrap();
         assert_eq!(format!("{create:?}"), format!("POST {BASE}"));
-        let update =
-            BigCommerce.update(&access(), &7.into(), "store/cart/created", "https://x/hooks", &secret).unwrap();
+        let desired = Desired { scope: "store/cart/created", url: "https://x/hooks", secret: &secret, active: true };
+        let Saving::Ask(update) = BigCommerce.update(&access(), &7.into(), &desired, &[], NOW).unwrap() else {
+            panic!()
+        };
         assert_eq!(format!("{update:?}"), format!("PUT {BASE}/7"));
         let hook = json!({
             "scope": "store/cart/created", "destination": "https://x/hooks", "is_active": true,

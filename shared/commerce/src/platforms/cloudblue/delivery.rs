@@ -1,11 +1,13 @@
 //! What the receiver has to know of CloudBlue Connect.
 
 use http::Method;
+use serde_json::json;
 
 use super::wire;
 use crate::{
-    platforms::Delivery,
-    request::RawRequest,
+    platforms::{Delivery, PROBE, Probe},
+    request::{HookPath, RawRequest},
+    stamp::Stamp,
     verify::{
         Scheme,
         jwt::{Algorithm, Jwt, KeySource, Rules},
@@ -48,6 +50,12 @@ impl Delivery for CloudBlue {
             (1..=100).contains(&class.len()) && class.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
         };
         Some(class.filter(word).unwrap_or_else(|| TRIGGER.to_owned()))
+    }
+
+    fn probe(&self, _path: &HookPath, now: Stamp) -> Probe {
+        let claims = json!({ "webhook_id": PROBE, "exp": now.seconds() + 60 });
+        let body = json!({ "object_class": PROBE }).to_string();
+        Probe { headers: Vec::new(), body, claims: claims.as_object().cloned().unwrap_or_default() }
     }
 
     /// There is no id of a delivery; webhook and time come closest.

@@ -26,7 +26,7 @@ use crate::{
         Access, Acted, Budget, Decision, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted, lenient::read,
     },
     stamp::{Stamp, parse_utc},
-    transfer::{Action, Direction, EntityProcessor, Payload, own},
+    transfer::{Action, Direction, EntityProcessor, Payload, Polling, own},
 };
 
 /// The processor's view.
@@ -46,7 +46,7 @@ static PROCESSORS: &[EntityProcessor] = &[
         direction: Direction::Bidirectional,
         payload: Payload::Thin,
         pull: true,
-        polling: true,
+        polling: Some(Polling::Changed),
         scopes: &[own(FULFILLMENT, Action::Updated), own(TIER_CONFIG, Action::Updated), own(TRIGGER, Action::Updated)],
         requires: &[],
         // An approval changes the asset, and nothing else tells of that.
@@ -57,7 +57,7 @@ static PROCESSORS: &[EntityProcessor] = &[
         direction: Direction::Import,
         payload: Payload::Thin,
         pull: true,
-        polling: true,
+        polling: Some(Polling::Changed),
         scopes: &[],
         requires: &[],
         followed_by: &[],
@@ -648,7 +648,7 @@ mod tests {
     use http::{HeaderMap, HeaderValue};
 
     use super::*;
-    use crate::connection::{ConnectionKey, ConnectionStatus, Generation};
+    use crate::connection::ConnectionKey;
 
     const AT: Stamp = Stamp::from_micros(1_800_000_000_000_000);
     const SITE: &str = "https://api.connect.cloudblue.com/public/v1";
@@ -949,17 +949,7 @@ mod tests {
 
     #[test]
     fn only_the_connection_s_webhooks_are_admitted() {
-        let connection = Connection {
-            revision: 0,
-            status: ConnectionStatus::Active,
-            generation: Generation::FIRST,
-            site: SITE.into(),
-            credentials: None,
-            deletes: BTreeMap::new(),
-            ignores: Default::default(),
-            presets: Vec::new(),
-            settings: settings(json!({})),
-        };
+        let connection = Connection { settings: settings(json!({})), ..Connection::new(SITE) };
         let claims = |id: &str| BTreeMap::from([("webhook_id".to_owned(), id.to_owned())]);
         assert_eq!(CloudBlue.admits(&connection, &claims("WH-1")), Ok(()));
         assert_eq!(CloudBlue.admits(&connection, &claims("WH-2")), Err(FOREIGN_WEBHOOK));

@@ -31,4 +31,5 @@ pub const PLATFORM: Platform = Platform {
     delivery: &delivery::CloudBlue,
     mapping: &mapping::CloudBlue,
     subscriptions: &subscriptions::CloudBlue,
+    installation: None,
 };

@@ -18,8 +18,8 @@ use crate::{
     entity::ExternalId,
     keys::WebhookSecret,
     platforms::{
-        Access, Hooks, Mapping, OwnSettings, Page, SettingsError, Subscription, SubscriptionStatus, Subscriptions,
-        lenient::read, read_own,
+        Access, Desired, Hooks, Mapping, OwnSettings, Page, Saving, SettingsError, Subscription, SubscriptionStatus,
+        Subscriptions, lenient::read, read_own,
     },
     stamp::Stamp,
 };
@@ -290,16 +290,42 @@ impl Hooks for CloudBlue {
         Ok(call(access, Method::POST, &WEBHOOKS)?.json(&body(scope, url, secret)?))
     }
 
-    /// The whole body: whether a part of it would do is not documented.
+    /// Read, changed, and written as a whole: whether a part of it would do is not documented, and what somebody has added there,
+    /// a header for one, stays.
     fn update(
         &self,
         access: &Access<'_>,
         id: &ExternalId,
-        scope: &str,
-        url: &str,
-        secret: &WebhookSecret,
-    ) -> Result<ApiRequest, Fault> {
-        Ok(call(access, Method::PUT, &one(id))?.json(&body(scope, url, secret)?))
+        desired: &Desired<'_>,
+        answers: &[ApiResponse],
+        now: Stamp,
+    ) -> Result<Saving, Fault> {
+        match answers {
+            [] => Ok(Saving::Ask(call(access, Method::GET, &one(id))?)),
+            [shown] if !shown.is_success() => Err(shown.fault(now)),
+            [shown] => {
+                let shown: Map<String, Value> = read(&shown.body).map_err(unreadable)?;
+                let mut body = body(desired.scope, desired.url, desired.secret)?;
+                for name in ["label", "description"] {
+                    if let Some(text) =
+                        shown.get(name).filter(|text| text.as_str().is_some_and(|text| !text.is_empty()))
+                    {
+                        body[name] = text.clone();
+                    }
+                }
+                for name in ["data", "headers"] {
+                    let kept = shown.get(name).and_then(Value::as_object).into_iter().flatten();
+                    let kept: Map<String, Value> = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+                    if let Some(ours) = body[name].as_object_mut() {
+                        let given = std::mem::replace(ours, kept);
+                        ours.extend(given);
+                    }
+                }
+                body["active"] = desired.active.into();
+                Ok(Saving::Ask(call(access, Method::PUT, &one(id))?.json(&body)))
+            }
+            [.., saved] => self.saved(saved, now).map(Saving::Done),
+        }
     }
 
     fn saved(&self, response: &ApiResponse, now: Stamp) -> Result<Subscription, Fault> {
@@ -358,7 +384,7 @@ fn body(scope: &str, url: &str, secret: &WebhookSecret) -> Result<Value, Fault> 
 
 /// A validator delivers something else, whatever its class: its scope is never one that is wanted.
 fn subscription(hook: wire::Webhook) -> Subscription {
-    let wire::Webhook { id, kind, object_class, product, external_url, active } = hook;
+    let wire::Webhook { id, kind, object_class, product, external_url, active, stats } = hook;
     let product = product.as_ref().map_or("", ExternalId::as_str);
     let scope = scope(&object_class.unwrap_or_default(), product);
     let scope = match kind {
@@ -369,7 +395,13 @@ fn subscription(hook: wire::Webhook) -> Subscription {
         Some(false) => SubscriptionStatus::Inactive("inactive".to_owned()),
         _ => SubscriptionStatus::Active,
     };
-    Subscription { id, scope, url: external_url.unwrap_or_default(), status }
+    Subscription {
+        id,
+        scope,
+        url: external_url.unwrap_or_default(),
+        status,
+        failures: stats.failure_since_last_success,
+    }
 }
 
 #[cfg(test)]
@@ -530,12 +562,17 @@ mod tests {
         let base = format!("{SITE}/notifications/webhooks");
         let list = CloudBlue.list(&access, 1).unwrap();
         let create = CloudBlue.create(&access, scope, url, &secret).unwrap();
-        let update = CloudBlue.update(&access, &id, scope, url, &secret).unwrap();
+        let desired = Desired { scope, url, secret: &secret, active: true };
+        let Saving::Ask(get) = CloudBlue.update(&access, &id, &desired, &[], NOW).unwrap() else { panic!() };
+        let shown = json!({ "id": "WH-1-2-3", "label": "theirs", "headers": { "X-A": "1" }, "jwt_secret": "s3cr3t" });
+        let shown = answer(200, &shown.to_string());
+        let Saving::Ask(update) = CloudBlue.update(&access, &id, &desired, &[shown], NOW).unwrap() else { panic!() };
         let delete = CloudBlue.delete(&access, &id).unwrap();
         for (request, expected) in [
             (&list, format!("GET {base}?limit=100&offset=0")),
             (&CloudBlue.list(&access, 3).unwrap(), format!("GET {base}?limit=100&offset=200")),
             (&create, format!("POST {base}")),
+            (&get, format!("GET {base}/WH-1-2-3")),
             (&update, format!("PUT {base}/WH-1-2-3")),
             (&delete, format!("DELETE {base}/WH-1-2-3")),
             (&CloudBlue.delete(&access, &"../x".parse().unwrap()).unwrap(), format!("DELETE {base}/..%2Fx")),
@@ -553,7 +590,12 @@ mod tests {
         assert_eq!(body, expected);
         assert!(!body["description"].as_str().unwrap().is_empty());
         assert!(body["jwt_secret"].as_str().unwrap().len() <= 100, "the longest that the platform takes");
-        assert_eq!(update.body, create.body, "all of it is ours");
+        let mut changed: Value = serde_json::from_slice(&update.body).unwrap();
+        assert_eq!(changed["label"].take(), "theirs", "what people call it stays");
+        assert_eq!(changed["headers"].take(), json!({ "X-A": "1", "Content-Type": "application/json" }));
+        let mut made: Value = serde_json::from_slice(&create.body).unwrap();
+        (made["label"], made["headers"]) = (Value::Null, Value::Null);
+        assert_eq!(changed, made, "and the rest is ours");
         assert!(CloudBlue.create(&access, "trigger", url, &secret).is_err());
     }
 

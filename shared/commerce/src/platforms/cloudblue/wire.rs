@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     entity::ExternalId,
-    platforms::lenient::{list, required_id, text, time},
+    platforms::lenient::{count, list, required_id, text, time},
 };
 
 /// The body of a delivery. All of it is a hint, and none of it has to be there.
@@ -63,6 +63,15 @@ pub struct Webhook {
     pub external_url: Option<String>,
     #[serde(default)]
     pub active: Option<bool>,
+    #[serde(default)]
+    pub stats: Stats,
+}
+
+/// How a webhook's deliveries went.
+#[derive(Deserialize, Default)]
+pub struct Stats {
+    #[serde(default, deserialize_with = "count")]
+    pub failure_since_last_success: Option<u64>,
 }
 
 /// An entry of a list: all that is needed to ask for it, and to go on behind it.

@@ -1,9 +1,12 @@
 //! What the receiver has to know of DirectScale.
 
+use serde_json::{Map, json};
+
 use super::{client, wire};
 use crate::{
-    platforms::Delivery,
+    platforms::{Delivery, PROBE, Probe},
     request::{HookPath, RawRequest},
+    stamp::Stamp,
     verify::{Scheme, bearer::Bearer},
 };
 
@@ -37,6 +40,12 @@ impl Delivery for DirectScale {
 
     fn scheme(&self) -> Scheme {
         Scheme::Bearer(Bearer { header: "authorization" })
+    }
+
+    fn probe(&self, path: &HookPath, _now: Stamp) -> Probe {
+        let (client, _) = client(path.key.connection.as_str());
+        let headers = vec![("x-directscale-client-id", client.to_owned())];
+        Probe { headers, body: json!({ "EventType": PROBE }).to_string(), claims: Map::new() }
     }
 
     /// A key may be the same for several clients of one merchant, so the client's id must be right, too.

@@ -33,7 +33,7 @@ const fn partial(entity: EntityKind, pull: bool, scopes: &'static [Scope]) -> En
         direction: Direction::Import,
         payload: Payload::Partial,
         pull,
-        polling: false,
+        polling: None,
         scopes,
         requires: &[],
         followed_by: &[],

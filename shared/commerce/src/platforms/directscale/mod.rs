@@ -31,6 +31,7 @@ pub const PLATFORM: Platform = Platform {
     delivery: &delivery::DirectScale,
     mapping: &mapping::DirectScale,
     subscriptions: &subscriptions::DirectScale,
+    installation: None,
 };
 
 /// The client that a connection is of, and its environment, empty for the live one.

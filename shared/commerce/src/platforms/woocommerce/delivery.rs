@@ -1,10 +1,12 @@
 //! What the receiver has to know of WooCommerce.
 
 use http::StatusCode;
+use serde_json::Map;
 
 use crate::{
-    platforms::Delivery,
-    request::RawRequest,
+    platforms::{Delivery, PROBE, Probe},
+    request::{HookPath, RawRequest},
+    stamp::Stamp,
     verify::{
         Scheme,
         hmac::{Algorithm, Encoding, Hmac},
@@ -43,6 +45,10 @@ impl Delivery for WooCommerce {
 
     fn secret_per_scope(&self) -> bool {
         true
+    }
+
+    fn probe(&self, _path: &HookPath, _now: Stamp) -> Probe {
+        Probe { headers: vec![("x-wc-webhook-topic", PROBE.to_owned())], body: "{}".to_owned(), claims: Map::new() }
     }
 
     /// 200 to 302 count for deliveries, but only 200 for the ping; so always 200.

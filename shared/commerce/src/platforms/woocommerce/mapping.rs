@@ -17,7 +17,7 @@ use crate::{
     outcome::Rule,
     platforms::{Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted, lenient::read},
     stamp::{Stamp, parse_utc},
-    transfer::{Action, Direction, EntityProcessor, Payload, Scope, own},
+    transfer::{Action, Direction, EntityProcessor, Payload, Polling, Scope, own},
 };
 
 /// The processor's view.
@@ -27,13 +27,18 @@ pub struct WooCommerce;
 const MAPPING: u32 = 1;
 
 /// A body holds all of the entity. Customers cannot be asked for by their time, so polling them takes a full sweep.
-const fn whole(entity: EntityKind, scopes: &'static [Scope], requires: &'static [EntityKind]) -> EntityProcessor {
+const fn whole(
+    entity: EntityKind,
+    polling: Polling,
+    scopes: &'static [Scope],
+    requires: &'static [EntityKind],
+) -> EntityProcessor {
     EntityProcessor {
         entity,
         direction: Direction::Import,
         payload: Payload::Full,
         pull: true,
-        polling: true,
+        polling: Some(polling),
         scopes,
         requires,
         followed_by: &[],
@@ -44,6 +49,7 @@ const fn whole(entity: EntityKind, scopes: &'static [Scope], requires: &'static 
 static PROCESSORS: &[EntityProcessor] = &[
     whole(
         EntityKind::Customer,
+        Polling::Sweep,
         &[
             own("customer.created", Action::Created),
             own("customer.updated", Action::Updated),
@@ -53,6 +59,7 @@ static PROCESSORS: &[EntityProcessor] = &[
     ),
     whole(
         EntityKind::Product,
+        Polling::Changed,
         &[
             own("product.created", Action::Created),
             own("product.updated", Action::Updated),
@@ -63,6 +70,7 @@ static PROCESSORS: &[EntityProcessor] = &[
     ),
     whole(
         EntityKind::Order,
+        Polling::Changed,
         &[
             own("order.created", Action::Created),
             own("order.updated", Action::Updated),
@@ -73,6 +81,7 @@ static PROCESSORS: &[EntityProcessor] = &[
     ),
     whole(
         EntityKind::Coupon,
+        Polling::Changed,
         &[
             own("coupon.created", Action::Created),
             own("coupon.updated", Action::Updated),

@@ -27,4 +27,5 @@ pub const PLATFORM: Platform = Platform {
     delivery: &delivery::WooCommerce,
     mapping: &mapping::WooCommerce,
     subscriptions: &subscriptions::WooCommerce,
+    installation: None,
 };

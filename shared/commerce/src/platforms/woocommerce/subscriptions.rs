@@ -12,7 +12,8 @@ use crate::{
     entity::ExternalId,
     keys::WebhookSecret,
     platforms::{
-        Access, Hooks, OwnSettings, Page, SettingsError, Subscription, SubscriptionStatus, Subscriptions, read_own,
+        Access, Desired, Hooks, OwnSettings, Page, Saving, SettingsError, Subscription, SubscriptionStatus,
+        Subscriptions, read_own,
     },
     stamp::Stamp,
 };
@@ -126,16 +127,23 @@ impl Hooks for WooCommerce {
         Ok(call(access, Method::POST, &["webhooks"])?.json(&body))
     }
 
+    /// Switching it on leaves its count of failures as it is [`class-wc-webhook.php`]: until a delivery succeeds, the next failure
+    /// switches it off again.
     fn update(
         &self,
         access: &Access<'_>,
         id: &ExternalId,
-        scope: &str,
-        url: &str,
-        secret: &WebhookSecret,
-    ) -> Result<ApiRequest, Fault> {
-        let body = json!({ "topic": scope, "delivery_url": url, "secret": secret.reveal(), "status": "active" });
-        Ok(call(access, Method::PUT, &["webhooks", id.as_str()])?.json(&body))
+        desired: &Desired<'_>,
+        answers: &[ApiResponse],
+        now: Stamp,
+    ) -> Result<Saving, Fault> {
+        if let Some(answer) = answers.first() {
+            return self.saved(answer, now).map(Saving::Done);
+        }
+        let Desired { scope, url, secret, active } = desired;
+        let status = if *active { "active" } else { "paused" };
+        let body = json!({ "topic": scope, "delivery_url": url, "secret": secret.reveal(), "status": status });
+        Ok(Saving::Ask(call(access, Method::PUT, &["webhooks", id.as_str()])?.json(&body)))
     }
 
     fn saved(&self, response: &ApiResponse, now: Stamp) -> Result<Subscription, Fault> {
@@ -167,7 +175,7 @@ fn subscription(hook: wire::Webhook) -> Subscription {
         "active" => SubscriptionStatus::Active,
         other => SubscriptionStatus::Inactive(other.to_owned()),
     };
-    Subscription { id: hook.id, scope: hook.topic, url: hook.delivery_url, status }
+    Subscription { id: hook.id, scope: hook.topic, url: hook.delivery_url, status, failures: None }
 }
 
 #[cfg(test)]

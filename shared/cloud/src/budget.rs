@@ -6,12 +6,13 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use cloud::{
+use commerce::{api::Fault, connection::ConnectionKey, platforms::Budget, stamp::Stamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{
     EdgeError,
     coordination::{Coordination, Note},
 };
-use commerce::{api::Fault, connection::ConnectionKey, platforms::Budget, stamp::Stamp};
-use serde::{Deserialize, Serialize};
 
 /// The note's name.
 const NAME: &str = "budget";
@@ -55,7 +56,7 @@ impl Ledger {
 
 /// What is left of the calls that this environment has leased.
 #[derive(Default)]
-pub(crate) struct Leases {
+pub struct Leases {
     left: Mutex<HashMap<ConnectionKey, (i64, u32)>>,
     /// One at a time: those who wait find what the first one leased.
     leasing: tokio::sync::Mutex<()>,
@@ -112,7 +113,7 @@ impl Leases {
             Ok((0, Ledger { paused_until: ledger.paused_until.max(until), ..ledger }))
         });
         if let Err(error) = paused.await {
-            cloud::telemetry::warn("pause-not-noted", &format!("{key}: {error}"));
+            crate::telemetry::warn("pause-not-noted", &format!("{key}: {error}"));
         }
     }
 }

@@ -1,0 +1,1 @@
+//! Installing and uninstalling apps at platforms: what comes below `/apps/{platform}/`.

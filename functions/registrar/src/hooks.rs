@@ -1,0 +1,248 @@
+//! Running what [`crate::reconcile`] plans: the calls that manage the hooks of one connection.
+
+use std::collections::BTreeMap;
+
+use cloud::{
+    connections::{Connections, Loaded, Vault},
+    outbound::Outbound,
+    telemetry,
+};
+use commerce::{
+    api::{ApiRequest, ApiResponse, Fault},
+    connection::{Connection, ConnectionKey, ConnectionStatus, Health, SubscriptionRecord},
+    keys::KeyRing,
+    platforms::{Access, Desired, Hooks, Platform, Saving, Subscription},
+    request::HookPath,
+};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::{
+    Parts, Registrar,
+    problem::Problem,
+    reconcile::{Ownership, Plan, Step, Wanted, Why, reconcile},
+};
+
+/// How many subscriptions are made side by side. API Gateway waits for 30 s, and a store pings us while it answers.
+const CONCURRENCY: usize = 5;
+/// More pages than any store has; a store that says it has more is not followed for ever.
+const MAX_PAGES: u32 = 100;
+/// More calls than changing a subscription takes.
+const MAX_CALLS: usize = 5;
+
+/// A connection at its platform, as its calls need it.
+#[derive(Clone, Copy)]
+pub(crate) struct At<'a> {
+    pub platform: &'a Platform,
+    pub key: &'a ConnectionKey,
+    pub access: Access<'a>,
+}
+
+impl<P: Parts> Registrar<P> {
+    /// A connection's credentials in the clear; none where it has none.
+    pub(crate) async fn open(
+        &self,
+        key: &ConnectionKey,
+        connection: &Connection,
+    ) -> Result<Option<Zeroizing<String>>, Problem> {
+        let Some(cipher) = &connection.credentials else { return Ok(None) };
+        Ok(Some(Zeroizing::new(self.edges.vault.decrypt(key, cipher).await?)))
+    }
+
+    /// Runs one call, to the platform's own host only.
+    pub(crate) async fn call(&self, at: At<'_>, request: ApiRequest) -> Result<ApiResponse, Fault> {
+        at.platform.hosts.check(at.access.site, &request, self.allow_loopback)?;
+        self.edges.outbound.call(request).await
+    }
+
+    /// Every page of what is subscribed at the store.
+    pub(crate) async fn list(&self, at: At<'_>, hooks: &dyn Hooks) -> Result<Vec<Subscription>, Fault> {
+        let mut all = Vec::new();
+        for page in 1..=MAX_PAGES {
+            let response = self.call(at, hooks.list(&at.access, page)?).await?;
+            let listed = hooks.listed(&response, page, (self.clock)())?;
+            all.extend(listed.subscriptions);
+            if !listed.more {
+                return Ok(all);
+            }
+        }
+        Err(Fault::Unreadable(format!("more than {MAX_PAGES} pages of subscriptions")))
+    }
+
+    /// What there should be of a connection's hooks, compared with what there is.
+    pub(crate) async fn plan(
+        &self,
+        at: At<'_>,
+        hooks: &dyn Hooks,
+        connection: &Connection,
+        records: &BTreeMap<String, SubscriptionRecord>,
+        existing: &[Subscription],
+        ring: &KeyRing,
+    ) -> Result<Plan, Problem> {
+        let path = HookPath { key: at.key.clone(), generation: connection.generation };
+        let delivery_url = format!("{}{path}", self.public_base_url);
+        let wanted: Vec<Wanted> = hooks
+            .wanted(at.platform.mapping, &connection.settings)
+            .into_iter()
+            .map(|scope| Wanted {
+                url: hooks.url(&scope, &delivery_url),
+                scope,
+                key_id: ring.signing().id().to_owned(),
+                generation: connection.generation,
+                active: connection.status != ConnectionStatus::Paused,
+            })
+            .collect();
+        let base_urls = self.edges.connections.base_urls(&self.public_base_url).await?;
+        Ok(reconcile(&wanted, existing, &Ownership { key: at.key, base_urls: &base_urls, records }))
+    }
+
+    /// Makes the hooks of a connection what they should be: `existing` are those that there are. Gives what was done.
+    pub(crate) async fn converge(
+        &self,
+        at: At<'_>,
+        hooks: &dyn Hooks,
+        connection: &Connection,
+        before: &Loaded,
+        existing: &[Subscription],
+    ) -> Result<Plan, Problem> {
+        let ring = self.edges.signing_keys.fresh((self.clock)()).await?;
+        let mut plan = self.plan(at, hooks, connection, &before.subscriptions, existing, &ring).await?;
+        self.judge(at, connection, before, existing, &mut plan).await?;
+        let run = self.run_plan(at, hooks, &ring, &before.subscriptions, &plan).await;
+        // What cannot be made may be there already: a create whose answer was lost, for one. Anything else will fail again.
+        let refused = matches!(run, Err(Problem::Refused(_)));
+        if !refused && run.is_err() {
+            // What was made delivers already.
+            self.note_hooks(hooks, at.key, connection).await?;
+            run?;
+        }
+        if refused || plan.steps.iter().any(|step| matches!(step, Step::Create(_))) {
+            // Another request may have made the same at the same time: of what is there twice now, one goes.
+            let existing = self.list(at, hooks).await?;
+            let after = self.edges.connections.load(at.key).await?;
+            let mut again = self.plan(at, hooks, connection, &after.subscriptions, &existing, &ring).await?;
+            // What was not to be switched on the first time is not now.
+            let judged = |step: &Step| !matches!(step, Step::Update(_, _, Why::Inactive)) || plan.steps.contains(step);
+            again.steps.retain(judged);
+            self.run_plan(at, hooks, &ring, &after.subscriptions, &again).await?;
+        }
+        self.note_hooks(hooks, at.key, connection).await?;
+        Ok(plan)
+    }
+
+    /// Keeps in the connection's record what follows from its hooks: which are its own, where the platform wants that (those that there
+    /// are now, and not those that have just been removed), and with which key all of them are signed.
+    async fn note_hooks(&self, hooks: &dyn Hooks, key: &ConnectionKey, basis: &Connection) -> Result<(), Problem> {
+        let loaded = self.edges.connections.load(key).await?;
+        let Some(mut connection) = loaded.connection else { return Ok(()) };
+        let mut keys: Vec<_> = loaded.subscriptions.values().map(|record| record.key_id.clone()).collect();
+        keys.sort();
+        keys.dedup();
+        let ids: Vec<_> = loaded.subscriptions.into_values().map(|record| record.id).collect();
+        // What another request has set meanwhile stays.
+        let own = if connection.revision == basis.revision { &basis.settings } else { &connection.settings };
+        let settings = hooks.settings_with(own.clone(), &ids);
+        let signed_with = if keys.len() == 1 { keys.pop() } else { None };
+        if settings == connection.settings && signed_with == connection.signed_with {
+            return Ok(());
+        }
+        (connection.settings, connection.signed_with) = (settings, signed_with);
+        self.save(key, &mut connection).await
+    }
+
+    /// Runs a plan: what makes first, side by side; what removes when all of that is done. Each step is recorded at once. One
+    /// that fails does not keep the others from being done, but its fault is the answer.
+    pub(crate) async fn run_plan(
+        &self,
+        at: At<'_>,
+        hooks: &dyn Hooks,
+        ring: &KeyRing,
+        records: &BTreeMap<String, SubscriptionRecord>,
+        plan: &Plan,
+    ) -> Result<(), Problem> {
+        let removes = |step: &&Step| matches!(step, Step::Delete(..));
+        let (removing, making): (Vec<_>, Vec<_>) = plan.steps.iter().partition(removes);
+        for steps in [making, removing] {
+            // Boxed, because the compiler cannot see that these futures are `Send` for every lifetime of a step.
+            let mut running: Vec<BoxFuture<'_, _>> = Vec::with_capacity(steps.len());
+            for step in steps {
+                running.push(self.step(at, hooks, ring, records, step).boxed());
+            }
+            let done: Vec<_> = stream::iter(running).buffer_unordered(CONCURRENCY).collect().await;
+            done.into_iter().collect::<Result<(), Problem>>()?;
+        }
+        Ok(())
+    }
+
+    async fn step(
+        &self,
+        at: At<'_>,
+        hooks: &dyn Hooks,
+        ring: &KeyRing,
+        records: &BTreeMap<String, SubscriptionRecord>,
+        step: &Step,
+    ) -> Result<(), Problem> {
+        let At { platform, key, access } = &at;
+        let secret = |wanted: &Wanted| {
+            let path = HookPath { key: (*key).clone(), generation: wanted.generation };
+            let bound = platform.delivery.secret_per_scope().then_some(wanted.scope.as_str());
+            ring.signing().webhook_secret(&path, bound)
+        };
+        let (saved, wanted) = match step {
+            Step::Create(wanted) => {
+                let request = hooks.create(access, &wanted.scope, &wanted.url, &secret(wanted))?;
+                (hooks.saved(&self.call(at, request).await?, (self.clock)())?, wanted)
+            }
+            Step::Update(id, wanted, _) => {
+                let secret = secret(wanted);
+                let Wanted { scope, url, active, .. } = wanted;
+                let desired = Desired { scope, url, secret: &secret, active: *active };
+                let mut answers = Vec::new();
+                let saved = loop {
+                    match hooks.update(access, id, &desired, &answers, (self.clock)())? {
+                        Saving::Done(saved) => break saved,
+                        Saving::Ask(_) if answers.len() == MAX_CALLS => {
+                            return Err(
+                                Fault::Unreadable("a subscription that takes more calls than any".into()).into()
+                            );
+                        }
+                        Saving::Ask(request) => answers.push(self.call(at, request).await?),
+                    }
+                };
+                (saved, wanted)
+            }
+            Step::Delete(id, scope, why) => {
+                let response = self.call(at, hooks.delete(access, id)?).await?;
+                hooks.deleted(&response, (self.clock)())?;
+                // Where another one of its scope stays, the record is of that one by now.
+                if *why != Why::Duplicate && records.get(scope).is_some_and(|record| record.id == *id) {
+                    self.edges.connections.remove_subscription(key, scope).await?;
+                }
+                telemetry::emit(
+                    &json!({ "level": "INFO", "event": "subscription-deleted", "connection": key.to_string(), "scope": scope, "id": id }),
+                );
+                return Ok(());
+            }
+        };
+        let record = SubscriptionRecord {
+            scope: wanted.scope.clone(),
+            id: saved.id,
+            url: wanted.url.clone(),
+            key_id: wanted.key_id.clone(),
+            generation: wanted.generation,
+            health: records.get(&wanted.scope).map_or_else(Health::default, |record| record.health.clone()),
+        };
+        self.edges.connections.save_subscription(key, &record).await?;
+        telemetry::emit(
+            &json!({ "level": "INFO", "event": "subscription-set", "connection": key.to_string(), "scope": record.scope, "id": record.id }),
+        );
+        Ok(())
+    }
+}
+
+/// Whether the hooks of a connection are managed here: where its settings want none, and none was ever made, they may have been
+/// entered by hand.
+pub(crate) fn manages(platform: &Platform, hooks: &dyn Hooks, connection: &Connection, loaded: &Loaded) -> bool {
+    !hooks.wanted(platform.mapping, &connection.settings).is_empty() || !loaded.subscriptions.is_empty()
+}

@@ -1,0 +1,88 @@
+//! What comes by the schedule and by the registrar's own queue.
+
+use cloud::{connections::Connections, queue::Jobs, telemetry};
+use commerce::{
+    api::Fault,
+    connection::ConnectionKey,
+    job::{Cause, Job, SHARDS},
+    platforms::{Platform, find},
+};
+use serde_json::json;
+
+use crate::{Parts, Registrar, problem::Problem};
+
+/// How many connections a page of the sweep has.
+const PAGE: u32 = 100;
+/// Over how long the checks of a page are spread, in seconds, so that not all stores are asked at once.
+const SPREAD_SECONDS: i32 = 600;
+
+impl<P: Parts> Registrar<P> {
+    /// Begins to look after all connections: each part of their list by a job of its own.
+    ///
+    /// # Errors
+    /// [`Problem`] when the jobs cannot be queued; the schedule tries again.
+    pub async fn sweep(&self) -> Result<(), Problem> {
+        if let Err(problem) = self.advance_rotation().await {
+            telemetry::error("rotation", &problem.to_string());
+        }
+        let jobs: Vec<_> = (0..SHARDS).map(|shard| (Job::Sweep { shard, after: None }, 0)).collect();
+        Ok(self.edges.jobs.send_jobs(&jobs).await?)
+    }
+
+    /// Runs one message of the registrar's own queue.
+    ///
+    /// # Errors
+    /// [`Problem`] when it has to come back.
+    pub async fn run(&self, text: &str) -> Result<(), Problem> {
+        let Some(job) = Job::parse(text) else {
+            // Another release may know it; the state says what has to be done, so nothing is lost.
+            telemetry::error("unknown-job", "a message of the registrar's queue cannot be read");
+            return Ok(());
+        };
+        let ran = match &job {
+            Job::Sweep { shard, after } => self.sweep_page(*shard, after.as_deref()).await,
+            Job::Check { key, why } => match self.platform(key) {
+                Some(platform) => self.check(platform, key, *why).await,
+                None => Ok(()),
+            },
+            Job::Poll { key, entity } => match self.platform(key) {
+                Some(platform) => self.poll(platform, key, *entity).await,
+                None => Ok(()),
+            },
+        };
+        match ran {
+            // The platform says when; the function is not held meanwhile.
+            Err(Problem::Platform(Fault::Throttled { seconds })) => {
+                let delay = i32::try_from(seconds.clamp(1, 900)).unwrap_or(900);
+                Ok(self.edges.jobs.send_jobs(&[(job, delay)]).await?)
+            }
+            // What another has changed meanwhile is looked at anew.
+            Err(Problem::Conflict(_)) => Ok(self.edges.jobs.send_jobs(&[(job, 5)]).await?),
+            // Nobody can be told, and the next sweep looks again.
+            Err(problem @ (Problem::Refused(_) | Problem::NotFound(_) | Problem::Settings(_))) => {
+                telemetry::emit(
+                    &json!({ "level": "WARN", "event": "job-refused", "job": job, "why": problem.to_string() }),
+                );
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn platform(&self, key: &ConnectionKey) -> Option<&'static Platform> {
+        find(self.platforms, &key.platform)
+    }
+
+    async fn sweep_page(&self, shard: u32, after: Option<&str>) -> Result<(), Problem> {
+        let page = self.edges.connections.list(shard, None, after, PAGE).await?;
+        let count = i32::try_from(page.entries.len().max(1)).unwrap_or(i32::MAX);
+        let checks = page.entries.into_iter().zip(0..).map(|(entry, place): (_, i32)| {
+            (Job::Check { key: entry.key, why: Cause::Schedule }, place * SPREAD_SECONDS / count)
+        });
+        let mut jobs: Vec<_> = checks.collect();
+        if let Some(after) = page.next {
+            jobs.push((Job::Sweep { shard, after: Some(after) }, 0));
+        }
+        Ok(self.edges.jobs.send_jobs(&jobs).await?)
+    }
+}

@@ -1,0 +1,1 @@
+//! The small pages that merchants see.

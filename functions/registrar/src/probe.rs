@@ -1,0 +1,1 @@
+//! Finding out whether a delivery of a platform gets through.

@@ -1,0 +1,165 @@
+//! Owns how a merchant installs an app at a platform: what the requests below `/apps/{platform}/` ask for. Pure: a platform says what
+//! to ask and what follows, and the registrar does it.
+//!
+//! Nobody who sends such a request is known. What follows from one is proven by a token that the platform signed, by an exchange of
+//! codes with the platform itself, or by a single-use nonce together with a call to the store.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::Method;
+use url::Url;
+use zeroize::Zeroizing;
+
+use crate::{
+    api::{ApiRequest, ApiResponse, Fault, Hosts},
+    connection::ConnectionId,
+    keys::App,
+    stamp::Stamp,
+};
+
+/// A request below `/apps/{platform}/`.
+#[derive(Clone, Debug)]
+pub struct Visit {
+    /// `GET`, or `POST`.
+    pub method: Method,
+    /// The last part of the path.
+    pub action: String,
+    /// The query, decoded.
+    pub query: BTreeMap<String, String>,
+    /// The body.
+    pub body: Bytes,
+    /// The time.
+    pub now: Stamp,
+}
+
+/// Who is installed, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Vendor<'a> {
+    /// The app at this platform, where there is one.
+    pub app: Option<&'a App>,
+    /// Where these requests come to: the public base URL, and `/apps/{platform}`.
+    pub apps_url: &'a str,
+    /// An unguessable text that nobody has seen yet.
+    pub nonce: &'a str,
+    /// For local runs: platforms may be on this machine.
+    pub allow_loopback: bool,
+}
+
+/// What was found out for a [`Visit`], in the order in which it was asked for.
+#[derive(Clone, Debug)]
+pub enum Known {
+    /// The answer to a [`Step::Ask`].
+    Answer(ApiResponse),
+    /// What was noted when the nonce was given out, by a [`Step::Spend`].
+    Intent(String),
+}
+
+/// What follows from a [`Visit`], seen what is known so far.
+#[derive(Debug)]
+pub enum Step {
+    /// This has to be asked, at one of [`Installation::hosts`].
+    Ask(ApiRequest),
+    /// This nonce has to be known and not yet spent; it is spent now. What was noted with it is added to what is known.
+    Spend(String),
+    /// The visitor's nonce is noted with this intent for some minutes, and the visitor is sent on.
+    Begin {
+        /// What the nonce stands for. Nothing secret.
+        intent: String,
+        /// Where the visitor goes.
+        location: Url,
+    },
+    /// The store is proven: it is connected with these settings, as `PUT /admin/connections/...` takes them.
+    Install {
+        /// The connection.
+        connection: ConnectionId,
+        /// The settings, as JSON. Secret.
+        settings: Zeroizing<String>,
+        /// What the visitor, who may be a machine, gets.
+        reply: Reply,
+    },
+    /// The visitor is proven to look at this connection.
+    Show(ConnectionId),
+    /// The platform is proven to say that this connection was uninstalled.
+    Uninstall {
+        /// The connection.
+        connection: ConnectionId,
+        /// The proof, which counts once.
+        once: Once,
+    },
+    /// Proven, and nothing follows.
+    Nothing(Once),
+    /// The visitor sees a few words.
+    Tell(Reply),
+}
+
+/// A proof that counts once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Once {
+    /// Its id.
+    pub id: String,
+    /// When it was issued: one from before the connection was made says nothing of it.
+    pub issued: Stamp,
+    /// When it is no longer good, whoever has it.
+    pub until: Stamp,
+}
+
+/// What a visitor gets.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// A page with a heading and a line of text.
+    Page {
+        /// The heading.
+        title: String,
+        /// The text.
+        text: String,
+    },
+    /// 200 without a body, for a machine.
+    Ok,
+}
+
+/// Why a visit leads nowhere. For our logs: visitors learn only what they can do about it.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Turned {
+    /// There is no such action.
+    #[error("there is no such action")]
+    NoAction,
+    /// Another method is meant.
+    #[error("the method is not the action's")]
+    Method,
+    /// Something is missing, or cannot be read. Says what, and the next step.
+    #[error("{0}")]
+    Malformed(String),
+    /// The token, the code or the nonce is not good.
+    #[error("not proven: {0}")]
+    NotProven(String),
+    /// The vendor's credentials for the platform are not configured.
+    #[error("the app's credentials are not configured")]
+    NoApp,
+    /// The platform could not be asked.
+    #[error("{0}")]
+    Platform(Fault),
+}
+
+impl From<Fault> for Turned {
+    fn from(fault: Fault) -> Self {
+        Self::Platform(fault)
+    }
+}
+
+/// What the registrar has to know of installing an app at a platform.
+pub trait Installation: Sync {
+    /// Where calls may go before there is a connection; a call to [`Hosts::Site`] may go to any public host.
+    fn hosts(&self) -> Hosts;
+
+    /// Hosts whose pages may hold ours in a frame, as CSP sources.
+    fn framed_by(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// What follows from a visit.
+    ///
+    /// # Errors
+    /// [`Turned`].
+    fn visit(&self, visit: &Visit, vendor: &Vendor<'_>, known: &[Known]) -> Result<Step, Turned>;
+}
