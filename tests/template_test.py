@@ -65,9 +65,11 @@ class Template(unittest.TestCase):
 
     def test_queues_keep_two_weeks_and_are_encrypted(self):
         queues = of_type("AWS::SQS::Queue")
-        self.assertEqual(len(queues), 2)
+        self.assertEqual(set(queues), {"Inbox", "DeadLetters", "Jobs", "FailedJobs"})
         for name, queue in queues.items():
-            self.assertEqual(queue["Properties"]["MessageRetentionPeriod"], 14 * 24 * 60 * 60, name)
+            # A job is a hint that the next sweep makes again.
+            days = 4 if name == "Jobs" else 14
+            self.assertEqual(queue["Properties"]["MessageRetentionPeriod"], days * 24 * 60 * 60, name)
             self.assertTrue(queue["Properties"]["SqsManagedSseEnabled"], name)
         self.assertEqual(queues["Inbox"]["Properties"]["RedrivePolicy"]["maxReceiveCount"], 20)
 
@@ -77,12 +79,14 @@ class Template(unittest.TestCase):
         self.assertEqual(
             actions("Processor"),
             {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes",
-             "sqs:SendMessage", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "kms:Decrypt"},
+             "sqs:SendMessage", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:Query",
+             "dynamodb:BatchWriteItem", "kms:Decrypt"},
         )
         self.assertEqual(
             actions("Registrar"),
-            {"dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "kms:Encrypt", "kms:Decrypt",
-             "secretsmanager:GetSecretValue"},
+            {"dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "kms:Encrypt",
+             "kms:Decrypt", "secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue", "sqs:ReceiveMessage",
+             "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes", "sqs:SendMessage"},
         )
         for function in of_type("AWS::Serverless::Function"):
             for statement in statements(function):
@@ -100,6 +104,24 @@ class Template(unittest.TestCase):
                 if function == "Processor":
                     self.assertNotIn("ProofKeys", resource)
                     self.assertNotIn("AppCredentials", resource)
+
+    def test_connections_can_be_listed_in_parts(self):
+        [index] = RESOURCES["Connections"]["Properties"]["GlobalSecondaryIndexes"]
+        self.assertEqual(index["IndexName"], "listing")
+        self.assertEqual([key["AttributeName"] for key in index["KeySchema"]], ["shard", "listed"])
+        # Nothing of a connection's credentials or settings is in the index.
+        self.assertEqual(set(index["Projection"]["NonKeyAttributes"]), {"status", "site", "signed_with"})
+
+    def test_the_schedule_may_call_the_registrar_and_nothing_else(self):
+        [policy] = RESOURCES["SweepRole"]["Properties"]["Policies"]
+        [statement] = policy["PolicyDocument"]["Statement"]
+        self.assertEqual(statement["Action"], "lambda:InvokeFunction")
+        self.assertEqual(statement["Resource"], {"Fn::GetAtt": ["Registrar", "Arn"]})
+        self.assertEqual(RESOURCES["SweepSchedule"]["Properties"]["Target"]["Input"], '{"schedule":"sweep"}')
+
+    def test_the_registrar_s_queue_waits_for_six_of_its_timeouts(self):
+        timeout = RESOURCES["Registrar"]["Properties"]["Timeout"]
+        self.assertGreaterEqual(RESOURCES["Jobs"]["Properties"]["VisibilityTimeout"], 6 * timeout)
 
     def test_a_generated_key_cannot_be_taken_for_a_ring(self):
         for name, secret in of_type("AWS::SecretsManager::Secret").items():
@@ -123,7 +145,8 @@ class Template(unittest.TestCase):
     def test_alarms_go_to_the_topic(self):
         alarms = of_type("AWS::CloudWatch::Alarm")
         metrics = {alarm["Properties"]["MetricName"] for alarm in alarms.values()}
-        self.assertEqual(metrics, {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"})
+        expected = {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage", "SubscriptionsSwitchedOff"}
+        self.assertEqual(metrics, expected)
         for name, alarm in alarms.items():
             self.assertEqual(alarm["Properties"]["AlarmActions"], [{"Ref": "Alarms"}], name)
 

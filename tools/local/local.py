@@ -305,6 +305,7 @@ class Stack:
 
     def sam_deploy(self, *more):
         overrides = [f"Architecture={architecture()}", "AllowLoopbackPlatforms=true", "LogRetention=1", *more]
+        overrides.append("SweepRate=rate(1 minute)")
         command = ["sam", "deploy", *SAM_CONFIG, "--template-file", LOCAL / "build/template.yaml"]
         command += ["--stack-name", STACK, "--parameter-overrides", *overrides]
         quiet(command, self.dir / "deploy.log", cwd=ROOT, env=self.environment())
@@ -316,7 +317,7 @@ class Stack:
         """The emulator keeps numbers that are parameters as texts here, and then polls no more; set by its API, they are right."""
         functions = self.client("lambda")
         for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
-            numbers = {name: int(mapping[name]) for name in ["BatchSize", "MaximumBatchingWindowInSeconds"]}
+            numbers = {name: int(mapping.get(name) or 0) for name in ["BatchSize", "MaximumBatchingWindowInSeconds"]}
             scaling = {name: int(value) for name, value in mapping.get("ScalingConfig", {}).items()}
             functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig=scaling, **numbers)
 
@@ -362,6 +363,8 @@ def environment_of(outputs, api_url):
         "SIGNING_KEYS": outputs["SigningKeysArn"],
         "ADMIN_KEY": outputs["AdminKeyArn"],
         "APP_CREDENTIALS": outputs["AppCredentialsArn"],
+        "JOBS_URL": outputs["JobsUrl"],
+        "REGISTRAR": outputs["RegistrarName"],
         "COORDINATION_TABLE": outputs["CoordinationTable"],
         "PROOF_KEYS_TABLE": outputs["ProofKeysTable"],
         "CREDENTIALS_KEY": outputs["CredentialsKeyArn"],

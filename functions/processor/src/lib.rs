@@ -21,7 +21,7 @@ use commerce::{
     change::Change,
     connection::{Connection, ConnectionKey, ConnectionStatus},
     entity::EntityKey,
-    envelope::{BodyError, Content, Envelope, EnvelopeError, Listing, Provenance, Transfer},
+    envelope::{BodyError, Content, Envelope, EnvelopeError, Erasure, Listing, Provenance, Swept, Transfer},
     outcome::{Outcome, Reason, Rule},
     platforms::{Incoming, MapError, Mapped, Notice, PROBE, Platform, find},
     request::has_too_many_values,
@@ -145,6 +145,10 @@ pub(crate) enum What {
     Split(Vec<Transfer>),
     /// A list has to be gone through; with the end that it comes to when the platform cannot be asked.
     List(Listing, Option<(End, String)>),
+    /// What was not among all that were fetched has to be asked for.
+    Swept(Swept),
+    /// The state of a disconnected connection has to be erased.
+    Erase(Erasure),
     /// The registrar has to know.
     Note(Notice),
     /// Its scope says too little: the connection's presets may know which entity is meant. Else it is what it would be without.
@@ -195,6 +199,14 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
         Content::Listing(listing) => {
             let listing = listing.clone();
             return task(envelope, What::List(listing, None));
+        }
+        Content::Swept(swept) => {
+            let swept = swept.clone();
+            return task(envelope, What::Swept(swept));
+        }
+        Content::Erase(erasure) => {
+            let erasure = erasure.clone();
+            return task(envelope, What::Erase(erasure));
         }
         Content::Delivery(body) => match body.unpack() {
             Ok(body) => body,

@@ -51,6 +51,7 @@ impl<E: Sync, Q: Inbox + Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordinat
                 ended => ended,
             },
             What::Note(notice) => self.note(&task.envelope.key, notice).await,
+            What::Swept(_) | What::Erase(_) => (End::Unfinished, "this release cannot do that yet".into()),
             // It has become something else by now.
             What::Late(..) => (End::Unfinished, String::new()),
         }

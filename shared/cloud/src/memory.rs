@@ -24,7 +24,7 @@ use crate::{
     proof_keys::{KeepProofKeys, ProofKeys},
     queue::{DeadLetter, DeadLetters, Inbox, Jobs, Retries},
     secrets::{KeepSecret, SecretSource},
-    state::{Entities, Put, Read},
+    state::{Entities, KeyPage, Put, Read},
 };
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -215,6 +215,34 @@ impl Entities for MemoryTables {
                 .filter_map(|key| Some((key.clone(), tables.connections.get(key)?.connection.clone()?)))
                 .collect(),
         })
+    }
+
+    async fn keys(
+        &self,
+        key: &ConnectionKey,
+        kind: Option<EntityKind>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<KeyPage, EdgeError> {
+        let tables = lock(&self.0);
+        let (partition, limit) = (key.to_string(), usize::try_from(limit).unwrap_or(usize::MAX));
+        let of = tables.items.values().filter(|item| item.pk == partition);
+        let of = of.filter(|item| after.is_none_or(|after| item.sk.as_str() > after));
+        let of = of.filter(|item| kind.is_none_or(|kind| item.sk.starts_with(&format!("{kind}#"))));
+        let found: Vec<_> = of.take(limit).collect();
+        let next = found.last().filter(|_| found.len() == limit).map(|item| item.sk.clone());
+        let read = |item: &&Item| Some((EntityKey::of(key, &item.sk)?, !item.deleted));
+        Ok(KeyPage { keys: found.iter().filter_map(read).collect(), next })
+    }
+
+    async fn remove(&self, entities: &[EntityKey]) -> Result<(), EdgeError> {
+        let mut tables = lock(&self.0);
+        for entity in entities {
+            let key = (entity.partition(), entity.sort());
+            let before = tables.items.remove(&key);
+            tables.previous.insert(key, before);
+        }
+        Ok(())
     }
 
     async fn put(&self, item: &Item, expected: Option<&str>) -> Result<Put, EdgeError> {

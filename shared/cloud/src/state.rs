@@ -9,11 +9,11 @@ use aws_sdk_dynamodb::{
     Client,
     error::SdkError,
     operation::put_item::PutItemError,
-    types::{AttributeValue, KeysAndAttributes, ReturnValuesOnConditionCheckFailure},
+    types::{AttributeValue, DeleteRequest, KeysAndAttributes, ReturnValuesOnConditionCheckFailure, WriteRequest},
 };
 use commerce::{
     connection::{Connection, ConnectionKey},
-    entity::EntityKey,
+    entity::{EntityKey, EntityKind},
     item::Item,
 };
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
@@ -49,6 +49,18 @@ pub enum Put {
     Conflict(Option<Box<Item>>),
 }
 
+/// One page of what is known of a connection.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct KeyPage {
+    /// The entities, each with whether it is there, and not marked as deleted.
+    pub keys: Vec<(EntityKey, bool)>,
+    /// Where it goes on, if it does.
+    pub next: Option<String>,
+}
+
+/// What BatchWriteItem takes at once.
+const MAX_REMOVED: usize = 25;
+
 /// Reading and writing entities.
 pub trait Entities {
     /// Reads items and connections in as few calls as there can be. Items eventually consistent, which is enough, for states
@@ -58,6 +70,19 @@ pub trait Entities {
         entities: &[EntityKey],
         connections: &[ConnectionKey],
     ) -> impl Future<Output = Result<Read, EdgeError>> + Send;
+
+    /// Goes through what is known of a connection, of one kind or of all, `limit` keys at a time: each with whether it is there still.
+    /// Eventually consistent.
+    fn keys(
+        &self,
+        key: &ConnectionKey,
+        kind: Option<EntityKind>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> impl Future<Output = Result<KeyPage, EdgeError>> + Send;
+
+    /// Removes items, whatever is in them.
+    fn remove(&self, entities: &[EntityKey]) -> impl Future<Output = Result<(), EdgeError>> + Send;
 
     /// Writes an item if the stored one still has the fingerprint `expected`, or is still absent.
     fn put(&self, item: &Item, expected: Option<&str>) -> impl Future<Output = Result<Put, EdgeError>> + Send;
@@ -148,6 +173,66 @@ impl Entities for DynamoEntities {
             }
         }
         Ok(read)
+    }
+
+    async fn keys(
+        &self,
+        connection: &ConnectionKey,
+        kind: Option<EntityKind>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<KeyPage, EdgeError> {
+        let operation = "Query of entities";
+        let request = self
+            .client
+            .query()
+            .table_name(&self.entities)
+            .projection_expression("sk, deleted")
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .expression_attribute_values(":pk", AttributeValue::S(connection.to_string()))
+            .set_exclusive_start_key(after.map(|after| key(connection.to_string(), after.to_owned())));
+        let request = match kind {
+            None => request.key_condition_expression("pk = :pk"),
+            Some(kind) => request
+                .key_condition_expression("pk = :pk AND begins_with(sk, :kind)")
+                .expression_attribute_values(":kind", AttributeValue::S(format!("{kind}#"))),
+        };
+        let answer = request.send().await.map_err(|error| EdgeError::new(operation, cause(&error)))?;
+        let found = answer.items.unwrap_or_default();
+        let read = |item: &Attributes| {
+            let deleted = item.get("deleted").and_then(|deleted| deleted.as_bool().ok()).copied().unwrap_or(false);
+            Some((EntityKey::of(connection, text(item, "sk"))?, !deleted))
+        };
+        let next = answer.last_evaluated_key.map(|last| text(&last, "sk").to_owned());
+        Ok(KeyPage { keys: found.iter().filter_map(read).collect(), next })
+    }
+
+    async fn remove(&self, entities: &[EntityKey]) -> Result<(), EdgeError> {
+        let operation = "BatchWriteItem";
+        let mut wanted: Vec<WriteRequest> = Vec::with_capacity(entities.len());
+        for entity in entities {
+            let delete = DeleteRequest::builder().set_key(Some(key(entity.partition(), entity.sort()))).build();
+            let delete = delete.map_err(|_| EdgeError::new(operation, "a key cannot be built"))?;
+            wanted.push(WriteRequest::builder().delete_request(delete).build());
+        }
+        let mut idle_rounds = 0;
+        while !wanted.is_empty() {
+            let rest = wanted.split_off(wanted.len().min(MAX_REMOVED));
+            let asked = wanted.len();
+            let request = self.client.batch_write_item().request_items(&self.entities, wanted);
+            let answer = request.send().await.map_err(|error| EdgeError::new(operation, cause(&error)))?;
+            wanted = rest;
+            let unprocessed: Vec<_> = answer.unprocessed_items.unwrap_or_default().into_values().flatten().collect();
+            if unprocessed.len() == asked {
+                idle_rounds += 1;
+                if idle_rounds == ROUNDS {
+                    return Err(EdgeError::new(operation, "items stay unprocessed"));
+                }
+                tokio::time::sleep(Duration::from_millis(25 << idle_rounds)).await;
+            }
+            wanted.extend(unprocessed);
+        }
+        Ok(())
     }
 
     async fn put(&self, item: &Item, expected: Option<&str>) -> Result<Put, EdgeError> {

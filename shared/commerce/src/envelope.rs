@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     api::{ApiResponse, Fault},
-    connection::{ConnectionKey, Generation},
+    connection::{Connection, ConnectionKey, ConnectionStatus, Generation},
     entity::{EntityKind, ExternalId},
     platforms::{Access, Listed, Mapping},
     request::HookPath,
@@ -43,12 +43,16 @@ pub enum Provenance {
     Envelope,
     /// From an [`Answered`]: what a platform's API showed when it was asked with the connection's credentials.
     Answer,
+    /// From the registrar itself, about a connection whose record says so: [`Sealed::erasure`].
+    Registrar,
 }
 
 /// The scope of what was found by asking for what has changed.
 pub const POLL: &str = "poll";
 /// The scope of what was fetched in full: the first time, or by request.
 pub const IMPORT: &str = "import";
+/// The scope of the order to erase.
+pub const ERASE: &str = "erase";
 
 /// A page of a list, read from an answer to a call that was made with the connection's credentials. The only maker is
 /// [`Answered::read`], so that whoever holds one holds what a platform said.
@@ -75,6 +79,25 @@ impl Answered {
     ) -> Result<Self, Fault> {
         let listed = mapping.listed(access, listing, answer, at)?;
         Ok(Self { key: path.key.clone(), generation: path.generation, at, listed })
+    }
+
+    fn envelope(&self, scope: &str, content: Content) -> Envelope {
+        Envelope {
+            version: VERSION,
+            provenance: Provenance::Answer,
+            key: self.key.clone(),
+            generation: self.generation,
+            scope: scope.to_owned(),
+            delivery_id: None,
+            key_id: String::new(),
+            // The list says which entity; what it is now is asked for.
+            strength: Strength::Caller,
+            received: self.at,
+            claims: BTreeMap::new(),
+            deferrals: 0,
+            depth: 0,
+            content,
+        }
     }
 
     /// What is on the page.
@@ -119,6 +142,30 @@ pub enum Content {
     Transfer(Transfer),
     /// A list of the platform's that is to be gone through, each entry a transfer request.
     Listing(Listing),
+    /// All of an entity were fetched: those that are known here and were not among them have to be asked for, for they may be gone.
+    Swept(Swept),
+    /// The connection is disconnected, and its state is to be erased.
+    Erase(Erasure),
+}
+
+/// A full fetch of an entity that has come to its end.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Swept {
+    /// The kind of entity.
+    pub entity: EntityKind,
+    /// When it began: what came here afterwards need not have been among them.
+    pub begun: Stamp,
+    /// Where to go on among those that are known here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// Erasing that is under way.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Erasure {
+    /// Where to go on among what is known here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 /// A list of the platform's, and how far it was gone through.
@@ -220,6 +267,8 @@ impl fmt::Debug for Content {
             Self::Delivery(_) => f.write_str("Delivery(…)"),
             Self::Transfer(transfer) => transfer.fmt(f),
             Self::Listing(listing) => listing.fmt(f),
+            Self::Swept(swept) => swept.fmt(f),
+            Self::Erase(erasure) => erasure.fmt(f),
         }
     }
 }
@@ -339,25 +388,34 @@ impl Sealed {
 
     /// Seals what an answer of a platform's API showed: a message for each entity of the page. `scope` is [`POLL`] or [`IMPORT`].
     pub fn from_answer(answered: &Answered, scope: &'static str) -> Vec<Self> {
-        let with = |content: Content| {
+        let with = |transfer: &Transfer| answered.envelope(scope, Content::Transfer(transfer.clone()));
+        answered.listed.found.iter().map(|transfer| Self::write(&with(transfer))).collect()
+    }
+
+    /// Seals the end of a full fetch of an entity, whose last page this is.
+    pub fn swept(answered: &Answered, entity: EntityKind, begun: Stamp) -> Self {
+        Self::write(&answered.envelope(POLL, Content::Swept(Swept { entity, begun, after: None })))
+    }
+
+    /// Seals the order to erase the state of a connection; none for one that is not disconnected.
+    pub fn erasure(key: &ConnectionKey, connection: &Connection, now: Stamp) -> Option<Self> {
+        (connection.status == ConnectionStatus::Disconnected).then(|| {
             Self::write(&Envelope {
                 version: VERSION,
-                provenance: Provenance::Answer,
-                key: answered.key.clone(),
-                generation: answered.generation,
-                scope: scope.to_owned(),
+                provenance: Provenance::Registrar,
+                key: key.clone(),
+                generation: connection.generation,
+                scope: ERASE.to_owned(),
                 delivery_id: None,
                 key_id: String::new(),
-                // The list says which entity; what it is now is asked for.
                 strength: Strength::Caller,
-                received: answered.at,
+                received: now,
                 claims: BTreeMap::new(),
                 deferrals: 0,
                 depth: 0,
-                content,
+                content: Content::Erase(Erasure::default()),
             })
-        };
-        answered.listed.found.iter().map(|transfer| with(Content::Transfer(transfer.clone()))).collect()
+        })
     }
 
     /// Seals a part of a message: one of the transfer requests that it stands for, or a list to be gone through. The delivery's

@@ -177,6 +177,13 @@ pub struct EntityKey {
 }
 
 impl EntityKey {
+    /// From a sort key of the connection.
+    pub fn of(connection: &ConnectionKey, sort: &str) -> Option<Self> {
+        let (kind, id) = sort.split_once('#')?;
+        let kind = serde_json::from_value(kind.into()).ok()?;
+        Some(Self { connection: connection.clone(), kind, id: id.parse().ok()? })
+    }
+
     /// The partition key.
     pub fn partition(&self) -> String {
         self.connection.to_string()

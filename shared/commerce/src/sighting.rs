@@ -1,0 +1,72 @@
+//! Owns what is remembered of deliveries that were seen, as notes: when each scope of a connection delivered last and how long it is
+//! usually quiet, and when each signing key proved something last.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{connection::Generation, stamp::Stamp};
+
+/// What the names of a connection's notes begin with that hold a [`Sighting`]; the scope follows.
+pub const SEEN: &str = "seen#";
+/// What the names of the deployment's notes begin with that hold a [`Use`]; the key's id follows.
+pub const USED: &str = "used#";
+/// A sighting, and the use of a key, is noted at most this often, in seconds.
+pub const NOTED_EVERY_SECONDS: i64 = 300;
+/// How many pauses between sightings are remembered.
+const REMEMBERED: usize = 20;
+
+/// When a scope delivered.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Sighting {
+    /// When it delivered last, as far as it was noted.
+    pub last: Stamp,
+    /// The generation that it was proven for: another one is another life of the connection.
+    pub generation: Generation,
+    /// The signing key that proved it.
+    pub key_id: String,
+    /// The last pauses between two sightings, in seconds, oldest first.
+    #[serde(default)]
+    pub gaps: Vec<i64>,
+}
+
+impl Sighting {
+    /// The sighting after this one.
+    #[must_use]
+    pub fn next(before: Option<Self>, last: Stamp, generation: Generation, key_id: &str) -> Self {
+        let mut next = Self { last, generation, key_id: key_id.to_owned(), gaps: Vec::new() };
+        if let Some(before) = before.filter(|before| before.generation == generation) {
+            next.gaps = before.gaps;
+            next.gaps.push((last.seconds() - before.last.seconds()).max(0));
+            let surplus = next.gaps.len().saturating_sub(REMEMBERED);
+            next.gaps.drain(..surplus);
+            next.last = last.max(before.last);
+        }
+        next
+    }
+}
+
+/// When a key proved something.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Use {
+    /// When it did last, as far as it was noted.
+    pub last: Stamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_remembered_for_as_long_as_the_connection_is_the_same() {
+        let at = |seconds: i64| Stamp::from_millis(seconds * 1000);
+        let mut sighting = None;
+        for number in 0..30 {
+            sighting = Some(Sighting::next(sighting, at(number * 600), Generation::FIRST, "a"));
+        }
+        let before = sighting.clone();
+        assert_eq!(before.as_ref().map(|sighting| sighting.gaps.as_slice()), Some([600; REMEMBERED].as_slice()));
+        let late = Sighting::next(sighting.clone(), at(0), Generation::FIRST, "a");
+        assert_eq!((late.last, late.gaps.last()), (at(29 * 600), Some(&0)), "what comes late takes nothing back");
+        let anew = Sighting::next(sighting, at(90_000), Generation::FIRST.next(), "b");
+        assert!(anew.gaps.is_empty());
+    }
+}
