@@ -6,12 +6,14 @@ use std::{
     sync::Arc,
 };
 
+use cloud::coordination::{Coordination, Note};
 use commerce::{
     connection::{Connection, ConnectionStatus, Generation},
     job::{Cause, Job},
     keys::KeyRing,
     platforms::{PLATFORMS, declared_scopes, find},
     request::HookPath,
+    sighting::{SEEN, Sighting},
 };
 use registrar::{ADMIN_TOKEN, SCOPES};
 use serde_json::{Value, json};
@@ -363,7 +365,7 @@ async fn the_list_gives_each_connection_once() {
         let once: BTreeSet<_> = found.iter().collect();
         assert_eq!((found.len(), once.len()), (count, count), "{query}");
         let fits = |name: &&String| query.split_once('=').is_none_or(|(_, of)| name.starts_with(&format!("\"{of}\"")));
-        assert!(once.iter().all(|name| fits(name)));
+        assert!(once.iter().all(fits));
     }
     let (_, page) = ask(&world, "GET", "/admin/connections", "platform=woocommerce&limit=7", "").await;
     assert_eq!(page["connections"].as_array().unwrap().len(), 7);
@@ -643,6 +645,21 @@ async fn subscriptions_are_shown_with_their_health() {
     assert_eq!(verdict(&shown, &hooks[0].topic), [r#""disabled" "switched-off""#]);
     assert_eq!(verdict(&shown, &hooks[1].topic), [r#""missing" "missing""#]);
     assert_eq!(verdict(&shown, &hooks[2].topic), [r#""active" "healthy""#]);
+    // When each delivered last, in this life of the connection, is noted.
+    let last = |shown: &Value, scope: &str| {
+        let mut rows = shown["subscriptions"].as_array().unwrap().iter();
+        rows.find(|row| row["scope"] == scope).unwrap()["last_delivery"].clone()
+    };
+    assert_eq!(last(&shown, "order.deleted"), Value::Null);
+    let now = world.clock.now();
+    for (scope, generation) in [("order.deleted", Generation::FIRST), ("order.created", Generation::FIRST.next())] {
+        let sighting = Sighting::next(None, now, generation, "sample");
+        let note = Note { body: serde_json::to_string(&sighting).unwrap(), revision: 1, expires: i64::MAX };
+        assert!(world.tables.keep(&key(), &format!("{SEEN}{scope}"), &note).await.unwrap());
+    }
+    let (_, shown) = ask(&world, "GET", &of("/subscriptions"), "", "").await;
+    assert_eq!(last(&shown, "order.deleted"), now.to_string());
+    assert_eq!(last(&shown, "order.created"), Value::Null);
     // A store that is not there does not keep it from being shown.
     world.store().replace_key("ck_2", "cs_2");
     let (status, shown) = ask(&world, "GET", &of("/subscriptions"), "", "").await;

@@ -5,18 +5,20 @@ use std::collections::BTreeMap;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cloud::{
     connections::{Connections, Loaded, parse_key},
+    coordination::Coordination,
     queue::Jobs,
     telemetry,
 };
 use commerce::{
     api::Fault,
-    connection::{Connection, ConnectionKey, ConnectionStatus, Fetch, Verdict},
+    connection::{Connection, ConnectionKey, ConnectionStatus, Fetch, Generation, Verdict},
     entity::EntityKind,
     job::{Cause, Job, SHARDS, shard},
     platforms::{
         self, Access, Hooks, Platform, SettingsError, Subscription, SubscriptionStatus, declared_scopes, find,
     },
     request::HookPath,
+    sighting::{SEEN, Sighting},
     stamp::{Stamp, parse_utc},
     transfer::Direction,
     verify::jwt::Claims,
@@ -111,7 +113,7 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// The same of one that is not disconnected, and not about to be.
-    async fn alive(&self, key: &ConnectionKey) -> Result<(Loaded, Connection), Problem> {
+    async fn living(&self, key: &ConnectionKey) -> Result<(Loaded, Connection), Problem> {
         let (loaded, connection) = self.known(key).await?;
         match connection.status {
             ConnectionStatus::Active | ConnectionStatus::Paused => Ok((loaded, connection)),
@@ -182,7 +184,7 @@ impl<P: Parts> Registrar<P> {
         if connection.status == ConnectionStatus::Disconnected {
             return Ok(json!({ "managed": false, "subscriptions": [], "problem": null }));
         }
-        let seen = self.last_deliveries(key).await?;
+        let seen = self.last_deliveries(key, connection.generation).await?;
         let row = |scope: &str, hook: Option<&Subscription>, status: &str, verdict: Option<Verdict>| {
             let record = loaded.subscriptions.get(scope).filter(|record| hook.is_none_or(|hook| hook.id == record.id));
             let health = record.map(|record| record.health.clone()).unwrap_or_default();
@@ -242,14 +244,24 @@ impl<P: Parts> Registrar<P> {
         Ok(json!({ "managed": true, "subscriptions": rows, "problem": null }))
     }
 
-    /// When a delivery of each scope was seen last.
-    async fn last_deliveries(&self, _key: &ConnectionKey) -> Result<BTreeMap<String, Stamp>, Problem> {
-        Ok(BTreeMap::new())
+    /// When a delivery of each scope was seen last, in the connection's present life.
+    async fn last_deliveries(
+        &self,
+        key: &ConnectionKey,
+        generation: Generation,
+    ) -> Result<BTreeMap<String, Stamp>, Problem> {
+        let notes = self.edges.notes.notes(key, SEEN).await?;
+        let sightings = notes.into_iter().filter_map(|(name, note)| {
+            let sighting: Sighting = serde_json::from_str(&note.body).ok()?;
+            let of_now = sighting.generation == generation;
+            of_now.then_some((name.strip_prefix(SEEN)?.to_owned(), sighting.last))
+        });
+        Ok(sightings.collect())
     }
 
     /// What has to be done to the hooks; with `run`, it is done.
     async fn reconcile_now(&self, platform: &Platform, key: &ConnectionKey, run: bool) -> Result<Value, Problem> {
-        let (loaded, connection) = self.alive(key).await?;
+        let (loaded, connection) = self.living(key).await?;
         let Some(managed) = self.managed(platform, key, &connection, &loaded).await? else {
             return Ok(steps_json(&Plan::default(), false));
         };
@@ -270,7 +282,7 @@ impl<P: Parts> Registrar<P> {
         let named = members.remove("generation").and_then(|generation| generation.as_u64()).ok_or_else(|| {
             Problem::Invalid("generation: must be the one that is revoked, as GET of the connection shows it".into())
         })?;
-        let now = u64::from(self.alive(key).await?.1.generation.number());
+        let now = u64::from(self.living(key).await?.1.generation.number());
         if named > now {
             return Err(Problem::Invalid(format!("generation: {key} has not come further than {now}")));
         }
@@ -305,7 +317,7 @@ impl<P: Parts> Registrar<P> {
             })
         });
         let since = since.transpose()?;
-        let (_, connection) = self.alive(key).await?;
+        let (_, connection) = self.living(key).await?;
         if connection.status == ConnectionStatus::Paused {
             return Err(Problem::Conflict(format!("{key} is paused; POST …/resume polls what was missed")));
         }
@@ -349,7 +361,7 @@ impl<P: Parts> Registrar<P> {
         if members.contains_key("site") {
             return Err(SettingsError::new("site", "stays as it is; leave it out").into());
         }
-        let (loaded, mut connection) = self.alive(key).await?;
+        let (loaded, mut connection) = self.living(key).await?;
         let read = |site: Option<&str>| {
             let mut members = members.clone();
             if let Some(site) = site {
@@ -389,7 +401,7 @@ impl<P: Parts> Registrar<P> {
     async fn set_presets(&self, platform: &Platform, key: &ConnectionKey, body: &[u8]) -> Result<Value, Problem> {
         let presets = members(body, &["presets"])?.remove("presets");
         let presets = presets.ok_or_else(|| Problem::Invalid("presets: is missing; [] is none".into()))?;
-        let mut settings = settings_of(&self.alive(key).await?.1);
+        let mut settings = settings_of(&self.living(key).await?.1);
         settings.insert("presets".to_owned(), presets);
         let mut set = self.set_settings(platform, key, settings).await?;
         Ok(json!({ "presets": set.remove("presets") }))
@@ -404,7 +416,7 @@ impl<P: Parts> Registrar<P> {
         claims: &Claims,
     ) -> Result<Value, Problem> {
         let asked = members(body, &["scope"])?.remove("scope");
-        let (loaded, connection) = self.alive(key).await?;
+        let (loaded, connection) = self.living(key).await?;
         let hooks = platform.subscriptions.hooks().filter(|_| connection.credentials.is_some());
         if hooks.is_some_and(|hooks| manages(platform, hooks, &connection, &loaded)) {
             return Err(Problem::Conflict(format!(
@@ -423,14 +435,8 @@ impl<P: Parts> Registrar<P> {
         }
         let ring = self.edges.signing_keys.fresh((self.clock)()).await?;
         let path = HookPath { key: key.clone(), generation: connection.generation };
-        let by = claims.sub.clone().unwrap_or_else(|| {
-            let minted = Stamp::from_millis(claims.iat.saturating_mul(1000));
-            format!("the holder of a token of {minted}")
-        });
         let secrets = scopes.into_iter().map(|scope| {
-            telemetry::emit(&json!({
-                "level": "INFO", "event": "secret-revealed", "connection": key.to_string(), "scope": scope, "by": by,
-            }));
+            telemetry::emit(&revealed(key, scope, claims));
             json!({ "scope": scope, "secret": ring.signing().webhook_secret(&path, scope).reveal() })
         });
         Ok(json!({
@@ -442,6 +448,15 @@ impl<P: Parts> Registrar<P> {
 }
 
 const NO_OBJECT: &str = "body: must be a JSON object";
+
+/// The line that says whose token revealed a secret; a token without a name is told by when it was minted.
+fn revealed(key: &ConnectionKey, scope: Option<&str>, claims: &Claims) -> Value {
+    let by = claims.sub.clone().unwrap_or_else(|| {
+        let minted = Stamp::from_millis(claims.iat.saturating_mul(1000));
+        format!("the holder of a token of {minted}")
+    });
+    json!({ "level": "INFO", "event": "secret-revealed", "connection": key.to_string(), "scope": scope, "by": by })
+}
 
 /// The members of a body, which may be empty. No others than the known ones are taken.
 fn members(body: &[u8], known: &[&str]) -> Result<Map<String, Value>, Problem> {
@@ -525,6 +540,23 @@ fn read_cursor(cursor: &str, platform: Option<&str>) -> Option<(u32, Option<Stri
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_revealed_secret_is_logged_with_whose_token_it_was() {
+        let key = HookPath::parse("p", "shop.example.com", None).unwrap().key;
+        let mut claims =
+            Claims { aud: String::new(), iat: 1_795_225_781, exp: 0, nbf: None, scope: "reveal".into(), sub: None };
+        let line = |claims: &Claims| revealed(&key, Some("order.deleted"), claims);
+        let of = |by: &str| {
+            json!({
+                "level": "INFO", "event": "secret-revealed", "connection": "p#shop.example.com", "scope": "order.deleted",
+                "by": by,
+            })
+        };
+        assert_eq!(line(&claims), of("the holder of a token of 2026-11-21T01:49:41Z"));
+        claims.sub = Some("ann".into());
+        assert_eq!(line(&claims), of("ann"));
+    }
 
     #[test]
     fn a_cursor_is_read_only_where_it_fits() {

@@ -189,34 +189,36 @@ fn schemas(platforms: &[Platform]) -> Vec<(&'static str, Value)> {
         ("url", maybe("string", "Where it will deliver to.")),
         ("why", json!({ "enum": ["url", "secret", "inactive", "paused", "duplicate", "undeclared", null] })),
     ]);
-    let shown = object([
-        ("scope", a("string", "What it delivers.")),
-        ("status", a("string", "active, missing, manual, or the platform's own word.")),
-        ("id?", a("string", "Its id at the platform.")),
-        ("url?", a("string", "Where it delivers to.")),
-        ("key_id?", maybe("string", "The signing key that its secret is derived from.")),
-        ("generation?", maybe("integer", "The generation that its secret is derived for.")),
-    ]);
-    let health = object([
-        ("scope", a("string", "What it delivers.")),
-        ("status", a("string", "active, missing, manual, unknown, or the platform's own word.")),
-        ("id", maybe("string", "Its id at the platform.")),
-        ("url", maybe("string", "Where it delivers to.")),
-        ("key_id", maybe("string", "The signing key that its secret is derived from.")),
-        ("generation", maybe("integer", "The generation that its secret is derived for.")),
-        ("verdict", json!({ "enum": verdicts })),
-        ("since", stamp("Since when, where that is remembered.")),
-        ("reason", a("string", "Why it is not healthy, or was not the last time.")),
-        ("last_delivery", stamp("When a delivery of it was seen last.")),
-        ("trips", a("integer", "How often it was switched on again since it last stayed on.")),
-        (
-            "failures",
-            maybe("integer", "How many deliveries have failed since one succeeded, where the platform tells."),
-        ),
-        ("reactivated_at", stamp("When it was switched on again last.")),
-        ("not_before", stamp("Before that it is not switched on again.")),
-        ("good_at", stamp("When it was known to be on last.")),
-    ]);
+    let row = |always: fn(&str) -> bool| {
+        let status = "active, missing, manual, unknown, or the platform's own word.";
+        let failures = "How many deliveries have failed since one succeeded, where the platform tells.";
+        let members = [
+            ("scope", a("string", "What it delivers.")),
+            ("status", a("string", status)),
+            ("id", maybe("string", "Its id at the platform.")),
+            ("url", maybe("string", "Where it delivers to.")),
+            ("key_id", maybe("string", "The signing key that its secret is derived from.")),
+            ("generation", maybe("integer", "The generation that its secret is derived for.")),
+            ("verdict", json!({ "enum": verdicts })),
+            ("since", stamp("Since when, where that is remembered.")),
+            ("reason", a("string", "Why it is not healthy, or was not the last time.")),
+            ("last_delivery", stamp("When a delivery of it was seen last.")),
+            ("trips", maybe("integer", "How often it was switched on again since it last stayed on.")),
+            ("failures", maybe("integer", failures)),
+            ("reactivated_at", stamp("When it was switched on again last.")),
+            ("not_before", stamp("Before that it is not switched on again.")),
+            ("good_at", stamp("When it was known to be on last.")),
+        ];
+        let mut row = object(members);
+        row["required"] = row["properties"]
+            .as_object()
+            .into_iter()
+            .flat_map(Map::keys)
+            .filter(|name| always(name))
+            .cloned()
+            .collect();
+        row
+    };
     let run = object([
         ("fetch", json!({ "enum": ["import", "changed", "sweep"] })),
         ("begun", stamp("When it began.")),
@@ -240,6 +242,10 @@ fn schemas(platforms: &[Platform]) -> Vec<(&'static str, Value)> {
         ("updated", strings()),
         ("deleted", strings()),
         ("kept", a("integer", "How many were as they should be.")),
+    ]);
+    let trouble = object([
+        ("what", a("string", "What keeps it from being looked after, or has to be done by somebody.")),
+        ("since", stamp("Since when.")),
     ]);
     vec![
         (
@@ -288,10 +294,13 @@ fn schemas(platforms: &[Platform]) -> Vec<(&'static str, Value)> {
                 ("settings", a("object", "The platform's own settings.")),
                 ("notices", list(&notice)),
                 ("delivery_url", a("string", "Where its hooks deliver to.")),
-                ("subscriptions?", list(&shown)),
+                ("subscriptions?", list(&row(|name| ["scope", "status"].contains(&name)))),
                 ("next?", a("string", "What to do next, where the hooks are entered by hand.")),
                 ("problem?", a("string", "Why the subscriptions cannot be shown.")),
                 ("changes?", changes),
+                ("paused_at?", stamp("Since when it has been paused, while it is.")),
+                ("checked_at?", stamp("When it was looked after last without trouble.")),
+                ("trouble?", trouble),
             ]),
         ),
         ("NewConnection", new),
@@ -305,7 +314,7 @@ fn schemas(platforms: &[Platform]) -> Vec<(&'static str, Value)> {
             "SubscriptionList",
             object([
                 ("managed", a("boolean", "Whether the registrar makes them; else they are entered by hand.")),
-                ("subscriptions", list(&health)),
+                ("subscriptions", list(&row(|_| true))),
                 ("problem", maybe("string", "Why the store could not be asked: then they are as they were seen last.")),
             ]),
         ),
