@@ -189,36 +189,28 @@ fn schemas(platforms: &[Platform]) -> Vec<(&'static str, Value)> {
         ("url", maybe("string", "Where it will deliver to.")),
         ("why", json!({ "enum": ["url", "secret", "inactive", "paused", "duplicate", "undeclared", null] })),
     ]);
-    let row = |always: fn(&str) -> bool| {
-        let status = "active, missing, manual, unknown, or the platform's own word.";
-        let failures = "How many deliveries have failed since one succeeded, where the platform tells.";
-        let members = [
-            ("scope", a("string", "What it delivers.")),
-            ("status", a("string", status)),
-            ("id", maybe("string", "Its id at the platform.")),
-            ("url", maybe("string", "Where it delivers to.")),
-            ("key_id", maybe("string", "The signing key that its secret is derived from.")),
-            ("generation", maybe("integer", "The generation that its secret is derived for.")),
-            ("verdict", json!({ "enum": verdicts })),
-            ("since", stamp("Since when, where that is remembered.")),
-            ("reason", a("string", "Why it is not healthy, or was not the last time.")),
-            ("last_delivery", stamp("When a delivery of it was seen last.")),
-            ("trips", maybe("integer", "How often it was switched on again since it last stayed on.")),
-            ("failures", maybe("integer", failures)),
-            ("reactivated_at", stamp("When it was switched on again last.")),
-            ("not_before", stamp("Before that it is not switched on again.")),
-            ("good_at", stamp("When it was known to be on last.")),
-        ];
-        let mut row = object(members);
-        row["required"] = row["properties"]
-            .as_object()
-            .into_iter()
-            .flat_map(Map::keys)
-            .filter(|name| always(name))
-            .cloned()
-            .collect();
-        row
-    };
+    let status = "active, missing, manual, unknown, or the platform's own word.";
+    let failures = "How many deliveries have failed since one succeeded, where the platform tells.";
+    let row = object([
+        ("scope", a("string", "What it delivers.")),
+        ("status", a("string", status)),
+        ("id", maybe("string", "Its id at the platform.")),
+        ("url", maybe("string", "Where it delivers to.")),
+        ("key_id", maybe("string", "The signing key that its secret is derived from.")),
+        ("generation", maybe("integer", "The generation that its secret is derived for.")),
+        ("verdict", json!({ "enum": verdicts })),
+        ("since", stamp("Since when, where that is remembered.")),
+        ("reason", a("string", "Why it is not healthy, or was not the last time.")),
+        ("last_delivery", stamp("When a delivery of it was seen last.")),
+        ("trips", maybe("integer", "How often it was switched on again since it last stayed on.")),
+        ("failures", maybe("integer", failures)),
+        ("reactivated_at", stamp("When it was switched on again last.")),
+        ("not_before", stamp("Before that it is not switched on again.")),
+        ("good_at", stamp("When it was known to be on last.")),
+    ]);
+    // What is not known of it is left out where a connection is shown.
+    let mut shown = row.clone();
+    shown["required"] = json!(["scope", "status"]);
     let run = object([
         ("fetch", json!({ "enum": ["import", "changed", "sweep"] })),
         ("begun", stamp("When it began.")),
@@ -294,7 +286,7 @@ fn schemas(platforms: &[Platform]) -> Vec<(&'static str, Value)> {
                 ("settings", a("object", "The platform's own settings.")),
                 ("notices", list(&notice)),
                 ("delivery_url", a("string", "Where its hooks deliver to.")),
-                ("subscriptions?", list(&row(|name| ["scope", "status"].contains(&name)))),
+                ("subscriptions?", list(&shown)),
                 ("next?", a("string", "What to do next, where the hooks are entered by hand.")),
                 ("problem?", a("string", "Why the subscriptions cannot be shown.")),
                 ("changes?", changes),
@@ -314,7 +306,7 @@ fn schemas(platforms: &[Platform]) -> Vec<(&'static str, Value)> {
             "SubscriptionList",
             object([
                 ("managed", a("boolean", "Whether the registrar makes them; else they are entered by hand.")),
-                ("subscriptions", list(&row(|_| true))),
+                ("subscriptions", list(&row)),
                 ("problem", maybe("string", "Why the store could not be asked: then they are as they were seen last.")),
             ]),
         ),
