@@ -24,8 +24,8 @@ test: ## Runs every check and test there is.
 secret: tools ## Prints a webhook secret: PLATFORM=woocommerce CONNECTION=shop.example.com SCOPE=order.updated [GENERATION=1]
 	@$(TOOLS) secret $(PLATFORM) $(CONNECTION) $(SCOPE) --generation $(or $(GENERATION),1)
 
-token: tools ## Prints a token for the admin interface, good for 15 minutes: [MINUTES=15]
-	@$(TOOLS) token --minutes $(or $(MINUTES),15)
+token: tools ## Prints a token for the admin interface: [MINUTES=15] [SCOPES="read write"] (also reveal, rotate) [FOR=name]
+	@$(TOOLS) token --minutes $(or $(MINUTES),15) --scopes "$(or $(SCOPES),read write)" $(if $(FOR),--for "$(FOR)")
 
 events: tools ## Signs the files in events/ anew, after one was changed or added.
 	@./.local/tools events

@@ -76,7 +76,8 @@ impl Stack {
     }
 
     async fn admin_of(&self, platform: &str, method: Method, connection: &str, body: &Value) -> (u16, Value) {
-        let token = ADMIN_TOKEN.mint(&*ring(&self.aws, "ADMIN_KEY").await, cloud::now(), 300).unwrap();
+        let token =
+            ADMIN_TOKEN.mint(&*ring(&self.aws, "ADMIN_KEY").await, cloud::now(), 300, "read write", None).unwrap();
         let headers = [("authorization", format!("Bearer {token}")), ("content-type", "application/json".into())];
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let path = format!("/admin/connections/{platform}/{connection}");

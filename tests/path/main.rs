@@ -1,6 +1,7 @@
 //! The whole path on in-memory edges: the functions as they are, with twins of what they stand on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod admin;
 mod contract;
 mod day;
 mod engine;

@@ -269,12 +269,12 @@ async fn only_a_good_token_gets_in() {
     let ring = KeyRing::parse(ADMIN_KEY).unwrap();
     let other = KeyRing::parse("another-key-of-at-least-32-bytes!").unwrap();
     let now = world.clock.now();
-    let good = ADMIN_TOKEN.mint(&ring, now, 900).unwrap();
-    let day = Hs256 { max_lifetime_seconds: 86_400, ..ADMIN_TOKEN }.mint(&ring, now, 86_400).unwrap();
-    let other_audience = Hs256 { audience: "another", ..ADMIN_TOKEN }.mint(&ring, now, 900).unwrap();
-    let expired = ADMIN_TOKEN.mint(&ring, now.plus_seconds(-3600), 900).unwrap();
-    let early = ADMIN_TOKEN.mint(&ring, now.plus_seconds(600), 900).unwrap();
-    let forged = ADMIN_TOKEN.mint(&other, now, 900).unwrap();
+    let good = ADMIN_TOKEN.mint(&ring, now, 900, "read", None).unwrap();
+    let day = Hs256 { max_lifetime_seconds: 86_400, ..ADMIN_TOKEN }.mint(&ring, now, 86_400, "read", None).unwrap();
+    let other_audience = Hs256 { audience: "another", ..ADMIN_TOKEN }.mint(&ring, now, 900, "read", None).unwrap();
+    let expired = ADMIN_TOKEN.mint(&ring, now.plus_seconds(-3600), 900, "read", None).unwrap();
+    let early = ADMIN_TOKEN.mint(&ring, now.plus_seconds(600), 900, "read", None).unwrap();
+    let forged = ADMIN_TOKEN.mint(&other, now, 900, "read", None).unwrap();
     for bad in [&day, &other_audience, &expired, &early, &forged, "", "x.y.z"] {
         let (status, problem) = world.admin_with(&format!("Bearer {bad}"), "GET", CONNECTION, "", "").await;
         assert_eq!((status, &problem["detail"]), (401, &json!("a valid bearer token is needed")), "{bad}");

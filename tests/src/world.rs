@@ -26,7 +26,7 @@ use futures_util::future::BoxFuture;
 use lambda_http::{Body, Request, Response};
 use processor::{End, Message, Processor, batch::Report};
 use receiver::Receiver;
-use registrar::{ADMIN_TOKEN, Registrar};
+use registrar::{ADMIN_TOKEN, Registrar, SCOPES};
 use serde_json::{Value, json};
 use tools::events::{Event, sample_ring};
 
@@ -333,9 +333,16 @@ impl World {
         query: &str,
         body: &str,
     ) -> (u16, Value) {
+        self.ask_admin(&self.bearer(&SCOPES.join(" ")), platform, method, connection, query, body).await
+    }
+
+    /// An `Authorization` that is good for these scopes.
+    ///
+    /// # Panics
+    /// Never: the key is one.
+    pub fn bearer(&self, scopes: &str) -> String {
         let ring = commerce::keys::KeyRing::parse(ADMIN_KEY).unwrap();
-        let token = ADMIN_TOKEN.mint(&ring, self.clock.now(), 900).unwrap();
-        self.ask_admin(&format!("Bearer {token}"), platform, method, connection, query, body).await
+        format!("Bearer {}", ADMIN_TOKEN.mint(&ring, self.clock.now(), 900, scopes, None).unwrap())
     }
 
     /// Asks the admin interface with any `Authorization`.
@@ -360,20 +367,31 @@ impl World {
         body: &str,
     ) -> (u16, Value) {
         let path = format!("/admin/connections/{platform}/{connection}");
+        let response = self.ask(Some(authorization), method, &path, query, body).await;
+        let body = serde_json::from_slice(response.body().as_ref()).unwrap_or_default();
+        (response.status().as_u16(), body)
+    }
+
+    /// Asks the registrar over HTTP, as API Gateway does: with one route for all that is below a path.
+    pub async fn ask(
+        &self,
+        authorization: Option<&str>,
+        method: &str,
+        path: &str,
+        query: &str,
+        body: &str,
+    ) -> Response<Body> {
+        let headers: BTreeMap<_, _> = authorization.map(|value| ("authorization", value)).into_iter().collect();
         let event = json!({
-            "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": query,
-            "headers": { "authorization": authorization },
-            "queryStringParameters": query.split_once('=').map(|(name, value)| json!({ name: value })),
-            "pathParameters": { "platform": platform, "connection": connection },
+            "version": "2.0", "routeKey": "$default", "rawPath": path, "rawQueryString": query, "headers": headers,
+            "pathParameters": { "proxy": path.trim_start_matches("/admin/") },
             "requestContext": {
                 "http": { "method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "x" },
                 "stage": "$default",
             },
             "body": body, "isBase64Encoded": false,
         });
-        let response = self.registrar().answer(request(&event)).await;
-        let body = serde_json::from_slice(response.body().as_ref()).unwrap_or_default();
-        (response.status().as_u16(), body)
+        self.registrar().answer(request(&event)).await
     }
 
     /// Everything in the table, without what only says when and by whom it was written.

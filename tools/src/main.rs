@@ -44,6 +44,12 @@ enum Command {
         /// How long it is good for, in minutes; 60 at most.
         #[arg(long, default_value_t = 15)]
         minutes: i64,
+        /// What it is good for, separated by spaces: read, write, reveal, rotate.
+        #[arg(long, default_value = "read write")]
+        scopes: String,
+        /// Who it is for, as the log shows it.
+        #[arg(long = "for")]
+        name: Option<String>,
     },
     /// Signs the sample events anew.
     Events {
@@ -77,9 +83,13 @@ async fn run(command: Command) -> Outcome {
         Command::Secret { platform, connection, scope, generation } => {
             secret(&platform, &connection, scope.as_deref(), &generation).await
         }
-        Command::Token { minutes } => {
+        Command::Token { minutes, scopes, name } => {
+            let unknown = scopes.split_whitespace().find(|scope| !registrar::SCOPES.contains(scope));
+            if let Some(scope) = unknown {
+                return Err(format!("no scope {scope:?}; there are: {}", registrar::SCOPES.join(", ")).into());
+            }
             let ring = ring("ADMIN_KEY").await?;
-            println!("{}", registrar_token(&ring, minutes)?);
+            println!("{}", registrar_token(&ring, minutes, &scopes, name.as_deref())?);
             Ok(())
         }
         Command::Events { print: false, platform } => {
@@ -117,9 +127,9 @@ async fn ring(name: &'static str) -> Result<std::sync::Arc<KeyRing>, Box<dyn std
     Ok(Keys::new(source).current(cloud::now()).await?)
 }
 
-fn registrar_token(ring: &KeyRing, minutes: i64) -> Result<String, String> {
+fn registrar_token(ring: &KeyRing, minutes: i64, scopes: &str, name: Option<&str>) -> Result<String, String> {
     registrar::ADMIN_TOKEN
-        .mint(ring, cloud::now(), minutes.saturating_mul(60))
+        .mint(ring, cloud::now(), minutes.saturating_mul(60), scopes, name)
         .map_err(|_| "a token is good for 1 to 60 minutes".to_owned())
 }
 

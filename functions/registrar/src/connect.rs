@@ -249,7 +249,7 @@ impl<P: Parts> Registrar<P> {
     }
 }
 
-fn not_connected(key: &ConnectionKey) -> Problem {
+pub(crate) fn not_connected(key: &ConnectionKey) -> Problem {
     Problem::NotFound(format!("{key} is not connected; connect it with PUT"))
 }
 

@@ -4,6 +4,7 @@
 //! It is asked over HTTP ([`Registrar::answer`]), by a schedule ([`Registrar::sweep`]), and by its own queue ([`Registrar::run`]).
 //! Whatever fails half-way can be run again: each step is recorded as soon as it is done, and the next run starts from what is there.
 
+mod admin;
 mod apps;
 pub mod config;
 mod connect;
@@ -11,12 +12,15 @@ mod controller;
 pub mod health;
 mod hooks;
 mod jobs;
+mod openapi;
 mod page;
 mod poll;
 mod probe;
 pub mod problem;
 pub mod reconcile;
 mod rotation;
+mod routes;
+mod switch;
 
 use std::sync::Arc;
 
@@ -31,16 +35,19 @@ use cloud::{
     telemetry,
 };
 use commerce::{
-    platforms::{Platform, find},
-    request::HookPath,
+    platforms::Platform,
     stamp::Stamp,
-    verify::{Refusal, jwt::Hs256},
+    verify::{
+        Refusal,
+        jwt::{Claims, Hs256},
+    },
 };
-use http::{HeaderMap, HeaderValue, Method, header};
-use lambda_http::{Body, Request, RequestExt, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use lambda_http::{Body, Request, Response};
 use serde_json::Value;
 
 use crate::problem::Problem;
+pub use crate::routes::SCOPES;
 
 /// What an admin token must be: minted with the admin key, for this audience, for an hour at most.
 pub const ADMIN_TOKEN: Hs256 = Hs256 { audience: "commerce-hooks/admin", max_lifetime_seconds: 3600 };
@@ -115,38 +122,14 @@ impl<P: Parts> Registrar<P> {
 
     /// Answers one HTTP request.
     pub async fn answer(&self, request: Request) -> Response<Body> {
-        match self.route(request).await {
-            Ok(body) => json_response(&body),
+        match self.administer(&request).await {
+            Ok((status, body)) => json_response(status, &body),
             Err(problem) => problem.into_response(),
         }
     }
 
-    /// The routes.
-    async fn route(&self, request: Request) -> Result<Value, Problem> {
-        self.authorize(request.headers()).await?;
-        let parameters = request.path_parameters();
-        let name = parameters.first("platform").unwrap_or_default();
-        let platform = find(self.platforms, name).ok_or_else(|| {
-            let known: Vec<_> = self.platforms.iter().map(|platform| platform.name).collect();
-            Problem::NotFound(format!("there is no platform {name:?}; there are: {}", known.join(", ")))
-        })?;
-        let connection = parameters.first("connection").unwrap_or_default();
-        let key = HookPath::parse(platform.name, connection, None)
-            .ok_or_else(|| Problem::NotFound(commerce::connection::NotAConnectionId.to_string()))?
-            .key;
-        match *request.method() {
-            Method::GET => self.show(platform, &key).await,
-            Method::PUT => self.connect(platform, &key, request.body().as_ref()).await,
-            Method::DELETE => {
-                let force = request.query_string_parameters().first("force") == Some("true");
-                self.disconnect(platform, &key, force).await
-            }
-            _ => Err(Problem::Method),
-        }
-    }
-
     /// Checks the bearer token, and once more with keys fetched anew: a rotation may have happened since.
-    async fn authorize(&self, headers: &HeaderMap) -> Result<(), Problem> {
+    async fn authorize(&self, headers: &HeaderMap) -> Result<Claims, Problem> {
         let now = (self.clock)();
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let (Some(value), None) = (values.next(), values.next()) else { return Err(Problem::Unauthorized) };
@@ -158,15 +141,16 @@ impl<P: Parts> Registrar<P> {
         {
             verified = ADMIN_TOKEN.verify(token, &fresh, now);
         }
-        verified.map(|_| ()).map_err(|refusal| {
+        verified.map_err(|refusal| {
             telemetry::warn("admin-refused", &refusal.to_string());
             Problem::Unauthorized
         })
     }
 }
 
-fn json_response(body: &Value) -> Response<Body> {
+fn json_response(status: StatusCode, body: &Value) -> Response<Body> {
     let mut response = Response::new(Body::Text(body.to_string()));
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -13,12 +13,18 @@ pub enum Problem {
     /// No good token. Says nothing more, for whoever asks is nobody.
     #[error("a valid bearer token is needed")]
     Unauthorized,
+    /// The token is good, but not for this.
+    #[error("the token is not good for this: it needs the scope {0}")]
+    Forbidden(&'static str),
     /// No such route, platform, or id.
     #[error("{0}")]
     NotFound(String),
-    /// A method that the route does not have.
-    #[error("the methods here are GET, PUT and DELETE")]
-    Method,
+    /// A method that the path does not have; those that it has.
+    #[error("the methods here are {}", .0.join(", "))]
+    Method(Vec<&'static str>),
+    /// A request that cannot be taken as it is.
+    #[error("{0}")]
+    Invalid(String),
     /// A setting that cannot be taken.
     #[error("{0}")]
     Settings(#[from] SettingsError),
@@ -50,7 +56,9 @@ impl Problem {
         match self {
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not-found"),
-            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed"),
+            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-request"),
+            Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed"),
             Self::Settings(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-settings"),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
             Self::Refused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "refused-by-store"),
@@ -75,8 +83,17 @@ impl Problem {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if matches!(self, Self::Unauthorized) {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let told = match &self {
+            Self::Unauthorized => Some((header::WWW_AUTHENTICATE, "Bearer".to_owned())),
+            Self::Forbidden(scope) => {
+                Some((header::WWW_AUTHENTICATE, format!(r#"Bearer error="insufficient_scope", scope="{scope}""#)))
+            }
+            Self::Method(allowed) => Some((header::ALLOW, allowed.join(", "))),
+            _ => None,
+        };
+        if let Some((name, value)) = told.and_then(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))) {
+            headers.insert(name, value);
         }
         response
     }

@@ -48,7 +48,7 @@ impl Bundle {
         if secret("APP_CREDENTIALS").fetch().await.unwrap() != apps {
             aws.secretsmanager().put_secret_value().secret_id(id).secret_string(apps).send().await.unwrap();
         }
-        let token = ADMIN_TOKEN.mint(&admin, cloud::now(), 900).unwrap();
+        let token = ADMIN_TOKEN.mint(&admin, cloud::now(), 900, "read write", None).unwrap();
         let http = Guarded::new(true).unwrap();
         Self { aws, http, api_url: variable("API_URL").unwrap(), token, keys }
     }

@@ -343,6 +343,19 @@ pub struct Claims {
     /// From when on it is good, seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nbf: Option<i64>,
+    /// What the token is good for, separated by spaces.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub scope: String,
+    /// Who it was minted for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub: Option<String>,
+}
+
+impl Claims {
+    /// Whether the token is good for this.
+    pub fn allow(&self, scope: &str) -> bool {
+        self.scope.split(' ').any(|allowed| !allowed.is_empty() && allowed == scope)
+    }
 }
 
 impl Hs256 {
@@ -365,18 +378,32 @@ impl Hs256 {
         Claims::deserialize(Value::Object(claims)).map_err(|_| Refusal::MalformedProof)
     }
 
-    /// Mints a token with the ring's signing key.
+    /// Mints a token with the ring's signing key, good for these scopes (separated by spaces), for somebody.
     ///
     /// # Errors
     /// [`Refusal::Claim`] when the lifetime is longer than a token of this kind may have.
-    pub fn mint(&self, ring: &KeyRing, now: Stamp, lifetime_seconds: i64) -> Result<String, Refusal> {
+    pub fn mint(
+        &self,
+        ring: &KeyRing,
+        now: Stamp,
+        lifetime_seconds: i64,
+        scope: &str,
+        sub: Option<&str>,
+    ) -> Result<String, Refusal> {
         if !(1..=self.max_lifetime_seconds).contains(&lifetime_seconds) {
             return Err(Refusal::Claim("exp"));
         }
         let key = ring.signing();
         let header = Header { kid: Some(key.id().to_owned()), ..Header::new(Algorithm::HS256) };
         let iat = now.seconds();
-        let claims = Claims { aud: self.audience.into(), iat, exp: iat + lifetime_seconds, nbf: None };
+        let claims = Claims {
+            aud: self.audience.into(),
+            iat,
+            exp: iat + lifetime_seconds,
+            nbf: None,
+            scope: scope.to_owned(),
+            sub: sub.map(str::to_owned),
+        };
         jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(key.secret()))
             .map_err(|_| Refusal::MalformedProof)
     }
@@ -419,11 +446,29 @@ mod tests {
 
     #[test]
     fn what_is_minted_verifies() {
-        let token = KIND.mint(&ring(), NOW, 900).unwrap();
+        let mint = |seconds, scope, sub| KIND.mint(&ring(), NOW, seconds, scope, sub);
+        let token = mint(900, "read write", Some("ann")).unwrap();
         let claims = KIND.verify(&token, &ring(), NOW).unwrap();
         assert_eq!((claims.exp - claims.iat, claims.aud.as_str()), (900, KIND.audience));
-        assert_eq!(KIND.mint(&ring(), NOW, 3601), Err(Refusal::Claim("exp")));
-        assert_eq!(KIND.mint(&ring(), NOW, 0), Err(Refusal::Claim("exp")));
+        assert_eq!(claims.sub.as_deref(), Some("ann"));
+        assert_eq!(mint(3601, "", None), Err(Refusal::Claim("exp")));
+        assert_eq!(mint(0, "", None), Err(Refusal::Claim("exp")));
+    }
+
+    #[test]
+    fn a_token_is_good_for_what_it_names_and_nothing_else() {
+        let allowed = |change: &dyn Fn(&mut serde_json::Map<String, Value>)| {
+            let claims = KIND.verify(&claims(change), &ring(), NOW)?;
+            Ok(["read", "write", "", "read write"].map(|scope| claims.allow(scope)))
+        };
+        let with = |scope: Value| allowed(&move |c| _ = c.insert("scope".into(), scope.clone()));
+        assert_eq!(allowed(&|_| {}), Ok([false; 4]));
+        assert_eq!(with(json!("read write")), Ok([true, true, false, false]));
+        assert_eq!(with(json!("  read  ")), Ok([true, false, false, false]));
+        assert_eq!(with(json!("reader rewrite READ")), Ok([false; 4]));
+        for wrong in [json!(["read"]), json!(1), json!(null)] {
+            assert_eq!(with(wrong), Err(Refusal::MalformedProof));
+        }
     }
 
     /// What the library's defaults would have let through, and we do not.
@@ -476,7 +521,7 @@ mod tests {
 
     #[test]
     fn what_is_no_token_is_refused() {
-        let good = KIND.mint(&ring(), NOW, 60).unwrap();
+        let good = KIND.mint(&ring(), NOW, 60, "", None).unwrap();
         let (signed, _) = good.rsplit_once('.').unwrap();
         let long = "a".repeat(MAX_TOKEN_BYTES + 1);
         for bad in ["", ".", "..", "a.b.c", signed, &format!("{signed}."), &format!("{good}.x"), &long] {

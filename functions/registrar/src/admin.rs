@@ -1,0 +1,577 @@
+//! Answering the admin interface: finds the route, checks that the token is good for it, and does what it says.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use cloud::{
+    connections::{Connections, Loaded, parse_key},
+    coordination::Coordination,
+    queue::Jobs,
+    telemetry,
+};
+use commerce::{
+    api::Fault,
+    connection::{Connection, ConnectionKey, ConnectionStatus, Fetch, Generation, Verdict},
+    entity::EntityKind,
+    job::{Cause, Job, SHARDS, shard},
+    platforms::{
+        self, Access, Hooks, Platform, SettingsError, Subscription, SubscriptionStatus, declared_scopes, find,
+    },
+    request::HookPath,
+    sighting::{SEEN, Sighting},
+    stamp::{Stamp, parse_utc},
+    transfer::Direction,
+    verify::jwt::Claims,
+};
+use http::StatusCode;
+use lambda_http::{Request, RequestExt};
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+use crate::{
+    Parts, Registrar,
+    connect::not_connected,
+    hooks::{At, manages},
+    openapi,
+    problem::Problem,
+    reconcile::{Ownership, Plan, Step, Why},
+    routes::{self, Handler, MAX_LIMIT},
+};
+
+/// The hooks of a connection that the registrar manages, as they are at the store.
+struct Managed {
+    hooks: &'static dyn Hooks,
+    credentials: Zeroizing<String>,
+    existing: Result<Vec<Subscription>, Fault>,
+}
+
+impl<P: Parts> Registrar<P> {
+    /// Answers a request below `/admin`.
+    pub(crate) async fn administer(&self, request: &Request) -> Result<(StatusCode, Value), Problem> {
+        // Nobody who is not known learns what there is.
+        let claims = self.authorize(request.headers()).await?;
+        let (route, parameters) = routes::find(request.method(), request.raw_http_path())?;
+        if !claims.allow(route.scope) {
+            return Err(Problem::Forbidden(route.scope));
+        }
+        let body = request.body().as_ref();
+        let query = request.query_string_parameters();
+        let answer = match route.handler {
+            Handler::List => {
+                self.list_connections(query.first("platform"), query.first("limit"), query.first("cursor")).await
+            }
+            Handler::Rotation => self.rotation().await,
+            Handler::Rotate => self.rotate().await,
+            Handler::Description => Ok(openapi::document(self.platforms)),
+            of_one => {
+                let named = |name| parameters.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value);
+                let (platform, key) = self.named(named("platform"), named("connection"))?;
+                let key = &key;
+                match of_one {
+                    Handler::Connect => self.connect(platform, key, body).await,
+                    Handler::Disconnect => self.disconnect(platform, key, query.first("force") == Some("true")).await,
+                    Handler::Pause => self.pause(platform, key).await,
+                    Handler::Resume => self.resume(platform, key).await,
+                    Handler::Revoke => self.revoke_named(platform, key, body).await,
+                    Handler::Subscriptions => self.show_subscriptions(platform, key).await,
+                    Handler::Plan => self.reconcile_now(platform, key, false).await,
+                    Handler::Reconcile => self.reconcile_now(platform, key, true).await,
+                    Handler::Poll => self.begin_polls(platform, key, body, Fetch::Changed).await,
+                    Handler::Import => self.begin_polls(platform, key, body, Fetch::Import).await,
+                    Handler::Polls => self.show_polls(platform, key).await,
+                    Handler::Settings => Ok(Value::Object(settings_of(&self.known(key).await?.1))),
+                    Handler::SetSettings => {
+                        let members = serde_json::from_slice(body).map_err(|_| Problem::Invalid(NO_OBJECT.into()))?;
+                        Ok(Value::Object(self.set_settings(platform, key, members).await?))
+                    }
+                    Handler::Presets => Ok(json!({ "presets": self.known(key).await?.1.presets })),
+                    Handler::SetPresets => self.set_presets(platform, key, body).await,
+                    Handler::Reveal => self.reveal(platform, key, body, &claims).await,
+                    _ => self.show(platform, key).await,
+                }
+            }
+        };
+        Ok((StatusCode::from_u16(route.status).unwrap_or_default(), answer?))
+    }
+
+    /// The platform and the connection that a path names.
+    fn named(&self, platform: &str, connection: &str) -> Result<(&'static Platform, ConnectionKey), Problem> {
+        let platform = find(self.platforms, platform).ok_or_else(|| {
+            let known: Vec<_> = self.platforms.iter().map(|platform| platform.name).collect();
+            Problem::NotFound(format!("there is no platform {platform:?}; there are: {}", known.join(", ")))
+        })?;
+        let path = HookPath::parse(platform.name, connection, None)
+            .ok_or_else(|| Problem::NotFound(commerce::connection::NotAConnectionId.to_string()))?;
+        Ok((platform, path.key))
+    }
+
+    /// What is known of a connection that there is.
+    async fn known(&self, key: &ConnectionKey) -> Result<(Loaded, Connection), Problem> {
+        let loaded = self.edges.connections.load(key).await?;
+        let connection = loaded.connection.clone().ok_or_else(|| not_connected(key))?;
+        Ok((loaded, connection))
+    }
+
+    /// The same of one that is not disconnected, and not about to be.
+    async fn living(&self, key: &ConnectionKey) -> Result<(Loaded, Connection), Problem> {
+        let (loaded, connection) = self.known(key).await?;
+        match connection.status {
+            ConnectionStatus::Active | ConnectionStatus::Paused => Ok((loaded, connection)),
+            ConnectionStatus::Disconnecting => {
+                Err(Problem::Conflict(format!("{key} is being disconnected; DELETE goes on with it")))
+            }
+            ConnectionStatus::Disconnected => {
+                Err(Problem::Conflict(format!("{key} is disconnected; connect it with PUT")))
+            }
+        }
+    }
+
+    /// One page of the list of all connections, which goes through its parts one after the other.
+    async fn list_connections(
+        &self,
+        platform: Option<&str>,
+        limit: Option<&str>,
+        cursor: Option<&str>,
+    ) -> Result<Value, Problem> {
+        if let Some(name) = platform.filter(|name| find(self.platforms, name).is_none()) {
+            return Err(Problem::Invalid(format!("platform: there is no {name:?}")));
+        }
+        let limit = match limit.map(str::parse) {
+            None => MAX_LIMIT,
+            Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
+            Some(_) => return Err(Problem::Invalid(format!("limit: must be a number from 1 to {MAX_LIMIT}"))),
+        };
+        let (mut part, mut after) = match cursor {
+            None => (0, None),
+            Some(cursor) => read_cursor(cursor, platform).ok_or_else(|| {
+                Problem::Invalid("cursor: must be `next` of a page that was asked for with the same platform".into())
+            })?,
+        };
+        let (mut shown, mut left) = (Vec::new(), limit);
+        while left > 0 && part < SHARDS {
+            let page = self.edges.connections.list(part, platform, after.as_deref(), left).await?;
+            left = left.saturating_sub(u32::try_from(page.entries.len()).unwrap_or(left));
+            shown.extend(page.entries.into_iter().map(|entry| {
+                json!({
+                    "platform": entry.key.platform, "connection": entry.key.connection, "status": entry.status,
+                    "site": entry.site, "signed_with": entry.signed_with,
+                })
+            }));
+            after = page.next;
+            part += u32::from(after.is_none());
+        }
+        let next = (part < SHARDS).then(|| write_cursor(part, after.as_deref()));
+        Ok(json!({ "connections": shown, "next": next }))
+    }
+
+    /// The hooks as they are at the store; none where they are entered by hand.
+    async fn managed(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        connection: &Connection,
+        loaded: &Loaded,
+    ) -> Result<Option<Managed>, Problem> {
+        let hooks = platform.subscriptions.hooks().filter(|hooks| manages(platform, *hooks, connection, loaded));
+        let Some((hooks, credentials)) = hooks.zip(self.open(key, connection).await?) else { return Ok(None) };
+        let existing = self.list(at(platform, key, connection, &credentials), hooks).await;
+        Ok(Some(Managed { hooks, credentials, existing }))
+    }
+
+    /// The subscriptions with their health.
+    async fn show_subscriptions(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+        let (loaded, connection) = self.known(key).await?;
+        if connection.status == ConnectionStatus::Disconnected {
+            return Ok(json!({ "managed": false, "subscriptions": [], "problem": null }));
+        }
+        let seen = self.last_deliveries(key, connection.generation).await?;
+        let row = |scope: &str, hook: Option<&Subscription>, status: &str, verdict: Option<Verdict>| {
+            let record = loaded.subscriptions.get(scope).filter(|record| hook.is_none_or(|hook| hook.id == record.id));
+            let health = record.map(|record| record.health.clone()).unwrap_or_default();
+            let time = |stamp: Option<Stamp>| stamp.map(|stamp| stamp.to_string());
+            let verdict = verdict.unwrap_or(health.verdict);
+            json!({
+                "scope": scope,
+                "status": status,
+                "id": hook.map(|hook| &hook.id).or(record.map(|record| &record.id)),
+                "url": hook.map(|hook| &hook.url).or(record.map(|record| &record.url)),
+                "key_id": record.map(|record| &record.key_id),
+                "generation": record.map(|record| record.generation),
+                "verdict": verdict,
+                // Since when is only known of the verdict that is remembered.
+                "since": time(health.since.filter(|_| verdict == health.verdict)),
+                "reason": health.reason,
+                "last_delivery": time(seen.get(scope).copied()),
+                "trips": health.trips,
+                "failures": hook.and_then(|hook| hook.failures),
+                "reactivated_at": time(health.reactivated_at),
+                "not_before": time(health.not_before),
+                "good_at": time(health.good_at),
+            })
+        };
+        let Some(managed) = self.managed(platform, key, &connection, &loaded).await? else {
+            let manual = |scope| row(scope, None, "manual", Some(Verdict::Manual));
+            let rows: Value = declared_scopes(platform.mapping).map(manual).collect();
+            return Ok(json!({ "managed": false, "subscriptions": rows, "problem": null }));
+        };
+        let existing = match &managed.existing {
+            Ok(existing) => existing,
+            Err(fault) => {
+                let rows: Value = loaded.subscriptions.keys().map(|scope| row(scope, None, "unknown", None)).collect();
+                let problem = format!("the store could not be asked: {fault}");
+                return Ok(json!({ "managed": true, "subscriptions": rows, "problem": problem }));
+            }
+        };
+        let base_urls = self.edges.connections.base_urls(&self.public_base_url).await?;
+        let ownership = Ownership { key, base_urls: &base_urls, records: &loaded.subscriptions };
+        let ours: Vec<_> = existing.iter().filter(|hook| ownership.is_ours(hook)).collect();
+        let mut rows: Vec<_> = ours
+            .iter()
+            .map(|hook| {
+                let remembered = loaded.subscriptions.get(&hook.scope).map(|record| record.health.verdict);
+                let on = hook.status == SubscriptionStatus::Active;
+                let verdict = match remembered.unwrap_or_default() {
+                    Verdict::Missing | Verdict::SwitchedOff if on => Verdict::Healthy,
+                    _ if !on && connection.status == ConnectionStatus::Active => Verdict::SwitchedOff,
+                    remembered => remembered,
+                };
+                row(&hook.scope, Some(hook), hook.status.as_str(), Some(verdict))
+            })
+            .collect();
+        let wanted = managed.hooks.wanted(platform.mapping, &connection.settings);
+        let missing = wanted.iter().filter(|scope| !ours.iter().any(|hook| hook.scope == **scope));
+        rows.extend(missing.map(|scope| row(scope, None, "missing", Some(Verdict::Missing))));
+        Ok(json!({ "managed": true, "subscriptions": rows, "problem": null }))
+    }
+
+    /// When a delivery of each scope was seen last, in the connection's present life.
+    async fn last_deliveries(
+        &self,
+        key: &ConnectionKey,
+        generation: Generation,
+    ) -> Result<BTreeMap<String, Stamp>, Problem> {
+        let notes = self.edges.notes.notes(key, SEEN).await?;
+        let sightings = notes.into_iter().filter_map(|(name, note)| {
+            let sighting: Sighting = serde_json::from_str(&note.body).ok()?;
+            let of_now = sighting.generation == generation;
+            of_now.then_some((name.strip_prefix(SEEN)?.to_owned(), sighting.last))
+        });
+        Ok(sightings.collect())
+    }
+
+    /// What has to be done to the hooks; with `run`, it is done.
+    async fn reconcile_now(&self, platform: &Platform, key: &ConnectionKey, run: bool) -> Result<Value, Problem> {
+        let (loaded, connection) = self.living(key).await?;
+        let Some(managed) = self.managed(platform, key, &connection, &loaded).await? else {
+            return Ok(steps_json(&Plan::default(), false));
+        };
+        let Managed { hooks, credentials, existing } = managed;
+        let (at, existing) = (at(platform, key, &connection, &credentials), existing?);
+        let plan = if run {
+            self.converge(at, hooks, &connection, &loaded, &existing).await?
+        } else {
+            let ring = self.edges.signing_keys.fresh((self.clock)()).await?;
+            self.plan(at, hooks, &connection, &loaded.subscriptions, &existing, &ring).await?
+        };
+        Ok(steps_json(&plan, true))
+    }
+
+    /// Raises the generation, if it is still the one that is named.
+    async fn revoke_named(&self, platform: &Platform, key: &ConnectionKey, body: &[u8]) -> Result<Value, Problem> {
+        let mut members = members(body, &["generation"])?;
+        let named = members.remove("generation").and_then(|generation| generation.as_u64()).ok_or_else(|| {
+            Problem::Invalid("generation: must be the one that is revoked, as GET of the connection shows it".into())
+        })?;
+        let now = u64::from(self.living(key).await?.1.generation.number());
+        if named > now {
+            return Err(Problem::Invalid(format!("generation: {key} has not come further than {now}")));
+        }
+        if named < now {
+            return self.show(platform, key).await;
+        }
+        self.revoke(platform, key).await
+    }
+
+    /// Begins to fetch one entity, or all that can be polled.
+    async fn begin_polls(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        body: &[u8],
+        fetch: Fetch,
+    ) -> Result<Value, Problem> {
+        let known: &[_] = if fetch == Fetch::Changed { &["entity", "since"] } else { &["entity"] };
+        let mut members = members(body, known)?;
+        let mut entities = pollable(platform);
+        if let Some(entity) = members.remove("entity") {
+            entities.retain(|kind| entity == kind.as_str());
+            if entities.is_empty() {
+                let known: Vec<_> = pollable(platform).into_iter().map(EntityKind::as_str).collect();
+                return Err(Problem::Invalid(format!("entity: must be one of: {}", known.join(", "))));
+            }
+        }
+        let since = members.remove("since").map(|since| {
+            let since = since.as_str().and_then(parse_utc).map(Stamp::from);
+            since.filter(|since| *since <= (self.clock)()).ok_or_else(|| {
+                Problem::Invalid("since: must be a date and time of the past, such as 2026-11-21T01:48:39Z".into())
+            })
+        });
+        let since = since.transpose()?;
+        let (_, connection) = self.living(key).await?;
+        if connection.status == ConnectionStatus::Paused {
+            return Err(Problem::Conflict(format!("{key} is paused; POST …/resume polls what was missed")));
+        }
+        if connection.credentials.is_none() {
+            return Err(Problem::Conflict(format!("{key} has no credentials to ask its store with; PUT them")));
+        }
+        for entity in &entities {
+            self.begin_poll(platform, key, *entity, fetch, since).await?;
+        }
+        let jobs: Vec<_> = entities.iter().map(|entity| (Job::Poll { key: key.clone(), entity: *entity }, 0)).collect();
+        self.edges.jobs.send_jobs(&jobs).await?;
+        Ok(json!({ "fetch": fetch, "begun": entities }))
+    }
+
+    /// How far each entity has been fetched.
+    async fn show_polls(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+        let (loaded, connection) = self.known(key).await?;
+        let rows = pollable(platform).into_iter().map(|entity| {
+            let cursor = loaded.cursors.get(&entity);
+            let run = cursor.and_then(|cursor| cursor.run.as_ref());
+            json!({
+                "entity": entity,
+                "every_seconds": connection.polls.get(&entity),
+                "since": cursor.and_then(|cursor| cursor.since).map(|stamp| stamp.to_string()),
+                "swept": cursor.and_then(|cursor| cursor.swept).map(|stamp| stamp.to_string()),
+                "run": run.map(|run| json!({
+                    "fetch": run.fetch, "begun": run.begun.to_string(), "pages": run.pages, "found": run.found,
+                })),
+            })
+        });
+        Ok(json!({ "polls": rows.collect::<Value>() }))
+    }
+
+    /// Sets everything but site and credentials, which stay.
+    async fn set_settings(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        members: Map<String, Value>,
+    ) -> Result<Map<String, Value>, Problem> {
+        if members.contains_key("site") {
+            return Err(SettingsError::new("site", "stays as it is; leave it out").into());
+        }
+        let (loaded, mut connection) = self.living(key).await?;
+        let read = |site: Option<&str>| {
+            let mut members = members.clone();
+            if let Some(site) = site {
+                members.insert("site".to_owned(), site.into());
+            }
+            let body = Zeroizing::new(Value::Object(members).to_string());
+            platforms::settings(platform, key, body.as_bytes(), self.allow_loopback)
+        };
+        // Where the site follows from the connection's id, it must not be given.
+        let settings = match read(Some(&connection.site)) {
+            Err(error) if error.field == "site" => read(None)?,
+            read => read?,
+        };
+        if settings.credentials.is_some() || !settings.brought.is_empty() {
+            let why = "credentials are no settings; PUT them to the connection itself";
+            return Err(SettingsError::new("body", why).into());
+        }
+        let before = connection.clone();
+        let ids: Vec<_> = loaded.subscriptions.values().map(|record| record.id.clone()).collect();
+        connection.settings = match platform.subscriptions.hooks() {
+            Some(hooks) => hooks.settings_with(settings.own, &ids),
+            None => settings.own,
+        };
+        connection.deletes = settings.deletes;
+        connection.ignores = settings.ignores;
+        connection.presets = settings.presets;
+        connection.polls = settings.polls;
+        connection.retention = settings.retention;
+        if connection != before {
+            self.save(key, &mut connection).await?;
+        }
+        // Sent though nothing differs, for the one who sent the same before may not have come this far.
+        self.edges.jobs.send_jobs(&[(Job::Check { key: key.clone(), why: Cause::Connected }, 0)]).await?;
+        Ok(settings_of(&connection))
+    }
+
+    async fn set_presets(&self, platform: &Platform, key: &ConnectionKey, body: &[u8]) -> Result<Value, Problem> {
+        let presets = members(body, &["presets"])?.remove("presets");
+        let presets = presets.ok_or_else(|| Problem::Invalid("presets: is missing; [] is none".into()))?;
+        let mut settings = settings_of(&self.living(key).await?.1);
+        settings.insert("presets".to_owned(), presets);
+        let mut set = self.set_settings(platform, key, settings).await?;
+        Ok(json!({ "presets": set.remove("presets") }))
+    }
+
+    /// The address and the secrets that somebody has to enter by hand.
+    async fn reveal(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        body: &[u8],
+        claims: &Claims,
+    ) -> Result<Value, Problem> {
+        let asked = members(body, &["scope"])?.remove("scope");
+        let (loaded, connection) = self.living(key).await?;
+        let hooks = platform.subscriptions.hooks().filter(|_| connection.credentials.is_some());
+        if hooks.is_some_and(|hooks| manages(platform, hooks, &connection, &loaded)) {
+            return Err(Problem::Conflict(format!(
+                "the registrar makes the hooks of {key}, so nobody has to know their secrets"
+            )));
+        }
+        let mut scopes: Vec<_> = declared_scopes(platform.mapping).map(Some).collect();
+        if !platform.delivery.secret_per_scope() {
+            scopes = vec![None];
+        }
+        if let Some(asked) = asked {
+            scopes.retain(|scope| scope.is_some_and(|scope| asked == scope));
+            if scopes.is_empty() {
+                return Err(Problem::Invalid("scope: none of the platform's scopes has this name and a secret".into()));
+            }
+        }
+        let ring = self.edges.signing_keys.fresh((self.clock)()).await?;
+        let path = HookPath { key: key.clone(), generation: connection.generation };
+        let secrets = scopes.into_iter().map(|scope| {
+            telemetry::emit(&revealed(key, scope, claims));
+            json!({ "scope": scope, "secret": ring.signing().webhook_secret(&path, scope).reveal() })
+        });
+        Ok(json!({
+            "secrets": secrets.collect::<Value>(),
+            "delivery_url": format!("{}{path}", self.public_base_url),
+            "next": platform.subscriptions.by_hand(),
+        }))
+    }
+}
+
+const NO_OBJECT: &str = "body: must be a JSON object";
+
+/// The line that says whose token revealed a secret; a token without a name is told by when it was minted.
+fn revealed(key: &ConnectionKey, scope: Option<&str>, claims: &Claims) -> Value {
+    let by = claims.sub.clone().unwrap_or_else(|| {
+        let minted = Stamp::from_millis(claims.iat.saturating_mul(1000));
+        format!("the holder of a token of {minted}")
+    });
+    json!({ "level": "INFO", "event": "secret-revealed", "connection": key.to_string(), "scope": scope, "by": by })
+}
+
+/// The members of a body, which may be empty. No others than the known ones are taken.
+fn members(body: &[u8], known: &[&str]) -> Result<Map<String, Value>, Problem> {
+    if body.is_empty() {
+        return Ok(Map::new());
+    }
+    let members: Map<String, Value> = serde_json::from_slice(body).map_err(|_| Problem::Invalid(NO_OBJECT.into()))?;
+    if members.keys().all(|name| known.contains(&name.as_str())) {
+        return Ok(members);
+    }
+    Err(Problem::Invalid(format!("body: may have no other members than: {}", known.join(", "))))
+}
+
+fn at<'a>(platform: &'a Platform, key: &'a ConnectionKey, connection: &'a Connection, credentials: &'a str) -> At<'a> {
+    At { platform, key, access: Access { site: &connection.site, credentials, settings: &connection.settings } }
+}
+
+/// The entities that can be fetched without being told of each.
+fn pollable(platform: &Platform) -> Vec<EntityKind> {
+    let processors = platform.mapping.processors().iter();
+    let pollable = processors.filter(|one| one.polling.is_some() && one.direction != Direction::Export);
+    pollable.map(|processor| processor.entity).collect()
+}
+
+/// A connection's settings, in the form in which they are set.
+fn settings_of(connection: &Connection) -> Map<String, Value> {
+    let mut settings = connection.settings.clone();
+    let common = [
+        ("deletes", json!(connection.deletes)),
+        ("ignores", json!(connection.ignores)),
+        ("presets", json!(connection.presets)),
+        ("polls", json!(connection.polls)),
+        ("retention", json!(connection.retention)),
+    ];
+    settings.extend(common.map(|(name, value)| (name.to_owned(), value)));
+    settings
+}
+
+fn steps_json(plan: &Plan, managed: bool) -> Value {
+    let why = |why: &Why| match why {
+        Why::Url => "url",
+        Why::Secret => "secret",
+        Why::Inactive => "inactive",
+        Why::Paused => "paused",
+        Why::Duplicate => "duplicate",
+        Why::Undeclared => "undeclared",
+    };
+    let steps = plan.steps.iter().map(|step| match step {
+        Step::Create(wanted) => {
+            json!({ "do": "create", "scope": wanted.scope, "id": null, "url": wanted.url, "why": null })
+        }
+        Step::Update(id, wanted, because) => {
+            json!({ "do": "update", "scope": wanted.scope, "id": id, "url": wanted.url, "why": why(because) })
+        }
+        Step::Delete(id, scope, because) => {
+            json!({ "do": "delete", "scope": scope, "id": id, "url": null, "why": why(because) })
+        }
+    });
+    json!({ "managed": managed, "steps": steps.collect::<Value>(), "kept": plan.kept })
+}
+
+/// Where a list goes on: a part of it, and the connection there after which it does.
+fn write_cursor(part: u32, after: Option<&str>) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{part}:{}", after.unwrap_or_default()))
+}
+
+/// Reads what [`write_cursor`] wrote for the same platform.
+fn read_cursor(cursor: &str, platform: Option<&str>) -> Option<(u32, Option<String>)> {
+    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
+    let (part, after) = text.split_once(':')?;
+    let part = part.parse().ok().filter(|part| *part < SHARDS)?;
+    if after.is_empty() {
+        return Some((part, None));
+    }
+    let key = parse_key(after)?;
+    let fits = shard(&key) == part && platform.is_none_or(|platform| key.platform == platform);
+    (fits && key.to_string() == after).then(|| (part, Some(after.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_revealed_secret_is_logged_with_whose_token_it_was() {
+        let key = HookPath::parse("p", "shop.example.com", None).unwrap().key;
+        let mut claims =
+            Claims { aud: String::new(), iat: 1_795_225_781, exp: 0, nbf: None, scope: "reveal".into(), sub: None };
+        let line = |claims: &Claims| revealed(&key, Some("order.deleted"), claims);
+        let of = |by: &str| {
+            json!({
+                "level": "INFO", "event": "secret-revealed", "connection": "p#shop.example.com", "scope": "order.deleted",
+                "by": by,
+            })
+        };
+        assert_eq!(line(&claims), of("the holder of a token of 2026-11-21T01:49:41Z"));
+        claims.sub = Some("ann".into());
+        assert_eq!(line(&claims), of("ann"));
+    }
+
+    #[test]
+    fn a_cursor_is_read_only_where_it_fits() {
+        let key = HookPath::parse("p", "shop.example.com", None).unwrap().key;
+        let (part, text) = (shard(&key), key.to_string());
+        let cursor = write_cursor(part, Some(&text));
+        assert_eq!(read_cursor(&cursor, None), Some((part, Some(text.clone()))));
+        assert_eq!(read_cursor(&cursor, Some("p")), Some((part, Some(text.clone()))));
+        assert_eq!(read_cursor(&write_cursor(3, None), Some("p")), Some((3, None)));
+        assert_eq!(read_cursor(&cursor, Some("q")), None, "of another platform");
+        assert_eq!(read_cursor(&write_cursor((part + 1) % SHARDS, Some(&text)), None), None, "in another part");
+        for bad in
+            ["", "?", "AAAA", &URL_SAFE_NO_PAD.encode("16:"), &URL_SAFE_NO_PAD.encode("x:"), &format!("{cursor}=")]
+        {
+            assert_eq!(read_cursor(bad, None), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! Owns the routes of the admin interface, as data. The router goes by this table, and the description that is served is made of it.
+
+use commerce::platforms::Platform;
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::problem::Problem;
+
+/// What a token may be good for. Each route needs one of them.
+pub const SCOPES: [&str; 4] = [READ, WRITE, REVEAL, ROTATE];
+const READ: &str = "read";
+const WRITE: &str = "write";
+const REVEAL: &str = "reveal";
+const ROTATE: &str = "rotate";
+
+/// What answers a route.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Handler {
+    List,
+    Show,
+    Connect,
+    Disconnect,
+    Pause,
+    Resume,
+    Revoke,
+    Subscriptions,
+    Plan,
+    Reconcile,
+    Poll,
+    Import,
+    Polls,
+    Settings,
+    SetSettings,
+    Presets,
+    SetPresets,
+    Reveal,
+    Rotation,
+    Rotate,
+    Description,
+}
+
+/// Where a parameter stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    Path,
+    Query,
+}
+
+/// A parameter: those in the path have to be there, those in the query may be.
+pub(crate) struct Parameter {
+    pub name: &'static str,
+    pub place: Place,
+    pub description: &'static str,
+    pub schema: fn(&[Platform]) -> Value,
+}
+
+/// What a request carries: the name of its schema, and whether it may be left out.
+pub(crate) struct Body {
+    pub schema: &'static str,
+    pub required: bool,
+}
+
+/// One method of one path.
+pub(crate) struct Route {
+    pub method: &'static str,
+    /// Segments in braces are parameters.
+    pub path: &'static str,
+    /// The operation's name.
+    pub id: &'static str,
+    /// What the token has to be good for.
+    pub scope: &'static str,
+    pub summary: &'static str,
+    pub description: &'static str,
+    pub parameters: &'static [Parameter],
+    pub body: Option<Body>,
+    /// The status of success.
+    pub status: u16,
+    /// The name of the answer's schema.
+    pub answer: &'static str,
+    /// The statuses of what can be wrong with this route, beside what can be wrong with all.
+    pub problems: &'static [u16],
+    pub handler: Handler,
+}
+
+const PLATFORM: Parameter = Parameter {
+    name: "platform",
+    place: Place::Path,
+    description: "The platform's name.",
+    schema: |platforms| json!({ "type": "string", "enum": names(platforms) }),
+};
+const CONNECTION: Parameter = Parameter {
+    name: "connection",
+    place: Place::Path,
+    description: "The connection's id at its platform.",
+    schema: |_| json!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$" }),
+};
+const FORCE: Parameter = Parameter {
+    name: "force",
+    place: Place::Query,
+    description: "The store is not asked; its hooks stay behind.",
+    schema: |_| json!({ "type": "boolean", "default": false }),
+};
+/// The most that a page of a list holds.
+pub(crate) const MAX_LIMIT: u32 = 100;
+
+const ONE: &[Parameter] = &[PLATFORM, CONNECTION];
+const LISTING: &[Parameter] = &[
+    Parameter { place: Place::Query, description: "Only connections of this platform.", ..PLATFORM },
+    Parameter {
+        name: "limit",
+        place: Place::Query,
+        description: "How many connections the page holds at most.",
+        schema: |_| json!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": MAX_LIMIT }),
+    },
+    Parameter {
+        name: "cursor",
+        place: Place::Query,
+        description: "`next` of the page before, asked for with the same `platform`.",
+        schema: |_| json!({ "type": "string" }),
+    },
+];
+
+fn names(platforms: &[Platform]) -> Vec<&'static str> {
+    platforms.iter().map(|platform| platform.name).collect()
+}
+
+/// What most routes are: a look at one connection.
+const LOOK: Route = Route {
+    method: "GET",
+    path: "",
+    id: "",
+    scope: READ,
+    summary: "",
+    description: "",
+    parameters: ONE,
+    body: None,
+    status: 200,
+    answer: "Connection",
+    problems: &[404],
+    handler: Handler::Show,
+};
+
+/// And a change of one that asks nobody outside.
+const CHANGE: Route = Route { method: "POST", scope: WRITE, problems: &[404, 409], ..LOOK };
+
+/// All routes.
+pub(crate) static ROUTES: &[Route] = &[
+    Route {
+        path: "/admin/connections",
+        id: "listConnections",
+        summary: "Lists connections",
+        description: "In no order that means anything. A page may hold fewer than its limit, or none, and the list still goes on: it \
+                      ends where `next` is null.",
+        parameters: LISTING,
+        answer: "ConnectionList",
+        problems: &[422],
+        handler: Handler::List,
+        ..LOOK
+    },
+    Route {
+        path: "/admin/connections/{platform}/{connection}",
+        id: "showConnection",
+        summary: "Shows a connection",
+        description: "With its subscriptions as they are at the store.",
+        ..LOOK
+    },
+    Route {
+        method: "PUT",
+        path: "/admin/connections/{platform}/{connection}",
+        id: "connect",
+        summary: "Connects a store",
+        description: "Proves its credentials, keeps them encrypted, and makes the subscriptions. The same again changes nothing.",
+        body: Some(Body { schema: "NewConnection", required: true }),
+        problems: &[404, 409, 422, 502],
+        handler: Handler::Connect,
+        ..CHANGE
+    },
+    Route {
+        method: "DELETE",
+        path: "/admin/connections/{platform}/{connection}",
+        id: "disconnect",
+        summary: "Disconnects a store",
+        description: "Removes its subscriptions, then its credentials. What straggles in later is ignored.",
+        parameters: &[PLATFORM, CONNECTION, FORCE],
+        problems: &[404, 409, 422, 502],
+        handler: Handler::Disconnect,
+        ..CHANGE
+    },
+    Route {
+        path: "/admin/connections/{platform}/{connection}/pause",
+        id: "pause",
+        summary: "Pauses a connection",
+        description: "Its subscriptions are switched off, nothing is polled, and what comes all the same is ignored.",
+        handler: Handler::Pause,
+        ..CHANGE
+    },
+    Route {
+        path: "/admin/connections/{platform}/{connection}/resume",
+        id: "resume",
+        summary: "Resumes a connection that is paused",
+        description: "Its subscriptions are switched on again, and what was missed is polled.",
+        handler: Handler::Resume,
+        ..CHANGE
+    },
+    Route {
+        path: "/admin/connections/{platform}/{connection}/revoke",
+        id: "revoke",
+        summary: "Revokes a connection's webhook secrets",
+        description: "Raises its generation: its subscriptions get another address and other secrets, and what the former ones \
+                      sign counts no more. Names the generation that is revoked, so that the same again changes nothing.",
+        body: Some(Body { schema: "Revocation", required: true }),
+        problems: &[404, 409, 422],
+        handler: Handler::Revoke,
+        ..CHANGE
+    },
+    Route {
+        path: "/admin/connections/{platform}/{connection}/subscriptions",
+        id: "listSubscriptions",
+        summary: "Lists a connection's subscriptions with their health",
+        description: "As they are at the store, beside what is remembered of them.",
+        answer: "SubscriptionList",
+        handler: Handler::Subscriptions,
+        ..LOOK
+    },
+    Route {
+        path: "/admin/connections/{platform}/{connection}/plan",
+        id: "plan",
+        summary: "Shows what reconciling would do",
+        description: "Asks the store what there is, and changes nothing. What tripped a short while ago may be left to rest when it \
+                      is run.",
+        answer: "Plan",
+        problems: &[404, 409, 422, 502],
+        handler: Handler::Plan,
+        ..LOOK
+    },
+    Route {
+        path: "/admin/connections/{platform}/{connection}/reconcile",
+        id: "reconcile",
+        summary: "Makes the subscriptions what they should be",
+        description: "At once, and answers with what was done. The schedule does the same.",
+        answer: "Plan",
+        problems: &[404, 409, 422, 502],
+        handler: Handler::Reconcile,
+        ..CHANGE
+    },
+    Route {
+        path: "/admin/connections/{platform}/{connection}/poll",
+        id: "poll",
+        summary: "Fetches what has changed",
+        description: "Of one entity, or of all that can be polled. What is under way already is not begun twice.",
+        body: Some(Body { schema: "Poll", required: false }),
+        status: 202,
+        answer: "Begun",
+        problems: &[404, 409, 422],
+        handler: Handler::Poll,
+        ..CHANGE
+    },
+    Route {
+        path: "/admin/connections/{platform}/{connection}/import",
+        id: "import",
+        summary: "Fetches everything",
+        description: "Of one entity, or of all that can be polled. What is under way already is not begun twice.",
+        body: Some(Body { schema: "Import", required: false }),
+        status: 202,
+        answer: "Begun",
+        problems: &[404, 409, 422],
+        handler: Handler::Import,
+        ..CHANGE
+    },
+    Route {
+        path: "/admin/connections/{platform}/{connection}/polls",
+        id: "listPolls",
+        summary: "Shows how far each entity has been fetched",
+        description: "And what is under way.",
+        answer: "PollList",
+        handler: Handler::Polls,
+        ..LOOK
+    },
+    Route {
+        path: "/admin/connections/{platform}/{connection}/settings",
+        id: "showSettings",
+        summary: "Shows a connection's settings",
+        description: "Everything but its site and its credentials.",
+        answer: "Settings",
+        handler: Handler::Settings,
+        ..LOOK
+    },
+    Route {
+        method: "PUT",
+        path: "/admin/connections/{platform}/{connection}/settings",
+        id: "setSettings",
+        summary: "Sets a connection's settings",
+        description: "All of them: what is left out becomes its default. Site and credentials stay as they are.",
+        body: Some(Body { schema: "Settings", required: true }),
+        answer: "Settings",
+        problems: &[404, 409, 422],
+        handler: Handler::SetSettings,
+        ..CHANGE
+    },
+    Route {
+        path: "/admin/connections/{platform}/{connection}/presets",
+        id: "showPresets",
+        summary: "Shows a connection's presets",
+        description: "How scopes are resolved that only this connection's conventions explain.",
+        answer: "Presets",
+        handler: Handler::Presets,
+        ..LOOK
+    },
+    Route {
+        method: "PUT",
+        path: "/admin/connections/{platform}/{connection}/presets",
+        id: "setPresets",
+        summary: "Sets a connection's presets",
+        description: "All of them. The other settings stay as they are.",
+        body: Some(Body { schema: "Presets", required: true }),
+        answer: "Presets",
+        problems: &[404, 409, 422],
+        handler: Handler::SetPresets,
+        ..CHANGE
+    },
+    Route {
+        path: "/admin/connections/{platform}/{connection}/reveal",
+        id: "reveal",
+        scope: REVEAL,
+        summary: "Reveals what has to be entered by hand",
+        description: "The address and the secrets, only for connections whose hooks are not made by the registrar. Each secret that \
+                      is revealed is logged, with whose token it was.",
+        body: Some(Body { schema: "RevealRequest", required: false }),
+        answer: "Revealed",
+        problems: &[404, 409, 422],
+        handler: Handler::Reveal,
+        ..CHANGE
+    },
+    Route {
+        path: "/admin/rotation",
+        id: "showRotation",
+        summary: "Shows how far a rotation of the signing keys has come",
+        description: "And whether one is under way.",
+        parameters: &[],
+        answer: "Rotation",
+        handler: Handler::Rotation,
+        ..LOOK
+    },
+    Route {
+        path: "/admin/rotation",
+        id: "rotate",
+        scope: ROTATE,
+        summary: "Begins a rotation of the signing keys, or takes the one that is under way further",
+        description: "As far as it can go now; the schedule does the rest. No delivery is refused by it.",
+        parameters: &[],
+        answer: "Rotation",
+        problems: &[409],
+        handler: Handler::Rotate,
+        ..CHANGE
+    },
+    Route {
+        path: "/admin/openapi.json",
+        id: "describe",
+        summary: "This description",
+        description: "Made from the table that the router goes by.",
+        parameters: &[],
+        answer: "Description",
+        problems: &[],
+        handler: Handler::Description,
+        ..LOOK
+    },
+];
+
+/// What stands in a path, decoded, by the names of the parameters.
+pub(crate) type Parameters = Vec<(&'static str, String)>;
+
+/// The route of a request, and the parameters in its path.
+pub(crate) fn find(method: &Method, path: &str) -> Result<(&'static Route, Parameters), Problem> {
+    let here = || ROUTES.iter().filter_map(|route| Some((route, matched(route.path, path)?)));
+    here().find(|(route, _)| route.method == method.as_str()).ok_or_else(|| {
+        let allowed: Vec<_> = here().map(|(route, _)| route.method).collect();
+        if allowed.is_empty() {
+            Problem::NotFound("there is no such route; GET /admin/openapi.json describes those that there are".into())
+        } else {
+            Problem::Method(allowed)
+        }
+    })
+}
+
+fn matched(template: &'static str, path: &str) -> Option<Parameters> {
+    let (mut wanted, mut given) = (template.split('/'), path.split('/'));
+    let mut parameters = Vec::new();
+    loop {
+        let (wanted, given) = match (wanted.next(), given.next()) {
+            (None, None) => return Some(parameters),
+            (wanted, given) => (wanted?, decoded(given?)?),
+        };
+        match wanted.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+            Some(name) => parameters.push((name, given)),
+            None if wanted == given => {}
+            None => return None,
+        }
+    }
+}
+
+/// A segment without its percent signs; none where they are not what they should be.
+fn decoded(segment: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut parts = segment.split('%');
+    bytes.extend_from_slice(parts.next()?.as_bytes());
+    for part in parts {
+        let hex = part.get(..2).filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+        bytes.push(u8::from_str_radix(hex, 16).ok()?);
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_path_is_matched_segment_by_segment() {
+        let template = "/admin/connections/{platform}/{connection}";
+        let found = |path: &str| matched(template, path).map(|parts| parts.into_iter().map(|part| part.1).collect());
+        let two = |one: &str, other: &str| Some(vec![one.to_owned(), other.to_owned()]);
+        assert_eq!(found("/admin/connections/p/shop.example.com"), two("p", "shop.example.com"));
+        assert_eq!(found("/admin/connections/p/a%2Db%C3%A9"), two("p", "a-bé"));
+        // A slash that is no slash separates nothing.
+        assert_eq!(found("/admin/connections/p/a%2Fpause"), two("p", "a/pause"));
+        for other in ["", "/", "/admin/connections/p", "/admin/connections/p/c/", "/admin/connections/p/c/pause"] {
+            assert_eq!(found(other), None::<Vec<_>>, "{other}");
+        }
+        for broken in ["%", "%2", "%zz", "%+1", "%ff", "%é1"] {
+            assert_eq!(found(&format!("/admin/connections/p/{broken}")), None::<Vec<_>>, "{broken}");
+        }
+    }
+
+    #[test]
+    fn every_route_declares_what_is_in_its_path() {
+        for route in ROUTES {
+            let in_path = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+            let declared = route.parameters.iter().filter(|parameter| parameter.place == Place::Path);
+            assert!(in_path.eq(declared.map(|parameter| parameter.name)), "{} {}", route.method, route.path);
+            assert!(SCOPES.contains(&route.scope), "{}", route.id);
+        }
+    }
+
+    #[test]
+    fn another_method_is_told_which_there_are() {
+        let method = |method: &str| Method::from_bytes(method.as_bytes()).unwrap();
+        assert!(matches!(find(&method("GET"), "/admin/rotation"), Ok((route, _)) if route.id == "showRotation"));
+        let allowed = |path: &str| match find(&method("PATCH"), path) {
+            Err(Problem::Method(allowed)) => allowed,
+            _ => Vec::new(),
+        };
+        assert_eq!(allowed("/admin/rotation"), ["GET", "POST"]);
+        assert_eq!(allowed("/admin/connections/p/c"), ["GET", "PUT", "DELETE"]);
+        assert!(matches!(find(&method("GET"), "/admin"), Err(Problem::NotFound(_))));
+    }
+}
