@@ -11,7 +11,7 @@ mod controller;
 pub mod health;
 mod hooks;
 mod jobs;
-mod page;
+pub mod page;
 mod poll;
 mod probe;
 pub mod problem;
@@ -115,6 +115,9 @@ impl<P: Parts> Registrar<P> {
 
     /// Answers one HTTP request.
     pub async fn answer(&self, request: Request) -> Response<Body> {
+        if request.raw_http_path().starts_with("/apps/") {
+            return self.visit(request).await;
+        }
         match self.route(request).await {
             Ok(body) => json_response(&body),
             Err(problem) => problem.into_response(),
