@@ -40,7 +40,8 @@ pub const CLIENT_SECRET: &str = "bigcommerce-client-secret-0123456789";
 pub const ACCESS_TOKEN: &str = "bigcommerce-access-token";
 
 /// What the app asks for.
-pub const GRANTS: &str = "store_v2_products_read_only store_v2_orders store_v2_customers_read_only store_cart_read_only";
+pub const GRANTS: &str =
+    "store_v2_products_read_only store_v2_orders store_v2_customers_read_only store_cart_read_only";
 
 /// The header that carries the hook's own secret.
 const SECRET_HEADER: &str = "X-Commerce-Hooks-Key";

@@ -269,17 +269,17 @@ impl Store {
     }
 
     async fn respond(&self, request: &ApiRequest) -> Result<ApiResponse, Fault> {
+        if request.url.path().starts_with("/wc-auth/") {
+            return Ok(self.app_page(request).await);
+        }
         let (trouble, allowed) = {
             let mut inner = self.lock();
             inner.calls.push(format!("{} {}", request.method, request.url.path()));
             let given = request.headers.get("authorization").and_then(|value| value.to_str().ok());
-            let basic = |(key, secret): &(String, String)| format!("Basic {}", STANDARD.encode(format!("{key}:{secret}")));
+            let basic =
+                |(key, secret): &(String, String)| format!("Basic {}", STANDARD.encode(format!("{key}:{secret}")));
             let mut keys = std::iter::once(&inner.key).chain(&inner.granted);
             let allowed = keys.any(|key| given == Some(basic(key).as_str()));
-            if request.url.path().starts_with("/wc-auth/") {
-                drop(inner);
-                return Ok(self.app_page(request).await);
-            }
             (inner.troubles.pop_front(), allowed)
         };
         let then = self.lock().on_call.clone().filter(|(method, _)| request.method == method.as_str());
@@ -317,7 +317,8 @@ impl Store {
         let given = |name: &str| query.get(name).filter(|value| !value.is_empty()).cloned();
         let need = |name: &str| given(name).ok_or_else(|| format!("Error: Missing parameter {name}."));
         need("app_name")?;
-        let (user, back, callback, scope) = (need("user_id")?, need("return_url")?, need("callback_url")?, need("scope")?);
+        let (user, back, callback, scope) =
+            (need("user_id")?, need("return_url")?, need("callback_url")?, need("scope")?);
         if !["read", "write", "read_write"].contains(&scope.as_str()) {
             return Err(format!("Error: Invalid scope {scope}."));
         }
@@ -345,7 +346,9 @@ impl Store {
         let status = self.wire.send(Delivery { method: Method::POST, url: callback, headers, body, attempts: 0 }).await;
         if status != 200 {
             self.lock().granted.retain(|known| *known != key);
-            return Err("Error: An error occurred in the request and at the time were unable to send the consumer data.".into());
+            return Err(
+                "Error: An error occurred in the request and at the time were unable to send the consumer data.".into(),
+            );
         }
         end(1)
     }
