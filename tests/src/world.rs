@@ -378,6 +378,18 @@ impl World {
 
     /// Comes to the registrar as a browser or a platform does, below `/apps/`; the query is as it stands in an address.
     pub async fn visit(&self, method: &str, path: &str, query: &str, body: &str) -> Response<Body> {
+        self.visit_at(&self.registrar(), method, path, query, body).await
+    }
+
+    /// The same, to a registrar that has been there for a while.
+    pub async fn visit_at(
+        &self,
+        registrar: &Registers,
+        method: &str,
+        path: &str,
+        query: &str,
+        body: &str,
+    ) -> Response<Body> {
         let parts: Vec<&str> = path.split('/').skip(2).collect();
         let parameters: BTreeMap<_, _> = ["platform", "action"].into_iter().zip(parts).collect();
         let event = json!({
@@ -389,7 +401,7 @@ impl World {
             },
             "body": body, "isBase64Encoded": false,
         });
-        self.registrar().answer(request(&event)).await
+        registrar.answer(request(&event)).await
     }
 
     /// Everything in the table, without what only says when and by whom it was written.

@@ -26,10 +26,10 @@ main{max-width:60rem;margin:0 auto;padding:1.5rem 1rem 3rem}\
 h1{font-size:1.375rem;line-height:1.25;margin:0;overflow-wrap:anywhere}\
 h2{font-size:1.0625rem;margin:0 0 .75rem}\
 p{margin:0}code{font:.875em/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}\
-.soft{color:var(--soft)}header .soft{font-size:.9375rem}\
+.soft{color:var(--soft)}header .soft{font-size:.9375rem;overflow-wrap:anywhere}\
 section{background:var(--card);border:1px solid var(--line);border-radius:.75rem;padding:1.125rem 1.25rem;margin-top:1rem}\
 .summary{border-left:.375rem solid var(--idle)}.summary.good{border-left-color:var(--good)}.summary.care{border-left-color:var(--care)}\
-.summary p+p,.summary ul{margin:.5rem 0 0}.summary ul{padding-left:1.25rem}.lead{font-size:1.0625rem;font-weight:600}\
+.summary>*+*{margin:.5rem 0 0}.summary ul{padding-left:1.25rem}.lead{font-size:1.0625rem;font-weight:600}\
 table{width:100%;border-collapse:collapse;font-size:.9375rem}\
 th{text-align:left;font-weight:600}thead th{color:var(--soft);font-size:.8125rem;padding:0 .75rem .5rem 0}\
 tbody th{font-weight:400}tbody th,td{border-top:1px solid var(--line);padding:.625rem .75rem .625rem 0;vertical-align:top}\
@@ -119,7 +119,7 @@ pub fn load_page(view: &View<'_>) -> String {
                     format!("This store is connected, but {care} of {} subscriptions need attention.", scopes.len())
                 }
             };
-            (Tone::Care, lead, "")
+            (Tone::Care, lead, if care > 0 { "What it is, and what to do about it, stands beside each." } else { "" })
         }
         Some(ConnectionStatus::Active) if being_made > 0 => (
             Tone::Idle,
@@ -130,7 +130,7 @@ pub fn load_page(view: &View<'_>) -> String {
         Some(ConnectionStatus::Active) => (Tone::Good, "All is well. There is nothing to do.".into(), ""),
     };
 
-    let mut main = format!("<header><h1>{}</h1>", escape(view.store));
+    let mut main = format!("<header><h1>Store {}</h1>", escape(view.store));
     match connection {
         Some(connection) if connection.site.trim_start_matches("https://") != view.store => {
             _ = write!(main, "<p class=\"soft\">{}</p>", escape(&connection.site));
@@ -146,7 +146,8 @@ pub fn load_page(view: &View<'_>) -> String {
             let since = since.map(|since| format!(" ({})", time(since, view.now))).unwrap_or_default();
             _ = write!(
                 main,
-                "<p>The last look at the store failed{since}: {}. It is tried again by itself.</p>",
+                "<p>The last look at the store failed{since}: {}. It is tried again by itself; if it stays like \
+ this for a day, install the app again.</p>",
                 escape(trouble)
             );
         }
@@ -166,15 +167,17 @@ pub fn load_page(view: &View<'_>) -> String {
     }
     main.push_str("</section>");
     if !scopes.is_empty() {
+        // On narrow screens it is laid out as blocks, which would take its meaning as a table away but for the roles.
         main.push_str(
-            "<section><h2 id=\"s\">Subscriptions</h2><table aria-labelledby=\"s\"><thead><tr><th scope=\"col\">Event</th>\
-             <th scope=\"col\">State</th><th scope=\"col\">Last event</th></tr></thead><tbody>",
+            "<section><h2 id=\"s\">Subscriptions</h2><table role=\"table\" aria-labelledby=\"s\"><thead role=\"rowgroup\"><tr role=\"row\"><th role=\"columnheader\" scope=\"col\">Event</th>\
+             <th role=\"columnheader\" scope=\"col\">State</th><th role=\"columnheader\" scope=\"col\">Last event</th></tr></thead>\
+             <tbody role=\"rowgroup\">",
         );
         for (scope, verdict, reason) in &scopes {
             let (tone, word, what) = verdict.map_or((Tone::Idle, "being made", ""), words);
             _ = write!(
                 main,
-                "<tr><th scope=\"row\"><code>{}</code></th><td><span class=\"badge {}\">{word}</span>",
+                "<tr role=\"row\"><th role=\"rowheader\" scope=\"row\"><code>{}</code></th><td role=\"cell\"><span class=\"badge {}\">{word}</span>",
                 escape(scope),
                 tone.class(),
             );
@@ -185,7 +188,7 @@ pub fn load_page(view: &View<'_>) -> String {
                 _ = write!(main, "<small>Reason: {}</small>", escape(reason));
             }
             let last = view.seen.get(*scope).map_or("none yet".to_owned(), |last| time(*last, view.now));
-            _ = write!(main, "</td><td>{last}</td></tr>");
+            _ = write!(main, "</td><td role=\"cell\">{last}</td></tr>");
         }
         main.push_str("</tbody></table></section>");
     }

@@ -289,6 +289,14 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_granted_is_kept() {
+        let own = settings(r#"{"access_token":"tok","missing_permissions":["store_cart"]}"#, false).unwrap().own;
+        assert_eq!(Value::Object(own), json!({ "missing_permissions": ["store_cart"] }));
+        assert!(settings(r#"{"missing_permissions":[]}"#, false).unwrap().own.is_empty());
+        assert_eq!(error(r#"{"missing_permissions":["store cart"]}"#, false).0, "missing_permissions");
+    }
+
+    #[test]
     fn a_bad_token_is_named_and_not_repeated() {
         for token in ["", "s3cr3t s3cr3t", "s3cr3t\\u00e9", "s3cr3t\\n"] {
             let (field, why) = error(&format!(r#"{{"access_token":"{token}"}}"#), false);
