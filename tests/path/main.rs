@@ -8,6 +8,7 @@ mod engine;
 mod hooks_bigcommerce;
 mod hooks_cloudblue;
 mod hops;
+mod install;
 mod processor;
 mod receiver;
 mod registrar;

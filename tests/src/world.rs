@@ -394,6 +394,34 @@ impl World {
         self.registrar().answer(request(&event)).await
     }
 
+    /// Comes to the registrar as a browser or a platform does, below `/apps/`; the query is as it stands in an address.
+    pub async fn visit(&self, method: &str, path: &str, query: &str, body: &str) -> Response<Body> {
+        self.visit_at(&self.registrar(), method, path, query, body).await
+    }
+
+    /// The same, to a registrar that has been there for a while.
+    pub async fn visit_at(
+        &self,
+        registrar: &Registers,
+        method: &str,
+        path: &str,
+        query: &str,
+        body: &str,
+    ) -> Response<Body> {
+        let parts: Vec<&str> = path.split('/').skip(2).collect();
+        let parameters: BTreeMap<_, _> = ["platform", "action"].into_iter().zip(parts).collect();
+        let event = json!({
+            "version": "2.0", "routeKey": format!("{method} /apps/{{platform}}/{{action}}"), "rawPath": path,
+            "rawQueryString": query, "headers": {}, "pathParameters": parameters,
+            "requestContext": {
+                "http": { "method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "x" },
+                "stage": "$default",
+            },
+            "body": body, "isBase64Encoded": false,
+        });
+        registrar.answer(request(&event)).await
+    }
+
     /// Everything in the table, without what only says when and by whom it was written.
     pub fn state(&self) -> Vec<Item> {
         let mut items = self.tables.items();

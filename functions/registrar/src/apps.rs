@@ -1,1 +1,364 @@
 //! Installing and uninstalling apps at platforms: what comes below `/apps/{platform}/`.
+//!
+//! Whoever comes is nobody. The platform's folder says what has to be found out and what follows from it; here it is found out and done.
+//! What was wrong goes to the log, without anything of the request but its platform and action; the visitor sees what to do next.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use cloud::{
+    EdgeError,
+    connections::Connections,
+    coordination::{Coordination, Note, deployment},
+    outbound::Outbound,
+    queue::Jobs,
+    telemetry,
+};
+use commerce::{
+    api::{ApiRequest, ApiResponse, Fault},
+    connection::{ConnectionId, ConnectionKey, ConnectionStatus},
+    install::{Known, Once, Reply, Step, Turned, Vendor, Visit, sha256},
+    job::{Cause, Job},
+    platforms::{Platform, find},
+    stamp::Stamp,
+};
+use http::{HeaderValue, StatusCode, header};
+use lambda_http::{Body, Request, RequestExt, Response};
+use serde_json::json;
+
+use crate::{Parts, Registrar, page, problem::Problem};
+
+/// How long a visitor may take until the platform sends what the nonce is for, in seconds.
+const NONCE_SECONDS: i64 = 1800;
+/// More than any installation asks.
+const MAX_STEPS: usize = 8;
+/// More than any platform sends, in bytes.
+const MAX_BODY: usize = 16 * 1024;
+/// How often something is tried that another request got in the way of.
+const TRIES: usize = 3;
+
+/// Why a visitor is turned away.
+enum Away {
+    /// By the platform's folder.
+    Turned(Turned),
+    /// By what followed.
+    Problem(Problem),
+}
+
+impl From<Turned> for Away {
+    fn from(turned: Turned) -> Self {
+        Self::Turned(turned)
+    }
+}
+
+impl From<Problem> for Away {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<EdgeError> for Away {
+    fn from(error: EdgeError) -> Self {
+        Self::Problem(error.into())
+    }
+}
+
+fn not_proven(why: &str) -> Away {
+    Turned::NotProven(why.to_owned()).into()
+}
+
+impl<P: Parts> Registrar<P> {
+    /// Answers a request below `/apps/{platform}/`.
+    pub(crate) async fn visit(&self, request: Request) -> Response<Body> {
+        let parameters = request.path_parameters();
+        let platform = find(self.platforms, parameters.first("platform").unwrap_or_default());
+        let installation = platform.and_then(|platform| platform.installation);
+        let framed_by = installation.map_or(&[][..], |installation| installation.framed_by());
+        let action = parameters.first("action").unwrap_or_default();
+        let done = match (platform, read(&request, action, (self.clock)())) {
+            (None, _) => Err(Turned::NoAction.into()),
+            (_, Err(turned)) => Err(turned.into()),
+            (Some(platform), Ok(visit)) => self.follow(platform, &visit).await,
+        };
+        let (mut response, why) = match done {
+            Ok(response) => (response, None),
+            Err(away) => {
+                let (status, title, text, why) = turned_away(&away);
+                (page::response(status, page::message_page(title, &text)), Some(why))
+            }
+        };
+        page::protect(&mut response, framed_by);
+        // Only what the platform's folder knows is a word of ours.
+        let known = response.status() != StatusCode::NOT_FOUND;
+        let line = json!({
+            "level": if why.is_some() { "WARN" } else { "INFO" }, "event": "visit", "why": why,
+            "platform": platform.map(|platform| platform.name), "action": known.then_some(action),
+            "status": response.status().as_u16(),
+        });
+        telemetry::emit(&line);
+        response
+    }
+
+    /// Does step after step, until there is an answer.
+    async fn follow(&self, platform: &Platform, visit: &Visit) -> Result<Response<Body>, Away> {
+        let installation = platform.installation.ok_or(Turned::NoAction)?;
+        let apps_url = format!("{}/apps/{}", self.public_base_url, platform.name);
+        let nonce = cloud::nonce()?;
+        let mut apps = self.edges.apps.current(visit.now).await?;
+        let mut is_fresh = false;
+        let mut known = Vec::new();
+        for _ in 0..MAX_STEPS {
+            let step = {
+                let app = apps.get(platform.name);
+                let vendor = Vendor { app, apps_url: &apps_url, nonce: &nonce, allow_loopback: self.allow_loopback };
+                installation.visit(visit, &vendor, &known)
+            };
+            let step = match step {
+                // The app's secret may have been replaced since it was read.
+                Err(Turned::NotProven(why)) if known.is_empty() && !is_fresh => {
+                    let fresh = self.edges.apps.after_failed_proof(visit.now).await;
+                    (apps, is_fresh) = (fresh.ok_or(Turned::NotProven(why))?, true);
+                    continue;
+                }
+                step => step?,
+            };
+            match step {
+                // A code counts once: it is not tried with a secret of before.
+                Step::Ask(_) if !is_fresh => {
+                    (apps, is_fresh) = (self.edges.apps.fresh(visit.now).await?, true);
+                }
+                Step::Ask(request) => known.push(Known::Answer(self.ask(platform, request).await?)),
+                Step::Spend(nonce) => known.push(Known::Intent(self.spend(platform, &nonce, visit.now).await?)),
+                Step::Begin { intent, location } => {
+                    let note = Note { body: intent, revision: 1, expires: visit.now.seconds() + NONCE_SECONDS };
+                    if !self.edges.notes.keep(&deployment(), &nonce_name(platform, &nonce), &note).await? {
+                        return Err(EdgeError::new("noting a nonce", "it is there already").into());
+                    }
+                    let location = HeaderValue::from_str(location.as_str())
+                        .map_err(|_| Turned::Malformed("the address cannot be visited".into()))?;
+                    let mut response = page::response(StatusCode::FOUND, String::new());
+                    response.headers_mut().insert(header::LOCATION, location);
+                    return Ok(response);
+                }
+                Step::Install { connection, settings, proven, reply } => {
+                    let key = key(platform, connection);
+                    let mut tries = 1..TRIES;
+                    while let Err(problem) = self.install(platform, &key, settings.as_bytes(), proven).await {
+                        let again = matches!(problem, Problem::Conflict(_)) && tries.next().is_some();
+                        if !again {
+                            return Err(problem.into());
+                        }
+                    }
+                    telemetry::emit(&json!({ "level": "INFO", "event": "installed", "connection": key.to_string() }));
+                    return self.reply(platform, &key, reply).await;
+                }
+                Step::Show(connection) => {
+                    return self.reply(platform, &key(platform, connection), Reply::Store).await;
+                }
+                Step::Uninstall { connection, once } => {
+                    self.unspent(platform, &once).await?;
+                    self.uninstall(&key(platform, connection), &once).await?;
+                    self.spend_once(platform, &once).await?;
+                    return Ok(page::response(StatusCode::OK, String::new()));
+                }
+                Step::Nothing(once) => {
+                    self.unspent(platform, &once).await?;
+                    self.spend_once(platform, &once).await?;
+                    return Ok(page::response(StatusCode::OK, String::new()));
+                }
+                Step::Tell(reply) => return Ok(told(reply)),
+            }
+        }
+        Err(Turned::Platform(Fault::Unreadable("an installation that takes more steps than any".into())).into())
+    }
+
+    async fn reply(&self, platform: &Platform, key: &ConnectionKey, reply: Reply) -> Result<Response<Body>, Away> {
+        if reply != Reply::Store {
+            return Ok(told(reply));
+        }
+        let loaded = self.edges.connections.load(key).await?;
+        let seen = self.edges.notes.notes(key, page::SEEN).await?;
+        let seen = seen.iter().filter_map(|(name, note)| {
+            let told: serde_json::Value = serde_json::from_str(&note.body).ok()?;
+            Some((name.strip_prefix(page::SEEN)?.to_owned(), Stamp::from_micros(told["last"].as_i64()?)))
+        });
+        let hooks = platform.subscriptions.hooks().zip(loaded.connection.as_ref());
+        let wanted = hooks.map(|(hooks, connection)| hooks.wanted(platform.mapping, &connection.settings));
+        let view = page::View {
+            store: key.connection.as_str(),
+            loaded: &loaded,
+            wanted: &wanted.unwrap_or_default(),
+            seen: &seen.collect(),
+            now: (self.clock)(),
+        };
+        Ok(page::response(StatusCode::OK, page::load_page(&view)))
+    }
+
+    /// Asks what has to be asked before there is a connection, at the platform's own hosts only.
+    async fn ask(&self, platform: &Platform, request: ApiRequest) -> Result<ApiResponse, Away> {
+        let allowed = platform.installation.map(|installation| installation.hosts());
+        if !allowed.is_some_and(|hosts| hosts.allow(&request.url, self.allow_loopback)) {
+            return Err(Turned::Platform(Fault::Connection("a call to another host was not made".into())).into());
+        }
+        self.edges.outbound.call(request).await.map_err(|fault| Turned::Platform(fault).into())
+    }
+
+    /// Spends a nonce: of two who come with it, one gets what it stands for.
+    async fn spend(&self, platform: &Platform, nonce: &str, now: Stamp) -> Result<String, Away> {
+        let (place, name) = (deployment(), nonce_name(platform, nonce));
+        let note = self.edges.notes.note(&place, &name).await?;
+        let note = note.ok_or_else(|| not_proven("the nonce is none of ours"))?;
+        if note.body.is_empty() {
+            return Err(not_proven("the nonce is spent"));
+        }
+        if !note.is_live(now) {
+            return Err(not_proven("the nonce is too old"));
+        }
+        let spent = Note { body: String::new(), revision: note.revision + 1, expires: note.expires };
+        if self.edges.notes.keep(&place, &name, &spent).await? {
+            Ok(note.body)
+        } else {
+            Err(not_proven("the nonce is spent"))
+        }
+    }
+
+    async fn unspent(&self, platform: &Platform, once: &Once) -> Result<(), Away> {
+        match self.edges.notes.note(&deployment(), &once_name(platform, once)).await? {
+            Some(_) => Err(not_proven("the token was used before")),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes that a token was used, after what follows from it was done: what failed half-way is done again when it comes again.
+    async fn spend_once(&self, platform: &Platform, once: &Once) -> Result<(), Away> {
+        let note = Note { body: "{}".into(), revision: 1, expires: once.until.seconds() + 1 };
+        if self.edges.notes.keep(&deployment(), &once_name(platform, once), &note).await? {
+            Ok(())
+        } else {
+            Err(not_proven("the token was used before"))
+        }
+    }
+
+    /// Notes that a connection goes; the rest is done by the registrar's own queue, however long it takes.
+    async fn uninstall(&self, key: &ConnectionKey, once: &Once) -> Result<(), Away> {
+        for _ in 0..TRIES {
+            let loaded = self.edges.connections.load(key).await?;
+            let Some(mut connection) = loaded.connection else { return Ok(()) };
+            match connection.status {
+                ConnectionStatus::Disconnected => return Ok(()),
+                ConnectionStatus::Disconnecting => {}
+                ConnectionStatus::Active | ConnectionStatus::Paused => {
+                    // Tokens tell their time in whole seconds.
+                    if connection.connected_at.is_some_and(|at| once.issued.seconds() < at.seconds()) {
+                        return Err(not_proven("the token is from before the store was connected"));
+                    }
+                    connection.status = ConnectionStatus::Disconnecting;
+                    match self.save(key, &mut connection).await {
+                        Err(Problem::Conflict(_)) => continue,
+                        saved => saved?,
+                    }
+                    telemetry::emit(&json!({ "level": "INFO", "event": "uninstalled", "connection": key.to_string() }));
+                }
+            }
+            let job = Job::Check { key: key.clone(), why: Cause::Told };
+            return Ok(self.edges.jobs.send_jobs(&[(job, 0)]).await?);
+        }
+        Err(Problem::Conflict(format!("{key} is changed all the time")).into())
+    }
+}
+
+fn key(platform: &Platform, connection: ConnectionId) -> ConnectionKey {
+    ConnectionKey { platform: platform.name.to_owned(), connection }
+}
+
+/// Bound to the platform, so that what one gives out is nothing at another.
+fn noted(kind: &str, platform: &Platform, text: &str) -> String {
+    format!("{kind}#{}", URL_SAFE_NO_PAD.encode(sha256(&format!("{}#{text}", platform.name))))
+}
+
+fn nonce_name(platform: &Platform, nonce: &str) -> String {
+    noted("nonce", platform, nonce)
+}
+
+fn once_name(platform: &Platform, once: &Once) -> String {
+    noted("jti", platform, &once.id)
+}
+
+/// The request, as platforms read it. What is there twice could be read in two ways.
+fn read(request: &Request, action: &str, now: Stamp) -> Result<Visit, Turned> {
+    let mut query = BTreeMap::new();
+    for (name, value) in url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()) {
+        if query.insert(name.into_owned(), value.into_owned()).is_some() {
+            return Err(Turned::Malformed("a parameter is there twice".into()));
+        }
+    }
+    let body = request.body().as_ref();
+    if body.len() > MAX_BODY {
+        return Err(Turned::Malformed("the body is too large".into()));
+    }
+    let (method, action, body) = (request.method().clone(), action.to_owned(), Bytes::copy_from_slice(body));
+    Ok(Visit { method, action, query, body, now })
+}
+
+fn told(reply: Reply) -> Response<Body> {
+    let text = match reply {
+        Reply::Page { title, text } => page::message_page(&title, &text),
+        Reply::Store | Reply::Ok => String::new(),
+    };
+    page::response(StatusCode::OK, text)
+}
+
+/// What a visitor sees who is turned away, and what the log says.
+fn turned_away(away: &Away) -> (StatusCode, &'static str, Cow<'static, str>, String) {
+    let (status, title, text): (_, _, Cow<'static, str>) = match away {
+        Away::Turned(Turned::NoAction) => {
+            (StatusCode::NOT_FOUND, "There is nothing here", "Open the app from your store’s list of apps.".into())
+        }
+        Away::Turned(Turned::NoApp) => (
+            StatusCode::NOT_FOUND,
+            "Not set up yet",
+            "This app has not been set up for your platform yet. Ask whoever runs it to enter its credentials.".into(),
+        ),
+        Away::Turned(Turned::Method) => {
+            (StatusCode::METHOD_NOT_ALLOWED, "That does not work here", "Open the app from your store’s list of apps.".into())
+        }
+        Away::Turned(Turned::Malformed(what)) => {
+            (StatusCode::BAD_REQUEST, "Something is missing", format!("This cannot be done as it was asked: {what}.").into())
+        }
+        Away::Problem(Problem::Settings(_)) => {
+            (StatusCode::BAD_REQUEST, "Something is wrong", "What the store sent cannot be used. Begin again.".into())
+        }
+        Away::Turned(Turned::NotProven(_)) | Away::Problem(Problem::Refused(_)) => (
+            StatusCode::UNAUTHORIZED,
+            "That did not work",
+            "This link is not valid, or not any more, and nothing was changed. Open the app again from your store, or begin the \
+             installation anew."
+                .into(),
+        ),
+        Away::Turned(Turned::Platform(_)) | Away::Problem(Problem::Platform(_)) => (
+            StatusCode::BAD_GATEWAY,
+            "Your store could not be asked",
+            "It did not answer as expected, and nothing was changed. Wait a few minutes and begin again.".into(),
+        ),
+        Away::Problem(Problem::Conflict(_)) => (
+            StatusCode::CONFLICT,
+            "Connected otherwise already",
+            "Under this name another site is connected, or somebody is changing the connection right now. Try again in a minute; if \
+             it stays like this, ask whoever runs this app to disconnect the other site first."
+                .into(),
+        ),
+        Away::Problem(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Something here failed",
+            "Nothing is lost. Wait a few minutes and try again.".into(),
+        ),
+    };
+    let why = match away {
+        Away::Turned(turned) => turned.to_string(),
+        // What is told of ours says nothing; the cause is for the log.
+        Away::Problem(Problem::Ours(error)) => error.to_string(),
+        Away::Problem(problem) => problem.to_string(),
+    };
+    (status, title, text, why)
+}

@@ -33,7 +33,7 @@ impl<P: Parts> Registrar<P> {
         key: &ConnectionKey,
         body: &[u8],
     ) -> Result<Value, Problem> {
-        let plan = self.take(platform, key, body, false).await?;
+        let plan = self.take(platform, key, body, None).await?;
         let mut shown = self.show(platform, key).await?;
         if let Some(plan) = plan {
             shown["changes"] = plan_json(&plan);
@@ -42,9 +42,15 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// The same for an app that a merchant installs: the subscriptions are made by the registrar's own queue, for the store may be
-    /// waiting for an answer before it can take any call.
-    pub(crate) async fn install(&self, platform: &Platform, key: &ConnectionKey, body: &[u8]) -> Result<(), Problem> {
-        self.take(platform, key, body, true).await.map(|_| ())
+    /// waiting for an answer before it can take any call. Credentials that are `proven` need no call that proves them.
+    pub(crate) async fn install(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        body: &[u8],
+        proven: bool,
+    ) -> Result<(), Problem> {
+        self.take(platform, key, body, Some(proven)).await.map(|_| ())
     }
 
     async fn take(
@@ -52,10 +58,20 @@ impl<P: Parts> Registrar<P> {
         platform: &Platform,
         key: &ConnectionKey,
         body: &[u8],
-        later: bool,
+        installed: Option<bool>,
     ) -> Result<Option<Plan>, Problem> {
-        let settings = platforms::settings(platform, key, body, self.allow_loopback)?;
+        let mut settings = platforms::settings(platform, key, body, self.allow_loopback)?;
         let before = self.edges.connections.load(key).await?;
+        if installed.is_some()
+            && let Some(alive) = before.connection.as_ref().filter(|before| is_alive(before))
+        {
+            // What was set for the store is not the merchant's to change.
+            settings.deletes.clone_from(&alive.deletes);
+            settings.ignores.clone_from(&alive.ignores);
+            settings.presets.clone_from(&alive.presets);
+            settings.polls.clone_from(&alive.polls);
+            settings.retention = alive.retention;
+        }
         let generation = next_generation(before.connection.as_ref(), &settings)?;
         let brought: Vec<_> = settings.brought.iter().map(|key| BroughtKey::of(key)).collect();
         let Some(credentials) = &settings.credentials else {
@@ -66,7 +82,7 @@ impl<P: Parts> Registrar<P> {
         };
         let at = At { platform, key, access: Access { site: &settings.site, credentials, settings: &settings.own } };
         // The call that proves the credentials is the one that is needed anyway, where there is one.
-        let existing = match platform.subscriptions.hooks() {
+        let existing = match platform.subscriptions.hooks().filter(|_| installed != Some(true)) {
             Some(hooks) => Some((hooks, self.list(at, hooks).await?)),
             None => None,
         };
@@ -83,7 +99,7 @@ impl<P: Parts> Registrar<P> {
         self.edges.proof_keys.replace(key, &brought).await?;
         // Whatever is not done now is done by the registrar's own queue: the rest of the hooks, and the first import.
         self.edges.jobs.send_jobs(&[(Job::Check { key: key.clone(), why: Cause::Connected }, 0)]).await?;
-        if later {
+        if installed.is_some() {
             return Ok(None);
         }
         let Some((hooks, existing)) = existing.filter(|(hooks, _)| manages(platform, *hooks, &connection, &before))
@@ -213,7 +229,7 @@ impl<P: Parts> Registrar<P> {
         own: Map<String, Value>,
     ) -> Result<Connection, Problem> {
         // A second installation starts clean, but for what must never come again.
-        let alive = before.filter(|before| before.status != ConnectionStatus::Disconnected);
+        let alive = before.filter(|before| is_alive(before));
         let mut connection = Connection {
             revision: before.map_or(0, |before| before.revision),
             generation,
@@ -247,6 +263,11 @@ impl<P: Parts> Registrar<P> {
         }
         Err(Problem::Conflict(format!("{key} was changed by another request meanwhile; send this one again")))
     }
+}
+
+/// Whether nobody has begun to disconnect it.
+fn is_alive(connection: &Connection) -> bool {
+    matches!(connection.status, ConnectionStatus::Active | ConnectionStatus::Paused)
 }
 
 pub(crate) fn not_connected(key: &ConnectionKey) -> Problem {

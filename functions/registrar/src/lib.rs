@@ -13,7 +13,7 @@ pub mod health;
 mod hooks;
 mod jobs;
 mod openapi;
-mod page;
+pub mod page;
 mod poll;
 mod probe;
 pub mod problem;
@@ -122,6 +122,9 @@ impl<P: Parts> Registrar<P> {
 
     /// Answers one HTTP request.
     pub async fn answer(&self, request: Request) -> Response<Body> {
+        if request.raw_http_path().starts_with("/apps/") {
+            return self.visit(request).await;
+        }
         match self.administer(&request).await {
             Ok((status, body)) => json_response(status, &body),
             Err(problem) => problem.into_response(),

@@ -21,6 +21,16 @@ pub fn now() -> Stamp {
     Stamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
+/// A text that nobody can guess: 32 random bytes in hex.
+///
+/// # Errors
+/// When the system has no randomness to give.
+pub fn nonce() -> Result<String, EdgeError> {
+    let mut bytes = [0_u8; 32];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| EdgeError::new("making a nonce", "there is no randomness"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// Something at an edge failed. The text is for our logs; it names the operation, never what was in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{operation}: {cause}")]

@@ -4,8 +4,9 @@
 //! Nobody who sends such a request is known. What follows from one is proven by a token that the platform signed, by an exchange of
 //! codes with the platform itself, or by a single-use nonce together with a call to the store.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
+use aws_lc_rs::digest;
 use bytes::Bytes;
 use http::Method;
 use url::Url;
@@ -18,8 +19,18 @@ use crate::{
     stamp::Stamp,
 };
 
+/// The setting that lists the permissions that a store did not grant, for those who look at the connection.
+pub const MISSING_PERMISSIONS: &str = "missing_permissions";
+
+/// SHA-256 of a text: nonces and ids of tokens are noted by it.
+pub fn sha256(text: &str) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+    bytes
+}
+
 /// A request below `/apps/{platform}/`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Visit {
     /// `GET`, or `POST`.
     pub method: Method,
@@ -33,8 +44,26 @@ pub struct Visit {
     pub now: Stamp,
 }
 
+/// Queries and bodies hold codes, tokens and keys.
+impl fmt::Debug for Visit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} with {} parameters and {} bytes", self.method, self.query.len(), self.body.len())
+    }
+}
+
+impl Visit {
+    /// A parameter of the query that has to be there.
+    ///
+    /// # Errors
+    /// [`Turned::Malformed`].
+    pub fn parameter(&self, name: &str) -> Result<&str, Turned> {
+        let value = self.query.get(name).map(String::as_str).filter(|value| !value.is_empty());
+        value.ok_or_else(|| Turned::Malformed(format!("{name} is missing in the address")))
+    }
+}
+
 /// Who is installed, and where.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Vendor<'a> {
     /// The app at this platform, where there is one.
     pub app: Option<&'a App>,
@@ -56,7 +85,6 @@ pub enum Known {
 }
 
 /// What follows from a [`Visit`], seen what is known so far.
-#[derive(Debug)]
 pub enum Step {
     /// This has to be asked, at one of [`Installation::hosts`].
     Ask(ApiRequest),
@@ -75,6 +103,9 @@ pub enum Step {
         connection: ConnectionId,
         /// The settings, as JSON. Secret.
         settings: Zeroizing<String>,
+        /// Whether the platform itself gave the credentials just now: they are kept even if the store cannot be asked, for those of
+        /// before may be worth nothing any more. Else a call to the store proves them first.
+        proven: bool,
         /// What the visitor, who may be a machine, gets.
         reply: Reply,
     },
@@ -91,6 +122,22 @@ pub enum Step {
     Nothing(Once),
     /// The visitor sees a few words.
     Tell(Reply),
+}
+
+/// Settings and nonces are secret.
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ask(request) => write!(f, "Ask({request:?})"),
+            Self::Spend(_) => f.write_str("Spend(…)"),
+            Self::Begin { intent, .. } => write!(f, "Begin({intent})"),
+            Self::Install { connection, proven, .. } => write!(f, "Install({connection}, proven: {proven})"),
+            Self::Show(connection) => write!(f, "Show({connection})"),
+            Self::Uninstall { connection, once } => write!(f, "Uninstall({connection}, {once:?})"),
+            Self::Nothing(once) => write!(f, "Nothing({once:?})"),
+            Self::Tell(reply) => write!(f, "Tell({reply:?})"),
+        }
+    }
 }
 
 /// A proof that counts once.
@@ -114,6 +161,8 @@ pub enum Reply {
         /// The text.
         text: String,
     },
+    /// The page of the connection.
+    Store,
     /// 200 without a body, for a machine.
     Ok,
 }
@@ -127,7 +176,7 @@ pub enum Turned {
     /// Another method is meant.
     #[error("the method is not the action's")]
     Method,
-    /// Something is missing, or cannot be read. Says what, and the next step.
+    /// Something is missing, or cannot be read. Says what, and the next step, and repeats nothing: visitors see it.
     #[error("{0}")]
     Malformed(String),
     /// The token, the code or the nonce is not good.

@@ -203,6 +203,12 @@ pub struct App {
     /// Public keys of the platform as a JWK set, where it signs with one.
     #[serde(default)]
     pub jwks: Option<serde_json::Value>,
+    /// For local runs: where codes are exchanged, in place of the platform's own host. On this machine, or it is not called.
+    #[serde(default)]
+    pub login_url: Option<String>,
+    /// For local runs: where the platform's API is.
+    #[serde(default)]
+    pub api_url: Option<String>,
 }
 
 impl fmt::Debug for App {

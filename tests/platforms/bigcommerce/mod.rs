@@ -18,7 +18,10 @@ use commerce::{
     entity::EntityKind,
     platforms::{bigcommerce::PLATFORM, declared_scopes},
     stamp::Stamp,
-    verify::standard_webhooks::STANDARD_HEADERS,
+    verify::{
+        jwt::{Algorithm, Rules},
+        standard_webhooks::STANDARD_HEADERS,
+    },
 };
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method};
@@ -36,6 +39,10 @@ pub const CLIENT_SECRET: &str = "bigcommerce-client-secret-0123456789";
 /// The token of the store's API.
 pub const ACCESS_TOKEN: &str = "bigcommerce-access-token";
 
+/// What the app asks for.
+pub const GRANTS: &str =
+    "store_v2_products_read_only store_v2_orders store_v2_customers_read_only store_cart_read_only";
+
 /// The header that carries the hook's own secret.
 const SECRET_HEADER: &str = "X-Commerce-Hooks-Key";
 /// Hooks of one app for one scope.
@@ -51,6 +58,16 @@ const WINDOW_SECONDS: i64 = 30;
 /// The names of some statuses of orders, by their ids.
 const STATUSES: [(u64, &str); 5] =
     [(11, "Awaiting Fulfillment"), (2, "Shipped"), (3, "Partially Shipped"), (10, "Completed"), (5, "Cancelled")];
+
+/// How the callbacks' token is signed.
+pub const PAYLOAD: Rules<'static> = Rules {
+    algorithm: Algorithm::HS256,
+    issuer: None,
+    audience: None,
+    required: &[],
+    by_kid: false,
+    max_lifetime_seconds: None,
+};
 
 /// A hook as the store keeps it.
 #[derive(Clone, PartialEq, Debug)]
@@ -111,6 +128,10 @@ fn is_destination(text: &str) -> bool {
 struct Inner {
     now: Stamp,
     token: Option<String>,
+    /// What the merchant grants when the app is installed.
+    grants: String,
+    /// Codes that were not exchanged yet, with the address that each is good for.
+    codes: BTreeMap<String, String>,
     hooks: Vec<Hook>,
     outbox: VecDeque<Delivery>,
     retries: Vec<(Stamp, Delivery)>,
@@ -155,6 +176,8 @@ impl Simulator {
         let inner = Inner {
             now,
             token: Some(ACCESS_TOKEN.into()),
+            grants: GRANTS.into(),
+            codes: BTreeMap::new(),
             hooks: Vec::new(),
             outbox: VecDeque::new(),
             retries: Vec::new(),
@@ -219,12 +242,54 @@ impl Simulator {
         self.lock().token = None;
     }
 
-    /// Closes the store: the last callback, and no token and no hooks any more.
+    /// Uninstalls the app: the last callback, and no token and no hooks any more.
     pub fn uninstall(&self) {
         let mut inner = self.lock();
         inner.tell("store/app/uninstalled", json!({ "type": "store" }));
         inner.token = None;
-        inner.hooks.iter_mut().for_each(|hook| hook.is_active = false);
+        inner.hooks.retain(|hook| hook.client_id != CLIENT_ID);
+    }
+
+    /// What the merchant grants from now on.
+    pub fn grant(&self, scopes: &str) {
+        self.lock().grants = scopes.into();
+    }
+
+    /// The token that is good now.
+    pub fn token(&self) -> Option<String> {
+        self.lock().token.clone()
+    }
+
+    /// Installs the app whose callbacks are below `apps_url`: where the merchant's browser is sent.
+    pub fn authorize(&self, apps_url: &str) -> String {
+        let mut inner = self.lock();
+        inner.next_id += 1;
+        let code = format!("code-{}", inner.next_id);
+        inner.codes.insert(code.clone(), format!("{apps_url}/auth"));
+        let scopes = inner.grants.replace(' ', "+");
+        format!(
+            "{apps_url}/auth?account_uuid=00000000-0000-4000-8000-000000000001&code={code}&context=stores%2F{STORE}&scope={scopes}"
+        )
+    }
+
+    /// The token of the other callbacks, signed with the app's secret; `changes` replace claims, and null removes one.
+    pub fn signed_payload(&self, changes: &Value) -> String {
+        let now = self.lock().now.seconds();
+        let jti = {
+            let mut inner = self.lock();
+            inner.next_id += 1;
+            format!("jti-{}", inner.next_id)
+        };
+        let mut claims = json!({
+            "aud": CLIENT_ID, "iss": "bc", "iat": now, "nbf": now - 5, "exp": now + 86_400, "jti": jti,
+            "sub": format!("stores/{STORE}"), "user": { "id": 101, "email": "u@example.com", "locale": "en-US" },
+            "owner": { "id": 100, "email": "o@example.com" }, "url": "/", "channel_id": null,
+        });
+        for (name, value) in changes.as_object().into_iter().flatten() {
+            claims[name] = value.clone();
+        }
+        claims.as_object_mut().unwrap().retain(|name, value| !value.is_null() || name == "channel_id");
+        PAYLOAD.sign(claims.as_object().unwrap(), CLIENT_SECRET.as_bytes()).unwrap()
     }
 }
 
@@ -458,7 +523,36 @@ impl Inner {
         answer
     }
 
+    /// Exchanges a code, once, for a token that takes the place of the one before. What it answers to a bad one is not documented.
+    fn exchange(&mut self, request: &ApiRequest) -> ApiResponse {
+        let Ok(form) = serde_json::from_slice::<Value>(&request.body) else { return error(400, "Input is invalid") };
+        if (form["client_id"].as_str(), form["client_secret"].as_str()) != (Some(CLIENT_ID), Some(CLIENT_SECRET)) {
+            return json_answer(401, &json!({ "error": "invalid_client" }));
+        }
+        let of_code = form["code"].as_str().and_then(|code| self.codes.remove(code));
+        let fits = of_code.as_deref() == form["redirect_uri"].as_str()
+            && form["grant_type"] == "authorization_code"
+            && form["context"] == format!("stores/{STORE}");
+        if of_code.is_none() || !fits {
+            return json_answer(400, &json!({ "error": "invalid_grant" }));
+        }
+        self.next_id += 1;
+        let token = format!("{ACCESS_TOKEN}-{}", self.next_id);
+        self.token = Some(token.clone());
+        let user = json!({ "id": 101, "username": "u@example.com", "email": "u@example.com" });
+        json_answer(
+            200,
+            &json!({
+                "access_token": token, "scope": self.grants, "user": user, "owner": user,
+                "context": format!("stores/{STORE}"), "account_uuid": "00000000-0000-4000-8000-000000000001",
+            }),
+        )
+    }
+
     fn route(&mut self, request: &ApiRequest) -> ApiResponse {
+        if request.method == Method::POST && request.url.path() == "/oauth2/token" {
+            return self.exchange(request);
+        }
         let token = request.headers.get("x-auth-token").and_then(|value| value.to_str().ok());
         if token.is_none() || token != self.token.as_deref() {
             return error(401, "Unauthorized");

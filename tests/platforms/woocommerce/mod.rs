@@ -47,6 +47,8 @@ pub struct Webhook {
 
 struct Inner {
     key: (String, String),
+    /// Keys that apps were given, beside it.
+    granted: Vec<(String, String)>,
     webhooks: BTreeMap<u64, Webhook>,
     entities: BTreeMap<(String, String), Value>,
     troubles: VecDeque<Trouble>,
@@ -95,6 +97,7 @@ impl Store {
     pub fn new(wire: Arc<dyn Wire>, consumer_key: &str, consumer_secret: &str) -> Self {
         let inner = Inner {
             key: (consumer_key.into(), consumer_secret.into()),
+            granted: Vec::new(),
             webhooks: BTreeMap::new(),
             entities: BTreeMap::new(),
             troubles: VecDeque::new(),
@@ -266,12 +269,18 @@ impl Store {
     }
 
     async fn respond(&self, request: &ApiRequest) -> Result<ApiResponse, Fault> {
+        if request.url.path().starts_with("/wc-auth/") {
+            return Ok(self.app_page(request).await);
+        }
         let (trouble, allowed) = {
             let mut inner = self.lock();
             inner.calls.push(format!("{} {}", request.method, request.url.path()));
-            let expected = format!("Basic {}", STANDARD.encode(format!("{}:{}", inner.key.0, inner.key.1)));
             let given = request.headers.get("authorization").and_then(|value| value.to_str().ok());
-            (inner.troubles.pop_front(), given == Some(expected.as_str()))
+            let basic =
+                |(key, secret): &(String, String)| format!("Basic {}", STANDARD.encode(format!("{key}:{secret}")));
+            let mut keys = std::iter::once(&inner.key).chain(&inner.granted);
+            let allowed = keys.any(|key| given == Some(basic(key).as_str()));
+            (inner.troubles.pop_front(), allowed)
         };
         let then = self.lock().on_call.clone().filter(|(method, _)| request.method == method.as_str());
         if let Some((_, then)) = then {
@@ -296,6 +305,70 @@ impl Store {
             Some(Trouble::AnswerLost) => Err(Fault::Unavailable("no answer".into())),
             _ => Ok(answer),
         }
+    }
+
+    /// What the owner does on the page that an app sends him to, and where he is sent then; or what the page says is wrong.
+    ///
+    /// # Errors
+    /// The page's text.
+    pub async fn authorize(&self, url: &str, approve: bool) -> Result<String, String> {
+        let url: url::Url = url.parse().unwrap();
+        let query: BTreeMap<_, _> = url.query_pairs().into_owned().collect();
+        let given = |name: &str| query.get(name).filter(|value| !value.is_empty()).cloned();
+        let need = |name: &str| given(name).ok_or_else(|| format!("Error: Missing parameter {name}."));
+        need("app_name")?;
+        let (user, back, callback, scope) =
+            (need("user_id")?, need("return_url")?, need("callback_url")?, need("scope")?);
+        if !["read", "write", "read_write"].contains(&scope.as_str()) {
+            return Err(format!("Error: Invalid scope {scope}."));
+        }
+        let here = |url: &str| url.starts_with("http://127.0.0.1:") || url.starts_with("http://localhost");
+        if !callback.starts_with("https://") && !here(&callback) {
+            return Err("Error: The callback_url needs to be over SSL.".into());
+        }
+        let user: String = url::form_urlencoded::byte_serialize(user.as_bytes()).collect();
+        let end = |success: u8| {
+            let sign = if back.contains('?') { '&' } else { '?' };
+            Ok(format!("{back}{sign}success={success}&user_id={user}"))
+        };
+        if !approve {
+            return end(0);
+        }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let key = (format!("ck_{id:040x}"), format!("cs_{id:040x}"));
+        self.lock().granted.push(key.clone());
+        let body = json!({
+            "key_id": id, "user_id": query["user_id"], "consumer_key": key.0, "consumer_secret": key.1,
+            "key_permissions": scope,
+        });
+        let headers = vec![("content-type".to_owned(), "application/json;charset=UTF-8".to_owned())];
+        let body = Bytes::from(body.to_string());
+        let status = self.wire.send(Delivery { method: Method::POST, url: callback, headers, body, attempts: 0 }).await;
+        if status != 200 {
+            self.lock().granted.retain(|known| *known != key);
+            return Err(
+                "Error: An error occurred in the request and at the time were unable to send the consumer data.".into(),
+            );
+        }
+        end(1)
+    }
+
+    /// The keys that apps have.
+    pub fn granted(&self) -> Vec<(String, String)> {
+        self.lock().granted.clone()
+    }
+
+    /// The pages of apps over HTTP: without its owner's click there is one to be clicked.
+    async fn app_page(&self, request: &ApiRequest) -> ApiResponse {
+        let done = match request.url.path() {
+            "/wc-auth/v1/authorize" => return page(200, "<html>Approve or deny</html>"),
+            "/wc-auth/v1/access_granted" => self.authorize(request.url.as_str(), true).await,
+            _ => self.authorize(request.url.as_str(), false).await,
+        };
+        let Ok(location) = done else { return page(401, "<html>Error</html>") };
+        let mut answer = page(302, "");
+        answer.headers.insert("location", HeaderValue::from_str(&location).unwrap());
+        answer
     }
 
     async fn route(&self, request: &ApiRequest) -> ApiResponse {

@@ -14,9 +14,12 @@
 //!   numbers, and ISO 8601.
 //! - A hook that fails for 48 hours is switched off, and a domain that fails for a tenth of two minutes is blocked for
 //!   three.
+//! - Nothing proves a callback of the installation but the exchange of its code; each exchange makes the token of before
+//!   worthless. The other callbacks are GETs with a token good for a day, also the one that uninstalls.
 //! - There is one hook for each scope and destination, and the one that tells of failed deliveries must have a
 //!   destination that no other hook has: its own query makes it another.
 
+mod app;
 mod delivery;
 mod mapping;
 mod subscriptions;
@@ -32,5 +35,5 @@ pub const PLATFORM: Platform = Platform {
     delivery: &delivery::BigCommerce,
     mapping: &mapping::BigCommerce,
     subscriptions: &subscriptions::BigCommerce,
-    installation: None,
+    installation: Some(&app::BigCommerce),
 };

@@ -13,6 +13,7 @@ use crate::{
     api::{ApiRequest, ApiResponse, Fault, site_url},
     connection::ConnectionKey,
     entity::ExternalId,
+    install::MISSING_PERMISSIONS,
     keys::WebhookSecret,
     platforms::{
         Access, Desired, Hooks, OwnSettings, Page, Saving, SettingsError, Subscription, SubscriptionStatus,
@@ -46,6 +47,9 @@ struct Input {
     site: Option<String>,
     #[serde(default)]
     access_token: Option<Zeroizing<String>>,
+    /// What the store did not grant, as the installation found out. Only shown.
+    #[serde(default)]
+    missing_permissions: Vec<String>,
 }
 
 fn wrong(field: &str, why: impl Into<String>) -> SettingsError {
@@ -87,7 +91,15 @@ impl Subscriptions for BigCommerce {
                 Some(Zeroizing::new(text))
             }
         };
-        Ok(OwnSettings { site, credentials, own: Map::new(), brought: Vec::new() })
+        let mut own = Map::new();
+        if !input.missing_permissions.is_empty() {
+            let is_name = |name: &String| name.len() <= 100 && name.bytes().all(|byte| byte.is_ascii_graphic());
+            if input.missing_permissions.len() > 20 || !input.missing_permissions.iter().all(is_name) {
+                return Err(wrong(MISSING_PERMISSIONS, "must be names of OAuth scopes"));
+            }
+            own.insert(MISSING_PERMISSIONS.to_owned(), input.missing_permissions.into());
+        }
+        Ok(OwnSettings { site, credentials, own, brought: Vec::new() })
     }
 
     fn hooks(&self) -> Option<&'static dyn Hooks> {
@@ -274,6 +286,14 @@ mod tests {
         ] {
             assert_eq!(error(&format!(r#"{{"site":"{other}"}}"#), true).0, "site", "{other}");
         }
+    }
+
+    #[test]
+    fn what_was_not_granted_is_kept() {
+        let own = settings(r#"{"access_token":"tok","missing_permissions":["store_cart"]}"#, false).unwrap().own;
+        assert_eq!(Value::Object(own), json!({ "missing_permissions": ["store_cart"] }));
+        assert!(settings(r#"{"missing_permissions":[]}"#, false).unwrap().own.is_empty());
+        assert_eq!(error(r#"{"missing_permissions":["store cart"]}"#, false).0, "missing_permissions");
     }
 
     #[test]

@@ -9,9 +9,12 @@
 //! - On registration a ping arrives: unsigned, form-encoded, and it must be answered with exactly 200.
 //! - The body is made when it is sent, by a GET inside the store: `order.created` may show a later state, and when that GET
 //!   fails, its error object is signed and delivered.
+//! - Who lets an app in has the site send its keys from server to server, unsigned, and without saying which site it is. An answer
+//!   other than 200 makes the site take the keys back.
 //! - Times have one second; two states of an order can share one. Deletes have no time at all, only an id.
 //! - `deleted` means moved to the trash. Trashing an order also sends `product.deleted` with the order's id.
 
+mod app;
 mod delivery;
 mod mapping;
 mod subscriptions;
@@ -27,5 +30,5 @@ pub const PLATFORM: Platform = Platform {
     delivery: &delivery::WooCommerce,
     mapping: &mapping::WooCommerce,
     subscriptions: &subscriptions::WooCommerce,
-    installation: None,
+    installation: Some(&app::WooCommerce),
 };

@@ -1,0 +1,144 @@
+//! How BigCommerce's app is installed: the four callbacks of `apps/guide/auth.mdx` and `callbacks.mdx`.
+
+use http::{HeaderMap, HeaderValue, Method, header};
+use serde::Deserialize;
+use serde_json::json;
+use url::Url;
+use zeroize::Zeroizing;
+
+use crate::{
+    api::{ApiRequest, Hosts},
+    connection::ConnectionId,
+    install::{Installation, Known, MISSING_PERMISSIONS, Once, Reply, Step, Turned, Vendor, Visit},
+    keys::App,
+    stamp::Stamp,
+    verify::jwt::{Algorithm, Keys, LEEWAY_SECONDS, Rules},
+};
+
+/// The installation.
+pub struct BigCommerce;
+
+/// Where codes are exchanged.
+const LOGIN_URL: &str = "https://login.bigcommerce.com";
+/// What has to be granted, each as reading or as all of it.
+const NEEDED: [(&str, &str); 4] = [
+    ("store_v2_products_read_only", "store_v2_products"),
+    ("store_v2_orders_read_only", "store_v2_orders"),
+    ("store_v2_customers_read_only", "store_v2_customers"),
+    ("store_cart_read_only", "store_cart"),
+];
+/// How long a signed payload is good at most: the documented day, and clocks that differ.
+const MAX_LIFETIME_SECONDS: i64 = 86_400 + LEEWAY_SECONDS;
+
+/// The answer of the exchange. Who installed the app is in there, too, and not kept.
+#[derive(Deserialize)]
+struct Granted {
+    access_token: Zeroizing<String>,
+    #[serde(default)]
+    scope: String,
+    context: String,
+}
+
+impl Installation for BigCommerce {
+    fn hosts(&self) -> Hosts {
+        Hosts::Only(&["login.bigcommerce.com"])
+    }
+
+    /// The control panel, which is at the store's own host below `mybigcommerce.com`.
+    fn framed_by(&self) -> &'static [&'static str] {
+        &["https://*.mybigcommerce.com", "https://login.bigcommerce.com", "https://*.bigcommerce.com"]
+    }
+
+    fn visit(&self, visit: &Visit, vendor: &Vendor<'_>, known: &[Known]) -> Result<Step, Turned> {
+        if !["auth", "load", "uninstall", "remove_user"].contains(&visit.action.as_str()) {
+            return Err(Turned::NoAction);
+        }
+        if visit.method != Method::GET {
+            return Err(Turned::Method);
+        }
+        let app = vendor.app.filter(|app| !app.client_id.is_empty()).ok_or(Turned::NoApp)?;
+        let secret = app.client_secret.as_ref().ok_or(Turned::NoApp)?;
+        if visit.action == "auth" {
+            return auth(visit, vendor, app, secret, known);
+        }
+        let (connection, once) = payload(visit, app, secret)?;
+        Ok(match visit.action.as_str() {
+            "load" => Step::Show(connection),
+            "uninstall" => Step::Uninstall { connection, once },
+            _ => Step::Nothing(once),
+        })
+    }
+}
+
+/// The code is the only proof there is, and only its exchange shows what it is worth; so nothing is believed of the query, not
+/// even which store it is.
+fn auth(visit: &Visit, vendor: &Vendor<'_>, app: &App, secret: &str, known: &[Known]) -> Result<Step, Turned> {
+    let (code, scope, context) = (visit.parameter("code")?, visit.parameter("scope")?, visit.parameter("context")?);
+    if store(context).is_none() {
+        return Err(Turned::Malformed("context names no store; open the app from the control panel again".into()));
+    }
+    let Some(Known::Answer(answer)) = known.first() else {
+        let login = app.login_url.as_deref().filter(|_| vendor.allow_loopback).unwrap_or(LOGIN_URL);
+        let url = Url::parse(&format!("{}/oauth2/token", login.trim_end_matches('/')));
+        let url = url.map_err(|_| Turned::NoApp)?;
+        let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("application/json"))]);
+        let request = ApiRequest { method: Method::POST, url, headers, body: bytes::Bytes::new() };
+        return Ok(Step::Ask(request.json(&json!({
+            "client_id": app.client_id, "client_secret": secret, "code": code, "context": context, "scope": scope,
+            "grant_type": "authorization_code", "redirect_uri": format!("{}/auth", vendor.apps_url),
+        }))));
+    };
+    // With which status a code is refused is not documented.
+    if (400..429).contains(&answer.status) && answer.status != 408 {
+        return Err(Turned::NotProven(format!("the exchange of the code was answered {}", answer.status)));
+    }
+    if !answer.is_success() {
+        return Err(answer.fault(visit.now).into());
+    }
+    let granted: Granted = answer.read()?;
+    let connection =
+        store(&granted.context).ok_or_else(|| Turned::NotProven("the exchange of the code named no store".into()))?;
+    let has = |name: &str| granted.scope.split([' ', '+']).any(|scope| scope == name);
+    let missing: Vec<_> = NEEDED.iter().filter(|(read, all)| !has(read) && !has(all)).map(|(read, _)| *read).collect();
+    let mut settings = json!({ "access_token": granted.access_token.as_str(), MISSING_PERMISSIONS: missing });
+    if let Some(api) = app.api_url.as_deref().filter(|_| vendor.allow_loopback) {
+        settings["site"] = format!("{}/stores/{connection}", api.trim_end_matches('/')).into();
+    }
+    let settings = Zeroizing::new(settings.to_string());
+    Ok(Step::Install { connection, settings, proven: true, reply: Reply::Store })
+}
+
+/// `signed_payload_jwt`. The algorithm is not documented; the official clients sign and check HS256.
+fn payload(visit: &Visit, app: &App, secret: &str) -> Result<(ConnectionId, Once), Turned> {
+    let rules = Rules {
+        algorithm: Algorithm::HS256,
+        issuer: Some("bc"),
+        audience: Some(&app.client_id),
+        required: &["sub", "jti", "iat"],
+        by_kid: false,
+        max_lifetime_seconds: Some(MAX_LIFETIME_SECONDS),
+    };
+    let token = visit.parameter("signed_payload_jwt")?;
+    let not_proven = |why: &str| Turned::NotProven(format!("signed_payload_jwt: {why}"));
+    let token = rules
+        .verify(token, &Keys::Secrets(vec![("app", secret.as_bytes())]), visit.now)
+        .map_err(|refusal| not_proven(&refusal.to_string()))?;
+    let connection = token.text("sub").and_then(store).ok_or_else(|| not_proven("sub names no store"))?;
+    let id = token.text("jti").filter(|id| !id.is_empty()).ok_or_else(|| not_proven("jti is no text"))?;
+    // Verified already as times, with fractions at most.
+    let seconds = |claim: &str| {
+        let number = token.claims.get(claim)?;
+        number.as_i64().or_else(|| format!("{:.0}", number.as_f64()?.floor()).parse().ok())
+    };
+    let (Some(issued), Some(until)) = (seconds("iat"), seconds("exp")) else { return Err(not_proven("a time")) };
+    let stamp = |seconds: i64| Stamp::from_millis(seconds.saturating_mul(1000));
+    let until = stamp(until.saturating_add(LEEWAY_SECONDS));
+    Ok((connection, Once { id: id.to_owned(), issued: stamp(issued), until }))
+}
+
+/// The store of `stores/{hash}`.
+fn store(context: &str) -> Option<ConnectionId> {
+    let hash = context.strip_prefix("stores/")?;
+    let is_hash = hash.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    is_hash.then(|| hash.parse().ok())?
+}
