@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod contract;
+mod controller;
 mod day;
 mod engine;
 mod hooks_bigcommerce;

@@ -315,6 +315,11 @@ impl World {
 
     /// A registrar, new each time.
     pub fn registrar(&self) -> Registers {
+        self.registrar_at(BASE)
+    }
+
+    /// A registrar of a deployment that is reached elsewhere.
+    pub fn registrar_at(&self, base: &str) -> Registers {
         let edges = registrar::Edges {
             connections: self.tables.clone(),
             vault: MemoryVault,
@@ -332,7 +337,7 @@ impl World {
             jobs: self.queues.clone(),
             inbox: self.queues.clone(),
         };
-        Registrar::new(PLATFORMS, edges, BASE, self.allow_loopback, self.clock.function())
+        Registrar::new(PLATFORMS, edges, base, self.allow_loopback, self.clock.function())
     }
 
     /// Runs the registrar's own queue until it is empty, delays and all; gives how many jobs there were.

@@ -143,8 +143,8 @@ impl<P: Parts> Registrar<P> {
         let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
         match self.list(At { platform, key, access }, hooks).await {
             Ok(existing) => {
-                let base_urls = self.edges.connections.base_urls(&self.public_base_url).await?;
-                let ownership = Ownership { key, base_urls: &base_urls, records: &loaded.subscriptions };
+                let base_urls = self.base_urls().await?;
+                let ownership = Ownership { key, base_urls, records: &loaded.subscriptions };
                 let ours: Vec<_> = existing.into_iter().filter(|hook| ownership.is_ours(hook)).collect();
                 let wanted = hooks.wanted(platform.mapping, &connection.settings);
                 let seen = self.sightings(key, connection.generation).await?;
@@ -206,8 +206,8 @@ impl<P: Parts> Registrar<P> {
                 Err(Fault::Connection(_)) if told && hooks.go_with_the_app() => Vec::new(),
                 listed => listed?,
             };
-            let base_urls = self.edges.connections.base_urls(&self.public_base_url).await?;
-            let ownership = Ownership { key, base_urls: &base_urls, records: &loaded.subscriptions };
+            let base_urls = self.base_urls().await?;
+            let ownership = Ownership { key, base_urls, records: &loaded.subscriptions };
             let plan = reconcile(&[], &existing, &ownership);
             self.run_plan(at, hooks, &ring, &loaded.subscriptions, &plan).await?;
         }

@@ -72,6 +72,16 @@ impl<P: Parts> Registrar<P> {
         Err(Fault::Unreadable(format!("more than {MAX_PAGES} pages of subscriptions")))
     }
 
+    /// All base URLs that this deployment ever used. Ours is written down before the first hook delivers there; once is enough, for
+    /// those of before do not change any more.
+    pub(crate) async fn base_urls(&self) -> Result<&BTreeSet<String>, Problem> {
+        if let Some(known) = self.base_urls.get() {
+            return Ok(known);
+        }
+        let all = self.edges.connections.base_urls(&self.public_base_url).await?;
+        Ok(self.base_urls.get_or_init(|| all))
+    }
+
     /// What there should be of a connection's hooks, compared with what there is.
     pub(crate) async fn plan(
         &self,
@@ -95,8 +105,8 @@ impl<P: Parts> Registrar<P> {
                 active: connection.status != ConnectionStatus::Paused,
             })
             .collect();
-        let base_urls = self.edges.connections.base_urls(&self.public_base_url).await?;
-        Ok(reconcile(&wanted, existing, &Ownership { key: at.key, base_urls: &base_urls, records }))
+        let base_urls = self.base_urls().await?;
+        Ok(reconcile(&wanted, existing, &Ownership { key: at.key, base_urls, records }))
     }
 
     /// Makes the hooks of a connection what they should be: `existing` are those that there are, and `why` is who wants it. Gives what
