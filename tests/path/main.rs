@@ -3,6 +3,7 @@
 
 mod admin;
 mod contract;
+mod controller;
 mod day;
 mod engine;
 mod hooks_bigcommerce;

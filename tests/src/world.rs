@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
 };
 
@@ -111,9 +111,60 @@ impl Outbound for Outside {
     }
 }
 
+/// The way from the registrar to our own receiver, for probes.
+#[derive(Clone, Default)]
+pub struct Own(Arc<(AtomicUsize, AtomicBool)>);
+
+impl Own {
+    /// How often it was gone.
+    pub fn calls(&self) -> usize {
+        self.0.0.load(Ordering::SeqCst)
+    }
+
+    /// From now on it leads nowhere, or does again.
+    pub fn cut(&self, cut: bool) {
+        self.0.1.store(cut, Ordering::SeqCst);
+    }
+}
+
+/// What the registrar calls: platforms, and, at our own address, the receiver.
+pub struct Reach {
+    outside: Outside,
+    own: Own,
+    receiver: Arc<Receives>,
+    clock: Clock,
+}
+
+impl Outbound for Reach {
+    async fn call(&self, request: ApiRequest) -> Result<ApiResponse, Fault> {
+        if !request.url.as_str().starts_with(BASE) {
+            return self.outside.call(request).await;
+        }
+        self.own.0.0.fetch_add(1, Ordering::SeqCst);
+        if self.own.0.1.load(Ordering::SeqCst) {
+            return Err(Fault::Unavailable("the platform could not be reached".into()));
+        }
+        let headers =
+            request.headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
+        let delivery = Delivery {
+            method: request.method.clone(),
+            url: request.url.to_string(),
+            headers: headers.collect(),
+            body: request.body,
+            attempts: 0,
+        };
+        let event = gateway_event(&delivery, self.clock.now()).unwrap();
+        let (parts, body) = self.receiver.receive(crate::world::request(&event)).await.into_parts();
+        let body = bytes::Bytes::copy_from_slice(body.as_ref());
+        Ok(ApiResponse { status: parts.status.as_u16(), headers: parts.headers, body })
+    }
+}
+
 /// The bundle.
 #[derive(Clone)]
 pub struct World {
+    /// The way to our own receiver.
+    pub own: Own,
     /// The clock of all functions.
     pub clock: Clock,
     /// Both queues.
@@ -146,7 +197,7 @@ impl registrar::Parts for InMemory {
     type Connections = MemoryTables;
     type Vault = MemoryVault;
     type Secret = MemorySecret;
-    type Outbound = Outside;
+    type Outbound = Reach;
     type Notes = MemoryTables;
     type ProofKeys = MemoryTables;
     type Jobs = MemoryQueues;
@@ -215,7 +266,7 @@ impl World {
         let receiver = Arc::new(Receiver::new(PLATFORMS, edges, clock.function()));
         let store = Store::new(Arc::new(Direct(Arc::clone(&receiver), clock.clone())), "ck_1", "cs_1");
         let outside = Outside::Store(store);
-        Self { clock, queues, tables, signing, apps, receiver, allow_loopback: false, outside }
+        Self { own: Own::default(), clock, queues, tables, signing, apps, receiver, allow_loopback: false, outside }
     }
 
     /// With the sample connection, entered by hand.
@@ -264,19 +315,29 @@ impl World {
 
     /// A registrar, new each time.
     pub fn registrar(&self) -> Registers {
+        self.registrar_at(BASE)
+    }
+
+    /// A registrar of a deployment that is reached elsewhere.
+    pub fn registrar_at(&self, base: &str) -> Registers {
         let edges = registrar::Edges {
             connections: self.tables.clone(),
             vault: MemoryVault,
             signing_keys: Keys::new(self.signing.clone()),
             admin_keys: Keys::new(MemorySecret::new(ADMIN_KEY)),
-            outbound: self.outside.clone(),
+            outbound: Reach {
+                outside: self.outside.clone(),
+                own: self.own.clone(),
+                receiver: Arc::clone(&self.receiver),
+                clock: self.clock.clone(),
+            },
             notes: self.tables.clone(),
             proof_keys: self.tables.clone(),
             apps: AppCredentials::new(self.apps.clone()),
             jobs: self.queues.clone(),
             inbox: self.queues.clone(),
         };
-        Registrar::new(PLATFORMS, edges, BASE, self.allow_loopback, self.clock.function())
+        Registrar::new(PLATFORMS, edges, base, self.allow_loopback, self.clock.function())
     }
 
     /// Runs the registrar's own queue until it is empty, delays and all; gives how many jobs there were.

@@ -125,7 +125,7 @@ impl Event {
         };
         let before = raw.headers.clone();
         let mut raw = raw;
-        if sign(delivery.scheme(), &mut raw, &secret, &claims).is_err() {
+        if sign(delivery.scheme(), &mut raw, &secret, &claims, None).is_err() {
             return;
         }
         for (name, value) in raw.headers.iter().filter(|(name, value)| before.get(*name) != Some(*value)) {

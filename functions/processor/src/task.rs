@@ -7,12 +7,13 @@ use cloud::{
     coordination::{Coordination, Note},
     outbound::Outbound,
     queue::Inbox,
+    state::Entities,
 };
 use commerce::{
     api::Fault,
-    connection::{Connection, ConnectionKey},
+    connection::{Connection, ConnectionKey, ConnectionStatus},
     entity,
-    envelope::{Content, Listing, Sealed, Transfer},
+    envelope::{Content, Erasure, Listing, Sealed, Transfer},
     outcome::{Outcome, Reason, Rule},
     platforms::{Access, NOTICE, Notice},
     stamp::Stamp,
@@ -31,9 +32,18 @@ const MAX_LIST_PAGES: u32 = 1_000;
 /// How long a notice is kept, in seconds.
 const NOTICE_SECONDS: i64 = 400 * 24 * 60 * 60;
 
-impl<E: Sync, Q: Inbox + Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordination + Sync> Processor<E, Q, V, O, C> {
+/// How many items are erased by one call, and how many such pages by one message; the rest is a message of its own.
+const ERASED_AT_ONCE: u32 = 100;
+const ERASED_PAGES: usize = 20;
+
+impl<E: Entities + Sync, Q: Inbox + Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordination + Sync>
+    Processor<E, Q, V, O, C>
+{
     /// Does what a task asks for.
     pub(crate) async fn task(&self, task: &Task, connection: Option<&Connection>) -> (End, String) {
+        if let What::Erase(erasure) = &task.what {
+            return self.erase(task, erasure, connection).await;
+        }
         let connection = match gate(connection, &task.platform, &task.envelope) {
             Ok(connection) => connection,
             Err(rule) => return (End::Outcome(Outcome::Ignored(rule)), String::new()),
@@ -51,9 +61,41 @@ impl<E: Sync, Q: Inbox + Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordinat
                 ended => ended,
             },
             What::Note(notice) => self.note(&task.envelope.key, notice).await,
-            What::Swept(_) | What::Erase(_) => (End::Unfinished, "this release cannot do that yet".into()),
-            // It has become something else by now.
-            What::Late(..) => (End::Unfinished, String::new()),
+            What::Swept(_) => (End::Unfinished, "this release cannot do that yet".into()),
+            // It has become something else, or was done, by now.
+            What::Late(..) | What::Erase(_) => (End::Unfinished, String::new()),
+        }
+    }
+
+    /// Removes all that is known of a connection, page after page, as long as it is disconnected and nobody has connected it again:
+    /// that cancels it. Other messages of it are ignored meanwhile, so nothing new comes.
+    async fn erase(&self, task: &Task, erasure: &Erasure, connection: Option<&Connection>) -> (End, String) {
+        let key = &task.envelope.key;
+        let gone = connection.is_some_and(|connection| {
+            connection.status == ConnectionStatus::Disconnected && connection.generation == task.envelope.generation
+        });
+        if !gone {
+            return (End::Outcome(Outcome::Ignored(Rule::CONNECTED_AGAIN)), String::new());
+        }
+        let mut after = erasure.after.clone();
+        for _ in 0..ERASED_PAGES {
+            let page = match self.edges.entities.keys(key, None, after.as_deref(), ERASED_AT_ONCE).await {
+                Ok(page) => page,
+                Err(error) => return failed(&error),
+            };
+            let entities: Vec<_> = page.keys.into_iter().map(|(entity, _)| entity).collect();
+            if let Err(error) = self.edges.entities.remove(&entities).await {
+                return failed(&error);
+            }
+            after = page.next;
+            if after.is_none() {
+                return (End::Outcome(Outcome::Ignored(Rule::ERASED)), String::new());
+            }
+        }
+        let rest = Sealed::part(&task.envelope, Content::Erase(Erasure { after }));
+        match self.edges.queues.send_all(&[rest]).await {
+            Ok(()) => (End::Outcome(Outcome::Split(1)), String::new()),
+            Err(error) => failed(&error),
         }
     }
 

@@ -268,7 +268,7 @@ impl<P: Parts> Registrar<P> {
         let Managed { hooks, credentials, existing } = managed;
         let (at, existing) = (at(platform, key, &connection, &credentials), existing?);
         let plan = if run {
-            self.converge(at, hooks, &connection, &loaded, &existing).await?
+            self.converge(at, hooks, &connection, &loaded, &existing, Cause::Asked).await?
         } else {
             let ring = self.edges.signing_keys.fresh((self.clock)()).await?;
             self.plan(at, hooks, &connection, &loaded.subscriptions, &existing, &ring).await?

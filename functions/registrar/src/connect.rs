@@ -9,17 +9,20 @@ use cloud::{
     queue::Jobs,
 };
 use commerce::{
+    api::Fault,
     connection::{Connection, ConnectionKey, ConnectionStatus, Generation, SubscriptionRecord},
     job::{Cause, Job},
     keys::BroughtKey,
     platforms::{self, Access, NOTICE, Notice, Platform, Settings, Subscription, declared_scopes},
     request::HookPath,
+    sighting::Sighting,
+    stamp::Stamp,
 };
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use crate::{
-    Parts, Registrar,
+    Parts, Registrar, health,
     hooks::{At, manages},
     problem::Problem,
     reconcile::{Ownership, Plan, Step, reconcile},
@@ -107,7 +110,7 @@ impl<P: Parts> Registrar<P> {
             return Ok(None);
         };
         let basis = Connection { settings: settings.own.clone(), ..connection };
-        self.converge(at, hooks, &basis, &before, &existing).await.map(Some)
+        self.converge(at, hooks, &basis, &before, &existing, Cause::Connected).await.map(Some)
     }
 
     /// Shows a connection, with its subscriptions as they are at the store.
@@ -127,7 +130,14 @@ impl<P: Parts> Registrar<P> {
             "settings": connection.settings,
             "notices": self.notices(key).await?,
             "delivery_url": format!("{}{path}", self.public_base_url),
+            "paused_at": connection.paused_at.map(|at| at.to_string()),
         });
+        if let Some(check) = &loaded.check {
+            shown["checked_at"] = check.at.to_string().into();
+            if let Some(trouble) = &check.trouble {
+                shown["trouble"] = json!({ "what": trouble, "since": check.since.map(|since| since.to_string()) });
+            }
+        }
         if connection.status == ConnectionStatus::Disconnected {
             shown["subscriptions"] = json!([]);
             return Ok(shown);
@@ -135,8 +145,13 @@ impl<P: Parts> Registrar<P> {
         let managed = connection.credentials.as_ref().zip(platform.subscriptions.hooks());
         let managed = managed.filter(|(_, hooks)| manages(platform, *hooks, connection, &loaded));
         let Some((cipher, hooks)) = managed else {
-            shown["subscriptions"] =
-                declared_scopes(platform.mapping).map(|scope| json!({ "scope": scope, "status": "manual" })).collect();
+            let seen = self.sightings(key, connection.generation).await?;
+            let by_hand = declared_scopes(platform.mapping).map(|scope| {
+                let (verdict, reason) = health::verdict(false, None, seen.get(scope), (self.clock)());
+                let last = seen.get(scope).map(|sighting| sighting.last.to_string());
+                json!({ "scope": scope, "status": "manual", "verdict": verdict, "reason": reason, "last_delivery": last })
+            });
+            shown["subscriptions"] = by_hand.collect();
             shown["next"] = platform.subscriptions.by_hand().into();
             return Ok(shown);
         };
@@ -144,11 +159,14 @@ impl<P: Parts> Registrar<P> {
         let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
         match self.list(At { platform, key, access }, hooks).await {
             Ok(existing) => {
-                let base_urls = self.edges.connections.base_urls(&self.public_base_url).await?;
-                let ownership = Ownership { key, base_urls: &base_urls, records: &loaded.subscriptions };
+                let base_urls = self.base_urls().await?;
+                let ownership = Ownership { key, base_urls, records: &loaded.subscriptions };
                 let ours: Vec<_> = existing.into_iter().filter(|hook| ownership.is_ours(hook)).collect();
                 let wanted = hooks.wanted(platform.mapping, &connection.settings);
-                shown["subscriptions"] = subscriptions_json(&wanted, &ours, &loaded.subscriptions);
+                let seen = self.sightings(key, connection.generation).await?;
+                let last = |scope: &str| seen.get(hooks.delivers(scope)).cloned();
+                shown["subscriptions"] =
+                    subscriptions_json(&wanted, &ours, &loaded.subscriptions, &last, (self.clock)());
             }
             // The connection is worth showing even while its store is not there.
             Err(fault) => shown["problem"] = format!("the subscriptions cannot be shown: {fault}").into(),
@@ -176,6 +194,18 @@ impl<P: Parts> Registrar<P> {
         key: &ConnectionKey,
         force: bool,
     ) -> Result<Value, Problem> {
+        self.disconnect_as(platform, key, force, false).await
+    }
+
+    /// The same. When the platform `told` that the app was removed there, and with it its hooks and its token, a list that is refused
+    /// is an empty one.
+    pub(crate) async fn disconnect_as(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        force: bool,
+        told: bool,
+    ) -> Result<Value, Problem> {
         let loaded = self.edges.connections.load(key).await?;
         let mut connection = loaded.connection.clone().ok_or_else(|| not_connected(key))?;
         let managed = connection.credentials.clone().zip(platform.subscriptions.hooks());
@@ -188,9 +218,12 @@ impl<P: Parts> Registrar<P> {
             let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
             let at = At { platform, key, access };
             let ring = self.edges.signing_keys.current((self.clock)()).await?;
-            let existing = self.list(at, hooks).await?;
-            let base_urls = self.edges.connections.base_urls(&self.public_base_url).await?;
-            let ownership = Ownership { key, base_urls: &base_urls, records: &loaded.subscriptions };
+            let existing = match self.list(at, hooks).await {
+                Err(Fault::Connection(_)) if told && hooks.go_with_the_app() => Vec::new(),
+                listed => listed?,
+            };
+            let base_urls = self.base_urls().await?;
+            let ownership = Ownership { key, base_urls, records: &loaded.subscriptions };
             let plan = reconcile(&[], &existing, &ownership);
             self.run_plan(at, hooks, &ring, &loaded.subscriptions, &plan).await?;
         }
@@ -198,6 +231,10 @@ impl<P: Parts> Registrar<P> {
         for scope in loaded.subscriptions.keys() {
             self.edges.connections.remove_subscription(key, scope).await?;
         }
+        for entity in loaded.cursors.keys() {
+            self.edges.connections.remove_cursor(key, *entity).await?;
+        }
+        self.note_check(key, loaded.check.as_ref(), None).await?;
         if connection.status != ConnectionStatus::Disconnected {
             connection.status = ConnectionStatus::Disconnected;
             connection.credentials = None;
@@ -297,7 +334,8 @@ fn next_generation(before: Option<&Connection>, settings: &Settings) -> Result<G
     Ok(before.generation)
 }
 
-fn plan_json(plan: &Plan) -> Value {
+/// What a plan comes to.
+pub(crate) fn plan_json(plan: &Plan) -> Value {
     let mut changes = json!({ "created": [], "updated": [], "deleted": [], "kept": plan.kept.len() });
     for step in &plan.steps {
         let (list, scope) = match step {
@@ -312,26 +350,38 @@ fn plan_json(plan: &Plan) -> Value {
     changes
 }
 
-/// The subscriptions at the store that are ours, and the declared scopes that have none.
+/// The subscriptions at the store that are ours, and the declared scopes that have none, each with how it does.
 fn subscriptions_json(
     wanted: &[String],
     ours: &[Subscription],
     records: &BTreeMap<String, SubscriptionRecord>,
+    last: &dyn Fn(&str) -> Option<Sighting>,
+    now: Stamp,
 ) -> Value {
-    let missing = wanted
-        .iter()
-        .filter(|scope| !ours.iter().any(|hook| hook.scope == **scope))
-        .map(|scope| json!({ "scope": scope, "status": "missing" }));
-    let shown = ours.iter().map(|hook| {
-        let record = records.get(&hook.scope).filter(|record| record.id == hook.id);
+    let shown = |scope: &str, hook: Option<&Subscription>, record: Option<&SubscriptionRecord>| {
+        let sighting = last(scope);
+        let (verdict, reason) = health::verdict(true, hook, sighting.as_ref(), now);
+        let kept = records.get(scope).map(|record| &record.health);
+        let reason = kept.map(|health| health.reason.clone()).filter(|kept| !kept.is_empty()).unwrap_or(reason);
         json!({
-            "scope": hook.scope,
-            "id": hook.id,
-            "status": hook.status.as_str(),
-            "url": hook.url,
+            "scope": scope,
+            "id": hook.map(|hook| &hook.id),
+            "status": hook.map_or("missing", |hook| hook.status.as_str()),
+            "url": hook.map(|hook| &hook.url),
             "key_id": record.map(|record| &record.key_id),
             "generation": record.map(|record| record.generation),
+            "verdict": verdict,
+            "reason": reason,
+            "failures": hook.and_then(|hook| hook.failures),
+            "last_delivery": sighting.map(|sighting| sighting.last.to_string()),
+            "trips": kept.map(|health| health.trips),
+            "not_before": kept.and_then(|health| health.not_before).filter(|at| now < *at).map(|at| at.to_string()),
         })
+    };
+    let there = ours.iter().map(|hook| {
+        let record = records.get(&hook.scope).filter(|record| record.id == hook.id);
+        shown(&hook.scope, Some(hook), record)
     });
-    shown.chain(missing).collect()
+    let missing = wanted.iter().filter(|scope| !ours.iter().any(|hook| hook.scope == **scope));
+    there.chain(missing.map(|scope| shown(scope, None, None))).collect()
 }

@@ -1,67 +1,461 @@
-//! Looking after a connection: its subscriptions and their health, what is due to be polled, what is left of a disconnection.
+//! Looking after a connection: its subscriptions and their health, what was missed and is due to be polled, and what is left of a
+//! disconnection. Pausing it, resuming it, and making what leaked of it worth nothing.
 
-use cloud::connections::{Connections, Loaded};
-use commerce::{
-    connection::{Connection, ConnectionKey, ConnectionStatus},
-    job::Cause,
-    platforms::{Access, Platform, Subscription},
+use std::collections::{BTreeMap, BTreeSet};
+
+use cloud::{
+    connections::{Check, Connections, Loaded},
+    coordination::Coordination,
+    queue::{Inbox, Jobs},
+    telemetry,
 };
+use commerce::{
+    api::Fault,
+    connection::{
+        Connection, ConnectionKey, ConnectionStatus, Fetch, Generation, Retention, SubscriptionRecord, Verdict,
+    },
+    entity::EntityKind,
+    envelope::Sealed,
+    job::{Cause, Job},
+    keys::KeyRing,
+    platforms::{Access, Hooks, NOTICE, Notice, Platform, Subscription, SubscriptionStatus},
+    request::HookPath,
+    sighting::{SEEN, Sighting},
+    stamp::Stamp,
+    transfer::{Action, EntityProcessor, Polling, Resolved, processor, resolve},
+};
+use serde_json::{Value, json};
 
 use crate::{
     Parts, Registrar,
+    connect::{not_connected, plan_json},
+    health,
     hooks::{At, manages},
     problem::Problem,
-    reconcile::Plan,
+    reconcile::{Plan, Step, Why},
 };
 
+/// What a look at a connection that brings no news is noted after, in seconds.
+const NOTED_EVERY: i64 = 3600;
+
+/// A look at the hooks of a connection.
+pub(crate) struct Look<'a> {
+    pub at: At<'a>,
+    pub hooks: &'a dyn Hooks,
+    pub connection: &'a Connection,
+    pub before: &'a Loaded,
+    pub existing: &'a [Subscription],
+    pub ring: &'a KeyRing,
+    pub why: Cause,
+}
+
+/// What was made of it.
+pub(crate) struct Judged {
+    /// The subscriptions' records, with the health that those that are set now go on with.
+    pub records: BTreeMap<String, SubscriptionRecord>,
+    /// The scopes whose hook is left as it is for now.
+    pub held: BTreeSet<String>,
+}
+
+/// What of each entity has to be fetched again, and since when.
+type Missed = BTreeMap<EntityKind, (Fetch, Stamp)>;
+
 impl<P: Parts> Registrar<P> {
-    /// Looks after a connection, for whatever reason: what has to be done follows from what is there.
-    pub(crate) async fn check(&self, platform: &Platform, key: &ConnectionKey, _why: Cause) -> Result<(), Problem> {
+    /// Looks after a connection, for whatever reason: what has to be done follows from what is there. What is wrong at the store
+    /// is kept for people to see, and looked at again by the next sweep.
+    pub(crate) async fn check(&self, platform: &Platform, key: &ConnectionKey, why: Cause) -> Result<(), Problem> {
         let loaded = self.edges.connections.load(key).await?;
         let Some(connection) = &loaded.connection else { return Ok(()) };
-        match connection.status {
-            ConnectionStatus::Disconnecting => {
-                self.disconnect(platform, key, false).await?;
-            }
-            ConnectionStatus::Disconnected => {}
+        let told = why == Cause::Told;
+        let mut looked = match connection.status {
+            ConnectionStatus::Disconnected => return self.erase_when_due(key, connection).await,
+            ConnectionStatus::Disconnecting => self.leave(platform, key, false, told).await,
             ConnectionStatus::Active | ConnectionStatus::Paused => {
-                self.look_after_hooks(platform, key, connection, &loaded).await?;
-                if connection.status == ConnectionStatus::Active {
-                    self.begin_due_polls(platform, key, connection, &loaded).await?;
+                match told && self.uninstalled(key, connection).await? {
+                    true => self.leave(platform, key, false, true).await,
+                    false => self.look_after(platform, key, connection, &loaded, why).await,
                 }
             }
+        };
+        let goes = platform.subscriptions.hooks().is_some_and(Hooks::go_with_the_app);
+        if matches!(looked, Err(Problem::Refused(_))) && goes && self.uninstalled(key, connection).await? {
+            // Whoever should have told of it may not have got through.
+            looked = self.leave(platform, key, false, true).await;
         }
-        Ok(())
+        let trouble = match looked {
+            Ok(()) => None,
+            Err(Problem::Platform(fault @ Fault::Throttled { .. })) => return Err(Problem::Platform(fault)),
+            Err(Problem::Refused(fault) | Problem::Platform(fault)) => Some(fault.to_string()),
+            Err(problem) => return Err(problem),
+        };
+        // Where nothing can be listed, only its use shows whether the credentials are good.
+        let listed = connection.credentials.is_some()
+            && platform.subscriptions.hooks().is_some_and(|hooks| manages(platform, hooks, connection, &loaded));
+        let trouble = match (listed, why) {
+            (true, _) | (false, Cause::Connected | Cause::Asked) => trouble,
+            (false, Cause::Refused) => {
+                Some("the platform's API refused the credentials; connect with good ones".into())
+            }
+            (false, _) => loaded.check.as_ref().and_then(|check| check.trouble.clone()),
+        };
+        self.note_check(key, loaded.check.as_ref(), trouble).await
     }
 
-    async fn look_after_hooks(
+    /// Keeps what a look came to, where that is news.
+    pub(crate) async fn note_check(
+        &self,
+        key: &ConnectionKey,
+        before: Option<&Check>,
+        trouble: Option<String>,
+    ) -> Result<(), Problem> {
+        let now = (self.clock)();
+        let same = before.filter(|before| before.trouble == trouble);
+        if same.is_some_and(|before| trouble.is_some() || now < before.at.plus_seconds(NOTED_EVERY)) {
+            return Ok(());
+        }
+        if let Some(why) = &trouble {
+            let line = json!({ "level": "WARN", "event": "trouble", "connection": key.to_string(), "why": why });
+            telemetry::emit(&line);
+        }
+        let since = trouble.is_some().then(|| before.and_then(|before| before.since).unwrap_or(now));
+        let at = before.filter(|_| trouble.is_some()).map_or(now, |before| before.at);
+        Ok(self.edges.connections.save_check(key, &Check { at, trouble, since }).await?)
+    }
+
+    /// Whether the platform has told, since the connection was made, that the app was removed there.
+    async fn uninstalled(&self, key: &ConnectionKey, connection: &Connection) -> Result<bool, Problem> {
+        let notes = self.edges.notes.notes(key, NOTICE).await?;
+        let mut notices = notes.iter().filter_map(|(_, note)| serde_json::from_str::<Notice>(&note.body).ok());
+        let since = connection.connected_at;
+        Ok(notices.any(|notice| notice.kind == "uninstalled" && since.is_none_or(|since| notice.received > since)))
+    }
+
+    /// Disconnects. Where the platform told that the app was removed there, hooks that cannot be listed any more are gone.
+    async fn leave(&self, platform: &Platform, key: &ConnectionKey, force: bool, told: bool) -> Result<(), Problem> {
+        self.disconnect_as(platform, key, force, told).await.map(|_| ())
+    }
+
+    /// Has the state of a disconnected connection erased when its time has come.
+    async fn erase_when_due(&self, key: &ConnectionKey, connection: &Connection) -> Result<(), Problem> {
+        let (now, mut connection) = ((self.clock)(), connection.clone());
+        let (Retention::EraseAfterDays(days), Some(since), None) =
+            (connection.retention, connection.disconnected_at, connection.erased_at)
+        else {
+            return Ok(());
+        };
+        if now < since.plus_seconds(i64::from(days) * 86_400) {
+            return Ok(());
+        }
+        // In this order: twice is no harm.
+        if let Some(order) = Sealed::erasure(key, &connection, now) {
+            self.edges.inbox.send(&order, 0).await?;
+        }
+        connection.erased_at = Some(now);
+        self.save(key, &mut connection).await
+    }
+
+    /// Brings the hooks of a living connection in order, has fetched what was missed meanwhile, and what is due.
+    async fn look_after(
         &self,
         platform: &Platform,
         key: &ConnectionKey,
         connection: &Connection,
         loaded: &Loaded,
+        why: Cause,
     ) -> Result<(), Problem> {
-        let Some(hooks) = platform.subscriptions.hooks().filter(|hooks| manages(platform, *hooks, connection, loaded))
-        else {
+        let credentials = self.open(key, connection).await?;
+        let hooks = platform.subscriptions.hooks().filter(|hooks| manages(platform, *hooks, connection, loaded));
+        let resumed = connection.status == ConnectionStatus::Active && connection.paused_at.is_some();
+        let mut anew = resumed || loaded.subscriptions.values().any(|record| health::is_bad(record.health.verdict));
+        let mut run = Ok(());
+        if let Some((credentials, hooks)) = credentials.as_ref().zip(hooks) {
+            let access = Access { site: &connection.site, credentials, settings: &connection.settings };
+            let at = At { platform, key, access };
+            let existing = self.list(at, hooks).await?;
+            let converged = self.converge(at, hooks, connection, loaded, &existing, why).await;
+            anew |= !converged.as_ref().is_ok_and(|plan| plan.steps.is_empty());
+            run = converged.map(|_| ());
+        }
+        if connection.status != ConnectionStatus::Active {
+            return run;
+        }
+        if let (Some(since), Ok(())) = (connection.paused_at, &run) {
+            let missed = platform
+                .mapping
+                .processors()
+                .iter()
+                .filter_map(|processor| Some((processor.entity, fetch(processor, None)?)));
+            let missed = missed.map(|(entity, fetch)| (entity, (fetch, since))).collect();
+            if credentials.is_some() {
+                self.fetch_missed(platform, key, missed).await?;
+            }
+            if let Some(mut connection) = self.edges.connections.load(key).await?.connection {
+                connection.paused_at = None;
+                self.save(key, &mut connection).await?;
+            }
+        }
+        // What was begun just now must not be written over.
+        let fresh = if anew { Some(self.edges.connections.load(key).await?) } else { None };
+        let loaded = fresh.as_ref().unwrap_or(loaded);
+        self.begin_due_polls(platform, key, loaded.connection.as_ref().unwrap_or(connection), loaded).await?;
+        run
+    }
+
+    /// When each scope of a connection delivered last, in its present life; by the names that deliveries have for them.
+    pub(crate) async fn sightings(
+        &self,
+        key: &ConnectionKey,
+        generation: Generation,
+    ) -> Result<BTreeMap<String, Sighting>, Problem> {
+        let notes = self.edges.notes.notes(key, SEEN).await?;
+        let read = notes.into_iter().filter_map(|(name, note)| {
+            let sighting: Sighting = serde_json::from_str(&note.body).ok()?;
+            Some((name.strip_prefix(SEEN)?.to_owned(), sighting))
+        });
+        Ok(read.filter(|(_, sighting)| sighting.generation == generation).collect())
+    }
+
+    /// Takes out of a plan what must not be done now, and keeps what is known of the health of what is not as it should be. A hook
+    /// that was switched off is switched on again only if a probe shows that it would work.
+    pub(crate) async fn judge(&self, look: &Look<'_>, plan: &mut Plan) -> Result<Judged, Problem> {
+        let mut judged = Judged { records: look.before.subscriptions.clone(), held: BTreeSet::new() };
+        // What was switched off from here needs neither.
+        if look.connection.status == ConnectionStatus::Paused || look.connection.paused_at.is_some() {
+            return Ok(judged);
+        }
+        let now = (self.clock)();
+        let asked = matches!(look.why, Cause::Connected | Cause::Asked);
+        let mut tripped = Vec::new();
+        for step in &plan.steps {
+            let (scope, hook, verdict, reason) = match step {
+                Step::Delete(..) => continue,
+                Step::Create(wanted) => (&wanted.scope, None, Verdict::Missing, "it was not there any more".to_owned()),
+                Step::Update(id, wanted, why) => {
+                    let hook = look.existing.iter().find(|hook| hook.id == *id);
+                    let record = judged.records.get(&wanted.scope);
+                    match hook.filter(|hook| hook.status != SubscriptionStatus::Active) {
+                        Some(off) => (&wanted.scope, Some(off), Verdict::SwitchedOff, health::off(off)),
+                        None if *why == Why::Url => {
+                            (&wanted.scope, None, Verdict::Missing, "it delivered elsewhere".to_owned())
+                        }
+                        None if record.is_some_and(|record| record.id != *id) => {
+                            (&wanted.scope, None, Verdict::Missing, "another one was in its place".to_owned())
+                        }
+                        None => continue,
+                    }
+                }
+            };
+            if let Some(record) = judged.records.get_mut(scope) {
+                let good_at =
+                    look.before.check.as_ref().filter(|check| check.since.is_none_or(|since| check.at < since));
+                let good_at = good_at.map(|check| check.at).max(record.health.good_at);
+                if let Some(bad) = health::turned_bad(&record.health, verdict, &reason, good_at, now) {
+                    record.health = bad;
+                    self.edges.connections.save_subscription(look.at.key, record).await?;
+                    self.tell_of(look, record, verdict, now);
+                }
+            }
+            if hook.is_some() {
+                let cooling = judged.records.get(scope).is_some_and(|record| health::cools_down(&record.health, now));
+                if cooling && !asked {
+                    judged.held.insert(scope.clone())
+                } else {
+                    tripped.push((scope.clone(), reason));
+                    true
+                };
+            }
+        }
+        if !tripped.is_empty() {
+            let path = HookPath { key: look.at.key.clone(), generation: look.connection.generation };
+            let probed = self.probe(look.at.platform, &path, look.ring).await;
+            for (scope, reason) in tripped {
+                let record = judged.records.get_mut(&scope);
+                match (&probed, record) {
+                    (Ok(()), Some(record)) => record.health = health::switched_on(&record.health, now),
+                    (Ok(()), None) => {}
+                    (Err(why), record) => {
+                        let reason = format!("{reason}; not switched on again, for a probe did not get through: {why}");
+                        if let Some(record) = record.filter(|record| record.health.reason != reason) {
+                            telemetry::warn("probe-failed", &format!("{}: {why}", look.at.key));
+                            record.health.reason = reason;
+                            self.edges.connections.save_subscription(look.at.key, record).await?;
+                        }
+                        judged.held.insert(scope);
+                    }
+                }
+            }
+        }
+        plan.steps.retain(|step| match step {
+            Step::Update(_, wanted, _) => !judged.held.contains(&wanted.scope),
+            Step::Create(_) | Step::Delete(..) => true,
+        });
+        Ok(judged)
+    }
+
+    /// Says, once, that a subscription does not deliver.
+    fn tell_of(&self, look: &Look<'_>, record: &SubscriptionRecord, verdict: Verdict, now: Stamp) {
+        let off = verdict == Verdict::SwitchedOff;
+        telemetry::emit(&json!({
+            "level": if off { "ERROR" } else { "WARN" },
+            "event": if off { "subscription-switched-off" } else { "subscription-missing" },
+            "connection": look.at.key.to_string(),
+            "scope": record.scope,
+            "why": record.health.reason,
+            "trips": record.health.trips,
+        }));
+        if off {
+            telemetry::emit(&telemetry::count("SubscriptionsSwitchedOff", look.at.platform.name, 1, now));
+        }
+    }
+
+    /// Keeps what is known of the health of hooks that are as they should be. Where one was not before, what it may have missed is
+    /// fetched; only when that has begun is it noted as good, so that nothing is forgotten half-way.
+    pub(crate) async fn settle(&self, look: &Look<'_>, after: &Loaded, good: &BTreeSet<String>) -> Result<(), Problem> {
+        if look.connection.status == ConnectionStatus::Paused {
             return Ok(());
-        };
-        let Some(credentials) = self.open(key, connection).await? else { return Ok(()) };
-        let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
-        let at = At { platform, key, access };
-        let existing = self.list(at, hooks).await?;
-        self.converge(at, hooks, connection, loaded, &existing).await?;
+        }
+        let now = (self.clock)();
+        let sightings = self.sightings(look.at.key, look.connection.generation).await?;
+        let mut missed = Missed::new();
+        let mut news = Vec::new();
+        for record in after.subscriptions.values().filter(|record| good.contains(&record.scope)) {
+            let delivered = look.hooks.delivers(&record.scope);
+            let sighting = sightings.get(delivered);
+            let before = &record.health;
+            if health::is_bad(before.verdict)
+                && let Resolved::Entity(entity, action) = resolve(look.at.platform.mapping, delivered)
+                && let Some(fetch) = processor(look.at.platform.mapping, entity).and_then(|p| fetch(p, Some(action)))
+            {
+                let seen = sighting.map(|sighting| sighting.last);
+                // What the platform gave up on had failed for a while before.
+                let since = match (before.verdict, before.good_at, seen) {
+                    (Verdict::SwitchedOff, Some(good), Some(seen)) => Some(good.min(seen)),
+                    (_, good, seen) => good.or(seen),
+                };
+                let since = since.or(look.connection.connected_at).unwrap_or(now);
+                let known = missed.entry(entity).or_insert((fetch, since));
+                known.1 = known.1.min(since);
+                if fetch == Fetch::Sweep {
+                    known.0 = fetch;
+                }
+            }
+            let on = look.existing.iter().find(|hook| hook.id == record.id);
+            let on = on.map(|hook| Subscription { status: SubscriptionStatus::Active, ..hook.clone() });
+            let (verdict, reason) = match &on {
+                Some(_) => health::verdict(true, on.as_ref(), sighting, now),
+                // It was made just now.
+                None => (Verdict::Healthy, String::new()),
+            };
+            let health = health::seen_on(before, verdict, reason, now);
+            if health != *before {
+                news.push(SubscriptionRecord { health, ..record.clone() });
+            }
+        }
+        self.fetch_missed(look.at.platform, look.at.key, missed).await?;
+        for record in news {
+            self.edges.connections.save_subscription(look.at.key, &record).await?;
+        }
         Ok(())
     }
 
-    /// Takes out of a plan what must not be done now, and keeps what is known of each subscription's health.
-    pub(crate) async fn judge(
-        &self,
-        _at: At<'_>,
-        _connection: &Connection,
-        _loaded: &Loaded,
-        _existing: &[Subscription],
-        _plan: &mut Plan,
-    ) -> Result<(), Problem> {
+    /// Begins to fetch what may have been missed.
+    async fn fetch_missed(&self, platform: &Platform, key: &ConnectionKey, missed: Missed) -> Result<(), Problem> {
+        for (entity, (fetch, since)) in missed {
+            self.begin_poll(platform, key, entity, fetch, Some(since)).await?;
+            let line = json!({ "level": "INFO", "event": "missed-is-fetched", "connection": key.to_string(), "entity": entity, "since": since.to_string() });
+            telemetry::emit(&line);
+            self.edges.jobs.send_jobs(&[(Job::Poll { key: key.clone(), entity }, 0)]).await?;
+        }
         Ok(())
+    }
+
+    /// Stops taking deliveries of a connection for a while, and switches its hooks off.
+    ///
+    /// # Errors
+    /// [`Problem`]; what is left to do is done by the next check.
+    pub async fn pause(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+        let mut connection = self.alive(key).await?;
+        if connection.status != ConnectionStatus::Paused {
+            connection.status = ConnectionStatus::Paused;
+            connection.paused_at = connection.paused_at.or(Some((self.clock)()));
+            self.save(key, &mut connection).await?;
+        }
+        self.carry_out(platform, key).await
+    }
+
+    /// Takes deliveries again: hooks on, and what was missed is fetched. It is remembered since when until that has begun.
+    ///
+    /// # Errors
+    /// [`Problem`]; what is left to do is done by the next check.
+    pub async fn resume(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+        let mut connection = self.alive(key).await?;
+        if connection.status == ConnectionStatus::Paused {
+            connection.status = ConnectionStatus::Active;
+            self.save(key, &mut connection).await?;
+        }
+        self.carry_out(platform, key).await
+    }
+
+    /// Makes all secrets of a connection worth nothing: those of its next generation take their place. What comes over the old path
+    /// from now on is ignored; when the hooks have moved, what changed meanwhile is fetched.
+    ///
+    /// # Errors
+    /// [`Problem`]; what is left to do is done by the next check.
+    pub async fn revoke(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+        let mut connection = self.alive(key).await?;
+        connection.generation = connection.generation.next();
+        self.save(key, &mut connection).await?;
+        self.carry_out(platform, key).await
+    }
+
+    /// What would be done about a connection's hooks, without doing it.
+    ///
+    /// # Errors
+    /// [`Problem`].
+    pub async fn planned(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+        let loaded = self.edges.connections.load(key).await?;
+        let connection = loaded.connection.as_ref().ok_or_else(|| not_connected(key))?;
+        let credentials = self.open(key, connection).await?;
+        let hooks = platform.subscriptions.hooks().filter(|hooks| manages(platform, *hooks, connection, &loaded));
+        let Some((credentials, hooks)) = credentials.as_ref().zip(hooks) else {
+            return Ok(plan_json(&Plan::default()));
+        };
+        let access = Access { site: &connection.site, credentials, settings: &connection.settings };
+        let at = At { platform, key, access };
+        let ring = self.edges.signing_keys.current((self.clock)()).await?;
+        let existing = self.list(at, hooks).await?;
+        Ok(plan_json(&self.plan(at, hooks, connection, &loaded.subscriptions, &existing, &ring).await?))
+    }
+
+    async fn alive(&self, key: &ConnectionKey) -> Result<Connection, Problem> {
+        let connection = self.edges.connections.load(key).await?.connection.ok_or_else(|| not_connected(key))?;
+        match connection.status {
+            ConnectionStatus::Active | ConnectionStatus::Paused => Ok(connection),
+            ConnectionStatus::Disconnecting | ConnectionStatus::Disconnected => {
+                Err(Problem::Conflict(format!("{key} is disconnected; connect it with PUT")))
+            }
+        }
+    }
+
+    /// Brings the hooks in line with what was just written, now, and if that fails, by a job.
+    async fn carry_out(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+        self.edges.jobs.send_jobs(&[(Job::Check { key: key.clone(), why: Cause::Asked }, 0)]).await?;
+        let loaded = self.edges.connections.load(key).await?;
+        let connection = loaded.connection.as_ref().ok_or_else(|| not_connected(key))?;
+        self.look_after(platform, key, connection, &loaded, Cause::Asked).await?;
+        self.show(platform, key).await
+    }
+}
+
+/// How an entity is fetched after deliveries of it may have been lost: none where it cannot be. What tells of deletes, or of
+/// everything, is compared as a whole, for what is gone shows in no list of changes.
+fn fetch(processor: &EntityProcessor, action: Option<Action>) -> Option<Fetch> {
+    let deletes = match action {
+        Some(action) => action == Action::Deleted,
+        None => processor.scopes.iter().any(|scope| scope.action == Action::Deleted),
+    };
+    match processor.polling? {
+        Polling::Changed if !deletes => Some(Fetch::Changed),
+        Polling::Changed | Polling::Sweep => Some(Fetch::Sweep),
     }
 }

@@ -1,6 +1,6 @@
 //! Running what [`crate::reconcile`] plans: the calls that manage the hooks of one connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cloud::{
     connections::{Connections, Loaded, Vault},
@@ -10,6 +10,7 @@ use cloud::{
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
     connection::{Connection, ConnectionKey, ConnectionStatus, Health, SubscriptionRecord},
+    job::Cause,
     keys::KeyRing,
     platforms::{Access, Desired, Hooks, Platform, Saving, Subscription},
     request::HookPath,
@@ -20,6 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     Parts, Registrar,
+    controller::Look,
     problem::Problem,
     reconcile::{Ownership, Plan, Step, Wanted, Why, reconcile},
 };
@@ -70,6 +72,16 @@ impl<P: Parts> Registrar<P> {
         Err(Fault::Unreadable(format!("more than {MAX_PAGES} pages of subscriptions")))
     }
 
+    /// All base URLs that this deployment ever used. Ours is written down before the first hook delivers there; once is enough, for
+    /// those of before do not change any more.
+    pub(crate) async fn base_urls(&self) -> Result<&BTreeSet<String>, Problem> {
+        if let Some(known) = self.base_urls.get() {
+            return Ok(known);
+        }
+        let all = self.edges.connections.base_urls(&self.public_base_url).await?;
+        Ok(self.base_urls.get_or_init(|| all))
+    }
+
     /// What there should be of a connection's hooks, compared with what there is.
     pub(crate) async fn plan(
         &self,
@@ -93,11 +105,12 @@ impl<P: Parts> Registrar<P> {
                 active: connection.status != ConnectionStatus::Paused,
             })
             .collect();
-        let base_urls = self.edges.connections.base_urls(&self.public_base_url).await?;
-        Ok(reconcile(&wanted, existing, &Ownership { key: at.key, base_urls: &base_urls, records }))
+        let base_urls = self.base_urls().await?;
+        Ok(reconcile(&wanted, existing, &Ownership { key: at.key, base_urls, records }))
     }
 
-    /// Makes the hooks of a connection what they should be: `existing` are those that there are. Gives what was done.
+    /// Makes the hooks of a connection what they should be: `existing` are those that there are, and `why` is who wants it. Gives what
+    /// was done.
     pub(crate) async fn converge(
         &self,
         at: At<'_>,
@@ -105,41 +118,55 @@ impl<P: Parts> Registrar<P> {
         connection: &Connection,
         before: &Loaded,
         existing: &[Subscription],
+        why: Cause,
     ) -> Result<Plan, Problem> {
         let ring = self.edges.signing_keys.fresh((self.clock)()).await?;
         let mut plan = self.plan(at, hooks, connection, &before.subscriptions, existing, &ring).await?;
-        self.judge(at, connection, before, existing, &mut plan).await?;
-        let run = self.run_plan(at, hooks, &ring, &before.subscriptions, &plan).await;
+        let look = Look { at, hooks, connection, before, existing, ring: &ring, why };
+        let judged = self.judge(&look, &mut plan).await?;
+        let mut run = self.run_plan(at, hooks, &ring, &judged.records, &plan).await;
+        let mut good = good_after(&plan, run.is_ok());
         // What cannot be made may be there already: a create whose answer was lost, for one. Anything else will fail again.
         let refused = matches!(run, Err(Problem::Refused(_)));
-        if !refused && run.is_err() {
-            // What was made delivers already.
-            self.note_hooks(hooks, at.key, connection).await?;
-            run?;
-        }
-        if refused || plan.steps.iter().any(|step| matches!(step, Step::Create(_))) {
+        let made = run.is_ok() && plan.steps.iter().any(|step| matches!(step, Step::Create(_)));
+        if refused || made {
             // Another request may have made the same at the same time: of what is there twice now, one goes.
             let existing = self.list(at, hooks).await?;
             let after = self.edges.connections.load(at.key).await?;
             let mut again = self.plan(at, hooks, connection, &after.subscriptions, &existing, &ring).await?;
             // What was not to be switched on the first time is not now.
-            let judged = |step: &Step| !matches!(step, Step::Update(_, _, Why::Inactive)) || plan.steps.contains(step);
-            again.steps.retain(judged);
-            self.run_plan(at, hooks, &ring, &after.subscriptions, &again).await?;
+            again.steps.retain(|step| match step {
+                Step::Update(_, wanted, _) if judged.held.contains(&wanted.scope) => false,
+                Step::Update(_, _, Why::Inactive) => plan.steps.contains(step),
+                _ => true,
+            });
+            run = self.run_plan(at, hooks, &ring, &after.subscriptions, &again).await;
+            good = good_after(&again, run.is_ok());
         }
-        self.note_hooks(hooks, at.key, connection).await?;
-        Ok(plan)
+        // What is right is noted even where something else could not be made so: it delivers already.
+        let after = match plan.steps.is_empty() {
+            true => before.clone(),
+            false => self.edges.connections.load(at.key).await?,
+        };
+        self.note_hooks(hooks, at.key, connection, &after).await?;
+        self.settle(&look, &after, &good).await?;
+        run.map(|()| plan)
     }
 
     /// Keeps in the connection's record what follows from its hooks: which are its own, where the platform wants that (those that there
     /// are now, and not those that have just been removed), and with which key all of them are signed.
-    async fn note_hooks(&self, hooks: &dyn Hooks, key: &ConnectionKey, basis: &Connection) -> Result<(), Problem> {
-        let loaded = self.edges.connections.load(key).await?;
-        let Some(mut connection) = loaded.connection else { return Ok(()) };
+    async fn note_hooks(
+        &self,
+        hooks: &dyn Hooks,
+        key: &ConnectionKey,
+        basis: &Connection,
+        loaded: &Loaded,
+    ) -> Result<(), Problem> {
+        let Some(mut connection) = loaded.connection.clone() else { return Ok(()) };
         let mut keys: Vec<_> = loaded.subscriptions.values().map(|record| record.key_id.clone()).collect();
         keys.sort();
         keys.dedup();
-        let ids: Vec<_> = loaded.subscriptions.into_values().map(|record| record.id).collect();
+        let ids: Vec<_> = loaded.subscriptions.values().map(|record| record.id.clone()).collect();
         // What another request has set meanwhile stays.
         let own = if connection.revision == basis.revision { &basis.settings } else { &connection.settings };
         let settings = hooks.settings_with(own.clone(), &ids);
@@ -231,7 +258,9 @@ impl<P: Parts> Registrar<P> {
             url: wanted.url.clone(),
             key_id: wanted.key_id.clone(),
             generation: wanted.generation,
-            health: records.get(&wanted.scope).map_or_else(Health::default, |record| record.health.clone()),
+            health: records
+                .get(&wanted.scope)
+                .map_or_else(|| Health::new((self.clock)()), |record| record.health.clone()),
         };
         self.edges.connections.save_subscription(key, &record).await?;
         telemetry::emit(
@@ -239,6 +268,15 @@ impl<P: Parts> Registrar<P> {
         );
         Ok(())
     }
+}
+
+/// The scopes whose hook is as it should be after a plan was run.
+fn good_after(plan: &Plan, done: bool) -> BTreeSet<String> {
+    let set = plan.steps.iter().filter(|_| done).filter_map(|step| match step {
+        Step::Create(wanted) | Step::Update(_, wanted, _) => Some(&wanted.scope),
+        Step::Delete(..) => None,
+    });
+    set.chain(&plan.kept).cloned().collect()
 }
 
 /// Whether the hooks of a connection are managed here: where its settings want none, and none was ever made, they may have been

@@ -20,9 +20,11 @@ pub mod problem;
 pub mod reconcile;
 mod rotation;
 mod routes;
-mod switch;
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
 
 use cloud::{
     budget::Leases,
@@ -43,7 +45,7 @@ use commerce::{
     },
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use lambda_http::{Body, Request, Response};
+use lambda_http::{Body, Request, RequestExt, Response};
 use serde_json::Value;
 
 use crate::problem::Problem;
@@ -102,6 +104,7 @@ pub struct Registrar<P: Parts> {
     pub(crate) edges: Edges<P>,
     pub(crate) leases: Leases,
     pub(crate) public_base_url: String,
+    pub(crate) base_urls: OnceLock<BTreeSet<String>>,
     pub(crate) allow_loopback: bool,
     pub(crate) clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
 }
@@ -117,7 +120,8 @@ impl<P: Parts> Registrar<P> {
         clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
     ) -> Self {
         let public_base_url = public_base_url.trim_end_matches('/').to_owned();
-        Self { platforms, edges, leases: Leases::default(), public_base_url, allow_loopback, clock }
+        let (leases, base_urls) = (Leases::default(), OnceLock::new());
+        Self { platforms, edges, leases, public_base_url, base_urls, allow_loopback, clock }
     }
 
     /// Answers one HTTP request.

@@ -48,7 +48,7 @@ pub struct Loaded {
 /// What the last look at a connection came to.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Check {
-    /// When it was.
+    /// When all was as it should be, or had been put right, last. When there was only ever trouble, since when.
     pub at: Stamp,
     /// What kept it from being done, or has to be done by somebody; for people, and nothing secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -48,6 +48,23 @@ pub fn metrics(counts: &BTreeMap<(String, &'static str), u64>, now: Stamp) -> Ve
         .collect()
 }
 
+/// Counts something of a platform, as a line of CloudWatch's embedded metric format.
+pub fn count(metric: &str, platform: &str, count: u64, now: Stamp) -> Value {
+    let mut line = json!({
+        "_aws": {
+            "Timestamp": now.micros() / 1000,
+            "CloudWatchMetrics": [{
+                "Namespace": NAMESPACE,
+                "Dimensions": [["platform"]],
+                "Metrics": [{ "Name": metric, "Unit": "Count" }],
+            }],
+        },
+        "platform": platform,
+    });
+    line[metric] = count.into();
+    line
+}
+
 /// Makes panics say where, not what: their messages may quote what they choked on.
 pub fn tame_panics() {
     std::panic::set_hook(Box::new(|info| {

@@ -298,6 +298,13 @@ pub struct Health {
     pub good_at: Option<Stamp>,
 }
 
+impl Health {
+    /// Of a subscription that has just been made.
+    pub fn new(now: Stamp) -> Self {
+        Self { since: Some(now), good_at: Some(now), ..Self::default() }
+    }
+}
+
 /// How far an entity has been fetched, as the `Connections` table holds it under the sort key `cursor#{entity}`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Cursor {

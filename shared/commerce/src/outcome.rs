@@ -67,6 +67,10 @@ impl Rule {
     pub const ECHO: Self = Self("echo");
     /// Nothing of the state; kept for the registrar.
     pub const NOTED: Self = Self("noted-for-the-registrar");
+    /// The order to erase a connection's state, which is done.
+    pub const ERASED: Self = Self("erased");
+    /// The order to erase the state of a connection that is not disconnected any more.
+    pub const CONNECTED_AGAIN: Self = Self("connected-again");
     /// The connection's policy does not take deletes of this entity.
     pub const DELETES_IGNORED: Self = Self("deletes-ignored");
 }

@@ -167,6 +167,11 @@ impl Store {
         change(self.lock().webhooks.get_mut(&id).unwrap());
     }
 
+    /// Removes a webhook, as the merchant can in the store's pages.
+    pub fn remove_webhook(&self, id: u64) {
+        self.lock().webhooks.remove(&id);
+    }
+
     /// Revokes the key and gives out another.
     pub fn replace_key(&self, consumer_key: &str, consumer_secret: &str) {
         self.lock().key = (consumer_key.into(), consumer_secret.into());

@@ -587,6 +587,11 @@ pub trait Hooks: Sync {
         delivery_url.to_owned()
     }
 
+    /// What the deliveries of a subscription call themselves, where they do not say all that its scope does.
+    fn delivers<'s>(&self, scope: &'s str) -> &'s str {
+        scope
+    }
+
     /// The connection's own settings, when these are its hooks.
     fn settings_with(&self, settings: Map<String, Value>, _hooks: &[ExternalId]) -> Map<String, Value> {
         settings

@@ -102,6 +102,14 @@ impl Scheme {
         }
     }
 
+    /// Where id, time and signature are, where it has them.
+    pub fn standard_webhooks(&self) -> Option<standard_webhooks::StandardWebhooks> {
+        match self {
+            Self::StandardWebhooks(scheme) | Self::AppSigned { signature: scheme, .. } => Some(*scheme),
+            Self::Hmac(_) | Self::Jwt(_) | Self::Bearer(_) => None,
+        }
+    }
+
     /// Whether keys that a client brought take part.
     pub fn wants_brought(&self) -> bool {
         matches!(self, Self::Bearer(_))
@@ -251,19 +259,32 @@ impl Proof {
     }
 }
 
-/// Adds to a request the header that proves it, made with a derived secret: for probes and samples. What only the platform can sign, for
-/// which it has a secret of its own, is left out; then the secret header alone is the proof.
+/// Adds to a request the headers that prove it, made with a derived secret: for probes and samples. Where the app's configuration
+/// requires the signature that only the platform and the app can make, it is made with the app's secret, too; without an `app` it is
+/// left out, and the secret header alone is the proof.
 ///
 /// # Errors
-/// [`Refusal::MalformedProof`] when the header cannot be made, [`Refusal::MissingProof`] when the scheme wants something of the
-/// request that is not there.
+/// [`Refusal::MalformedProof`] when a header cannot be made, [`Refusal::MissingProof`] when the scheme wants something of the
+/// request that is not there, [`Refusal::NoApp`] when the app has no secret to sign with.
 pub fn sign(
     scheme: Scheme,
     request: &mut RawRequest,
     secret: &WebhookSecret,
     claims: &serde_json::Map<String, serde_json::Value>,
+    app: Option<&App>,
 ) -> Result<(), Refusal> {
     let secret = secret.reveal();
+    let standard = |request: &RawRequest, scheme: standard_webhooks::StandardWebhooks, key: &[u8]| {
+        let id = request.single_header(scheme.id).ok_or(Refusal::MissingProof)?;
+        let at = request.single_header(scheme.timestamp).and_then(|at| at.parse().ok()).ok_or(Refusal::MissingProof)?;
+        Ok(scheme.sign(key, id, at, &request.body))
+    };
+    let set = |request: &mut RawRequest, header: &'static str, value: String| {
+        let mut value: http::HeaderValue = value.parse().map_err(|_| Refusal::MalformedProof)?;
+        value.set_sensitive(true);
+        request.headers.insert(http::HeaderName::from_static(header), value);
+        Ok(())
+    };
     let (header, value) = match scheme {
         Scheme::Hmac(scheme) => (scheme.header, scheme.sign(secret.as_bytes(), &request.body)),
         Scheme::Jwt(scheme) => {
@@ -271,18 +292,18 @@ pub fn sign(
             (scheme.headers.first().copied().unwrap_or("authorization"), format!("{}{token}", scheme.prefix))
         }
         Scheme::Bearer(scheme) => (scheme.header, format!("Bearer {secret}")),
-        Scheme::StandardWebhooks(scheme) => {
-            let id = request.single_header(scheme.id).ok_or(Refusal::MissingProof)?;
-            let at =
-                request.single_header(scheme.timestamp).and_then(|at| at.parse().ok()).ok_or(Refusal::MissingProof)?;
-            (scheme.signature, scheme.sign(secret.as_bytes(), id, at, &request.body))
+        Scheme::StandardWebhooks(scheme) => (scheme.signature, standard(request, scheme, secret.as_bytes())?),
+        Scheme::AppSigned { signature, header } => {
+            let required = |app: &&App| matches!(app.require, Requirement::Signature | Requirement::Both);
+            if let Some(app) = app.filter(required) {
+                let key = app.client_secret.as_ref().ok_or(Refusal::NoApp)?;
+                let value = standard(request, signature, key.as_bytes())?;
+                set(request, signature.signature, value)?;
+            }
+            (header, secret.to_owned())
         }
-        Scheme::AppSigned { header, .. } => (header, secret.to_owned()),
     };
-    let mut value: http::HeaderValue = value.parse().map_err(|_| Refusal::MalformedProof)?;
-    value.set_sensitive(true);
-    request.headers.insert(http::HeaderName::from_static(header), value);
-    Ok(())
+    set(request, header, value)
 }
 
 /// Proves one request that was sent to `path`, with any of the keys at hand. Nothing of the body is looked at before that.

@@ -256,6 +256,11 @@ impl Hooks for CloudBlue {
         products.into_iter().flat_map(both).collect()
     }
 
+    /// A delivery names its class, and its product only inside.
+    fn delivers<'s>(&self, scope: &'s str) -> &'s str {
+        scope.split_once('@').map_or(scope, |(class, _)| class)
+    }
+
     /// Tokens name the webhook that they are of; only those of these webhooks are admitted.
     fn settings_with(&self, mut settings: Map<String, Value>, hooks: &[ExternalId]) -> Map<String, Value> {
         let given = settings.get("webhooks").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);

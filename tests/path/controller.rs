@@ -1,0 +1,920 @@
+//! The controller: whatever happens to a connection's hooks at its platform, and whichever call fails while that is mended, the next
+//! sweep makes them what they should be.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use cloud::{
+    connections::Connections,
+    coordination::{Coordination, Note},
+};
+use commerce::{
+    api::{ApiRequest, ApiResponse, Fault},
+    connection::{Connection, ConnectionKey, ConnectionStatus, Generation, Retention, SubscriptionRecord, Verdict},
+    entity::EntityKind,
+    job::{Cause, Job},
+    platforms::{self, NOTICE, Notice, Platform, find},
+    request::HookPath,
+    sighting::Sighting,
+    stamp::Stamp,
+    transfer::{Resolved, processor, resolve},
+};
+use futures_util::future::BoxFuture;
+use rand::{SeedableRng, rngs::StdRng};
+use serde_json::{Value, json};
+use tests::{
+    platforms::{Delivery, Simulator, Trouble, Truth, bigcommerce, cloudblue, page, woocommerce::Store},
+    world::{self, BASE, Direct, Outside, World, delivered, gateway_event, message, outcomes, request},
+};
+
+const SITE: &str = "http://127.0.0.1:20000";
+const ELSEWHERE: &str = "https://elsewhere.example.com/hooks";
+const DAY: i64 = 86_400;
+
+/// What goes wrong with one call.
+#[derive(Clone, Copy, Debug)]
+enum Wrong {
+    Status(u16),
+    AnswerLost,
+    TimeOut,
+}
+
+/// A platform of which one call goes wrong.
+struct Faulty {
+    inner: Arc<dyn Simulator>,
+    wrong: Mutex<Option<(usize, Wrong)>>,
+    seen: AtomicUsize,
+}
+
+impl Faulty {
+    /// The call with this number, counted from now, goes wrong; none does from now on.
+    fn wrong(&self, wrong: Option<(usize, Wrong)>) {
+        self.seen.store(0, Ordering::SeqCst);
+        *self.wrong.lock().unwrap() = wrong;
+    }
+}
+
+impl Simulator for Faulty {
+    fn platform(&self) -> &'static str {
+        self.inner.platform()
+    }
+    fn connection(&self) -> String {
+        self.inner.connection()
+    }
+    fn settings(&self, site: &str) -> Value {
+        self.inner.settings(site)
+    }
+    fn subscribe(&self, delivery_url: &str, secret: &dyn Fn(&str) -> String) {
+        self.inner.subscribe(delivery_url, secret);
+    }
+    fn change(&self, random: &mut StdRng) {
+        self.inner.change(random);
+    }
+    fn outbox(&self) -> Vec<Delivery> {
+        self.inner.outbox()
+    }
+    fn answered(&self, delivery: &Delivery, status: u16) {
+        self.inner.answered(delivery, status);
+    }
+    fn answer<'a>(&'a self, request: &'a ApiRequest) -> BoxFuture<'a, Result<ApiResponse, Fault>> {
+        let number = self.seen.fetch_add(1, Ordering::SeqCst);
+        let wrong = self.wrong.lock().unwrap().filter(|(at, _)| *at == number).map(|(_, wrong)| wrong);
+        Box::pin(async move {
+            match wrong {
+                None => self.inner.answer(request).await,
+                Some(Wrong::Status(status)) => Ok(page(status, "<html>no</html>")),
+                Some(Wrong::TimeOut) => Err(Fault::Unavailable("no answer in time".into())),
+                Some(Wrong::AnswerLost) => {
+                    let _ = self.inner.answer(request).await;
+                    Err(Fault::Unavailable("the answer was lost".into()))
+                }
+            }
+        })
+    }
+    fn trouble(&self, troubles: &[Trouble]) {
+        self.inner.trouble(troubles);
+    }
+    fn entities(&self) -> Vec<(EntityKind, String, Truth)> {
+        self.inner.entities()
+    }
+    fn calls(&self) -> Vec<String> {
+        self.inner.calls()
+    }
+}
+
+/// A simulated platform, with what a merchant or the platform itself can do to its hooks.
+enum Hooked {
+    Woo(Store),
+    Big(Arc<bigcommerce::Simulator>),
+    Blue(Arc<cloudblue::Connect>),
+}
+
+/// A hook at its platform.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Hook {
+    scope: String,
+    url: String,
+    active: bool,
+    id: String,
+    /// What it signs with, or sends along.
+    secret: String,
+}
+
+impl Hooked {
+    fn hooks(&self) -> Vec<Hook> {
+        let hook = |id: String, scope: String, url: String, active: bool, secret: String| Hook {
+            scope,
+            url,
+            active,
+            id,
+            secret,
+        };
+        let mut hooks: Vec<_> = match self {
+            Self::Woo(store) => (store.webhooks().into_iter())
+                .map(|h| hook(h.id.to_string(), h.topic, h.delivery_url, h.status == "active", h.secret))
+                .collect(),
+            Self::Big(store) => (store.hooks().into_iter())
+                .map(|h| hook(h.id.to_string(), h.scope, h.destination, h.is_active, h.headers.to_string()))
+                .collect(),
+            Self::Blue(connect) => (connect.webhooks().into_iter())
+                .map(|h| hook(h.id, format!("{}@{}", h.class, h.product), h.url, h.active, h.secret))
+                .collect(),
+        };
+        hooks.sort();
+        hooks
+    }
+
+    fn switch_off(&self, id: &str) {
+        match self {
+            Self::Woo(store) => store.edit_webhook(id.parse().unwrap(), |hook| hook.status = "disabled".into()),
+            Self::Big(store) => store.edit_hook(id.parse().unwrap(), |hook| hook.is_active = false),
+            Self::Blue(connect) => connect.edit_webhook(id, |hook| hook.active = false),
+        }
+    }
+
+    fn remove(&self, id: &str) {
+        match self {
+            Self::Woo(store) => store.remove_webhook(id.parse().unwrap()),
+            Self::Big(store) => store.remove_hook(id.parse().unwrap()),
+            Self::Blue(connect) => connect.remove_webhook(id),
+        }
+    }
+
+    fn move_to(&self, id: &str, url: &str) {
+        match self {
+            Self::Woo(store) => store.edit_webhook(id.parse().unwrap(), |hook| hook.delivery_url = url.into()),
+            Self::Big(store) => store.edit_hook(id.parse().unwrap(), |hook| hook.destination = url.into()),
+            Self::Blue(connect) => connect.edit_webhook(id, |hook| hook.url = url.into()),
+        }
+    }
+
+    fn add(&self, scope: &str, url: &str) {
+        match self {
+            Self::Woo(store) => _ = store.add_webhook(scope, url),
+            Self::Big(store) => _ = store.hook(scope, url, "theirs"),
+            Self::Blue(connect) => {
+                let (class, product) = scope.split_once('@').unwrap();
+                connect.add_webhook(class, product, url);
+            }
+        }
+    }
+}
+
+struct Place {
+    world: World,
+    hooked: Hooked,
+    faulty: Arc<Faulty>,
+    platform: &'static Platform,
+    key: ConnectionKey,
+}
+
+const PLACES: [&str; 3] = ["woocommerce", "bigcommerce", "cloudblue"];
+
+impl Place {
+    /// A platform with a hook of somebody else's.
+    fn new(name: &str) -> Self {
+        let mut world = World::new();
+        world.allow_loopback = true;
+        let clock = world.clock.function();
+        let (hooked, inner, scope): (_, Arc<dyn Simulator>, _) = match name {
+            "woocommerce" => {
+                let wire = Arc::new(Direct(Arc::clone(&world.receiver), world.clock.clone()));
+                let store = Store::new(wire, "ck_1", "cs_1").with_clock(clock);
+                (Hooked::Woo(store.clone()), Arc::new(store), "order.updated".to_owned())
+            }
+            "bigcommerce" => {
+                let store = Arc::new(bigcommerce::Simulator::new(clock, false));
+                (Hooked::Big(Arc::clone(&store)), store, "store/order/updated".to_owned())
+            }
+            _ => {
+                let connect = Arc::new(cloudblue::Connect::new(clock));
+                (Hooked::Blue(Arc::clone(&connect)), connect, format!("fulfillment_request@{}", cloudblue::PRODUCTS[0]))
+            }
+        };
+        hooked.add(&scope, "https://erp.example.com/");
+        let platform = find(platforms::PLATFORMS, name).unwrap();
+        let key = HookPath::parse(name, &inner.connection(), None).unwrap().key;
+        let faulty = Arc::new(Faulty { inner, wrong: Mutex::new(None), seen: AtomicUsize::new(0) });
+        world.outside = Outside::Simulated(vec![(SITE.to_owned(), Arc::clone(&faulty) as Arc<dyn Simulator>)]);
+        Self { world, hooked, faulty, platform, key }
+    }
+
+    async fn connected(name: &str) -> Self {
+        Self::connected_with(name, |_| {}).await
+    }
+
+    async fn connected_with(name: &str, change: impl FnOnce(&mut Value)) -> Self {
+        let place = Self::new(name);
+        let (status, shown) = place.put_with(change).await;
+        assert_eq!(status, 200, "{shown}");
+        place.run().await;
+        place.assert_right("connected");
+        // Quotas are those of half a minute.
+        place.world.clock.pass_seconds(60);
+        place.faulty.calls();
+        place
+    }
+
+    async fn put_with(&self, change: impl FnOnce(&mut Value)) -> (u16, Value) {
+        let mut settings = self.faulty.settings(SITE);
+        change(&mut settings);
+        self.admin("PUT", &settings.to_string()).await
+    }
+
+    async fn admin(&self, method: &str, body: &str) -> (u16, Value) {
+        self.world.admin_of(self.platform.name, method, self.key.connection.as_str(), "", body).await
+    }
+
+    /// Runs what is on the registrar's queue to its end, but for what is polled; gives all of it.
+    async fn run(&self) -> Vec<Job> {
+        let mut ran = Vec::new();
+        while let Some((job, delay)) = self.world.queues.next_job() {
+            self.world.clock.pass_seconds(i64::from(delay));
+            if !matches!(job, Job::Poll { .. }) {
+                self.world.registrar().run(&job.text()).await.unwrap();
+            }
+            ran.push(job);
+            assert!(ran.len() < 200, "there is no end of jobs: {ran:?}");
+        }
+        ran
+    }
+
+    async fn sweep(&self) -> Vec<Job> {
+        self.world.registrar().sweep().await.unwrap();
+        self.run().await
+    }
+
+    /// One check, and what follows from it.
+    async fn check(&self, why: Cause) -> Vec<Job> {
+        let job = Job::Check { key: self.key.clone(), why };
+        self.world.registrar().run(&job.text()).await.unwrap();
+        self.run().await
+    }
+
+    fn connection(&self) -> Connection {
+        self.world.tables.connection(&self.key).connection.unwrap()
+    }
+
+    fn record(&self, scope: &str) -> SubscriptionRecord {
+        self.world.tables.connection(&self.key).subscriptions[scope].clone()
+    }
+
+    fn ours(&self) -> Vec<Hook> {
+        self.hooked
+            .hooks()
+            .into_iter()
+            .filter(|hook| hook.secret != "theirs" && hook.url != "https://erp.example.com/")
+            .collect()
+    }
+
+    /// Those of entities that can be polled.
+    fn polled(&self) -> Vec<Hook> {
+        let (hooks, mapping) = (self.platform.subscriptions.hooks().unwrap(), self.platform.mapping);
+        let polled = |hook: &Hook| match resolve(mapping, hooks.delivers(&hook.scope)) {
+            Resolved::Entity(entity, _) => processor(mapping, entity).unwrap().polling.is_some(),
+            _ => false,
+        };
+        self.ours().into_iter().filter(polled).collect()
+    }
+
+    fn hook(&self, scope: &str) -> Hook {
+        self.ours().into_iter().find(|hook| hook.scope == scope).unwrap()
+    }
+
+    fn assert_right(&self, context: &str) {
+        self.assert_right_at(BASE, context);
+    }
+
+    /// There is exactly what there should be: each hook once, on, at its address, with its secret, and recorded; and the other one,
+    /// which is not ours.
+    fn assert_right_at(&self, base: &str, context: &str) {
+        let (connection, hooks) = (self.connection(), self.platform.subscriptions.hooks().unwrap());
+        let path = HookPath { key: self.key.clone(), generation: connection.generation };
+        let delivery_url = format!("{base}{path}");
+        let key = tools::events::sample_ring();
+        let mut wanted: Vec<_> = hooks
+            .wanted(self.platform.mapping, &connection.settings)
+            .into_iter()
+            .map(|scope| {
+                let bound = self.platform.delivery.secret_per_scope().then_some(scope.as_str());
+                let secret = key.signing().webhook_secret(&path, bound).reveal().to_owned();
+                let url = hooks.url(&scope, &delivery_url);
+                (scope, url, true, secret)
+            })
+            .collect();
+        wanted.sort();
+        assert!(!wanted.is_empty());
+        let all = self.hooked.hooks();
+        let (theirs, ours): (Vec<_>, Vec<_>) = all.into_iter().partition(|hook| hook.url == "https://erp.example.com/");
+        assert_eq!(theirs.len(), 1, "{context}");
+        let records = self.world.tables.connection(&self.key).subscriptions;
+        let recorded: BTreeSet<_> = records.values().map(|record| record.id.to_string()).collect();
+        assert_eq!(recorded, ours.iter().map(|hook| hook.id.clone()).collect(), "{context}");
+        assert_eq!(ours.len(), wanted.len(), "{context}: {ours:?}");
+        for (hook, (scope, url, active, secret)) in ours.iter().zip(&wanted) {
+            assert_eq!((&hook.scope, &hook.url, &hook.active), (scope, url, active), "{context}");
+            assert!(hook.secret.contains(secret.as_str()), "{context}: {scope} has another secret");
+        }
+        assert!(records.values().all(|record| record.health.verdict == Verdict::Healthy), "{context}: {records:?}");
+    }
+
+    /// Switches one hook off, removes one, makes one twice, and moves one. Gives the scope of the first.
+    fn spoil(&self) -> String {
+        let ours = self.polled();
+        self.hooked.switch_off(&ours[0].id);
+        self.hooked.remove(&ours[1].id);
+        self.hooked.add(&ours[2].scope, &ours[2].url);
+        self.hooked.move_to(&ours[3].id, ELSEWHERE);
+        ours[0].scope.clone()
+    }
+
+    async fn deliver(&self, delivery: &Delivery) -> u16 {
+        let event = gateway_event(delivery, self.world.clock.now()).unwrap();
+        self.world.receiver.receive(request(&event)).await.status().as_u16()
+    }
+
+    async fn see(&self, name: &str, sighting: &Sighting) {
+        let before = self.world.tables.note(&self.key, &format!("seen#{name}")).await.unwrap();
+        let revision = before.map_or(0, |note| note.revision) + 1;
+        let note = Note { body: serde_json::to_string(sighting).unwrap(), revision, expires: i64::MAX };
+        assert!(self.world.tables.keep(&self.key, &format!("seen#{name}"), &note).await.unwrap());
+    }
+}
+
+fn polls(jobs: &[Job]) -> BTreeSet<EntityKind> {
+    let polled = jobs.iter().filter_map(|job| match job {
+        Job::Poll { entity, .. } => Some(*entity),
+        _ => None,
+    });
+    polled.collect()
+}
+
+fn changing(calls: &[String]) -> Vec<&String> {
+    calls.iter().filter(|call| !call.starts_with("GET ")).collect()
+}
+
+#[tokio::test]
+async fn whichever_call_goes_wrong_the_next_sweep_converges() {
+    let wrongs = [
+        Wrong::Status(422),
+        Wrong::Status(429),
+        Wrong::Status(500),
+        Wrong::Status(409),
+        Wrong::AnswerLost,
+        Wrong::TimeOut,
+    ];
+    for name in PLACES {
+        for wrong in wrongs {
+            for number in 0.. {
+                let context = format!("{name}: {wrong:?} at call {number}");
+                let place = Place::connected(name).await;
+                place.spoil();
+                place.faulty.wrong(Some((number, wrong)));
+                place.sweep().await;
+                let reached = place.faulty.seen.load(Ordering::SeqCst) > number;
+                place.faulty.wrong(None);
+                place.world.clock.pass_seconds(3600);
+                place.sweep().await;
+                place.assert_right(&context);
+                assert!(place.world.tables.connection(&place.key).check.unwrap().trouble.is_none(), "{context}");
+                // And then there is nothing left to do.
+                place.faulty.calls();
+                place.world.clock.pass_seconds(3600);
+                place.sweep().await;
+                assert!(changing(&place.faulty.calls()).is_empty(), "{context}");
+                if !reached {
+                    assert!(number > 5, "{context}: it takes more calls than that");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn connecting_converges_too_whichever_call_goes_wrong() {
+    for name in PLACES {
+        for wrong in [Wrong::Status(422), Wrong::Status(500), Wrong::AnswerLost] {
+            for number in 1.. {
+                let place = Place::new(name);
+                place.faulty.wrong(Some((number, wrong)));
+                place.put_with(|_| {}).await;
+                let reached = place.faulty.seen.load(Ordering::SeqCst) > number;
+                place.faulty.wrong(None);
+                place.world.clock.pass_seconds(60);
+                // What the request left is done by the job that it sent.
+                place.run().await;
+                place.assert_right(&format!("{name}: {wrong:?} at call {number}"));
+                if !reached {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_hook_may_have_missed_is_fetched() {
+    for name in PLACES {
+        let place = Place::connected(name).await;
+        let off = place.spoil();
+        let jobs = place.sweep().await;
+        assert!(!polls(&jobs).is_empty(), "{name}: {jobs:?}");
+        assert_eq!(place.world.own.calls(), 1, "{name}: one probe");
+        let health = place.record(&off).health;
+        assert!(health.reason.starts_with("switched off by the platform"), "{name}: {health:?}");
+        assert_eq!((health.trips, health.verdict), (1, Verdict::Healthy));
+        // The probe is a delivery, and touches nothing.
+        assert_eq!(place.world.drain(0).await, ["ignored: probe"]);
+        assert!(place.world.tables.items().is_empty());
+        let shown = place.admin("GET", "").await.1;
+        assert!(shown["subscriptions"].as_array().unwrap().iter().all(|hook| hook["verdict"] == "healthy"), "{shown}");
+    }
+    // Each kind of harm, and the entity whose deliveries were lost.
+    let harm: [(&str, fn(&Place, &Hook)); 3] = [
+        ("off", |place, hook| place.hooked.switch_off(&hook.id)),
+        ("gone", |place, hook| place.hooked.remove(&hook.id)),
+        ("moved", |place, hook| place.hooked.move_to(&hook.id, ELSEWHERE)),
+    ];
+    for (what, harm) in harm {
+        let place = Place::connected("woocommerce").await;
+        harm(&place, &place.hook("coupon.deleted"));
+        assert!(polls(&place.sweep().await).contains(&EntityKind::Coupon), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_look_at_what_is_well_is_one_call_and_writes_nothing() {
+    for name in PLACES {
+        let place = Place::connected(name).await;
+        let before = place.world.tables.connection(&place.key);
+        place.check(Cause::Schedule).await;
+        let after = place.world.tables.connection(&place.key);
+        assert_eq!(
+            (before.connection, before.subscriptions, before.check),
+            (after.connection, after.subscriptions, after.check)
+        );
+        let calls = place.faulty.calls();
+        assert!(calls.len() == 1 && changing(&calls).is_empty(), "{name}: {calls:?}");
+        assert_eq!(place.world.own.calls(), 0, "{name}: nothing to probe for");
+    }
+}
+
+#[tokio::test]
+async fn a_probe_that_fails_switches_nothing_on() {
+    for name in PLACES {
+        for queue in [true, false] {
+            let place = Place::connected(name).await;
+            let hook = place.ours().remove(0);
+            place.hooked.switch_off(&hook.id);
+            if queue {
+                place.world.queues.refuse(true)
+            } else {
+                place.world.own.cut(true)
+            }
+            let job = Job::Check { key: place.key.clone(), why: Cause::Asked };
+            for _ in 0..3 {
+                place.world.registrar().run(&job.text()).await.unwrap();
+                assert!(!place.hook(&hook.scope).active, "{name}: it would be switched off again at once");
+            }
+            assert_eq!(place.world.own.calls(), 3, "{name}: one probe for each look");
+            let health = place.record(&hook.scope).health;
+            assert_eq!((health.verdict, health.trips), (Verdict::SwitchedOff, 0), "{name}");
+            let why = if queue { "our own endpoint answered 503" } else { "our own endpoint did not answer" };
+            assert!(health.reason.contains(why), "{name}: {health:?}");
+            let shown = place.admin("GET", "").await.1;
+            let shown =
+                shown["subscriptions"].as_array().unwrap().iter().find(|shown| shown["scope"] == *hook.scope).unwrap();
+            assert!(shown["verdict"] == "switched-off" && shown["reason"].as_str().unwrap().contains(why), "{shown}");
+            place.world.queues.refuse(false);
+            place.world.own.cut(false);
+            place.sweep().await;
+            place.assert_right(name);
+        }
+    }
+}
+
+/// Where the app's own signature is required, a probe without it would never get through.
+#[tokio::test]
+async fn a_probe_is_signed_as_the_app_s_configuration_wants_it() {
+    for require in ["either", "signature", "header", "both"] {
+        let place = Place::connected("bigcommerce").await;
+        let apps = json!({ "bigcommerce": {
+            "client_id": bigcommerce::CLIENT_ID, "client_secret": bigcommerce::CLIENT_SECRET, "require": require,
+        } });
+        place.world.apps.set(Some(&apps.to_string()));
+        place.hooked.switch_off(&place.ours()[0].id);
+        place.sweep().await;
+        place.assert_right(require);
+        assert_eq!(place.world.own.calls(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_trips_again_cools_down_and_is_told_of_once() {
+    for name in PLACES {
+        let place = Place::connected(name).await;
+        let scope = place.polled()[0].scope.clone();
+        let trip = || place.hooked.switch_off(&place.hook(&scope).id);
+        let health = || place.record(&scope).health;
+        let waits = |seconds: i64| {
+            let health = health();
+            let left = health.not_before.unwrap().seconds() - health.reactivated_at.unwrap().seconds();
+            assert_eq!((left, health.verdict), (seconds, Verdict::Healthy), "{name}: {health:?}");
+        };
+        trip();
+        place.check(Cause::Schedule).await;
+        place.assert_right(name);
+        waits(15 * 60);
+
+        trip();
+        place.world.clock.pass_seconds(300);
+        place.check(Cause::Schedule).await;
+        assert!(!place.hook(&scope).active, "{name}: it cools down");
+        let told = health();
+        assert_eq!((told.verdict, told.trips, place.world.own.calls()), (Verdict::SwitchedOff, 1, 1), "{name}");
+        place.world.clock.pass_seconds(300);
+        place.check(Cause::Schedule).await;
+        assert_eq!(health(), told, "{name}: it is told of once");
+        place.world.clock.pass_seconds(300);
+        let jobs = place.check(Cause::Schedule).await;
+        place.assert_right(name);
+        assert!(!polls(&jobs).is_empty(), "{name}");
+        assert_eq!(health().trips, 2);
+        waits(30 * 60);
+
+        // A person need not wait, but for the probe.
+        trip();
+        place.world.clock.pass_seconds(60);
+        assert_eq!(place.put_with(|_| {}).await.0, 200);
+        place.assert_right(name);
+        assert_eq!((health().trips, place.world.own.calls()), (3, 3), "{name}");
+        waits(60 * 60);
+
+        place.world.clock.pass_seconds(DAY);
+        place.check(Cause::Schedule).await;
+        assert_eq!((health().trips, health().not_before), (0, None), "{name}: it has stayed on");
+        trip();
+        place.check(Cause::Schedule).await;
+        assert_eq!(health().trips, 1);
+    }
+}
+
+#[tokio::test]
+async fn silence_shows_against_a_scope_s_own_past() {
+    for name in PLACES {
+        let place = Place::connected(name).await;
+        let scope = place.ours()[0].scope.clone();
+        let delivered = place.platform.subscriptions.hooks().unwrap().delivers(&scope).to_owned();
+        let sighting = |last: Stamp, generation: Generation| Sighting {
+            last,
+            generation,
+            key_id: "sample".into(),
+            gaps: vec![600; 5],
+        };
+        let now = place.world.clock.now();
+        // Another life of the connection says nothing about this one.
+        place.see(&delivered, &sighting(now.plus_seconds(-DAY), Generation::FIRST.next())).await;
+        place.check(Cause::Schedule).await;
+        assert_eq!(place.record(&scope).health.verdict, Verdict::Healthy, "{name}");
+        place.see(&delivered, &sighting(now.plus_seconds(-DAY), Generation::FIRST)).await;
+        place.check(Cause::Schedule).await;
+        let health = place.record(&scope).health;
+        assert_eq!(health.verdict, Verdict::Silent, "{name}");
+        assert!(health.reason.starts_with("nothing for 24 hours"), "{name}: {health:?}");
+        let shown = place.admin("GET", "").await.1;
+        assert!(shown["subscriptions"].as_array().unwrap().iter().any(|hook| hook["verdict"] == "silent"), "{shown}");
+        assert!(changing(&place.faulty.calls()).is_empty(), "{name}: there is nothing to be done at the platform");
+        place.see(&delivered, &sighting(now, Generation::FIRST)).await;
+        place.check(Cause::Schedule).await;
+        place.assert_right(name);
+    }
+}
+
+#[tokio::test]
+async fn what_was_entered_by_hand_is_manual_until_it_is_seen() {
+    let world = World::connected();
+    let at = world.clock.now();
+    let note = |last| {
+        let sighting = Sighting { last, generation: Generation::FIRST, key_id: "sample".into(), gaps: Vec::new() };
+        Note { body: serde_json::to_string(&sighting).unwrap(), revision: 1, expires: i64::MAX }
+    };
+    assert!(world.tables.keep(&world::key(), "seen#order.updated", &note(at)).await.unwrap());
+    let shown = world.admin("GET", world::CONNECTION, "", "").await.1;
+    for hook in shown["subscriptions"].as_array().unwrap() {
+        let seen = hook["scope"] == "order.updated";
+        let expected = if seen { (json!("healthy"), json!(at.to_string())) } else { (json!("manual"), Value::Null) };
+        assert_eq!((hook["verdict"].clone(), hook["last_delivery"].clone()), expected, "{hook}");
+    }
+}
+
+#[tokio::test]
+async fn a_pause_switches_off_and_what_it_missed_is_fetched() {
+    for name in PLACES {
+        let place = Place::connected(name).await;
+        let registrar = || place.world.registrar();
+        let shown = registrar().pause(place.platform, &place.key).await.unwrap();
+        assert_eq!(shown["status"], "paused", "{shown}");
+        assert!(place.ours().iter().all(|hook| !hook.active), "{name}");
+        let paused = place.connection();
+        registrar().pause(place.platform, &place.key).await.unwrap();
+        place.world.clock.pass_seconds(3600);
+        place.sweep().await;
+        assert_eq!(place.connection(), paused, "{name}: twice is once");
+        assert!(place.ours().iter().all(|hook| !hook.active), "{name}: and it stays so");
+
+        // Resuming breaks off where nothing can be listed; it is remembered since when.
+        place.faulty.wrong(Some((0, Wrong::Status(500))));
+        assert!(registrar().resume(place.platform, &place.key).await.is_err(), "{name}");
+        let half = place.connection();
+        assert_eq!((half.status, half.paused_at), (ConnectionStatus::Active, paused.paused_at), "{name}");
+        let jobs = place.sweep().await;
+        place.assert_right(name);
+        assert!(!polls(&jobs).is_empty(), "{name}: {jobs:?}");
+        assert_eq!((place.connection().paused_at, place.world.own.calls()), (None, 0), "{name}: it was our own hand");
+        let shown = registrar().resume(place.platform, &place.key).await.unwrap();
+        assert_eq!(shown["status"], "active");
+    }
+    let place = Place::connected("woocommerce").await;
+    let Hooked::Woo(store) = &place.hooked else { unreachable!() };
+    let hook =
+        store.webhooks().into_iter().find(|hook| hook.topic == "order.deleted" && hook.secret != "theirs").unwrap();
+    place.world.registrar().pause(place.platform, &place.key).await.unwrap();
+    assert_eq!(store.deliver_to(&hook, r#"{"id":13}"#).await, 200);
+    assert_eq!(place.world.drain(0).await, ["ignored: paused"]);
+}
+
+#[tokio::test]
+async fn revoking_makes_what_leaked_worth_nothing_at_once() {
+    for name in PLACES {
+        let place = Place::connected(name).await;
+        let former = place.ours();
+        // Even where not one call to the platform gets through.
+        place.faulty.wrong(Some((0, Wrong::TimeOut)));
+        assert!(place.world.registrar().revoke(place.platform, &place.key).await.is_err(), "{name}");
+        assert_eq!(place.connection().generation, Generation::FIRST.next(), "{name}");
+        assert_eq!(place.ours(), former, "{name}");
+        let jobs = place.run().await;
+        place.assert_right(name);
+        assert!(place.ours().iter().all(|hook| former.iter().all(|former| former.secret != hook.secret)), "{name}");
+        assert!(!polls(&jobs).is_empty(), "{name}: what came over the old path is fetched");
+        let shown = place.world.registrar().revoke(place.platform, &place.key).await.unwrap();
+        assert_eq!(shown["generation"], 3);
+        place.assert_right(name);
+    }
+    let place = Place::connected("woocommerce").await;
+    let Hooked::Woo(store) = &place.hooked else { unreachable!() };
+    let leaked = store.webhooks().into_iter().find(|hook| hook.topic == "order.deleted").unwrap();
+    place.world.registrar().revoke(place.platform, &place.key).await.unwrap();
+    assert_eq!(store.deliver_to(&leaked, r#"{"id":13}"#).await, 200);
+    assert_eq!(place.world.drain(0).await, ["ignored: retired-generation"]);
+}
+
+#[tokio::test]
+async fn another_base_url_moves_hooks_and_orphans_none() {
+    for name in PLACES {
+        let place = Place::connected(name).await;
+        let job = Job::Check { key: place.key.clone(), why: Cause::Schedule };
+        let ids = |place: &Place| place.ours().into_iter().map(|hook| hook.id).collect::<BTreeSet<_>>();
+        let before = ids(&place);
+        place.world.registrar_at("https://hooks.example.net").run(&job.text()).await.unwrap();
+        place.assert_right_at("https://hooks.example.net", name);
+        assert_eq!(ids(&place), before, "{name}: they are the same ones");
+    }
+}
+
+#[tokio::test]
+async fn a_plan_is_shown_without_being_run() {
+    for name in PLACES {
+        let place = Place::connected(name).await;
+        place.spoil();
+        let before = (place.hooked.hooks(), place.world.tables.connection(&place.key));
+        let planned = place.world.registrar().planned(place.platform, &place.key).await.unwrap();
+        let counts = ["created", "updated", "deleted"].map(|name| planned[name].as_array().unwrap().len());
+        // What was moved elsewhere is recorded and comes back.
+        assert_eq!(counts, [1, 2, 1], "{name}: {planned}");
+        assert_eq!((place.hooked.hooks(), place.world.tables.connection(&place.key)), before, "{name}");
+        assert!(changing(&place.faulty.calls()).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn trouble_is_kept_until_it_is_over_and_never_fails_the_job() {
+    let place = Place::connected("woocommerce").await;
+    let Hooked::Woo(store) = &place.hooked else { unreachable!() };
+    let trouble =
+        || place.world.tables.connection(&place.key).check.and_then(|check| Some((check.trouble?, check.since?)));
+    store.replace_key("ck_2", "cs_2");
+    let at = place.world.clock.now();
+    place.check(Cause::Refused).await;
+    let (why, since) = trouble().unwrap();
+    assert!(why.contains("401") && since >= at, "{why}");
+    place.world.clock.pass_seconds(7200);
+    place.sweep().await;
+    assert_eq!(trouble(), Some((why, since)), "since then");
+    let shown = place.admin("GET", "").await.1;
+    assert_eq!(shown["trouble"]["since"], since.to_string(), "{shown}");
+    place.faulty.wrong(Some((0, Wrong::TimeOut)));
+    place.check(Cause::Schedule).await;
+    assert_eq!(trouble().unwrap(), ("no answer in time".to_owned(), since), "another one, and no day without");
+    store.replace_key("ck_1", "cs_1");
+    place.sweep().await;
+    assert_eq!(trouble(), None);
+    // Only what asks for time is put off.
+    place.faulty.wrong(Some((0, Wrong::Status(429))));
+    let ran = place.check(Cause::Schedule).await;
+    assert!(ran.contains(&Job::Check { key: place.key.clone(), why: Cause::Schedule }), "{ran:?}");
+
+    // Where no hooks can be listed, the refusal itself is all that is known, until somebody connects anew.
+    let world = World::new();
+    let key = HookPath::parse("directscale", "client", None).unwrap().key;
+    let connection =
+        Connection { revision: 1, credentials: Some(format!("{key}|x")), ..Connection::new("https://x.example") };
+    world.tables.connect(&key, connection);
+    for (why, trouble) in
+        [(Cause::Schedule, false), (Cause::Refused, true), (Cause::Schedule, true), (Cause::Connected, false)]
+    {
+        world.registrar().run(&Job::Check { key: key.clone(), why }.text()).await.unwrap();
+        let kept = world.tables.connection(&key).check.unwrap().trouble;
+        assert_eq!(kept.is_some(), trouble, "{why:?}: {kept:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_app_that_is_removed_at_the_platform_is_disconnected() {
+    for told in [true, false] {
+        let place = Place::connected("bigcommerce").await;
+        let Hooked::Big(store) = &place.hooked else { unreachable!() };
+        let mut random = StdRng::seed_from_u64(7);
+        store.change(&mut random);
+        let stragglers = store.outbox();
+        store.uninstall();
+        for delivery in store.outbox() {
+            assert_eq!(place.deliver(&delivery).await, 200);
+        }
+        assert_eq!(place.world.drain(0).await, ["ignored: noted-for-the-registrar"]);
+        // Whether the registrar is told, or finds that its token is worth nothing.
+        if told {
+            place.check(Cause::Told).await
+        } else {
+            place.sweep().await
+        };
+        let loaded = place.world.tables.connection(&place.key);
+        let connection = loaded.connection.unwrap();
+        assert_eq!((connection.status, &connection.credentials), (ConnectionStatus::Disconnected, &None), "{told}");
+        assert!(
+            loaded.subscriptions.is_empty()
+                && loaded.cursors.is_empty()
+                && loaded.check.is_none_or(|check| check.trouble.is_none())
+        );
+        let taken = place.world.queues.sent().len();
+        for delivery in &stragglers {
+            assert_eq!(place.deliver(delivery).await, 200);
+        }
+        assert!(
+            !stragglers.is_empty() && place.world.drain(taken).await.iter().all(|end| end == "ignored: disconnected")
+        );
+        place.sweep().await;
+        assert_eq!(place.connection(), connection, "and that is all");
+    }
+}
+
+/// It was installed again since.
+#[tokio::test]
+async fn an_old_notice_disconnects_nothing() {
+    let place = Place::connected("bigcommerce").await;
+    let Hooked::Big(store) = &place.hooked else { unreachable!() };
+    let received = place.connection().connected_at.unwrap().plus_seconds(-1);
+    let notice = Notice { kind: "uninstalled".into(), detail: String::new(), received };
+    let note = Note { body: serde_json::to_string(&notice).unwrap(), revision: 1, expires: i64::MAX };
+    assert!(place.world.tables.keep(&place.key, &format!("{NOTICE}uninstalled"), &note).await.unwrap());
+    place.check(Cause::Told).await;
+    place.assert_right("told of what is past");
+    store.revoke();
+    place.check(Cause::Told).await;
+    assert_eq!(place.connection().status, ConnectionStatus::Active);
+    assert!(place.world.tables.connection(&place.key).check.unwrap().trouble.is_some());
+}
+
+#[tokio::test]
+async fn a_disconnection_that_breaks_off_is_finished_by_the_next_sweep() {
+    for name in PLACES {
+        for number in 0.. {
+            let place = Place::connected(name).await;
+            place.faulty.wrong(Some((number, Wrong::Status(500))));
+            place.admin("DELETE", "").await;
+            let reached = place.faulty.seen.load(Ordering::SeqCst) > number;
+            place.faulty.wrong(None);
+            place.world.clock.pass_seconds(60);
+            place.sweep().await;
+            assert!(place.ours().is_empty(), "{name}, call {number}");
+            assert_eq!(place.connection().status, ConnectionStatus::Disconnected, "{name}, call {number}");
+            if !reached {
+                break;
+            }
+            // A second installation starts clean.
+            if number == 0 {
+                place.world.clock.pass_seconds(60);
+                assert_eq!(place.put_with(|_| {}).await.0, 200);
+                place.run().await;
+                place.assert_right(name);
+                assert_eq!(place.connection().generation, Generation::FIRST.next());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn state_is_erased_after_its_grace_and_not_when_connected_again() {
+    let erasing = |settings: &mut Value| settings["retention"] = json!({ "erase-after-days": 30 });
+    for again in [false, true] {
+        let place = Place::connected_with("woocommerce", erasing).await;
+        assert_eq!(place.connection().retention, Retention::EraseAfterDays(30));
+        // More than one message erases.
+        let mut item = {
+            let world = World::connected();
+            let body = r#"{"id":13,"status":"processing","date_modified_gmt":"2026-11-21T01:48:40"}"#;
+            world.process(&[delivered("order.updated", body, 1_795_225_700_000)]).await;
+            world.tables.items().remove(0)
+        };
+        item.pk = place.key.to_string();
+        for id in 0..2_500 {
+            item.sk = format!("order#{id}");
+            cloud::state::Entities::put(&place.world.tables, &item, None).await.unwrap();
+        }
+        assert_eq!(place.admin("DELETE", "").await.0, 200);
+        place.world.clock.pass_seconds(30 * DAY - 3600);
+        place.sweep().await;
+        assert!(place.world.queues.sent().is_empty(), "not yet");
+        place.world.clock.pass_seconds(3600);
+        place.sweep().await;
+        let erased_at = place.connection().erased_at;
+        place.sweep().await;
+        assert_eq!((place.world.queues.sent().len(), place.connection().erased_at), (1, erased_at), "once");
+        if again {
+            assert_eq!(place.put_with(erasing).await.0, 200);
+            assert_eq!(place.connection().erased_at, None);
+            assert_eq!(place.world.drain(0).await, ["ignored: connected-again"]);
+            assert_eq!(place.world.tables.items().len(), 2_500);
+            continue;
+        }
+        assert_eq!(place.world.drain(0).await, ["split: 1"]);
+        assert_eq!(place.world.tables.items().len(), 500);
+        assert_eq!(place.world.drain(1).await, ["ignored: erased"]);
+        assert!(place.world.tables.items().is_empty());
+        // The same message again finds nothing.
+        let sent = place.world.queues.sent();
+        let ends = outcomes(&place.world.process(&[message(0, sent[0].0.text())]).await);
+        assert_eq!(ends, ["ignored: erased"]);
+    }
+}
+
+#[tokio::test]
+async fn a_sweep_checks_every_connection_exactly_once() {
+    let world = World::new();
+    for number in 0..2_000 {
+        let key = HookPath::parse("directscale", &format!("client{number}"), None).unwrap().key;
+        let connection = Connection { revision: 1, ..Connection::new("https://api.example.com") };
+        assert!(world.tables.save(&key, &connection).await.unwrap());
+    }
+    let registrar = world.registrar();
+    registrar.sweep().await.unwrap();
+    let mut checked = BTreeSet::new();
+    while let Some((job, _)) = world.queues.next_job() {
+        if let Job::Check { key, .. } = &job {
+            assert!(checked.insert(key.clone()), "{key} twice");
+        }
+        registrar.run(&job.text()).await.unwrap();
+    }
+    assert_eq!(checked.len(), 2_000);
+    // The queue is told to spread them.
+    registrar.sweep().await.unwrap();
+    registrar.run(&world.queues.next_job().unwrap().0.text()).await.unwrap();
+    let delays: BTreeSet<_> = world.queues.jobs().iter().map(|(_, delay)| *delay).collect();
+    assert!(delays.len() > 50 && delays.iter().all(|delay| (0..=600).contains(delay)), "{delays:?}");
+}

@@ -1,0 +1,107 @@
+//! What a sweep over many connections comes to: the registrar as it is, on tables and queues in memory, with a store for each
+//! connection that answers as the real one would. Prints what was counted and measured; asserts only that each connection was
+//! looked at exactly once.
+//!
+//!     cargo run --release -p tests --bin figures [connections]
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use cloud::{connections::Connections, memory::MemoryPlatform};
+use commerce::{
+    api::ApiResponse,
+    connection::{Connection, Generation, Health, SubscriptionRecord},
+    job::Job,
+    platforms::{declared_scopes, woocommerce::PLATFORM},
+    request::HookPath,
+};
+use http::HeaderMap;
+use serde_json::json;
+use tests::world::{BASE, Outside, World};
+
+/// A line of `/proc/self/status`, in MiB.
+fn memory(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() / 1024
+}
+
+fn path(number: usize) -> HookPath {
+    HookPath::parse(PLATFORM.name, &format!("shop{number}.example.com"), None).expect("an id")
+}
+
+async fn connect(world: &World, number: usize) {
+    let path = path(number);
+    let key = path.key.clone();
+    let credentials = Some(format!("{key}|{}", json!({ "consumer_key": "ck_1", "consumer_secret": "cs_1" })));
+    let site = format!("https://{}", key.connection);
+    let connection = Connection {
+        revision: 1,
+        credentials,
+        signed_with: Some(tools::events::SAMPLE_KEY_ID.to_owned()),
+        ..Connection::new(&site)
+    };
+    assert!(world.tables.save(&key, &connection).await.is_ok_and(|saved| saved));
+    for (id, scope) in (1_u64..).zip(declared_scopes(PLATFORM.mapping)) {
+        let record = SubscriptionRecord {
+            scope: scope.to_owned(),
+            id: id.into(),
+            url: format!("{BASE}{path}"),
+            key_id: tools::events::SAMPLE_KEY_ID.to_owned(),
+            generation: Generation::FIRST,
+            health: Health::new(world.clock.now()),
+        };
+        assert!(world.tables.save_subscription(&key, &record).await.is_ok());
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let count = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(10_000);
+    let mut world = World::new();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    world.outside = Outside::Scripted(MemoryPlatform::new(move |request| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let host = request.url.host_str().unwrap_or_default();
+        let hooks = (1_u64..).zip(declared_scopes(PLATFORM.mapping)).map(|(id, topic)| {
+            json!({ "id": id, "status": "active", "topic": topic, "delivery_url": format!("{BASE}/hooks/woocommerce/{host}") })
+        });
+        let body = serde_json::Value::Array(hooks.collect()).to_string().into();
+        Ok(ApiResponse { status: 200, headers: HeaderMap::new(), body })
+    }));
+    for number in 0..count {
+        connect(&world, number).await;
+    }
+    let (registrar, before) = (world.registrar(), memory("VmRSS:"));
+    println!("{count} connections with {} subscriptions each, in memory", declared_scopes(PLATFORM.mapping).count());
+    println!("{:>8} {:>8} {:>8} {:>10} {:>8} {:>9}", "sweep", "pages", "checks", "list calls", "seconds", "checks/s");
+    for sweep in 1..=2 {
+        let (mut pages, mut checked) = (0, BTreeSet::new());
+        calls.store(0, Ordering::SeqCst);
+        let began = Instant::now();
+        registrar.sweep().await.expect("the sweep begins");
+        while let Some((job, _)) = world.queues.next_job() {
+            match &job {
+                Job::Sweep { .. } => pages += 1,
+                Job::Check { key, .. } => assert!(checked.insert(key.clone()), "{key} was looked at twice"),
+                Job::Poll { .. } => continue,
+            }
+            registrar.run(&job.text()).await.expect("no job fails");
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        assert_eq!(checked.len(), count);
+        let rate = f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / seconds;
+        let listed = calls.load(Ordering::SeqCst);
+        println!("{sweep:>8} {pages:>8} {:>8} {listed:>10} {seconds:>8.2} {rate:>9.0}", checked.len());
+        world.clock.pass_seconds(3600);
+    }
+    println!("memory: {before} MiB with the tables, {} MiB at most", memory("VmHWM:"));
+    println!("built {}", if cfg!(debug_assertions) { "for debugging" } else { "for release" });
+}
