@@ -274,7 +274,7 @@ fn not_connected(key: &ConnectionKey) -> Problem {
     Problem::NotFound(format!("{key} is not connected; connect it with PUT"))
 }
 
-/// The generation that a connection has after being connected; raised when it had been disconnected before, so that secrets
+/// The generation that a connection has after being connected; raised when it had been disconnected before, or was about to be, so that secrets
 /// and hooks of its former life count no more.
 fn next_generation(before: Option<&Connection>, settings: &Settings) -> Result<Generation, Problem> {
     let Some(before) = before else { return Ok(Generation::FIRST) };
@@ -294,7 +294,8 @@ fn next_generation(before: Option<&Connection>, settings: &Settings) -> Result<G
                 .into(),
         ));
     }
-    Ok(before.generation)
+    // Of one that goes, hooks may be left: they become those of the new generation.
+    Ok(if is_alive(before) { before.generation } else { before.generation.next() })
 }
 
 fn plan_json(plan: &Plan) -> Value {
