@@ -311,7 +311,7 @@ pub(crate) fn not_connected(key: &ConnectionKey) -> Problem {
     Problem::NotFound(format!("{key} is not connected; connect it with PUT"))
 }
 
-/// The generation that a connection has after being connected; raised when it had been disconnected before, so that secrets
+/// The generation that a connection has after being connected; raised when it had been disconnected before, or was about to be, so that secrets
 /// and hooks of its former life count no more.
 fn next_generation(before: Option<&Connection>, settings: &Settings) -> Result<Generation, Problem> {
     let Some(before) = before else { return Ok(Generation::FIRST) };
@@ -331,7 +331,8 @@ fn next_generation(before: Option<&Connection>, settings: &Settings) -> Result<G
                 .into(),
         ));
     }
-    Ok(before.generation)
+    // Of one that goes, hooks may be left: they become those of the new generation.
+    Ok(if is_alive(before) { before.generation } else { before.generation.next() })
 }
 
 /// What a plan comes to.

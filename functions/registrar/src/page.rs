@@ -26,7 +26,7 @@ main{max-width:60rem;margin:0 auto;padding:1.5rem 1rem 3rem}\
 h1{font-size:1.375rem;line-height:1.25;margin:0;overflow-wrap:anywhere}\
 h2{font-size:1.0625rem;margin:0 0 .75rem}\
 p{margin:0}code{font:.875em/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}\
-.soft{color:var(--soft)}header .soft{font-size:.9375rem;overflow-wrap:anywhere}\
+.soft{color:var(--soft)}header .soft{font-size:.875rem;overflow-wrap:anywhere}\
 section{background:var(--card);border:1px solid var(--line);border-radius:.75rem;padding:1.125rem 1.25rem;margin-top:1rem}\
 .summary{border-left:.375rem solid var(--idle)}.summary.good{border-left-color:var(--good)}.summary.care{border-left-color:var(--care)}\
 .summary>*+*{margin:.5rem 0 0}.summary ul{padding-left:1.25rem}.lead{font-size:1.0625rem;font-weight:600}\
