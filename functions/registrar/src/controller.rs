@@ -38,6 +38,9 @@ use crate::{
 /// What a look at a connection that brings no news is noted after, in seconds.
 const NOTED_EVERY: i64 = 3600;
 
+/// How long after connecting did not work out it is looked at again, in seconds.
+const AGAIN_SECONDS: i32 = 60;
+
 /// A look at the hooks of a connection.
 pub(crate) struct Look<'a> {
     pub at: At<'a>,
@@ -98,6 +101,11 @@ impl<P: Parts> Registrar<P> {
             }
             (false, _) => loaded.check.as_ref().and_then(|check| check.trouble.clone()),
         };
+        if trouble.is_some() && why == Cause::Connected {
+            // Somebody may be looking at the page of what was installed; the next sweep may be long away.
+            let again = Job::Check { key: key.clone(), why: Cause::Schedule };
+            self.edges.jobs.send_jobs(&[(again, AGAIN_SECONDS)]).await?;
+        }
         self.note_check(key, loaded.check.as_ref(), trouble).await
     }
 
