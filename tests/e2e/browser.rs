@@ -46,7 +46,12 @@ impl Browser {
         let mut browser =
             Self { http: Guarded::new(true).unwrap(), session: format!("http://127.0.0.1:{port}"), driver };
         let started = Instant::now();
-        while browser.http.call(request(Method::GET, &format!("{}/status", browser.session), &Value::Null)).await.is_err() {
+        while browser
+            .http
+            .call(request(Method::GET, &format!("{}/status", browser.session), &Value::Null))
+            .await
+            .is_err()
+        {
             assert!(started.elapsed() < Duration::from_secs(30), "chromedriver does not answer");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -62,7 +67,8 @@ impl Browser {
             "--disable-sync",
         ];
         let wanted = json!({ "browserName": "chrome", "goog:chromeOptions": { "args": arguments }, "goog:loggingPrefs": { "browser": "ALL" } });
-        let session = browser.ask(Method::POST, "/session", &json!({ "capabilities": { "alwaysMatch": wanted } })).await;
+        let session =
+            browser.ask(Method::POST, "/session", &json!({ "capabilities": { "alwaysMatch": wanted } })).await;
         browser.session = format!("{}/session/{}", browser.session, session["sessionId"].as_str().unwrap());
         Some(browser)
     }

@@ -4,6 +4,8 @@
 //! Each test has a connection of its own, so they run side by side. They wait for conditions, and fail when one does not come.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod browser;
+
 use std::{
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
@@ -15,7 +17,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use cloud::{
     aws::{Aws, Patience, variable},
     outbound::{Guarded, Outbound},
-    secrets::{Keys, SecretsManager},
+    secrets::{KeepSecret, Keys, SecretsManager},
     state::{DynamoEntities, Entities, Put},
 };
 use commerce::{
@@ -33,11 +35,14 @@ use rand::{SeedableRng, rngs::StdRng};
 use registrar::ADMIN_TOKEN;
 use serde_json::{Map, Value, json};
 use tests::{
+    merchant::{install_bigcommerce, install_woocommerce, open},
     platforms::{Http, Simulator, Truth, Wire, bigcommerce, cloudblue, directscale, listen, woocommerce::Store},
     truth::Connected,
-    world::{PLATFORM, app_credentials, event, events},
+    world::{PLATFORM, app_credentials_at, event, events},
 };
 use tools::events::Event;
+
+use crate::browser::Browser;
 
 /// What is waited for at most. The emulator takes a second or two for most things.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -464,12 +469,10 @@ async fn cargo_lambda_runs_the_functions_with_the_sample_events() {
     stack.until("shop.example.com", "product#11", |item| item.fields["name"] == "Tin").await;
 }
 
-/// Connects a simulated platform, lets things happen there, delivers what tells of them, and waits until the table says what it says.
-async fn plays(simulator: Arc<dyn Simulator>, changes: usize) {
-    let stack = Stack::new().await;
-    let site = listen(Arc::clone(&simulator)).await;
+/// Connects a simulated platform with what it gave somebody, and enters its hooks by hand where that has to be.
+async fn connects(stack: &Stack, simulator: &dyn Simulator, site: &str) -> String {
     let (platform, connection) = (simulator.platform(), simulator.connection());
-    let (status, shown) = stack.admin_of(platform, Method::PUT, &connection, &simulator.settings(&site)).await;
+    let (status, shown) = stack.admin_of(platform, Method::PUT, &connection, &simulator.settings(site)).await;
     assert_eq!(status, 200, "{platform}: {shown}");
     let manual = shown["subscriptions"].as_array().unwrap().iter().all(|hook| hook["status"] == "manual");
     if manual {
@@ -477,43 +480,172 @@ async fn plays(simulator: Arc<dyn Simulator>, changes: usize) {
         let secret = stack.ring.signing().webhook_secret(&path, None).reveal().to_owned();
         simulator.subscribe(shown["delivery_url"].as_str().unwrap(), &|_| secret.clone());
     }
-    let wire = Http(stack.http.clone());
-    let mut random = StdRng::seed_from_u64(11);
-    let deliver = async || {
-        for delivery in simulator.outbox() {
-            let status = wire.send(delivery.clone()).await;
-            assert_eq!(status, 200, "{delivery:?}");
-            simulator.answered(&delivery, status);
-        }
-    };
-    for _ in 0..changes {
-        simulator.change(&mut random);
-        deliver().await;
-    }
-    let connected = Connected::new(&*simulator, &site);
-    let entities = simulator.entities();
-    assert!(entities.len() > 3 && entities.iter().any(|(_, _, truth)| *truth != Truth::Gone), "{platform}");
+    connection
+}
+
+/// Waits until the table says of every entity what a platform says, while that goes on delivering.
+async fn agrees(stack: &Stack, simulator: &dyn Simulator, site: &str, connection: &str) {
+    let connected = Connected::at(simulator, site, connection);
     let started = Instant::now();
+    let entities = simulator.entities();
+    assert!(
+        entities.len() > 3 && entities.iter().any(|(_, _, truth)| *truth != Truth::Gone),
+        "{}",
+        simulator.platform()
+    );
     for (kind, id, truth) in entities {
         let key = connected.entity(kind, &id);
         loop {
-            let item = stack.item_of(platform, &connection, &key.sort()).await;
+            let item = stack.item_of(simulator.platform(), connection, &key.sort()).await;
             match connected.compare(&key, &truth, item.as_ref(), &cloud::now).await {
                 Ok(()) => break,
                 Err(differs) => assert!(started.elapsed() < PATIENCE * 3, "{differs}"),
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
             // What was done from here meanwhile, an approval for one, makes the platform tell of what follows from it.
-            deliver().await;
+            deliver(stack, simulator).await;
         }
     }
 }
 
+async fn deliver(stack: &Stack, simulator: &dyn Simulator) {
+    let wire = Http(stack.http.clone());
+    for delivery in simulator.outbox() {
+        let status = wire.send(delivery.clone()).await;
+        assert_eq!(status, 200, "{delivery:?}");
+        simulator.answered(&delivery, status);
+    }
+}
+
+/// Waits until the subscriptions of a connection are as they should be; gives them.
+async fn subscribed(stack: &Stack, platform: &str, connection: &str, good: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let started = Instant::now();
+    loop {
+        let path = format!("{connection}/subscriptions");
+        let (status, shown) = stack.admin_of(platform, Method::GET, &path, &Value::Null).await;
+        if let Some(rows) = shown["subscriptions"].as_array().filter(|rows| status == 200 && good(rows)) {
+            return rows.clone();
+        }
+        assert!(started.elapsed() < PATIENCE * 3, "{platform} {connection}: {shown}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn all_active(rows: &[Value]) -> bool {
+    !rows.is_empty() && rows.iter().all(|row| row["status"] == "active")
+}
+
+/// Connects a simulated platform, lets things happen there, delivers what tells of them, and waits until the table says what it says.
+async fn plays(simulator: Arc<dyn Simulator>, changes: usize) {
+    let stack = Stack::new().await;
+    let site = listen(Arc::clone(&simulator)).await;
+    let connection = connects(&stack, &*simulator, &site).await;
+    let mut random = StdRng::seed_from_u64(11);
+    for _ in 0..changes {
+        simulator.change(&mut random);
+        deliver(&stack, &*simulator).await;
+    }
+    agrees(&stack, &*simulator, &site, &connection).await;
+}
+
+/// A merchant installs the app, works, looks at the app's page, and uninstalls; all of it over HTTP.
 #[tokio::test]
-async fn bigcommerce_plays() {
-    let (stack, id) = (Stack::new().await, variable("APP_CREDENTIALS").unwrap());
-    stack.aws.secretsmanager().put_secret_value().secret_id(id).secret_string(app_credentials()).send().await.unwrap();
-    plays(Arc::new(bigcommerce::Simulator::new(Arc::new(cloud::now), false)), 12).await;
+async fn bigcommerce_is_installed_plays_and_is_uninstalled() {
+    let stack = Stack::new().await;
+    let store = Arc::new(bigcommerce::Simulator::new(Arc::new(cloud::now), false));
+    let site = listen(Arc::clone(&store) as Arc<dyn Simulator>).await;
+    let apps = SecretsManager::new(stack.aws.secretsmanager(), variable("APP_CREDENTIALS").unwrap());
+    apps.replace(&app_credentials_at(&site)).await.unwrap();
+    let mut random = StdRng::seed_from_u64(11);
+    // What was there before nobody tells of: it is imported.
+    for _ in 0..8 {
+        store.change(&mut random);
+    }
+    store.outbox();
+    install_bigcommerce(&stack.http, &stack.api_url, &store).await;
+    let connection = store.connection();
+    subscribed(&stack, "bigcommerce", &connection, all_active).await;
+    for _ in 0..8 {
+        store.change(&mut random);
+        deliver(&stack, &*store).await;
+    }
+    agrees(&stack, &*store, &site, &connection).await;
+
+    let page =
+        format!("{}/apps/bigcommerce/load?signed_payload_jwt={}", stack.api_url, store.signed_payload(&json!({})));
+    look_at(&page).await;
+
+    let token = store.signed_payload(&json!({}));
+    store.uninstall();
+    let callback = format!("{}/apps/bigcommerce/uninstall?signed_payload_jwt={token}", stack.api_url);
+    assert_eq!(open(&stack.http, &callback).await.status, 200);
+    assert_eq!(open(&stack.http, &callback).await.status, 401, "it counts once");
+    let started = Instant::now();
+    loop {
+        let (_, shown) = stack.admin_of("bigcommerce", Method::GET, &connection, &Value::Null).await;
+        if shown["status"] == "disconnected" {
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE, "{shown}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Opens the app's page in a browser, wide and narrow: it fits, and nothing complains.
+async fn look_at(page: &str) {
+    let Some(browser) = Browser::start().await else { return };
+    for (name, width, height) in [("wide", 1200, 800), ("narrow", 400, 800)] {
+        browser.size(width, height).await;
+        browser.open(page).await;
+        let fits = browser.value("document.documentElement.scrollWidth <= window.innerWidth").await;
+        assert_eq!(fits, true, "it must not scroll sideways when it is {name}");
+        let text = browser.value("document.body.innerText").await;
+        let text = text.as_str().unwrap();
+        assert!(text.contains("abc123") && text.contains("store/order/created"), "{text}");
+        let background = browser.value("getComputedStyle(document.body).backgroundColor").await;
+        assert_ne!(background, "rgba(0, 0, 0, 0)", "its style is allowed by its own policy");
+        browser.picture(&root().join(format!(".local/test/load-{name}.png"))).await;
+        let complaints = browser.complaints().await;
+        let ours = complaints.iter().filter(|complaint| !complaint.contains("favicon.ico"));
+        assert_eq!(ours.count(), 0, "{complaints:?}");
+    }
+}
+
+/// A site hands its keys over, its webhooks are made, what was there is imported, and what somebody breaks there is put right by the
+/// schedule, without anybody asking.
+#[tokio::test]
+async fn woocommerce_is_installed_and_looked_after() {
+    let stack = Stack::new().await;
+    let clock: tests::platforms::Clock = Arc::new(cloud::now);
+    let shop = Store::new(Arc::new(Http(stack.http.clone())), "ck_1", "cs_1").with_clock(clock);
+    let mut random = StdRng::seed_from_u64(5);
+    for _ in 0..10 {
+        shop.change(&mut random);
+    }
+    let site = listen(Arc::new(shop.clone())).await;
+    install_woocommerce(&stack.http, &stack.api_url, &site).await;
+    let connection = site.trim_start_matches("http://").replace(':', "-");
+    let rows = subscribed(&stack, PLATFORM, &connection, all_active).await;
+    assert_eq!(rows.len(), declared_scopes(woocommerce::PLATFORM.mapping).count());
+    agrees(&stack, &shop, &site, &connection).await;
+
+    let hooks = shop.webhooks();
+    shop.edit_webhook(hooks[0].id, |hook| hook.status = "disabled".into());
+    shop.edit_webhook(hooks[1].id, |hook| hook.delivery_url = "https://elsewhere.example.com/".into());
+    shop.remove_webhook(hooks[2].id);
+    let lost = shop.webhooks().len();
+    let rows = subscribed(&stack, PLATFORM, &connection, |rows| all_active(rows) && shop.webhooks().len() > lost).await;
+    assert_eq!(rows.len(), declared_scopes(woocommerce::PLATFORM.mapping).count());
+    let started = Instant::now();
+    let right =
+        || shop.webhooks().iter().all(|hook| hook.status == "active" && hook.delivery_url == hooks[0].delivery_url);
+    while !right() {
+        assert!(started.elapsed() < PATIENCE * 3, "{:?}", shop.webhooks());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let (status, shown) = stack.admin(Method::DELETE, &connection, &Value::Null).await;
+    assert_eq!((status, &shown["status"]), (200, &json!("disconnected")));
+    assert!(shop.webhooks().is_empty(), "nothing is left behind");
 }
 
 #[tokio::test]

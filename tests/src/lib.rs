@@ -2,6 +2,7 @@
 //! bundle on in-memory edges.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+pub mod merchant;
 #[path = "../platforms/mod.rs"]
 pub mod platforms;
 pub mod truth;

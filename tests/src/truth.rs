@@ -25,8 +25,13 @@ pub struct Connected<'a> {
 impl<'a> Connected<'a> {
     /// At a site.
     pub fn new(simulator: &'a dyn Simulator, site: &str) -> Self {
+        Self::at(simulator, site, &simulator.connection())
+    }
+
+    /// At a site, by another name.
+    pub fn at(simulator: &'a dyn Simulator, site: &str, connection: &str) -> Self {
         let platform = find(PLATFORMS, simulator.platform()).unwrap();
-        let key = HookPath::parse(platform.name, &simulator.connection(), None).unwrap().key;
+        let key = HookPath::parse(platform.name, connection, None).unwrap().key;
         let body = simulator.settings(site).to_string();
         let settings = settings(platform, &key, body.as_bytes(), true).unwrap();
         Self { simulator, key, settings }

@@ -53,6 +53,14 @@ pub fn app_credentials() -> String {
         .to_string()
 }
 
+/// The same, for a simulated platform that listens at a site.
+pub fn app_credentials_at(site: &str) -> String {
+    json!({ "bigcommerce": {
+        "client_id": bigcommerce::CLIENT_ID, "client_secret": bigcommerce::CLIENT_SECRET, "login_url": site, "api_url": site,
+    } })
+    .to_string()
+}
+
 /// A clock that stands until it is moved.
 #[derive(Clone)]
 pub struct Clock(Arc<AtomicI64>);

@@ -72,22 +72,23 @@ def send(stack):
 
 @contextlib.contextmanager
 def platforms(stack):
-    """Runs the simulated platforms; gives their deliveries once all have been sent. They answer until the end of the context."""
+    """Runs the simulated platforms; gives their deliveries, and their subscriptions, once all have been sent. They answer until the end
+    of the context."""
     log = (stack.dir / "platforms.log").open("wb")
     running = subprocess.Popen(
         [LOCAL / "platforms"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment(stack)
     )
     try:
-        deliveries = []
-        with Step("letting things happen at the simulated platforms, and sending what tells of them"):
+        deliveries, subscribed = [], []
+        with Step("installing at the simulated platforms, letting things happen there, and sending what tells of them"):
             for line in running.stdout:
                 line = json.loads(line)
                 if line.get("ready"):
                     break
-                deliveries.append(line)
+                (subscribed if "subscriptions" in line else deliveries).append(line)
             else:
                 fail(f"the simulated platforms failed; see {stack.dir / 'platforms.log'}")
-        yield deliveries
+        yield deliveries, subscribed
     finally:
         running.stdin.close()
         running.wait(timeout=10)
@@ -212,11 +213,27 @@ def play(stack):
     connect(stack)
     with Step(f"sending the sample events of {CONNECTION}"):
         recorded = send(stack)
-    with platforms(stack) as simulated:
-        report(stack, since, recorded, simulated)
+    with platforms(stack) as (simulated, subscribed):
+        report(stack, since, recorded, simulated, subscribed)
 
 
-def report(stack, since, recorded, simulated):
+def subscriptions(subscribed):
+    """What the registrar made and keeps at each platform, alike ones in one row."""
+    rows = []
+    for shown in subscribed:
+        alike = {}
+        for hook in shown["subscriptions"]:
+            key = (hook["status"], hook["verdict"] or "", "seen" if hook.get("last_delivery") else "not yet")
+            alike.setdefault(key, []).append(hook["scope"])
+        for (status, verdict, seen), scopes in sorted(alike.items()):
+            shortened = ", ".join(sorted(scopes))
+            shortened = shortened if len(shortened) <= 90 else shortened[:87] + "..."
+            rows.append([shown["platform"], shown["connection"], len(scopes), status, verdict, seen, shortened])
+    columns = ["platform", "connection", "hooks", "at the platform", "health", "deliveries", "scopes"]
+    table("The subscriptions", columns, rows)
+
+
+def report(stack, since, recorded, simulated, subscribed):
     deliveries = recorded + simulated
     messages = {delivery["message"] for delivery in deliveries if delivery["message"]}
     found = {}
@@ -229,11 +246,12 @@ def report(stack, since, recorded, simulated):
         wait_for(ended, 300, f"the queue does not drain; see {stack.dir / 'ministack.log'}")
     for delivery in deliveries:
         delivery["outcome"] = found.get(delivery["message"], "answered" if delivery["status"] == 200 else "refused")
+    subscriptions(subscribed)
     rows = [[d["name"][:3], d["scope"], d["id"], d["status"], d["outcome"]] for d in recorded]
     table(f"What came in from {PLATFORM}, as it was recorded", ["#", "scope", "id", "answer", "outcome"], rows)
     known = {}
     for platform, connection in dict.fromkeys((d["platform"], d["connection"]) for d in deliveries):
-        if platform != PLATFORM:
+        if connection != CONNECTION:
             counted = {}
             for delivery in (d for d in simulated if d["platform"] == platform):
                 key = (delivery["scope"], delivery["status"], delivery["outcome"].split(":")[0])

@@ -1,20 +1,23 @@
-//! The simulated platforms on this machine, for `make run`: connects them to a deployed bundle, lets some things happen there,
-//! delivers what tells of them, and prints each delivery as a line of JSON, then `{"ready":true}`. Its APIs answer until its input
-//! ends. The bundle's environment says where everything is.
+//! The simulated platforms on this machine, for `make run`: installs the app at them as merchants would, and connects those that have
+//! no apps; lets some things happen there, delivers what tells of them, and prints each delivery as a line of JSON, then how their
+//! subscriptions are, then `{"ready":true}`. Its APIs answer until its input ends. The bundle's environment says where everything is.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a simulation")]
 
-use std::{io::Read, sync::Arc};
+use std::{
+    io::Read,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use cloud::{
     aws::{Aws, Patience, variable},
     outbound::{Guarded, Outbound},
-    secrets::{Keys, SecretSource, SecretsManager},
+    secrets::{KeepSecret, Keys, SecretsManager},
 };
 use commerce::{
     api::ApiRequest,
     platforms::{PLATFORMS, find},
-    request::HookPath,
 };
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderName, Method};
@@ -22,46 +25,73 @@ use rand::{SeedableRng, rngs::StdRng};
 use registrar::ADMIN_TOKEN;
 use serde_json::{Value, json};
 use tests::{
-    platforms::{Delivery, Simulator, bigcommerce, cloudblue, directscale, listen},
-    world::app_credentials,
+    merchant::{install_bigcommerce, install_woocommerce},
+    platforms::{Delivery, Http, Simulator, bigcommerce, cloudblue, directscale, listen, woocommerce},
+    world::app_credentials_at,
 };
 
 /// How much happens at each platform.
 const CHANGES: usize = 14;
+
+/// How much has happened before anybody is connected.
+const BEFORE: usize = 8;
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A simulated platform with its place.
+struct Player {
+    simulator: Arc<dyn Simulator>,
+    /// The same, for its callbacks.
+    bigcommerce: Option<Arc<bigcommerce::Simulator>>,
+    site: String,
+    connection: String,
+}
+
+impl Player {
+    async fn new(simulator: Arc<dyn Simulator>) -> Self {
+        let site = listen(Arc::clone(&simulator)).await;
+        Self { connection: simulator.connection(), simulator, bigcommerce: None, site }
+    }
+}
 
 struct Bundle {
     aws: Aws,
     http: Guarded,
     api_url: String,
     token: String,
-    keys: Arc<commerce::keys::KeyRing>,
 }
 
 impl Bundle {
     async fn new() -> Self {
         let aws = Aws::from_env(Patience::Worker).expect("run `make run`, which sets the environment");
-        let secret = |name| SecretsManager::new(aws.secretsmanager(), variable(name).unwrap());
-        let admin = Keys::new(secret("ADMIN_KEY")).current(cloud::now()).await.unwrap();
-        let keys = Keys::new(secret("SIGNING_KEYS")).current(cloud::now()).await.unwrap();
-        // What the platforms sign with has to be known here.
-        let (apps, id) = (app_credentials(), variable("APP_CREDENTIALS").unwrap());
-        if secret("APP_CREDENTIALS").fetch().await.unwrap() != apps {
-            aws.secretsmanager().put_secret_value().secret_id(id).secret_string(apps).send().await.unwrap();
-        }
-        let token = ADMIN_TOKEN.mint(&admin, cloud::now(), 900, "read write", None).unwrap();
-        let http = Guarded::new(true).unwrap();
-        Self { aws, http, api_url: variable("API_URL").unwrap(), token, keys }
+        let admin = Keys::new(SecretsManager::new(aws.secretsmanager(), variable("ADMIN_KEY").unwrap()));
+        let admin = admin.current(cloud::now()).await.unwrap();
+        let token = ADMIN_TOKEN.mint(&admin, cloud::now(), 900, "read write reveal", Some("make run")).unwrap();
+        Self { aws, http: Guarded::new(true).unwrap(), api_url: variable("API_URL").unwrap(), token }
     }
 
-    /// Forgets a simulated platform of an earlier run, for each run simulates another one.
-    async fn forget(&self, simulator: &Arc<dyn Simulator>) {
-        let partition = AttributeValue::S(format!("{}#{}", simulator.platform(), simulator.connection()));
+    /// Forgets the simulated platforms of an earlier run, for each run simulates others.
+    async fn forget(&self) {
+        let mut page = self.admin(Method::GET, "?limit=100", &Value::Null).await;
+        loop {
+            for entry in page["connections"].as_array().unwrap() {
+                if entry["site"].as_str().is_some_and(|site| site.starts_with("http://127.0.0.1")) {
+                    self.forget_one(&format!("{}#{}", text(&entry["platform"]), text(&entry["connection"]))).await;
+                }
+            }
+            let Some(cursor) = page["next"].as_str() else { return };
+            page = self.admin(Method::GET, &format!("?limit=100&cursor={cursor}"), &Value::Null).await;
+        }
+    }
+
+    async fn forget_one(&self, partition: &str) {
         let dynamodb = self.aws.dynamodb();
         for table in ["ENTITIES_TABLE", "CONNECTIONS_TABLE", "COORDINATION_TABLE", "PROOF_KEYS_TABLE"] {
             let table = variable(table).unwrap();
             loop {
                 let query = dynamodb.query().table_name(&table).key_condition_expression("pk = :pk");
-                let found = query.expression_attribute_values(":pk", partition.clone()).send().await.unwrap();
+                let partition = AttributeValue::S(partition.to_owned());
+                let found = query.expression_attribute_values(":pk", partition).send().await.unwrap();
                 let items = found.items.unwrap_or_default();
                 if items.is_empty() {
                     break;
@@ -74,28 +104,56 @@ impl Bundle {
         }
     }
 
-    async fn connect(&self, simulator: &Arc<dyn Simulator>) {
-        let site = listen(Arc::clone(simulator)).await;
-        let (platform, connection) = (simulator.platform(), simulator.connection());
-        let url = format!("{}/admin/connections/{platform}/{connection}", self.api_url).parse().unwrap();
+    /// Asks the admin interface, below `/admin/connections`.
+    async fn admin(&self, method: Method, path: &str, body: &Value) -> Value {
+        let url = format!("{}/admin/connections{path}", self.api_url).parse().unwrap();
         let mut headers = HeaderMap::new();
         headers.insert("authorization", format!("Bearer {}", self.token).parse().unwrap());
-        let body = simulator.settings(&site).to_string().into();
-        let answer = self.http.call(ApiRequest { method: Method::PUT, url, headers, body }).await.unwrap();
-        assert_eq!(answer.status, 200, "{platform}: {}", String::from_utf8_lossy(&answer.body));
-        let shown: Value = serde_json::from_slice(&answer.body).unwrap();
-        let manual = shown["subscriptions"].as_array().unwrap().iter().all(|hook| hook["status"] == "manual");
-        if !manual {
-            return;
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let answer = self.http.call(ApiRequest { method, url, headers, body: body.into() }).await.unwrap();
+        assert!(answer.status < 300, "{path}: {}", String::from_utf8_lossy(&answer.body));
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    /// Connects a platform the way that it has: a merchant installs the app, or somebody enters what the platform gave them.
+    async fn connect(&self, player: &Player) {
+        let Player { simulator, bigcommerce, site, connection } = player;
+        let platform = simulator.platform();
+        match (bigcommerce, find(PLATFORMS, platform).unwrap().installation) {
+            (Some(store), _) => install_bigcommerce(&self.http, &self.api_url, store).await,
+            (None, Some(_)) => install_woocommerce(&self.http, &self.api_url, site).await,
+            (None, None) => {
+                let path = format!("/{platform}/{connection}");
+                let shown = self.admin(Method::PUT, &path, &simulator.settings(site)).await;
+                let hooks = shown["subscriptions"].as_array().unwrap();
+                if hooks.iter().all(|hook| hook["status"] == "manual") {
+                    // Somebody enters what the registrar shows.
+                    let revealed = self.admin(Method::POST, &format!("{path}/reveal"), &json!({})).await;
+                    let secrets = revealed["secrets"].as_array().unwrap();
+                    let secret = |scope: &str| {
+                        let of = |entry: &&Value| entry["scope"].is_null() || entry["scope"] == scope;
+                        text(&secrets.iter().find(of).unwrap()["secret"])
+                    };
+                    simulator.subscribe(&text(&revealed["delivery_url"]), &secret);
+                }
+            }
         }
-        let generation = shown["generation"].to_string();
-        let path = HookPath::parse(platform, &connection, Some(&generation)).unwrap();
-        let bound = find(PLATFORMS, platform).unwrap().delivery.secret_per_scope();
-        let secret = |scope: &str| {
-            let signing = self.keys.signing();
-            signing.webhook_secret(&path, bound.then_some(scope)).reveal().to_owned()
-        };
-        simulator.subscribe(shown["delivery_url"].as_str().unwrap(), &secret);
+    }
+
+    /// The subscriptions, as soon as each is as it should be.
+    async fn subscriptions(&self, player: &Player) -> Value {
+        let path = format!("/{}/{}/subscriptions", player.simulator.platform(), player.connection);
+        let started = Instant::now();
+        loop {
+            let shown = self.admin(Method::GET, &path, &Value::Null).await;
+            let rows = shown["subscriptions"].as_array().unwrap();
+            let good = |row: &Value| matches!(row["status"].as_str(), Some("active" | "manual"));
+            if !rows.is_empty() && rows.iter().all(good) {
+                return shown["subscriptions"].clone();
+            }
+            assert!(started.elapsed() < PATIENCE, "{path}: {shown}");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
     }
 
     /// Sends one delivery; its status and its message's id.
@@ -114,24 +172,36 @@ impl Bundle {
         }
     }
 
-    /// Lets something happen at a platform, and delivers what tells of it.
-    async fn play(&self, simulator: Arc<dyn Simulator>, seed: u64) {
-        self.forget(&simulator).await;
-        self.connect(&simulator).await;
+    /// Installs, lets something happen at the platform, and delivers what tells of it; how the subscriptions are then.
+    async fn play(&self, player: &Player, seed: u64) -> Value {
+        let Player { simulator, connection, .. } = player;
         let mut random = StdRng::seed_from_u64(seed);
+        // What there was before is imported.
+        for _ in 0..BEFORE {
+            simulator.change(&mut random);
+        }
+        simulator.outbox();
+        self.connect(player).await;
+        self.subscriptions(player).await;
         for _ in 0..CHANGES {
             simulator.change(&mut random);
             for delivery in simulator.outbox() {
                 let (status, message) = self.send(&delivery).await;
                 simulator.answered(&delivery, status);
                 let line = json!({
-                    "platform": simulator.platform(), "connection": simulator.connection(), "scope": scope(&*simulator, &delivery),
+                    "platform": simulator.platform(), "connection": connection, "scope": scope(&**simulator, &delivery),
                     "status": status, "message": message,
                 });
                 println!("{line}");
             }
         }
+        let rows = self.subscriptions(player).await;
+        json!({ "platform": simulator.platform(), "connection": connection, "subscriptions": rows })
     }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
 }
 
 fn scope(simulator: &dyn Simulator, delivery: &Delivery) -> String {
@@ -153,12 +223,28 @@ async fn main() {
         { "when": { "empty_parameter": "domain" }, "inquire": { "template": "TL-000-000-002", "errors": { "domain": "Enter a domain." } } },
         { "approve": { "template": "TL-000-000-001" } },
     ]);
-    let simulators: [Arc<dyn Simulator>; 3] = [
-        Arc::new(bigcommerce::Simulator::new(Arc::clone(&clock), false)),
-        Arc::new(cloudblue::Connect::with_policy(Arc::clone(&clock), policy)),
-        Arc::new(directscale::DirectScale::new(clock)),
-    ];
-    join_all(simulators.into_iter().map(|simulator| bundle.play(simulator, 7))).await;
+    let shop = woocommerce::Store::new(Arc::new(Http(bundle.http.clone())), "ck_1", "cs_1");
+    let store = Arc::new(bigcommerce::Simulator::new(Arc::clone(&clock), false));
+    let connect = cloudblue::Connect::with_policy(Arc::clone(&clock), policy);
+    let mut players = Vec::new();
+    for simulator in [
+        Arc::clone(&store) as Arc<dyn Simulator>,
+        Arc::new(connect),
+        Arc::new(directscale::DirectScale::new(Arc::clone(&clock))),
+        Arc::new(shop.with_clock(clock)),
+    ] {
+        players.push(Player::new(simulator).await);
+    }
+    // What the platform signs with, and where it is, has to be known here.
+    let apps = SecretsManager::new(bundle.aws.secretsmanager(), variable("APP_CREDENTIALS").unwrap());
+    apps.replace(&app_credentials_at(&players[0].site)).await.unwrap();
+    players[0].bigcommerce = Some(store);
+    // The connection's id follows from the site.
+    players[3].connection = players[3].site.trim_start_matches("http://").replace(':', "-");
+    bundle.forget().await;
+    for shown in join_all(players.iter().map(|player| bundle.play(player, 7))).await {
+        println!("{shown}");
+    }
     println!("{}", json!({ "ready": true }));
     // The APIs answer while somebody wants them to.
     let (done, ended) = tokio::sync::oneshot::channel();

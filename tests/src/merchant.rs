@@ -1,0 +1,38 @@
+//! What a merchant's browser does to install the app, over HTTP.
+
+use bytes::Bytes;
+use cloud::outbound::{Guarded, Outbound};
+use commerce::api::{ApiRequest, ApiResponse};
+use http::{HeaderMap, Method};
+
+use crate::platforms::bigcommerce;
+
+/// Opens an address. Redirects are not followed.
+pub async fn open(http: &Guarded, url: &str) -> ApiResponse {
+    let request =
+        ApiRequest { method: Method::GET, url: url.parse().unwrap(), headers: HeaderMap::new(), body: Bytes::new() };
+    http.call(request).await.unwrap()
+}
+
+/// Installs the app at a BigCommerce store: the control panel sends the browser to the app.
+pub async fn install_bigcommerce(http: &Guarded, api_url: &str, store: &bigcommerce::Simulator) {
+    let page = open(http, &store.authorize(&format!("{api_url}/apps/bigcommerce"))).await;
+    assert_eq!(page.status, 200, "{}", String::from_utf8_lossy(&page.body));
+}
+
+/// Installs the app at a WooCommerce site: the app sends the browser to the site, where the merchant approves.
+pub async fn install_woocommerce(http: &Guarded, api_url: &str, site: &str) {
+    let site: String = url::form_urlencoded::byte_serialize(site.as_bytes()).collect();
+    let mut next = format!("{api_url}/apps/woocommerce/install?site={site}");
+    // To the site, which asks; to what the merchant approves with; and back.
+    for _ in 0..4 {
+        let page = open(http, &next).await;
+        let Some(location) = page.headers.get("location") else {
+            assert_eq!(page.status, 200, "{next}: {}", String::from_utf8_lossy(&page.body));
+            return;
+        };
+        // The page that the browser is sent to has a button.
+        next = location.to_str().unwrap().replace("/wc-auth/v1/authorize?", "/wc-auth/v1/access_granted?");
+    }
+    panic!("the browser is sent around in circles");
+}
