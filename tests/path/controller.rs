@@ -520,6 +520,26 @@ async fn a_probe_that_fails_switches_nothing_on() {
     }
 }
 
+/// Not by another way either: it was moved as well, and there is something else to be made.
+#[tokio::test]
+async fn what_is_held_back_stays_off_while_other_hooks_are_made() {
+    for name in PLACES {
+        let place = Place::connected(name).await;
+        let ours = place.ours();
+        place.hooked.switch_off(&ours[0].id);
+        place.hooked.move_to(&ours[0].id, ELSEWHERE);
+        place.hooked.remove(&ours[1].id);
+        place.world.own.cut(true);
+        place.sweep().await;
+        let scopes: Vec<_> = place.ours().into_iter().filter(|hook| hook.active).map(|hook| hook.scope).collect();
+        let expected: Vec<_> = ours[1..].iter().map(|hook| hook.scope.clone()).collect();
+        assert_eq!(scopes, expected, "{name}");
+        place.world.own.cut(false);
+        place.sweep().await;
+        place.assert_right(name);
+    }
+}
+
 /// Where the app's own signature is required, a probe without it would never get through.
 #[tokio::test]
 async fn a_probe_is_signed_as_the_app_s_configuration_wants_it() {
