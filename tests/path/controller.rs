@@ -456,7 +456,8 @@ async fn what_a_hook_may_have_missed_is_fetched() {
         assert!(shown["subscriptions"].as_array().unwrap().iter().all(|hook| hook["verdict"] == "healthy"), "{shown}");
     }
     // Each kind of harm, and the entity whose deliveries were lost.
-    let harm: [(&str, fn(&Place, &Hook)); 3] = [
+    type Harm = fn(&Place, &Hook);
+    let harm: [(&str, Harm); 3] = [
         ("off", |place, hook| place.hooked.switch_off(&hook.id)),
         ("gone", |place, hook| place.hooked.remove(&hook.id)),
         ("moved", |place, hook| place.hooked.move_to(&hook.id, ELSEWHERE)),
@@ -516,6 +517,26 @@ async fn a_probe_that_fails_switches_nothing_on() {
             place.sweep().await;
             place.assert_right(name);
         }
+    }
+}
+
+/// Not by another way either: it was moved as well, and there is something else to be made.
+#[tokio::test]
+async fn what_is_held_back_stays_off_while_other_hooks_are_made() {
+    for name in PLACES {
+        let place = Place::connected(name).await;
+        let ours = place.ours();
+        place.hooked.switch_off(&ours[0].id);
+        place.hooked.move_to(&ours[0].id, ELSEWHERE);
+        place.hooked.remove(&ours[1].id);
+        place.world.own.cut(true);
+        place.sweep().await;
+        let scopes: Vec<_> = place.ours().into_iter().filter(|hook| hook.active).map(|hook| hook.scope).collect();
+        let expected: Vec<_> = ours[1..].iter().map(|hook| hook.scope.clone()).collect();
+        assert_eq!(scopes, expected, "{name}");
+        place.world.own.cut(false);
+        place.sweep().await;
+        place.assert_right(name);
     }
 }
 
@@ -819,6 +840,72 @@ async fn an_old_notice_disconnects_nothing() {
     place.check(Cause::Told).await;
     assert_eq!(place.connection().status, ConnectionStatus::Active);
     assert!(place.world.tables.connection(&place.key).check.unwrap().trouble.is_some());
+}
+
+/// What was told while the former credentials held does not take the connection away that was made since.
+#[tokio::test]
+async fn connecting_with_other_credentials_is_connecting_anew() {
+    let place = Place::connected("woocommerce").await;
+    let Hooked::Woo(store) = &place.hooked else { unreachable!() };
+    let notice = Notice { kind: "uninstalled".into(), detail: String::new(), received: place.world.clock.now() };
+    let note = Note { body: serde_json::to_string(&notice).unwrap(), revision: 1, expires: i64::MAX };
+    assert!(place.world.tables.keep(&place.key, &format!("{NOTICE}uninstalled"), &note).await.unwrap());
+    place.world.clock.pass_seconds(1);
+    store.replace_key("ck_2", "cs_2");
+    assert_eq!(place.put_with(|_| {}).await.0, 200);
+    place.check(Cause::Told).await;
+    place.assert_right("connected anew");
+    // But what is told afterwards does.
+    let notice = Notice { received: place.world.clock.now(), ..notice };
+    let note = Note { body: serde_json::to_string(&notice).unwrap(), revision: 2, expires: i64::MAX };
+    assert!(place.world.tables.keep(&place.key, &format!("{NOTICE}uninstalled"), &note).await.unwrap());
+    place.check(Cause::Told).await;
+    assert_eq!(place.connection().status, ConnectionStatus::Disconnected);
+    assert!(place.ours().is_empty());
+}
+
+/// The platform called about it, and took the token away before its hooks could be listed.
+#[tokio::test]
+async fn a_disconnection_that_the_platform_told_of_needs_no_list() {
+    let place = Place::connected("bigcommerce").await;
+    let Hooked::Big(store) = &place.hooked else { unreachable!() };
+    store.revoke();
+    let mut leaving = place.connection();
+    (leaving.status, leaving.revision) = (ConnectionStatus::Disconnecting, leaving.revision + 1);
+    assert!(place.world.tables.save(&place.key, &leaving).await.unwrap());
+    place.sweep().await;
+    assert_eq!(place.connection().status, ConnectionStatus::Disconnecting, "a token may be refused for other reasons");
+    assert!(place.world.tables.connection(&place.key).check.unwrap().trouble.is_some());
+    place.check(Cause::Told).await;
+    let loaded = place.world.tables.connection(&place.key);
+    assert_eq!(loaded.connection.unwrap().status, ConnectionStatus::Disconnected);
+    assert!(loaded.subscriptions.is_empty() && loaded.check.unwrap().trouble.is_none());
+}
+
+/// What was missed is counted from the last look that found all well, however many looks found trouble since.
+#[tokio::test]
+async fn the_last_good_look_is_remembered_through_trouble() {
+    let place = Place::connected("woocommerce").await;
+    let scope = place.polled()[0].scope.clone();
+    place.world.clock.pass_seconds(2 * 3600);
+    place.check(Cause::Schedule).await;
+    let good = place.world.tables.connection(&place.key).check.unwrap().at;
+    place.faulty.wrong(Some((0, Wrong::TimeOut)));
+    place.world.clock.pass_seconds(2 * 3600);
+    place.check(Cause::Schedule).await;
+    place.faulty.wrong(None);
+    place.hooked.switch_off(&place.hook(&scope).id);
+    place.world.own.cut(true);
+    for _ in 0..2 {
+        place.world.clock.pass_seconds(2 * 3600);
+        place.check(Cause::Schedule).await;
+        assert_eq!(place.record(&scope).health.good_at, Some(good));
+    }
+    place.world.own.cut(false);
+    let jobs = place.check(Cause::Schedule).await;
+    place.assert_right("mended");
+    assert!(!polls(&jobs).is_empty(), "{jobs:?}");
+    assert!(place.record(&scope).health.good_at > Some(good));
 }
 
 #[tokio::test]

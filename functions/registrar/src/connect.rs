@@ -10,7 +10,7 @@ use cloud::{
 };
 use commerce::{
     api::Fault,
-    connection::{Connection, ConnectionKey, ConnectionStatus, Generation, SubscriptionRecord},
+    connection::{Connection, ConnectionKey, ConnectionStatus, Generation, SubscriptionRecord, Verdict},
     job::{Cause, Job},
     keys::BroughtKey,
     platforms::{self, Access, NOTICE, Notice, Platform, Settings, Subscription, declared_scopes},
@@ -267,6 +267,8 @@ impl<P: Parts> Registrar<P> {
     ) -> Result<Connection, Problem> {
         // A second installation starts clean, but for what must never come again.
         let alive = before.filter(|before| is_alive(before));
+        // With other credentials it was connected anew: what was told of before that is past.
+        let same = alive.filter(|alive| alive.credentials == credentials);
         let mut connection = Connection {
             revision: before.map_or(0, |before| before.revision),
             generation,
@@ -277,7 +279,7 @@ impl<P: Parts> Registrar<P> {
             settings: own,
             polls: settings.polls.clone(),
             retention: settings.retention,
-            connected_at: alive.and_then(|alive| alive.connected_at).or(Some((self.clock)())),
+            connected_at: same.and_then(|same| same.connected_at).or(Some((self.clock)())),
             status: match alive {
                 Some(Connection { status: ConnectionStatus::Paused, .. }) => ConnectionStatus::Paused,
                 _ => ConnectionStatus::Active,
@@ -363,7 +365,9 @@ fn subscriptions_json(
         let sighting = last(scope);
         let (verdict, reason) = health::verdict(true, hook, sighting.as_ref(), now);
         let kept = records.get(scope).map(|record| &record.health);
-        let reason = kept.map(|health| health.reason.clone()).filter(|kept| !kept.is_empty()).unwrap_or(reason);
+        // Of one that is well, why it was not the last time.
+        let fits = kept.filter(|health| verdict == Verdict::Healthy || verdict == health.verdict);
+        let reason = fits.map(|health| health.reason.clone()).filter(|kept| !kept.is_empty()).unwrap_or(reason);
         json!({
             "scope": scope,
             "id": hook.map(|hook| &hook.id),

@@ -38,8 +38,8 @@ use crate::{
 /// What a look at a connection that brings no news is noted after, in seconds.
 const NOTED_EVERY: i64 = 3600;
 
-/// How long after connecting did not work out it is looked at again, in seconds.
-const AGAIN_SECONDS: i32 = 60;
+/// After so many seconds, what a request, or connecting, did not get done is done by a job.
+const LATER: i32 = 60;
 
 /// A look at the hooks of a connection.
 pub(crate) struct Look<'a> {
@@ -104,7 +104,7 @@ impl<P: Parts> Registrar<P> {
         if trouble.is_some() && why == Cause::Connected {
             // Somebody may be looking at the page of what was installed; the next sweep may be long away.
             let again = Job::Check { key: key.clone(), why: Cause::Schedule };
-            self.edges.jobs.send_jobs(&[(again, AGAIN_SECONDS)]).await?;
+            self.edges.jobs.send_jobs(&[(again, LATER)]).await?;
         }
         self.note_check(key, loaded.check.as_ref(), trouble).await
     }
@@ -334,12 +334,7 @@ impl<P: Parts> Registrar<P> {
                 && let Resolved::Entity(entity, action) = resolve(look.at.platform.mapping, delivered)
                 && let Some(fetch) = processor(look.at.platform.mapping, entity).and_then(|p| fetch(p, Some(action)))
             {
-                let seen = sighting.map(|sighting| sighting.last);
-                // What the platform gave up on had failed for a while before.
-                let since = match (before.verdict, before.good_at, seen) {
-                    (Verdict::SwitchedOff, Some(good), Some(seen)) => Some(good.min(seen)),
-                    (_, good, seen) => good.or(seen),
-                };
+                let since = health::lost_since(before, sighting.map(|sighting| sighting.last));
                 let since = since.or(look.connection.connected_at).unwrap_or(now);
                 let known = missed.entry(entity).or_insert((fetch, since));
                 known.1 = known.1.min(since);
@@ -447,7 +442,7 @@ impl<P: Parts> Registrar<P> {
 
     /// Brings the hooks in line with what was just written, now, and if that fails, by a job.
     async fn carry_out(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
-        self.edges.jobs.send_jobs(&[(Job::Check { key: key.clone(), why: Cause::Asked }, 0)]).await?;
+        self.edges.jobs.send_jobs(&[(Job::Check { key: key.clone(), why: Cause::Asked }, LATER)]).await?;
         let loaded = self.edges.connections.load(key).await?;
         let connection = loaded.connection.as_ref().ok_or_else(|| not_connected(key))?;
         self.look_after(platform, key, connection, &loaded, Cause::Asked).await?;

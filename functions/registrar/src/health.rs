@@ -86,6 +86,15 @@ pub(crate) fn is_bad(verdict: Verdict) -> bool {
     matches!(verdict, Verdict::SwitchedOff | Verdict::Missing)
 }
 
+/// Since when deliveries of a subscription that did not deliver may have been lost; none where nothing is known. What the platform gave
+/// up on had failed for a while before, so what was seen last counts, too.
+pub(crate) fn lost_since(health: &Health, seen: Option<Stamp>) -> Option<Stamp> {
+    match (health.verdict, health.good_at, seen) {
+        (Verdict::SwitchedOff, Some(good), Some(seen)) => Some(good.min(seen)),
+        (_, good, seen) => good.or(seen),
+    }
+}
+
 /// Whether one that is off has to wait before it is switched on again.
 pub(crate) fn cools_down(health: &Health, now: Stamp) -> bool {
     health.not_before.is_some_and(|not_before| now < not_before)
@@ -190,6 +199,21 @@ mod tests {
         assert_eq!((stayed.trips, stayed.not_before), (0, None));
         let later = turned_bad(&stayed, Verdict::SwitchedOff, "off", None, day.plus_seconds(1)).unwrap_or_default();
         assert_eq!(switched_on(&later, day.plus_seconds(2)).trips, 1);
+    }
+
+    #[test]
+    fn what_was_lost_begins_before_it_was_noticed() {
+        let health = |verdict, good_at| Health { verdict, good_at, ..Health::default() };
+        let (early, late) = (Some(at(0)), Some(at(60)));
+        assert_eq!(
+            lost_since(&health(Verdict::SwitchedOff, late), early),
+            early,
+            "it failed before it was given up on"
+        );
+        assert_eq!(lost_since(&health(Verdict::SwitchedOff, early), late), early);
+        assert_eq!(lost_since(&health(Verdict::Missing, late), early), late, "it was there until then");
+        assert_eq!(lost_since(&health(Verdict::Missing, None), early), early);
+        assert_eq!(lost_since(&health(Verdict::SwitchedOff, None), None), None);
     }
 
     #[test]

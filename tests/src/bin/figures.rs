@@ -4,6 +4,8 @@
 //!
 //!     cargo run --release -p tests --bin figures [connections]
 
+#![allow(clippy::expect_used, reason = "a tool for whoever changes this")]
+
 use std::{
     collections::BTreeSet,
     sync::{
@@ -29,7 +31,7 @@ use tests::world::{BASE, Outside, World};
 fn memory(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() / 1024
+    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() / 1024
 }
 
 fn path(number: usize) -> HookPath {
