@@ -21,6 +21,17 @@ pub fn now() -> Stamp {
     Stamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
+/// Random bytes that nobody can guess.
+///
+/// # Errors
+/// When the system has none.
+pub fn random<const N: usize>() -> Result<[u8; N], EdgeError> {
+    use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| EdgeError::new("random bytes", "the system has none"))?;
+    Ok(bytes)
+}
+
 /// Something at an edge failed. The text is for our logs; it names the operation, never what was in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{operation}: {cause}")]
