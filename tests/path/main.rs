@@ -10,4 +10,6 @@ mod hops;
 mod processor;
 mod receiver;
 mod registrar;
+mod rotation;
 mod samples;
+mod sightings;

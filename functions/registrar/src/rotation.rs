@@ -15,7 +15,7 @@ use commerce::{
     job::SHARDS,
     keys::{KeyRing, Phase},
     platforms::find,
-    rotation::{Facts, Next, Stage, advance},
+    rotation::{Facts, Next, QUIET_SECONDS, Stage, advance},
     sighting::{SEEN, Sighting, USED, Use},
     stamp::Stamp,
 };
@@ -87,39 +87,41 @@ impl<P: Parts> Registrar<P> {
     /// # Errors
     /// [`Problem`] when a step cannot be taken; asked again, it is the same rotation.
     pub async fn rotate(&self) -> Result<Value, Problem> {
-        if self.rotation_step(true).await? == Some(Stage::Moving) {
+        self.rotation_step(true).await?;
+        let report = self.rotation().await?;
+        // Whoever asks does not want to wait for the schedule.
+        if report["elsewhere"]["count"].as_u64() > Some(0) {
             self.check_all().await?;
         }
-        self.rotation().await
+        Ok(report)
     }
 
     /// Takes a rotation that is under way as far as it can go now. Every connection is looked after next, which moves its
     /// subscriptions to the key that signs.
     pub(crate) async fn advance_rotation(&self) -> Result<(), Problem> {
         match self.rotation_step(false).await {
-            Ok(_) => Ok(()),
             // Another registrar is at it.
             Err(Problem::Conflict(_)) => Ok(()),
-            Err(problem) => Err(problem),
+            stepped => stepped,
         }
     }
 
-    /// Takes the next step, if it is due; where the rotation is then.
-    async fn rotation_step(&self, asked: bool) -> Result<Option<Stage>, Problem> {
+    /// Takes the next step, if it is due.
+    async fn rotation_step(&self, asked: bool) -> Result<(), Problem> {
         if self.rotation_next(&self.rotation_text().await?, asked, false).await?.0.ring.is_none() {
-            return Ok(None);
+            return Ok(());
         }
         self.rotation_lease().await?;
         // What was read before may have been changed by whoever held the lease.
         let (Next { then, ring: Some(ring), .. }, _) =
             self.rotation_next(&self.rotation_text().await?, asked, false).await?
         else {
-            return Ok(None);
+            return Ok(());
         };
         self.edges.signing_keys.source().replace(&ring).await?;
         let keys: Vec<_> = read(&ring)?.iter().map(|key| key.id().to_owned()).collect();
         telemetry::emit(&json!({ "level": "INFO", "event": "rotation", "stage": then.name(), "keys": keys }));
-        Ok(Some(then))
+        Ok(())
     }
 
     /// What comes next. All connections are looked at only where the rest is fulfilled, or for a report.
@@ -226,14 +228,15 @@ impl<P: Parts> Registrar<P> {
         Ok(false)
     }
 
-    /// Which of these connections delivered last with a key that is on its way out: someone has to enter the new one.
+    /// Which of these connections have lately delivered with a key that is on its way out: someone has to enter the new one there.
     async fn entered_by_hand(&self, ring: &KeyRing, connections: &[ConnectionKey]) -> Result<Vec<String>, Problem> {
         let goes = |id: &str| ring.iter().any(|key| key.id() == id && key.phase() == Some(Phase::Outgoing));
+        let lately = (self.clock)().plus_seconds(-QUIET_SECONDS);
         let mut named = Vec::new();
         for key in connections {
             let notes = self.edges.notes.notes(key, SEEN).await?;
             let mut seen = notes.iter().filter_map(|(_, note)| serde_json::from_str::<Sighting>(&note.body).ok());
-            if named.len() < NAMED && seen.any(|seen| goes(&seen.key_id)) {
+            if named.len() < NAMED && seen.any(|seen| seen.last > lately && goes(&seen.key_id)) {
                 named.push(key.to_string());
             }
         }
