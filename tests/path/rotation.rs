@@ -393,7 +393,7 @@ async fn a_store_that_cannot_be_reached_keeps_the_former_key() {
     }
     let report = world.registrar().rotation().await.unwrap();
     assert_eq!(report["elsewhere"], json!({ "count": 1, "connections": [key().to_string()] }));
-    assert_eq!(report["kept_by"], json!(["1 connections have subscriptions on another key"]));
+    assert_eq!(report["kept_by"], json!(["connections with subscriptions on another key: 1"]));
     assert_taken(&world).await;
     // Most of its hooks are moved, and then it breaks.
     world.run_jobs().await;

@@ -118,7 +118,7 @@ pub fn advance(text: &str, now: Stamp, facts: &Facts<'_>) -> Result<Next, KeyRin
             let outgoing: Vec<_> = keys.iter().filter(|key| key.phase == Some(Phase::Outgoing)).collect();
             let mut keeps = Vec::new();
             if facts.elsewhere > 0 {
-                keeps.push(format!("{} connections have subscriptions on another key", facts.elsewhere));
+                keeps.push(format!("connections with subscriptions on another key: {}", facts.elsewhere));
             }
             for key in outgoing.iter().filter(|key| at < free(key)) {
                 let last = match used(key) {
