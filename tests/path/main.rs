@@ -13,4 +13,6 @@ mod install;
 mod processor;
 mod receiver;
 mod registrar;
+mod rotation;
 mod samples;
+mod sightings;

@@ -194,7 +194,7 @@ pub struct World {
 /// The receiver in memory.
 pub type Receives = Receiver<MemoryQueues, MemorySecret, MemoryTables>;
 /// The processor in memory.
-pub type Processes = Processor<MemoryTables, MemoryQueues, MemoryVault, Outside, MemoryTables>;
+pub type Processes = Processor<MemoryTables, MemoryQueues, MemoryVault, Outside, MemoryTables, MemoryQueues>;
 /// The registrar in memory.
 pub type Registers = Registrar<InMemory>;
 
@@ -317,6 +317,7 @@ impl World {
             vault: MemoryVault,
             outbound: self.outside.clone(),
             coordination: self.tables.clone(),
+            jobs: self.queues.clone(),
         };
         Processor::new(platforms, edges, self.allow_loopback, self.clock.function())
     }

@@ -9,6 +9,7 @@ use cloud::{
     connections::Vault,
     coordination::{Coordination, Note},
     outbound::Outbound,
+    queue::Jobs,
 };
 use commerce::{
     api::Fault,
@@ -91,7 +92,15 @@ pub(crate) fn hash(mapped: &Mapped) -> Option<String> {
     }
 }
 
-impl<E: Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordination + Sync> Processor<E, Q, V, O, C> {
+impl<E, Q, V, O, C, J> Processor<E, Q, V, O, C, J>
+where
+    E: Sync,
+    Q: Sync,
+    V: Vault + Sync,
+    O: Outbound + Sync,
+    C: Coordination + Sync,
+    J: Jobs + Sync,
+{
     /// Does what the connection's settings say about an entity as it was pulled, if they say anything. `by` is the message that
     /// it is done for.
     pub(crate) async fn act(
@@ -175,7 +184,8 @@ impl<E: Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordination + Sy
         // What it shows once it is done is true from here on.
         let wanted = Wanted { at: (self.clock)(), ..*wanted };
         loop {
-            let next = self.heed(&key.connection, platform.mapping.act(&wanted, decision, &answers)).await?;
+            let next = platform.mapping.act(&wanted, decision, &answers);
+            let next = self.heed(&key.connection, answers.last(), next).await?;
             match next {
                 Acted::Ask(request) if answers.len() < MAX_CALLS => {
                     answers.push(self.call(platform, &key.connection, wanted.access.site, request).await?);

@@ -7,7 +7,7 @@ use cloud::{
     connections::{CONNECTION, Vault},
     coordination::Coordination,
     outbound::Outbound,
-    queue::{DeadLetters, Inbox, Retries},
+    queue::{DeadLetters, Inbox, Jobs, Retries},
     state::{Entities, Read},
 };
 use commerce::{
@@ -29,13 +29,16 @@ use crate::{
     End, MAX_ATTEMPTS, MAX_DEFERRALS, Message, Processor, Task, Understood, Work, dead_letter, gate,
     group::Ends,
     report::{self, Entry},
+    sightings::Seen,
     understand,
 };
 
 /// How long putting aside and the like may take after the deadline, at most.
 const FINISHING: Duration = Duration::from_secs(4);
+/// How long noting what was seen may take, at most.
+const NOTING: Duration = Duration::from_millis(1500);
 /// How many entities are brought up to date side by side.
-const CONCURRENCY: usize = 16;
+pub(crate) const CONCURRENCY: usize = 16;
 
 /// What the messages of a batch ask for.
 #[derive(Default)]
@@ -80,13 +83,14 @@ pub struct Report {
     pub ends: Vec<(String, End)>,
 }
 
-impl<E, Q, V, O, C> Processor<E, Q, V, O, C>
+impl<E, Q, V, O, C, J> Processor<E, Q, V, O, C, J>
 where
     E: Entities + Sync,
     Q: Inbox + DeadLetters + Retries + Sync,
     V: Vault + Sync,
     O: Outbound + Sync,
     C: Coordination + Sync,
+    J: Jobs + Sync,
 {
     /// Processes a batch, and stops at `deadline`.
     pub async fn process(&self, messages: &[Message], deadline: Stamp) -> Report {
@@ -98,13 +102,15 @@ where
         }
         let entities = asked.groups.len();
         self.bring_up_to_date(asked, messages, deadline, &mut ends).await;
+        let seen = Seen::of(messages, &ends);
         // What has no end by now ran out of time.
         let ends = ends.into_iter().map(|end| end.unwrap_or((End::Unfinished, String::new())));
         let finished = join_all(messages.iter().zip(ends).map(|(message, (end, why))| async move {
             let (end, why) = self.finish(message, end, why).await;
             Entry { message, end, why }
         }));
-        let entries = finished.await;
+        // Beside what has to be done, and not for long.
+        let (entries, _) = tokio::join!(finished, tokio::time::timeout(NOTING, self.note_seen(seen)));
         let took = (self.clock)().micros() - started.micros();
         Report {
             failures: entries.iter().filter(|entry| entry.comes_back()).map(|e| e.message.id.clone()).collect(),

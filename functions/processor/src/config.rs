@@ -12,6 +12,8 @@ pub struct Config {
     pub inbox: String,
     /// URL of the dead-letter queue.
     pub dead_letters: String,
+    /// URL of the registrar's queue.
+    pub jobs: String,
     /// Name of the table of entities.
     pub entities: String,
     /// Name of the table of connections.
@@ -25,7 +27,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads `INBOX_URL`, `DLQ_URL`, `ENTITIES_TABLE`, `CONNECTIONS_TABLE`, `COORDINATION_TABLE`,
+    /// Reads `INBOX_URL`, `DLQ_URL`, `JOBS_URL`, `ENTITIES_TABLE`, `CONNECTIONS_TABLE`, `COORDINATION_TABLE`,
     /// `CREDENTIALS_KEY` and `ALLOW_LOOPBACK_PLATFORMS`.
     ///
     /// # Errors
@@ -34,6 +36,7 @@ impl Config {
         Ok(Self {
             inbox: variable("INBOX_URL")?,
             dead_letters: variable("DLQ_URL")?,
+            jobs: variable("JOBS_URL")?,
             entities: variable("ENTITIES_TABLE")?,
             connections: variable("CONNECTIONS_TABLE")?,
             coordination: variable("COORDINATION_TABLE")?,

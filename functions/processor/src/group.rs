@@ -5,7 +5,7 @@ use cloud::{
     connections::Vault,
     coordination::{Coordination, Note},
     outbound::Outbound,
-    queue::Inbox,
+    queue::{Inbox, Jobs},
     state::{Entities, Put},
 };
 use commerce::{
@@ -65,13 +65,14 @@ struct Answer {
 /// deleted is there again. Of an update that was never seen, nobody else can tell whether it came before the delete.
 struct Doubtful(usize);
 
-impl<E, Q, V, O, C> Processor<E, Q, V, O, C>
+impl<E, Q, V, O, C, J> Processor<E, Q, V, O, C, J>
 where
     E: Entities + Sync,
     Q: Inbox + Sync,
     V: Vault + Sync,
     O: Outbound + Sync,
     C: Coordination + Sync,
+    J: Jobs + Sync,
 {
     /// Brings one entity up to date.
     pub(crate) async fn group(

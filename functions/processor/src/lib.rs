@@ -8,6 +8,7 @@ pub mod config;
 mod group;
 mod pull;
 mod report;
+mod sightings;
 mod task;
 
 use std::{
@@ -29,6 +30,8 @@ use commerce::{
     transfer::{EntityProcessor, Preset, Resolved, late, processor, resolve},
     verify::{Strength, UNNAMED_SCOPE},
 };
+
+use crate::sightings::Lately;
 
 /// A message at its fifth failed attempt is put aside.
 pub const MAX_ATTEMPTS: u32 = 5;
@@ -312,7 +315,7 @@ pub(crate) fn dead_letter(message: &Message, reason: Reason) -> DeadLetter {
 }
 
 /// What a [`Processor`] is made of.
-pub struct Edges<E, Q, V, O, C> {
+pub struct Edges<E, Q, V, O, C, J> {
     /// The state.
     pub entities: E,
     /// Both queues.
@@ -323,15 +326,18 @@ pub struct Edges<E, Q, V, O, C> {
     pub outbound: O,
     /// Notes about connections.
     pub coordination: C,
+    /// The registrar's queue.
+    pub jobs: J,
 }
 
 /// The processor on its edges.
-pub struct Processor<E, Q, V, O, C> {
+pub struct Processor<E, Q, V, O, C, J> {
     pub(crate) platforms: &'static [Platform],
-    pub(crate) edges: Edges<E, Q, V, O, C>,
+    pub(crate) edges: Edges<E, Q, V, O, C, J>,
     pub(crate) allow_loopback: bool,
     pub(crate) clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
     pub(crate) leases: Leases,
+    pub(crate) lately: Lately,
     opened: Mutex<HashMap<ConnectionKey, Opened>>,
 }
 
@@ -347,15 +353,16 @@ const MAX_OPENED: usize = 500;
 /// How long it keeps them, in seconds.
 const OPENED_SECONDS: i64 = 900;
 
-impl<E, Q, V: Vault, O, C> Processor<E, Q, V, O, C> {
+impl<E, Q, V: Vault, O, C, J> Processor<E, Q, V, O, C, J> {
     /// On these edges. With `allow_loopback`, for local runs, platforms may be on this machine.
     pub fn new(
         platforms: &'static [Platform],
-        edges: Edges<E, Q, V, O, C>,
+        edges: Edges<E, Q, V, O, C, J>,
         allow_loopback: bool,
         clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
     ) -> Self {
-        Self { platforms, edges, allow_loopback, clock, leases: Leases::default(), opened: Mutex::default() }
+        let (leases, lately) = (Leases::default(), Lately::default());
+        Self { platforms, edges, allow_loopback, clock, leases, lately, opened: Mutex::default() }
     }
 
     /// A connection's credentials, decrypted once for as long as they stay the same, and not for ever.

@@ -8,7 +8,7 @@ use cloud::{
     connections::Kms,
     coordination::DynamoCoordination,
     outbound::Guarded,
-    queue::Sqs,
+    queue::{Sqs, SqsJobs},
     state::DynamoEntities,
     telemetry,
 };
@@ -33,6 +33,7 @@ async fn main() -> Result<(), Error> {
         vault: Kms::new(aws.kms(), config.credentials_key),
         outbound: Guarded::new(config.allow_loopback)?,
         coordination: DynamoCoordination::new(aws.dynamodb(), config.coordination),
+        jobs: SqsJobs::new(aws.sqs(), config.jobs),
     };
     // Initialisation is not throttled: the connection is opened here, within bounds.
     let _ = tokio::time::timeout(Duration::from_secs(2), entities.warm()).await;

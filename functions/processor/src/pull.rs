@@ -1,11 +1,12 @@
 //! Asking a platform: for one entity, call after call, and for a page of a list. Every call goes to the connection's own host, and
 //! out of its budget.
 
-use cloud::{connections::Vault, coordination::Coordination, outbound::Outbound};
+use cloud::{connections::Vault, coordination::Coordination, outbound::Outbound, queue::Jobs, telemetry};
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
     connection::{Connection, ConnectionKey},
     entity::EntityKey,
+    job::{Cause, Job},
     platforms::{Access, Mapped, Next, Platform, Wanted},
     request::has_too_many_values,
     stamp::Stamp,
@@ -19,6 +20,9 @@ const MAX_CALLS: usize = 40;
 /// How many bytes of answers one entity may come to, before another call: several entities are pulled side by side.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
+/// The name of what is remembered of telling that credentials are refused.
+const REFUSED: &str = "refused";
+
 /// What a pull came to.
 pub(crate) struct Pulled {
     /// What it says.
@@ -29,7 +33,15 @@ pub(crate) struct Pulled {
     pub at: Stamp,
 }
 
-impl<E: Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordination + Sync> Processor<E, Q, V, O, C> {
+impl<E, Q, V, O, C, J> Processor<E, Q, V, O, C, J>
+where
+    E: Sync,
+    Q: Sync,
+    V: Vault + Sync,
+    O: Outbound + Sync,
+    C: Coordination + Sync,
+    J: Jobs + Sync,
+{
     /// A connection's credentials in the clear.
     pub(crate) async fn credentials(
         &self,
@@ -61,12 +73,37 @@ impl<E: Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordination + Sy
         Ok(response)
     }
 
-    /// Tells all environments when a platform's answer says that it wants to be left alone.
-    pub(crate) async fn heed<T>(&self, key: &ConnectionKey, result: Result<T, Fault>) -> Result<T, Fault> {
-        if let Err(Fault::Throttled { seconds }) = &result {
-            self.leases.pause(&self.edges.coordination, key, *seconds, (self.clock)()).await;
+    /// Tells all environments when a platform's last answer says that it wants to be left alone, and the registrar when it says that
+    /// the credentials are refused.
+    pub(crate) async fn heed<T>(
+        &self,
+        key: &ConnectionKey,
+        answer: Option<&ApiResponse>,
+        result: Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        match &result {
+            Err(Fault::Throttled { seconds }) => {
+                self.leases.pause(&self.edges.coordination, key, *seconds, (self.clock)()).await;
+            }
+            Err(Fault::Connection(_)) if answer.is_some_and(|answer| matches!(answer.status, 401 | 403)) => {
+                self.tell_refused(key).await;
+            }
+            _ => {}
         }
         result
+    }
+
+    /// Has the registrar look after a connection whose credentials are refused; not for every call.
+    async fn tell_refused(&self, key: &ConnectionKey) {
+        let now = (self.clock)();
+        if !self.lately.is_due(key, REFUSED, now) {
+            return;
+        }
+        self.lately.note(key, REFUSED, now);
+        let job = Job::Check { key: key.clone(), why: Cause::Refused };
+        if let Err(error) = self.edges.jobs.send_jobs(&[(job, 0)]).await {
+            telemetry::warn("refusal-not-told", &format!("{key}: {error}"));
+        }
     }
 
     /// Asks the platform for an entity as it is now.
@@ -84,7 +121,7 @@ impl<E: Sync, Q: Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordination + Sy
         let mut answers = Vec::new();
         loop {
             let next = platform.mapping.pull(&wanted, &answers);
-            match self.heed(&key.connection, next).await? {
+            match self.heed(&key.connection, answers.last(), next).await? {
                 Next::Done(mapped) => return Ok(Pulled { mapped, answers, at }),
                 Next::Ask(_) if answers.len() == MAX_CALLS => {
                     return Err(Fault::Unreadable(format!("an entity of more than {MAX_CALLS} calls")));

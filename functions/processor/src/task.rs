@@ -6,7 +6,7 @@ use cloud::{
     connections::Vault,
     coordination::{Coordination, Note},
     outbound::Outbound,
-    queue::Inbox,
+    queue::{Inbox, Jobs},
     state::Entities,
 };
 use commerce::{
@@ -14,6 +14,7 @@ use commerce::{
     connection::{Connection, ConnectionKey, ConnectionStatus},
     entity,
     envelope::{Content, Erasure, Listing, Sealed, Transfer},
+    job::{Cause, Job},
     outcome::{Outcome, Reason, Rule},
     platforms::{Access, NOTICE, Notice},
     stamp::Stamp,
@@ -36,8 +37,14 @@ const NOTICE_SECONDS: i64 = 400 * 24 * 60 * 60;
 const ERASED_AT_ONCE: u32 = 100;
 const ERASED_PAGES: usize = 20;
 
-impl<E: Entities + Sync, Q: Inbox + Sync, V: Vault + Sync, O: Outbound + Sync, C: Coordination + Sync>
-    Processor<E, Q, V, O, C>
+impl<E, Q, V, O, C, J> Processor<E, Q, V, O, C, J>
+where
+    E: Entities + Sync,
+    Q: Inbox + Sync,
+    V: Vault + Sync,
+    O: Outbound + Sync,
+    C: Coordination + Sync,
+    J: Jobs + Sync,
 {
     /// Does what a task asks for.
     pub(crate) async fn task(&self, task: &Task, connection: Option<&Connection>) -> (End, String) {
@@ -198,11 +205,11 @@ impl<E: Entities + Sync, Q: Inbox + Sync, V: Vault + Sync, O: Outbound + Sync, C
         let request = task.platform.mapping.list(&access, listing)?;
         let response = self.call(&task.platform, key, &connection.site, request).await?;
         let listed = task.platform.mapping.listed(&access, listing, &response, at);
-        let listed = self.heed(key, listed).await?;
+        let listed = self.heed(key, Some(&response), listed).await?;
         Ok((listed.found, listed.next))
     }
 
-    /// Keeps a notice for the registrar; of one kind, the one that was received last.
+    /// Keeps a notice for the registrar, and tells it; of one kind, the one that was received last.
     async fn note(&self, key: &ConnectionKey, notice: &Notice) -> (End, String) {
         let name = format!("{NOTICE}{}", notice.kind);
         let notes = &self.edges.coordination;
@@ -212,9 +219,12 @@ impl<E: Entities + Sync, Q: Inbox + Sync, V: Vault + Sync, O: Outbound + Sync, C
                 Err(error) => return failed(&error),
             };
             let known: Option<Notice> = before.as_ref().and_then(|note| serde_json::from_str(&note.body).ok());
-            let noted = (End::Outcome(Outcome::Ignored(Rule::NOTED)), String::new());
-            if known.is_some_and(|known| known.received >= notice.received) {
-                return noted;
+            if known.as_ref().is_some_and(|known| known.received > notice.received) {
+                return (End::Outcome(Outcome::Ignored(Rule::NOTED)), String::new());
+            }
+            // It was kept, but perhaps not told.
+            if known.is_some_and(|known| known.received == notice.received) {
+                return self.tell(key).await;
             }
             let note = Note {
                 body: serde_json::to_string(notice).unwrap_or_default(),
@@ -222,12 +232,21 @@ impl<E: Entities + Sync, Q: Inbox + Sync, V: Vault + Sync, O: Outbound + Sync, C
                 expires: (self.clock)().seconds() + NOTICE_SECONDS,
             };
             match notes.keep(key, &name, &note).await {
-                Ok(true) => return noted,
+                Ok(true) => return self.tell(key).await,
                 Ok(false) => {}
                 Err(error) => return failed(&error),
             }
         }
         (End::Failed(Reason::Contention, "the notice was written by others each time".into()), String::new())
+    }
+
+    /// Has the registrar look after a connection that there is a notice for.
+    async fn tell(&self, key: &ConnectionKey) -> (End, String) {
+        let job = Job::Check { key: key.clone(), why: Cause::Told };
+        match self.edges.jobs.send_jobs(&[(job, 0)]).await {
+            Ok(()) => (End::Outcome(Outcome::Ignored(Rule::NOTED)), String::new()),
+            Err(error) => failed(&error),
+        }
     }
 }
 

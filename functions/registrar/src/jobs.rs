@@ -25,6 +25,11 @@ impl<P: Parts> Registrar<P> {
         if let Err(problem) = self.advance_rotation().await {
             telemetry::error("rotation", &problem.to_string());
         }
+        self.check_all().await
+    }
+
+    /// Has every connection looked after.
+    pub(crate) async fn check_all(&self) -> Result<(), Problem> {
         let jobs: Vec<_> = (0..SHARDS).map(|shard| (Job::Sweep { shard, after: None }, 0)).collect();
         Ok(self.edges.jobs.send_jobs(&jobs).await?)
     }

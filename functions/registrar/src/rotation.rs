@@ -1,22 +1,253 @@
-//! Rotating the signing keys without losing a delivery.
+//! Rotating the signing keys without losing a delivery: the steps are [`commerce::rotation`]'s, taken here one at a time. Where a
+//! rotation stands is in the secret itself, so one that was broken off at any point goes on from there.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use cloud::{
+    EdgeError,
+    connections::{Connections, Entry},
+    coordination::{Coordination, Note, deployment},
+    secrets::{JITTER_SECONDS, KeepSecret, MAX_AGE_SECONDS, SecretSource},
+    telemetry,
+};
+use commerce::{
+    connection::{ConnectionKey, ConnectionStatus},
+    job::SHARDS,
+    keys::{KeyRing, Phase},
+    platforms::find,
+    rotation::{Facts, Next, QUIET_SECONDS, Stage, advance},
+    sighting::{SEEN, Sighting, USED, Use},
+    stamp::Stamp,
+};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::{Parts, Registrar, problem::Problem};
 
+/// Whoever writes the ring holds this note of the deployment's, so that no two do at once.
+const LEASE: &str = "rotation";
+/// For how long, in seconds. It is not given back: whoever comes next must read what was written.
+const LEASE_SECONDS: i64 = 60;
+/// After so many seconds every receiver knows a ring that was written, with a minute to spare.
+const KNOWN_SECONDS: i64 = MAX_AGE_SECONDS + JITTER_SECONDS + 60;
+/// How many connections a page of their list has.
+const PAGE: u32 = 500;
+/// How many parts of the list are gone through side by side.
+const SIDE_BY_SIDE: usize = 8;
+/// How many connections are named.
+const NAMED: usize = 20;
+/// How many connections are looked at, to find those that someone has entered the former key for.
+const LOOKED_AT: usize = 100;
+
+/// What a look at all connections has found.
+#[derive(Default)]
+struct Found {
+    /// How many have subscriptions on another key than the one that signs.
+    elsewhere: usize,
+    /// Some of them.
+    named: Vec<String>,
+    /// Some of those without subscriptions of ours: they may have been entered by hand.
+    by_hand: Vec<ConnectionKey>,
+}
+
 impl<P: Parts> Registrar<P> {
-    /// Takes a rotation that is under way as far as it can go now.
+    /// Where the rotation stands. Says nothing secret.
+    ///
+    /// # Errors
+    /// [`Problem`] when that cannot be found out.
+    pub async fn rotation(&self) -> Result<Value, Problem> {
+        let text = self.rotation_text().await?;
+        let ring = read(&text)?;
+        let used = self.used_keys(&ring).await?;
+        let (next, found) = self.rotation_next(&text, false, true).await?;
+        let since = |seconds: i64| Stamp::from_millis(seconds.saturating_mul(1000)).to_string();
+        let keys: Vec<_> = ring
+            .iter()
+            .map(|key| {
+                json!({
+                    "id": key.id(), "state": key.state(), "phase": key.phase(), "since": key.since().map(since),
+                    "last_used": used.get(key.id()).map(Stamp::to_string),
+                })
+            })
+            .collect();
+        let found = found.unwrap_or_default();
+        Ok(json!({
+            "stage": next.stage.name(),
+            "keys": keys,
+            "elsewhere": { "count": found.elsewhere, "connections": found.named },
+            "by_hand": self.entered_by_hand(&ring, &found.by_hand).await?,
+            "next_step_not_before": next.due.map(|due| due.to_string()),
+            "kept_by": next.keeps,
+        }))
+    }
+
+    /// Begins a rotation, or goes on with the one that is under way; gives where it stands then.
+    ///
+    /// # Errors
+    /// [`Problem`] when a step cannot be taken; asked again, it is the same rotation.
+    pub async fn rotate(&self) -> Result<Value, Problem> {
+        self.rotation_step(true).await?;
+        let report = self.rotation().await?;
+        // Whoever asks does not want to wait for the schedule.
+        if report["elsewhere"]["count"].as_u64() > Some(0) {
+            self.check_all().await?;
+        }
+        Ok(report)
+    }
+
+    /// Takes a rotation that is under way as far as it can go now. Every connection is looked after next, which moves its
+    /// subscriptions to the key that signs.
     pub(crate) async fn advance_rotation(&self) -> Result<(), Problem> {
+        match self.rotation_step(false).await {
+            // Another registrar is at it.
+            Err(Problem::Conflict(_)) => Ok(()),
+            stepped => stepped,
+        }
+    }
+
+    /// Takes the next step, if it is due.
+    async fn rotation_step(&self, asked: bool) -> Result<(), Problem> {
+        if self.rotation_next(&self.rotation_text().await?, asked, false).await?.0.ring.is_none() {
+            return Ok(());
+        }
+        self.rotation_lease().await?;
+        // What was read before may have been changed by whoever held the lease.
+        let (Next { then, ring: Some(ring), .. }, _) =
+            self.rotation_next(&self.rotation_text().await?, asked, false).await?
+        else {
+            return Ok(());
+        };
+        self.edges.signing_keys.source().replace(&ring).await?;
+        let keys: Vec<_> = read(&ring)?.iter().map(|key| key.id().to_owned()).collect();
+        telemetry::emit(&json!({ "level": "INFO", "event": "rotation", "stage": then.name(), "keys": keys }));
         Ok(())
     }
 
-    /// How far a rotation has come.
-    pub(crate) async fn rotation(&self) -> Result<Value, Problem> {
-        Err(Problem::NotFound("no rotation is under way".into()))
+    /// What comes next. All connections are looked at only where the rest is fulfilled, or for a report.
+    async fn rotation_next(&self, text: &str, asked: bool, report: bool) -> Result<(Next, Option<Found>), Problem> {
+        let (now, ring) = ((self.clock)(), read(text)?);
+        let (used, fresh) = (self.used_keys(&ring).await?, Zeroizing::new(cloud::random()?));
+        let facts = Facts { asked, known_after: KNOWN_SECONDS, elsewhere: 0, used: &used, fresh: &fresh };
+        let next = advance(text, now, &facts).map_err(unreadable)?;
+        if next.stage != Stage::Moving || (next.ring.is_none() && !report) {
+            return Ok((next, None));
+        }
+        let found = self.find_elsewhere(ring.signing().id()).await?;
+        let facts = Facts { elsewhere: found.elsewhere, ..facts };
+        Ok((advance(text, now, &facts).map_err(unreadable)?, Some(found)))
     }
 
-    /// Begins a rotation, or takes the one that is under way further.
-    pub(crate) async fn rotate(&self) -> Result<Value, Problem> {
-        Err(Problem::Conflict("this release cannot rotate its keys".into()))
+    /// The secret as it is now, whatever is cached.
+    async fn rotation_text(&self) -> Result<Zeroizing<String>, Problem> {
+        Ok(Zeroizing::new(self.edges.signing_keys.source().fetch().await?))
     }
+
+    /// When the keys of a ring proved something last.
+    async fn used_keys(&self, ring: &KeyRing) -> Result<BTreeMap<String, Stamp>, Problem> {
+        let mut used = BTreeMap::new();
+        for key in ring.iter() {
+            let note = self.edges.notes.note(&deployment(), &format!("{USED}{}", key.id())).await?;
+            if let Some(Use { last }) = note.and_then(|note| serde_json::from_str(&note.body).ok()) {
+                used.insert(key.id().to_owned(), last);
+            }
+        }
+        Ok(used)
+    }
+
+    /// Takes the lease, or says that another has it.
+    async fn rotation_lease(&self) -> Result<(), Problem> {
+        let (notes, now) = (&self.edges.notes, (self.clock)());
+        let before = notes.note(&deployment(), LEASE).await?;
+        let free = !before.as_ref().is_some_and(|note| note.is_live(now));
+        let revision = before.map_or(0, |note| note.revision) + 1;
+        let note = Note { body: "{}".into(), revision, expires: now.seconds() + LEASE_SECONDS };
+        if free && notes.keep(&deployment(), LEASE, &note).await? {
+            return Ok(());
+        }
+        Err(Problem::Conflict("the signing keys were written just now; ask again in a minute".into()))
+    }
+
+    /// Looks for connections with subscriptions on another key than the one that signs.
+    async fn find_elsewhere(&self, signing: &str) -> Result<Found, Problem> {
+        let parts: Vec<BoxFuture<'_, _>> = (0..SHARDS).map(|part| self.find_in(part, signing).boxed()).collect();
+        let parts: Vec<_> = stream::iter(parts).buffered(SIDE_BY_SIDE).collect().await;
+        let mut all = Found::default();
+        for part in parts.into_iter().collect::<Result<Vec<Found>, Problem>>()? {
+            all.elsewhere += part.elsewhere;
+            all.named.extend(part.named);
+            all.by_hand.extend(part.by_hand);
+        }
+        all.named.truncate(NAMED);
+        all.by_hand.truncate(LOOKED_AT);
+        Ok(all)
+    }
+
+    async fn find_in(&self, part: u32, signing: &str) -> Result<Found, Problem> {
+        let (mut found, mut after) = (Found::default(), None);
+        loop {
+            let page = self.edges.connections.list(part, None, after.as_deref(), PAGE).await?;
+            for entry in page.entries {
+                let elsewhere = match (&entry.status, &entry.signed_with) {
+                    (ConnectionStatus::Active | ConnectionStatus::Paused, Some(key)) => key != signing,
+                    (ConnectionStatus::Active | ConnectionStatus::Paused, None) => {
+                        self.is_partly_elsewhere(&entry, signing, &mut found).await?
+                    }
+                    (ConnectionStatus::Disconnecting | ConnectionStatus::Disconnected, _) => false,
+                };
+                found.elsewhere += usize::from(elsewhere);
+                if elsewhere && found.named.len() < NAMED {
+                    found.named.push(entry.key.to_string());
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Of a connection whose subscriptions are not all derived from one key: whether one of them is derived from another than the
+    /// one that signs. Or it has none of ours.
+    async fn is_partly_elsewhere(&self, entry: &Entry, signing: &str, found: &mut Found) -> Result<bool, Problem> {
+        let platform = find(self.platforms, &entry.key.platform);
+        if let Some((platform, hooks)) = platform.and_then(|platform| Some((platform, platform.subscriptions.hooks()?)))
+        {
+            let loaded = self.edges.connections.load(&entry.key).await?;
+            let settings = loaded.connection.map(|connection| connection.settings).unwrap_or_default();
+            let wanted = hooks.wanted(platform.mapping, &settings);
+            if !loaded.subscriptions.is_empty() {
+                // What is not wanted any more is removed when it is seen.
+                let mut wanted = loaded.subscriptions.values().filter(|record| wanted.contains(&record.scope));
+                return Ok(wanted.any(|record| record.key_id != signing));
+            }
+        }
+        if found.by_hand.len() < LOOKED_AT {
+            found.by_hand.push(entry.key.clone());
+        }
+        Ok(false)
+    }
+
+    /// Which of these connections have lately delivered with a key that is on its way out: someone has to enter the new one there.
+    async fn entered_by_hand(&self, ring: &KeyRing, connections: &[ConnectionKey]) -> Result<Vec<String>, Problem> {
+        let goes = |id: &str| ring.iter().any(|key| key.id() == id && key.phase() == Some(Phase::Outgoing));
+        let lately = (self.clock)().plus_seconds(-QUIET_SECONDS);
+        let mut named = Vec::new();
+        for key in connections {
+            let notes = self.edges.notes.notes(key, SEEN).await?;
+            let mut seen = notes.iter().filter_map(|(_, note)| serde_json::from_str::<Sighting>(&note.body).ok());
+            if named.len() < NAMED && seen.any(|seen| seen.last > lately && goes(&seen.key_id)) {
+                named.push(key.to_string());
+            }
+        }
+        Ok(named)
+    }
+}
+
+fn read(text: &str) -> Result<KeyRing, Problem> {
+    KeyRing::parse(text).map_err(unreadable)
+}
+
+fn unreadable(error: commerce::keys::KeyRingError) -> Problem {
+    Problem::Ours(EdgeError::new("reading the signing keys", error.to_string()))
 }

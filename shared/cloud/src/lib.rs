@@ -26,9 +26,18 @@ pub fn now() -> Stamp {
 /// # Errors
 /// When the system has no randomness to give.
 pub fn nonce() -> Result<String, EdgeError> {
-    let mut bytes = [0_u8; 32];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| EdgeError::new("making a nonce", "there is no randomness"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(random::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Random bytes that nobody can guess.
+///
+/// # Errors
+/// When the system has none.
+pub fn random<const N: usize>() -> Result<[u8; N], EdgeError> {
+    use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| EdgeError::new("random bytes", "the system has none"))?;
+    Ok(bytes)
 }
 
 /// Something at an edge failed. The text is for our logs; it names the operation, never what was in it.

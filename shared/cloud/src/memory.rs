@@ -407,19 +407,29 @@ impl Vault for MemoryVault {
     }
 }
 
-/// A secret that can be set, and be out of reach.
+/// A secret that can be set, and be out of reach: its value, how often it was fetched, and whether the next write's answer is lost.
 #[derive(Clone, Default)]
-pub struct MemorySecret(Arc<Mutex<(Option<String>, usize)>>);
+pub struct MemorySecret(Arc<Mutex<(Option<String>, usize, bool)>>);
 
 impl MemorySecret {
     /// With a value.
     pub fn new(value: &str) -> Self {
-        Self(Arc::new(Mutex::new((Some(value.to_owned()), 0))))
+        Self(Arc::new(Mutex::new((Some(value.to_owned()), 0, false))))
     }
 
     /// Sets the value; `None` puts it out of reach.
     pub fn set(&self, value: Option<&str>) {
         lock(&self.0).0 = value.map(str::to_owned);
+    }
+
+    /// The value now.
+    pub fn value(&self) -> Option<String> {
+        lock(&self.0).0.clone()
+    }
+
+    /// The next write lands, but an error comes back.
+    pub fn lose_next_answer(&self) {
+        lock(&self.0).2 = true;
     }
 
     /// How often it was fetched.
@@ -431,7 +441,10 @@ impl MemorySecret {
 impl KeepSecret for MemorySecret {
     async fn replace(&self, text: &str) -> Result<(), EdgeError> {
         self.set(Some(text));
-        Ok(())
+        match std::mem::take(&mut lock(&self.0).2) {
+            true => Err(EdgeError::new("PutSecretValue", "timed out")),
+            false => Ok(()),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use aws_lc_rs::hkdf;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::request::HookPath;
@@ -14,11 +14,14 @@ pub const MIN_SECRET_BYTES: usize = 32;
 /// The id of the key that a bare generated string makes.
 pub const BARE_KEY_ID: &str = "initial";
 
+/// What the ids of keys begin with that clients brought.
+pub const BROUGHT: &str = "brought-";
+
 /// What every derived secret is bound to, so that no other use of the key can collide with it.
 const WEBHOOK_LABEL: &str = "commerce-hooks/v1/webhook";
 
 /// What a key may be used for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyState {
     /// Accepted, but nothing new is signed with it: a key on its way in or out.
@@ -27,12 +30,27 @@ pub enum KeyState {
     Sign,
 }
 
-/// One key of a ring. Its secret is wiped from memory on drop and never printed.
-#[derive(Clone)]
+/// Where a key is in a [rotation](crate::rotation).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// It will sign, once it is known everywhere.
+    Incoming,
+    /// It signed before, and goes when nothing uses it any more.
+    Outgoing,
+}
+
+/// One key of a ring, as a secret holds it, too. Its secret is wiped from memory on drop and never printed.
+#[derive(Clone, Deserialize)]
 pub struct Key {
-    id: String,
-    state: KeyState,
-    secret: Zeroizing<String>,
+    pub(crate) id: String,
+    pub(crate) state: KeyState,
+    pub(crate) secret: Zeroizing<String>,
+    /// Since when it has been in its state and phase, seconds since 1970.
+    #[serde(default)]
+    pub(crate) since: Option<i64>,
+    #[serde(default)]
+    pub(crate) phase: Option<Phase>,
 }
 
 impl Key {
@@ -44,6 +62,16 @@ impl Key {
     /// Whether new things are signed with it.
     pub fn state(&self) -> KeyState {
         self.state
+    }
+
+    /// Where it is in a rotation; nowhere for one that no rotation touches.
+    pub fn phase(&self) -> Option<Phase> {
+        self.phase
+    }
+
+    /// Since when it has been in its state and phase, seconds since 1970, if a rotation brought it there.
+    pub fn since(&self) -> Option<i64> {
+        self.since
     }
 
     /// The key's bytes.
@@ -122,14 +150,32 @@ pub enum KeyRingError {
 
 #[derive(Deserialize)]
 struct RingWire {
-    keys: Vec<KeyWire>,
+    keys: Vec<Key>,
 }
 
-#[derive(Deserialize)]
-struct KeyWire {
-    id: String,
-    state: KeyState,
-    secret: Zeroizing<String>,
+/// The text of a secret with these keys. Only here is a key written, so that none ends up anywhere else.
+pub(crate) fn ring_text(keys: &[Key]) -> Zeroizing<String> {
+    #[derive(Serialize)]
+    struct Wire<'a> {
+        id: &'a str,
+        state: KeyState,
+        secret: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        since: Option<i64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        phase: Option<Phase>,
+    }
+    let wire = |key: &Key| {
+        serde_json::to_string(&Wire {
+            id: &key.id,
+            state: key.state,
+            secret: &key.secret,
+            since: key.since,
+            phase: key.phase,
+        })
+    };
+    let keys: Vec<String> = keys.iter().filter_map(|key| wire(key).ok()).collect();
+    Zeroizing::new(format!("{{\"keys\":[{}]}}", keys.join(",")))
 }
 
 impl KeyRing {
@@ -139,11 +185,12 @@ impl KeyRing {
     /// A [`KeyRingError`] that names what is wrong without repeating the secret.
     pub fn parse(text: &str) -> Result<Self, KeyRingError> {
         let text = text.trim();
-        let mut keys: Vec<Key> = if text.starts_with('{') {
+        let mut keys = if text.starts_with('{') {
             let ring: RingWire = serde_json::from_str(text).map_err(|_| KeyRingError::Shape)?;
-            ring.keys.into_iter().map(|key| Key { id: key.id, state: key.state, secret: key.secret }).collect()
+            ring.keys
         } else {
-            vec![Key { id: BARE_KEY_ID.into(), state: KeyState::Sign, secret: Zeroizing::new(text.into()) }]
+            let secret = Zeroizing::new(text.into());
+            vec![Key { id: BARE_KEY_ID.into(), state: KeyState::Sign, secret, since: None, phase: None }]
         };
         for (index, key) in keys.iter().enumerate() {
             if key.secret().len() < MIN_SECRET_BYTES {
@@ -275,7 +322,7 @@ impl BroughtKey {
     /// Of a key. Its id is the beginning of its hash, which tells nothing of a key that is long enough.
     pub fn of(key: &str) -> Self {
         let sha256 = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.as_bytes()));
-        Self { id: format!("brought-{}", &sha256[..8]), sha256 }
+        Self { id: format!("{BROUGHT}{}", &sha256[..8]), sha256 }
     }
 }
 

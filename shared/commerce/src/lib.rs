@@ -18,6 +18,7 @@ pub mod keys;
 pub mod outcome;
 pub mod platforms;
 pub mod request;
+pub mod rotation;
 pub mod sighting;
 pub mod stamp;
 pub mod transfer;

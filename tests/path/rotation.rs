@@ -1,0 +1,420 @@
+//! The signing keys rotated while all platforms deliver: nothing is refused at any moment, and what breaks off goes on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use cloud::coordination::{Coordination, Note, deployment};
+use commerce::{
+    envelope::{Envelope, Provenance},
+    keys::KeyRing,
+    platforms::{PLATFORMS, find},
+    request::HookPath,
+};
+use rand::{SeedableRng, rngs::StdRng};
+use registrar::problem::Problem;
+use serde_json::{Value, json};
+use tests::{
+    platforms::{Delivery, Simulator, simulators},
+    world::{BASE, CONNECTION, Outside, Registers, World, gateway_event, key, message, request},
+};
+
+const OLD: &str = "sample";
+const MINUTE: i64 = 60;
+const HOUR: i64 = 60 * MINUTE;
+/// Two days, and what a note of a use may be behind.
+const QUIET: i64 = 48 * HOUR + 300;
+
+/// All platforms, connected, and delivering.
+struct Traffic {
+    world: World,
+    simulators: Vec<Arc<dyn Simulator>>,
+    random: StdRng,
+    taken: usize,
+    /// One registrar for all the time, with whatever it caches; else each call is a cold start.
+    lasting: Option<Registers>,
+    delivered: usize,
+}
+
+impl Traffic {
+    async fn begin(lasting: bool) -> Self {
+        let mut world = World::new();
+        world.allow_loopback = true;
+        let simulators = simulators(world.clock.function());
+        let site = |place: usize| format!("http://127.0.0.1:{}", 20_000 + place);
+        world.outside =
+            Outside::Simulated(simulators.iter().enumerate().map(|(n, one)| (site(n), Arc::clone(one))).collect());
+        for (place, simulator) in simulators.iter().enumerate() {
+            let settings = simulator.settings(&site(place)).to_string();
+            let (status, shown) =
+                world.admin_of(simulator.platform(), "PUT", &simulator.connection(), "", &settings).await;
+            assert_eq!(status, 200, "{shown}");
+        }
+        let lasting = lasting.then(|| world.registrar());
+        let random = StdRng::seed_from_u64(1);
+        let traffic = Self { world, simulators, random, taken: 0, lasting, delivered: 0 };
+        traffic.enter_by_hand();
+        traffic.run_jobs().await;
+        traffic
+    }
+
+    fn of(&self, platform: &str) -> &Arc<dyn Simulator> {
+        self.simulators.iter().find(|simulator| simulator.platform() == platform).unwrap()
+    }
+
+    fn ring(&self) -> KeyRing {
+        KeyRing::parse(&self.world.signing.value().unwrap()).unwrap()
+    }
+
+    /// Enters the key that signs now, where somebody has to.
+    fn enter_by_hand(&self) {
+        for simulator in &self.simulators {
+            let path = HookPath::parse(simulator.platform(), &simulator.connection(), None).unwrap();
+            if find(PLATFORMS, simulator.platform()).unwrap().subscriptions.hooks().is_none() {
+                let secret = self.ring().signing().webhook_secret(&path, None).reveal().to_owned();
+                simulator.subscribe(&format!("{BASE}{path}"), &|_| secret.clone());
+            }
+        }
+    }
+
+    async fn rotate(&self) -> Result<Value, Problem> {
+        match &self.lasting {
+            Some(registrar) => registrar.rotate().await,
+            None => self.world.registrar().rotate().await,
+        }
+    }
+
+    async fn report(&self) -> Value {
+        match &self.lasting {
+            Some(registrar) => registrar.rotation().await.unwrap(),
+            None => self.world.registrar().rotation().await.unwrap(),
+        }
+    }
+
+    async fn sweep(&self) {
+        match &self.lasting {
+            Some(registrar) => registrar.sweep().await.unwrap(),
+            None => self.world.registrar().sweep().await.unwrap(),
+        }
+    }
+
+    async fn run_jobs(&self) {
+        let mut tries = 0;
+        while let Some((job, delay)) = self.world.queues.next_job() {
+            self.world.clock.pass_seconds(i64::from(delay));
+            let ran = match &self.lasting {
+                Some(registrar) => registrar.run(&job.text()).await,
+                None => self.world.registrar().run(&job.text()).await,
+            };
+            ran.unwrap();
+            tries += 1;
+            assert!(tries < 1000, "there is no end of jobs");
+        }
+    }
+
+    /// The receiver takes it, whatever key it was signed with.
+    async fn deliver(&mut self, simulator: &dyn Simulator, delivery: &Delivery) {
+        let status = self.answer(delivery).await;
+        assert_eq!(status, 200, "{} refused: {delivery:?}", simulator.platform());
+        simulator.answered(delivery, status);
+        self.delivered += 1;
+    }
+
+    async fn answer(&self, delivery: &Delivery) -> u16 {
+        let event = gateway_event(delivery, self.world.clock.now()).unwrap();
+        self.world.receiver.receive(request(&event)).await.status().as_u16()
+    }
+
+    /// Something happens everywhere, and is delivered and processed; gives which keys have proven what each platform sent.
+    async fn happen(&mut self) -> BTreeMap<String, BTreeSet<String>> {
+        for simulator in self.simulators.clone() {
+            // Not every change is told.
+            let mut deliveries = Vec::new();
+            for _ in 0..50 {
+                simulator.change(&mut self.random);
+                deliveries = simulator.outbox();
+                if !deliveries.is_empty() {
+                    break;
+                }
+            }
+            for delivery in &deliveries {
+                self.deliver(&*simulator, delivery).await;
+            }
+        }
+        self.process().await
+    }
+
+    async fn process(&mut self) -> BTreeMap<String, BTreeSet<String>> {
+        let sent = self.world.queues.sent();
+        let messages: Vec<_> =
+            sent.iter().enumerate().skip(self.taken).map(|(n, (sealed, _))| message(n, sealed.text())).collect();
+        self.taken = sent.len();
+        self.world.process(&messages).await;
+        let mut keys: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for envelope in messages.iter().map(|message| Envelope::parse(&message.body).unwrap()) {
+            if envelope.provenance == Provenance::Delivery {
+                keys.entry(envelope.key.platform).or_default().insert(envelope.key_id);
+            }
+        }
+        keys
+    }
+
+    /// Time passes in steps, with traffic, the schedule, and what it brings.
+    async fn pass(&mut self, seconds: i64, step: i64) {
+        for _ in 0..seconds / step {
+            self.world.clock.pass_seconds(step);
+            self.happen().await;
+            self.sweep().await;
+            self.run_jobs().await;
+        }
+    }
+}
+
+/// What proved the platforms' deliveries, where all of them have hooks that we manage; and what proved the one that has not.
+fn assert_proven(keys: &BTreeMap<String, BTreeSet<String>>, managed: &str, by_hand: &str) {
+    assert_eq!(keys.len(), PLATFORMS.len(), "all platforms deliver: {keys:?}");
+    for (platform, keys) in keys {
+        let expected = if platform == "directscale" { by_hand } else { managed };
+        // A client may send a key of its own.
+        let ours: Vec<_> = keys.iter().filter(|key| !key.starts_with("brought-")).collect();
+        assert!(ours.iter().all(|key| *key == expected), "{platform} by {keys:?}, not {expected}");
+        assert!(!ours.is_empty() || platform == "directscale", "{platform} by {keys:?}");
+    }
+}
+
+fn ids(report: &Value) -> Vec<(&str, &str, &str)> {
+    let text = |key: &'_ Value, name: &str| -> &'static str {
+        match key[name].as_str() {
+            Some("incoming") => "incoming",
+            Some("outgoing") => "outgoing",
+            Some("sign") => "sign",
+            Some("verify") => "verify",
+            _ => "",
+        }
+    };
+    let keys = report["keys"].as_array().unwrap().iter();
+    keys.map(|key| (key["id"].as_str().unwrap(), text(key, "state"), text(key, "phase"))).collect()
+}
+
+async fn rotated_under_traffic(lasting: bool) {
+    let mut traffic = Traffic::begin(lasting).await;
+    for _ in 0..5 {
+        traffic.world.clock.pass_seconds(MINUTE);
+        let keys = traffic.happen().await;
+        assert_proven(&keys, OLD, OLD);
+    }
+    assert_eq!(traffic.report().await["stage"], "none");
+    // A store's queue can hold a delivery for as long as it likes.
+    let store = Arc::clone(traffic.of("woocommerce"));
+    let mut held = Vec::new();
+    while held.len() < 2 {
+        store.change(&mut traffic.random);
+        held.extend(store.outbox());
+    }
+
+    // A new key is there, and signs nothing yet, however often it is asked for.
+    let begun = traffic.world.clock.now();
+    let report = traffic.rotate().await.unwrap();
+    let new = ids(&report)[1].0.to_owned();
+    assert!(new.starts_with("k-2026112") && new.len() == 17, "{new}");
+    assert_eq!(ids(&report), [(OLD, "sign", ""), (&new, "verify", "incoming")]);
+    assert_eq!((&report["stage"], report["kept_by"].as_array().unwrap().len()), (&json!("waiting"), 1));
+    let secret = traffic.ring().iter().map(|key| String::from_utf8(key.secret().to_vec()).unwrap()).last().unwrap();
+    assert_eq!(secret.len(), 64);
+    assert!(!report.to_string().contains(&secret) && !report.to_string().contains(tools::events::SAMPLE_KEY));
+    let ring = traffic.world.signing.value();
+    for _ in 0..3 {
+        assert_eq!(ids(&traffic.rotate().await.unwrap()), ids(&report), "asked twice, it is one");
+    }
+    assert_eq!(traffic.world.signing.value(), ring);
+
+    // Minute by minute, until every receiver knows it.
+    while traffic.report().await["stage"] == "waiting" {
+        assert!(traffic.world.clock.now() < begun.plus_seconds(HOUR), "it does not end");
+        traffic.world.clock.pass_seconds(MINUTE);
+        let keys = traffic.happen().await;
+        assert_proven(&keys, OLD, OLD);
+        traffic.run_jobs().await;
+        traffic.sweep().await;
+    }
+    assert!(traffic.world.clock.now() >= begun.plus_seconds(420), "no sooner than all know it");
+    let report = traffic.report().await;
+    assert_eq!((&report["stage"], &report["elsewhere"]["count"]), (&json!("moving"), &json!(3)), "{report}");
+    assert_eq!(ids(&report), [(new.as_str(), "sign", ""), (OLD, "verify", "outgoing")]);
+
+    // The subscriptions are moved, one connection after the other, and all deliver meanwhile.
+    let moved_at = traffic.world.clock.now();
+    while let Some((job, delay)) = traffic.world.queues.next_job() {
+        traffic.world.clock.pass_seconds(i64::from(delay));
+        traffic.happen().await;
+        let ran = match &traffic.lasting {
+            Some(registrar) => registrar.run(&job.text()).await,
+            None => traffic.world.registrar().run(&job.text()).await,
+        };
+        ran.unwrap();
+        traffic.happen().await;
+    }
+    let mut by_hand_by_old = false;
+    for _ in 0..10 {
+        traffic.world.clock.pass_seconds(MINUTE);
+        let keys = traffic.happen().await;
+        assert_proven(&keys, &new, OLD);
+        by_hand_by_old |= keys["directscale"].contains(OLD);
+    }
+    assert!(by_hand_by_old);
+    let report = traffic.report().await;
+    assert_eq!(report["elsewhere"], json!({ "count": 0, "connections": [] }), "{report}");
+
+    // What was entered by hand keeps the former key, for as long as it takes, and is named.
+    traffic.pass(3 * 24 * HOUR, 6 * HOUR).await;
+    assert!(traffic.world.clock.now() > moved_at.plus_seconds(QUIET));
+    let report = traffic.report().await;
+    assert_eq!(report["stage"], "moving");
+    let client = format!("directscale#{}", traffic.of("directscale").connection());
+    assert_eq!(report["by_hand"], json!([client]));
+    assert!(report["kept_by"][0].as_str().unwrap().starts_with("sample proved a delivery last at "), "{report}");
+
+    // Somebody enters the new one, but a straggler shows that the former one is still needed.
+    traffic.enter_by_hand();
+    for delivery in traffic.of("directscale").outbox() {
+        traffic.answer(&delivery).await;
+    }
+    traffic.pass(44 * HOUR, 4 * HOUR).await;
+    let straggled = traffic.world.clock.now();
+    traffic.deliver(&*store, &held[0]).await;
+    assert_eq!(traffic.process().await["woocommerce"], BTreeSet::from([OLD.to_owned()]));
+    traffic.pass(44 * HOUR, 4 * HOUR).await;
+    traffic.pass(225 * MINUTE, 75 * MINUTE).await;
+    let report = traffic.report().await;
+    let due = straggled.plus_seconds(QUIET).seconds();
+    assert_eq!(report["next_step_not_before"], commerce::stamp::Stamp::from_millis(due * 1000).to_string());
+    assert_eq!((&report["stage"], &report["by_hand"]), (&json!("moving"), &json!([])), "{report}");
+
+    // Then it goes, and nobody notices.
+    let done = straggled.plus_seconds(QUIET + 10 * MINUTE);
+    while traffic.world.clock.now() < done {
+        assert_eq!(traffic.ring().iter().count() == 2, traffic.world.clock.now() <= straggled.plus_seconds(QUIET));
+        traffic.pass(MINUTE, MINUTE).await;
+    }
+    let report = traffic.report().await;
+    assert_eq!((&report["stage"], ids(&report)), (&json!("none"), vec![(new.as_str(), "sign", "")]));
+    let keys = traffic.happen().await;
+    assert_proven(&keys, &new, &new);
+    assert_eq!(traffic.answer(&held[1]).await, 401, "the former key proves nothing any more");
+    assert!(traffic.delivered > 300, "{}", traffic.delivered);
+}
+
+#[tokio::test]
+async fn a_key_is_rotated_while_all_platforms_deliver() {
+    rotated_under_traffic(false).await;
+}
+
+#[tokio::test]
+async fn and_by_a_registrar_that_has_everything_cached() {
+    rotated_under_traffic(true).await;
+}
+
+/// A store that we manage.
+async fn store(ring: &str) -> World {
+    let world = World::new();
+    world.signing.set(Some(ring));
+    let body = json!({ "site": "https://shop.example.com", "consumer_key": "ck_1", "consumer_secret": "cs_1" });
+    let (status, shown) = world.admin("PUT", CONNECTION, "", &body.to_string()).await;
+    assert_eq!(status, 200, "{shown}");
+    world.run_jobs().await;
+    world
+}
+
+/// Every hook delivers, and is taken.
+async fn assert_taken(world: &World) {
+    for hook in world.store().webhooks() {
+        assert_eq!(world.store().deliver_to(&hook, r#"{"id":1}"#).await, 200, "{}", hook.topic);
+    }
+}
+
+#[tokio::test]
+async fn what_breaks_off_at_any_step_goes_on() {
+    // A secret that CloudFormation has generated.
+    let world = store(tools::events::SAMPLE_KEY).await;
+    let mut stages = Vec::new();
+    for passes in [0, 7 * MINUTE, QUIET] {
+        world.clock.pass_seconds(passes);
+        let before = world.signing.value();
+
+        // Another registrar is at it.
+        let note = world.tables.note(&deployment(), "rotation").await.unwrap();
+        let revision = note.map_or(0, |note| note.revision) + 1;
+        let lease = Note { body: "{}".into(), revision, expires: world.clock.now().seconds() + 60 };
+        assert!(world.tables.keep(&deployment(), "rotation", &lease).await.unwrap());
+        let refused = world.registrar().rotate().await;
+        assert!(matches!(refused, Err(Problem::Conflict(_))), "{refused:?}");
+        world.registrar().sweep().await.unwrap();
+        world.run_jobs().await;
+        assert_eq!(world.signing.value(), before, "it writes nothing meanwhile");
+        assert_taken(&world).await;
+
+        // It crashes without having written; another takes the step, but never learns of it.
+        world.clock.pass_seconds(61);
+        world.signing.lose_next_answer();
+        assert!(matches!(world.registrar().rotate().await, Err(Problem::Ours(_))));
+        let after = world.signing.value();
+        assert_ne!(after, before);
+        assert_taken(&world).await;
+
+        // Asked again, it is no other rotation; and the schedule does what the lost answer kept from being done.
+        let report =
+            if passes == QUIET { world.registrar().rotation().await } else { world.registrar().rotate().await };
+        stages.push(report.unwrap()["stage"].clone());
+        assert_eq!(world.signing.value(), after);
+        world.registrar().sweep().await.unwrap();
+        world.run_jobs().await;
+        assert_taken(&world).await;
+        world.drain(0).await;
+    }
+    assert_eq!(stages, ["waiting", "moving", "none"]);
+    let ring = KeyRing::parse(&world.signing.value().unwrap()).unwrap();
+    assert_eq!(ring.iter().count(), 1);
+    assert_eq!(world.connection().signed_with.as_deref(), Some(ring.signing().id()));
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_reached_keeps_the_former_key() {
+    let world = store(tools::events::SAMPLE_KEY).await;
+    world.registrar().rotate().await.unwrap();
+    world.clock.pass_seconds(7 * MINUTE);
+    world.store().replace_key("ck_2", "cs_2");
+    let report = world.registrar().rotate().await.unwrap();
+    assert_eq!(report["stage"], "moving");
+    for _ in 0..5 {
+        world.run_jobs().await;
+        world.clock.pass_seconds(24 * HOUR);
+        world.registrar().sweep().await.unwrap();
+    }
+    let report = world.registrar().rotation().await.unwrap();
+    assert_eq!(report["elsewhere"], json!({ "count": 1, "connections": [key().to_string()] }));
+    assert_eq!(report["kept_by"], json!(["connections with subscriptions on another key: 1"]));
+    assert_taken(&world).await;
+    // Most of its hooks are moved, and then it breaks.
+    world.run_jobs().await;
+    world.store().replace_key("ck_1", "cs_1");
+    world.store().trouble_after(8, tests::platforms::Trouble::Broken);
+    world.registrar().sweep().await.unwrap();
+    while let Some((job, _)) = world.queues.next_job() {
+        let _ = world.registrar().run(&job.text()).await;
+    }
+    let hooks = world.tables.connection(&key()).subscriptions;
+    let keys: BTreeSet<_> = hooks.values().map(|record| record.key_id.as_str()).collect();
+    assert_eq!(keys.len(), 2, "{keys:?}");
+    assert_eq!(world.connection().signed_with, None);
+    assert_eq!(world.registrar().rotation().await.unwrap()["elsewhere"]["count"], 1);
+    world.clock.pass_seconds(3 * 24 * HOUR);
+    world.registrar().rotate().await.unwrap();
+    assert_taken(&world).await;
+    world.run_jobs().await;
+    world.clock.pass_seconds(3 * 24 * HOUR);
+    world.registrar().sweep().await.unwrap();
+    world.run_jobs().await;
+    assert_eq!(world.registrar().rotation().await.unwrap()["stage"], "none");
+    assert_taken(&world).await;
+}
