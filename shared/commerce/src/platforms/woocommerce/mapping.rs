@@ -15,7 +15,9 @@ use crate::{
     },
     envelope::{Listing, Transfer},
     outcome::Rule,
-    platforms::{Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted, lenient::read},
+    platforms::{
+        Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted, lenient::read, paging::Place,
+    },
     stamp::{Stamp, parse_utc},
     transfer::{Action, Direction, EntityProcessor, Payload, Polling, Scope, own},
 };
@@ -163,9 +165,21 @@ impl Mapping for WooCommerce {
         Some(Listing::new(what, Some(cursor)))
     }
 
+    fn poll(&self, entity: EntityKind, since: Option<Stamp>) -> Option<Listing> {
+        let name = collection(entity).ok()?;
+        match (entity, since) {
+            (EntityKind::Customer, Some(_)) => None,
+            (_, None) => Some(Place::start(&format!("{name}{ALL}"), None)),
+            (_, Some(_)) => Some(Place::start(&format!("{name}{CHANGED}"), since)),
+        }
+    }
+
     /// `modified_after` is read as local time unless `dates_are_gmt` says otherwise. Older stores know neither, and list everything:
     /// then the pages are more.
     fn list(&self, access: &Access<'_>, listing: &Listing) -> Result<ApiRequest, Fault> {
+        if let Some((name, changed)) = polled(listing) {
+            return poll_page(access, name, changed, &Place::of(listing)?);
+        }
         let cursor = cursor(listing)?;
         let mut request = call(access, Method::GET, &[&listing.what])?;
         request
@@ -187,6 +201,9 @@ impl Mapping for WooCommerce {
         response: &ApiResponse,
         at: Stamp,
     ) -> Result<Listed, Fault> {
+        if let Some((name, changed)) = polled(listing) {
+            return read_poll(name, changed, listing, response, at);
+        }
         if !response.is_success() {
             return Err(response.fault(at));
         }
@@ -238,6 +255,71 @@ const ENTITIES: [EntityKind; 4] = [EntityKind::Customer, EntityKind::Product, En
 const PAGE_SIZE: usize = 100;
 /// How long before an error object came its entity may have changed, in seconds: deliveries are queued by a job that may be slow.
 const RECOVERED_SECONDS: i64 = 900;
+
+/// What the name of a list ends with that has all of a collection. By id, which older stores can, too.
+const ALL: &str = "/all";
+/// The same, of what has changed.
+const CHANGED: &str = "/changed";
+
+/// The collection of a list for polling, and whether it has only what has changed.
+fn polled(listing: &Listing) -> Option<(&str, bool)> {
+    let all = listing.what.strip_suffix(ALL).map(|name| (name, false));
+    all.or_else(|| listing.what.strip_suffix(CHANGED).map(|name| (name, true)))
+}
+
+/// A page of a list for polling. Times are compared as UTC only when they have no zone and `dates_are_gmt` says so. Customers are
+/// listed without a role, which means those with the role `customer`: others are not kept.
+fn poll_page(access: &Access<'_>, name: &str, changed: bool, place: &Place) -> Result<ApiRequest, Fault> {
+    let mut request = call(access, Method::GET, &[name])?;
+    let mut query = request.url.query_pairs_mut();
+    match place.from().filter(|_| changed) {
+        Some(from) => query
+            .append_pair("modified_after", &from)
+            .append_pair("dates_are_gmt", "true")
+            .append_pair("orderby", "modified"),
+        None => query.append_pair("orderby", "id"),
+    };
+    query
+        .append_pair("order", "asc")
+        .append_pair("per_page", &PAGE_SIZE.to_string())
+        .append_pair("offset", &place.offset.to_string())
+        // What else there is would only be thrown away.
+        .append_pair("_fields", "id,date_modified_gmt");
+    drop(query);
+    Ok(request)
+}
+
+fn read_poll(name: &str, changed: bool, listing: &Listing, response: &ApiResponse, at: Stamp) -> Result<Listed, Fault> {
+    let too_old = || Fault::Unreadable("the store is too old to list what has changed".into());
+    // It may know the order by id only.
+    if response.status == 400 && changed {
+        return Err(too_old());
+    }
+    if !response.is_success() {
+        return Err(response.fault(at));
+    }
+    let entity = ENTITIES.into_iter().find(|entity| collection(*entity).is_ok_and(|known| known == name));
+    let entity = entity.ok_or_else(|| Fault::Unreadable(format!("there is no list {:?}", listing.what)))?;
+    let entries: Vec<wire::Entry> = read(&response.body).map_err(|error| Fault::Unreadable(error.to_string()))?;
+    let times: Vec<_> = entries.iter().map(|entry| entry.date_modified_gmt.map(Stamp::from)).collect();
+    let place = Place::of(listing)?;
+    let since = place.since.map(|since| since.plus_seconds(-1));
+    if changed && times.iter().flatten().any(|time| Some(*time) < since) {
+        return Err(too_old());
+    }
+    let found = entries.into_iter().zip(&times).map(|(entry, changed)| Transfer {
+        changed: *changed,
+        ..Transfer::new(entity, entry.id, format!("listed in {}", listing.what))
+    });
+    let found: Vec<_> = found.collect();
+    let total = response.headers.get("x-wp-total").and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let last = total.map_or(found.len() < PAGE_SIZE, |total| place.offset.saturating_add(found.len()) >= total);
+    let begin = place.offset;
+    // By id, times say nothing of the place.
+    let keys = if changed { times } else { vec![None; found.len()] };
+    let next = place.next(begin, PAGE_SIZE, &keys, Some(last)).map(|next| next.listing(&listing.what));
+    Ok(Listed { found, next })
+}
 
 /// How far a list was gone through.
 #[derive(Serialize, Deserialize)]
