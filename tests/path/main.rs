@@ -7,6 +7,7 @@ mod engine;
 mod hooks_bigcommerce;
 mod hooks_cloudblue;
 mod hops;
+mod poll;
 mod processor;
 mod receiver;
 mod registrar;

@@ -131,7 +131,7 @@ mod tests {
             let Some(next) = place.next(begin, per_page, &times, last) else { break };
             place = next;
             // One or two entries go or change between two pages.
-            for _ in 0..random.below(3).min(cap / 3) {
+            for _ in 0..random.below(3).min(if counted { cap / 3 } else { cap / 7 }) {
                 let at = random.below(entries.len());
                 match random.below(3) {
                     0 if !entries.is_empty() => _ = entries.remove(at),
