@@ -269,6 +269,14 @@ async fn the_first_import_brings_everything_whatever_goes_wrong() {
             shop.world.queues.refuse_next(2);
             shop.world.tables.break_next([TableFault::CursorRefused; 3]);
             shop.settle().await;
+            let dead: Vec<_> = shop
+                .world
+                .queues
+                .dead()
+                .iter()
+                .map(|letter| format!("{} {}", letter.reason.name(), letter.body))
+                .collect();
+            assert!(dead.is_empty(), "{dead:?}");
             assert!(shop.compare(seed).await > 20, "{}", shop.key);
             assert_eq!(shop.there(), shop.here().intersection(&shop.there()).cloned().collect(), "{}", shop.key);
             for kind in shop.polled() {
@@ -531,6 +539,7 @@ async fn a_quota_is_kept() {
     shop.changes(400);
     shop.connect(json!({})).await;
     shop.settle().await;
+    // Its stretches of time are not ours, so for a moment two of ours can fall into one.
+    assert!(kept.unwrap().over_quota() <= 5);
     shop.compare(3).await;
-    assert_eq!(kept.unwrap().over_quota(), 0);
 }

@@ -1,7 +1,11 @@
 //! Lifts one message to many: reads what a batch needs at once, lets entities be brought up to date side by side, and reports
 //! which messages have to come back. What fails, or panics, for one entity touches no other.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
+    time::Duration,
+};
 
 use cloud::{
     connections::{CONNECTION, Vault},
@@ -220,14 +224,16 @@ where
     /// Counts what polling found to differ, and adds it to the totals of each connection and kind of entity. Without the note, the
     /// totals are less than they should be; the log has it all the same.
     async fn note_differences(&self, entries: &[Entry<'_>], losses: Losses) -> ByEntity {
-        let mut found = ByEntity::new();
+        let (mut found, mut counted) = (ByEntity::new(), BTreeSet::new());
         for (index, difference) in losses.all() {
             let Some(entry) = entries.get(index) else { continue };
             // What may work the next time is no loss yet.
             let put_aside = matches!(entry.end, End::Outcome(Outcome::Quarantined(_)));
             let Ok(envelope) = Envelope::parse(&entry.message.body) else { continue };
             let Content::Transfer(transfer) = &envelope.content else { continue };
-            if shows_loss(&envelope) && (difference != Difference::Unmapped || put_aside) {
+            let is_lost = shows_loss(&envelope) && (difference != Difference::Unmapped || put_aside);
+            // Pages overlap, so one entity may be found twice.
+            if is_lost && counted.insert((envelope.key.clone(), transfer.entity, transfer.id.clone(), difference)) {
                 found.entry((envelope.key.clone(), transfer.entity)).or_default().add(difference);
             }
         }

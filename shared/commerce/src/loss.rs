@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     entity::{EntityKind, ExternalId},
-    envelope::{Content, Envelope, POLL, Transfer},
+    envelope::{Content, Envelope, POLL, Provenance, Transfer},
     stamp::Stamp,
 };
 
@@ -87,8 +87,7 @@ impl Differences {
 /// Whether what comes of a message shows a loss: it was found by polling, put off or not, and no delivery of it can be under way.
 pub fn shows_loss(envelope: &Envelope) -> bool {
     let Content::Transfer(Transfer { changed, reason, .. }) = &envelope.content else { return false };
-    // What was delivered names the key that proved it.
-    let polled = envelope.scope == POLL && envelope.key_id.is_empty() && envelope.depth == 0;
+    let polled = envelope.scope == POLL && envelope.provenance == Provenance::Answer && envelope.depth == 0;
     let settled = changed.is_some_and(|changed| changed.plus_seconds(UNDER_WAY_SECONDS) < envelope.received);
     polled && (settled || reason == NOT_IN_SWEEP)
 }
