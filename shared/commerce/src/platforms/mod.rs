@@ -438,7 +438,7 @@ pub fn settings(
     let polls: BTreeMap<EntityKind, u32> = taken(&mut members, "polls")?;
     let retention: Retention = taken(&mut members, "retention")?;
     for (entity, seconds) in &polls {
-        if !processor(platform.mapping, *entity).is_some_and(|processor| processor.polling.is_some()) {
+        if processor(platform.mapping, *entity).is_none_or(|processor| processor.polling.is_none()) {
             return Err(SettingsError::new("polls", format!("{} has no {entity} that can be polled", platform.name)));
         }
         if (1..MIN_POLL_SECONDS).contains(seconds) {
