@@ -78,11 +78,7 @@ impl<P: Parts> Registrar<P> {
                 (Fetch::Changed, Polling::Sweep, _) => (Fetch::Sweep, None),
                 (fetch, ..) => (fetch, None),
             };
-            let covered = cursor.run.as_ref().is_some_and(|run| {
-                // All of them covers everything, and an earlier time a later one. What comes after it began is the next one's.
-                run.fetch != Fetch::Changed || (fetch == Fetch::Changed && run.from <= from)
-            });
-            if covered {
+            if cursor.run.as_ref().is_some_and(|run| covers(run, fetch, from)) {
                 return Ok(());
             }
             let Some(next) = platform.mapping.poll(entity, from) else { return Ok(()) };
@@ -114,23 +110,12 @@ impl<P: Parts> Registrar<P> {
             let Some(polling) = processor.polling.filter(|_| platform.mapping.poll(entity, None).is_some()) else {
                 continue;
             };
-            let set = connection.polls.get(&entity).map(|seconds| i64::from(*seconds));
             let cursor = known(loaded, connection, entity);
-            let is_over = |since: Option<Stamp>, seconds: i64| since.is_none_or(|at| at.plus_seconds(seconds) <= now);
-            let due = match polling {
-                _ if set == Some(0) => None,
-                _ if cursor.since.is_none() => Some(Fetch::Import),
-                Polling::Sweep => is_over(cursor.swept, set.unwrap_or(SWEEP_SECONDS)).then_some(Fetch::Sweep),
-                Polling::Changed if is_over(cursor.swept, FULL_SECONDS) => Some(Fetch::Sweep),
-                Polling::Changed => is_over(cursor.since, set.unwrap_or(CHANGED_SECONDS)).then_some(Fetch::Changed),
-            };
-            match cursor.run {
-                Some(run) if run.at.plus_seconds(LOST_SECONDS) <= now => {
-                    self.edges.jobs.send_jobs(&[(Job::Poll { key: key.clone(), entity }, 0)]).await?;
-                }
-                _ => {}
+            if cursor.run.as_ref().is_some_and(|run| run.at.plus_seconds(LOST_SECONDS) <= now) {
+                self.edges.jobs.send_jobs(&[(Job::Poll { key: key.clone(), entity }, 0)]).await?;
             }
-            if let Some(fetch) = due {
+            let every = connection.polls.get(&entity).map(|seconds| i64::from(*seconds));
+            if let Some(fetch) = due(polling, every, &cursor, now) {
                 self.begin_poll(platform, key, entity, fetch, None).await?;
             }
         }
@@ -270,6 +255,24 @@ fn may_poll(connection: &Connection) -> bool {
     connection.status == ConnectionStatus::Active && connection.credentials.is_some()
 }
 
+/// Whether what is under way covers what is to be begun: all of them covers everything, and an earlier time a later one. What changes
+/// after it began is the next one's.
+fn covers(run: &Run, fetch: Fetch, from: Option<Stamp>) -> bool {
+    run.fetch != Fetch::Changed || (fetch == Fetch::Changed && run.from <= from)
+}
+
+/// What is due of an entity that is fetched every so many seconds, if the settings say how often; 0 is never.
+fn due(polling: Polling, every: Option<i64>, cursor: &Cursor, now: Stamp) -> Option<Fetch> {
+    let is_over = |since: Option<Stamp>, seconds: i64| since.is_none_or(|at| at.plus_seconds(seconds) <= now);
+    match polling {
+        _ if every == Some(0) => None,
+        _ if cursor.since.is_none() => Some(Fetch::Import),
+        Polling::Sweep => is_over(cursor.swept, every.unwrap_or(SWEEP_SECONDS)).then_some(Fetch::Sweep),
+        Polling::Changed if is_over(cursor.swept, FULL_SECONDS) => Some(Fetch::Sweep),
+        Polling::Changed => is_over(cursor.since, every.unwrap_or(CHANGED_SECONDS)).then_some(Fetch::Changed),
+    }
+}
+
 /// How far an entity has been fetched in the connection's present life: one that was connected anew starts from nothing.
 fn known(loaded: &Loaded, connection: &Connection, entity: EntityKind) -> Cursor {
     let mut cursor = loaded.cursors.get(&entity).cloned().unwrap_or_else(|| Cursor::new(entity));
@@ -278,4 +281,55 @@ fn known(loaded: &Loaded, connection: &Connection, entity: EntityKind) -> Cursor
     cursor.swept = cursor.swept.filter(present);
     cursor.run = cursor.run.filter(|run| present(&run.begun));
     cursor
+}
+
+#[cfg(test)]
+mod tests {
+    use commerce::envelope::Listing;
+
+    use super::*;
+
+    fn at(seconds: i64) -> Stamp {
+        Stamp::from_millis(seconds * 1000)
+    }
+
+    #[test]
+    fn a_run_covers_what_it_will_find() {
+        let run = |fetch, from: Option<i64>| {
+            let next = Listing::new("x", None);
+            Run { fetch, begun: at(100), from: from.map(at), at: at(100), next, pages: 0, found: 0 }
+        };
+        let changed = run(Fetch::Changed, Some(50));
+        assert!(covers(&changed, Fetch::Changed, Some(at(50))) && covers(&changed, Fetch::Changed, Some(at(60))));
+        assert!(!covers(&changed, Fetch::Changed, Some(at(40))), "an earlier one takes its place");
+        assert!(!covers(&changed, Fetch::Sweep, None) && !covers(&changed, Fetch::Import, None));
+        for fetch in [Fetch::Changed, Fetch::Sweep, Fetch::Import] {
+            assert!(covers(&run(Fetch::Import, None), fetch, None) && covers(&run(Fetch::Sweep, None), fetch, None));
+        }
+    }
+
+    #[test]
+    fn what_is_due_follows_from_the_cursor() {
+        let cursor = |since: i64, swept: i64| {
+            let (since, swept) = (Some(at(since)), Some(at(swept)));
+            Cursor { since, swept, ..Cursor::new(EntityKind::Order) }
+        };
+        let (new, now) = (Cursor::new(EntityKind::Order), 1_000_000);
+        for (polling, every, cursor, expected) in [
+            (Polling::Changed, None, new.clone(), Some(Fetch::Import)),
+            (Polling::Sweep, None, new.clone(), Some(Fetch::Import)),
+            (Polling::Changed, Some(0), new, None),
+            (Polling::Changed, None, cursor(now - 3599, now - 5000), None),
+            (Polling::Changed, None, cursor(now - 3600, now - 5000), Some(Fetch::Changed)),
+            (Polling::Changed, Some(900), cursor(now - 900, now - 5000), Some(Fetch::Changed)),
+            (Polling::Changed, Some(900_000), cursor(now - 9000, now - 9000), None),
+            (Polling::Changed, None, cursor(now, now - FULL_SECONDS), Some(Fetch::Sweep)),
+            (Polling::Sweep, None, cursor(now, now - 86_399), None),
+            (Polling::Sweep, None, cursor(now, now - 86_400), Some(Fetch::Sweep)),
+            (Polling::Sweep, Some(600), cursor(now, now - 600), Some(Fetch::Sweep)),
+            (Polling::Sweep, Some(0), cursor(0, 0), None),
+        ] {
+            assert_eq!(due(polling, every, &cursor, at(now)), expected, "{polling:?} {every:?} {cursor:?}");
+        }
+    }
 }

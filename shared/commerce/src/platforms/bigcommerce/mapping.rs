@@ -992,6 +992,67 @@ mod tests {
         Mapped::Change(id.parse().unwrap(), Change::Delete(Delete { source: None, received: AT }))
     }
 
+    #[test]
+    fn lists_for_polling_are_by_the_time_of_the_last_change_with_its_time_of_day() {
+        let none = Map::new();
+        let site = "https://api.bigcommerce.com/stores/abc123";
+        let access = Access { site, credentials: r#"{"access_token":"tok"}"#, settings: &none };
+        let asked = |listing: &Listing| {
+            let request = BigCommerce.list(&access, listing).unwrap();
+            let query: Vec<_> = request.url.query_pairs().map(|(name, value)| format!("{name}={value}")).collect();
+            format!("{} {}", request.url.path().strip_prefix("/stores/abc123/").unwrap(), query.join(" "))
+        };
+        let poll = |entity, since| BigCommerce.poll(entity, since);
+        let first = |entity, since| asked(&poll(entity, since).unwrap());
+        for (entity, since, expected) in [
+            (
+                EntityKind::Product,
+                Some(AT),
+                "v3/catalog/products sort=date_modified direction=asc include_fields=date_modified \
+                 date_modified:min=2025-10-09T08:53:19Z limit=250 page=1",
+            ),
+            (
+                EntityKind::Customer,
+                Some(AT),
+                "v3/customers sort=date_modified:asc date_modified:min=2025-10-09T08:53:19Z limit=250 page=1",
+            ),
+            (
+                EntityKind::Order,
+                Some(AT),
+                "v2/orders sort=date_modified:asc min_date_modified=2025-10-09T08:53:19Z limit=50 page=1",
+            ),
+            (EntityKind::Order, None, "v2/orders sort=date_modified:asc limit=50 page=1"),
+            (EntityKind::Category, None, "v3/catalog/categories limit=250 page=1"),
+        ] {
+            assert_eq!(first(entity, since), expected);
+        }
+        assert_eq!(poll(EntityKind::Category, Some(AT)), None, "they have no time");
+        assert_eq!(poll(EntityKind::Cart, None), None);
+
+        let orders = poll(EntityKind::Order, Some(AT)).unwrap();
+        let listed =
+            |listing: &Listing, answer: &ApiResponse| BigCommerce.listed(&access, listing, answer, AT).unwrap();
+        assert_eq!(listed(&orders, &no_content()), Listed { found: vec![], next: None });
+        let order = |id: u64, at: &str| json!({ "id": id, "date_modified": at, "status": "Pending" });
+        let two = json!([order(7, "Thu, 09 Oct 2025 08:54:00 +0000"), order(8, "Thu, 09 Oct 2025 08:55:00 +0000")]);
+        let page = listed(&orders, &answer(200, &two));
+        let found: Vec<_> = page.found.iter().map(|found| (found.id.as_str(), found.changed)).collect();
+        let at = |seconds| Some(AT.plus_seconds(seconds));
+        assert_eq!(found, [("7", at(40)), ("8", at(100))]);
+        // Whether a page is the last shows when the next one comes no further.
+        let next = page.next.unwrap();
+        assert!(asked(&next).contains("min_date_modified=2025-10-09T08:54:59Z"));
+        let again = json!([order(8, "Thu, 09 Oct 2025 08:55:00 +0000")]);
+        assert_eq!(listed(&next, &answer(200, &again)).next, None);
+
+        // What has parts with no time of their own is asked for in any case when all are.
+        let product = v3(&json!([{ "id": 5, "date_modified": "2025-10-09T08:54:00+00:00" }]));
+        let changed = |since| listed(&poll(EntityKind::Product, since).unwrap(), &product).found[0].changed;
+        assert_eq!((changed(Some(AT)), changed(None)), (at(40), None));
+        let old = answer(200, &json!([order(7, "Thu, 09 Oct 2025 08:00:00 +0000")]));
+        assert!(matches!(BigCommerce.listed(&access, &orders, &old, AT), Err(Fault::Unreadable(_))));
+    }
+
     /// Every row of what is documented: data, scopes, and the entity to pull, or none where it is deleted (`-`).
     #[test]
     fn every_callback_leads_to_its_entity() {

@@ -594,3 +594,60 @@ fn coupon(wire: wire::Coupon) -> Result<Dated, MapError> {
     };
     Ok((wire.date_modified_gmt, content(&entity, wire.rest, &[])?))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue};
+    use serde_json::json;
+
+    use super::*;
+
+    const AT: Stamp = Stamp::from_millis(1_760_000_000_000);
+
+    #[test]
+    fn lists_for_polling_have_times_without_a_zone() {
+        let none = Map::new();
+        let credentials = r#"{"consumer_key":"ck_1","consumer_secret":"cs_1"}"#;
+        let access = Access { site: "https://shop.example.com", credentials, settings: &none };
+        let asked = |entity, since| {
+            let listing = WooCommerce.poll(entity, since).unwrap();
+            let url = WooCommerce.list(&access, &listing).unwrap().url;
+            let query: Vec<_> = url.query_pairs().map(|(name, value)| format!("{name}={value}")).collect();
+            format!("{} {}", url.path().strip_prefix("/wp-json/wc/v3/").unwrap(), query.join(" "))
+        };
+        assert_eq!(
+            asked(EntityKind::Order, Some(AT)),
+            "orders modified_after=2025-10-09T08:53:19 dates_are_gmt=true orderby=modified order=asc per_page=100 \
+             offset=0 _fields=id,date_modified_gmt"
+        );
+        let all =
+            |name: &str| format!("{name} orderby=id order=asc per_page=100 offset=0 _fields=id,date_modified_gmt");
+        assert_eq!(asked(EntityKind::Product, None), all("products"));
+        assert_eq!(asked(EntityKind::Customer, None), all("customers"));
+        assert_eq!(WooCommerce.poll(EntityKind::Customer, Some(AT)), None, "they cannot be asked for by their time");
+
+        let page = |status, total: Option<u32>, ids: &[u64]| {
+            let entries: Vec<_> =
+                ids.iter().map(|id| json!({ "id": id, "date_modified_gmt": "2025-10-09T08:54:00" })).collect();
+            let body = Bytes::from(json!(entries).to_string());
+            let total = total.map(|total| (http::HeaderName::from_static("x-wp-total"), HeaderValue::from(total)));
+            ApiResponse { status, headers: HeaderMap::from_iter(total), body }
+        };
+        let listed = |since, answer: &ApiResponse| {
+            let listing = WooCommerce.poll(EntityKind::Product, since).unwrap();
+            WooCommerce.listed(&access, &listing, answer, AT)
+        };
+        let offset = |listed: Listed| listed.next.map(|next| Place::of(&next).unwrap().offset);
+        assert_eq!(offset(listed(None, &page(200, Some(9), &[1, 2, 3, 4])).unwrap()), Some(2), "hosts may give fewer");
+        assert_eq!(offset(listed(None, &page(200, Some(4), &[1, 2, 3, 4])).unwrap()), None);
+        assert_eq!(offset(listed(None, &page(200, None, &[1, 2, 3, 4])).unwrap()), None);
+        let found = listed(Some(AT), &page(200, None, &[1])).unwrap().found;
+        assert_eq!(found[0].changed, Some(AT.plus_seconds(40)));
+        // Older stores do not know the order, or list what has not changed.
+        assert!(matches!(listed(Some(AT), &page(400, None, &[])), Err(Fault::Unreadable(_))));
+        assert!(matches!(listed(Some(AT.plus_seconds(60)), &page(200, None, &[1])), Err(Fault::Unreadable(_))));
+        assert!(listed(None, &page(200, None, &[1])).is_ok());
+    }
+}
