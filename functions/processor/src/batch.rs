@@ -1,19 +1,24 @@
 //! Lifts one message to many: reads what a batch needs at once, lets entities be brought up to date side by side, and reports
 //! which messages have to come back. What fails, or panics, for one entity touches no other.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
+    time::Duration,
+};
 
 use cloud::{
     connections::{CONNECTION, Vault},
-    coordination::Coordination,
+    coordination::{Coordination, Note},
     outbound::Outbound,
     queue::{DeadLetters, Inbox, Jobs, Retries},
     state::{Entities, Read},
 };
 use commerce::{
     connection::ConnectionKey,
-    entity::EntityKey,
-    envelope::{Envelope, Sealed},
+    entity::{EntityKey, EntityKind},
+    envelope::{Content, Envelope, Sealed},
+    loss::{DIFFERENCES, Difference, Differences, shows_loss},
     outcome::{Outcome, Reason},
     platforms::find,
     stamp::Stamp,
@@ -27,7 +32,7 @@ use serde_json::Value;
 
 use crate::{
     End, MAX_ATTEMPTS, MAX_DEFERRALS, Message, Processor, Task, Understood, Work, dead_letter, gate,
-    group::Ends,
+    group::{Ends, Losses},
     report::{self, Entry},
     sightings::Seen,
     understand,
@@ -39,6 +44,12 @@ const FINISHING: Duration = Duration::from_secs(4);
 const NOTING: Duration = Duration::from_millis(1500);
 /// How many entities are brought up to date side by side.
 pub(crate) const CONCURRENCY: usize = 16;
+
+/// How long the totals of what differed are kept, in seconds.
+const DIFFERENCES_SECONDS: i64 = 400 * 24 * 60 * 60;
+
+/// What polling found to differ, by connection and kind of entity.
+pub(crate) type ByEntity = BTreeMap<(ConnectionKey, EntityKind), Differences>;
 
 /// What the messages of a batch ask for.
 #[derive(Default)]
@@ -101,7 +112,8 @@ where
             asked.add(understand(self.platforms, index, message), index, &mut ends);
         }
         let entities = asked.groups.len();
-        self.bring_up_to_date(asked, messages, deadline, &mut ends).await;
+        let losses = Losses::default();
+        self.bring_up_to_date(asked, messages, deadline, &mut ends, &losses).await;
         let seen = Seen::of(messages, &ends);
         // What has no end by now ran out of time.
         let ends = ends.into_iter().map(|end| end.unwrap_or((End::Unfinished, String::new())));
@@ -111,10 +123,13 @@ where
         }));
         // Beside what has to be done, and not for long.
         let (entries, _) = tokio::join!(finished, tokio::time::timeout(NOTING, self.note_seen(seen)));
+        let differences = self.note_differences(&entries, losses).await;
         let took = (self.clock)().micros() - started.micros();
+        let mut lines = report::lines(&entries, entities, took / 1000, (self.clock)());
+        lines.extend(report::difference_lines(&differences, (self.clock)()));
         Report {
             failures: entries.iter().filter(|entry| entry.comes_back()).map(|e| e.message.id.clone()).collect(),
-            lines: report::lines(&entries, entities, took / 1000, (self.clock)()),
+            lines,
             ends: entries.into_iter().map(|entry| (entry.message.id.clone(), entry.end)).collect(),
         }
     }
@@ -125,6 +140,7 @@ where
         messages: &[Message],
         deadline: Stamp,
         ends: &mut [Option<(End, String)>],
+        losses: &Losses,
     ) {
         // What is about to be put aside is not, if its connection would have been ignored anyway. Of a platform that this
         // release does not have, it cannot know the connections either.
@@ -192,7 +208,7 @@ where
         let mut running: Vec<BoxFuture<'_, Ends>> = Vec::with_capacity(asked.groups.len() + asked.tasks.len());
         for (key, works) in &asked.groups {
             let item = items.remove(key);
-            let group = self.group(key, works, messages, connections.get(&key.connection), item);
+            let group = self.group(key, works, messages, connections.get(&key.connection), item, losses);
             running.push(isolated(group, works.iter().map(|work| work.index).collect()).boxed());
         }
         for task in &asked.tasks {
@@ -207,6 +223,43 @@ where
         while let Ok(Some(group)) = tokio::time::timeout_at(until, running.next()).await {
             for (index, end, why) in group {
                 ends[index] = Some((end, why));
+            }
+        }
+    }
+
+    /// Counts what polling found to differ, and adds it to the totals of each connection and kind of entity. Without the note, the
+    /// totals are less than they should be; the log has it all the same.
+    async fn note_differences(&self, entries: &[Entry<'_>], losses: Losses) -> ByEntity {
+        let (mut found, mut counted) = (ByEntity::new(), BTreeSet::new());
+        for (index, difference) in losses.all() {
+            let Some(entry) = entries.get(index) else { continue };
+            // What may work the next time is no loss yet.
+            let put_aside = matches!(entry.end, End::Outcome(Outcome::Quarantined(_)));
+            let Ok(envelope) = Envelope::parse(&entry.message.body) else { continue };
+            let Content::Transfer(transfer) = &envelope.content else { continue };
+            let is_lost = shows_loss(&envelope) && (difference != Difference::Unmapped || put_aside);
+            // Pages overlap, so one entity may be found twice.
+            if is_lost && counted.insert((envelope.key.clone(), transfer.entity, transfer.id.clone(), difference)) {
+                found.entry((envelope.key.clone(), transfer.entity)).or_default().add(difference);
+            }
+        }
+        let noting = found.iter().map(|((key, entity), more)| self.add_differences(key, *entity, more));
+        let _ = tokio::time::timeout(FINISHING, join_all(noting)).await;
+        found
+    }
+
+    async fn add_differences(&self, key: &ConnectionKey, entity: EntityKind, more: &Differences) {
+        let (notes, name) = (&self.edges.coordination, format!("{DIFFERENCES}{entity}"));
+        for _ in 0..3 {
+            let Ok(before) = notes.note(key, &name).await else { return };
+            let now = (self.clock)();
+            let known = before.as_ref().filter(|note| note.is_live(now)).and_then(|note| Differences::read(&note.body));
+            let total = known.unwrap_or(Differences { since: Some(now), ..Differences::default() }).plus(more);
+            let body = serde_json::to_string(&total).unwrap_or_default();
+            let revision = before.map_or(0, |note| note.revision) + 1;
+            let note = Note { body, revision, expires: now.seconds() + DIFFERENCES_SECONDS };
+            if !matches!(notes.keep(key, &name, &note).await, Ok(false)) {
+                return;
             }
         }
     }

@@ -1,5 +1,7 @@
 //! All messages of a batch that concern one entity: they are merged in memory and written once.
 
+use std::sync::{Mutex, PoisonError};
+
 use cloud::{
     EdgeError,
     connections::Vault,
@@ -15,6 +17,7 @@ use commerce::{
     entity::{EntityKey, references},
     envelope::{Content, Sealed, Transfer},
     item::{Item, TOO_OLD_SECONDS, Writer, fingerprint},
+    loss::Difference,
     outcome::{Outcome, Reason, Rule},
     platforms::Mapped,
     transfer::Payload,
@@ -44,6 +47,30 @@ const KNOWN_AFTER_SECONDS: i64 = 60;
 
 /// How the messages of a group ended, each by its place in the batch, with a word on why.
 pub(crate) type Ends = Vec<(usize, End, String)>;
+
+/// What came of messages, by their places in the batch, as far as it would be a loss if polling found it.
+#[derive(Default)]
+pub(crate) struct Losses(Mutex<Vec<(usize, Difference)>>);
+
+impl Losses {
+    fn add(&self, index: usize, difference: Difference) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((index, difference));
+    }
+
+    /// What messages have changed that were written.
+    fn found(&self, before: &State, ready: &[Ready], outcomes: &[Outcome]) {
+        let was_there = before.visible().1.is_some() && !before.is_deleted();
+        for (ready, _) in ready.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Applied) {
+            let gone = ready.changes.iter().any(|change| matches!(change, Change::Delete(_)));
+            self.add(ready.index, if was_there && !gone { Difference::Stale } else { Difference::Missed });
+        }
+    }
+
+    /// All of it.
+    pub(crate) fn all(self) -> Vec<(usize, Difference)> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// A message whose changes are ready to be merged.
 struct Ready {
@@ -82,6 +109,7 @@ where
         messages: &[Message],
         connection: Option<&Connection>,
         item: Option<Item>,
+        losses: &Losses,
     ) -> Ends {
         let mut ends = Ends::new();
         let mut ready = Vec::new();
@@ -146,6 +174,9 @@ where
                         );
                     }
                     Some(Err(fault)) => {
+                        if matches!(fault, Fault::Unreadable(_)) {
+                            losses.add(work.index, Difference::Unmapped);
+                        }
                         end(end_of_fault(fault), "");
                         continue;
                     }
@@ -169,7 +200,7 @@ where
             taken_by = Some(connection);
         }
         if let Some(connection) = taken_by {
-            self.settle(key, works, messages, connection, item, ready, &mut ends).await;
+            self.settle(key, works, messages, connection, item, ready, &mut ends, losses).await;
         }
         ends
     }
@@ -283,6 +314,7 @@ where
         mut item: Option<Item>,
         mut ready: Vec<Ready>,
         ends: &mut Ends,
+        losses: &Losses,
     ) {
         let asks = |work: &Work| work.processor().is_some_and(|declared| declared.pull);
         let mut may_ask = connection.credentials.is_some() && works.iter().any(asks);
@@ -337,6 +369,7 @@ where
                     // If it is nobody's, it was stored like that, and its bookkeeping makes it too large.
                     let (large, rest) = if large.is_empty() { (rest, large) } else { (large, rest) };
                     let end = End::Outcome(Outcome::Quarantined(Reason::ItemTooLarge));
+                    large.iter().for_each(|ready| losses.add(ready.index, Difference::Unmapped));
                     ends.extend(large.iter().map(|ready| (ready.index, end.clone(), error.to_string())));
                     ready = rest;
                     continue;
@@ -353,11 +386,13 @@ where
             writes += 1;
             match self.edges.entities.put(&next, item.as_ref().map(|item| item.rev.as_str())).await {
                 Ok(Put::Written) => {
+                    losses.found(&before, &ready, &outcomes);
                     ends.extend(finished(&ready, outcomes));
                     return;
                 }
                 // Our own earlier try had landed; only its answer was lost.
                 Ok(Put::Conflict(Some(stored))) if stored.by == next.by && stored.rev == next.rev => {
+                    losses.found(&before, &ready, &outcomes);
                     ends.extend(finished(&ready, outcomes));
                     return;
                 }

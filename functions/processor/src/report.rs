@@ -4,10 +4,15 @@
 use std::collections::BTreeMap;
 
 use cloud::telemetry;
-use commerce::{envelope::Envelope, outcome::Outcome, stamp::Stamp};
+use commerce::{
+    envelope::Envelope,
+    loss::{Difference, Differences},
+    outcome::Outcome,
+    stamp::Stamp,
+};
 use serde_json::{Map, Value, json};
 
-use crate::{End, Message};
+use crate::{End, Message, batch::ByEntity};
 
 /// One message with its end.
 pub struct Entry<'a> {
@@ -74,6 +79,32 @@ pub fn lines(entries: &[Entry<'_>], entities: usize, took_ms: i64, now: Stamp) -
     })];
     lines.extend(telemetry::metrics(&counts, now));
     lines.extend(details);
+    lines
+}
+
+/// What polling found to differ: a line for each connection and kind of entity, and metrics by platform only.
+pub fn difference_lines(found: &ByEntity, now: Stamp) -> Vec<Value> {
+    let mut counts: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
+    let mut lines = Vec::new();
+    for ((key, entity), Differences { missed, stale, unmapped, .. }) in found {
+        lines.push(json!({
+            "level": "WARN",
+            "event": "differences",
+            "connection": key.to_string(),
+            "entity": entity,
+            "missed": missed,
+            "stale": stale,
+            "unmapped": unmapped,
+        }));
+        for (difference, count) in
+            [(Difference::Missed, missed), (Difference::Stale, stale), (Difference::Unmapped, unmapped)]
+        {
+            if *count > 0 {
+                *counts.entry((key.platform.clone(), difference.name())).or_default() += count;
+            }
+        }
+    }
+    lines.extend(telemetry::differences(&counts, now));
     lines
 }
 

@@ -1,6 +1,8 @@
 //! Messages that do not name one entity: those that stand for several, those that want a list gone through, and those that only the
 //! registrar has to know.
 
+use std::collections::BTreeMap;
+
 use cloud::{
     EdgeError,
     connections::Vault,
@@ -13,8 +15,9 @@ use commerce::{
     api::Fault,
     connection::{Connection, ConnectionKey, ConnectionStatus},
     entity,
-    envelope::{Content, Erasure, Listing, Sealed, Transfer},
+    envelope::{Content, Erasure, Listing, Sealed, Swept, Transfer},
     job::{Cause, Job},
+    loss::{NOT_IN_SWEEP, SweptPage, all_swept, swept_notes},
     outcome::{Outcome, Reason, Rule},
     platforms::{Access, NOTICE, Notice},
     stamp::Stamp,
@@ -28,6 +31,10 @@ const MAX_PAGES: usize = 5;
 const FOUND: &str = "found#";
 /// How long such a note counts, in seconds.
 const FOUND_SECONDS: i64 = 30 * 24 * 60 * 60;
+/// How many keys of what is known here are read at once,
+const KEY_PAGE: u32 = 500;
+/// and how many times that in one message; the rest is a message of its own.
+const MAX_KEY_PAGES: usize = 5;
 /// More pages than any list has.
 const MAX_LIST_PAGES: u32 = 1_000;
 /// How long a notice is kept, in seconds.
@@ -68,7 +75,7 @@ where
                 ended => ended,
             },
             What::Note(notice) => self.note(&task.envelope.key, notice).await,
-            What::Swept(_) => (End::Unfinished, "this release cannot do that yet".into()),
+            What::Swept(swept) => self.swept(task, swept).await,
             // It has become something else, or was done, by now.
             What::Late(..) | What::Erase(_) => (End::Unfinished, String::new()),
         }
@@ -114,6 +121,50 @@ where
             .collect();
         match self.edges.queues.send_all(&parts).await {
             Ok(()) => (End::Outcome(Outcome::Split(parts.len())), String::new()),
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// Has asked for what is here and was not among all that were fetched: only the platform's own answer says that it is gone.
+    async fn swept(&self, task: &Task, swept: &Swept) -> (End, String) {
+        let key = &task.envelope.key;
+        let prefix = swept_notes(swept.entity, swept.begun);
+        let notes = match self.edges.coordination.notes(key, &prefix).await {
+            Ok(notes) => notes,
+            Err(error) => return failed(&error),
+        };
+        let now = (self.clock)();
+        let read = |(name, note): (String, Note)| {
+            let page: SweptPage = serde_json::from_str(&note.body).ok().filter(|_| note.is_live(now))?;
+            Some((name.strip_prefix(&prefix)?.parse().ok()?, page))
+        };
+        let pages: BTreeMap<u32, SweptPage> = notes.into_iter().filter_map(read).collect();
+        let Some(there) = all_swept(pages) else {
+            return (End::Outcome(Outcome::Ignored(Rule::SWEEP_INCOMPLETE)), String::new());
+        };
+        let (mut parts, mut after) = (0, swept.after.clone());
+        for _ in 0..MAX_KEY_PAGES {
+            let known = self.edges.entities.keys(key, Some(swept.entity), after.as_deref(), KEY_PAGE).await;
+            let known = match known {
+                Ok(known) => known,
+                Err(error) => return failed(&error),
+            };
+            let gone = known.keys.into_iter().filter(|(entity, alive)| *alive && !there.contains(&entity.id));
+            let gone = gone.map(|(entity, _)| Transfer::new(entity.kind, entity.id, NOT_IN_SWEEP));
+            let sealed: Vec<_> =
+                gone.map(|transfer| Sealed::part(&task.envelope, Content::Transfer(transfer))).collect();
+            after = known.next;
+            parts += sealed.len();
+            if let Err(error) = self.edges.queues.send_all(&sealed).await {
+                return failed(&error);
+            }
+            if after.is_none() {
+                return (End::Outcome(Outcome::Split(parts)), String::new());
+            }
+        }
+        let rest = Sealed::part(&task.envelope, Content::Swept(Swept { after, ..swept.clone() }));
+        match self.edges.queues.send_all(&[rest]).await {
+            Ok(()) => (End::Outcome(Outcome::Split(parts + 1)), String::new()),
             Err(error) => failed(&error),
         }
     }

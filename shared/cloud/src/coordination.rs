@@ -39,7 +39,7 @@ pub trait Coordination {
     /// Reads a note, consistently; expired ones, too, for they are written over.
     fn note(&self, key: &ConnectionKey, name: &str) -> impl Future<Output = Result<Option<Note>, EdgeError>> + Send;
 
-    /// Reads all notes whose names begin so.
+    /// Reads all notes whose names begin so, consistently.
     fn notes(
         &self,
         key: &ConnectionKey,
@@ -95,18 +95,27 @@ impl Coordination for DynamoCoordination {
     }
 
     async fn notes(&self, connection: &ConnectionKey, prefix: &str) -> Result<Vec<(String, Note)>, EdgeError> {
-        let answer = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
-            .expression_attribute_values(":pk", AttributeValue::S(connection.to_string()))
-            .expression_attribute_values(":prefix", AttributeValue::S(prefix.to_owned()))
-            .send()
-            .await
-            .map_err(|error| EdgeError::new("Query of notes", cause(&error)))?;
-        let items = answer.items.unwrap_or_default();
-        Ok(items.iter().filter_map(|item| Some((item.get("sk")?.as_s().ok()?.clone(), read(item)?))).collect())
+        let (mut found, mut start) = (Vec::new(), None);
+        loop {
+            let page = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .consistent_read(true)
+                .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
+                .expression_attribute_values(":pk", AttributeValue::S(connection.to_string()))
+                .expression_attribute_values(":prefix", AttributeValue::S(prefix.to_owned()))
+                .set_exclusive_start_key(start)
+                .send()
+                .await
+                .map_err(|error| EdgeError::new("Query of notes", cause(&error)))?;
+            let items = page.items.unwrap_or_default();
+            found.extend(items.iter().filter_map(|item| Some((item.get("sk")?.as_s().ok()?.clone(), read(item)?))));
+            start = page.last_evaluated_key;
+            if start.is_none() {
+                return Ok(found);
+            }
+        }
     }
 
     async fn keep(&self, connection: &ConnectionKey, name: &str, note: &Note) -> Result<bool, EdgeError> {

@@ -43,6 +43,7 @@ struct Queues {
     retried: Vec<(String, i32)>,
     jobs: VecDeque<(Job, i32)>,
     refuse: bool,
+    refuse_next: usize,
 }
 
 impl MemoryQueues {
@@ -75,12 +76,18 @@ impl MemoryQueues {
     pub fn refuse(&self, refuse: bool) {
         lock(&self.0).refuse = refuse;
     }
+
+    /// So many of the next messages to the inbox are not taken.
+    pub fn refuse_next(&self, messages: usize) {
+        lock(&self.0).refuse_next = messages;
+    }
 }
 
 impl Inbox for MemoryQueues {
     async fn send(&self, sealed: &Sealed, delay_seconds: i32) -> Result<String, EdgeError> {
         let mut queues = lock(&self.0);
-        if queues.refuse {
+        if queues.refuse || queues.refuse_next > 0 {
+            queues.refuse_next = queues.refuse_next.saturating_sub(1);
             return Err(EdgeError::new("SendMessage", "refused"));
         }
         queues.sent.push((sealed.clone(), delay_seconds));
@@ -139,6 +146,8 @@ pub enum TableFault {
     LandsAndFails,
     /// The item expires just before it is written.
     Expires,
+    /// A cursor is not written.
+    CursorRefused,
 }
 
 /// All tables.
@@ -305,6 +314,9 @@ impl Connections for MemoryTables {
 
     async fn save_cursor(&self, key: &ConnectionKey, cursor: &Cursor) -> Result<bool, EdgeError> {
         let mut tables = lock(&self.0);
+        if tables.fault(&[TableFault::CursorRefused]).is_some() {
+            return Err(EdgeError::new("PutItem of a cursor", "refused"));
+        }
         let cursors = &mut tables.connections.entry(key.clone()).or_default().cursors;
         let ours = cursors.get(&cursor.entity).map_or(0, |before| before.revision) + 1 == cursor.revision;
         if ours {

@@ -28,21 +28,30 @@ pub fn error(event: &str, detail: &str) {
 /// Counts by (platform, outcome), as lines of CloudWatch's embedded metric format: one for each pair that there is, for the
 /// values of dimensions belong to a line. Only these two dimensions, for every further combination costs money every month.
 pub fn metrics(counts: &BTreeMap<(String, &'static str), u64>, now: Stamp) -> Vec<Value> {
+    counted("Messages", "outcome", counts, now)
+}
+
+/// The same for what polling found to differ: by (platform, difference).
+pub fn differences(counts: &BTreeMap<(String, &'static str), u64>, now: Stamp) -> Vec<Value> {
+    counted("Differences", "difference", counts, now)
+}
+
+fn counted(metric: &str, dimension: &str, counts: &BTreeMap<(String, &'static str), u64>, now: Stamp) -> Vec<Value> {
     counts
         .iter()
-        .map(|((platform, outcome), count)| {
+        .map(|((platform, value), count)| {
             json!({
                 "_aws": {
                     "Timestamp": now.micros() / 1000,
                     "CloudWatchMetrics": [{
                         "Namespace": NAMESPACE,
-                        "Dimensions": [["outcome", "platform"]],
-                        "Metrics": [{ "Name": "Messages", "Unit": "Count" }],
+                        "Dimensions": [[dimension, "platform"]],
+                        "Metrics": [{ "Name": metric, "Unit": "Count" }],
                     }],
                 },
                 "platform": platform,
-                "outcome": outcome,
-                "Messages": count,
+                dimension: value,
+                metric: count,
             })
         })
         .collect()

@@ -349,6 +349,11 @@ pub struct Run {
     pub fetch: Fetch,
     /// When it began: what changes afterwards is the next one's.
     pub begun: Stamp,
+    /// From when on changes count; none for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Stamp>,
+    /// When it came further last.
+    pub at: Stamp,
     /// The next page.
     pub next: Listing,
     /// How many pages were queued.

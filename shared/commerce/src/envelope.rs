@@ -39,12 +39,23 @@ const MAX_BODY_BYTES: u64 = 8 * 1024 * 1024;
 pub enum Provenance {
     /// From a [`Verified`] request.
     Delivery,
-    /// From another [`Envelope`]: a part or a child of it, a deferral, or a redrive.
+    /// From the [`Envelope`] of a delivery: a part or a child of it, a deferral, or a redrive.
     Envelope,
-    /// From an [`Answered`]: what a platform's API showed when it was asked with the connection's credentials.
+    /// Itself or by way of other messages from an [`Answered`]: what a platform's API showed when it was asked with the connection's credentials.
     Answer,
     /// From the registrar itself, about a connection whose record says so: [`Sealed::erasure`].
     Registrar,
+}
+
+impl Provenance {
+    /// Of what comes of such a message: what the connection's own credentials were answered, and what the registrar says, needs no
+    /// proof further on, either.
+    const fn derived(self) -> Self {
+        match self {
+            Self::Delivery | Self::Envelope => Self::Envelope,
+            Self::Answer | Self::Registrar => self,
+        }
+    }
 }
 
 /// The scope of what was found by asking for what has changed.
@@ -421,20 +432,21 @@ impl Sealed {
     /// Seals a part of a message: one of the transfer requests that it stands for, or a list to be gone through. The delivery's
     /// id, its receipt and its proof stay.
     pub fn part(envelope: &Envelope, content: Content) -> Self {
-        Self::write(&Envelope { provenance: Provenance::Envelope, content, deferrals: 0, ..envelope.clone() })
+        Self::write(&Envelope { provenance: envelope.provenance.derived(), content, deferrals: 0, ..envelope.clone() })
     }
 
     /// Seals the transfer request for what an entity needs or takes with it.
     pub fn child(envelope: &Envelope, transfer: Transfer) -> Self {
         let content = Content::Transfer(transfer);
         let depth = envelope.depth.saturating_add(1);
-        Self::write(&Envelope { provenance: Provenance::Envelope, content, deferrals: 0, depth, ..envelope.clone() })
+        let provenance = envelope.provenance.derived();
+        Self::write(&Envelope { provenance, content, deferrals: 0, depth, ..envelope.clone() })
     }
 
     /// Seals a copy of a message that is put off: same delivery, same receipt, one deferral more.
     pub fn deferred(envelope: &Envelope) -> Self {
         Self::write(&Envelope {
-            provenance: Provenance::Envelope,
+            provenance: envelope.provenance.derived(),
             deferrals: envelope.deferrals.saturating_add(1),
             ..envelope.clone()
         })
@@ -442,7 +454,7 @@ impl Sealed {
 
     /// Seals a copy of a message that is brought back from the dead-letter queue: its deferrals count anew.
     pub fn redriven(envelope: &Envelope) -> Self {
-        Self::write(&Envelope { provenance: Provenance::Envelope, deferrals: 0, ..envelope.clone() })
+        Self::write(&Envelope { provenance: envelope.provenance.derived(), deferrals: 0, ..envelope.clone() })
     }
 
     /// The message's text.
@@ -525,6 +537,22 @@ mod tests {
         let after = Envelope::parse(Sealed::deferred(&before).text()).unwrap();
         let expected = Envelope { deferrals: 1, provenance: Provenance::Envelope, ..before };
         assert_eq!(after, expected);
+    }
+
+    /// A list of what a connection's own credentials show needs no claims, however often its messages are put off.
+    #[test]
+    fn what_comes_of_an_answer_is_from_an_answer() {
+        let content = Content::Transfer(Transfer::new(EntityKind::Order, 1.into(), "x"));
+        let before = Envelope { provenance: Provenance::Answer, content, ..envelope(Body::Text(String::new())) };
+        let transfer = Transfer::new(EntityKind::Customer, 2.into(), "x");
+        for sealed in [
+            Sealed::deferred(&before),
+            Sealed::redriven(&before),
+            Sealed::part(&before, Content::Transfer(transfer.clone())),
+            Sealed::child(&before, transfer),
+        ] {
+            assert_eq!(Envelope::parse(sealed.text()).unwrap().provenance, Provenance::Answer);
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod install;
 pub mod item;
 pub mod job;
 pub mod keys;
+pub mod loss;
 pub mod outcome;
 pub mod platforms;
 pub mod request;

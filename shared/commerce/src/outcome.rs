@@ -65,6 +65,8 @@ impl Rule {
     pub const PROBE: Self = Self("probe");
     /// A change that was made from here.
     pub const ECHO: Self = Self("echo");
+    /// Not all is known of what a full fetch came upon, so nobody can tell what was not among it.
+    pub const SWEEP_INCOMPLETE: Self = Self("sweep-incomplete");
     /// Nothing of the state; kept for the registrar.
     pub const NOTED: Self = Self("noted-for-the-registrar");
     /// The order to erase a connection's state, which is done.

@@ -17,7 +17,7 @@ use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
     entity::EntityKind,
     platforms::{bigcommerce::PLATFORM, declared_scopes},
-    stamp::Stamp,
+    stamp::{Stamp, parse_utc},
     verify::{
         jwt::{Algorithm, Rules},
         standard_webhooks::STANDARD_HEADERS,
@@ -143,6 +143,8 @@ struct Inner {
     calls: Vec<String>,
     next_id: u64,
     next_hook: u64,
+    page_size: usize,
+    over_quota: usize,
     ever: BTreeSet<(EntityKind, String)>,
     products: BTreeMap<u64, Value>,
     variants: BTreeMap<u64, Vec<Value>>,
@@ -188,6 +190,8 @@ impl Simulator {
             calls: Vec::new(),
             next_id: 100,
             next_hook: 20_000_001,
+            page_size: 250,
+            over_quota: 0,
             ever: BTreeSet::new(),
             products: BTreeMap::new(),
             variants: BTreeMap::new(),
@@ -205,6 +209,16 @@ impl Simulator {
         let mut inner = self.inner.lock().unwrap();
         inner.now = (self.clock)();
         inner
+    }
+
+    /// Gives fewer entries a page than were asked for, where it lists entities.
+    pub fn set_page_size(&self, page_size: usize) {
+        self.lock().page_size = page_size;
+    }
+
+    /// How often it was called more than its quota allows.
+    pub fn over_quota(&self) -> usize {
+        self.lock().over_quota
     }
 
     /// All hooks.
@@ -441,6 +455,15 @@ fn mail_date(at: Stamp) -> String {
     format!("{day}, {} {month} {} {} +0000", &text[8..10], &text[..4], &text[11..19])
 }
 
+/// A time as v3 or v2 writes it.
+fn time(text: &str) -> Option<Stamp> {
+    let parts: Vec<&str> = text.split(' ').collect();
+    let [_, day, month, year, hour, _] = parts.as_slice() else { return parse_utc(text).map(Stamp::from) };
+    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let month = months.iter().position(|known| known == month)? + 1;
+    parse_utc(&format!("{year}-{month:02}-{day}T{hour}Z")).map(Stamp::from)
+}
+
 /// As v2 writes money.
 fn padded(cents: i64) -> String {
     format!("{}.{:02}00", cents / 100, cents % 100)
@@ -515,7 +538,10 @@ impl Inner {
         }
         let mut answer = match self.used < QUOTA {
             true => self.route(request),
-            false => error(429, "Too many requests"),
+            false => {
+                self.over_quota += 1;
+                error(429, "Too many requests")
+            }
         };
         self.used = (self.used + 1).min(QUOTA);
         let reset = (self.window.plus_seconds(WINDOW_SECONDS).micros() - self.now.micros()) / 1000;
@@ -587,7 +613,21 @@ impl Inner {
                 Some(variants) => v3_list(variants, &query),
                 None => found(None),
             },
+            ["v3", "catalog", "products"] => {
+                if query.get("sort").map(String::as_str) != Some("date_modified") {
+                    return error(422, "no test wants another order");
+                }
+                self.many(self.products.values(), "date_modified:min", &query)
+            }
+            ["v3", "catalog", "categories"] => self.many(self.categories.values(), "", &query),
+            ["v2", "orders"] => {
+                let shown = self.orders.values().map(|order| &order.own).filter(|own| own["is_deleted"] != true);
+                self.many(shown, "min_date_modified", &query)
+            }
             ["v3", "catalog", "categories", category] => found(self.categories.get(&id(category))),
+            ["v3", "customers"] if !query.contains_key("id:in") => {
+                self.many(self.customers.values(), "date_modified:min", &query)
+            }
             ["v3", "customers"] => {
                 let wanted = query.get("id:in").map(String::as_str).unwrap_or_default();
                 let customers = wanted.split(',').filter_map(|wanted| self.customer(id(wanted)));
@@ -616,6 +656,27 @@ impl Inner {
             }
             _ => page(404, "<html>404 Not Found</html>"),
         }
+    }
+
+    /// Many entities: those that have changed since the time in `min`, if it is asked for, by that time where they have one.
+    fn many<'a>(
+        &self,
+        all: impl Iterator<Item = &'a Value>,
+        min: &str,
+        query: &BTreeMap<String, String>,
+    ) -> ApiResponse {
+        let modified = |entity: &&Value| time(entity["date_modified"].as_str().unwrap_or_default());
+        let since = query.get(min).map(|text| time(text));
+        if since == Some(None) {
+            return error(422, "a time without its day or hour");
+        }
+        let mut found: Vec<&Value> = all.filter(|entity| since.is_none_or(|since| modified(entity) >= since)).collect();
+        found.sort_by_key(modified);
+        let found: Vec<Value> = found.into_iter().cloned().collect();
+        let mut query = query.clone();
+        let asked = query.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(50);
+        query.insert("limit".into(), self.page_size.min(asked).to_string());
+        if min == "min_date_modified" { v2_list(&found, &query) } else { v3_list(&found, &query) }
     }
 
     /// Creating, listing, showing, changing and removing hooks.

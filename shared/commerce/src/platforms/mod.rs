@@ -7,6 +7,7 @@ pub mod bigcommerce;
 pub mod cloudblue;
 pub mod directscale;
 mod lenient;
+mod paging;
 pub mod woocommerce;
 
 use std::collections::{BTreeMap, BTreeSet};

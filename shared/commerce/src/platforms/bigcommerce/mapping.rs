@@ -17,9 +17,9 @@ use crate::{
         Address, Cart, Category, CategoryEntity, Choice, Content, CurrencyPrice, Customer, CustomerId, EntityKind,
         ExternalId, Line, Order, OrderId, Package, Payment, Price, Product, ProductId, ShippingLine, Stock, Totals,
     },
-    envelope::Transfer,
+    envelope::{Listing, Transfer},
     outcome::Rule,
-    platforms::{Access, Budget, Incoming, MapError, Mapped, Mapping, Next, Notice, Wanted},
+    platforms::{Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Notice, Wanted, paging::Place},
     stamp::Stamp,
     transfer::{Action, Direction, EntityProcessor, Payload, Polling, Scope, child, own},
 };
@@ -67,7 +67,8 @@ static PROCESSORS: &[EntityProcessor] = &[
     ),
     thin(
         EntityKind::Category,
-        None,
+        // They have no time.
+        Some(Polling::Sweep),
         &[
             own("store/category/created", Action::Created),
             own("store/category/updated", Action::Updated),
@@ -289,6 +290,93 @@ impl Mapping for BigCommerce {
             Err(Stop::Fault(fault)) => Err(fault),
         }
     }
+
+    /// Of all, too, in the order of their changes: what changes meanwhile comes again further on.
+    fn poll(&self, entity: EntityKind, since: Option<Stamp>) -> Option<Listing> {
+        let what = collection(entity)?.1;
+        (since.is_none() || entity != EntityKind::Category).then(|| Place::start(what, since))
+    }
+
+    fn list(&self, access: &Access<'_>, listing: &Listing) -> Result<ApiRequest, Fault> {
+        let (entity, place) = (listed_entity(listing)?, Place::of(listing)?);
+        // Without a time of day the API would take that of now.
+        let from = place.from().map(|from| format!("{from}Z"));
+        let (number, size) = place.page(if entity == EntityKind::Order { V2_PAGE } else { V3_PAGE });
+        let (number, size) = (number.to_string(), size.to_string());
+        let (path, min, sort): (&[&str], _, &[(&str, &str)]) = match entity {
+            EntityKind::Order => (&["v2", "orders"], "min_date_modified", &[("sort", "date_modified:asc")]),
+            EntityKind::Customer => (&["v3", "customers"], "date_modified:min", &[("sort", "date_modified:asc")]),
+            EntityKind::Product => (
+                &["v3", "catalog", "products"],
+                "date_modified:min",
+                &[("sort", "date_modified"), ("direction", "asc"), ("include_fields", "date_modified")],
+            ),
+            _ => (&["v3", "catalog", "categories"], "", &[]),
+        };
+        let mut query = sort.to_vec();
+        query.extend(from.as_deref().map(|from| (min, from)));
+        query.extend([("limit", size.as_str()), ("page", &number)]);
+        call(access, Method::GET, path, &query)
+    }
+
+    fn listed(
+        &self,
+        _access: &Access<'_>,
+        listing: &Listing,
+        response: &ApiResponse,
+        at: Stamp,
+    ) -> Result<Listed, Fault> {
+        let (entity, place) = (listed_entity(listing)?, Place::of(listing)?);
+        if !response.is_success() {
+            return Err(fault(response, at));
+        }
+        let (entries, pagination): (Vec<wire::Entry>, _) = match entity {
+            // An empty list of v2 is no content.
+            EntityKind::Order if response.status == 204 || response.body.is_empty() => (Vec::new(), None),
+            EntityKind::Order => (response.read()?, None),
+            _ => {
+                let page: wire::Page<wire::Entry> = response.read()?;
+                (page.data, page.meta.pagination)
+            }
+        };
+        let times: Vec<_> = entries.iter().map(|entry| entry.date_modified.map(Stamp::from)).collect();
+        let since = place.since.map(|since| since.plus_seconds(-1));
+        if times.iter().flatten().any(|time| Some(*time) < since) {
+            return Err(Fault::Unreadable("a list of what has changed with what has not".into()));
+        }
+        // An address or a variant changes without its parent's time: only being asked for all, all is asked for.
+        let parts = matches!(entity, EntityKind::Customer | EntityKind::Product);
+        let found = entries.into_iter().zip(&times).map(|(entry, changed)| Transfer {
+            changed: changed.filter(|_| !parts || place.since.is_some()),
+            ..Transfer::new(entity, entry.id, format!("listed in {}", listing.what))
+        });
+        let found: Vec<_> = found.collect();
+        let (number, size) = place.page(if entity == EntityKind::Order { V2_PAGE } else { V3_PAGE });
+        let last = pagination.as_ref().and_then(|pagination| pagination.total_pages).map(|all| all <= number as u64);
+        // It may have given less than it was asked for, and counted its pages by that.
+        let given = pagination.and_then(|pagination| usize::try_from(pagination.per_page?).ok());
+        let given = given.filter(|given| (1..size).contains(given));
+        let next = place.next((number - 1) * given.unwrap_or(size), size, &times, last);
+        let next = next.map(|next| Place { most: given.unwrap_or(next.most), ..next }.listing(&listing.what));
+        Ok(Listed { found, next })
+    }
+}
+
+/// What can be listed, and what its list is called.
+const COLLECTIONS: [(EntityKind, &str); 4] = [
+    (EntityKind::Customer, "customers"),
+    (EntityKind::Category, "categories"),
+    (EntityKind::Product, "products"),
+    (EntityKind::Order, "orders"),
+];
+
+fn collection(entity: EntityKind) -> Option<(EntityKind, &'static str)> {
+    COLLECTIONS.into_iter().find(|(known, _)| *known == entity)
+}
+
+fn listed_entity(listing: &Listing) -> Result<EntityKind, Fault> {
+    let found = COLLECTIONS.iter().find(|(_, what)| *what == listing.what);
+    found.map(|(entity, _)| *entity).ok_or_else(|| Fault::Unreadable(format!("there is no list {:?}", listing.what)))
 }
 
 fn not_json() -> MapError {
@@ -902,6 +990,67 @@ mod tests {
 
     fn gone(id: &str) -> Mapped {
         Mapped::Change(id.parse().unwrap(), Change::Delete(Delete { source: None, received: AT }))
+    }
+
+    #[test]
+    fn lists_for_polling_are_by_the_time_of_the_last_change_with_its_time_of_day() {
+        let none = Map::new();
+        let site = "https://api.bigcommerce.com/stores/abc123";
+        let access = Access { site, credentials: r#"{"access_token":"tok"}"#, settings: &none };
+        let asked = |listing: &Listing| {
+            let request = BigCommerce.list(&access, listing).unwrap();
+            let query: Vec<_> = request.url.query_pairs().map(|(name, value)| format!("{name}={value}")).collect();
+            format!("{} {}", request.url.path().strip_prefix("/stores/abc123/").unwrap(), query.join(" "))
+        };
+        let poll = |entity, since| BigCommerce.poll(entity, since);
+        let first = |entity, since| asked(&poll(entity, since).unwrap());
+        for (entity, since, expected) in [
+            (
+                EntityKind::Product,
+                Some(AT),
+                "v3/catalog/products sort=date_modified direction=asc include_fields=date_modified \
+                 date_modified:min=2025-10-09T08:53:19Z limit=250 page=1",
+            ),
+            (
+                EntityKind::Customer,
+                Some(AT),
+                "v3/customers sort=date_modified:asc date_modified:min=2025-10-09T08:53:19Z limit=250 page=1",
+            ),
+            (
+                EntityKind::Order,
+                Some(AT),
+                "v2/orders sort=date_modified:asc min_date_modified=2025-10-09T08:53:19Z limit=50 page=1",
+            ),
+            (EntityKind::Order, None, "v2/orders sort=date_modified:asc limit=50 page=1"),
+            (EntityKind::Category, None, "v3/catalog/categories limit=250 page=1"),
+        ] {
+            assert_eq!(first(entity, since), expected);
+        }
+        assert_eq!(poll(EntityKind::Category, Some(AT)), None, "they have no time");
+        assert_eq!(poll(EntityKind::Cart, None), None);
+
+        let orders = poll(EntityKind::Order, Some(AT)).unwrap();
+        let listed =
+            |listing: &Listing, answer: &ApiResponse| BigCommerce.listed(&access, listing, answer, AT).unwrap();
+        assert_eq!(listed(&orders, &no_content()), Listed { found: vec![], next: None });
+        let order = |id: u64, at: &str| json!({ "id": id, "date_modified": at, "status": "Pending" });
+        let two = json!([order(7, "Thu, 09 Oct 2025 08:54:00 +0000"), order(8, "Thu, 09 Oct 2025 08:55:00 +0000")]);
+        let page = listed(&orders, &answer(200, &two));
+        let found: Vec<_> = page.found.iter().map(|found| (found.id.as_str(), found.changed)).collect();
+        let at = |seconds| Some(AT.plus_seconds(seconds));
+        assert_eq!(found, [("7", at(40)), ("8", at(100))]);
+        // Whether a page is the last shows when the next one comes no further.
+        let next = page.next.unwrap();
+        assert!(asked(&next).contains("min_date_modified=2025-10-09T08:54:59Z"));
+        let again = json!([order(8, "Thu, 09 Oct 2025 08:55:00 +0000")]);
+        assert_eq!(listed(&next, &answer(200, &again)).next, None);
+
+        // What has parts with no time of their own is asked for in any case when all are.
+        let product = v3(&json!([{ "id": 5, "date_modified": "2025-10-09T08:54:00+00:00" }]));
+        let changed = |since| listed(&poll(EntityKind::Product, since).unwrap(), &product).found[0].changed;
+        assert_eq!((changed(Some(AT)), changed(None)), (at(40), None));
+        let old = answer(200, &json!([order(7, "Thu, 09 Oct 2025 08:00:00 +0000")]));
+        assert!(matches!(BigCommerce.listed(&access, &orders, &old, AT), Err(Fault::Unreadable(_))));
     }
 
     /// Every row of what is documented: data, scopes, and the entity to pull, or none where it is deleted (`-`).

@@ -84,6 +84,15 @@ pub struct Data<T> {
     pub data: T,
 }
 
+/// An entry of a list: all that is needed to ask for it, and to go on behind it.
+#[derive(Deserialize)]
+pub struct Entry {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "mail_time")]
+    pub date_modified: Option<Timestamp>,
+}
+
 /// One page of a list of v3.
 #[derive(Deserialize)]
 pub struct Page<T> {
@@ -105,6 +114,8 @@ pub struct Meta {
 pub struct Pagination {
     #[serde(default, deserialize_with = "count")]
     pub total_pages: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
+    pub per_page: Option<u64>,
     /// The query of the page before and of the one after, as far as there are any.
     #[serde(default)]
     pub links: Value,

@@ -73,26 +73,42 @@ const FOREIGN_WEBHOOK: Rule = Rule("cloudblue-foreign-webhook");
 /// The lists, in the order in which they are gone through. Requests wait for tier configurations, so these come first; what waits
 /// for an answer comes before what has changed, which may have been answered by somebody else and is then pending no more.
 const LISTS: [List; 4] = [
-    List { name: "tier-config-requests/pending", tiers: true, pending: true },
-    List { name: "tier-config-requests/changed", tiers: true, pending: false },
-    List { name: "requests/pending", tiers: false, pending: true },
-    List { name: "requests/changed", tiers: false, pending: false },
+    List { name: "tier-config-requests/pending", of: Of::Tiers, pending: true },
+    List { name: "tier-config-requests/changed", of: Of::Tiers, pending: false },
+    List { name: "requests/pending", of: Of::Requests, pending: true },
+    List { name: "requests/changed", of: Of::Requests, pending: false },
 ];
+/// The lists of requests for polling: of what has changed, which without a time are all.
+const POLLED: &str = "tier-config-requests/changed+requests/changed";
+/// No trigger tells of assets; a request that is answered takes its own along.
+const ASSETS: List = List { name: "assets/changed", of: Of::Assets, pending: false };
 
 /// One of the platform's lists. [`Listing::what`] names the one that is gone through and those that follow, with a plus between.
 #[derive(Clone, Copy)]
 struct List {
     name: &'static str,
-    /// Tier configuration requests; else requests of fulfilment.
-    tiers: bool,
+    of: Of,
     /// What is pending; else what has changed.
     pending: bool,
+}
+
+/// What a list has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// Tier configuration requests.
+    Tiers,
+    /// Requests of fulfilment.
+    Requests,
+    /// Assets.
+    Assets,
 }
 
 /// How many entries a page has.
 pub(super) const PAGE_SIZE: usize = 100;
 /// How far back a trigger looks for what has changed.
 const LOOKBACK_SECONDS: i64 = 24 * 60 * 60;
+/// How many entries of one time may go, while a page is under way, without one being passed over.
+const PAGE_OVERLAP: usize = 10;
 /// The same, at most: what the body says of earlier failures is only a hint.
 const MAX_LOOKBACK_SECONDS: i64 = 30 * LOOKBACK_SECONDS;
 /// How far before the last success it looks: what has changed while that was under way.
@@ -156,7 +172,7 @@ impl Mapping for CloudBlue {
         let since = hint
             .map_or(day, |hint| hint.plus_seconds(-OVERLAP_SECONDS).min(day))
             .max(received.plus_seconds(-MAX_LOOKBACK_SECONDS));
-        let lists = LISTS.iter().filter(|list| list.tiers || incoming.scope != TIER_CONFIG);
+        let lists = LISTS.iter().filter(|list| list.of == Of::Tiers || incoming.scope != TIER_CONFIG);
         let what = lists.map(|list| list.name).collect::<Vec<_>>().join("+");
         let since = Some(Stamp::from_micros(since.seconds().saturating_mul(1_000_000)).to_string());
         Ok(Mapped::List(Listing::new(what, written(&Cursor { since, after: None, offset: 0 }))))
@@ -177,12 +193,17 @@ impl Mapping for CloudBlue {
     fn list(&self, access: &Access<'_>, listing: &Listing) -> Result<ApiRequest, Fault> {
         let (list, _) = list(listing)?;
         let cursor = cursor(listing)?;
-        let (path, product): (&[&str], _) = match list.tiers {
-            true => (&["tier", "config-requests"], "configuration.product.id"),
-            false => (&["requests"], "asset.product.id"),
+        let (path, product): (&[&str], _) = match list.of {
+            Of::Tiers => (&["tier", "config-requests"], "configuration.product.id"),
+            Of::Requests => (&["requests"], "asset.product.id"),
+            Of::Assets => (&["assets"], "product.id"),
         };
         let mut terms = Vec::new();
-        let key = if list.pending { "created" } else { "updated" };
+        let key = match list {
+            List { pending: true, .. } => "created",
+            List { of: Of::Assets, .. } => "events.updated.at",
+            _ => "updated",
+        };
         if list.pending {
             terms.push("in(status,(pending))".to_owned());
         }
@@ -199,6 +220,16 @@ impl Mapping for CloudBlue {
         let mut request = call(access, Method::GET, path)?;
         request.url.set_query(Some(&terms.join("&")));
         Ok(request)
+    }
+
+    fn poll(&self, entity: EntityKind, since: Option<Stamp>) -> Option<Listing> {
+        let what = match entity {
+            EntityKind::Request => POLLED,
+            EntityKind::Subscription => ASSETS.name,
+            _ => return None,
+        };
+        let since = since.map(|since| Stamp::from_micros(since.seconds().saturating_mul(1_000_000)).to_string());
+        Some(Listing::new(what, written(&Cursor { since, after: None, offset: 0 })))
     }
 
     fn rest_of(&self, listing: Listing, found_until: Stamp) -> Listing {
@@ -225,12 +256,14 @@ impl Mapping for CloudBlue {
         let keys: Vec<Option<String>> = entries.iter().map(|entry| key(list, entry)).collect();
         // What waits, and may have to be answered, is read again in any case.
         let waits = list.pending && self.acts_on(EntityKind::Request, access.settings);
+        let entity = if list.of == Of::Assets { EntityKind::Subscription } else { EntityKind::Request };
         let transfer = |entry: wire::Entry| {
             let updated = entry.updated.as_ref().or(entry.events.updated.at.as_ref());
             let changed = updated.and_then(|text| parse_utc(text)).map(Stamp::from).filter(|_| !waits);
-            Transfer { changed, ..Transfer::new(EntityKind::Request, entry.id, format!("listed in {}", list.name)) }
+            Transfer { changed, ..Transfer::new(entity, entry.id, format!("listed in {}", list.name)) }
         };
         let found: Vec<Transfer> = entries.into_iter().map(transfer).collect();
+        let on = found.len() - PAGE_OVERLAP.min(found.len() / 2);
         let next = if is_last(response, found.len()) {
             let cursor = written(&Cursor { since, ..Cursor::default() });
             rest.map(|what| Listing::new(what, cursor))
@@ -239,10 +272,10 @@ impl Mapping for CloudBlue {
             let cursor = match keys.last().cloned().flatten() {
                 // The whole page has one time.
                 Some(last) if first.as_ref() == Some(&last) && after.as_ref() != Some(&last) => {
-                    Cursor { since, after: Some(last), offset: found.len() }
+                    Cursor { since, after: Some(last), offset: on }
                 }
                 Some(last) if after.as_ref() != Some(&last) => Cursor { since, after: Some(last), offset: 0 },
-                _ => Cursor { since, after, offset: offset.saturating_add(found.len()) },
+                _ => Cursor { since, after, offset: offset.saturating_add(on) },
             };
             Some(Listing::new(listing.what.clone(), written(&cursor)))
         };
@@ -338,7 +371,7 @@ fn list(listing: &Listing) -> Result<(List, Option<&str>), Fault> {
         Some((name, rest)) => (name, Some(rest)),
         None => (listing.what.as_str(), None),
     };
-    let found = LISTS.iter().find(|list| list.name == name);
+    let found = LISTS.iter().chain([&ASSETS]).find(|list| list.name == name);
     found.map(|list| (*list, rest)).ok_or_else(|| Fault::Unreadable(format!("there is no list {:?}", listing.what)))
 }
 
@@ -914,12 +947,12 @@ mod tests {
         assert_eq!(next(&at_a, &two), on(B, 0));
         // One time fills the page.
         let same = ranged(&page(&[A, A]), "requests 0-1/9");
-        assert_eq!(next(start, &same), on(A, 2));
-        assert_eq!(next(&at_a, &same), on(A, 2));
-        assert_eq!(next(&on(A, 2).unwrap().1, &same), on(A, 4));
+        assert_eq!(next(start, &same), on(A, 1));
+        assert_eq!(next(&at_a, &same), on(A, 1));
+        assert_eq!(next(&on(A, 2).unwrap().1, &same), on(A, 3));
         // Without times, entries are counted.
         let timeless = ranged(&json!([{"id": "PR-1"}, {"id": "PR-2", "created": "soon"}]), "items 0-1/9");
-        assert_eq!(next(start, &timeless), Some((what.to_owned(), r#"{"since":"s","offset":2}"#.to_owned())));
+        assert_eq!(next(start, &timeless), Some((what.to_owned(), r#"{"since":"s","offset":1}"#.to_owned())));
 
         for (answer, why) in [
             (ranged(&page(&[A, B]), "items 7-8/9"), "the range's end"),

@@ -15,7 +15,9 @@ use crate::{
     },
     envelope::{Listing, Transfer},
     outcome::Rule,
-    platforms::{Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted, lenient::read},
+    platforms::{
+        Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted, lenient::read, paging::Place,
+    },
     stamp::{Stamp, parse_utc},
     transfer::{Action, Direction, EntityProcessor, Payload, Polling, Scope, own},
 };
@@ -163,9 +165,21 @@ impl Mapping for WooCommerce {
         Some(Listing::new(what, Some(cursor)))
     }
 
+    fn poll(&self, entity: EntityKind, since: Option<Stamp>) -> Option<Listing> {
+        let name = collection(entity).ok()?;
+        match (entity, since) {
+            (EntityKind::Customer, Some(_)) => None,
+            (_, None) => Some(Place::start(&format!("{name}{ALL}"), None)),
+            (_, Some(_)) => Some(Place::start(&format!("{name}{CHANGED}"), since)),
+        }
+    }
+
     /// `modified_after` is read as local time unless `dates_are_gmt` says otherwise. Older stores know neither, and list everything:
     /// then the pages are more.
     fn list(&self, access: &Access<'_>, listing: &Listing) -> Result<ApiRequest, Fault> {
+        if let Some((name, changed)) = polled(listing) {
+            return poll_page(access, name, changed, &Place::of(listing)?);
+        }
         let cursor = cursor(listing)?;
         let mut request = call(access, Method::GET, &[&listing.what])?;
         request
@@ -187,6 +201,9 @@ impl Mapping for WooCommerce {
         response: &ApiResponse,
         at: Stamp,
     ) -> Result<Listed, Fault> {
+        if let Some((name, changed)) = polled(listing) {
+            return read_poll(name, changed, listing, response, at);
+        }
         if !response.is_success() {
             return Err(response.fault(at));
         }
@@ -238,6 +255,71 @@ const ENTITIES: [EntityKind; 4] = [EntityKind::Customer, EntityKind::Product, En
 const PAGE_SIZE: usize = 100;
 /// How long before an error object came its entity may have changed, in seconds: deliveries are queued by a job that may be slow.
 const RECOVERED_SECONDS: i64 = 900;
+
+/// What the name of a list ends with that has all of a collection. By id, which older stores can, too.
+const ALL: &str = "/all";
+/// The same, of what has changed.
+const CHANGED: &str = "/changed";
+
+/// The collection of a list for polling, and whether it has only what has changed.
+fn polled(listing: &Listing) -> Option<(&str, bool)> {
+    let all = listing.what.strip_suffix(ALL).map(|name| (name, false));
+    all.or_else(|| listing.what.strip_suffix(CHANGED).map(|name| (name, true)))
+}
+
+/// A page of a list for polling. Times are compared as UTC only when they have no zone and `dates_are_gmt` says so. Customers are
+/// listed without a role, which means those with the role `customer`: others are not kept.
+fn poll_page(access: &Access<'_>, name: &str, changed: bool, place: &Place) -> Result<ApiRequest, Fault> {
+    let mut request = call(access, Method::GET, &[name])?;
+    let mut query = request.url.query_pairs_mut();
+    match place.from().filter(|_| changed) {
+        Some(from) => query
+            .append_pair("modified_after", &from)
+            .append_pair("dates_are_gmt", "true")
+            .append_pair("orderby", "modified"),
+        None => query.append_pair("orderby", "id"),
+    };
+    query
+        .append_pair("order", "asc")
+        .append_pair("per_page", &PAGE_SIZE.to_string())
+        .append_pair("offset", &place.offset.to_string())
+        // What else there is would only be thrown away.
+        .append_pair("_fields", "id,date_modified_gmt");
+    drop(query);
+    Ok(request)
+}
+
+fn read_poll(name: &str, changed: bool, listing: &Listing, response: &ApiResponse, at: Stamp) -> Result<Listed, Fault> {
+    let too_old = || Fault::Unreadable("the store is too old to list what has changed".into());
+    // It may know the order by id only.
+    if response.status == 400 && changed {
+        return Err(too_old());
+    }
+    if !response.is_success() {
+        return Err(response.fault(at));
+    }
+    let entity = ENTITIES.into_iter().find(|entity| collection(*entity).is_ok_and(|known| known == name));
+    let entity = entity.ok_or_else(|| Fault::Unreadable(format!("there is no list {:?}", listing.what)))?;
+    let entries: Vec<wire::Entry> = read(&response.body).map_err(|error| Fault::Unreadable(error.to_string()))?;
+    let times: Vec<_> = entries.iter().map(|entry| entry.date_modified_gmt.map(Stamp::from)).collect();
+    let place = Place::of(listing)?;
+    let since = place.since.map(|since| since.plus_seconds(-1));
+    if changed && times.iter().flatten().any(|time| Some(*time) < since) {
+        return Err(too_old());
+    }
+    let found = entries.into_iter().zip(&times).map(|(entry, changed)| Transfer {
+        changed: *changed,
+        ..Transfer::new(entity, entry.id, format!("listed in {}", listing.what))
+    });
+    let found: Vec<_> = found.collect();
+    let total = response.headers.get("x-wp-total").and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let last = total.map_or(found.len() < PAGE_SIZE, |total| place.offset.saturating_add(found.len()) >= total);
+    let begin = place.offset;
+    // By id, times say nothing of the place.
+    let keys = if changed { times } else { vec![None; found.len()] };
+    let next = place.next(begin, PAGE_SIZE, &keys, Some(last)).map(|next| next.listing(&listing.what));
+    Ok(Listed { found, next })
+}
 
 /// How far a list was gone through.
 #[derive(Serialize, Deserialize)]
@@ -511,4 +593,61 @@ fn coupon(wire: wire::Coupon) -> Result<Dated, MapError> {
         updated_at: wire.date_modified_gmt,
     };
     Ok((wire.date_modified_gmt, content(&entity, wire.rest, &[])?))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue};
+    use serde_json::json;
+
+    use super::*;
+
+    const AT: Stamp = Stamp::from_millis(1_760_000_000_000);
+
+    #[test]
+    fn lists_for_polling_have_times_without_a_zone() {
+        let none = Map::new();
+        let credentials = r#"{"consumer_key":"ck_1","consumer_secret":"cs_1"}"#;
+        let access = Access { site: "https://shop.example.com", credentials, settings: &none };
+        let asked = |entity, since| {
+            let listing = WooCommerce.poll(entity, since).unwrap();
+            let url = WooCommerce.list(&access, &listing).unwrap().url;
+            let query: Vec<_> = url.query_pairs().map(|(name, value)| format!("{name}={value}")).collect();
+            format!("{} {}", url.path().strip_prefix("/wp-json/wc/v3/").unwrap(), query.join(" "))
+        };
+        assert_eq!(
+            asked(EntityKind::Order, Some(AT)),
+            "orders modified_after=2025-10-09T08:53:19 dates_are_gmt=true orderby=modified order=asc per_page=100 \
+             offset=0 _fields=id,date_modified_gmt"
+        );
+        let all =
+            |name: &str| format!("{name} orderby=id order=asc per_page=100 offset=0 _fields=id,date_modified_gmt");
+        assert_eq!(asked(EntityKind::Product, None), all("products"));
+        assert_eq!(asked(EntityKind::Customer, None), all("customers"));
+        assert_eq!(WooCommerce.poll(EntityKind::Customer, Some(AT)), None, "they cannot be asked for by their time");
+
+        let page = |status, total: Option<u32>, ids: &[u64]| {
+            let entries: Vec<_> =
+                ids.iter().map(|id| json!({ "id": id, "date_modified_gmt": "2025-10-09T08:54:00" })).collect();
+            let body = Bytes::from(json!(entries).to_string());
+            let total = total.map(|total| (http::HeaderName::from_static("x-wp-total"), HeaderValue::from(total)));
+            ApiResponse { status, headers: HeaderMap::from_iter(total), body }
+        };
+        let listed = |since, answer: &ApiResponse| {
+            let listing = WooCommerce.poll(EntityKind::Product, since).unwrap();
+            WooCommerce.listed(&access, &listing, answer, AT)
+        };
+        let offset = |listed: Listed| listed.next.map(|next| Place::of(&next).unwrap().offset);
+        assert_eq!(offset(listed(None, &page(200, Some(9), &[1, 2, 3, 4])).unwrap()), Some(2), "hosts may give fewer");
+        assert_eq!(offset(listed(None, &page(200, Some(4), &[1, 2, 3, 4])).unwrap()), None);
+        assert_eq!(offset(listed(None, &page(200, None, &[1, 2, 3, 4])).unwrap()), None);
+        let found = listed(Some(AT), &page(200, None, &[1])).unwrap().found;
+        assert_eq!(found[0].changed, Some(AT.plus_seconds(40)));
+        // Older stores do not know the order, or list what has not changed.
+        assert!(matches!(listed(Some(AT), &page(400, None, &[])), Err(Fault::Unreadable(_))));
+        assert!(matches!(listed(Some(AT.plus_seconds(60)), &page(200, None, &[1])), Err(Fault::Unreadable(_))));
+        assert!(listed(None, &page(200, None, &[1])).is_ok());
+    }
 }

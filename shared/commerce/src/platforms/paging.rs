@@ -1,0 +1,185 @@
+//! How the lists of platforms are gone through that are sorted by the time of the last change, or by something that stays. Entries
+//! come, go and change meanwhile, so pages are not counted: the next one begins with the last time of the one before, and only within
+//! one time entries are counted, with an overlap.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{api::Fault, envelope::Listing, stamp::Stamp};
+
+/// How many entries may go before the place that was reached, while a page is under way, without one being passed over.
+const OVERLAP: usize = 10;
+
+/// Where a list goes on.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Default)]
+pub struct Place {
+    /// From when on changes count; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Stamp>,
+    /// The time to go on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Stamp>,
+    /// How many entries from there on are done.
+    #[serde(default)]
+    pub offset: usize,
+    /// How many entries the largest page had: platforms may give fewer than they are asked for.
+    #[serde(default)]
+    pub most: usize,
+}
+
+impl Place {
+    /// The beginning of a list of what has changed since a time, or of all.
+    pub fn start(what: &str, since: Option<Stamp>) -> Listing {
+        Self { since, ..Self::default() }.listing(what)
+    }
+
+    /// A list that goes on here.
+    pub fn listing(&self, what: &str) -> Listing {
+        Listing::new(what, serde_json::to_string(self).ok())
+    }
+
+    /// Where a list goes on.
+    pub fn of(listing: &Listing) -> Result<Self, Fault> {
+        let place = listing.cursor.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        place.ok_or_else(|| Fault::Unreadable(format!("the list {:?} has no cursor", listing.what)))
+    }
+
+    /// The time to ask for, as UTC in whole seconds and without a zone. Whether platforms mean it to be included is not always
+    /// documented, so it is a second less.
+    pub fn from(&self) -> Option<String> {
+        let from = self.after.or(self.since)?.seconds() - 1;
+        Some(Stamp::from_micros(from.saturating_mul(1_000_000)).to_string().trim_end_matches('Z').to_owned())
+    }
+
+    /// The page to ask for where entries cannot be counted but pages can: its number and its size, such that it begins at the place,
+    /// or a little before.
+    pub fn page(&self, largest: usize) -> (usize, usize) {
+        if self.offset == 0 {
+            return (1, largest);
+        }
+        let most = if self.most > 0 { self.most.min(largest) } else { largest };
+        // Of the sizes that there can be, the one whose page comes furthest.
+        let furthest = (1..=most).map(|size| (self.offset / size * size + size, size)).max();
+        let size = furthest.map_or(1, |(_, size)| size);
+        (self.offset / size + 1, size)
+    }
+
+    /// The next place, after a page that began at `begin`, was to have `asked` entries and has some with these times. `last` says
+    /// whether it was the last one, where the platform does; else it was if it has fewer than there can be, and comes no further in time.
+    #[must_use]
+    pub fn next(self, begin: usize, asked: usize, times: &[Option<Stamp>], last: Option<bool>) -> Option<Self> {
+        let (count, most) = (times.len(), self.most.max(times.len()));
+        let latest = times.last().copied().flatten().filter(|latest| self.after.is_none_or(|after| *latest > after));
+        if count == 0 || last.unwrap_or(latest.is_none() && count < most.min(asked)) {
+            return None;
+        }
+        let on = count - OVERLAP.min(count / 2);
+        Some(match latest {
+            // The whole page has one time.
+            Some(latest) if times.first() == Some(&Some(latest)) => {
+                Self { after: Some(latest), offset: on, most, ..self }
+            }
+            Some(latest) => Self { after: Some(latest), offset: 0, most, ..self },
+            None => {
+                let end = begin.saturating_add(count);
+                let ahead = end.saturating_sub(self.offset);
+                Self { offset: (end - OVERLAP.min(ahead / 2)).max(self.offset + 1), most, ..self }
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use rand_like::Numbers;
+
+    use super::*;
+
+    /// Numbers that are the same each time.
+    mod rand_like {
+        pub struct Numbers(pub u64);
+        impl Numbers {
+            pub fn below(&mut self, end: usize) -> usize {
+                self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                usize::try_from(self.0 >> 33).unwrap() % end.max(1)
+            }
+        }
+    }
+
+    /// Goes through a list of entries, by (time, id), that change, come and go while it is gone through. Gives what was found.
+    fn walk(seed: u64, cap: usize, counted: bool, timed: bool) -> (Vec<usize>, Vec<usize>) {
+        let mut random = Numbers(seed);
+        let mut entries: Vec<(i64, usize)> = (0..60).map(|id| (random.below(5) as i64, id)).collect();
+        let (mut found, mut now, mut next_id) = (Vec::new(), 5, 60);
+        let mut place = Place::default();
+        for round in 0..1000 {
+            assert!(round < 999, "there is no end of it");
+            if timed {
+                entries.sort_unstable()
+            } else {
+                entries.sort_unstable_by_key(|(_, id)| *id)
+            }
+            let from = place.after.map(|after| after.seconds() - 1);
+            let listed: Vec<_> = entries.iter().filter(|(at, _)| !timed || Some(*at) >= from).collect();
+            let (number, size) = place.page(20);
+            let per_page = size.min(cap);
+            let begin = if counted { place.offset } else { (number - 1) * per_page };
+            let page: Vec<_> = listed.iter().skip(begin).take(if counted { cap } else { per_page }).collect();
+            found.extend(page.iter().map(|(_, id)| *id));
+            let times: Vec<_> = page.iter().map(|(at, _)| timed.then(|| Stamp::from_millis(at * 1000))).collect();
+            let last = counted.then(|| begin + page.len() >= listed.len());
+            let Some(next) = place.next(begin, per_page, &times, last) else { break };
+            place = next;
+            // One or two entries go or change between two pages.
+            for _ in 0..random.below(3).min(if counted { cap / 3 } else { cap / 7 }) {
+                let at = random.below(entries.len());
+                match random.below(3) {
+                    0 if !entries.is_empty() => _ = entries.remove(at),
+                    1 if now < 40 => {
+                        now += 1;
+                        entries.push((now, next_id));
+                        next_id += 1;
+                    }
+                    _ if now < 40 && at < entries.len() => {
+                        now += 1;
+                        entries[at].0 = now;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        (found, entries.into_iter().map(|(_, id)| id).collect())
+    }
+
+    #[test]
+    fn nothing_is_passed_over_whatever_comes_goes_and_changes_meanwhile() {
+        for seed in 0..300 {
+            for cap in [1, 3, 7, 20] {
+                // Where only pages can be counted, very small ones cannot overlap.
+                let modes = [(true, true), (true, false), (false, true), (false, false)];
+                for (counted, timed) in modes.into_iter().filter(|(counted, _)| *counted || cap > 3) {
+                    let (found, there) = walk(seed, cap, counted, timed);
+                    let lost: Vec<_> = there.iter().filter(|id| !found.contains(id)).collect();
+                    assert!(lost.is_empty(), "seed {seed}, pages of {cap}, {counted} {timed}: {lost:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_begins_at_its_place_or_a_little_before() {
+        for (offset, most) in [(0, 0), (1, 1), (240, 250), (470, 250), (999, 37), (3, 250)] {
+            let (number, size) = Place { offset, most, ..Place::default() }.page(250);
+            let begin = (number - 1) * size;
+            assert!(begin <= offset && begin + size > offset && size <= 250, "{offset} {most}: {number} of {size}");
+        }
+    }
+
+    #[test]
+    fn times_are_asked_for_from_a_second_before() {
+        let place = Place { since: Some(Stamp::from_millis(1_795_225_719_500)), ..Place::default() };
+        assert_eq!(place.from().unwrap(), "2026-11-21T01:48:38");
+        assert_eq!(Place::of(&place.listing("x")), Ok(place));
+        assert!(Place::of(&Listing::new("x", None)).is_err());
+    }
+}
