@@ -446,7 +446,9 @@ async fn no_answer_holds_a_secret_but_what_is_revealed() {
             ("import", settings.clone()),
             ("reveal", settings.clone()),
         ];
-        let others = operations(&document).into_iter().filter(|one| one.id != "disconnect" && one.id != "reveal");
+        // A rotation makes another key, which is looked for below.
+        let last = ["disconnect", "reveal", "rotate"];
+        let others = operations(&document).into_iter().filter(|one| !last.contains(&one.id.as_str()));
         bodies.extend(others.map(|operation| {
             let id: &'static str = operation.id.leak();
             (id, serde_json::from_str(&body_of(id)).unwrap_or_else(|_| json!({})))
@@ -468,6 +470,13 @@ async fn no_answer_holds_a_secret_but_what_is_revealed() {
                 revealed.insert(name, status);
             }
         }
+    }
+    for (method, path) in [("POST", "/admin/rotation"), ("GET", "/admin/rotation")] {
+        let (status, answer) = ask(&world, method, path, "", "").await;
+        let ring: Value = serde_json::from_str(&world.signing.value().unwrap()).unwrap();
+        let keys = ring["keys"].as_array().unwrap();
+        assert_eq!((status, keys.len()), (200, 2), "{answer}");
+        assert!(keys.iter().all(|key| !answer.to_string().contains(key["secret"].as_str().unwrap())));
     }
     // The registrar makes the hooks of all but one.
     let managed = |name: &str| find(PLATFORMS, name).unwrap().subscriptions.hooks().is_some();

@@ -735,8 +735,11 @@ async fn a_plan_is_shown_without_being_run() {
         let place = Place::connected(name).await;
         place.spoil();
         let before = (place.hooked.hooks(), place.world.tables.connection(&place.key));
-        let planned = place.world.registrar().planned(place.platform, &place.key).await.unwrap();
-        let counts = ["created", "updated", "deleted"].map(|name| planned[name].as_array().unwrap().len());
+        let path = format!("/admin/connections/{}/{}/plan", place.key.platform, place.key.connection);
+        let shown = place.world.ask(Some(&place.world.bearer("read")), "GET", &path, "", "").await;
+        let planned: Value = serde_json::from_slice(shown.body().as_ref()).unwrap();
+        let steps = planned["steps"].as_array().unwrap();
+        let counts = ["create", "update", "delete"].map(|what| steps.iter().filter(|step| step["do"] == what).count());
         // What was moved elsewhere is recorded and comes back.
         assert_eq!(counts, [1, 2, 1], "{name}: {planned}");
         assert_eq!((place.hooked.hooks(), place.world.tables.connection(&place.key)), before, "{name}");

@@ -1,24 +1,20 @@
 //! Answering the admin interface: finds the route, checks that the token is good for it, and does what it says.
 
-use std::collections::BTreeMap;
-
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cloud::{
     connections::{Connections, Loaded, parse_key},
-    coordination::Coordination,
     queue::Jobs,
     telemetry,
 };
 use commerce::{
     api::Fault,
-    connection::{Connection, ConnectionKey, ConnectionStatus, Fetch, Generation, Verdict},
+    connection::{Connection, ConnectionKey, ConnectionStatus, Fetch, Verdict},
     entity::EntityKind,
     job::{Cause, Job, SHARDS, shard},
     platforms::{
         self, Access, Hooks, Platform, SettingsError, Subscription, SubscriptionStatus, declared_scopes, find,
     },
     request::HookPath,
-    sighting::{SEEN, Sighting},
     stamp::{Stamp, parse_utc},
     transfer::Direction,
     verify::jwt::Claims,
@@ -184,7 +180,11 @@ impl<P: Parts> Registrar<P> {
         if connection.status == ConnectionStatus::Disconnected {
             return Ok(json!({ "managed": false, "subscriptions": [], "problem": null }));
         }
-        let seen = self.last_deliveries(key, connection.generation).await?;
+        let seen = self.sightings(key, connection.generation).await?;
+        let last = |scope: &str| {
+            let delivered = platform.subscriptions.hooks().map_or(scope, |hooks| hooks.delivers(scope));
+            seen.get(delivered).map(|sighting| sighting.last)
+        };
         let row = |scope: &str, hook: Option<&Subscription>, status: &str, verdict: Option<Verdict>| {
             let record = loaded.subscriptions.get(scope).filter(|record| hook.is_none_or(|hook| hook.id == record.id));
             let health = record.map(|record| record.health.clone()).unwrap_or_default();
@@ -201,7 +201,7 @@ impl<P: Parts> Registrar<P> {
                 // Since when is only known of the verdict that is remembered.
                 "since": time(health.since.filter(|_| verdict == health.verdict)),
                 "reason": health.reason,
-                "last_delivery": time(seen.get(scope).copied()),
+                "last_delivery": time(last(scope)),
                 "trips": health.trips,
                 "failures": hook.and_then(|hook| hook.failures),
                 "reactivated_at": time(health.reactivated_at),
@@ -242,21 +242,6 @@ impl<P: Parts> Registrar<P> {
         let missing = wanted.iter().filter(|scope| !ours.iter().any(|hook| hook.scope == **scope));
         rows.extend(missing.map(|scope| row(scope, None, "missing", Some(Verdict::Missing))));
         Ok(json!({ "managed": true, "subscriptions": rows, "problem": null }))
-    }
-
-    /// When a delivery of each scope was seen last, in the connection's present life.
-    async fn last_deliveries(
-        &self,
-        key: &ConnectionKey,
-        generation: Generation,
-    ) -> Result<BTreeMap<String, Stamp>, Problem> {
-        let notes = self.edges.notes.notes(key, SEEN).await?;
-        let sightings = notes.into_iter().filter_map(|(name, note)| {
-            let sighting: Sighting = serde_json::from_str(&note.body).ok()?;
-            let of_now = sighting.generation == generation;
-            of_now.then_some((name.strip_prefix(SEEN)?.to_owned(), sighting.last))
-        });
-        Ok(sightings.collect())
     }
 
     /// What has to be done to the hooks; with `run`, it is done.
@@ -327,8 +312,6 @@ impl<P: Parts> Registrar<P> {
         for entity in &entities {
             self.begin_poll(platform, key, *entity, fetch, since).await?;
         }
-        let jobs: Vec<_> = entities.iter().map(|entity| (Job::Poll { key: key.clone(), entity: *entity }, 0)).collect();
-        self.edges.jobs.send_jobs(&jobs).await?;
         Ok(json!({ "fetch": fetch, "begun": entities }))
     }
 

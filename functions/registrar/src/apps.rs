@@ -20,7 +20,7 @@ use commerce::{
     connection::{ConnectionId, ConnectionKey, ConnectionStatus},
     install::{Known, Once, Reply, Step, Turned, Vendor, Visit, sha256},
     job::{Cause, Job},
-    platforms::{Platform, find},
+    platforms::{NOTICE, Notice, Platform, find},
     stamp::Stamp,
 };
 use http::{HeaderValue, StatusCode, header};
@@ -35,6 +35,8 @@ const NONCE_SECONDS: i64 = 1800;
 const MAX_STEPS: usize = 8;
 /// More than any platform sends, in bytes.
 const MAX_BODY: usize = 16 * 1024;
+/// How long a notice is kept, in seconds.
+const NOTICE_SECONDS: i64 = 400 * 24 * 60 * 60;
 /// How often something is tried that another request got in the way of.
 const TRIES: usize = 3;
 
@@ -178,11 +180,11 @@ impl<P: Parts> Registrar<P> {
             return Ok(told(reply));
         }
         let loaded = self.edges.connections.load(key).await?;
-        let seen = self.edges.notes.notes(key, page::SEEN).await?;
-        let seen = seen.iter().filter_map(|(name, note)| {
-            let told: serde_json::Value = serde_json::from_str(&note.body).ok()?;
-            Some((name.strip_prefix(page::SEEN)?.to_owned(), Stamp::from_micros(told["last"].as_i64()?)))
-        });
+        let seen = match &loaded.connection {
+            Some(connection) => self.sightings(key, connection.generation).await?,
+            None => BTreeMap::new(),
+        };
+        let seen = seen.into_iter().map(|(scope, sighting)| (scope, sighting.last));
         let hooks = platform.subscriptions.hooks().zip(loaded.connection.as_ref());
         let wanted = hooks.map(|(hooks, connection)| hooks.wanted(platform.mapping, &connection.settings));
         let view = page::View {
@@ -240,6 +242,19 @@ impl<P: Parts> Registrar<P> {
         }
     }
 
+    /// Keeps what the platform has told, as if it had come by a hook: should the job be lost, the next look finds it.
+    async fn note_uninstalled(&self, key: &ConnectionKey) -> Result<(), Away> {
+        let (name, now) = (format!("{NOTICE}uninstalled"), (self.clock)());
+        let notice = Notice { kind: "uninstalled".into(), detail: String::new(), received: now };
+        let body = serde_json::to_string(&notice).unwrap_or_default();
+        let before = self.edges.notes.note(key, &name).await?;
+        let revision = before.map_or(0, |note| note.revision) + 1;
+        let note = Note { body, revision, expires: now.seconds() + NOTICE_SECONDS };
+        // If another wrote it meanwhile, it says the same.
+        self.edges.notes.keep(key, &name, &note).await?;
+        Ok(())
+    }
+
     /// Notes that a connection goes; the rest is done by the registrar's own queue, however long it takes.
     async fn uninstall(&self, key: &ConnectionKey, once: &Once) -> Result<(), Away> {
         for _ in 0..TRIES {
@@ -258,6 +273,7 @@ impl<P: Parts> Registrar<P> {
                         Err(Problem::Conflict(_)) => continue,
                         saved => saved?,
                     }
+                    self.note_uninstalled(key).await?;
                     telemetry::emit(&json!({ "level": "INFO", "event": "uninstalled", "connection": key.to_string() }));
                 }
             }

@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Parts, Registrar,
-    connect::{not_connected, plan_json},
+    connect::not_connected,
     health,
     hooks::{At, manages},
     problem::Problem,
@@ -367,7 +367,6 @@ impl<P: Parts> Registrar<P> {
             self.begin_poll(platform, key, entity, fetch, Some(since)).await?;
             let line = json!({ "level": "INFO", "event": "missed-is-fetched", "connection": key.to_string(), "entity": entity, "since": since.to_string() });
             telemetry::emit(&line);
-            self.edges.jobs.send_jobs(&[(Job::Poll { key: key.clone(), entity }, 0)]).await?;
         }
         Ok(())
     }
@@ -409,25 +408,6 @@ impl<P: Parts> Registrar<P> {
         connection.generation = connection.generation.next();
         self.save(key, &mut connection).await?;
         self.carry_out(platform, key).await
-    }
-
-    /// What would be done about a connection's hooks, without doing it.
-    ///
-    /// # Errors
-    /// [`Problem`].
-    pub async fn planned(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
-        let loaded = self.edges.connections.load(key).await?;
-        let connection = loaded.connection.as_ref().ok_or_else(|| not_connected(key))?;
-        let credentials = self.open(key, connection).await?;
-        let hooks = platform.subscriptions.hooks().filter(|hooks| manages(platform, *hooks, connection, &loaded));
-        let Some((credentials, hooks)) = credentials.as_ref().zip(hooks) else {
-            return Ok(plan_json(&Plan::default()));
-        };
-        let access = Access { site: &connection.site, credentials, settings: &connection.settings };
-        let at = At { platform, key, access };
-        let ring = self.edges.signing_keys.current((self.clock)()).await?;
-        let existing = self.list(at, hooks).await?;
-        Ok(plan_json(&self.plan(at, hooks, connection, &loaded.subscriptions, &existing, &ring).await?))
     }
 
     async fn alive(&self, key: &ConnectionKey) -> Result<Connection, Problem> {

@@ -12,9 +12,6 @@ use commerce::{
 use http::{HeaderValue, StatusCode, header};
 use lambda_http::{Body, Response};
 
-/// What the names of notes begin with that say when a scope was last delivered.
-pub(crate) const SEEN: &str = "seen#";
-
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1d2733;--soft:#566474;--line:#dde3ea;--ground:#f4f6f9;--card:#fff;--good:#0b6b3a;--good-ground:#e3f4ea;\
 --care:#8a4b00;--care-ground:#fdf0dc;--idle:#47566a;--idle-ground:#e9eef4}\

@@ -46,7 +46,7 @@ const TRIES: usize = 5;
 const SWEPT_SECONDS: i64 = 7 * 24 * 60 * 60;
 
 impl<P: Parts> Registrar<P> {
-    /// Begins to fetch an entity, if nothing that covers it is under way: for [`Fetch::Changed`] all that has changed since the cursor,
+    /// Begins to fetch an entity, by a job, if nothing that covers it is under way: for [`Fetch::Changed`] all that has changed since the cursor,
     /// or since `since` if that is earlier.
     pub(crate) async fn begin_poll(
         &self,
