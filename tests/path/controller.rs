@@ -250,13 +250,24 @@ impl Place {
         self.world.admin_of(self.platform.name, method, self.key.connection.as_str(), "", body).await
     }
 
+    /// What was to be fetched of an entity was fetched, as far as this is about hooks.
+    async fn fetched(&self, entity: EntityKind) {
+        let mut cursor = self.world.tables.connection(&self.key).cursors[&entity].clone();
+        let Some(run) = cursor.run.take() else { return };
+        cursor.since = cursor.since.max(Some(run.begun));
+        cursor.swept = Some(run.begun);
+        cursor.revision += 1;
+        assert!(self.world.tables.save_cursor(&self.key, &cursor).await.unwrap());
+    }
+
     /// Runs what is on the registrar's queue to its end, but for what is polled; gives all of it.
     async fn run(&self) -> Vec<Job> {
         let mut ran = Vec::new();
         while let Some((job, delay)) = self.world.queues.next_job() {
             self.world.clock.pass_seconds(i64::from(delay));
-            if !matches!(job, Job::Poll { .. }) {
-                self.world.registrar().run(&job.text()).await.unwrap();
+            match &job {
+                Job::Poll { entity, .. } => self.fetched(*entity).await,
+                _ => self.world.registrar().run(&job.text()).await.unwrap(),
             }
             ran.push(job);
             assert!(ran.len() < 200, "there is no end of jobs: {ran:?}");

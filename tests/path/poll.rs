@@ -269,6 +269,10 @@ async fn the_first_import_brings_everything_whatever_goes_wrong() {
             shop.world.queues.refuse_next(2);
             shop.world.tables.break_next([TableFault::CursorRefused; 3]);
             shop.settle().await;
+            // What a look at the connection could not do, the next one does.
+            for _ in 0..3 {
+                shop.check().await;
+            }
             let dead: Vec<_> = shop
                 .world
                 .queues

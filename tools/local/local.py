@@ -305,7 +305,7 @@ class Stack:
 
     def sam_deploy(self, *more):
         overrides = [f"Architecture={architecture()}", "AllowLoopbackPlatforms=true", "LogRetention=1", *more]
-        overrides.append("SweepRate=rate(1 minute)")
+        overrides.append('SweepRate="rate(1 minute)"')
         command = ["sam", "deploy", *SAM_CONFIG, "--template-file", LOCAL / "build/template.yaml"]
         command += ["--stack-name", STACK, "--parameter-overrides", *overrides]
         quiet(command, self.dir / "deploy.log", cwd=ROOT, env=self.environment())
