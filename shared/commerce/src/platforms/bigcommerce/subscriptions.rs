@@ -334,7 +334,7 @@ mod tests {
         assert_eq!(format!("{create:?}"), format!("POST {BASE}"));
         let desired = Desired { scope: "store/cart/created", url: "https://x/hooks", secret: &secret, active: true };
         let Saving::Ask(update) = BigCommerce.update(&access(), &7.into(), &desired, &[], NOW).unwrap() else {
-            panic!()
+            unreachable!()
         };
         assert_eq!(format!("{update:?}"), format!("PUT {BASE}/7"));
         let hook = json!({
