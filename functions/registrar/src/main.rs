@@ -63,7 +63,7 @@ async fn called(registrar: &Registrar<AtAws>, event: Value) -> Result<Value, Err
         let mut response = SqsBatchResponse::default();
         for record in event.records {
             if let Err(problem) = registrar.run(record.body.as_deref().unwrap_or_default()).await {
-                cloud::telemetry::warn("job-comes-back", &problem.to_string());
+                cloud::telemetry::warn("job-comes-back", &problem.for_log());
                 response.add_failure(record.message_id.unwrap_or_default());
             }
         }

@@ -67,6 +67,14 @@ impl Problem {
         }
     }
 
+    /// What it was, for our logs only.
+    pub fn for_log(&self) -> String {
+        match self {
+            Self::Ours(error) => error.to_string(),
+            other => other.to_string(),
+        }
+    }
+
     /// The response.
     pub fn into_response(self) -> Response<Body> {
         let (status, slug) = self.kind();

@@ -285,11 +285,13 @@ impl Connections for DynamoConnections {
             .table_name(&self.table)
             .index_name(LISTING)
             .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            // A reserved word.
+            .expression_attribute_names("#shard", "shard")
             .expression_attribute_values(":shard", AttributeValue::N(shard.to_string()));
         request = match platform {
-            None => request.key_condition_expression("shard = :shard"),
+            None => request.key_condition_expression("#shard = :shard"),
             Some(platform) => request
-                .key_condition_expression("shard = :shard AND begins_with(listed, :platform)")
+                .key_condition_expression("#shard = :shard AND begins_with(listed, :platform)")
                 .expression_attribute_values(":platform", AttributeValue::S(format!("{platform}#"))),
         };
         if let Some(after) = after {

@@ -571,7 +571,9 @@ mod tests {
         let Saving::Ask(get) = CloudBlue.update(&access, &id, &desired, &[], NOW).unwrap() else { unreachable!() };
         let shown = json!({ "id": "WH-1-2-3", "label": "theirs", "headers": { "X-A": "1" }, "jwt_secret": "s3cr3t" });
         let shown = answer(200, &shown.to_string());
-        let Saving::Ask(update) = CloudBlue.update(&access, &id, &desired, &[shown], NOW).unwrap() else { unreachable!() };
+        let Saving::Ask(update) = CloudBlue.update(&access, &id, &desired, &[shown], NOW).unwrap() else {
+            unreachable!()
+        };
         let delete = CloudBlue.delete(&access, &id).unwrap();
         for (request, expected) in [
             (&list, format!("GET {base}?limit=100&offset=0")),
