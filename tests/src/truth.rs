@@ -46,7 +46,7 @@ impl<'a> Connected<'a> {
     }
 
     /// What the platform's API says of an entity now.
-    async fn asked(&self, key: &EntityKey, clock: &(dyn Fn() -> Stamp + Send + Sync)) -> Mapped {
+    async fn asked(&self, key: &EntityKey, clock: &(dyn Fn() -> Stamp + Send + Sync)) -> Result<Mapped, String> {
         let Settings { site, credentials, own, .. } = &self.settings;
         let credentials = credentials.as_ref().unwrap();
         let access = Access { site, credentials, settings: own };
@@ -57,7 +57,7 @@ impl<'a> Connected<'a> {
             let mut answers = Vec::new();
             while let Ok(next) = mapping.pull(&wanted, &answers) {
                 match next {
-                    Next::Done(mapped) => return mapped,
+                    Next::Done(mapped) => return Ok(mapped),
                     Next::Ask(request) => match self.simulator.answer(&request).await {
                         Ok(answer) => answers.push(answer),
                         Err(_) => break,
@@ -65,7 +65,7 @@ impl<'a> Connected<'a> {
                 }
             }
         }
-        panic!("{key:?}: the API does not answer");
+        Err(format!("{} {}: the API does not answer", key.partition(), key.sort()))
     }
 
     /// Compares an item with what is true.
@@ -96,7 +96,7 @@ impl<'a> Connected<'a> {
                 }
                 Ok(())
             }
-            Truth::Api => match self.asked(key, clock).await {
+            Truth::Api => match self.asked(key, clock).await? {
                 Mapped::Change(_, Change::Upsert(upsert)) => {
                     let state = there()?.state();
                     let content = state.content().unwrap();

@@ -317,7 +317,7 @@ impl super::Simulator for Simulator {
     }
 
     fn settings(&self, site: &str) -> Value {
-        json!({ "site": format!("{site}/stores/{STORE}"), "access_token": ACCESS_TOKEN })
+        json!({ "site": format!("{site}/stores/{STORE}"), "access_token": self.token().as_deref().unwrap_or(ACCESS_TOKEN) })
     }
 
     fn subscribe(&self, delivery_url: &str, secret: &dyn Fn(&str) -> String) {
