@@ -150,6 +150,25 @@ class Template(unittest.TestCase):
         for name, alarm in alarms.items():
             self.assertEqual(alarm["Properties"]["AlarmActions"], [{"Ref": "Alarms"}], name)
 
+    def test_our_own_metrics_are_watched_with_dimensions_that_are_emitted(self):
+        source = (ROOT / "shared/cloud/src/telemetry.rs").read_text()
+        for name, alarm in of_type("AWS::CloudWatch::Alarm").items():
+            properties = alarm["Properties"]
+            if properties["Namespace"] == "CommerceHooks":
+                self.assertNotIn("Dimensions", properties, name)
+                self.assertIn('"Dimensions": [[], ["platform"]]', source, name)
+
+    def test_what_anybody_may_ask_is_throttled_and_hooks_are_not(self):
+        routes = {route["Properties"]["RouteKey"] for route in of_type("AWS::ApiGatewayV2::Route").values()}
+        throttled = set(RESOURCES["ApiStage"]["Properties"]["RouteSettings"])
+        self.assertEqual(throttled, {route for route in routes if "/hooks/" not in route})
+
+    def test_credentials_are_opened_for_their_purpose_only(self):
+        for function in ["Processor", "Registrar"]:
+            opening = [one for one in statements(function) if "kms:Decrypt" in str(one["Action"])]
+            self.assertEqual([one["Condition"] for one in opening],
+                             [{"StringEquals": {"kms:EncryptionContext:purpose": "credentials"}}], function)
+
     def test_it_names_no_platform(self):
         folders = (ROOT / "shared/commerce/src/platforms").iterdir()
         for platform in [folder.name for folder in folders if folder.is_dir()]:
