@@ -797,7 +797,11 @@ fn pages() -> Vec<(&'static str, String, Vec<&'static str>)> {
         ("trouble", page(&trouble), vec!["refuses the credentials", "2 hours ago", "store_cart_read_only"]),
         ("new", page(&of(active())), vec!["being set up", "being made"]),
         ("nobody", page(&Loaded::default()), vec!["not connected yet", "Install the app"]),
-        ("paused", page(&status(ConnectionStatus::Paused)), vec!["is paused"]),
+        (
+            "paused",
+            page(&Loaded { subscriptions: care.subscriptions.clone(), ..status(ConnectionStatus::Paused) }),
+            vec!["is paused", "class=\"badge idle\">paused</span>"],
+        ),
         ("going", page(&status(ConnectionStatus::Disconnecting)), vec!["being disconnected"]),
         ("gone", page(&status(ConnectionStatus::Disconnected)), vec!["is disconnected", "install the app once more"]),
     ]
@@ -814,6 +818,11 @@ fn the_page_says_how_the_store_does_and_what_to_do() {
         if let Ok(directory) = std::env::var("PAGES_DIR") {
             std::fs::write(format!("{directory}/{name}.html"), &page).unwrap();
         }
+    }
+    let paused = &pages().into_iter().find(|page| page.0 == "paused").unwrap().1;
+    let body = paused.split("</style>").nth(1).unwrap();
+    for word in [">on<", "silent", "switched off", "being made", "Reason"] {
+        assert!(!body.contains(word), "nothing is judged while it is paused: {word}");
     }
     let (_, well, _) = &pages()[0];
     assert!(

@@ -272,7 +272,9 @@ impl<P: Parts> Registrar<P> {
                     return Err(not_proven("the token is from before the store was connected"));
                 }
                 self.note_uninstalled(key).await?;
-                telemetry::emit(&json!({ "level": "INFO", "event": "uninstalled", "connection": key.to_string() }));
+                telemetry::emit(
+                    &json!({ "level": "INFO", "event": "told-uninstalled", "connection": key.to_string() }),
+                );
             }
         }
         let job = Job::Check { key: key.clone(), why: Cause::Told };

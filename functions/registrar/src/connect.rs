@@ -130,15 +130,17 @@ impl<P: Parts> Registrar<P> {
         let alive = before.connection.as_ref().filter(|alive| is_alive(alive) && alive.credentials.is_some());
         let Some(alive) = alive else { return Ok(()) };
         let active = alive.status == ConnectionStatus::Active;
-        let ring = self.edges.signing_keys.current((self.clock)()).await?;
-        let as_it_is = before.subscriptions.values().find_map(|record| {
-            let there = listed.iter().find(|hook| hook.id == record.id && hook.url == record.url)?;
-            let key = ring.iter().find(|key| key.id() == record.key_id)?;
-            ((there.status == SubscriptionStatus::Active) == active).then_some((record, key))
+        let ring = self.edges.signing_keys.fresh((self.clock)()).await?;
+        let as_it_is = before.subscriptions.values().find(|record| {
+            // One that a rotation may be moving right now is left alone.
+            let settled = record.key_id == ring.signing().id();
+            let same = listed.iter().find(|hook| hook.id == record.id && hook.url == record.url);
+            settled && same.is_some_and(|hook| (hook.status == SubscriptionStatus::Active) == active)
         });
-        let Some((record, key)) = as_it_is else { return Ok(()) };
+        let Some(record) = as_it_is else { return Ok(()) };
         let path = HookPath { key: at.key.clone(), generation: record.generation };
-        let secret = key.webhook_secret(&path, at.platform.delivery.secret_per_scope().then_some(&record.scope));
+        let secret =
+            ring.signing().webhook_secret(&path, at.platform.delivery.secret_per_scope().then_some(&record.scope));
         let desired = Desired { scope: &record.scope, url: &record.url, secret: &secret, active };
         if let Saving::Ask(request) = hooks.update(&at.access, &record.id, &desired, &[], (self.clock)())? {
             let answer = self.call(at, request).await?;

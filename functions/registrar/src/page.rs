@@ -29,7 +29,7 @@ section{background:var(--card);border:1px solid var(--line);border-radius:.75rem
 .summary>*+*{margin:.5rem 0 0}.summary ul{padding-left:1.25rem}.lead{font-size:1.0625rem;font-weight:600}\
 table{width:100%;border-collapse:collapse;font-size:.9375rem}\
 th{text-align:left;font-weight:600}thead th{color:var(--soft);font-size:.8125rem;padding:0 .75rem .5rem 0}\
-tbody th{font-weight:400}tbody th,td{border-top:1px solid var(--line);padding:.625rem .75rem .625rem 0;vertical-align:top}\
+tbody th{font-weight:400}tbody th code{overflow-wrap:break-word}tbody th,td{border-top:1px solid var(--line);padding:.625rem .75rem .625rem 0;vertical-align:top}\
 td small{display:block;color:var(--soft);font-size:.8125rem;margin-top:.25rem;max-width:34rem}\
 time{white-space:nowrap}\
 .badge{display:inline-block;border-radius:1rem;padding:.0625rem .625rem;font-size:.8125rem;font-weight:600;white-space:nowrap;\
@@ -234,7 +234,8 @@ fn words(verdict: Verdict) -> (Tone, &'static str, &'static str) {
         Verdict::SwitchedOff => (
             Tone::Care,
             "switched off",
-            "It was switched off at the store. It is switched on again by itself, and what was missed is fetched; leave it on there.",
+            "It was switched off at the store. It is switched on again by itself as soon as deliveries would get through, and what was \
+             missed is fetched; leave it on there.",
         ),
         Verdict::Missing => (
             Tone::Care,
