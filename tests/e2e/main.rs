@@ -37,7 +37,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use registrar::ADMIN_TOKEN;
 use serde_json::{Map, Value, json};
 use tests::{
-    merchant::{install_bigcommerce, install_woocommerce, open},
+    merchant::{connection_id, install_bigcommerce, install_woocommerce, open},
     platforms::{Http, Simulator, Truth, Wire, bigcommerce, cloudblue, directscale, listen, woocommerce::Store},
     truth::Connected,
     world::{PLATFORM, app_credentials_at, event, events},
@@ -644,7 +644,7 @@ async fn woocommerce_is_installed_and_looked_after() {
     }
     let site = listen(Arc::new(shop.clone())).await;
     install_woocommerce(&stack.http, &stack.api_url, &site).await;
-    let connection = site.trim_start_matches("http://").replace(':', "-");
+    let connection = connection_id(&site);
     let rows = subscribed(&stack, PLATFORM, &connection, all_active).await;
     assert_eq!(rows.len(), declared_scopes(woocommerce::PLATFORM.mapping).count());
     let before = unlisted(&shop);

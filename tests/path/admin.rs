@@ -11,6 +11,7 @@ use commerce::{
     connection::{Connection, ConnectionStatus, Generation},
     job::{Cause, Job},
     keys::KeyRing,
+    loss::{DIFFERENCES, Differences},
     platforms::{PLATFORMS, declared_scopes, find},
     request::HookPath,
     sighting::{SEEN, Sighting},
@@ -680,6 +681,95 @@ async fn subscriptions_are_shown_with_their_health() {
         (&shown["managed"], verdict(&shown, "order.updated")),
         (&json!(false), vec![r#""manual" "manual""#.into()])
     );
+}
+
+/// The row of a scope, in the answer that shows the connection and in the list of its subscriptions: it is the same.
+async fn rows_of(world: &World, connection: &str, scope: &str) -> Value {
+    let mut rows = Vec::new();
+    for path in ["", "/subscriptions"] {
+        let path = format!("/admin/connections/{PLATFORM}/{connection}{path}");
+        let (status, shown) = ask(world, "GET", &path, "", "").await;
+        assert_eq!(status, 200, "{shown}");
+        rows.push(shown["subscriptions"].as_array().unwrap().iter().find(|row| row["scope"] == scope).unwrap().clone());
+    }
+    assert_eq!(rows[0], rows[1]);
+    rows.remove(0)
+}
+
+#[tokio::test]
+async fn a_subscription_looks_the_same_wherever_it_is_shown() {
+    let world = connected().await;
+    let see = async |connection: &str, scope: &str, last| {
+        let key = HookPath::parse(PLATFORM, connection, None).unwrap().key;
+        let sighting = Sighting { gaps: vec![60; 9], ..Sighting::next(None, last, Generation::FIRST, "sample") };
+        let before = world.tables.note(&key, &format!("{SEEN}{scope}")).await.unwrap();
+        let revision = before.map_or(0, |note| note.revision) + 1;
+        let note = Note { body: serde_json::to_string(&sighting).unwrap(), revision, expires: i64::MAX };
+        assert!(world.tables.keep(&key, &format!("{SEEN}{scope}"), &note).await.unwrap());
+    };
+    let looks = async |connection: &str, scope: &str, status: &str, verdict: Value, reason: &str| {
+        let row = rows_of(&world, connection, scope).await;
+        assert_eq!((&row["status"], &row["verdict"]), (&json!(status), &verdict), "{row}");
+        let why = row["reason"].as_str().unwrap();
+        assert!(if reason.is_empty() { why.is_empty() } else { why.starts_with(reason) }, "{row}");
+        row
+    };
+    let hooks = world.store().webhooks();
+    let now = world.clock.now();
+    looks(CONNECTION, &hooks[0].topic, "active", json!("healthy"), "").await;
+    // Seen now, before any look at it has come to this.
+    world.store().edit_webhook(hooks[0].id, |hook| hook.status = "disabled".into());
+    looks(CONNECTION, &hooks[0].topic, "disabled", json!("switched-off"), "switched off by the platform (disabled)")
+        .await;
+    world.store().remove_webhook(hooks[1].id);
+    looks(CONNECTION, &hooks[1].topic, "missing", json!("missing"), "it is not there").await;
+    see(CONNECTION, &hooks[2].topic, now.plus_seconds(-86_400)).await;
+    looks(CONNECTION, &hooks[2].topic, "active", json!("silent"), "nothing for 24 hours").await;
+    // By hand.
+    looks(BY_HAND, "order.updated", "manual", json!("manual"), "").await;
+    see(BY_HAND, "order.updated", now).await;
+    let row = looks(BY_HAND, "order.updated", "manual", json!("manual"), "").await;
+    assert_eq!(row["last_delivery"], now.to_string());
+    // Paused.
+    for connection in [CONNECTION, BY_HAND] {
+        let path = format!("/admin/connections/{PLATFORM}/{connection}/pause");
+        assert_eq!(ask(&world, "POST", &path, "", "").await.0, 200);
+    }
+    world.run_jobs().await;
+    for hook in world.store().webhooks() {
+        looks(CONNECTION, &hook.topic, "paused", Value::Null, "the connection is paused").await;
+    }
+    looks(BY_HAND, "order.updated", "manual", Value::Null, "the connection is paused").await;
+}
+
+#[tokio::test]
+async fn what_was_lost_is_shown_beside_how_far_it_was_fetched() {
+    let world = connected().await;
+    let losses = async |entity: &str| {
+        let (_, rows) = ask(&world, "GET", &of("/polls"), "", "").await;
+        rows["polls"].as_array().unwrap().iter().find(|row| row["entity"] == entity).unwrap()["losses"].clone()
+    };
+    let none = json!({ "missed": 0, "stale": 0, "unmapped": 0, "since": null });
+    assert_eq!(losses("order").await, none);
+    let since = world.clock.now();
+    let counted = Differences { missed: 2, stale: 1, unmapped: 3, since: Some(since) };
+    let expires = since.seconds() + 100;
+    let note = Note { body: serde_json::to_string(&counted).unwrap(), revision: 1, expires };
+    assert!(world.tables.keep(&key(), &format!("{DIFFERENCES}order"), &note).await.unwrap());
+    assert_eq!(losses("order").await, json!({ "missed": 2, "stale": 1, "unmapped": 3, "since": since.to_string() }));
+    assert_eq!(losses("product").await, none);
+    world.clock.pass_seconds(101);
+    assert_eq!(losses("order").await, none, "past");
+}
+
+#[tokio::test]
+async fn a_rotation_takes_the_id_of_a_key_or_nothing() {
+    let world = connected().await;
+    for bad in [r#"{"retire":1}"#, r#"{"retire":""}"#, r#"{"retire":null}"#, r#"{"other":"x"}"#, "[]"] {
+        assert_eq!(ask(&world, "POST", "/admin/rotation", "", bad).await.0, 422, "{bad}");
+    }
+    let (_, shown) = ask(&world, "GET", "/admin/rotation", "", "").await;
+    assert_eq!(shown["stage"], "none", "{shown}");
 }
 
 #[tokio::test]

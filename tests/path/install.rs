@@ -10,7 +10,10 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use cloud::connections::{Check, Loaded};
+use cloud::{
+    connections::{Check, Loaded},
+    coordination::{Coordination, deployment, strangers},
+};
 use commerce::{
     connection::{Connection, ConnectionKey, ConnectionStatus, Generation, Health, SubscriptionRecord, Verdict},
     install::sha256,
@@ -212,14 +215,14 @@ async fn an_app_that_is_uninstalled_starts_clean_the_next_time() {
     let url = format!("{APPS}/uninstall?signed_payload_jwt={token}");
     let done = get(&world, &url).await;
     assert_eq!((done.status, done.body.as_str()), (200, ""));
-    assert_eq!(connection(&world, &store_key()).status, ConnectionStatus::Disconnecting);
+    assert_eq!(connection(&world, &store_key()).status, ConnectionStatus::Active, "the store is asked first");
     assert_eq!(world.queues.jobs().last().unwrap().0, Job::Check { key: store_key(), why: Cause::Told });
-    assert!(callback(&world, &store, "load", &json!({})).await.body.contains("disconnected"));
     assert_eq!(get(&world, &url).await.status, 401, "it counts once");
     world.run_jobs().await;
-    // However far the job came: a store without a token is not asked.
-    assert_eq!(world.admin_of("bigcommerce", "DELETE", STORE, "force=true", "").await.0, 200);
-    assert!(connection(&world, &store_key()).credentials.is_none());
+    let gone = connection(&world, &store_key());
+    assert_eq!((gone.status, gone.credentials), (ConnectionStatus::Disconnected, None));
+    assert!(world.tables.connection(&store_key()).subscriptions.is_empty());
+    assert!(callback(&world, &store, "load", &json!({})).await.body.contains("is disconnected"));
     assert_eq!(callback(&world, &store, "uninstall", &json!({})).await.status, 200, "gone already");
 
     world.clock.pass_seconds(60);
@@ -245,9 +248,28 @@ async fn an_app_may_be_installed_again_before_all_is_gone() {
     assert_eq!(get(&world, &store.authorize(APPS)).await.status, 200);
     world.run_jobs().await;
     let connection = connection(&world, &store_key());
-    assert_eq!((connection.status, connection.generation.number()), (ConnectionStatus::Active, 2));
-    assert_hooks(&world, &store, "/2");
+    // What was told of its life before is past.
+    assert_eq!((connection.status, connection.generation.number()), (ConnectionStatus::Active, 1));
+    assert_hooks(&world, &store, "");
     assert_eq!(get(&world, &url).await.status, 401);
+}
+
+/// The address of each page that the app is opened at has a token of the form that uninstalls: it is only a hint.
+#[tokio::test]
+async fn a_token_of_a_page_uninstalls_nothing() {
+    let (world, store) = installed().await;
+    let (before, hooks, token) = (connection(&world, &store_key()), store.hooks(), store.token());
+    let token_of_page = store.signed_payload(&json!({}));
+    let at = |action: &str| format!("{APPS}/{action}?signed_payload_jwt={token_of_page}");
+    assert_eq!(get(&world, &at("load")).await.status, 200);
+    assert_eq!(get(&world, &at("uninstall")).await.status, 200);
+    world.run_jobs().await;
+    let now = connection(&world, &store_key());
+    assert_eq!((now.status, now.credentials, now.generation), (before.status, before.credentials, before.generation));
+    assert_eq!((store.hooks(), store.token()), (hooks, token));
+    assert_hooks(&world, &store, "");
+    assert_eq!(get(&world, &at("uninstall")).await.status, 401, "it counts once");
+    assert!(get(&world, &at("load")).await.body.contains("All is well"));
 }
 
 /// What fails between the proof and the end can come again.
@@ -343,7 +365,8 @@ async fn a_secret_that_was_replaced_is_fetched_again() {
     let before = PAYLOAD.sign(&claims, b"the secret of before").unwrap();
     assert_eq!(load(before.clone()).await, 200);
     world.apps.set(Some(&app(CLIENT_SECRET)));
-    // Codes count once, so they are never tried with an old secret.
+    // Codes count once, so they are not tried with a secret that is older than this.
+    world.clock.pass_seconds(31);
     let url = store.authorize(APPS);
     let query = url.split_once('?').unwrap().1;
     let done = world.visit_at(&registrar, "GET", "/apps/bigcommerce/auth", query, "").await;
@@ -352,6 +375,26 @@ async fn a_secret_that_was_replaced_is_fetched_again() {
     world.clock.pass_seconds(31);
     world.apps.set(Some(&app("the secret of before")));
     assert_eq!(load(before).await, 200, "a proof that fails has it fetched again");
+}
+
+/// A secret of before that a moment has passed since is all that it costs.
+#[tokio::test]
+async fn made_up_codes_do_not_run_up_the_bill() {
+    let (world, store) = bigcommerce();
+    let registrar = world.registrar();
+    let auth = |query: String| {
+        let (world, registrar) = (&world, &registrar);
+        async move { world.visit_at(registrar, "GET", "/apps/bigcommerce/auth", &query, "").await.status().as_u16() }
+    };
+    for code in 0..20 {
+        assert_eq!(auth(format!("code=made-up-{code}&scope=s&context=stores%2Fabc123")).await, 401);
+    }
+    assert_eq!(world.apps.fetches(), 1);
+    world.clock.pass_seconds(31);
+    for _ in 0..2 {
+        assert_eq!(auth(store.authorize(APPS).split_once('?').unwrap().1.to_owned()).await, 200);
+    }
+    assert_eq!(world.apps.fetches(), 2);
 }
 
 #[tokio::test]
@@ -377,9 +420,21 @@ async fn codes_that_nobody_gave_out_lead_nowhere() {
 #[tokio::test]
 async fn what_is_not_there_is_not_there() {
     let (world, _) = bigcommerce();
-    for path in ["bigcommerce/other", "nobody/auth", "cloudblue/auth", "bigcommerce/<script>", "bigcommerce"] {
+    for path in [
+        "bigcommerce/other",
+        "nobody/auth",
+        "cloudblue/auth",
+        "bigcommerce/<script>",
+        "bigcommerce",
+        "bigcommerce/made-up-word?a=1&a=2",
+        "nobody/made-up-word",
+    ] {
         assert_eq!(get(&world, &format!("{BASE}/apps/{path}")).await.status, 404, "{path}");
     }
+    // Nothing is looked up for it.
+    world.apps.set(None);
+    assert_eq!(get(&world, &format!("{APPS}/made-up-word")).await.status, 404);
+    assert_eq!(get(&world, &format!("{APPS}/auth?code=1&scope=s&context=stores%2Fabc123")).await.status, 503);
 }
 
 #[tokio::test]
@@ -601,12 +656,89 @@ async fn sites_that_are_none_are_not_visited() {
 
 #[tokio::test]
 async fn a_connection_to_another_site_is_not_taken_over() {
+    for status in [ConnectionStatus::Active, ConnectionStatus::Disconnecting, ConnectionStatus::Disconnected] {
+        let (world, shop, _) = woocommerce();
+        let old = Connection { revision: 1, status, ..Connection::new("https://shop.example.com/old") };
+        world.tables.connect(&shop_key(), old.clone());
+        let keys = keys(&nonce(&begin(&world, SITE).await), ("ck_shop", "cs_shop"));
+        let page = come(&world, "POST", &format!("{BASE}/apps/woocommerce/callback"), &keys.to_string()).await;
+        assert!(page.status == 409 && page.body.contains("another site"), "{status:?}: {}", page.body);
+        assert_eq!(connection(&world, &shop_key()), old);
+        assert!(shop.webhooks().is_empty() && shop.calls().is_empty() && world.queues.jobs().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn links_with_a_key_are_for_those_who_were_given_one() {
     let (world, shop, _) = woocommerce();
-    world.tables.connect(&shop_key(), Connection { revision: 1, ..Connection::new("https://shop.example.com/old") });
-    let nonce = nonce(&begin(&world, SITE).await);
-    assert_eq!(post_keys(&world, &keys(&nonce, ("ck_shop", "cs_shop"))).await, 409);
-    assert_eq!(connection(&world, &shop_key()).site, "https://shop.example.com/old");
-    assert!(shop.webhooks().is_empty());
+    let link = |rest: &str| format!("{BASE}/apps/woocommerce/install?site=https%3A%2F%2Fshop.example.com{rest}");
+    world.apps.set(Some(r#"{"woocommerce":{"install_key":"a-key-of-the-links"}}"#));
+    for rest in
+        ["", "&key=", "&key=a-key", "&key=A-KEY-OF-THE-LINKS", "&key=a-key-of-the-links2", "&Key=a-key-of-the-links"]
+    {
+        let page = get(&world, &link(rest)).await;
+        assert!(page.status == 404 && !page.headers.contains_key("location"), "{rest}");
+        assert!(page.body.contains("There is nothing here") && !page.body.contains("a-key"), "{}", page.body);
+    }
+    let sent = get(&world, &link("&key=a-key-of-the-links")).await;
+    assert!(sent.status == 302 && !sent.headers["location"].contains("a-key"));
+    shop.authorize(&sent.headers["location"], true).await.unwrap();
+    assert_eq!(connection(&world, &shop_key()).site, SITE);
+    world.apps.set(Some(r#"{"woocommerce":{"install_key":""}}"#));
+    assert_eq!(get(&world, &link("&key=")).await.status, 503, "an empty one would keep nobody out");
+}
+
+/// Whoever begins an installation at a site that is connected, and has any key of it, must not put that in place of the good one.
+#[tokio::test]
+async fn a_key_that_may_only_read_does_not_take_the_place_of_a_good_one() {
+    let (world, shop, _) = woocommerce();
+    shop.authorize(&begin(&world, SITE).await, true).await.unwrap();
+    world.run_jobs().await;
+    world.clock.pass_seconds(60);
+    let (before, hooks) = (world.tables.connection(&shop_key()), shop.webhooks());
+    shop.let_read("ck_reads", "cs_reads");
+    let keys_of = async |key| keys(&nonce(&begin(&world, SITE).await), key);
+    assert_eq!(post_keys(&world, &keys_of(("ck_reads", "cs_reads")).await).await, 401);
+    assert_eq!(world.tables.connection(&shop_key()), before);
+    shop.calls();
+    assert_eq!(post_keys(&world, &keys_of(("ck_shop", "cs_shop")).await).await, 200, "a good one does");
+    assert_eq!(shop.calls().len(), 2, "one page, and one hook that is set to what it is");
+    assert_eq!(shop.webhooks().len(), hooks.len());
+    for (now, before) in shop.webhooks().iter().zip(&hooks) {
+        assert_eq!((now.id, &now.secret, &now.status), (before.id, &before.secret, &before.status));
+        assert_eq!((&now.delivery_url, &now.topic), (&before.delivery_url, &before.topic));
+    }
+    assert!(connection(&world, &shop_key()).credentials.unwrap().contains("ck_shop"));
+}
+
+/// Anybody can have a site asked; so it is asked little.
+#[tokio::test]
+async fn a_proof_asks_for_one_page() {
+    let (world, shop, _) = woocommerce();
+    shop.set_page_size(1);
+    for _ in 0..5 {
+        shop.add_webhook("order.created", "https://elsewhere.example.com/");
+    }
+    let keys = keys(&nonce(&begin(&world, SITE).await), ("ck_shop", "cs_shop"));
+    assert_eq!(post_keys(&world, &keys).await, 200);
+    assert_eq!(shop.calls(), ["GET /wp-json/wc/v3/webhooks"]);
+}
+
+#[tokio::test]
+async fn strangers_write_to_partitions_of_their_own() {
+    let (world, _, _) = woocommerce();
+    for _ in 0..40 {
+        begin(&world, SITE).await;
+    }
+    assert!(world.tables.notes(&deployment(), "").await.unwrap().is_empty());
+    let mut parts = Vec::new();
+    for part in 0..16 {
+        let mut hash = [0xff; 32];
+        hash[0] = part << 4 | 7;
+        parts.push(world.tables.notes(&strangers(&hash), "nonce#").await.unwrap().len());
+    }
+    assert_eq!(parts.iter().sum::<usize>(), 40);
+    assert!(parts.iter().filter(|count| **count > 0).count() > 4, "{parts:?}");
 }
 
 // Pages.
@@ -665,7 +797,11 @@ fn pages() -> Vec<(&'static str, String, Vec<&'static str>)> {
         ("trouble", page(&trouble), vec!["refuses the credentials", "2 hours ago", "store_cart_read_only"]),
         ("new", page(&of(active())), vec!["being set up", "being made"]),
         ("nobody", page(&Loaded::default()), vec!["not connected yet", "Install the app"]),
-        ("paused", page(&status(ConnectionStatus::Paused)), vec!["is paused"]),
+        (
+            "paused",
+            page(&Loaded { subscriptions: care.subscriptions.clone(), ..status(ConnectionStatus::Paused) }),
+            vec!["is paused", "class=\"badge idle\">paused</span>"],
+        ),
         ("going", page(&status(ConnectionStatus::Disconnecting)), vec!["being disconnected"]),
         ("gone", page(&status(ConnectionStatus::Disconnected)), vec!["is disconnected", "install the app once more"]),
     ]
@@ -682,6 +818,11 @@ fn the_page_says_how_the_store_does_and_what_to_do() {
         if let Ok(directory) = std::env::var("PAGES_DIR") {
             std::fs::write(format!("{directory}/{name}.html"), &page).unwrap();
         }
+    }
+    let paused = &pages().into_iter().find(|page| page.0 == "paused").unwrap().1;
+    let body = paused.split("</style>").nth(1).unwrap();
+    for word in [">on<", "silent", "switched off", "being made", "Reason"] {
+        assert!(!body.contains(word), "nothing is judged while it is paused: {word}");
     }
     let (_, well, _) = &pages()[0];
     assert!(
@@ -736,6 +877,8 @@ fn the_log_has_no_secrets() {
         "cs_shop",
         "ck_shop",
         "<script",
+        "made-up",
+        "a-key-of-the-links",
         "u@example.com",
     ] {
         assert!(!says(secret), "{secret}");

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use cloud::outbound::{Guarded, Outbound};
-use commerce::api::{ApiRequest, ApiResponse};
+use commerce::{
+    api::{ApiRequest, ApiResponse},
+    platforms::woocommerce,
+};
 use http::{HeaderMap, Method};
 
 use crate::platforms::bigcommerce;
@@ -18,6 +21,11 @@ pub async fn open(http: &Guarded, url: &str) -> ApiResponse {
 pub async fn install_bigcommerce(http: &Guarded, api_url: &str, store: &bigcommerce::Simulator) {
     let page = open(http, &store.authorize(&format!("{api_url}/apps/bigcommerce"))).await;
     assert_eq!(page.status, 200, "{}", String::from_utf8_lossy(&page.body));
+}
+
+/// The connection that a WooCommerce site becomes when the app is installed there.
+pub fn connection_id(site: &str) -> String {
+    woocommerce::site_connection(site, true).unwrap().1.as_str().to_owned()
 }
 
 /// Installs the app at a WooCommerce site: the app sends the browser to the site, where the merchant approves.

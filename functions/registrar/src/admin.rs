@@ -1,8 +1,11 @@
 //! Answering the admin interface: finds the route, checks that the token is good for it, and does what it says.
 
+use std::collections::BTreeMap;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cloud::{
     connections::{Connections, Loaded, parse_key},
+    coordination::Coordination,
     queue::Jobs,
     telemetry,
 };
@@ -11,10 +14,12 @@ use commerce::{
     connection::{Connection, ConnectionKey, ConnectionStatus, Fetch, Verdict},
     entity::EntityKind,
     job::{Cause, Job, SHARDS, shard},
+    loss::{DIFFERENCES, Differences},
     platforms::{
         self, Access, Hooks, Platform, SettingsError, Subscription, SubscriptionStatus, declared_scopes, find,
     },
     request::HookPath,
+    sighting::Sighting,
     stamp::{Stamp, parse_utc},
     transfer::Direction,
     verify::jwt::Claims,
@@ -27,6 +32,7 @@ use zeroize::Zeroizing;
 use crate::{
     Parts, Registrar,
     connect::not_connected,
+    health,
     hooks::{At, manages},
     openapi,
     problem::Problem,
@@ -39,6 +45,86 @@ struct Managed {
     hooks: &'static dyn Hooks,
     credentials: Zeroizing<String>,
     existing: Result<Vec<Subscription>, Fault>,
+}
+
+/// The subscriptions of a connection as they are shown.
+pub(crate) struct Subscriptions {
+    /// Whether they are made here; else they are entered by hand.
+    pub managed: bool,
+    /// One for each.
+    pub rows: Value,
+    /// Why the store could not be asked.
+    pub problem: Option<String>,
+}
+
+/// How a subscription was found.
+enum Standing<'a> {
+    /// It is there.
+    There(&'a Subscription),
+    /// It should be there.
+    Missing,
+    /// Nobody but its deliveries can tell.
+    Manual,
+    /// The store could not be asked.
+    Unknown,
+}
+
+/// What all subscriptions of a connection are shown by.
+struct View<'a> {
+    connection: &'a Connection,
+    loaded: &'a Loaded,
+    now: Stamp,
+}
+
+impl View<'_> {
+    /// What a subscription looks like: as it was found, beside what is remembered of it.
+    fn row(&self, scope: &str, standing: &Standing<'_>, sighting: Option<&Sighting>) -> Value {
+        let paused = self.connection.status == ConnectionStatus::Paused;
+        let hook = if let Standing::There(hook) = standing { Some(*hook) } else { None };
+        let record = self.loaded.subscriptions.get(scope);
+        let record = record.filter(|record| hook.is_none_or(|hook| hook.id == record.id));
+        let health = record.map(|record| record.health.clone()).unwrap_or_default();
+        let (verdict, reason) = match standing {
+            _ if paused => (None, "the connection is paused".to_owned()),
+            Standing::Unknown => (Some(health.verdict), health.reason),
+            Standing::Manual => match health::verdict(false, None, sighting, self.now) {
+                (Verdict::Silent, reason) => (Some(Verdict::Silent), reason),
+                _ => (Some(Verdict::Manual), String::new()),
+            },
+            Standing::There(_) | Standing::Missing => {
+                let (verdict, reason) = health::verdict(true, hook, sighting, self.now);
+                // Of one that is well, why it was not the last time.
+                let fits = verdict == Verdict::Healthy || verdict == health.verdict;
+                (Some(verdict), if fits && !health.reason.is_empty() { health.reason } else { reason })
+            }
+        };
+        let status = match standing {
+            Standing::There(hook) if paused && hook.status != SubscriptionStatus::Active => "paused",
+            Standing::There(hook) => hook.status.as_str(),
+            Standing::Missing => "missing",
+            Standing::Manual => "manual",
+            Standing::Unknown => "unknown",
+        };
+        let time = |stamp: Option<Stamp>| stamp.map(|stamp| stamp.to_string());
+        json!({
+            "scope": scope,
+            "status": status,
+            "id": hook.map(|hook| &hook.id).or(record.map(|record| &record.id)),
+            "url": hook.map(|hook| &hook.url).or(record.map(|record| &record.url)),
+            "key_id": record.map(|record| &record.key_id),
+            "generation": record.map(|record| record.generation),
+            "verdict": verdict,
+            // Since when is only known of the verdict that is remembered.
+            "since": time(health.since.filter(|_| verdict == Some(health.verdict))),
+            "reason": reason,
+            "last_delivery": time(sighting.map(|sighting| sighting.last)),
+            "trips": health.trips,
+            "failures": hook.and_then(|hook| hook.failures),
+            "reactivated_at": time(health.reactivated_at),
+            "not_before": time(health.not_before.filter(|at| self.now < *at)),
+            "good_at": time(health.good_at),
+        })
+    }
 }
 
 impl<P: Parts> Registrar<P> {
@@ -57,7 +143,10 @@ impl<P: Parts> Registrar<P> {
                 self.list_connections(query.first("platform"), query.first("limit"), query.first("cursor")).await
             }
             Handler::Rotation => self.rotation().await,
-            Handler::Rotate => self.rotate().await,
+            Handler::Rotate => {
+                let _retire = retired(body)?;
+                self.rotate().await // (_retire.as_deref())
+            }
             Handler::Description => Ok(openapi::document(self.platforms)),
             of_one => {
                 let named = |name| parameters.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value);
@@ -180,68 +269,42 @@ impl<P: Parts> Registrar<P> {
         if connection.status == ConnectionStatus::Disconnected {
             return Ok(json!({ "managed": false, "subscriptions": [], "problem": null }));
         }
+        let Subscriptions { managed, rows, problem } = self.subscriptions(platform, key, &connection, &loaded).await?;
+        Ok(json!({ "managed": managed, "subscriptions": rows, "problem": problem }))
+    }
+
+    /// The subscriptions of a connection as they are shown, wherever they are: those at the store that are ours, and the wanted scopes
+    /// that have none.
+    pub(crate) async fn subscriptions(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        connection: &Connection,
+        loaded: &Loaded,
+    ) -> Result<Subscriptions, Problem> {
         let seen = self.sightings(key, connection.generation).await?;
-        let last = |scope: &str| {
-            let delivered = platform.subscriptions.hooks().map_or(scope, |hooks| hooks.delivers(scope));
-            seen.get(delivered).map(|sighting| sighting.last)
+        let view = View { connection, loaded, now: (self.clock)() };
+        let Some(managed) = self.managed(platform, key, connection, loaded).await? else {
+            let manual = |scope| view.row(scope, &Standing::Manual, seen.get(scope));
+            let rows = declared_scopes(platform.mapping).map(manual).collect();
+            return Ok(Subscriptions { managed: false, rows, problem: None });
         };
-        let row = |scope: &str, hook: Option<&Subscription>, status: &str, verdict: Option<Verdict>| {
-            let record = loaded.subscriptions.get(scope).filter(|record| hook.is_none_or(|hook| hook.id == record.id));
-            let health = record.map(|record| record.health.clone()).unwrap_or_default();
-            let time = |stamp: Option<Stamp>| stamp.map(|stamp| stamp.to_string());
-            let verdict = verdict.unwrap_or(health.verdict);
-            json!({
-                "scope": scope,
-                "status": status,
-                "id": hook.map(|hook| &hook.id).or(record.map(|record| &record.id)),
-                "url": hook.map(|hook| &hook.url).or(record.map(|record| &record.url)),
-                "key_id": record.map(|record| &record.key_id),
-                "generation": record.map(|record| record.generation),
-                "verdict": verdict,
-                // Since when is only known of the verdict that is remembered.
-                "since": time(health.since.filter(|_| verdict == health.verdict)),
-                "reason": health.reason,
-                "last_delivery": time(last(scope)),
-                "trips": health.trips,
-                "failures": hook.and_then(|hook| hook.failures),
-                "reactivated_at": time(health.reactivated_at),
-                "not_before": time(health.not_before),
-                "good_at": time(health.good_at),
-            })
-        };
-        let Some(managed) = self.managed(platform, key, &connection, &loaded).await? else {
-            let manual = |scope| row(scope, None, "manual", Some(Verdict::Manual));
-            let rows: Value = declared_scopes(platform.mapping).map(manual).collect();
-            return Ok(json!({ "managed": false, "subscriptions": rows, "problem": null }));
-        };
+        let row = |scope: &str, standing| view.row(scope, &standing, seen.get(managed.hooks.delivers(scope)));
         let existing = match &managed.existing {
             Ok(existing) => existing,
             Err(fault) => {
-                let rows: Value = loaded.subscriptions.keys().map(|scope| row(scope, None, "unknown", None)).collect();
-                let problem = format!("the store could not be asked: {fault}");
-                return Ok(json!({ "managed": true, "subscriptions": rows, "problem": problem }));
+                let rows = loaded.subscriptions.keys().map(|scope| row(scope, Standing::Unknown)).collect();
+                let problem = Some(format!("the store could not be asked: {fault}"));
+                return Ok(Subscriptions { managed: true, rows, problem });
             }
         };
-        let base_urls = self.edges.connections.base_urls(&self.public_base_url).await?;
-        let ownership = Ownership { key, base_urls: &base_urls, records: &loaded.subscriptions };
+        let ownership = Ownership { key, base_urls: self.base_urls().await?, records: &loaded.subscriptions };
         let ours: Vec<_> = existing.iter().filter(|hook| ownership.is_ours(hook)).collect();
-        let mut rows: Vec<_> = ours
-            .iter()
-            .map(|hook| {
-                let remembered = loaded.subscriptions.get(&hook.scope).map(|record| record.health.verdict);
-                let on = hook.status == SubscriptionStatus::Active;
-                let verdict = match remembered.unwrap_or_default() {
-                    Verdict::Missing | Verdict::SwitchedOff if on => Verdict::Healthy,
-                    _ if !on && connection.status == ConnectionStatus::Active => Verdict::SwitchedOff,
-                    remembered => remembered,
-                };
-                row(&hook.scope, Some(hook), hook.status.as_str(), Some(verdict))
-            })
-            .collect();
+        let there = ours.iter().map(|hook| row(&hook.scope, Standing::There(hook)));
         let wanted = managed.hooks.wanted(platform.mapping, &connection.settings);
         let missing = wanted.iter().filter(|scope| !ours.iter().any(|hook| hook.scope == **scope));
-        rows.extend(missing.map(|scope| row(scope, None, "missing", Some(Verdict::Missing))));
-        Ok(json!({ "managed": true, "subscriptions": rows, "problem": null }))
+        let rows = there.chain(missing.map(|scope| row(scope, Standing::Missing))).collect();
+        Ok(Subscriptions { managed: true, rows, problem: None })
     }
 
     /// What has to be done to the hooks; with `run`, it is done.
@@ -318,7 +381,12 @@ impl<P: Parts> Registrar<P> {
     /// How far each entity has been fetched.
     async fn show_polls(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
         let (loaded, connection) = self.known(key).await?;
+        let now = (self.clock)();
+        let losses = self.edges.notes.notes(key, DIFFERENCES).await?;
+        let losses: BTreeMap<_, _> = losses.into_iter().filter(|(_, note)| note.is_live(now)).collect();
         let rows = pollable(platform).into_iter().map(|entity| {
+            let lost = losses.get(&format!("{DIFFERENCES}{entity}")).and_then(|note| Differences::read(&note.body));
+            let lost = lost.unwrap_or_default();
             let cursor = loaded.cursors.get(&entity);
             let run = cursor.and_then(|cursor| cursor.run.as_ref());
             json!({
@@ -329,6 +397,10 @@ impl<P: Parts> Registrar<P> {
                 "run": run.map(|run| json!({
                     "fetch": run.fetch, "begun": run.begun.to_string(), "pages": run.pages, "found": run.found,
                 })),
+                "losses": {
+                    "missed": lost.missed, "stale": lost.stale, "unmapped": lost.unmapped,
+                    "since": lost.since.map(|stamp| stamp.to_string()),
+                },
             })
         });
         Ok(json!({ "polls": rows.collect::<Value>() }))
@@ -451,6 +523,15 @@ fn members(body: &[u8], known: &[&str]) -> Result<Map<String, Value>, Problem> {
         return Ok(members);
     }
     Err(Problem::Invalid(format!("body: may have no other members than: {}", known.join(", "))))
+}
+
+/// The key that a rotation is to go on without, where one is named.
+fn retired(body: &[u8]) -> Result<Option<String>, Problem> {
+    let retire = members(body, &["retire"])?.remove("retire").map(|retire| match retire {
+        Value::String(id) if !id.is_empty() => Ok(id),
+        _ => Err(Problem::Invalid("retire: must be the id of a key, as GET of the rotation shows it".into())),
+    });
+    retire.transpose()
 }
 
 fn at<'a>(platform: &'a Platform, key: &'a ConnectionKey, connection: &'a Connection, credentials: &'a str) -> At<'a> {

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use cloud::{
     EdgeError,
     connections::Connections,
-    coordination::{Coordination, Note, deployment},
+    coordination::{Coordination, Note, strangers},
     outbound::Outbound,
     queue::Jobs,
+    secrets::REFRESH_SECONDS,
     telemetry,
 };
 use commerce::{
@@ -78,10 +79,12 @@ impl<P: Parts> Registrar<P> {
         let installation = platform.and_then(|platform| platform.installation);
         let framed_by = installation.map_or(&[][..], |installation| installation.framed_by());
         let action = parameters.first("action").unwrap_or_default();
-        let done = match (platform, read(&request, action, (self.clock)())) {
-            (None, _) => Err(Turned::NoAction.into()),
-            (_, Err(turned)) => Err(turned.into()),
-            (Some(platform), Ok(visit)) => self.follow(platform, &visit).await,
+        // Only what the platform's folder knows is a word of ours.
+        let action = installation.and_then(|known| known.actions().iter().copied().find(|known| *known == action));
+        let done = match (platform, action.map(|action| read(&request, action, (self.clock)()))) {
+            (Some(platform), Some(Ok(visit))) => self.follow(platform, &visit).await,
+            (_, Some(Err(turned))) => Err(turned.into()),
+            (_, _) => Err(Turned::NoAction.into()),
         };
         let (mut response, why) = match done {
             Ok(response) => (response, None),
@@ -91,11 +94,9 @@ impl<P: Parts> Registrar<P> {
             }
         };
         page::protect(&mut response, framed_by);
-        // Only what the platform's folder knows is a word of ours.
-        let known = response.status() != StatusCode::NOT_FOUND;
         let line = json!({
             "level": if why.is_some() { "WARN" } else { "INFO" }, "event": "visit", "why": why,
-            "platform": platform.map(|platform| platform.name), "action": known.then_some(action),
+            "platform": platform.map(|platform| platform.name), "action": action,
             "status": response.status().as_u16(),
         });
         telemetry::emit(&line);
@@ -126,15 +127,16 @@ impl<P: Parts> Registrar<P> {
                 step => step?,
             };
             match step {
-                // A code counts once: it is not tried with a secret of before.
+                // A code counts once, so a secret of before is not tried with it; but anybody can make up a code.
                 Step::Ask(_) if !is_fresh => {
-                    (apps, is_fresh) = (self.edges.apps.fresh(visit.now).await?, true);
+                    (apps, is_fresh) = (self.edges.apps.recent(visit.now, REFRESH_SECONDS).await?, true);
                 }
                 Step::Ask(request) => known.push(Known::Answer(self.ask(platform, request).await?)),
                 Step::Spend(nonce) => known.push(Known::Intent(self.spend(platform, &nonce, visit.now).await?)),
                 Step::Begin { intent, location } => {
                     let note = Note { body: intent, revision: 1, expires: visit.now.seconds() + NONCE_SECONDS };
-                    if !self.edges.notes.keep(&deployment(), &nonce_name(platform, &nonce), &note).await? {
+                    let (place, name) = nonce_note(platform, &nonce);
+                    if !self.edges.notes.keep(&place, &name, &note).await? {
                         return Err(EdgeError::new("noting a nonce", "it is there already").into());
                     }
                     let location = HeaderValue::from_str(location.as_str())
@@ -208,7 +210,7 @@ impl<P: Parts> Registrar<P> {
 
     /// Spends a nonce: of two who come with it, one gets what it stands for.
     async fn spend(&self, platform: &Platform, nonce: &str, now: Stamp) -> Result<String, Away> {
-        let (place, name) = (deployment(), nonce_name(platform, nonce));
+        let (place, name) = nonce_note(platform, nonce);
         let note = self.edges.notes.note(&place, &name).await?;
         let note = note.ok_or_else(|| not_proven("the nonce is none of ours"))?;
         if note.body.is_empty() {
@@ -226,7 +228,8 @@ impl<P: Parts> Registrar<P> {
     }
 
     async fn unspent(&self, platform: &Platform, once: &Once) -> Result<(), Away> {
-        match self.edges.notes.note(&deployment(), &once_name(platform, once)).await? {
+        let (place, name) = once_note(platform, once);
+        match self.edges.notes.note(&place, &name).await? {
             Some(_) => Err(not_proven("the token was used before")),
             None => Ok(()),
         }
@@ -235,7 +238,8 @@ impl<P: Parts> Registrar<P> {
     /// Notes that a token was used, after what follows from it was done: what failed half-way is done again when it comes again.
     async fn spend_once(&self, platform: &Platform, once: &Once) -> Result<(), Away> {
         let note = Note { body: "{}".into(), revision: 1, expires: once.until.seconds() + 1 };
-        if self.edges.notes.keep(&deployment(), &once_name(platform, once), &note).await? {
+        let (place, name) = once_note(platform, once);
+        if self.edges.notes.keep(&place, &name, &note).await? {
             Ok(())
         } else {
             Err(not_proven("the token was used before"))
@@ -255,32 +259,26 @@ impl<P: Parts> Registrar<P> {
         Ok(())
     }
 
-    /// Notes that a connection goes; the rest is done by the registrar's own queue, however long it takes.
+    /// Notes that a connection is said to be gone, and has it looked at. That is no more than a hint: whoever could read the address of
+    /// another page has a token of the same form. What the store answers decides.
     async fn uninstall(&self, key: &ConnectionKey, once: &Once) -> Result<(), Away> {
-        for _ in 0..TRIES {
-            let loaded = self.edges.connections.load(key).await?;
-            let Some(mut connection) = loaded.connection else { return Ok(()) };
-            match connection.status {
-                ConnectionStatus::Disconnected => return Ok(()),
-                ConnectionStatus::Disconnecting => {}
-                ConnectionStatus::Active | ConnectionStatus::Paused => {
-                    // Tokens tell their time in whole seconds.
-                    if connection.connected_at.is_some_and(|at| once.issued.seconds() < at.seconds()) {
-                        return Err(not_proven("the token is from before the store was connected"));
-                    }
-                    connection.status = ConnectionStatus::Disconnecting;
-                    match self.save(key, &mut connection).await {
-                        Err(Problem::Conflict(_)) => continue,
-                        saved => saved?,
-                    }
-                    self.note_uninstalled(key).await?;
-                    telemetry::emit(&json!({ "level": "INFO", "event": "uninstalled", "connection": key.to_string() }));
+        let Some(connection) = self.edges.connections.load(key).await?.connection else { return Ok(()) };
+        match connection.status {
+            ConnectionStatus::Disconnected => return Ok(()),
+            ConnectionStatus::Disconnecting => {}
+            ConnectionStatus::Active | ConnectionStatus::Paused => {
+                // Tokens tell their time in whole seconds.
+                if connection.connected_at.is_some_and(|at| once.issued.seconds() < at.seconds()) {
+                    return Err(not_proven("the token is from before the store was connected"));
                 }
+                self.note_uninstalled(key).await?;
+                telemetry::emit(
+                    &json!({ "level": "INFO", "event": "told-uninstalled", "connection": key.to_string() }),
+                );
             }
-            let job = Job::Check { key: key.clone(), why: Cause::Told };
-            return Ok(self.edges.jobs.send_jobs(&[(job, 0)]).await?);
         }
-        Err(Problem::Conflict(format!("{key} is changed all the time")).into())
+        let job = Job::Check { key: key.clone(), why: Cause::Told };
+        Ok(self.edges.jobs.send_jobs(&[(job, 0)]).await?)
     }
 }
 
@@ -288,16 +286,17 @@ fn key(platform: &Platform, connection: ConnectionId) -> ConnectionKey {
     ConnectionKey { platform: platform.name.to_owned(), connection }
 }
 
-/// Bound to the platform, so that what one gives out is nothing at another.
-fn noted(kind: &str, platform: &Platform, text: &str) -> String {
-    format!("{kind}#{}", URL_SAFE_NO_PAD.encode(sha256(&format!("{}#{text}", platform.name))))
+/// Where something is noted, and by which name. Bound to the platform, so that what one gives out is nothing at another.
+fn noted(kind: &str, platform: &Platform, text: &str) -> (ConnectionKey, String) {
+    let hash = sha256(&format!("{}#{text}", platform.name));
+    (strangers(&hash), format!("{kind}#{}", URL_SAFE_NO_PAD.encode(hash)))
 }
 
-fn nonce_name(platform: &Platform, nonce: &str) -> String {
+fn nonce_note(platform: &Platform, nonce: &str) -> (ConnectionKey, String) {
     noted("nonce", platform, nonce)
 }
 
-fn once_name(platform: &Platform, once: &Once) -> String {
+fn once_note(platform: &Platform, once: &Once) -> (ConnectionKey, String) {
     noted("jti", platform, &once.id)
 }
 
@@ -360,8 +359,8 @@ fn turned_away(away: &Away) -> (StatusCode, &'static str, Cow<'static, str>, Str
         Away::Problem(Problem::Conflict(_)) => (
             StatusCode::CONFLICT,
             "Connected otherwise already",
-            "Under this name another site is connected, or somebody is changing the connection right now. Try again in a minute; if \
-             it stays like this, ask whoever runs this app to disconnect the other site first."
+            "Under this name another site is or was connected, or somebody is changing the connection right now. Nothing was \
+             changed. Try again in a minute; if it stays like this, ask whoever runs this app to connect this site in its place."
                 .into(),
         ),
         Away::Problem(_) => (

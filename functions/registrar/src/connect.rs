@@ -1,28 +1,24 @@
 //! Connecting a store, showing it, and disconnecting it.
 
-use std::collections::BTreeMap;
-
 use cloud::{
-    connections::{Connections, Vault},
+    connections::{Connections, Loaded, Vault},
     coordination::Coordination,
     proof_keys::KeepProofKeys,
     queue::Jobs,
 };
 use commerce::{
     api::Fault,
-    connection::{Connection, ConnectionKey, ConnectionStatus, Generation, SubscriptionRecord, Verdict},
+    connection::{Connection, ConnectionKey, ConnectionStatus, Generation},
     job::{Cause, Job},
     keys::BroughtKey,
-    platforms::{self, Access, NOTICE, Notice, Platform, Settings, Subscription, declared_scopes},
+    platforms::{self, Access, Desired, Hooks, NOTICE, Notice, Platform, Saving, Settings, SubscriptionStatus},
     request::HookPath,
-    sighting::Sighting,
-    stamp::Stamp,
 };
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use crate::{
-    Parts, Registrar, health,
+    Parts, Registrar,
     hooks::{At, manages},
     problem::Problem,
     reconcile::{Ownership, Plan, Step, reconcile},
@@ -75,6 +71,15 @@ impl<P: Parts> Registrar<P> {
             settings.polls.clone_from(&alive.polls);
             settings.retention = alive.retention;
         }
+        if installed == Some(false)
+            && let Some(other) = before.connection.as_ref().filter(|before| before.site != settings.site)
+        {
+            // Only an operator knows whether the one is the other's heir.
+            return Err(Problem::Conflict(format!(
+                "{key} is or was a connection to {}; connect it with PUT",
+                other.site
+            )));
+        }
         let generation = next_generation(before.connection.as_ref(), &settings)?;
         let brought: Vec<_> = settings.brought.iter().map(|key| BroughtKey::of(key)).collect();
         let Some(credentials) = &settings.credentials else {
@@ -86,6 +91,10 @@ impl<P: Parts> Registrar<P> {
         let at = At { platform, key, access: Access { site: &settings.site, credentials, settings: &settings.own } };
         // The call that proves the credentials is the one that is needed anyway, where there is one.
         let existing = match platform.subscriptions.hooks().filter(|_| installed != Some(true)) {
+            Some(hooks) if installed.is_some() => {
+                self.prove(at, hooks, &before).await?;
+                None
+            }
             Some(hooks) => Some((hooks, self.list(at, hooks).await?)),
             None => None,
         };
@@ -111,6 +120,33 @@ impl<P: Parts> Registrar<P> {
         };
         let basis = Connection { settings: settings.own.clone(), ..connection };
         self.converge(at, hooks, &basis, &before, &existing, Cause::Connected).await.map(Some)
+    }
+
+    /// Shows with as few calls as can be that credentials which anybody may have sent are good: by one page of the hooks, and where
+    /// they would replace good ones, by setting a hook of ours to what it is. Those that may only read must not take the place.
+    async fn prove(&self, at: At<'_>, hooks: &dyn Hooks, before: &Loaded) -> Result<(), Problem> {
+        let response = self.call(at, hooks.list(&at.access, 1)?).await?;
+        let listed = hooks.listed(&response, 1, (self.clock)())?.subscriptions;
+        let alive = before.connection.as_ref().filter(|alive| is_alive(alive) && alive.credentials.is_some());
+        let Some(alive) = alive else { return Ok(()) };
+        let active = alive.status == ConnectionStatus::Active;
+        let ring = self.edges.signing_keys.fresh((self.clock)()).await?;
+        let as_it_is = before.subscriptions.values().find(|record| {
+            // One that a rotation may be moving right now is left alone.
+            let settled = record.key_id == ring.signing().id();
+            let same = listed.iter().find(|hook| hook.id == record.id && hook.url == record.url);
+            settled && same.is_some_and(|hook| (hook.status == SubscriptionStatus::Active) == active)
+        });
+        let Some(record) = as_it_is else { return Ok(()) };
+        let path = HookPath { key: at.key.clone(), generation: record.generation };
+        let secret =
+            ring.signing().webhook_secret(&path, at.platform.delivery.secret_per_scope().then_some(&record.scope));
+        let desired = Desired { scope: &record.scope, url: &record.url, secret: &secret, active };
+        if let Saving::Ask(request) = hooks.update(&at.access, &record.id, &desired, &[], (self.clock)())? {
+            let answer = self.call(at, request).await?;
+            hooks.update(&at.access, &record.id, &desired, &[answer], (self.clock)())?;
+        }
+        Ok(())
     }
 
     /// Shows a connection, with its subscriptions as they are at the store.
@@ -142,34 +178,14 @@ impl<P: Parts> Registrar<P> {
             shown["subscriptions"] = json!([]);
             return Ok(shown);
         }
-        let managed = connection.credentials.as_ref().zip(platform.subscriptions.hooks());
-        let managed = managed.filter(|(_, hooks)| manages(platform, *hooks, connection, &loaded));
-        let Some((cipher, hooks)) = managed else {
-            let seen = self.sightings(key, connection.generation).await?;
-            let by_hand = declared_scopes(platform.mapping).map(|scope| {
-                let (verdict, reason) = health::verdict(false, None, seen.get(scope), (self.clock)());
-                let last = seen.get(scope).map(|sighting| sighting.last.to_string());
-                json!({ "scope": scope, "status": "manual", "verdict": verdict, "reason": reason, "last_delivery": last })
-            });
-            shown["subscriptions"] = by_hand.collect();
+        let subscriptions = self.subscriptions(platform, key, connection, &loaded).await?;
+        shown["subscriptions"] = subscriptions.rows;
+        if !subscriptions.managed {
             shown["next"] = platform.subscriptions.by_hand().into();
-            return Ok(shown);
-        };
-        let credentials = Zeroizing::new(self.edges.vault.decrypt(key, cipher).await?);
-        let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
-        match self.list(At { platform, key, access }, hooks).await {
-            Ok(existing) => {
-                let base_urls = self.base_urls().await?;
-                let ownership = Ownership { key, base_urls, records: &loaded.subscriptions };
-                let ours: Vec<_> = existing.into_iter().filter(|hook| ownership.is_ours(hook)).collect();
-                let wanted = hooks.wanted(platform.mapping, &connection.settings);
-                let seen = self.sightings(key, connection.generation).await?;
-                let last = |scope: &str| seen.get(hooks.delivers(scope)).cloned();
-                shown["subscriptions"] =
-                    subscriptions_json(&wanted, &ours, &loaded.subscriptions, &last, (self.clock)());
-            }
-            // The connection is worth showing even while its store is not there.
-            Err(fault) => shown["problem"] = format!("the subscriptions cannot be shown: {fault}").into(),
+        }
+        // The connection is worth showing even while its store is not there.
+        if let Some(problem) = subscriptions.problem {
+            shown["problem"] = problem.into();
         }
         Ok(shown)
     }
@@ -351,42 +367,4 @@ pub(crate) fn plan_json(plan: &Plan) -> Value {
         }
     }
     changes
-}
-
-/// The subscriptions at the store that are ours, and the declared scopes that have none, each with how it does.
-fn subscriptions_json(
-    wanted: &[String],
-    ours: &[Subscription],
-    records: &BTreeMap<String, SubscriptionRecord>,
-    last: &dyn Fn(&str) -> Option<Sighting>,
-    now: Stamp,
-) -> Value {
-    let shown = |scope: &str, hook: Option<&Subscription>, record: Option<&SubscriptionRecord>| {
-        let sighting = last(scope);
-        let (verdict, reason) = health::verdict(true, hook, sighting.as_ref(), now);
-        let kept = records.get(scope).map(|record| &record.health);
-        // Of one that is well, why it was not the last time.
-        let fits = kept.filter(|health| verdict == Verdict::Healthy || verdict == health.verdict);
-        let reason = fits.map(|health| health.reason.clone()).filter(|kept| !kept.is_empty()).unwrap_or(reason);
-        json!({
-            "scope": scope,
-            "id": hook.map(|hook| &hook.id),
-            "status": hook.map_or("missing", |hook| hook.status.as_str()),
-            "url": hook.map(|hook| &hook.url),
-            "key_id": record.map(|record| &record.key_id),
-            "generation": record.map(|record| record.generation),
-            "verdict": verdict,
-            "reason": reason,
-            "failures": hook.and_then(|hook| hook.failures),
-            "last_delivery": sighting.map(|sighting| sighting.last.to_string()),
-            "trips": kept.map(|health| health.trips),
-            "not_before": kept.and_then(|health| health.not_before).filter(|at| now < *at).map(|at| at.to_string()),
-        })
-    };
-    let there = ours.iter().map(|hook| {
-        let record = records.get(&hook.scope).filter(|record| record.id == hook.id);
-        shown(&hook.scope, Some(hook), record)
-    });
-    let missing = wanted.iter().filter(|scope| !ours.iter().any(|hook| hook.scope == **scope));
-    there.chain(missing.map(|scope| shown(scope, None, None))).collect()
 }

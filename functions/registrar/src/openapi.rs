@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use commerce::{
     connection::{ConnectionStatus, DeletePolicy, Verdict},
+    keys::{KeyState, Phase},
     platforms::{MIN_POLL_SECONDS, Platform},
+    rotation::Stage,
 };
 use serde_json::{Map, Value, json};
 
@@ -137,6 +139,39 @@ fn by_entity(of: &Value, description: &str) -> Value {
     })
 }
 
+/// What a rotation's report looks like.
+fn rotation() -> Value {
+    let ids = |description: &str| json!({ "type": "array", "items": { "type": "string" }, "description": description });
+    let key = open([
+        ("id", a("string", "The key's id.")),
+        (
+            "state",
+            json!({ "enum": [KeyState::Sign, KeyState::Verify], "description": "Whether new things are signed with it." }),
+        ),
+        (
+            "phase",
+            json!({ "enum": [Phase::Incoming, Phase::Outgoing, null], "description": "Null where no rotation touches it." }),
+        ),
+        ("since", stamp("Since when it has been in its state and phase, if a rotation brought it there.")),
+        ("last_used", stamp("When it proved something last.")),
+    ]);
+    let elsewhere = open([
+        ("count", a("integer", "How many connections have subscriptions on another key than the one that signs.")),
+        ("connections", ids("Some of them.")),
+    ]);
+    open([
+        ("stage", json!({ "enum": [Stage::None.name(), Stage::Waiting.name(), Stage::Moving.name()] })),
+        ("keys", list(&key)),
+        ("elsewhere", elsewhere),
+        (
+            "by_hand",
+            ids("Connections that lately delivered with the key that goes: somebody has to enter the new one there."),
+        ),
+        ("next_step_not_before", stamp("When the next step can be taken at the earliest.")),
+        ("kept_by", ids("What keeps it from being taken now.")),
+    ])
+}
+
 /// What each request and answer looks like.
 fn schemas(platforms: &[Platform]) -> Vec<(&'static str, Value)> {
     let strings = || list(&a("string", "A scope."));
@@ -146,7 +181,8 @@ fn schemas(platforms: &[Platform]) -> Vec<(&'static str, Value)> {
         ConnectionStatus::Disconnecting,
         ConnectionStatus::Disconnected,
     ];
-    let verdicts = [Verdict::Healthy, Verdict::Silent, Verdict::SwitchedOff, Verdict::Missing, Verdict::Manual];
+    let verdicts =
+        json!([Verdict::Healthy, Verdict::Silent, Verdict::SwitchedOff, Verdict::Missing, Verdict::Manual, null]);
     let policies = [DeletePolicy::Mark, DeletePolicy::Ignore, DeletePolicy::Remove, DeletePolicy::Update];
     let deletes = || by_entity(&json!({ "enum": policies }), "What a delete does, per entity; mark without.");
     let presets = || list(&reference("Preset"));
@@ -189,7 +225,7 @@ fn schemas(platforms: &[Platform]) -> Vec<(&'static str, Value)> {
         ("url", maybe("string", "Where it will deliver to.")),
         ("why", json!({ "enum": ["url", "secret", "inactive", "paused", "duplicate", "undeclared", null] })),
     ]);
-    let status = "active, missing, manual, unknown, or the platform's own word.";
+    let status = "active, missing, manual, unknown, paused where its connection is, or the platform's own word.";
     let failures = "How many deliveries have failed since one succeeded, where the platform tells.";
     let row = object([
         ("scope", a("string", "What it delivers.")),
@@ -198,7 +234,7 @@ fn schemas(platforms: &[Platform]) -> Vec<(&'static str, Value)> {
         ("url", maybe("string", "Where it delivers to.")),
         ("key_id", maybe("string", "The signing key that its secret is derived from.")),
         ("generation", maybe("integer", "The generation that its secret is derived for.")),
-        ("verdict", json!({ "enum": verdicts })),
+        ("verdict", json!({ "enum": verdicts, "description": "How it does; null while its connection is paused." })),
         ("since", stamp("Since when, where that is remembered.")),
         ("reason", a("string", "Why it is not healthy, or was not the last time.")),
         ("last_delivery", stamp("When a delivery of it was seen last.")),
@@ -208,9 +244,6 @@ fn schemas(platforms: &[Platform]) -> Vec<(&'static str, Value)> {
         ("not_before", stamp("Before that it is not switched on again.")),
         ("good_at", stamp("When it was known to be on last.")),
     ]);
-    // What is not known of it is left out where a connection is shown.
-    let mut shown = row.clone();
-    shown["required"] = json!(["scope", "status"]);
     let run = object([
         ("fetch", json!({ "enum": ["import", "changed", "sweep"] })),
         ("begun", stamp("When it began.")),
@@ -223,6 +256,15 @@ fn schemas(platforms: &[Platform]) -> Vec<(&'static str, Value)> {
         ("since", stamp("Everything that had changed until then is on the queue.")),
         ("swept", stamp("When all of them were gone through last.")),
         ("run", json!({ "anyOf": [run, { "type": "null" }], "description": "What is under way." })),
+        (
+            "losses",
+            object([
+                ("missed", a("integer", "How often it was not here, or was and should not have been.")),
+                ("stale", a("integer", "How often its content was another one.")),
+                ("unmapped", a("integer", "How often it could not be mapped, and was put aside.")),
+                ("since", stamp("Since when they are counted; null where there were none.")),
+            ]),
+        ),
     ]);
     let notice = object([
         ("kind", a("string", "What kind.")),
@@ -286,9 +328,12 @@ fn schemas(platforms: &[Platform]) -> Vec<(&'static str, Value)> {
                 ("settings", a("object", "The platform's own settings.")),
                 ("notices", list(&notice)),
                 ("delivery_url", a("string", "Where its hooks deliver to.")),
-                ("subscriptions?", list(&shown)),
+                ("subscriptions?", list(&row)),
                 ("next?", a("string", "What to do next, where the hooks are entered by hand.")),
-                ("problem?", a("string", "Why the subscriptions cannot be shown.")),
+                (
+                    "problem?",
+                    a("string", "Why the store could not be asked: then the subscriptions are as they were seen last."),
+                ),
                 ("changes?", changes),
                 ("paused_at?", stamp("Since when it has been paused, while it is.")),
                 ("checked_at?", stamp("When it was looked after last without trouble.")),
@@ -352,7 +397,11 @@ fn schemas(platforms: &[Platform]) -> Vec<(&'static str, Value)> {
                 ("next", a("string", "How to enter them.")),
             ]),
         ),
-        ("Rotation", json!({ "type": "object", "description": "How far it has come." })),
+        ("Rotation", rotation()),
+        (
+            "Retirement",
+            object([("retire?", a("string", "The id of the key to go on without, though something still keeps it."))]),
+        ),
         ("Description", json!({ "type": "object", "description": "OpenAPI 3.1." })),
     ]
 }

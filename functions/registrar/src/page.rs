@@ -29,7 +29,7 @@ section{background:var(--card);border:1px solid var(--line);border-radius:.75rem
 .summary>*+*{margin:.5rem 0 0}.summary ul{padding-left:1.25rem}.lead{font-size:1.0625rem;font-weight:600}\
 table{width:100%;border-collapse:collapse;font-size:.9375rem}\
 th{text-align:left;font-weight:600}thead th{color:var(--soft);font-size:.8125rem;padding:0 .75rem .5rem 0}\
-tbody th{font-weight:400}tbody th,td{border-top:1px solid var(--line);padding:.625rem .75rem .625rem 0;vertical-align:top}\
+tbody th{font-weight:400}tbody th code{overflow-wrap:break-word}tbody th,td{border-top:1px solid var(--line);padding:.625rem .75rem .625rem 0;vertical-align:top}\
 td small{display:block;color:var(--soft);font-size:.8125rem;margin-top:.25rem;max-width:34rem}\
 time{white-space:nowrap}\
 .badge{display:inline-block;border-radius:1rem;padding:.0625rem .625rem;font-size:.8125rem;font-weight:600;white-space:nowrap;\
@@ -79,13 +79,14 @@ impl Tone {
 pub fn load_page(view: &View<'_>) -> String {
     let connection = view.loaded.connection.as_ref();
     let scopes = scopes(view);
-    let care = scopes.iter().filter(|scope| scope.1.is_some_and(|verdict| words(verdict).0 == Tone::Care)).count();
+    let care = scopes.iter().filter(|scope| needs_care(scope.1)).count();
     let being_made = scopes.iter().filter(|scope| scope.1.is_none()).count();
     let missing = connection.and_then(|connection| connection.settings.get(MISSING_PERMISSIONS));
     let missing: Vec<&str> =
         missing.and_then(|names| names.as_array()).into_iter().flatten().filter_map(|name| name.as_str()).collect();
     let trouble = view.loaded.check.as_ref().and_then(|check| Some((check.trouble.as_deref()?, check.since)));
-    let is_active = connection.is_some_and(|connection| connection.status == ConnectionStatus::Active);
+    let is = |status| connection.is_some_and(|connection| connection.status == status);
+    let (is_active, is_paused) = (is(ConnectionStatus::Active), is(ConnectionStatus::Paused));
 
     let (tone, lead, more): (_, String, &str) = match connection.map(|connection| connection.status) {
         None => (
@@ -171,7 +172,8 @@ pub fn load_page(view: &View<'_>) -> String {
              <tbody role=\"rowgroup\">",
         );
         for (scope, verdict, reason) in &scopes {
-            let (tone, word, what) = verdict.map_or((Tone::Idle, "being made", ""), words);
+            let without = if is_paused { "paused" } else { "being made" };
+            let (tone, word, what) = verdict.map_or((Tone::Idle, without, ""), words);
             _ = write!(
                 main,
                 "<tr role=\"row\"><th role=\"rowheader\" scope=\"row\"><code>{}</code></th><td role=\"cell\"><span class=\"badge {}\">{word}</span>",
@@ -197,20 +199,25 @@ pub fn message_page(title: &str, text: &str) -> String {
     document(title, &format!("<section class=\"summary\"><h1>{}</h1><p>{}</p></section>", escape(title), escape(text)))
 }
 
-/// What there is or should be a subscription for, with its verdict and the reason of it; none while it is being made. Those that need
-/// attention first.
+fn needs_care(verdict: Option<Verdict>) -> bool {
+    verdict.is_some_and(|verdict| words(verdict).0 == Tone::Care)
+}
+
+/// What there is or should be a subscription for, with its verdict and the reason of it; none while it is being made, or is paused. Those
+/// that need attention first.
 fn scopes<'a>(view: &View<'a>) -> Vec<(&'a str, Option<Verdict>, &'a str)> {
     let status = view.loaded.connection.as_ref().map(|connection| connection.status);
     if !matches!(status, Some(ConnectionStatus::Active | ConnectionStatus::Paused)) {
         return Vec::new();
     }
     let records = &view.loaded.subscriptions;
-    let kept = records
-        .values()
-        .map(|record| (record.scope.as_str(), Some(record.health.verdict), record.health.reason.as_str()));
+    let kept = records.values().map(|record| match status {
+        Some(ConnectionStatus::Paused) => (record.scope.as_str(), None, ""),
+        _ => (record.scope.as_str(), Some(record.health.verdict), record.health.reason.as_str()),
+    });
     let wanted = view.wanted.iter().filter(|scope| !records.contains_key(*scope));
     let mut scopes: Vec<_> = kept.chain(wanted.map(|scope| (scope.as_str(), None, ""))).collect();
-    scopes.sort_by_key(|(scope, verdict, _)| (verdict.is_none_or(|verdict| words(verdict).0 != Tone::Care), *scope));
+    scopes.sort_by_key(|(scope, verdict, _)| (!needs_care(*verdict), *scope));
     scopes
 }
 
@@ -227,7 +234,8 @@ fn words(verdict: Verdict) -> (Tone, &'static str, &'static str) {
         Verdict::SwitchedOff => (
             Tone::Care,
             "switched off",
-            "It was switched off at the store. It is switched on again by itself, and what was missed is fetched; leave it on there.",
+            "It was switched off at the store. It is switched on again by itself as soon as deliveries would get through, and what was \
+             missed is fetched; leave it on there.",
         ),
         Verdict::Missing => (
             Tone::Care,

@@ -348,8 +348,9 @@ pub(crate) static ROUTES: &[Route] = &[
         summary: "Begins a rotation of the signing keys, or takes the one that is under way further",
         description: "As far as it can go now; the schedule does the rest. No delivery is refused by it.",
         parameters: &[],
+        body: Some(Body { schema: "Retirement", required: false }),
         answer: "Rotation",
-        problems: &[409],
+        problems: &[409, 422],
         handler: Handler::Rotate,
         ..CHANGE
     },

@@ -34,6 +34,12 @@ pub fn deployment() -> ConnectionKey {
     ConnectionKey { platform: "deployment".to_owned(), connection }
 }
 
+/// The partitions of notes that strangers can make, spread by a hash of what they are about: a flood of them slows nothing else.
+pub fn strangers(hash: &[u8; 32]) -> ConnectionKey {
+    let Ok(connection) = format!("nonce-{:x}", hash[0] >> 4).parse() else { unreachable!("it fits the grammar") };
+    ConnectionKey { connection, ..deployment() }
+}
+
 /// Keeping notes.
 pub trait Coordination {
     /// Reads a note, consistently; expired ones, too, for they are written over.

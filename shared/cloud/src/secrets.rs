@@ -94,6 +94,8 @@ impl FromSecret for Apps {
 
 struct Cached<T> {
     value: Arc<T>,
+    /// When it was fetched.
+    fetched: Stamp,
     /// When it is to be fetched again.
     due: Stamp,
 }
@@ -140,7 +142,9 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
                 Ok(fresh) => Ok(fresh),
                 Err(error) => {
                     crate::telemetry::warn("keys-kept", &error.to_string());
-                    self.keep(Arc::clone(&value), now.plus_seconds(REFRESH_SECONDS));
+                    if let Some(cached) = self.cached.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                        cached.due = now.plus_seconds(REFRESH_SECONDS);
+                    }
                     Ok(value)
                 }
             },
@@ -170,6 +174,22 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
         self.fetch(now).await
     }
 
+    /// The value as it was at most so many seconds ago: for what should not miss a rotation, and strangers can ask for.
+    ///
+    /// # Errors
+    /// When it has to be fetched, and cannot be fetched or read.
+    pub async fn recent(&self, now: Stamp, seconds: i64) -> Result<Arc<T>, EdgeError> {
+        let recent = {
+            let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+            let recent = cached.as_ref().filter(|cached| now <= cached.fetched.plus_seconds(seconds));
+            recent.map(|cached| Arc::clone(&cached.value))
+        };
+        match recent {
+            Some(value) => Ok(value),
+            None => self.fetch(now).await,
+        }
+    }
+
     /// The value fetched anew because a proof failed; `None` when that was done a moment ago, or does not work.
     pub async fn after_failed_proof(&self, now: Stamp) -> Option<Arc<T>> {
         {
@@ -186,11 +206,9 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
         let text = self.source.fetch().await?;
         let value = Arc::new(T::read(&text).map_err(|error| EdgeError::new("reading a secret", error))?);
         let jitter = i64::try_from(RandomState::new().build_hasher().finish() % JITTER_SECONDS.unsigned_abs());
-        self.keep(Arc::clone(&value), now.plus_seconds(MAX_AGE_SECONDS + jitter.unwrap_or(0)));
+        let due = now.plus_seconds(MAX_AGE_SECONDS + jitter.unwrap_or(0));
+        let cached = Cached { value: Arc::clone(&value), fetched: now, due };
+        *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = Some(cached);
         Ok(value)
-    }
-
-    fn keep(&self, value: Arc<T>, due: Stamp) {
-        *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = Some(Cached { value, due });
     }
 }

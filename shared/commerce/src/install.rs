@@ -19,6 +19,11 @@ use crate::{
     stamp::Stamp,
 };
 
+/// Whether two texts are the same, in a time that says nothing of where they differ.
+pub fn same_secret(one: &str, other: &str) -> bool {
+    aws_lc_rs::constant_time::verify_slices_are_equal(&sha256(one), &sha256(other)).is_ok()
+}
+
 /// The setting that lists the permissions that a store did not grant, for those who look at the connection.
 pub const MISSING_PERMISSIONS: &str = "missing_permissions";
 
@@ -198,6 +203,9 @@ impl From<Fault> for Turned {
 
 /// What the registrar has to know of installing an app at a platform.
 pub trait Installation: Sync {
+    /// The last parts of the paths that there are: no other visit gets this far.
+    fn actions(&self) -> &'static [&'static str];
+
     /// Where calls may go before there is a connection; a call to [`Hosts::Site`] may go to any public host.
     fn hosts(&self) -> Hosts;
 

@@ -250,6 +250,11 @@ pub struct App {
     /// Public keys of the platform as a JWK set, where it signs with one.
     #[serde(default)]
     pub jwks: Option<serde_json::Value>,
+    /// Where links that begin an installation are open to anyone: what they have to carry as `key` to lead anywhere, such as
+    /// `{"woocommerce":{"install_key":"…"}}` for `…/install?site=…&key=…`. Without it, whoever has a store may connect it. It keeps
+    /// strangers out and is no proof of anything: whoever was given a link can hand it on. Takes effect within minutes.
+    #[serde(default)]
+    pub install_key: Option<Zeroizing<String>>,
     /// For local runs: where codes are exchanged, in place of the platform's own host. On this machine, or it is not called.
     #[serde(default)]
     pub login_url: Option<String>,
@@ -280,7 +285,7 @@ pub enum AppsError {
     )]
     Shape,
     /// An empty secret would prove everything.
-    #[error("the client_secret of {0} is empty")]
+    #[error("the client_secret or the install_key of {0} is empty")]
     Empty(String),
 }
 
@@ -296,7 +301,7 @@ impl Apps {
         }
         let apps: BTreeMap<String, App> = serde_json::from_str(text).map_err(|_| AppsError::Shape)?;
         for (platform, app) in &apps {
-            if app.client_secret.as_ref().is_some_and(|secret| secret.is_empty()) {
+            if [&app.client_secret, &app.install_key].into_iter().flatten().any(|secret| secret.is_empty()) {
                 return Err(AppsError::Empty(platform.clone()));
             }
         }

@@ -49,6 +49,8 @@ struct Inner {
     key: (String, String),
     /// Keys that apps were given, beside it.
     granted: Vec<(String, String)>,
+    /// Another one, which may only read.
+    reads: Option<(String, String)>,
     webhooks: BTreeMap<u64, Webhook>,
     entities: BTreeMap<(String, String), Value>,
     troubles: VecDeque<Trouble>,
@@ -99,6 +101,7 @@ impl Store {
         let inner = Inner {
             key: (consumer_key.into(), consumer_secret.into()),
             granted: Vec::new(),
+            reads: None,
             webhooks: BTreeMap::new(),
             entities: BTreeMap::new(),
             troubles: VecDeque::new(),
@@ -177,6 +180,11 @@ impl Store {
     /// Revokes the key and gives out another.
     pub fn replace_key(&self, consumer_key: &str, consumer_secret: &str) {
         self.lock().key = (consumer_key.into(), consumer_secret.into());
+    }
+
+    /// Gives out a key that may only read.
+    pub fn let_read(&self, consumer_key: &str, consumer_secret: &str) {
+        self.lock().reads = Some((consumer_key.into(), consumer_secret.into()));
     }
 
     /// What goes wrong after so many calls have gone well.
@@ -287,7 +295,8 @@ impl Store {
                 |(key, secret): &(String, String)| format!("Basic {}", STANDARD.encode(format!("{key}:{secret}")));
             let mut keys = std::iter::once(&inner.key).chain(&inner.granted);
             let allowed = keys.any(|key| given == Some(basic(key).as_str()));
-            (inner.troubles.pop_front(), allowed)
+            let reads = inner.reads.as_ref().is_some_and(|key| given == Some(basic(key).as_str()));
+            (inner.troubles.pop_front(), allowed || (reads && request.method == Method::GET))
         };
         let then = self.lock().on_call.clone().filter(|(method, _)| request.method == method.as_str());
         if let Some((_, then)) = then {

@@ -25,7 +25,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use registrar::ADMIN_TOKEN;
 use serde_json::{Value, json};
 use tests::{
-    merchant::{install_bigcommerce, install_woocommerce},
+    merchant::{connection_id, install_bigcommerce, install_woocommerce},
     platforms::{Delivery, Http, Simulator, bigcommerce, cloudblue, directscale, listen, woocommerce},
     world::app_credentials_at,
 };
@@ -240,7 +240,7 @@ async fn main() {
     apps.replace(&app_credentials_at(&players[0].site)).await.unwrap();
     players[0].bigcommerce = Some(store);
     // The connection's id follows from the site.
-    players[3].connection = players[3].site.trim_start_matches("http://").replace(':', "-");
+    players[3].connection = connection_id(&players[3].site);
     bundle.forget().await;
     for shown in join_all(players.iter().map(|player| bundle.play(player, 7))).await {
         println!("{shown}");

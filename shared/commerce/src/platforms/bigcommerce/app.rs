@@ -49,8 +49,12 @@ impl Installation for BigCommerce {
         &["https://*.mybigcommerce.com", "https://login.bigcommerce.com", "https://*.bigcommerce.com"]
     }
 
+    fn actions(&self) -> &'static [&'static str] {
+        &["auth", "load", "uninstall", "remove_user"]
+    }
+
     fn visit(&self, visit: &Visit, vendor: &Vendor<'_>, known: &[Known]) -> Result<Step, Turned> {
-        if !["auth", "load", "uninstall", "remove_user"].contains(&visit.action.as_str()) {
+        if !self.actions().contains(&visit.action.as_str()) {
             return Err(Turned::NoAction);
         }
         if visit.method != Method::GET {

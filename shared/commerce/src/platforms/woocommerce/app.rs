@@ -9,8 +9,11 @@ use zeroize::Zeroizing;
 use crate::{
     api::{Hosts, site_url},
     connection::ConnectionId,
-    install::{Installation, Known, Reply, Step, Turned, Vendor, Visit},
+    install::{Installation, Known, Reply, Step, Turned, Vendor, Visit, same_secret, sha256},
 };
+
+/// The most that a connection's id holds.
+const MAX_ID: usize = 100;
 
 /// The installation.
 pub struct WooCommerce;
@@ -34,6 +37,10 @@ impl Installation for WooCommerce {
         Hosts::Site
     }
 
+    fn actions(&self) -> &'static [&'static str] {
+        &["install", "callback", "return"]
+    }
+
     fn visit(&self, visit: &Visit, vendor: &Vendor<'_>, known: &[Known]) -> Result<Step, Turned> {
         match (visit.action.as_str(), &visit.method) {
             ("install", &Method::GET) => install(visit, vendor),
@@ -45,8 +52,13 @@ impl Installation for WooCommerce {
     }
 }
 
+/// Anybody may come with the link, unless the vendor gave out links with a key.
 fn install(visit: &Visit, vendor: &Vendor<'_>) -> Result<Step, Turned> {
-    let (site, _) = site(visit.parameter("site")?, vendor.allow_loopback)?;
+    let given = visit.query.get("key").map_or("", String::as_str);
+    if vendor.app.and_then(|app| app.install_key.as_ref()).is_some_and(|key| !same_secret(key, given)) {
+        return Err(Turned::NoAction);
+    }
+    let (site, _) = site_connection(visit.parameter("site")?, vendor.allow_loopback)?;
     let mut location = Url::parse(&format!("{site}/wc-auth/v1/authorize")).map_err(|_| unfit())?;
     location
         .query_pairs_mut()
@@ -66,7 +78,7 @@ fn callback(visit: &Visit, vendor: &Vendor<'_>, known: &[Known]) -> Result<Step,
         return Err(Turned::Malformed("the key must be allowed to read and write; begin again".into()));
     }
     let Some(Known::Intent(intent)) = known.first() else { return Ok(Step::Spend(keys.user_id.to_string())) };
-    let (site, connection) = site(intent, vendor.allow_loopback)?;
+    let (site, connection) = site_connection(intent, vendor.allow_loopback)?;
     let settings = json!({
         "site": site, "consumer_key": keys.consumer_key.as_str(), "consumer_secret": keys.consumer_secret.as_str(),
     });
@@ -91,8 +103,12 @@ fn unfit() -> Turned {
     Turned::Malformed("the site's address cannot be used; give it as https://shop.example.com".into())
 }
 
-/// A site's address and the connection that it becomes: its host, its port where it has one of its own, and its path.
-fn site(text: &str, allow_loopback: bool) -> Result<(String, ConnectionId), Turned> {
+/// A site's address and the connection that it becomes: its host. Where it has a port or a path, they follow, and the beginning of a
+/// hash of it all: two sites of one host must not become the same, however they are written.
+///
+/// # Errors
+/// [`Turned::Malformed`] for what is no site's address.
+pub fn site_connection(text: &str, allow_loopback: bool) -> Result<(String, ConnectionId), Turned> {
     let site = site_url(text, allow_loopback).map_err(|error| Turned::Malformed(format!("the site {error}")))?;
     let (_, place) = site.split_once("://").ok_or_else(unfit)?;
     let (host, path) = place.split_once('/').unwrap_or((place, ""));
@@ -104,7 +120,15 @@ fn site(text: &str, allow_loopback: bool) -> Result<(String, ConnectionId), Turn
     }
     let legal = |c: char| if c.is_ascii_alphanumeric() || "._".contains(c) { c } else { '-' };
     let id: String = host.chars().map(legal).collect();
-    let id = if path.is_empty() { id } else { format!("{id}_{}", path.replace('/', "_").replace('~', "-")) };
+    let id = if path.is_empty() && !host.contains(':') {
+        id
+    } else {
+        let rest = path.replace('/', "_").replace('~', "-");
+        let mut id = if rest.is_empty() { id } else { format!("{id}_{rest}") };
+        let hash = hex::encode(&sha256(&site)[..4]);
+        id.truncate(MAX_ID - 1 - hash.len());
+        format!("{id}-{hash}")
+    };
     Ok((site.clone(), id.parse().map_err(|_| unfit())?))
 }
 
@@ -115,18 +139,36 @@ mod tests {
 
     #[test]
     fn a_site_becomes_a_connection_s_id() {
-        for (text, id) in [
-            ("https://Shop.Example.com/", "shop.example.com"),
-            ("https://shop.example.com/Sub/dir~1", "shop.example.com_sub_dir-1"),
-            ("https://shop.example.com/a/../b", "shop.example.com_b"),
-            ("https://bücher.example", "xn--bcher-kva.example"),
-            ("http://127.0.0.1:8080", "127.0.0.1-8080"),
-        ] {
-            assert_eq!(site(text, true).unwrap().1.as_str(), id);
+        let id = |text: &str| site_connection(text, true).unwrap().1.as_str().to_owned();
+        for (text, expected) in
+            [("https://Shop.Example.com/", "shop.example.com"), ("https://bücher.example", "xn--bcher-kva.example")]
+        {
+            assert_eq!(id(text), expected);
         }
         let long = format!("https://shop.example.com/{}", "a".repeat(90));
-        for bad in ["https://shop.example.com/%2e%2e%2fa", "https://shop.example.com//a", "https://_/", &long] {
-            assert!(matches!(site(bad, false), Err(Turned::Malformed(_))), "{bad}");
+        let sites = [
+            ("https://shop.example.com/Sub/dir~1", "shop.example.com_sub_dir-1"),
+            ("https://shop.example.com/Sub_dir-1", "shop.example.com_sub_dir-1"),
+            ("https://shop.example.com/Sub/dir-1", "shop.example.com_sub_dir-1"),
+            ("https://shop.example.com/a/../b", "shop.example.com_b"),
+            ("http://127.0.0.1:8080", "127.0.0.1-8080"),
+            (&long, &format!("shop.example.com_{}", "a".repeat(74))),
+            (&format!("{long}b"), &format!("shop.example.com_{}", "a".repeat(74))),
+        ];
+        let mut ids = std::collections::BTreeSet::new();
+        for (text, begins) in sites {
+            let id = id(text);
+            let hash = id.strip_prefix(begins).and_then(|rest| rest.strip_prefix('-')).unwrap_or_default();
+            assert!(hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) && id.len() <= 100, "{id}");
+            assert!(ids.insert(id), "{text}: no two are the same");
+        }
+        assert_eq!(
+            id("https://shop.example.com/a/../b"),
+            id("https://SHOP.example.com/b/"),
+            "and one is always the same"
+        );
+        for bad in ["https://shop.example.com/%2e%2e%2fa", "https://shop.example.com//a", "https://_/"] {
+            assert!(matches!(site_connection(bad, false), Err(Turned::Malformed(_))), "{bad}");
         }
     }
 }

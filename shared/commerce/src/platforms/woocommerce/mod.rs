@@ -20,6 +20,8 @@ mod mapping;
 mod subscriptions;
 mod wire;
 
+pub use app::site_connection;
+
 use super::Platform;
 use crate::api::Hosts;
 
