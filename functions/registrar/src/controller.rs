@@ -341,6 +341,11 @@ impl<P: Parts> Registrar<P> {
                 if fetch == Fetch::Sweep {
                     known.0 = fetch;
                 }
+            } else if health::is_bad(before.verdict) {
+                telemetry::emit(&json!({
+                    "level": "WARN", "event": "missed-cannot-be-fetched", "connection": look.at.key.to_string(),
+                    "scope": record.scope,
+                }));
             }
             let on = look.existing.iter().find(|hook| hook.id == record.id);
             let on = on.map(|hook| Subscription { status: SubscriptionStatus::Active, ..hook.clone() });
