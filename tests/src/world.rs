@@ -85,6 +85,11 @@ impl Clock {
         self.0.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
     }
 
+    /// Lets less than a second pass.
+    pub fn pass_micros(&self, micros: i64) {
+        self.0.fetch_add(micros, Ordering::SeqCst);
+    }
+
     /// As the functions take it.
     pub fn function(&self) -> Arc<dyn Fn() -> Stamp + Send + Sync> {
         let clock = self.clone();
@@ -331,6 +336,11 @@ impl World {
 
     /// A registrar of a deployment that is reached elsewhere.
     pub fn registrar_at(&self, base: &str) -> Registers {
+        self.registrar_for(PLATFORMS, base)
+    }
+
+    /// A registrar for other platforms.
+    pub fn registrar_for(&self, platforms: &'static [Platform], base: &str) -> Registers {
         let edges = registrar::Edges {
             connections: self.tables.clone(),
             vault: MemoryVault,
@@ -348,7 +358,7 @@ impl World {
             jobs: self.queues.clone(),
             inbox: self.queues.clone(),
         };
-        Registrar::new(PLATFORMS, edges, base, self.allow_loopback, self.clock.function())
+        Registrar::new(platforms, edges, base, self.allow_loopback, self.clock.function())
     }
 
     /// Runs the registrar's own queue until it is empty, delays and all, but for jobs that wait for an entity's next run, one after

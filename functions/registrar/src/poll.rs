@@ -43,7 +43,7 @@ const AGAIN_SECONDS: i64 = 5 * 60;
 /// The longest that a job is put off, in seconds.
 const LONGEST_SECONDS: i64 = 900;
 /// How much earlier than it was to come a job may come, in seconds: clocks differ.
-const EARLY_SECONDS: i64 = 5;
+const EARLY_SECONDS: i64 = 2;
 /// For how long something of a page may be on the queue, in seconds: pages are queued no faster than they can be pulled.
 const BACKLOG_SECONDS: i64 = 2 * 60 * 60;
 /// The most that a page holds; a longer one is none that was asked for.
