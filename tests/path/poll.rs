@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use cloud::{coordination::Coordination, memory::TableFault, queue::Jobs};
+use cloud::{memory::TableFault, queue::Jobs};
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
     connection::{ConnectionKey, ConnectionStatus, Cursor, Fetch},
@@ -17,7 +17,6 @@ use commerce::{
     envelope::{Envelope, IMPORT},
     item::Item,
     job::{Cause, Job},
-    loss::{DIFFERENCES, Differences},
     platforms::{PLATFORMS, find},
     request::HookPath,
     stamp::Stamp,
@@ -434,8 +433,9 @@ async fn losses_are_counted_exactly() {
     assert!(!shop.here().contains("product#3"));
     // The one that cannot be read is found again, and so is the one that is gone.
     assert_eq!(shop.differences.get("product"), Some(&(2, 2, 2)));
-    let note = shop.world.tables.note(&shop.key, &format!("{DIFFERENCES}product")).await.unwrap().unwrap();
-    let total = Differences::read(&note.body).unwrap();
+    let losses = shop.world.registrar().losses(&shop.key).await.unwrap();
+    let total = &losses[&EntityKind::Product];
+    assert_eq!(losses.len(), 1, "{losses:?}");
     assert_eq!((total.missed, total.stale, total.unmapped), (2, 2, 2));
 }
 
@@ -652,28 +652,6 @@ async fn what_was_queued_for_nothing_is_queued_again() {
 }
 
 #[tokio::test]
-async fn what_changed_before_a_pause_is_found_after_it() {
-    let (mut shop, store) = shop_with_products(3, 10);
-    shop.connect(json!({})).await;
-    shop.settle().await;
-    shop.lose_hooks();
-    shop.world.clock.pass_seconds(5 * HOUR);
-    store.set("products", 1, product(1, "2.00", &written(&shop.world)));
-    shop.world.clock.pass_seconds(5 * HOUR);
-    // Of all hooks, none tells of deletes: only changes are asked for.
-    let check = Job::Check { key: shop.key.clone(), why: Cause::Schedule };
-    shop.world.queues.send_jobs(&[(check, 0)]).await.unwrap();
-    shop.world.run_jobs().await;
-    let (registrar, platform) = (shop.world.registrar(), find(PLATFORMS, &shop.key.platform).unwrap());
-    registrar.pause(platform, &shop.key).await.unwrap();
-    shop.settle().await;
-    shop.world.clock.pass_seconds(HOUR);
-    registrar.resume(platform, &shop.key).await.unwrap();
-    shop.settle().await;
-    shop.compare(0).await;
-}
-
-#[tokio::test]
 async fn a_store_that_does_not_answer_is_left_to_the_next_check() {
     let (mut shop, _store) = shop_with_products(30, 10);
     shop.connect(json!({ "polls": { "order": 0, "customer": 0, "coupon": 0 } })).await;
@@ -839,6 +817,25 @@ async fn what_hooks_lost_while_they_were_not_right_is_found_when_they_are_again(
             assert_eq!(hooked.hooks().len(), wanted.len(), "{}: none is left elsewhere", shop.key);
             shop.compare(seed).await;
         }
+    }
+}
+
+#[tokio::test]
+async fn what_changes_without_its_parent_s_time_is_found_too_when_its_hook_was_off() {
+    for seed in 0..3 {
+        let (mut shop, hooked) = hooked_shops(seed).remove(0);
+        shop.changes(60);
+        shop.connect(json!({})).await;
+        shop.lose_hooks();
+        shop.settle().await;
+        let parts = hooked.hooks().into_iter().filter(|hook| hook.scope.starts_with("store/customer/address/"));
+        parts.for_each(|hook| hooked.switch_off(&hook.id));
+        shop.changes(100);
+        shop.deliver_hooks().await;
+        shop.settle().await;
+        shop.world.clock.pass_seconds(HOUR);
+        shop.check().await;
+        shop.compare(seed).await;
     }
 }
 

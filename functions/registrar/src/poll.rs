@@ -61,15 +61,37 @@ const SWEPT_SECONDS: i64 = 7 * 24 * 60 * 60;
 
 impl<P: Parts> Registrar<P> {
     /// Begins to fetch an entity, by a job, if nothing that covers it is under way: for [`Fetch::Changed`] all that has changed since the
-    /// cursor, or since `since` if that is earlier. With `since` something was missed: what is under way may have passed it by, so it is
-    /// followed by another run.
+    /// cursor, or since `since` if that is earlier.
     pub(crate) async fn begin_poll(
         &self,
         platform: &Platform,
         key: &ConnectionKey,
         entity: EntityKind,
-        asked: Fetch,
+        fetch: Fetch,
         since: Option<Stamp>,
+    ) -> Result<(), Problem> {
+        self.begin(platform, key, entity, (fetch, since), false).await
+    }
+
+    /// Begins to fetch what was missed of an entity. What is under way may have passed it by, so that is followed by another run.
+    pub(crate) async fn begin_missed(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        entity: EntityKind,
+        fetch: Fetch,
+        since: Stamp,
+    ) -> Result<(), Problem> {
+        self.begin(platform, key, entity, (fetch, Some(since)), true).await
+    }
+
+    async fn begin(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        entity: EntityKind,
+        (asked, since): (Fetch, Option<Stamp>),
+        missed: bool,
     ) -> Result<(), Problem> {
         let Some(polling) = polling(platform, entity) else {
             return Err(Problem::NotFound(format!("{} has no {entity} that can be polled", platform.name)));
@@ -87,7 +109,7 @@ impl<P: Parts> Registrar<P> {
             if let Some(run) = cursor.run.as_mut().filter(|run| covers(run, fetch, from)) {
                 let changed = asked == Fetch::Changed && polling == Polling::Changed;
                 let again = Some(if changed { Fetch::Changed } else { Fetch::Sweep });
-                if since.is_none() || run.again == again || run.again == Some(Fetch::Sweep) {
+                if !missed || run.again == again || run.again == Some(Fetch::Sweep) {
                     return Ok(());
                 }
                 run.again = again;
@@ -484,7 +506,7 @@ fn known(loaded: &Loaded, connection: &Connection, entity: EntityKind) -> Cursor
 
 #[cfg(test)]
 mod tests {
-    use commerce::{connection::Generation, envelope::Listing};
+    use commerce::{connection::Generation, envelope::Listing, platforms::Budget};
 
     use super::*;
 
@@ -532,5 +554,54 @@ mod tests {
         ] {
             assert_eq!(due(polling, every, &cursor, at(now)), expected, "{polling:?} {every:?} {cursor:?}");
         }
+    }
+
+    #[test]
+    fn what_was_queued_shortly_before_a_pause_is_fetched_again() {
+        let run = |fetch, begun, from: Option<i64>| {
+            let next = Listing::new("x", None);
+            Run { fetch, begun: at(begun), from: from.map(at), at: at(begun), next, pages: 1, found: 0, again: None }
+        };
+        let mut cursor = Cursor::new(EntityKind::Order, Generation::FIRST);
+        end(&mut cursor, &run(Fetch::Import, 10_000, None), at(10_100));
+        for begun in [13_600, 17_200, 20_800] {
+            end(&mut cursor, &run(Fetch::Changed, begun, Some(begun - 4200)), at(begun + 10));
+        }
+        assert_eq!((cursor.since, cursor.swept, cursor.recent.len()), (Some(at(20_800)), Some(at(10_000)), 2));
+        let asked = |cursor: &Cursor, paused: Option<i64>| {
+            let (mut cursor, paused) = (cursor.clone(), paused.map(at));
+            let lost = lost_in_a_pause(&mut cursor, paused);
+            wanted(Polling::Changed, None, &cursor, (Fetch::Changed, paused), &lost)
+        };
+        assert_eq!(asked(&cursor, None), (Fetch::Changed, Some(at(20_200))));
+        // What the run of 17,200 queued may have been there still, but not that of 13,600.
+        assert_eq!(asked(&cursor, Some(21_000)), (Fetch::Changed, Some(at(13_000))));
+        assert_eq!(asked(&cursor, Some(60_000)), (Fetch::Changed, Some(at(20_200))), "long done");
+        cursor.run = Some(run(Fetch::Sweep, 20_900, None));
+        assert_eq!(asked(&cursor, Some(21_000)), (Fetch::Sweep, None), "it was broken off");
+        cursor.run = Some(run(Fetch::Sweep, 21_100, None));
+        assert_eq!(asked(&cursor, Some(21_000)).0, Fetch::Changed, "it began afterwards");
+    }
+
+    #[test]
+    fn what_was_never_fetched_is_imported_but_where_it_is_not_to_be_polled() {
+        let new = Cursor::new(EntityKind::Order, Generation::FIRST);
+        for polling in [Polling::Changed, Polling::Sweep] {
+            for asked in [Fetch::Changed, Fetch::Sweep, Fetch::Import] {
+                for (every, since) in [(None, None), (None, Some(at(5))), (Some(0), None)] {
+                    assert_eq!(wanted(polling, every, &new, (asked, since), &[]), (Fetch::Import, None));
+                }
+            }
+        }
+        let missed = wanted(Polling::Changed, Some(0), &new, (Fetch::Changed, Some(at(1000))), &[]);
+        assert_eq!(missed, (Fetch::Changed, Some(at(400))), "only what was missed");
+    }
+
+    #[test]
+    fn nothing_is_queued_faster_than_it_can_be_pulled() {
+        let mapping = commerce::platforms::woocommerce::PLATFORM.mapping;
+        let Budget { calls, seconds } = mapping.budget();
+        assert_eq!((calls, seconds), (120, 60));
+        assert_eq!([0, 1, 100, 1000, 100_000].map(|entries| pace(mapping, entries)), [1, 1, 50, 500, 900]);
     }
 }
