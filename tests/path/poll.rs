@@ -578,8 +578,8 @@ async fn what_has_changed_is_asked_for_in_whole_seconds() {
         for mut shop in shops(seed) {
             shop.world.clock.pass_micros(600_000);
             // Changes in every second around that from which on they will be asked for.
-            shop.changes(200);
-            shop.world.clock.pass_seconds(500);
+            shop.changes(400);
+            shop.world.clock.pass_seconds(540);
             shop.connect(json!({})).await;
             shop.lose_hooks();
             shop.settle().await;

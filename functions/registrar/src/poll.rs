@@ -103,7 +103,7 @@ impl<P: Parts> Registrar<P> {
                 return Err(Problem::Refused(Fault::Connection(why.into())));
             };
             let mut cursor = known(&loaded, connection, entity);
-            let now = (self.clock)();
+            let (now, mut event) = ((self.clock)(), "poll-begun");
             let lost = lost_in_a_pause(&mut cursor, connection.paused_at);
             let (fetch, from) = wanted(polling, every(connection, entity), &cursor, (asked, since), &lost);
             if let Some(run) = cursor.run.as_mut().filter(|run| covers(run, fetch, from)) {
@@ -113,13 +113,14 @@ impl<P: Parts> Registrar<P> {
                     return Ok(());
                 }
                 run.again = again;
+                event = "poll-again";
             } else {
                 let Some(run) = new_run(platform.mapping, entity, fetch, from, now) else { return Ok(()) };
                 (cursor.run, cursor.next) = (Some(run), None);
             }
             if self.advance(key, &mut cursor).await? {
                 telemetry::emit(&json!({
-                    "level": "INFO", "event": "poll-begun", "connection": key.to_string(), "entity": entity, "fetch": fetch,
+                    "level": "INFO", "event": event, "connection": key.to_string(), "entity": entity, "fetch": fetch,
                 }));
                 // Where a run is only marked, its own job may just have found that somebody else wrote the cursor.
                 return self.send_poll(key, entity, 0).await;
