@@ -18,11 +18,14 @@ use commerce::{
     connection::{Connection, ConnectionKey, ConnectionStatus, Generation, Retention, SubscriptionRecord, Verdict},
     entity::EntityKind,
     job::{Cause, Job},
-    platforms::{self, NOTICE, Notice, Platform, find},
+    platforms::{
+        self, Budget, Incoming, MapError, Mapped, Mapping, NOTICE, Next, Notice, Platform, Wanted, declared_scopes,
+        find,
+    },
     request::HookPath,
     sighting::Sighting,
     stamp::Stamp,
-    transfer::{Resolved, processor, resolve},
+    transfer::{EntityProcessor, Resolved, processor, resolve},
 };
 use futures_util::future::BoxFuture;
 use rand::{SeedableRng, rngs::StdRng};
@@ -108,7 +111,7 @@ impl Simulator for Faulty {
 }
 
 /// A simulated platform, with what a merchant or the platform itself can do to its hooks.
-enum Hooked {
+pub(crate) enum Hooked {
     Woo(Store),
     Big(Arc<bigcommerce::Simulator>),
     Blue(Arc<cloudblue::Connect>),
@@ -116,17 +119,17 @@ enum Hooked {
 
 /// A hook at its platform.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Hook {
-    scope: String,
-    url: String,
-    active: bool,
-    id: String,
+pub(crate) struct Hook {
+    pub scope: String,
+    pub url: String,
+    pub active: bool,
+    pub id: String,
     /// What it signs with, or sends along.
     secret: String,
 }
 
 impl Hooked {
-    fn hooks(&self) -> Vec<Hook> {
+    pub(crate) fn hooks(&self) -> Vec<Hook> {
         let hook = |id: String, scope: String, url: String, active: bool, secret: String| Hook {
             scope,
             url,
@@ -149,7 +152,7 @@ impl Hooked {
         hooks
     }
 
-    fn switch_off(&self, id: &str) {
+    pub(crate) fn switch_off(&self, id: &str) {
         match self {
             Self::Woo(store) => store.edit_webhook(id.parse().unwrap(), |hook| hook.status = "disabled".into()),
             Self::Big(store) => store.edit_hook(id.parse().unwrap(), |hook| hook.is_active = false),
@@ -157,7 +160,7 @@ impl Hooked {
         }
     }
 
-    fn remove(&self, id: &str) {
+    pub(crate) fn remove(&self, id: &str) {
         match self {
             Self::Woo(store) => store.remove_webhook(id.parse().unwrap()),
             Self::Big(store) => store.remove_hook(id.parse().unwrap()),
@@ -165,7 +168,7 @@ impl Hooked {
         }
     }
 
-    fn move_to(&self, id: &str, url: &str) {
+    pub(crate) fn move_to(&self, id: &str, url: &str) {
         match self {
             Self::Woo(store) => store.edit_webhook(id.parse().unwrap(), |hook| hook.delivery_url = url.into()),
             Self::Big(store) => store.edit_hook(id.parse().unwrap(), |hook| hook.destination = url.into()),
@@ -173,7 +176,7 @@ impl Hooked {
         }
     }
 
-    fn add(&self, scope: &str, url: &str) {
+    pub(crate) fn add(&self, scope: &str, url: &str) {
         match self {
             Self::Woo(store) => _ = store.add_webhook(scope, url),
             Self::Big(store) => _ = store.hook(scope, url, "theirs"),
@@ -738,6 +741,43 @@ async fn another_base_url_moves_hooks_and_orphans_none() {
         place.assert_right_at("https://hooks.example.net", name);
         assert_eq!(ids(&place), before, "{name}: they are the same ones");
     }
+}
+
+/// A release that has fewer scopes.
+struct Fewer;
+
+impl Mapping for Fewer {
+    fn processors(&self) -> &'static [EntityProcessor] {
+        &WOOCOMMERCE.mapping.processors()[..2]
+    }
+    fn map(&self, incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
+        WOOCOMMERCE.mapping.map(incoming)
+    }
+    fn budget(&self) -> Budget {
+        WOOCOMMERCE.mapping.budget()
+    }
+    fn pull(&self, wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Result<Next, Fault> {
+        WOOCOMMERCE.mapping.pull(wanted, answers)
+    }
+}
+
+const WOOCOMMERCE: Platform = platforms::woocommerce::PLATFORM;
+static BEFORE: [Platform; 1] = [Platform { mapping: &Fewer, ..WOOCOMMERCE }];
+
+#[tokio::test]
+async fn a_release_with_other_scopes_makes_and_removes_hooks() {
+    let place = Place::connected("woocommerce").await;
+    let scopes = |place: &Place| place.ours().into_iter().map(|hook| hook.scope).collect::<BTreeSet<_>>();
+    let (all, job) = (scopes(&place), Job::Check { key: place.key.clone(), why: Cause::Schedule });
+    place.world.registrar_for(&BEFORE, BASE).run(&job.text()).await.unwrap();
+    let fewer: BTreeSet<_> = declared_scopes(&Fewer).map(str::to_owned).collect();
+    assert!(!fewer.is_empty() && fewer.len() < all.len());
+    assert_eq!(scopes(&place), fewer, "what nothing is done with is not subscribed to");
+    let records = place.world.tables.connection(&place.key).subscriptions;
+    assert_eq!(records.into_keys().collect::<BTreeSet<_>>(), fewer);
+    place.sweep().await;
+    place.assert_right("what has come to it");
+    assert_eq!(scopes(&place), all);
 }
 
 #[tokio::test]

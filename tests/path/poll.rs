@@ -9,17 +9,18 @@ use std::{
     },
 };
 
-use cloud::{coordination::Coordination, memory::TableFault, queue::Jobs};
+use cloud::{memory::TableFault, queue::Jobs};
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
-    connection::{ConnectionKey, ConnectionStatus, Cursor},
+    connection::{ConnectionKey, ConnectionStatus, Cursor, Fetch},
     entity::EntityKind,
     envelope::{Envelope, IMPORT},
     item::Item,
     job::{Cause, Job},
-    loss::{DIFFERENCES, Differences},
     platforms::{PLATFORMS, find},
     request::HookPath,
+    stamp::Stamp,
+    transfer::{Polling, Resolved, resolve},
 };
 use futures_util::future::BoxFuture;
 use http::Method;
@@ -32,6 +33,8 @@ use tests::{
     world::{self, Outside, World, gateway_event, request},
 };
 
+use crate::controller::Hooked;
+
 const SITE: &str = "http://127.0.0.1:20000";
 const HOUR: i64 = 3600;
 const WEEK: i64 = 7 * 24 * HOUR;
@@ -41,6 +44,8 @@ struct Busy {
     inner: Arc<dyn Simulator>,
     random: Mutex<StdRng>,
     busy: AtomicBool,
+    /// Whether lists are longer than any is asked for.
+    floods: AtomicBool,
 }
 
 impl Simulator for Busy {
@@ -72,6 +77,13 @@ impl Simulator for Busy {
                 self.inner.change(&mut random);
             }
         }
+        if self.floods.load(Ordering::SeqCst)
+            && request.method == Method::GET
+            && request.url.path().ends_with("/products")
+        {
+            let entries: Vec<_> = (1..=1001).map(|id| json!({ "id": id })).collect();
+            return Box::pin(async move { Ok(tests::platforms::json_answer(200, &json!(entries))) });
+        }
         self.inner.answer(request)
     }
     fn trouble(&self, troubles: &[Trouble]) {
@@ -101,7 +113,7 @@ impl Shop {
         let mut world = World::new();
         world.allow_loopback = true;
         let (inner, random) = (make(&world), Mutex::new(StdRng::seed_from_u64(seed + 1000)));
-        let simulator = Arc::new(Busy { inner, random, busy: AtomicBool::new(false) });
+        let simulator = Arc::new(Busy { inner, random, busy: false.into(), floods: false.into() });
         let shared: Arc<dyn Simulator> = simulator.clone();
         world.outside = Outside::Simulated(vec![(SITE.to_owned(), shared)]);
         let key = HookPath::parse(simulator.platform(), &simulator.connection(), None).unwrap().key;
@@ -131,11 +143,17 @@ impl Shop {
     }
 
     async fn deliver_hooks(&self) {
+        self.deliver_hooks_to(&[200]).await;
+    }
+
+    /// The same, where not all are to be taken.
+    async fn deliver_hooks_to(&self, answers: &[u16]) {
         for delivery in self.simulator.outbox() {
             self.world.clock.pass_seconds(1);
-            let event = gateway_event(&delivery, self.world.clock.now()).unwrap();
+            // What goes elsewhere is lost.
+            let Some(event) = gateway_event(&delivery, self.world.clock.now()) else { continue };
             let status = self.world.receiver.receive(request(&event)).await.status().as_u16();
-            assert_eq!(status, 200);
+            assert!(answers.contains(&status), "{status}");
             self.simulator.answered(&delivery, status);
         }
     }
@@ -392,7 +410,7 @@ fn written(world: &World) -> String {
 
 #[tokio::test]
 async fn losses_are_counted_exactly() {
-    let (mut shop, store) = shop_with_products(9, 4);
+    let (mut shop, store) = shop_with_products(9, 20);
     shop.connect(json!({})).await;
     shop.settle().await;
     assert_eq!(shop.here().len(), 9);
@@ -415,8 +433,9 @@ async fn losses_are_counted_exactly() {
     assert!(!shop.here().contains("product#3"));
     // The one that cannot be read is found again, and so is the one that is gone.
     assert_eq!(shop.differences.get("product"), Some(&(2, 2, 2)));
-    let note = shop.world.tables.note(&shop.key, &format!("{DIFFERENCES}product")).await.unwrap().unwrap();
-    let total = Differences::read(&note.body).unwrap();
+    let losses = shop.world.registrar().losses(&shop.key).await.unwrap();
+    let total = &losses[&EntityKind::Product];
+    assert_eq!(losses.len(), 1, "{losses:?}");
     assert_eq!((total.missed, total.stale, total.unmapped), (2, 2, 2));
 }
 
@@ -471,7 +490,11 @@ async fn a_connection_that_is_paused_is_fetched_no_further() {
     let (job, _) = shop.world.queues.next_job().unwrap();
     registrar.run(&job.text()).await.unwrap();
     let run = shop.cursor(EntityKind::Product).unwrap().run.unwrap();
-    assert_eq!((run.pages, run.found), (10, 100), "a job fetches so many pages, and leaves the rest to the next");
+    assert_eq!((run.pages, run.found), (1, 10), "a job fetches a page, and leaves the rest to the next");
+    // Ten of 120 in a minute.
+    assert_eq!(shop.world.queues.jobs(), [(job.clone(), 5)], "when the page can have been pulled");
+    registrar.run(&job.text()).await.unwrap();
+    assert_eq!(shop.cursor(EntityKind::Product).unwrap().run, Some(run), "one that comes too early is another one");
     let mut connection = shop.world.tables.connection(&shop.key).connection.unwrap();
     let active = connection.clone();
     connection.status = ConnectionStatus::Paused;
@@ -509,9 +532,10 @@ async fn a_store_that_is_too_old_is_still_gone_through_in_full() {
     shop.world.clock.pass_seconds(2 * HOUR);
     shop.check().await;
     assert!(!shop.here().contains("product#31"), "it does not tell what has changed");
-    shop.world.clock.pass_seconds(WEEK);
+    assert_eq!(shop.cursor(EntityKind::Product).unwrap().run, None, "nothing stays that would cover what comes");
+    shop.world.clock.pass_seconds(22 * HOUR);
     shop.check().await;
-    assert_eq!(shop.here().len(), 31);
+    assert_eq!(shop.here().len(), 31, "once a day it is gone through as a whole");
 }
 
 #[tokio::test]
@@ -546,4 +570,299 @@ async fn a_quota_is_kept() {
     // Its stretches of time are not ours, so for a moment two of ours can fall into one.
     assert!(kept.unwrap().over_quota() <= 5);
     shop.compare(3).await;
+}
+
+#[tokio::test]
+async fn what_has_changed_is_asked_for_in_whole_seconds() {
+    for seed in 0..4 {
+        for mut shop in shops(seed) {
+            shop.world.clock.pass_micros(600_000);
+            // Changes in every second around that from which on they will be asked for.
+            shop.changes(400);
+            shop.world.clock.pass_seconds(540);
+            shop.connect(json!({})).await;
+            shop.lose_hooks();
+            shop.settle().await;
+            shop.world.clock.pass_seconds(2 * HOUR);
+            shop.check().await;
+            let mapping = find(PLATFORMS, shop.simulator.platform()).unwrap().mapping;
+            for processor in mapping.processors().iter().filter(|one| one.polling == Some(Polling::Changed)) {
+                let cursor = shop.cursor(processor.entity).unwrap();
+                assert!(cursor.run.is_none() && cursor.since > cursor.swept, "seed {seed}: {cursor:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_missed_is_not_covered_by_what_began_before() {
+    let (mut shop, store) = shop_with_products(30, 10);
+    shop.connect(json!({ "polls": { "order": 0, "customer": 0, "coupon": 0 } })).await;
+    let registrar = shop.world.registrar();
+    for _ in 0..2 {
+        let (job, _) = shop.world.queues.next_job().unwrap();
+        registrar.run(&job.text()).await.unwrap();
+    }
+    shop.world.drain(0).await;
+    assert!(shop.here().contains("product#1"), "it was on the first page");
+    let hook = store.webhooks().into_iter().find(|hook| hook.topic == "product.deleted").unwrap();
+    store.edit_webhook(hook.id, |hook| hook.status = "disabled".into());
+    store.set("products", 1, None);
+    let check = Job::Check { key: shop.key.clone(), why: Cause::Schedule };
+    registrar.run(&check.text()).await.unwrap();
+    let run = shop.cursor(EntityKind::Product).unwrap().run.unwrap();
+    assert_eq!(
+        (run.fetch, run.pages, run.again),
+        (Fetch::Import, 1, Some(Fetch::Sweep)),
+        "it goes on, and comes again"
+    );
+    shop.settle().await;
+    assert_eq!((shop.here().len(), shop.cursor(EntityKind::Product).unwrap().run), (29, None));
+    assert!(!shop.here().contains("product#1"));
+}
+
+#[tokio::test]
+async fn what_was_queued_for_nothing_is_queued_again() {
+    for (done, paused) in [(false, false), (true, false), (false, true), (true, true)] {
+        let (mut shop, _store) = shop_with_products(30, 10);
+        shop.connect(json!({})).await;
+        if done {
+            shop.world.run_jobs().await;
+            assert_eq!(shop.cursor(EntityKind::Product).unwrap().run, None);
+        } else {
+            for _ in 0..2 {
+                let (job, _) = shop.world.queues.next_job().unwrap();
+                shop.world.registrar().run(&job.text()).await.unwrap();
+            }
+        }
+        let (registrar, platform) = (shop.world.registrar(), find(PLATFORMS, &shop.key.platform).unwrap());
+        if paused {
+            registrar.pause(platform, &shop.key).await.unwrap();
+            shop.settle().await;
+            assert_eq!(shop.here().len(), 0, "it is ignored");
+            shop.world.clock.pass_seconds(HOUR);
+            registrar.resume(platform, &shop.key).await.unwrap();
+        } else {
+            registrar.revoke(platform, &shop.key).await.unwrap();
+        }
+        shop.settle().await;
+        assert_eq!(shop.here().len(), 30, "done: {done}, paused: {paused}");
+        assert!(shop.differences.is_empty(), "and is no loss: {:?}", shop.differences);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_is_left_to_the_next_check() {
+    let (mut shop, _store) = shop_with_products(30, 10);
+    shop.connect(json!({ "polls": { "order": 0, "customer": 0, "coupon": 0 } })).await;
+    let (check, _) = shop.world.queues.next_job().unwrap();
+    shop.world.registrar().run(&check.text()).await.unwrap();
+    let begun = shop.cursor(EntityKind::Product);
+    shop.simulator.trouble(&[Trouble::Broken; 6]);
+    let mut jobs = 0;
+    while let Some((job, delay)) = shop.world.queues.next_job() {
+        shop.world.clock.pass_seconds(i64::from(delay));
+        shop.world.registrar().run(&job.text()).await.expect("a job that does not come back");
+        jobs += 1;
+    }
+    assert_eq!((jobs, shop.cursor(EntityKind::Product)), (6, begun), "for half an hour, and then no more");
+    shop.world.clock.pass_seconds(HOUR);
+    shop.check().await;
+    assert_eq!(shop.here().len(), 30);
+}
+
+#[tokio::test]
+async fn a_platform_that_wants_to_be_left_alone_is_called_by_one_job() {
+    let (mut shop, _store) = shop_with_products(30, 10);
+    shop.connect(json!({ "polls": { "order": 0, "customer": 0, "coupon": 0 } })).await;
+    let (check, _) = shop.world.queues.next_job().unwrap();
+    shop.world.registrar().run(&check.text()).await.unwrap();
+    let (job, _) = shop.world.queues.next_job().unwrap();
+    shop.world.clock.pass_seconds(2 * HOUR);
+    shop.simulator.trouble(&[Trouble::TooMany(600)]);
+    shop.world.registrar().run(&job.text()).await.unwrap();
+    let run = shop.cursor(EntityKind::Product).unwrap().run.unwrap();
+    assert_eq!(run.at.seconds(), shop.world.clock.now().seconds() + 600);
+    assert_eq!(shop.world.queues.jobs(), [(job.clone(), 600)]);
+    shop.world.registrar().run(&check.text()).await.unwrap();
+    assert_eq!(shop.world.queues.jobs(), [(job, 600)], "no other one");
+    shop.settle().await;
+    assert_eq!(shop.here().len(), 30);
+}
+
+#[tokio::test]
+async fn a_list_that_is_longer_than_any_is_not_queued() {
+    let (mut shop, _store) = shop_with_products(3, 10);
+    shop.connect(json!({ "polls": { "order": 0, "customer": 0, "coupon": 0 } })).await;
+    shop.simulator.floods.store(true, Ordering::SeqCst);
+    shop.settle().await;
+    assert!(shop.world.queues.sent().is_empty(), "{:?}", shop.world.queues.sent().len());
+    let run = shop.cursor(EntityKind::Product).unwrap().run.unwrap();
+    assert_eq!((run.fetch, run.pages), (Fetch::Import, 0));
+    shop.simulator.floods.store(false, Ordering::SeqCst);
+    shop.world.clock.pass_seconds(HOUR);
+    shop.check().await;
+    assert_eq!(shop.here().len(), 3);
+}
+
+#[tokio::test]
+async fn what_is_polled_more_often_than_the_schedule_comes_has_one_job() {
+    let (mut shop, _store) = shop_with_products(3, 10);
+    shop.connect(json!({ "polls": { "product": 600, "order": 0, "customer": 0, "coupon": 0 } })).await;
+    let begin = shop.world.clock.now();
+    let (mut coming, mut runs) = (Vec::<(i64, Job)>::new(), BTreeSet::new());
+    let check = Job::Check { key: shop.key.clone(), why: Cause::Schedule };
+    // A sweep each hour, some minutes early or late; and one job is lost.
+    let checks = (0..10).map(|hour| (begin.seconds() + hour * HOUR + (hour % 3) * 180, check.clone()));
+    coming.extend(checks);
+    let lost_at = begin.seconds() + 5 * HOUR + HOUR / 2;
+    let mut lost = false;
+    while !coming.is_empty() {
+        coming.sort_by_key(|(at, _)| *at);
+        let (at, job) = coming.remove(0);
+        let now = shop.world.clock.now().seconds();
+        shop.world.clock.pass_seconds((at - now).max(0));
+        if at >= begin.seconds() + 10 * HOUR {
+            break;
+        }
+        if matches!(job, Job::Poll { .. }) && at > lost_at && !lost {
+            lost = true;
+            continue;
+        }
+        shop.world.registrar().run(&job.text()).await.unwrap();
+        let now = shop.world.clock.now().seconds();
+        while let Some((job, delay)) = shop.world.queues.next_job() {
+            coming.push((now + i64::from(delay), job));
+        }
+        let polls = coming.iter().filter(|(_, job)| matches!(job, Job::Poll { .. })).count();
+        assert!(polls <= 1, "{coming:?}");
+        runs.extend(shop.cursor(EntityKind::Product).and_then(|cursor| cursor.since));
+    }
+    let during = |from: i64, to: i64| {
+        let hours = |run: &&Stamp| (from * HOUR..to * HOUR).contains(&(run.seconds() - begin.seconds()));
+        runs.iter().filter(hours).count()
+    };
+    assert!((27..=31).contains(&during(0, 5)), "{}", during(0, 5));
+    assert!(lost && during(5, 7) < 11, "one was lost: {}", during(5, 7));
+    assert!((11..=13).contains(&during(8, 10)), "the schedule began another one: {}", during(8, 10));
+}
+
+/// Each platform that can be polled, with what can be done to its hooks.
+fn hooked_shops(seed: u64) -> Vec<(Shop, Hooked)> {
+    let (mut big, mut blue) = (None, None);
+    let mut shops = Vec::new();
+    let shop = Shop::new(seed, |world| {
+        let simulator = Arc::new(bigcommerce::Simulator::new(world.clock.function(), true));
+        simulator.set_page_size(20);
+        big = Some(Arc::clone(&simulator));
+        simulator
+    });
+    shops.push((shop, Hooked::Big(big.unwrap())));
+    let shop = Shop::new(seed, |world| {
+        let simulator = Arc::new(cloudblue::Connect::new(world.clock.function()));
+        simulator.set_page_size(7);
+        blue = Some(Arc::clone(&simulator));
+        simulator
+    });
+    shops.push((shop, Hooked::Blue(blue.unwrap())));
+    let (shop, store) = shop_with_products(0, 7);
+    shops.push((shop, Hooked::Woo(store)));
+    shops
+}
+
+/// The hooks of a connection that deliver to us, as scope, address, and whether they are on.
+fn hooks_here(hooked: &Hooked) -> Vec<(String, String, bool)> {
+    let here = hooked.hooks().into_iter().filter(|hook| hook.url.starts_with(world::BASE));
+    here.map(|hook| (hook.scope, hook.url, hook.active)).collect()
+}
+
+#[tokio::test]
+async fn what_hooks_lost_while_they_were_not_right_is_found_when_they_are_again() {
+    for seed in 0..3 {
+        for (mut shop, hooked) in hooked_shops(seed) {
+            shop.changes(60);
+            shop.connect(json!({})).await;
+            shop.lose_hooks();
+            shop.settle().await;
+            let wanted = hooks_here(&hooked);
+            shop.world.clock.pass_seconds(HOUR);
+            shop.changes(5);
+            shop.deliver_hooks().await;
+            shop.check().await;
+            // Of what can be polled: one off, one gone, one twice, one elsewhere.
+            let platform = find(PLATFORMS, shop.simulator.platform()).unwrap();
+            let delivers = |scope: &str| platform.subscriptions.hooks().unwrap().delivers(scope).to_owned();
+            let polled = shop.polled();
+            let mut ours = hooked.hooks();
+            ours.retain(|hook| match resolve(platform.mapping, &delivers(&hook.scope)) {
+                Resolved::Entity(entity, _) => polled.contains(&entity),
+                _ => false,
+            });
+            let place = usize::try_from(seed).unwrap() * 3 % (ours.len() - 3);
+            hooked.switch_off(&ours[place].id);
+            hooked.remove(&ours[place + 1].id);
+            hooked.add(&ours[place + 2].scope, &ours[place + 2].url);
+            hooked.move_to(&ours[place + 3].id, "https://elsewhere.example.com/hooks");
+            shop.changes(60);
+            // The second one of its kind has another secret.
+            shop.deliver_hooks_to(&[200, 401]).await;
+            shop.settle().await;
+            shop.world.clock.pass_seconds(HOUR);
+            for _ in 0..2 {
+                shop.check().await;
+                shop.deliver_hooks_to(&[200, 401]).await;
+                shop.settle().await;
+            }
+            assert_eq!(hooks_here(&hooked), wanted, "{}", shop.key);
+            assert_eq!(hooked.hooks().len(), wanted.len(), "{}: none is left elsewhere", shop.key);
+            shop.compare(seed).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_changes_without_its_parent_s_time_is_found_too_when_its_hook_was_off() {
+    for seed in 0..3 {
+        let (mut shop, hooked) = hooked_shops(seed).remove(0);
+        shop.changes(60);
+        shop.connect(json!({})).await;
+        shop.lose_hooks();
+        shop.settle().await;
+        let parts = hooked.hooks().into_iter().filter(|hook| hook.scope.starts_with("store/customer/address/"));
+        parts.for_each(|hook| hooked.switch_off(&hook.id));
+        shop.changes(100);
+        shop.deliver_hooks().await;
+        shop.settle().await;
+        shop.world.clock.pass_seconds(HOUR);
+        shop.check().await;
+        shop.compare(seed).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_missed_is_asked_for_since_the_last_good_event() {
+    let (mut shop, store) = shop_with_products(3, 10);
+    shop.connect(json!({})).await;
+    shop.settle().await;
+    shop.world.clock.pass_seconds(3 * HOUR);
+    // It is the last that this hook tells.
+    let at = written(&shop.world);
+    let hook = store.webhooks().into_iter().find(|hook| hook.topic == "product.updated").unwrap();
+    let body = product(1, "2.00", &at).unwrap().to_string();
+    assert_eq!(store.deliver_to(&hook, &body).await, 200);
+    let told = shop.world.clock.now().seconds();
+    shop.settle().await;
+    for _ in 0..3 {
+        shop.world.clock.pass_seconds(HOUR);
+        shop.check().await;
+    }
+    let known = shop.cursor(EntityKind::Product).unwrap().since.unwrap();
+    assert!(known.seconds() > told + HOUR, "what was polled since then is no proof that the hook told");
+    store.edit_webhook(hook.id, |hook| hook.status = "disabled".into());
+    let check = Job::Check { key: shop.key.clone(), why: Cause::Schedule };
+    shop.world.registrar().run(&check.text()).await.unwrap();
+    let run = shop.cursor(EntityKind::Product).unwrap().run.unwrap();
+    let from = run.from.unwrap().seconds() + 600;
+    assert_eq!(run.fetch, Fetch::Changed);
+    assert!((told - 2..=told).contains(&from), "{from} is not {told}");
 }

@@ -12,12 +12,14 @@ use cloud::{
     memory::{MemoryPlatform, MemoryQueues, MemorySecret, MemoryTables, MemoryVault},
     outbound::Outbound,
     proof_keys::CachedProofKeys,
+    queue::Jobs,
     secrets::{AppCredentials, Keys},
 };
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
     connection::{Connection, ConnectionKey},
     item::Item,
+    job::Job,
     platforms::{PLATFORMS, Platform},
     request::HookPath,
     stamp::Stamp,
@@ -81,6 +83,11 @@ impl Clock {
     /// Lets time pass.
     pub fn pass_seconds(&self, seconds: i64) {
         self.0.fetch_add(seconds * 1_000_000, Ordering::SeqCst);
+    }
+
+    /// Lets less than a second pass.
+    pub fn pass_micros(&self, micros: i64) {
+        self.0.fetch_add(micros, Ordering::SeqCst);
     }
 
     /// As the functions take it.
@@ -329,6 +336,11 @@ impl World {
 
     /// A registrar of a deployment that is reached elsewhere.
     pub fn registrar_at(&self, base: &str) -> Registers {
+        self.registrar_for(PLATFORMS, base)
+    }
+
+    /// A registrar for other platforms.
+    pub fn registrar_for(&self, platforms: &'static [Platform], base: &str) -> Registers {
         let edges = registrar::Edges {
             connections: self.tables.clone(),
             vault: MemoryVault,
@@ -346,16 +358,21 @@ impl World {
             jobs: self.queues.clone(),
             inbox: self.queues.clone(),
         };
-        Registrar::new(PLATFORMS, edges, base, self.allow_loopback, self.clock.function())
+        Registrar::new(platforms, edges, base, self.allow_loopback, self.clock.function())
     }
 
-    /// Runs the registrar's own queue until it is empty, delays and all; gives how many jobs there were.
+    /// Runs the registrar's own queue until it is empty, delays and all, but for jobs that wait for an entity's next run, one after
+    /// another for ever; gives how many jobs there were.
     ///
     /// # Panics
     /// When a job fails ten times, or there is no end of them.
     pub async fn run_jobs(&self) -> usize {
-        let mut done = 0;
+        let (mut done, mut waiting) = (0, Vec::new());
         while let Some((job, delay)) = self.queues.next_job() {
+            if self.waits(&job) {
+                waiting.push((job, delay));
+                continue;
+            }
             self.clock.pass_seconds(i64::from(delay));
             let mut tries = 0;
             while let Err(problem) = self.registrar().run(&job.text()).await {
@@ -366,7 +383,14 @@ impl World {
             done += 1;
             assert!(done < 10_000, "there is no end of jobs");
         }
+        self.queues.send_jobs(&waiting).await.expect("queues in memory take everything");
         done
+    }
+
+    fn waits(&self, job: &Job) -> bool {
+        let Job::Poll { key, entity } = job else { return false };
+        let cursor = self.tables.connection(key).cursors.remove(entity);
+        cursor.is_some_and(|cursor| cursor.run.is_none() && cursor.next.is_some_and(|next| next > self.clock.now()))
     }
 
     /// Lets the receiver answer a sample event.

@@ -40,7 +40,7 @@ use crate::{
 
 /// How long putting aside and the like may take after the deadline, at most.
 const FINISHING: Duration = Duration::from_secs(4);
-/// How long noting what was seen may take, at most.
+/// How long noting what was seen may take, and then what differed, at most: both and finishing fit into the reserve.
 const NOTING: Duration = Duration::from_millis(1500);
 /// How many entities are brought up to date side by side.
 pub(crate) const CONCURRENCY: usize = 16;
@@ -244,7 +244,7 @@ where
             }
         }
         let noting = found.iter().map(|((key, entity), more)| self.add_differences(key, *entity, more));
-        let _ = tokio::time::timeout(FINISHING, join_all(noting)).await;
+        let _ = tokio::time::timeout(NOTING, join_all(noting)).await;
         found
     }
 

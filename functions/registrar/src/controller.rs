@@ -22,7 +22,7 @@ use commerce::{
     request::HookPath,
     sighting::{SEEN, Sighting},
     stamp::Stamp,
-    transfer::{Action, EntityProcessor, Polling, Resolved, processor, resolve},
+    transfer::{Action, EntityProcessor, Polling, Resolved, Via, processor, resolve},
 };
 use serde_json::{Value, json};
 
@@ -331,8 +331,8 @@ impl<P: Parts> Registrar<P> {
             let sighting = sightings.get(delivered);
             let before = &record.health;
             if health::is_bad(before.verdict)
-                && let Resolved::Entity(entity, action) = resolve(look.at.platform.mapping, delivered)
-                && let Some(fetch) = processor(look.at.platform.mapping, entity).and_then(|p| fetch(p, Some(action)))
+                && let Resolved::Entity(entity, _) = resolve(look.at.platform.mapping, delivered)
+                && let Some(fetch) = processor(look.at.platform.mapping, entity).and_then(|p| fetch(p, Some(delivered)))
             {
                 let since = health::lost_since(before, sighting.map(|sighting| sighting.last));
                 let since = since.or(look.connection.connected_at).unwrap_or(now);
@@ -341,6 +341,11 @@ impl<P: Parts> Registrar<P> {
                 if fetch == Fetch::Sweep {
                     known.0 = fetch;
                 }
+            } else if health::is_bad(before.verdict) {
+                telemetry::emit(&json!({
+                    "level": "WARN", "event": "missed-cannot-be-fetched", "connection": look.at.key.to_string(),
+                    "scope": record.scope,
+                }));
             }
             let on = look.existing.iter().find(|hook| hook.id == record.id);
             let on = on.map(|hook| Subscription { status: SubscriptionStatus::Active, ..hook.clone() });
@@ -364,7 +369,7 @@ impl<P: Parts> Registrar<P> {
     /// Begins to fetch what may have been missed.
     async fn fetch_missed(&self, platform: &Platform, key: &ConnectionKey, missed: Missed) -> Result<(), Problem> {
         for (entity, (fetch, since)) in missed {
-            self.begin_poll(platform, key, entity, fetch, Some(since)).await?;
+            self.begin_missed(platform, key, entity, fetch, since).await?;
             let line = json!({ "level": "INFO", "event": "missed-is-fetched", "connection": key.to_string(), "entity": entity, "since": since.to_string() });
             telemetry::emit(&line);
         }
@@ -430,15 +435,13 @@ impl<P: Parts> Registrar<P> {
     }
 }
 
-/// How an entity is fetched after deliveries of it may have been lost: none where it cannot be. What tells of deletes, or of
-/// everything, is compared as a whole, for what is gone shows in no list of changes.
-fn fetch(processor: &EntityProcessor, action: Option<Action>) -> Option<Fetch> {
-    let deletes = match action {
-        Some(action) => action == Action::Deleted,
-        None => processor.scopes.iter().any(|scope| scope.action == Action::Deleted),
-    };
+/// How an entity is fetched after deliveries of a scope, or of all, may have been lost: none where it cannot be. What tells of deletes,
+/// or of everything, is compared as a whole, for what is gone shows in no list of changes, and neither may a child's change.
+fn fetch(processor: &EntityProcessor, scope: Option<&str>) -> Option<Fetch> {
+    let mut scopes = processor.scopes.iter().filter(|known| scope.is_none_or(|scope| known.name == scope));
+    let whole = scopes.any(|scope| scope.action == Action::Deleted || matches!(scope.via, Via::Child(_)));
     match processor.polling? {
-        Polling::Changed if !deletes => Some(Fetch::Changed),
+        Polling::Changed if !whole => Some(Fetch::Changed),
         Polling::Changed | Polling::Sweep => Some(Fetch::Sweep),
     }
 }

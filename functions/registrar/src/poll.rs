@@ -2,6 +2,8 @@
 //! out which they are; each becomes a message, and the processor asks for it. How far it has come is in the entity's cursor, which
 //! moves only when what it moves over is on the queue.
 
+use std::collections::BTreeMap;
+
 use cloud::{
     connections::{Connections, Loaded},
     coordination::{Coordination, Note},
@@ -10,12 +12,12 @@ use cloud::{
 };
 use commerce::{
     api::Fault,
-    connection::{Connection, ConnectionKey, ConnectionStatus, Cursor, Fetch, Run},
+    connection::{Connection, ConnectionKey, ConnectionStatus, Cursor, Fetch, Fetched, Run},
     entity::EntityKind,
     envelope::{Answered, IMPORT, POLL, Sealed},
     job::Job,
-    loss::{SweptPage, swept_notes},
-    platforms::{Access, Platform},
+    loss::{DIFFERENCES, Differences, SweptPage, swept_notes},
+    platforms::{Access, Mapping, Platform},
     request::{HookPath, has_too_many_values},
     stamp::Stamp,
     transfer::{Polling, processor},
@@ -24,16 +26,28 @@ use serde_json::json;
 
 use crate::{Parts, Registrar, hooks::At, problem::Problem};
 
-/// How often what has changed is asked for, unless the connection's settings say otherwise, in seconds.
+/// How often what has changed is asked for by the schedule, unless the connection's settings say otherwise, in seconds.
 const CHANGED_SECONDS: i64 = 60 * 60;
 /// The same, of all of what can only be asked for as a whole.
 const SWEEP_SECONDS: i64 = 24 * 60 * 60;
 /// How often all are asked for of what else is asked for by its changes, to find what is gone.
 const FULL_SECONDS: i64 = 7 * 24 * 60 * 60;
+/// What something is begun before its time, at most, in seconds: the schedule comes sooner or later within its hour.
+const SLACK_SECONDS: i64 = 10 * 60;
 /// How far before the beginning of the last run the next one looks: clocks differ, and lists may lag.
 const OVERLAP_SECONDS: i64 = 10 * 60;
 /// A run that has not come further for so long has lost its job: none is put off for longer than 15 minutes.
 const LOST_SECONDS: i64 = 30 * 60;
+/// When a store that did not answer is asked again, until the run counts as one that has lost its job.
+const AGAIN_SECONDS: i64 = 5 * 60;
+/// The longest that a job is put off, in seconds.
+const LONGEST_SECONDS: i64 = 900;
+/// How much earlier than it was to come a job may come, in seconds: clocks differ.
+const EARLY_SECONDS: i64 = 2;
+/// For how long something of a page may be on the queue, in seconds: pages are queued no faster than they can be pulled.
+const BACKLOG_SECONDS: i64 = 2 * 60 * 60;
+/// The most that a page holds; a longer one is none that was asked for.
+const MAX_ENTRIES: usize = 1_000;
 /// How many pages one job fetches,
 const PAGES: usize = 10;
 /// and for how long it begins another one, in seconds.
@@ -46,8 +60,8 @@ const TRIES: usize = 5;
 const SWEPT_SECONDS: i64 = 7 * 24 * 60 * 60;
 
 impl<P: Parts> Registrar<P> {
-    /// Begins to fetch an entity, by a job, if nothing that covers it is under way: for [`Fetch::Changed`] all that has changed since the cursor,
-    /// or since `since` if that is earlier.
+    /// Begins to fetch an entity, by a job, if nothing that covers it is under way: for [`Fetch::Changed`] all that has changed since the
+    /// cursor, or since `since` if that is earlier.
     pub(crate) async fn begin_poll(
         &self,
         platform: &Platform,
@@ -56,9 +70,30 @@ impl<P: Parts> Registrar<P> {
         fetch: Fetch,
         since: Option<Stamp>,
     ) -> Result<(), Problem> {
-        let polling = processor(platform.mapping, entity).and_then(|processor| processor.polling);
-        let polling = polling.filter(|_| platform.mapping.poll(entity, None).is_some());
-        let Some(polling) = polling else {
+        self.begin(platform, key, entity, (fetch, since), false).await
+    }
+
+    /// Begins to fetch what was missed of an entity. What is under way may have passed it by, so that is followed by another run.
+    pub(crate) async fn begin_missed(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        entity: EntityKind,
+        fetch: Fetch,
+        since: Stamp,
+    ) -> Result<(), Problem> {
+        self.begin(platform, key, entity, (fetch, Some(since)), true).await
+    }
+
+    async fn begin(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        entity: EntityKind,
+        (asked, since): (Fetch, Option<Stamp>),
+        missed: bool,
+    ) -> Result<(), Problem> {
+        let Some(polling) = polling(platform, entity) else {
             return Err(Problem::NotFound(format!("{} has no {entity} that can be polled", platform.name)));
         };
         for _ in 0..TRIES {
@@ -68,26 +103,27 @@ impl<P: Parts> Registrar<P> {
                 return Err(Problem::Refused(Fault::Connection(why.into())));
             };
             let mut cursor = known(&loaded, connection, entity);
-            let now = (self.clock)();
-            let (fetch, from) = match (fetch, polling, cursor.since.into_iter().chain(since).min()) {
-                (Fetch::Changed, Polling::Changed, Some(since)) => {
-                    (Fetch::Changed, Some(since.plus_seconds(-OVERLAP_SECONDS)))
+            let (now, mut event) = ((self.clock)(), "poll-begun");
+            let lost = lost_in_a_pause(&mut cursor, connection.paused_at);
+            let (fetch, from) = wanted(polling, every(connection, entity), &cursor, (asked, since), &lost);
+            if let Some(run) = cursor.run.as_mut().filter(|run| covers(run, fetch, from)) {
+                let changed = asked == Fetch::Changed && polling == Polling::Changed;
+                let again = Some(if changed { Fetch::Changed } else { Fetch::Sweep });
+                if !missed || run.again == again || run.again == Some(Fetch::Sweep) {
+                    return Ok(());
                 }
-                // From the beginning is all of them.
-                (Fetch::Changed, Polling::Changed, None) => (Fetch::Import, None),
-                (Fetch::Changed, Polling::Sweep, _) => (Fetch::Sweep, None),
-                (fetch, ..) => (fetch, None),
-            };
-            if cursor.run.as_ref().is_some_and(|run| covers(run, fetch, from)) {
-                return Ok(());
+                run.again = again;
+                event = "poll-again";
+            } else {
+                let Some(run) = new_run(platform.mapping, entity, fetch, from, now) else { return Ok(()) };
+                (cursor.run, cursor.next) = (Some(run), None);
             }
-            let Some(next) = platform.mapping.poll(entity, from) else { return Ok(()) };
-            cursor.run = Some(Run { fetch, begun: now, from, at: now, next, pages: 0, found: 0 });
             if self.advance(key, &mut cursor).await? {
                 telemetry::emit(&json!({
-                    "level": "INFO", "event": "poll-begun", "connection": key.to_string(), "entity": entity, "fetch": fetch,
+                    "level": "INFO", "event": event, "connection": key.to_string(), "entity": entity, "fetch": fetch,
                 }));
-                return Ok(self.edges.jobs.send_jobs(&[(Job::Poll { key: key.clone(), entity }, 0)]).await?);
+                // Where a run is only marked, its own job may just have found that somebody else wrote the cursor.
+                return self.send_poll(key, entity, 0).await;
             }
         }
         Err(Problem::Conflict(format!("{key}: the cursor of {entity} was written by others each time; try again")))
@@ -107,22 +143,24 @@ impl<P: Parts> Registrar<P> {
         let now = (self.clock)();
         for processor in platform.mapping.processors() {
             let entity = processor.entity;
-            let Some(polling) = processor.polling.filter(|_| platform.mapping.poll(entity, None).is_some()) else {
-                continue;
-            };
+            let Some(polling) = polling(platform, entity) else { continue };
             let cursor = known(loaded, connection, entity);
             if cursor.run.as_ref().is_some_and(|run| run.at.plus_seconds(LOST_SECONDS) <= now) {
-                self.edges.jobs.send_jobs(&[(Job::Poll { key: key.clone(), entity }, 0)]).await?;
+                self.send_poll(key, entity, 0).await?;
             }
-            let every = connection.polls.get(&entity).map(|seconds| i64::from(*seconds));
-            if let Some(fetch) = due(polling, every, &cursor, now) {
+            // A job is to come that begins the next one.
+            if cursor.next.is_some_and(|next| now < next.plus_seconds(LOST_SECONDS)) {
+                continue;
+            }
+            if let Some(fetch) = due(polling, every(connection, entity), &cursor, now) {
                 self.begin_poll(platform, key, entity, fetch, None).await?;
             }
         }
         Ok(())
     }
 
-    /// Fetches the next pages of what is under way.
+    /// Fetches the next pages of what is under way, or begins what is due. One job at a time does: one that comes before it was to
+    /// come is another one.
     pub(crate) async fn poll(
         &self,
         platform: &Platform,
@@ -135,60 +173,154 @@ impl<P: Parts> Registrar<P> {
         let opened = if may_poll(connection) { self.open(key, connection).await? } else { None };
         let Some(credentials) = opened else {
             // It is begun anew when there is a connection again.
-            if cursor.run.take().is_some() {
+            if let Some(run) = cursor.run.take() {
+                cursor.recent.push(fetched(&run, run.at));
                 self.advance(key, &mut cursor).await?;
             }
             return Ok(());
         };
+        let started = (self.clock)();
+        let to_come = cursor.run.as_ref().map(|run| run.at).or(cursor.next);
+        if to_come.is_none_or(|at| started.plus_seconds(EARLY_SECONDS) < at) {
+            return Ok(());
+        }
+        if cursor.run.is_none() {
+            return self.begin_next(platform, key, connection, cursor).await;
+        }
         let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
         let path = HookPath { key: key.clone(), generation: connection.generation };
-        let started = (self.clock)();
+        // Each of them queues, and all are pulled within one budget.
+        let whole = |cursor: &&Cursor| cursor.run.as_ref().is_some_and(|run| run.fetch != Fetch::Changed);
+        let others = loaded.cursors.values().filter(|other| other.entity != entity).filter(whole).count();
         for _ in 0..PAGES {
             let Some(run) = cursor.run.clone() else { return Ok(()) };
-            let fetched = self.page(At { platform, key, access }, &path, entity, &run).await;
-            let answered = match fetched {
+            let page = self.page(At { platform, key, access }, &path, entity, &run).await;
+            let now = (self.clock)();
+            let answered = match page {
                 Ok(answered) => answered,
-                // Trying again at once would not help; the next look at the connection does.
-                Err(Problem::Platform(Fault::Unreadable(why))) => {
-                    telemetry::warn("poll-stopped", &format!("{key} {entity}: {why}"));
-                    return Ok(());
+                Err(Problem::Platform(fault)) => {
+                    return self.stopped(platform.mapping, key, cursor, run, fault, now).await;
                 }
                 Err(problem) => return Err(problem),
             };
-            let found = answered.found().len() as u64;
-            cursor.run = match answered.next() {
-                Some(next) if run.pages < MAX_PAGES => Some(Run {
-                    at: (self.clock)(),
-                    next: next.clone(),
-                    pages: run.pages + 1,
-                    found: run.found + found,
-                    ..run
-                }),
+            let count = answered.found().len();
+            let found = run.found + count as u64;
+            let mut delay = 0;
+            match answered.next() {
+                Some(next) if run.pages < MAX_PAGES => {
+                    if run.fetch != Fetch::Changed {
+                        delay = pace(platform.mapping, count * (others + 1));
+                    }
+                    let at = now.plus_seconds(delay);
+                    cursor.run = Some(Run { at, next: next.clone(), pages: run.pages + 1, found, ..run });
+                }
                 Some(_) => {
                     telemetry::error("poll-without-end", &format!("{key} {entity}: more than {MAX_PAGES} pages"));
-                    None
+                    cursor.run = None;
                 }
                 None => {
-                    cursor.since = cursor.since.max(Some(run.begun));
-                    if run.fetch != Fetch::Changed {
-                        cursor.swept = Some(run.begun);
+                    end(&mut cursor, &run, now);
+                    let from = run.begun.plus_seconds(-OVERLAP_SECONDS);
+                    cursor.run = run.again.and_then(|fetch| {
+                        new_run(platform.mapping, entity, fetch, (fetch == Fetch::Changed).then_some(from), now)
+                    });
+                    if cursor.run.is_none() {
+                        let wait = wait(connection, &cursor, now);
+                        cursor.next = wait.map(|wait| now.plus_seconds(wait));
+                        delay = wait.unwrap_or(0);
                     }
                     telemetry::emit(&json!({
                         "level": "INFO", "event": "poll-done", "connection": key.to_string(), "entity": entity,
-                        "fetch": run.fetch, "pages": run.pages + 1, "found": run.found + found,
+                        "fetch": run.fetch, "pages": run.pages + 1, "found": found,
                     }));
-                    None
                 }
-            };
+            }
             // Somebody else goes on with it, or has begun something else.
-            if !self.advance(key, &mut cursor).await? || cursor.run.is_none() {
+            if !self.advance(key, &mut cursor).await? || (cursor.run.is_none() && cursor.next.is_none()) {
                 return Ok(());
             }
-            if (self.clock)() > started.plus_seconds(JOB_SECONDS) {
-                break;
+            if delay > 0 || now > started.plus_seconds(JOB_SECONDS) {
+                return self.send_poll(key, entity, delay).await;
             }
         }
-        Ok(self.edges.jobs.send_jobs(&[(Job::Poll { key: key.clone(), entity }, 0)]).await?)
+        self.send_poll(key, entity, 0).await
+    }
+
+    /// Begins what is due of an entity that is polled more often than the schedule comes, or waits for it.
+    async fn begin_next(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        connection: &Connection,
+        mut cursor: Cursor,
+    ) -> Result<(), Problem> {
+        let (entity, now) = (cursor.entity, (self.clock)());
+        // The settings may say otherwise by now.
+        let Some((polling, wait)) = polling(platform, entity).zip(wait(connection, &cursor, now)) else {
+            return Ok(());
+        };
+        if let Some(fetch) = due(polling, every(connection, entity), &cursor, now) {
+            return self.begin_poll(platform, key, entity, fetch, None).await;
+        }
+        cursor.next = Some(now.plus_seconds(wait));
+        if self.advance(key, &mut cursor).await? { self.send_poll(key, entity, wait).await } else { Ok(()) }
+    }
+
+    /// What follows from a page that could not be had. The run is kept: the next look at the connection goes on with it.
+    async fn stopped(
+        &self,
+        mapping: &dyn Mapping,
+        key: &ConnectionKey,
+        mut cursor: Cursor,
+        run: Run,
+        fault: Fault,
+        now: Stamp,
+    ) -> Result<(), Problem> {
+        let entity = cursor.entity;
+        match fault {
+            // The job comes back by then; no other one is needed.
+            Fault::Throttled { seconds } => {
+                let at = now.plus_seconds(seconds.clamp(1, LONGEST_SECONDS));
+                cursor.run = Some(Run { at, ..run });
+                if self.advance(key, &mut cursor).await? { Err(fault.into()) } else { Ok(()) }
+            }
+            Fault::Unavailable(_) if now.plus_seconds(AGAIN_SECONDS) < run.at.plus_seconds(LOST_SECONDS) => {
+                self.send_poll(key, entity, AGAIN_SECONDS).await
+            }
+            // What cannot tell its changes is looked at as a whole, but not every hour.
+            Fault::Unreadable(why) if run.fetch == Fetch::Changed => {
+                telemetry::warn("poll-stopped", &format!("{key} {entity}: {why}; the next is a sweep"));
+                let sweeps = run.again == Some(Fetch::Sweep) || is_over(cursor.swept, SWEEP_SECONDS, now);
+                cursor.recent.push(fetched(&run, now));
+                cursor.run = sweeps.then(|| new_run(mapping, entity, Fetch::Sweep, None, now)).flatten();
+                let goes_on = self.advance(key, &mut cursor).await? && cursor.run.is_some();
+                if goes_on { self.send_poll(key, entity, 0).await } else { Ok(()) }
+            }
+            Fault::Unavailable(why) | Fault::Unreadable(why) => {
+                telemetry::warn("poll-stopped", &format!("{key} {entity}: {why}"));
+                Ok(())
+            }
+            Fault::Connection(_) => Err(fault.into()),
+        }
+    }
+
+    async fn send_poll(&self, key: &ConnectionKey, entity: EntityKind, delay: i64) -> Result<(), Problem> {
+        let delay = i32::try_from(delay.clamp(0, LONGEST_SECONDS)).unwrap_or(0);
+        Ok(self.edges.jobs.send_jobs(&[(Job::Poll { key: key.clone(), entity }, delay)]).await?)
+    }
+
+    /// How often polling found what hooks should have brought, by kind of entity.
+    ///
+    /// # Errors
+    /// [`Problem::Ours`] when the notes cannot be had.
+    pub async fn losses(&self, key: &ConnectionKey) -> Result<BTreeMap<EntityKind, Differences>, Problem> {
+        let now = (self.clock)();
+        let notes = self.edges.notes.notes(key, DIFFERENCES).await?.into_iter();
+        let read = notes.filter(|(_, note)| note.is_live(now)).filter_map(|(name, note)| {
+            let entity = serde_json::from_value(name.strip_prefix(DIFFERENCES)?.into()).ok()?;
+            Some((entity, Differences::read(&note.body)?))
+        });
+        Ok(read.collect())
     }
 
     /// Fetches a page, and queues what is on it.
@@ -205,6 +337,9 @@ impl<P: Parts> Registrar<P> {
             self.leases.pause(&self.edges.notes, key, *seconds, now).await;
         }
         let answered = answered?;
+        if answered.found().len() > MAX_ENTRIES {
+            return Err(Fault::Unreadable(format!("a page of more than {MAX_ENTRIES} entries")).into());
+        }
         let scope = if run.fetch == Fetch::Import { IMPORT } else { POLL };
         self.edges.inbox.send_all(&Sealed::from_answer(&answered, scope)).await?;
         if run.fetch != Fetch::Changed {
@@ -255,37 +390,124 @@ fn may_poll(connection: &Connection) -> bool {
     connection.status == ConnectionStatus::Active && connection.credentials.is_some()
 }
 
+/// How an entity is polled; none where it cannot be.
+fn polling(platform: &Platform, entity: EntityKind) -> Option<Polling> {
+    let polling = processor(platform.mapping, entity)?.polling?;
+    platform.mapping.poll(entity, None).map(|_| polling)
+}
+
+/// How often an entity is fetched, in seconds, where the settings say.
+fn every(connection: &Connection, entity: EntityKind) -> Option<i64> {
+    connection.polls.get(&entity).map(|seconds| i64::from(*seconds))
+}
+
+fn new_run(mapping: &dyn Mapping, entity: EntityKind, fetch: Fetch, from: Option<Stamp>, now: Stamp) -> Option<Run> {
+    let next = mapping.poll(entity, from)?;
+    Some(Run { fetch, begun: now, from, at: now, next, pages: 0, found: 0, again: None })
+}
+
+fn fetched(run: &Run, at: Stamp) -> Fetched {
+    Fetched { fetch: run.fetch, from: run.from, at }
+}
+
+/// Notes that a run has come to its end.
+fn end(cursor: &mut Cursor, run: &Run, now: Stamp) {
+    cursor.since = cursor.since.max(Some(run.begun));
+    if run.fetch != Fetch::Changed {
+        cursor.swept = Some(run.begun);
+    }
+    cursor.recent.retain(|fetched| now < fetched.at.plus_seconds(BACKLOG_SECONDS));
+    cursor.recent.push(fetched(run, now));
+}
+
+/// For how long nothing more is queued after so many entries, in seconds, so that they are not put off again and again.
+fn pace(mapping: &dyn Mapping, entries: usize) -> i64 {
+    let budget = mapping.budget();
+    let seconds = i64::try_from(entries).unwrap_or(i64::MAX).saturating_mul(i64::from(budget.seconds));
+    (seconds / i64::from(budget.calls.max(1))).clamp(1, LONGEST_SECONDS)
+}
+
+/// In how many seconds the next job is to come of an entity that is polled more often than the schedule comes.
+fn wait(connection: &Connection, cursor: &Cursor, now: Stamp) -> Option<i64> {
+    let every = every(connection, cursor.entity).filter(|every| (1..CHANGED_SECONDS).contains(every))?;
+    Some((cursor.since?.seconds() + every - now.seconds()).clamp(1, LONGEST_SECONDS))
+}
+
+/// What was queued shortly before a pause, and may have been ignored because of it. What was under way then is no more.
+fn lost_in_a_pause(cursor: &mut Cursor, paused: Option<Stamp>) -> Vec<Fetched> {
+    let Some(paused) = paused else { return Vec::new() };
+    if cursor.run.as_ref().is_some_and(|run| run.begun <= paused) {
+        cursor.recent.extend(cursor.run.take().map(|run| fetched(&run, run.at)));
+    }
+    cursor.recent.iter().filter(|fetched| paused < fetched.at.plus_seconds(BACKLOG_SECONDS)).cloned().collect()
+}
+
+/// What has to be fetched when something is asked for, and from when on: more, where what was fetched before was lost.
+fn wanted(
+    polling: Polling,
+    every: Option<i64>,
+    cursor: &Cursor,
+    (asked, since): (Fetch, Option<Stamp>),
+    lost: &[Fetched],
+) -> (Fetch, Option<Stamp>) {
+    let is_whole = |whole: &Fetch| asked == *whole || lost.iter().any(|lost| lost.fetch == *whole);
+    let fetch = [Fetch::Import, Fetch::Sweep].into_iter().find(is_whole).unwrap_or(Fetch::Changed);
+    let only_missed = every == Some(0) && since.is_some();
+    match (fetch, polling) {
+        // From the beginning is all of them, and what was not here yet is no loss.
+        _ if cursor.since.is_none() && !only_missed => (Fetch::Import, None),
+        (Fetch::Changed, Polling::Changed) => {
+            let from = cursor.since.into_iter().chain(since).min().map(|since| since.plus_seconds(-OVERLAP_SECONDS));
+            (Fetch::Changed, from.into_iter().chain(lost.iter().filter_map(|lost| lost.from)).min())
+        }
+        (Fetch::Changed, Polling::Sweep) => (Fetch::Sweep, None),
+        (whole, _) => (whole, None),
+    }
+}
+
 /// Whether what is under way covers what is to be begun: all of them covers everything, and an earlier time a later one. What changes
 /// after it began is the next one's.
 fn covers(run: &Run, fetch: Fetch, from: Option<Stamp>) -> bool {
     run.fetch != Fetch::Changed || (fetch == Fetch::Changed && run.from <= from)
 }
 
+/// Whether it is time again, a little before it is.
+fn is_over(last: Option<Stamp>, seconds: i64, now: Stamp) -> bool {
+    let seconds = seconds - SLACK_SECONDS.min(seconds / 4);
+    last.is_none_or(|last| last.plus_seconds(seconds) <= now)
+}
+
 /// What is due of an entity that is fetched every so many seconds, if the settings say how often; 0 is never.
 fn due(polling: Polling, every: Option<i64>, cursor: &Cursor, now: Stamp) -> Option<Fetch> {
-    let is_over = |since: Option<Stamp>, seconds: i64| since.is_none_or(|at| at.plus_seconds(seconds) <= now);
     match polling {
         _ if every == Some(0) => None,
         _ if cursor.since.is_none() => Some(Fetch::Import),
-        Polling::Sweep => is_over(cursor.swept, every.unwrap_or(SWEEP_SECONDS)).then_some(Fetch::Sweep),
-        Polling::Changed if is_over(cursor.swept, FULL_SECONDS) => Some(Fetch::Sweep),
-        Polling::Changed => is_over(cursor.since, every.unwrap_or(CHANGED_SECONDS)).then_some(Fetch::Changed),
+        Polling::Sweep => is_over(cursor.swept, every.unwrap_or(SWEEP_SECONDS), now).then_some(Fetch::Sweep),
+        Polling::Changed if is_over(cursor.swept, FULL_SECONDS, now) => Some(Fetch::Sweep),
+        Polling::Changed => is_over(cursor.since, every.unwrap_or(CHANGED_SECONDS), now).then_some(Fetch::Changed),
     }
 }
 
-/// How far an entity has been fetched in the connection's present life: one that was connected anew starts from nothing.
+/// How far an entity has been fetched in the connection's present life: one that was connected anew starts from nothing, and so does
+/// one of another generation.
 fn known(loaded: &Loaded, connection: &Connection, entity: EntityKind) -> Cursor {
-    let mut cursor = loaded.cursors.get(&entity).cloned().unwrap_or_else(|| Cursor::new(entity));
+    let nothing = Cursor::new(entity, connection.generation);
+    let Some(cursor) = loaded.cursors.get(&entity) else { return nothing };
+    if cursor.generation != connection.generation {
+        return Cursor { revision: cursor.revision, ..nothing };
+    }
     let present = |at: &Stamp| connection.connected_at.is_none_or(|connected| *at >= connected);
+    let mut cursor = cursor.clone();
     cursor.since = cursor.since.filter(present);
     cursor.swept = cursor.swept.filter(present);
     cursor.run = cursor.run.filter(|run| present(&run.begun));
+    cursor.recent.retain(|fetched| present(&fetched.at));
     cursor
 }
 
 #[cfg(test)]
 mod tests {
-    use commerce::envelope::Listing;
+    use commerce::{connection::Generation, envelope::Listing, platforms::Budget};
 
     use super::*;
 
@@ -297,7 +519,7 @@ mod tests {
     fn a_run_covers_what_it_will_find() {
         let run = |fetch, from: Option<i64>| {
             let next = Listing::new("x", None);
-            Run { fetch, begun: at(100), from: from.map(at), at: at(100), next, pages: 0, found: 0 }
+            Run { fetch, begun: at(100), from: from.map(at), at: at(100), next, pages: 0, found: 0, again: None }
         };
         let changed = run(Fetch::Changed, Some(50));
         assert!(covers(&changed, Fetch::Changed, Some(at(50))) && covers(&changed, Fetch::Changed, Some(at(60))));
@@ -312,24 +534,75 @@ mod tests {
     fn what_is_due_follows_from_the_cursor() {
         let cursor = |since: i64, swept: i64| {
             let (since, swept) = (Some(at(since)), Some(at(swept)));
-            Cursor { since, swept, ..Cursor::new(EntityKind::Order) }
+            Cursor { since, swept, ..Cursor::new(EntityKind::Order, Generation::FIRST) }
         };
-        let (new, now) = (Cursor::new(EntityKind::Order), 1_000_000);
+        let (new, now) = (Cursor::new(EntityKind::Order, Generation::FIRST), 1_000_000);
         for (polling, every, cursor, expected) in [
             (Polling::Changed, None, new.clone(), Some(Fetch::Import)),
             (Polling::Sweep, None, new.clone(), Some(Fetch::Import)),
             (Polling::Changed, Some(0), new, None),
-            (Polling::Changed, None, cursor(now - 3599, now - 5000), None),
-            (Polling::Changed, None, cursor(now - 3600, now - 5000), Some(Fetch::Changed)),
-            (Polling::Changed, Some(900), cursor(now - 900, now - 5000), Some(Fetch::Changed)),
+            // A schedule that comes a little early is not for nothing.
+            (Polling::Changed, None, cursor(now - 2999, now - 5000), None),
+            (Polling::Changed, None, cursor(now - 3000, now - 5000), Some(Fetch::Changed)),
+            (Polling::Changed, Some(900), cursor(now - 674, now - 5000), None),
+            (Polling::Changed, Some(900), cursor(now - 675, now - 5000), Some(Fetch::Changed)),
             (Polling::Changed, Some(900_000), cursor(now - 9000, now - 9000), None),
             (Polling::Changed, None, cursor(now, now - FULL_SECONDS), Some(Fetch::Sweep)),
-            (Polling::Sweep, None, cursor(now, now - 86_399), None),
-            (Polling::Sweep, None, cursor(now, now - 86_400), Some(Fetch::Sweep)),
+            (Polling::Sweep, None, cursor(now, now - 85_799), None),
+            (Polling::Sweep, None, cursor(now, now - 85_800), Some(Fetch::Sweep)),
             (Polling::Sweep, Some(600), cursor(now, now - 600), Some(Fetch::Sweep)),
             (Polling::Sweep, Some(0), cursor(0, 0), None),
         ] {
             assert_eq!(due(polling, every, &cursor, at(now)), expected, "{polling:?} {every:?} {cursor:?}");
         }
+    }
+
+    #[test]
+    fn what_was_queued_shortly_before_a_pause_is_fetched_again() {
+        let run = |fetch, begun, from: Option<i64>| {
+            let next = Listing::new("x", None);
+            Run { fetch, begun: at(begun), from: from.map(at), at: at(begun), next, pages: 1, found: 0, again: None }
+        };
+        let mut cursor = Cursor::new(EntityKind::Order, Generation::FIRST);
+        end(&mut cursor, &run(Fetch::Import, 10_000, None), at(10_100));
+        for begun in [13_600, 17_200, 20_800] {
+            end(&mut cursor, &run(Fetch::Changed, begun, Some(begun - 4200)), at(begun + 10));
+        }
+        assert_eq!((cursor.since, cursor.swept, cursor.recent.len()), (Some(at(20_800)), Some(at(10_000)), 2));
+        let asked = |cursor: &Cursor, paused: Option<i64>| {
+            let (mut cursor, paused) = (cursor.clone(), paused.map(at));
+            let lost = lost_in_a_pause(&mut cursor, paused);
+            wanted(Polling::Changed, None, &cursor, (Fetch::Changed, paused), &lost)
+        };
+        assert_eq!(asked(&cursor, None), (Fetch::Changed, Some(at(20_200))));
+        // What the run of 17,200 queued may have been there still, but not that of 13,600.
+        assert_eq!(asked(&cursor, Some(21_000)), (Fetch::Changed, Some(at(13_000))));
+        assert_eq!(asked(&cursor, Some(60_000)), (Fetch::Changed, Some(at(20_200))), "long done");
+        cursor.run = Some(run(Fetch::Sweep, 20_900, None));
+        assert_eq!(asked(&cursor, Some(21_000)), (Fetch::Sweep, None), "it was broken off");
+        cursor.run = Some(run(Fetch::Sweep, 21_100, None));
+        assert_eq!(asked(&cursor, Some(21_000)).0, Fetch::Changed, "it began afterwards");
+    }
+
+    #[test]
+    fn what_was_never_fetched_is_imported_but_where_it_is_not_to_be_polled() {
+        let new = Cursor::new(EntityKind::Order, Generation::FIRST);
+        for polling in [Polling::Changed, Polling::Sweep] {
+            for asked in [Fetch::Changed, Fetch::Sweep, Fetch::Import] {
+                for (every, since) in [(None, None), (None, Some(at(5))), (Some(0), None)] {
+                    assert_eq!(wanted(polling, every, &new, (asked, since), &[]), (Fetch::Import, None));
+                }
+            }
+        }
+        let missed = wanted(Polling::Changed, Some(0), &new, (Fetch::Changed, Some(at(1000))), &[]);
+        assert_eq!(missed, (Fetch::Changed, Some(at(400))), "only what was missed");
+    }
+
+    #[test]
+    fn nothing_is_queued_faster_than_it_can_be_pulled() {
+        let mapping = commerce::platforms::woocommerce::PLATFORM.mapping;
+        let Budget { calls, seconds } = mapping.budget();
+        assert_eq!((calls, seconds), (120, 60));
+        assert_eq!([0, 1, 100, 1000, 100_000].map(|entries| pace(mapping, entries)), [1, 1, 50, 500, 900]);
     }
 }

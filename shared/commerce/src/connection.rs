@@ -321,13 +321,38 @@ pub struct Cursor {
     /// What is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Run>,
+    /// The generation of the connection that all this is of: what was queued for another one is ignored.
+    #[serde(default = "first_generation")]
+    pub generation: Generation,
+    /// When the job is to come that begins the next run, where that is not left to the schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Stamp>,
+    /// What was fetched last, of which something may still be on the queue.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent: Vec<Fetched>,
+}
+
+fn first_generation() -> Generation {
+    Generation::FIRST
 }
 
 impl Cursor {
-    /// Of an entity that nothing was fetched of.
-    pub fn new(entity: EntityKind) -> Self {
-        Self { entity, revision: 0, since: None, swept: None, run: None }
+    /// Of an entity that nothing was fetched of, in a generation of its connection.
+    pub fn new(entity: EntityKind, generation: Generation) -> Self {
+        Self { entity, revision: 0, since: None, swept: None, run: None, generation, next: None, recent: Vec::new() }
     }
+}
+
+/// Fetching that has ended, or was broken off.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Fetched {
+    /// What was fetched.
+    pub fetch: Fetch,
+    /// From when on changes counted; none for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Stamp>,
+    /// When its last page was queued.
+    pub at: Stamp,
 }
 
 /// What is fetched of an entity at once.
@@ -352,7 +377,7 @@ pub struct Run {
     /// From when on changes count; none for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Stamp>,
-    /// When it came further last.
+    /// When it came further last, or when the job that goes on with it is to come.
     pub at: Stamp,
     /// The next page.
     pub next: Listing,
@@ -360,6 +385,9 @@ pub struct Run {
     pub pages: u32,
     /// How many entities were queued.
     pub found: u64,
+    /// What is to be fetched when it has ended, because it was asked for meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<Fetch>,
 }
 
 #[cfg(test)]

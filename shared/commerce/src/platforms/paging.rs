@@ -50,6 +50,11 @@ impl Place {
         Some(Stamp::from_micros(from.saturating_mul(1_000_000)).to_string().trim_end_matches('Z').to_owned())
     }
 
+    /// Whether an entry is older than any that was asked for: then what was asked for is not looked at. Platforms compare whole seconds.
+    pub fn is_passed_by(&self, time: Stamp) -> bool {
+        self.since.is_some_and(|since| time.seconds() < since.seconds() - 1)
+    }
+
     /// The page to ask for where entries cannot be counted but pages can: its number and its size, such that it begins at the place,
     /// or a little before.
     pub fn page(&self, largest: usize) -> (usize, usize) {
@@ -179,6 +184,8 @@ mod tests {
     fn times_are_asked_for_from_a_second_before() {
         let place = Place { since: Some(Stamp::from_millis(1_795_225_719_500)), ..Place::default() };
         assert_eq!(place.from().unwrap(), "2026-11-21T01:48:38");
+        let time = |millis: i64| Stamp::from_millis(1_795_225_718_000 + millis);
+        assert!(!place.is_passed_by(time(0)) && place.is_passed_by(time(-1)), "what was asked for is taken");
         assert_eq!(Place::of(&place.listing("x")), Ok(place));
         assert!(Place::of(&Listing::new("x", None)).is_err());
     }

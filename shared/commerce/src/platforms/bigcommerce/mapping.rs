@@ -340,8 +340,7 @@ impl Mapping for BigCommerce {
             }
         };
         let times: Vec<_> = entries.iter().map(|entry| entry.date_modified.map(Stamp::from)).collect();
-        let since = place.since.map(|since| since.plus_seconds(-1));
-        if times.iter().flatten().any(|time| Some(*time) < since) {
+        if times.iter().flatten().any(|time| place.is_passed_by(*time)) {
             return Err(Fault::Unreadable("a list of what has changed with what has not".into()));
         }
         // An address or a variant changes without its parent's time: only being asked for all, all is asked for.

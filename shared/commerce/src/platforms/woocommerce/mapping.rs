@@ -303,8 +303,7 @@ fn read_poll(name: &str, changed: bool, listing: &Listing, response: &ApiRespons
     let entries: Vec<wire::Entry> = read(&response.body).map_err(|error| Fault::Unreadable(error.to_string()))?;
     let times: Vec<_> = entries.iter().map(|entry| entry.date_modified_gmt.map(Stamp::from)).collect();
     let place = Place::of(listing)?;
-    let since = place.since.map(|since| since.plus_seconds(-1));
-    if changed && times.iter().flatten().any(|time| Some(*time) < since) {
+    if changed && times.iter().flatten().any(|time| place.is_passed_by(*time)) {
         return Err(too_old());
     }
     let found = entries.into_iter().zip(&times).map(|(entry, changed)| Transfer {
