@@ -282,7 +282,7 @@ impl Place {
 
     /// One check, and what follows from it.
     async fn check(&self, why: Cause) -> Vec<Job> {
-        let job = Job::Check { key: self.key.clone(), why };
+        let job = Job::check(&self.key, why);
         self.world.registrar().run(&job.text()).await.unwrap();
         self.run().await
     }
@@ -509,7 +509,7 @@ async fn a_probe_that_fails_switches_nothing_on() {
             } else {
                 place.world.own.cut(true)
             }
-            let job = Job::Check { key: place.key.clone(), why: Cause::Asked };
+            let job = Job::check(&place.key, Cause::Asked);
             for _ in 0..3 {
                 place.world.registrar().run(&job.text()).await.unwrap();
                 assert!(!place.hook(&hook.scope).active, "{name}: it would be switched off again at once");
@@ -708,21 +708,21 @@ async fn revoking_makes_what_leaked_worth_nothing_at_once() {
         let former = place.ours();
         // Even where not one call to the platform gets through.
         place.faulty.wrong(Some((0, Wrong::TimeOut)));
-        assert!(place.world.registrar().revoke(place.platform, &place.key).await.is_err(), "{name}");
+        assert!(place.world.registrar().revoke(place.platform, &place.key, None).await.is_err(), "{name}");
         assert_eq!(place.connection().generation, Generation::FIRST.next(), "{name}");
         assert_eq!(place.ours(), former, "{name}");
         let jobs = place.run().await;
         place.assert_right(name);
         assert!(place.ours().iter().all(|hook| former.iter().all(|former| former.secret != hook.secret)), "{name}");
         assert!(!polls(&jobs).is_empty(), "{name}: what came over the old path is fetched");
-        let shown = place.world.registrar().revoke(place.platform, &place.key).await.unwrap();
+        let shown = place.world.registrar().revoke(place.platform, &place.key, None).await.unwrap();
         assert_eq!(shown["generation"], 3);
         place.assert_right(name);
     }
     let place = Place::connected("woocommerce").await;
     let Hooked::Woo(store) = &place.hooked else { unreachable!() };
     let leaked = store.webhooks().into_iter().find(|hook| hook.topic == "order.deleted").unwrap();
-    place.world.registrar().revoke(place.platform, &place.key).await.unwrap();
+    place.world.registrar().revoke(place.platform, &place.key, None).await.unwrap();
     assert_eq!(store.deliver_to(&leaked, r#"{"id":13}"#).await, 200);
     assert_eq!(place.world.drain(0).await, ["ignored: retired-generation"]);
 }
@@ -731,7 +731,7 @@ async fn revoking_makes_what_leaked_worth_nothing_at_once() {
 async fn another_base_url_moves_hooks_and_orphans_none() {
     for name in PLACES {
         let place = Place::connected(name).await;
-        let job = Job::Check { key: place.key.clone(), why: Cause::Schedule };
+        let job = Job::check(&place.key, Cause::Schedule);
         let ids = |place: &Place| place.ours().into_iter().map(|hook| hook.id).collect::<BTreeSet<_>>();
         let before = ids(&place);
         place.world.registrar_at("https://hooks.example.net").run(&job.text()).await.unwrap();
@@ -783,7 +783,7 @@ async fn trouble_is_kept_until_it_is_over_and_never_fails_the_job() {
     // Only what asks for time is put off.
     place.faulty.wrong(Some((0, Wrong::Status(429))));
     let ran = place.check(Cause::Schedule).await;
-    assert!(ran.contains(&Job::Check { key: place.key.clone(), why: Cause::Schedule }), "{ran:?}");
+    assert!(ran.contains(&Job::check(&place.key, Cause::Schedule)), "{ran:?}");
 
     // Where no hooks can be listed, the refusal itself is all that is known, until somebody connects anew.
     let world = World::new();
@@ -794,7 +794,7 @@ async fn trouble_is_kept_until_it_is_over_and_never_fails_the_job() {
     for (why, trouble) in
         [(Cause::Schedule, false), (Cause::Refused, true), (Cause::Schedule, true), (Cause::Connected, false)]
     {
-        world.registrar().run(&Job::Check { key: key.clone(), why }.text()).await.unwrap();
+        world.registrar().run(&Job::check(&key, why).text()).await.unwrap();
         let kept = world.tables.connection(&key).check.unwrap().trouble;
         assert_eq!(kept.is_some(), trouble, "{why:?}: {kept:?}");
     }

@@ -142,7 +142,7 @@ impl Shop {
 
     /// Looks after the connection, as the schedule does, and lets everything that follows from it come to its end.
     async fn check(&mut self) {
-        let job = Job::Check { key: self.key.clone(), why: Cause::Schedule };
+        let job = Job::check(&self.key, Cause::Schedule);
         self.world.queues.send_jobs(&[(job, 0)]).await.unwrap();
         self.settle().await;
     }

@@ -80,8 +80,8 @@ impl Traffic {
 
     async fn rotate(&self) -> Result<Value, Problem> {
         match &self.lasting {
-            Some(registrar) => registrar.rotate().await,
-            None => self.world.registrar().rotate().await,
+            Some(registrar) => registrar.rotate(None).await,
+            None => self.world.registrar().rotate(None).await,
         }
     }
 
@@ -347,7 +347,7 @@ async fn what_breaks_off_at_any_step_goes_on() {
         let revision = note.map_or(0, |note| note.revision) + 1;
         let lease = Note { body: "{}".into(), revision, expires: world.clock.now().seconds() + 60 };
         assert!(world.tables.keep(&deployment(), "rotation", &lease).await.unwrap());
-        let refused = world.registrar().rotate().await;
+        let refused = world.registrar().rotate(None).await;
         assert!(matches!(refused, Err(Problem::Conflict(_))), "{refused:?}");
         world.registrar().sweep().await.unwrap();
         world.run_jobs().await;
@@ -357,14 +357,14 @@ async fn what_breaks_off_at_any_step_goes_on() {
         // It crashes without having written; another takes the step, but never learns of it.
         world.clock.pass_seconds(61);
         world.signing.lose_next_answer();
-        assert!(matches!(world.registrar().rotate().await, Err(Problem::Ours(_))));
+        assert!(matches!(world.registrar().rotate(None).await, Err(Problem::Ours(_))));
         let after = world.signing.value();
         assert_ne!(after, before);
         assert_taken(&world).await;
 
         // Asked again, it is no other rotation; and the schedule does what the lost answer kept from being done.
         let report =
-            if passes == QUIET { world.registrar().rotation().await } else { world.registrar().rotate().await };
+            if passes == QUIET { world.registrar().rotation().await } else { world.registrar().rotate(None).await };
         stages.push(report.unwrap()["stage"].clone());
         assert_eq!(world.signing.value(), after);
         world.registrar().sweep().await.unwrap();
@@ -381,10 +381,10 @@ async fn what_breaks_off_at_any_step_goes_on() {
 #[tokio::test]
 async fn a_store_that_cannot_be_reached_keeps_the_former_key() {
     let world = store(tools::events::SAMPLE_KEY).await;
-    world.registrar().rotate().await.unwrap();
+    world.registrar().rotate(None).await.unwrap();
     world.clock.pass_seconds(7 * MINUTE);
     world.store().replace_key("ck_2", "cs_2");
-    let report = world.registrar().rotate().await.unwrap();
+    let report = world.registrar().rotate(None).await.unwrap();
     assert_eq!(report["stage"], "moving");
     for _ in 0..5 {
         world.run_jobs().await;
@@ -409,7 +409,7 @@ async fn a_store_that_cannot_be_reached_keeps_the_former_key() {
     assert_eq!(world.connection().signed_with, None);
     assert_eq!(world.registrar().rotation().await.unwrap()["elsewhere"]["count"], 1);
     world.clock.pass_seconds(3 * 24 * HOUR);
-    world.registrar().rotate().await.unwrap();
+    world.registrar().rotate(None).await.unwrap();
     assert_taken(&world).await;
     world.run_jobs().await;
     world.clock.pass_seconds(3 * 24 * HOUR);

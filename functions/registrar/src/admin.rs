@@ -57,7 +57,13 @@ impl<P: Parts> Registrar<P> {
                 self.list_connections(query.first("platform"), query.first("limit"), query.first("cursor")).await
             }
             Handler::Rotation => self.rotation().await,
-            Handler::Rotate => self.rotate().await,
+            Handler::Rotate => {
+                let retire = members(body, &["retire"])?.remove("retire").map(|id| match id {
+                    Value::String(id) => Ok(id),
+                    _ => Err(Problem::Invalid("retire: must be the id of a key, as GET shows it".into())),
+                });
+                self.rotate(retire.transpose()?.as_deref()).await
+            }
             Handler::Description => Ok(openapi::document(self.platforms)),
             of_one => {
                 let named = |name| parameters.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value);
@@ -267,14 +273,15 @@ impl<P: Parts> Registrar<P> {
         let named = members.remove("generation").and_then(|generation| generation.as_u64()).ok_or_else(|| {
             Problem::Invalid("generation: must be the one that is revoked, as GET of the connection shows it".into())
         })?;
-        let now = u64::from(self.living(key).await?.1.generation.number());
+        let generation = self.living(key).await?.1.generation;
+        let now = u64::from(generation.number());
         if named > now {
             return Err(Problem::Invalid(format!("generation: {key} has not come further than {now}")));
         }
         if named < now {
             return self.show(platform, key).await;
         }
-        self.revoke(platform, key).await
+        self.revoke(platform, key, Some(generation)).await
     }
 
     /// Begins to fetch one entity, or all that can be polled.
@@ -377,7 +384,7 @@ impl<P: Parts> Registrar<P> {
             self.save(key, &mut connection).await?;
         }
         // Sent though nothing differs, for the one who sent the same before may not have come this far.
-        self.edges.jobs.send_jobs(&[(Job::Check { key: key.clone(), why: Cause::Connected }, 0)]).await?;
+        self.edges.jobs.send_jobs(&[(Job::check(key, Cause::Connected), 0)]).await?;
         Ok(settings_of(&connection))
     }
 

@@ -277,7 +277,7 @@ impl<P: Parts> Registrar<P> {
                     telemetry::emit(&json!({ "level": "INFO", "event": "uninstalled", "connection": key.to_string() }));
                 }
             }
-            let job = Job::Check { key: key.clone(), why: Cause::Told };
+            let job = Job::check(key, Cause::Told);
             return Ok(self.edges.jobs.send_jobs(&[(job, 0)]).await?);
         }
         Err(Problem::Conflict(format!("{key} is changed all the time")).into())

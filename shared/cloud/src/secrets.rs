@@ -94,6 +94,8 @@ impl FromSecret for Apps {
 
 struct Cached<T> {
     value: Arc<T>,
+    /// When it was fetched.
+    fetched: Stamp,
     /// When it is to be fetched again.
     due: Stamp,
 }
@@ -132,15 +134,15 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
     pub async fn current(&self, now: Stamp) -> Result<Arc<T>, EdgeError> {
         let cached = {
             let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-            cached.as_ref().map(|cached| (Arc::clone(&cached.value), cached.due))
+            cached.as_ref().map(|cached| (Arc::clone(&cached.value), cached.fetched, cached.due))
         };
         match cached {
-            Some((value, due)) if now < due => Ok(value),
-            Some((value, _)) => match self.fetch(now).await {
+            Some((value, _, due)) if now < due => Ok(value),
+            Some((value, fetched, _)) => match self.fetch(now).await {
                 Ok(fresh) => Ok(fresh),
                 Err(error) => {
                     crate::telemetry::warn("keys-kept", &error.to_string());
-                    self.keep(Arc::clone(&value), now.plus_seconds(REFRESH_SECONDS));
+                    self.keep(Arc::clone(&value), fetched, now.plus_seconds(REFRESH_SECONDS));
                     Ok(value)
                 }
             },
@@ -170,6 +172,22 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
         self.fetch(now).await
     }
 
+    /// The value as it was at most so many seconds ago.
+    ///
+    /// # Errors
+    /// When it cannot be fetched or read.
+    pub async fn recent(&self, now: Stamp, seconds: i64) -> Result<Arc<T>, EdgeError> {
+        let cached = {
+            let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+            let young = cached.as_ref().filter(|cached| now < cached.fetched.plus_seconds(seconds));
+            young.map(|cached| Arc::clone(&cached.value))
+        };
+        match cached {
+            Some(value) => Ok(value),
+            None => self.fetch(now).await,
+        }
+    }
+
     /// The value fetched anew because a proof failed; `None` when that was done a moment ago, or does not work.
     pub async fn after_failed_proof(&self, now: Stamp) -> Option<Arc<T>> {
         {
@@ -186,11 +204,11 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
         let text = self.source.fetch().await?;
         let value = Arc::new(T::read(&text).map_err(|error| EdgeError::new("reading a secret", error))?);
         let jitter = i64::try_from(RandomState::new().build_hasher().finish() % JITTER_SECONDS.unsigned_abs());
-        self.keep(Arc::clone(&value), now.plus_seconds(MAX_AGE_SECONDS + jitter.unwrap_or(0)));
+        self.keep(Arc::clone(&value), now, now.plus_seconds(MAX_AGE_SECONDS + jitter.unwrap_or(0)));
         Ok(value)
     }
 
-    fn keep(&self, value: Arc<T>, due: Stamp) {
-        *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = Some(Cached { value, due });
+    fn keep(&self, value: Arc<T>, fetched: Stamp, due: Stamp) {
+        *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = Some(Cached { value, fetched, due });
     }
 }
