@@ -237,6 +237,15 @@ async fn rotated_under_traffic(lasting: bool) {
         assert_proven(&keys, OLD, OLD);
         traffic.run_jobs().await;
         traffic.sweep().await;
+        // The step that makes it sign is a job; what comes of it is looked at below.
+        while traffic.report().await["stage"] == "waiting"
+            && let Some((job, _)) = traffic.world.queues.next_job()
+        {
+            match &traffic.lasting {
+                Some(registrar) => registrar.run(&job.text()).await.unwrap(),
+                None => traffic.world.registrar().run(&job.text()).await.unwrap(),
+            }
+        }
     }
     assert!(traffic.world.clock.now() >= begun.plus_seconds(420), "no sooner than all know it");
     let report = traffic.report().await;
@@ -408,7 +417,7 @@ async fn a_store_that_cannot_be_reached_keeps_the_former_key() {
     assert_eq!(keys.len(), 2, "{keys:?}");
     assert_eq!(world.connection().signed_with, None);
     assert_eq!(world.registrar().rotation().await.unwrap()["elsewhere"]["count"], 1);
-    world.clock.pass_seconds(3 * 24 * HOUR);
+    world.clock.pass_seconds(24 * HOUR);
     world.registrar().rotate(None).await.unwrap();
     assert_taken(&world).await;
     world.run_jobs().await;
@@ -416,5 +425,59 @@ async fn a_store_that_cannot_be_reached_keeps_the_former_key() {
     world.registrar().sweep().await.unwrap();
     world.run_jobs().await;
     assert_eq!(world.registrar().rotation().await.unwrap()["stage"], "none");
+    assert_taken(&world).await;
+}
+
+/// Nobody has mended it in a week: it does not keep the key for ever.
+#[tokio::test]
+async fn a_store_that_was_given_up_keeps_no_key() {
+    let world = store(tools::events::SAMPLE_KEY).await;
+    world.store().replace_key("ck_2", "cs_2");
+    world.registrar().rotate(None).await.unwrap();
+    for days in 1.. {
+        world.clock.pass_seconds(24 * HOUR);
+        world.registrar().sweep().await.unwrap();
+        world.run_jobs().await;
+        let report = world.registrar().rotation().await.unwrap();
+        if report["stage"] == "none" {
+            assert!(days > 7, "{days}");
+            break;
+        }
+        assert!(days < 10, "{report}");
+        let elsewhere = report["elsewhere"]["count"].as_u64().unwrap();
+        let given_up = report["given_up"].as_array().unwrap().len();
+        assert_eq!((elsewhere, given_up), if report["stage"] == "moving" { (1, 0) } else { (0, 0) }, "{report}");
+    }
+}
+
+#[tokio::test]
+async fn a_compromised_key_is_retired_at_once() {
+    let world = store(tools::events::SAMPLE_KEY).await;
+    let ids = || -> Vec<String> {
+        let ring = KeyRing::parse(&world.signing.value().unwrap()).unwrap();
+        ring.iter().map(|key| key.id().to_owned()).collect()
+    };
+    world.registrar().rotate(None).await.unwrap();
+    world.clock.pass_seconds(7 * MINUTE);
+    world.registrar().rotate(None).await.unwrap();
+    let both = ids();
+    assert_eq!(both[1], "initial");
+    world.clock.pass_seconds(2 * MINUTE);
+    for wrong in ["unknown", &both[0]] {
+        let refused = world.registrar().rotate(Some(wrong)).await;
+        assert!(matches!(refused, Err(Problem::Invalid(_))), "{refused:?}");
+    }
+    assert_eq!(ids(), both);
+    let leaked = world.store().webhooks();
+    let ask = async |body: &str| {
+        world.ask(Some(&world.bearer("rotate")), "POST", "/admin/rotation", "", body).await.status().as_u16()
+    };
+    assert_eq!((ask(r#"{"retire":7}"#).await, ask(r#"{"retire":"initial"}"#).await), (422, 200));
+    assert_eq!(ids(), both[..1]);
+    world.clock.pass_seconds(10 * MINUTE);
+    for hook in &leaked {
+        assert_eq!(world.store().deliver_to(hook, r#"{"id":1}"#).await, 401, "{}", hook.topic);
+    }
+    world.run_jobs().await;
     assert_taken(&world).await;
 }

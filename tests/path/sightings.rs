@@ -11,7 +11,7 @@ use commerce::{
     job::{Cause, Job},
     platforms::{PLATFORMS, PROBE},
     request::HookPath,
-    sighting::{SEEN, Sighting, USED, Use},
+    sighting::{OTHER, SEEN, Sighting, USED, Use},
 };
 use processor::{Edges, Message, Processor};
 use serde_json::{Value, json};
@@ -87,9 +87,11 @@ async fn what_a_connection_has_refused_was_not_seen() {
     let scopes = [PROBE, "order.deleted", "nobody.knows"];
     let messages = scopes.map(|scope| delivered(&key(), scope, 1, "brought-0", 0));
     world.process(&messages).await;
-    for scope in scopes {
+    // What no entity processor declares has one note for all.
+    for scope in [PROBE, "order.deleted", OTHER] {
         assert!(seen(&world, &key(), scope).await.is_some(), "{scope}");
     }
+    assert_eq!(seen(&world, &key(), "nobody.knows").await, None);
     assert_eq!(used(&world, "brought-0").await, None, "each client may bring one");
 
     let gone = Connection { status: ConnectionStatus::Disconnected, ..world.connection() };
