@@ -856,6 +856,39 @@ async fn what_was_well_a_moment_ago_is_left_alone_by_the_schedule() {
     }
 }
 
+/// A sweep must not read the secret for each connection.
+#[tokio::test]
+async fn the_ring_that_hooks_are_made_with_is_a_minute_old_at_most() {
+    let place = Place::connected("woocommerce").await;
+    let (registrar, job) = (place.world.registrar(), Job::check(&place.key, Cause::Asked).text());
+    let before = place.world.signing.fetches();
+    for (passes, fetches) in [(0, 1), (59, 1), (2, 2), (30, 2)] {
+        place.world.clock.pass_seconds(passes);
+        registrar.run(&job).await.unwrap();
+        assert_eq!(place.world.signing.fetches() - before, fetches);
+    }
+}
+
+/// Our own probe is no delivery of the store's.
+#[tokio::test]
+async fn a_probe_is_nothing_that_the_store_has_sent() {
+    let place = Place::connected("bigcommerce").await;
+    let Hooked::Big(store) = &place.hooked else { unreachable!() };
+    let shown = async || {
+        let query = format!("signed_payload_jwt={}", store.signed_payload(&json!({})));
+        let page = place.world.visit("GET", "/apps/bigcommerce/load", &query, "").await;
+        assert_eq!(page.status(), 200);
+        page.into_body()
+    };
+    let last = place.world.clock.now();
+    let sighting = Sighting { last, generation: Generation::FIRST, key_id: "sample".into(), gaps: Vec::new() };
+    let before = shown().await;
+    place.see(platforms::PROBE, &sighting).await;
+    assert_eq!(shown().await.as_ref(), before.as_ref());
+    place.see(&place.ours()[0].scope, &sighting).await;
+    assert_ne!(shown().await.as_ref(), before.as_ref());
+}
+
 /// A store is disconnected while another request makes its hooks: whichever call it comes between, none of them stays.
 #[tokio::test]
 async fn a_disconnection_in_the_midst_of_connecting_leaves_no_hook() {
@@ -880,6 +913,30 @@ async fn a_disconnection_in_the_midst_of_connecting_leaves_no_hook() {
             assert_eq!(place.put_with(|_| {}).await.0, 200, "{context}");
             place.run().await;
             place.assert_right(&context);
+        }
+    }
+}
+
+/// And the other way round: what was connected again while its former life was being removed stays, with all that it needs.
+#[tokio::test]
+async fn connecting_in_the_midst_of_a_disconnection_keeps_what_was_connected() {
+    for name in PLACES {
+        for number in 0..5 {
+            let place = Place::connected(name).await;
+            let (world, platform, key) = (place.world.clone(), place.platform.name, place.key.clone());
+            let settings = place.faulty.settings(SITE).to_string();
+            let connect = async move {
+                let (status, shown) = world.admin_of(platform, "PUT", key.connection.as_str(), "", &settings).await;
+                assert_eq!(status, 200, "{shown}");
+            };
+            place.faulty.seen.store(0, Ordering::SeqCst);
+            *place.faulty.meanwhile.lock().unwrap() = Some((number, Box::pin(connect)));
+            let (status, shown) = place.admin("DELETE", "").await;
+            let context = format!("{name}, call {number}");
+            assert_eq!(status, 409, "{context}: {shown}");
+            place.run().await;
+            place.assert_right(&context);
+            assert_eq!(place.connection().generation, Generation::FIRST.next(), "{context}");
         }
     }
 }

@@ -76,11 +76,11 @@ mod tests {
             (at(29 * 600), &vec![600; REMEMBERED]),
             "what comes late takes nothing back"
         );
-        let night = Sighting::next(before, at(29 * 600 + 40_000), Generation::FIRST, "a");
-        let day = (1..100).fold(Some(night), |before, number| {
-            Some(Sighting::next(before, at(29 * 600 + 40_000 + number * 700), Generation::FIRST, "a"))
-        });
-        let gaps = day.map(|sighting| sighting.gaps).unwrap_or_default();
+        let mut seen = Sighting::next(before, at(29 * 600 + 40_000), Generation::FIRST, "a");
+        for number in 1..100 {
+            seen = Sighting::next(Some(seen), at(29 * 600 + 40_000 + number * 700), Generation::FIRST, "a");
+        }
+        let gaps = seen.gaps;
         assert_eq!((gaps.len(), gaps[0]), (REMEMBERED, 40_000), "a night is remembered through the day");
         let anew = Sighting::next(sighting, at(90_000), Generation::FIRST.next(), "b");
         assert!(anew.gaps.is_empty());
