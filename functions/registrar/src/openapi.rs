@@ -352,6 +352,10 @@ fn schemas(platforms: &[Platform]) -> Vec<(&'static str, Value)> {
                 ("next", a("string", "How to enter them.")),
             ]),
         ),
+        (
+            "RotationStep",
+            object([("retire?", a("string", "The id of an outgoing key that is to go whatever still uses it."))]),
+        ),
         ("Rotation", json!({ "type": "object", "description": "How far it has come." })),
         ("Description", json!({ "type": "object", "description": "OpenAPI 3.1." })),
     ]
