@@ -523,7 +523,7 @@ async fn settings_are_set_without_the_credentials_and_keep_them() {
         (&after.credentials, &after.site, after.revision),
         (&before.credentials, &before.site, before.revision + 1)
     );
-    assert_eq!(world.queues.jobs(), [(Job::Check { key: key(), why: Cause::Connected }, 0)]);
+    assert_eq!(world.queues.jobs(), [(Job::check(&key(), Cause::Connected), 0)]);
     // The presets alone; the rest stays.
     let (_, presets) = ask(&world, "PUT", &of("/presets"), "", r#"{"presets":[]}"#).await;
     assert_eq!(presets, json!({ "presets": [] }));

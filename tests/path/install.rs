@@ -127,7 +127,7 @@ async fn a_merchant_installs_and_the_hooks_come_by_themselves() {
     let style = page.body.split("<style>").nth(1).unwrap().split("</style>").next().unwrap();
     assert!(policy.contains(&format!("style-src 'sha256-{}'", STANDARD.encode(sha256(style)))));
     assert!(store.hooks().is_empty(), "not while the merchant waits");
-    assert_eq!(world.queues.jobs()[0].0, Job::Check { key: store_key(), why: Cause::Connected });
+    assert_eq!(world.queues.jobs()[0].0, Job::check(&store_key(), Cause::Connected));
 
     world.run_jobs().await;
     assert_hooks(&world, &store, "");
@@ -216,7 +216,7 @@ async fn an_app_that_is_uninstalled_starts_clean_the_next_time() {
     let done = get(&world, &url).await;
     assert_eq!((done.status, done.body.as_str()), (200, ""));
     assert_eq!(connection(&world, &store_key()).status, ConnectionStatus::Active, "the store is asked first");
-    assert_eq!(world.queues.jobs().last().unwrap().0, Job::Check { key: store_key(), why: Cause::Told });
+    assert_eq!(world.queues.jobs().last().unwrap().0, Job::check(&store_key(), Cause::Told));
     assert_eq!(get(&world, &url).await.status, 401, "it counts once");
     world.run_jobs().await;
     let gone = connection(&world, &store_key());

@@ -160,7 +160,7 @@ impl Shop {
 
     /// Looks after the connection, as the schedule does, and lets everything that follows from it come to its end.
     async fn check(&mut self) {
-        let job = Job::Check { key: self.key.clone(), why: Cause::Schedule };
+        let job = Job::check(&self.key, Cause::Schedule);
         self.world.queues.send_jobs(&[(job, 0)]).await.unwrap();
         self.settle().await;
     }
@@ -608,7 +608,7 @@ async fn what_was_missed_is_not_covered_by_what_began_before() {
     let hook = store.webhooks().into_iter().find(|hook| hook.topic == "product.deleted").unwrap();
     store.edit_webhook(hook.id, |hook| hook.status = "disabled".into());
     store.set("products", 1, None);
-    let check = Job::Check { key: shop.key.clone(), why: Cause::Schedule };
+    let check = Job::check(&shop.key, Cause::Schedule);
     registrar.run(&check.text()).await.unwrap();
     let run = shop.cursor(EntityKind::Product).unwrap().run.unwrap();
     assert_eq!(
@@ -643,7 +643,7 @@ async fn what_was_queued_for_nothing_is_queued_again() {
             shop.world.clock.pass_seconds(HOUR);
             registrar.resume(platform, &shop.key).await.unwrap();
         } else {
-            registrar.revoke(platform, &shop.key).await.unwrap();
+            registrar.revoke(platform, &shop.key, None).await.unwrap();
         }
         shop.settle().await;
         assert_eq!(shop.here().len(), 30, "done: {done}, paused: {paused}");
@@ -711,7 +711,7 @@ async fn what_is_polled_more_often_than_the_schedule_comes_has_one_job() {
     shop.connect(json!({ "polls": { "product": 600, "order": 0, "customer": 0, "coupon": 0 } })).await;
     let begin = shop.world.clock.now();
     let (mut coming, mut runs) = (Vec::<(i64, Job)>::new(), BTreeSet::new());
-    let check = Job::Check { key: shop.key.clone(), why: Cause::Schedule };
+    let check = Job::check(&shop.key, Cause::Schedule);
     // A sweep each hour, some minutes early or late; and one job is lost.
     let checks = (0..10).map(|hour| (begin.seconds() + hour * HOUR + (hour % 3) * 180, check.clone()));
     coming.extend(checks);
@@ -859,7 +859,7 @@ async fn what_was_missed_is_asked_for_since_the_last_good_event() {
     let known = shop.cursor(EntityKind::Product).unwrap().since.unwrap();
     assert!(known.seconds() > told + HOUR, "what was polled since then is no proof that the hook told");
     store.edit_webhook(hook.id, |hook| hook.status = "disabled".into());
-    let check = Job::Check { key: shop.key.clone(), why: Cause::Schedule };
+    let check = Job::check(&shop.key, Cause::Schedule);
     shop.world.registrar().run(&check.text()).await.unwrap();
     let run = shop.cursor(EntityKind::Product).unwrap().run.unwrap();
     let from = run.from.unwrap().seconds() + 600;

@@ -80,8 +80,8 @@ impl Traffic {
 
     async fn rotate(&self) -> Result<Value, Problem> {
         match &self.lasting {
-            Some(registrar) => registrar.rotate().await,
-            None => self.world.registrar().rotate().await,
+            Some(registrar) => registrar.rotate(None).await,
+            None => self.world.registrar().rotate(None).await,
         }
     }
 
@@ -237,6 +237,15 @@ async fn rotated_under_traffic(lasting: bool) {
         assert_proven(&keys, OLD, OLD);
         traffic.run_jobs().await;
         traffic.sweep().await;
+        // The step that makes it sign is a job; what comes of it is looked at below.
+        while traffic.report().await["stage"] == "waiting"
+            && let Some((job, _)) = traffic.world.queues.next_job()
+        {
+            match &traffic.lasting {
+                Some(registrar) => registrar.run(&job.text()).await.unwrap(),
+                None => traffic.world.registrar().run(&job.text()).await.unwrap(),
+            }
+        }
     }
     assert!(traffic.world.clock.now() >= begun.plus_seconds(420), "no sooner than all know it");
     let report = traffic.report().await;
@@ -347,7 +356,7 @@ async fn what_breaks_off_at_any_step_goes_on() {
         let revision = note.map_or(0, |note| note.revision) + 1;
         let lease = Note { body: "{}".into(), revision, expires: world.clock.now().seconds() + 60 };
         assert!(world.tables.keep(&deployment(), "rotation", &lease).await.unwrap());
-        let refused = world.registrar().rotate().await;
+        let refused = world.registrar().rotate(None).await;
         assert!(matches!(refused, Err(Problem::Conflict(_))), "{refused:?}");
         world.registrar().sweep().await.unwrap();
         world.run_jobs().await;
@@ -357,14 +366,14 @@ async fn what_breaks_off_at_any_step_goes_on() {
         // It crashes without having written; another takes the step, but never learns of it.
         world.clock.pass_seconds(61);
         world.signing.lose_next_answer();
-        assert!(matches!(world.registrar().rotate().await, Err(Problem::Ours(_))));
+        assert!(matches!(world.registrar().rotate(None).await, Err(Problem::Ours(_))));
         let after = world.signing.value();
         assert_ne!(after, before);
         assert_taken(&world).await;
 
         // Asked again, it is no other rotation; and the schedule does what the lost answer kept from being done.
         let report =
-            if passes == QUIET { world.registrar().rotation().await } else { world.registrar().rotate().await };
+            if passes == QUIET { world.registrar().rotation().await } else { world.registrar().rotate(None).await };
         stages.push(report.unwrap()["stage"].clone());
         assert_eq!(world.signing.value(), after);
         world.registrar().sweep().await.unwrap();
@@ -381,10 +390,10 @@ async fn what_breaks_off_at_any_step_goes_on() {
 #[tokio::test]
 async fn a_store_that_cannot_be_reached_keeps_the_former_key() {
     let world = store(tools::events::SAMPLE_KEY).await;
-    world.registrar().rotate().await.unwrap();
+    world.registrar().rotate(None).await.unwrap();
     world.clock.pass_seconds(7 * MINUTE);
     world.store().replace_key("ck_2", "cs_2");
-    let report = world.registrar().rotate().await.unwrap();
+    let report = world.registrar().rotate(None).await.unwrap();
     assert_eq!(report["stage"], "moving");
     for _ in 0..5 {
         world.run_jobs().await;
@@ -408,13 +417,67 @@ async fn a_store_that_cannot_be_reached_keeps_the_former_key() {
     assert_eq!(keys.len(), 2, "{keys:?}");
     assert_eq!(world.connection().signed_with, None);
     assert_eq!(world.registrar().rotation().await.unwrap()["elsewhere"]["count"], 1);
-    world.clock.pass_seconds(3 * 24 * HOUR);
-    world.registrar().rotate().await.unwrap();
+    world.clock.pass_seconds(24 * HOUR);
+    world.registrar().rotate(None).await.unwrap();
     assert_taken(&world).await;
     world.run_jobs().await;
     world.clock.pass_seconds(3 * 24 * HOUR);
     world.registrar().sweep().await.unwrap();
     world.run_jobs().await;
     assert_eq!(world.registrar().rotation().await.unwrap()["stage"], "none");
+    assert_taken(&world).await;
+}
+
+/// Nobody has mended it in a week: it does not keep the key for ever.
+#[tokio::test]
+async fn a_store_that_was_given_up_keeps_no_key() {
+    let world = store(tools::events::SAMPLE_KEY).await;
+    world.store().replace_key("ck_2", "cs_2");
+    world.registrar().rotate(None).await.unwrap();
+    for days in 1.. {
+        world.clock.pass_seconds(24 * HOUR);
+        world.registrar().sweep().await.unwrap();
+        world.run_jobs().await;
+        let report = world.registrar().rotation().await.unwrap();
+        if report["stage"] == "none" {
+            assert!(days > 7, "{days}");
+            break;
+        }
+        assert!(days < 10, "{report}");
+        let elsewhere = report["elsewhere"]["count"].as_u64().unwrap();
+        let given_up = report["given_up"].as_array().unwrap().len();
+        assert_eq!((elsewhere, given_up), if report["stage"] == "moving" { (1, 0) } else { (0, 0) }, "{report}");
+    }
+}
+
+#[tokio::test]
+async fn a_compromised_key_is_retired_at_once() {
+    let world = store(tools::events::SAMPLE_KEY).await;
+    let ids = || -> Vec<String> {
+        let ring = KeyRing::parse(&world.signing.value().unwrap()).unwrap();
+        ring.iter().map(|key| key.id().to_owned()).collect()
+    };
+    world.registrar().rotate(None).await.unwrap();
+    world.clock.pass_seconds(7 * MINUTE);
+    world.registrar().rotate(None).await.unwrap();
+    let both = ids();
+    assert_eq!(both[1], "initial");
+    world.clock.pass_seconds(2 * MINUTE);
+    for wrong in ["unknown", &both[0]] {
+        let refused = world.registrar().rotate(Some(wrong)).await;
+        assert!(matches!(refused, Err(Problem::Invalid(_))), "{refused:?}");
+    }
+    assert_eq!(ids(), both);
+    let leaked = world.store().webhooks();
+    let ask = async |body: &str| {
+        world.ask(Some(&world.bearer("rotate")), "POST", "/admin/rotation", "", body).await.status().as_u16()
+    };
+    assert_eq!((ask(r#"{"retire":7}"#).await, ask(r#"{"retire":"initial"}"#).await), (422, 200));
+    assert_eq!(ids(), both[..1]);
+    world.clock.pass_seconds(10 * MINUTE);
+    for hook in &leaked {
+        assert_eq!(world.store().deliver_to(hook, r#"{"id":1}"#).await, 401, "{}", hook.topic);
+    }
+    world.run_jobs().await;
     assert_taken(&world).await;
 }

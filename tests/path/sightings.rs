@@ -11,7 +11,7 @@ use commerce::{
     job::{Cause, Job},
     platforms::{PLATFORMS, PROBE},
     request::HookPath,
-    sighting::{SEEN, Sighting, USED, Use},
+    sighting::{OTHER, SEEN, Sighting, USED, Use},
 };
 use processor::{Edges, Message, Processor};
 use serde_json::{Value, json};
@@ -87,9 +87,11 @@ async fn what_a_connection_has_refused_was_not_seen() {
     let scopes = [PROBE, "order.deleted", "nobody.knows"];
     let messages = scopes.map(|scope| delivered(&key(), scope, 1, "brought-0", 0));
     world.process(&messages).await;
-    for scope in scopes {
+    // What no entity processor declares has one note for all.
+    for scope in [PROBE, "order.deleted", OTHER] {
         assert!(seen(&world, &key(), scope).await.is_some(), "{scope}");
     }
+    assert_eq!(seen(&world, &key(), "nobody.knows").await, None);
     assert_eq!(used(&world, "brought-0").await, None, "each client may bring one");
 
     let gone = Connection { status: ConnectionStatus::Disconnected, ..world.connection() };
@@ -154,7 +156,7 @@ fn callback(key: &ConnectionKey, scope: &str, data: &Value, seconds: i64) -> Mes
 #[tokio::test]
 async fn the_registrar_is_told_of_a_notice_or_the_message_comes_back() {
     let (world, key) = store(|_| json_answer(200, &json!({})));
-    let told = (Job::Check { key: key.clone(), why: Cause::Told }, 0);
+    let told = (Job::check(&key, Cause::Told), 0);
     let gone = callback(&key, "store/app/uninstalled", &json!({ "type": "store" }), 1);
     world.queues.refuse(true);
     assert_eq!(outcomes(&world.process(std::slice::from_ref(&gone)).await), ["failed: state-unavailable"]);
@@ -170,7 +172,7 @@ async fn the_registrar_is_told_of_refused_credentials_but_not_all_the_time() {
     for (status, jobs) in [(401, 1), (403, 1), (404, 0), (400, 0), (500, 0)] {
         let (world, key) = store(move |_| json_answer(status, &json!({ "title": "no" })));
         let processor = world.processor();
-        let told = (Job::Check { key: key.clone(), why: Cause::Refused }, 0);
+        let told = (Job::check(&key, Cause::Refused), 0);
         let run = async |seconds: i64| {
             let order = callback(&key, "store/order/updated", &json!({ "type": "order", "id": seconds }), seconds);
             processor.process(&[order], world.clock.now().plus_seconds(60)).await

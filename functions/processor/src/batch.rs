@@ -114,7 +114,7 @@ where
         let entities = asked.groups.len();
         let losses = Losses::default();
         self.bring_up_to_date(asked, messages, deadline, &mut ends, &losses).await;
-        let seen = Seen::of(messages, &ends);
+        let seen = Seen::of(self.platforms, messages, &ends);
         // What has no end by now ran out of time.
         let ends = ends.into_iter().map(|end| end.unwrap_or((End::Unfinished, String::new())));
         let finished = join_all(messages.iter().zip(ends).map(|(message, (end, why))| async move {

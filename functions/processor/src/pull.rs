@@ -100,7 +100,7 @@ where
             return;
         }
         self.lately.note(key, REFUSED, now);
-        let job = Job::Check { key: key.clone(), why: Cause::Refused };
+        let job = Job::check(key, Cause::Refused);
         if let Err(error) = self.edges.jobs.send_jobs(&[(job, 0)]).await {
             telemetry::warn("refusal-not-told", &format!("{key}: {error}"));
         }

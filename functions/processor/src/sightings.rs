@@ -16,7 +16,8 @@ use commerce::{
     envelope::{Envelope, Provenance},
     keys::BROUGHT,
     outcome::{Outcome, Reason, Rule},
-    sighting::{NOTED_EVERY_SECONDS, SEEN, Sighting, USED, Use},
+    platforms::{PROBE, Platform, declared_scopes, find},
+    sighting::{NOTED_EVERY_SECONDS, OTHER, SEEN, Sighting, USED, Use},
     stamp::Stamp,
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
@@ -64,7 +65,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// Of the messages that were deliveries, and that their connections have not refused.
-    pub fn of(messages: &[Message], ends: &[Option<(End, String)>]) -> Self {
+    pub fn of(platforms: &[Platform], messages: &[Message], ends: &[Option<(End, String)>]) -> Self {
         let mut seen = Self::default();
         for (message, end) in messages.iter().zip(ends) {
             if !end.as_ref().is_some_and(|(end, _)| counts(end)) {
@@ -80,6 +81,10 @@ impl Seen {
                 let last = seen.keys.entry(key_id.clone()).or_insert(received);
                 *last = received.max(*last);
             }
+            let known = find(platforms, &key.platform).is_some_and(|platform| {
+                scope == PROBE || declared_scopes(platform.mapping).any(|declared| declared == scope)
+            });
+            let scope = if known { scope } else { OTHER.to_owned() };
             let delivery = (generation, received, key_id);
             let last = seen.scopes.entry((key, scope)).or_insert_with(|| delivery.clone());
             if *last < delivery {

@@ -56,7 +56,7 @@ where
     /// Does what a task asks for.
     pub(crate) async fn task(&self, task: &Task, connection: Option<&Connection>) -> (End, String) {
         if let What::Erase(erasure) = &task.what {
-            return self.erase(task, erasure, connection).await;
+            return self.erase(task, erasure).await;
         }
         let connection = match gate(connection, &task.platform, &task.envelope) {
             Ok(connection) => connection,
@@ -82,17 +82,21 @@ where
     }
 
     /// Removes all that is known of a connection, page after page, as long as it is disconnected and nobody has connected it again:
-    /// that cancels it. Other messages of it are ignored meanwhile, so nothing new comes.
-    async fn erase(&self, task: &Task, erasure: &Erasure, connection: Option<&Connection>) -> (End, String) {
+    /// that cancels it, and may happen between two pages. Other messages of it are ignored meanwhile, so nothing new comes.
+    async fn erase(&self, task: &Task, erasure: &Erasure) -> (End, String) {
         let key = &task.envelope.key;
-        let gone = connection.is_some_and(|connection| {
-            connection.status == ConnectionStatus::Disconnected && connection.generation == task.envelope.generation
-        });
-        if !gone {
-            return (End::Outcome(Outcome::Ignored(Rule::CONNECTED_AGAIN)), String::new());
-        }
         let mut after = erasure.after.clone();
         for _ in 0..ERASED_PAGES {
+            let read = match self.edges.entities.read(&[], std::slice::from_ref(key)).await {
+                Ok(read) => read,
+                Err(error) => return failed(&error),
+            };
+            let gone = read.connections.get(key).is_some_and(|connection| {
+                connection.status == ConnectionStatus::Disconnected && connection.generation == task.envelope.generation
+            });
+            if !gone {
+                return (End::Outcome(Outcome::Ignored(Rule::CONNECTED_AGAIN)), String::new());
+            }
             let page = match self.edges.entities.keys(key, None, after.as_deref(), ERASED_AT_ONCE).await {
                 Ok(page) => page,
                 Err(error) => return failed(&error),
@@ -293,7 +297,7 @@ where
 
     /// Has the registrar look after a connection that there is a notice for.
     async fn tell(&self, key: &ConnectionKey) -> (End, String) {
-        let job = Job::Check { key: key.clone(), why: Cause::Told };
+        let job = Job::check(key, Cause::Told);
         match self.edges.jobs.send_jobs(&[(job, 0)]).await {
             Ok(()) => (End::Outcome(Outcome::Ignored(Rule::NOTED)), String::new()),
             Err(error) => failed(&error),

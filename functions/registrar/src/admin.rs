@@ -1,11 +1,8 @@
 //! Answering the admin interface: finds the route, checks that the token is good for it, and does what it says.
 
-use std::collections::BTreeMap;
-
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cloud::{
     connections::{Connections, Loaded, parse_key},
-    coordination::Coordination,
     queue::Jobs,
     telemetry,
 };
@@ -14,7 +11,6 @@ use commerce::{
     connection::{Connection, ConnectionKey, ConnectionStatus, Fetch, Verdict},
     entity::EntityKind,
     job::{Cause, Job, SHARDS, shard},
-    loss::{DIFFERENCES, Differences},
     platforms::{
         self, Access, Hooks, Platform, SettingsError, Subscription, SubscriptionStatus, declared_scopes, find,
     },
@@ -144,8 +140,8 @@ impl<P: Parts> Registrar<P> {
             }
             Handler::Rotation => self.rotation().await,
             Handler::Rotate => {
-                let _retire = retired(body)?;
-                self.rotate().await // (_retire.as_deref())
+                let retire = retired(body)?;
+                self.rotate(retire.as_deref()).await
             }
             Handler::Description => Ok(openapi::document(self.platforms)),
             of_one => {
@@ -330,14 +326,15 @@ impl<P: Parts> Registrar<P> {
         let named = members.remove("generation").and_then(|generation| generation.as_u64()).ok_or_else(|| {
             Problem::Invalid("generation: must be the one that is revoked, as GET of the connection shows it".into())
         })?;
-        let now = u64::from(self.living(key).await?.1.generation.number());
+        let generation = self.living(key).await?.1.generation;
+        let now = u64::from(generation.number());
         if named > now {
             return Err(Problem::Invalid(format!("generation: {key} has not come further than {now}")));
         }
         if named < now {
             return self.show(platform, key).await;
         }
-        self.revoke(platform, key).await
+        self.revoke(platform, key, Some(generation)).await
     }
 
     /// Begins to fetch one entity, or all that can be polled.
@@ -381,12 +378,9 @@ impl<P: Parts> Registrar<P> {
     /// How far each entity has been fetched.
     async fn show_polls(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
         let (loaded, connection) = self.known(key).await?;
-        let now = (self.clock)();
-        let losses = self.edges.notes.notes(key, DIFFERENCES).await?;
-        let losses: BTreeMap<_, _> = losses.into_iter().filter(|(_, note)| note.is_live(now)).collect();
+        let losses = self.losses(key).await?;
         let rows = pollable(platform).into_iter().map(|entity| {
-            let lost = losses.get(&format!("{DIFFERENCES}{entity}")).and_then(|note| Differences::read(&note.body));
-            let lost = lost.unwrap_or_default();
+            let lost = losses.get(&entity).cloned().unwrap_or_default();
             let cursor = loaded.cursors.get(&entity);
             let run = cursor.and_then(|cursor| cursor.run.as_ref());
             json!({
@@ -449,7 +443,7 @@ impl<P: Parts> Registrar<P> {
             self.save(key, &mut connection).await?;
         }
         // Sent though nothing differs, for the one who sent the same before may not have come this far.
-        self.edges.jobs.send_jobs(&[(Job::Check { key: key.clone(), why: Cause::Connected }, 0)]).await?;
+        self.edges.jobs.send_jobs(&[(Job::check(key, Cause::Connected), 0)]).await?;
         Ok(settings_of(&connection))
     }
 

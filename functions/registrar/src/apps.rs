@@ -277,7 +277,7 @@ impl<P: Parts> Registrar<P> {
                 );
             }
         }
-        let job = Job::Check { key: key.clone(), why: Cause::Told };
+        let job = Job::check(key, Cause::Told);
         Ok(self.edges.jobs.send_jobs(&[(job, 0)]).await?)
     }
 }

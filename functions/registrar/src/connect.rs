@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     Parts, Registrar,
+    controller::LATER,
     hooks::{At, manages},
     problem::Problem,
     reconcile::{Ownership, Plan, Step, reconcile},
@@ -109,8 +110,10 @@ impl<P: Parts> Registrar<P> {
         };
         let connection = self.keep(key, before.connection.as_ref(), &settings, generation, Some(cipher), own).await?;
         self.edges.proof_keys.replace(key, &brought).await?;
-        // Whatever is not done now is done by the registrar's own queue: the rest of the hooks, and the first import.
-        self.edges.jobs.send_jobs(&[(Job::Check { key: key.clone(), why: Cause::Connected }, 0)]).await?;
+        // Whatever is not done now is done by the registrar's own queue: the rest of the hooks, and the first import. Not while they
+        // are being made here.
+        let delay = if installed.is_some() { 0 } else { LATER };
+        self.edges.jobs.send_jobs(&[(Job::check(key, Cause::Connected), delay)]).await?;
         if installed.is_some() {
             return Ok(None);
         }
@@ -224,12 +227,16 @@ impl<P: Parts> Registrar<P> {
     ) -> Result<Value, Problem> {
         let loaded = self.edges.connections.load(key).await?;
         let mut connection = loaded.connection.clone().ok_or_else(|| not_connected(key))?;
+        if connection.status == ConnectionStatus::Disconnected {
+            return self.show(platform, key).await;
+        }
+        // First of all: who connects it at the same time is told to come again, or this is.
+        if connection.status != ConnectionStatus::Disconnecting {
+            connection.status = ConnectionStatus::Disconnecting;
+            self.save(key, &mut connection).await?;
+        }
         let managed = connection.credentials.clone().zip(platform.subscriptions.hooks());
         if let Some((cipher, hooks)) = managed.filter(|_| !force) {
-            if connection.status != ConnectionStatus::Disconnecting {
-                connection.status = ConnectionStatus::Disconnecting;
-                self.save(key, &mut connection).await?;
-            }
             let credentials = Zeroizing::new(self.edges.vault.decrypt(key, &cipher).await?);
             let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
             let at = At { platform, key, access };
@@ -242,6 +249,11 @@ impl<P: Parts> Registrar<P> {
             let ownership = Ownership { key, base_urls, records: &loaded.subscriptions };
             let plan = reconcile(&[], &existing, &ownership);
             self.run_plan(at, hooks, &ring, &loaded.subscriptions, &plan).await?;
+            // That took a while: what follows must not be done to one that was connected again.
+            let now = self.edges.connections.load(key).await?.connection;
+            if now.is_none_or(|now| now.revision != connection.revision) {
+                return Err(changed(key));
+            }
         }
         self.edges.proof_keys.replace(key, &[]).await?;
         for scope in loaded.subscriptions.keys() {
@@ -251,12 +263,10 @@ impl<P: Parts> Registrar<P> {
             self.edges.connections.remove_cursor(key, *entity).await?;
         }
         self.note_check(key, loaded.check.as_ref(), None).await?;
-        if connection.status != ConnectionStatus::Disconnected {
-            connection.status = ConnectionStatus::Disconnected;
-            connection.credentials = None;
-            connection.disconnected_at = Some((self.clock)());
-            self.save(key, &mut connection).await?;
-        }
+        connection.status = ConnectionStatus::Disconnected;
+        connection.credentials = None;
+        connection.disconnected_at = Some((self.clock)());
+        self.save(key, &mut connection).await?;
         self.show(platform, key).await
     }
 
@@ -316,12 +326,16 @@ impl<P: Parts> Registrar<P> {
         if self.edges.connections.save(key, connection).await? {
             return Ok(());
         }
-        Err(Problem::Conflict(format!("{key} was changed by another request meanwhile; send this one again")))
+        Err(changed(key))
     }
 }
 
+pub(crate) fn changed(key: &ConnectionKey) -> Problem {
+    Problem::Conflict(format!("{key} was changed by another request meanwhile; send this one again"))
+}
+
 /// Whether nobody has begun to disconnect it.
-fn is_alive(connection: &Connection) -> bool {
+pub(crate) fn is_alive(connection: &Connection) -> bool {
     matches!(connection.status, ConnectionStatus::Active | ConnectionStatus::Paused)
 }
 

@@ -18,7 +18,7 @@ use commerce::{
     envelope::Sealed,
     job::{Cause, Job},
     keys::KeyRing,
-    platforms::{Access, Hooks, NOTICE, Notice, Platform, Subscription, SubscriptionStatus},
+    platforms::{Access, Hooks, NOTICE, Notice, PROBE, Platform, Subscription, SubscriptionStatus},
     request::HookPath,
     sighting::{SEEN, Sighting},
     stamp::Stamp,
@@ -30,7 +30,8 @@ use crate::{
     Parts, Registrar,
     connect::not_connected,
     health,
-    hooks::{At, manages},
+    hooks::{At, RING_SECONDS, manages},
+    jobs::MAX_TRIES,
     problem::Problem,
     reconcile::{Plan, Step, Why},
 };
@@ -39,7 +40,16 @@ use crate::{
 const NOTED_EVERY: i64 = 3600;
 
 /// After so many seconds, what a request, or connecting, did not get done is done by a job.
-const LATER: i32 = 60;
+pub(crate) const LATER: i32 = 60;
+/// A connection that all was well with so many seconds ago is not looked at again by the schedule: when jobs come late, there are several
+/// for each.
+const YOUNG: i64 = 20 * 60;
+/// What was told of an uninstallation and did not show is looked for again after so many seconds,
+const UNCONFIRMED_SECONDS: i32 = 300;
+/// and so often.
+const UNCONFIRMED_TRIES: u8 = 2;
+/// For how long after it was begun the order to erase a connection's state is sent again, in seconds: one may have been lost.
+const ERASING_SECONDS: i64 = 2 * 86_400;
 
 /// A look at the hooks of a connection.
 pub(crate) struct Look<'a> {
@@ -66,28 +76,31 @@ type Missed = BTreeMap<EntityKind, (Fetch, Stamp)>;
 impl<P: Parts> Registrar<P> {
     /// Looks after a connection, for whatever reason: what has to be done follows from what is there. What is wrong at the store
     /// is kept for people to see, and looked at again by the next sweep.
-    pub(crate) async fn check(&self, platform: &Platform, key: &ConnectionKey, why: Cause) -> Result<(), Problem> {
+    pub(crate) async fn check(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        why: Cause,
+        tries: u8,
+    ) -> Result<(), Problem> {
         let loaded = self.edges.connections.load(key).await?;
         let Some(connection) = &loaded.connection else { return Ok(()) };
-        let told = why == Cause::Told;
-        let mut looked = match connection.status {
+        let looked = match connection.status {
             ConnectionStatus::Disconnected => return self.erase_when_due(key, connection).await,
-            ConnectionStatus::Disconnecting => self.leave(platform, key, false, told).await,
+            ConnectionStatus::Disconnecting => self.leave(platform, key, why == Cause::Told).await,
             ConnectionStatus::Active | ConnectionStatus::Paused => {
-                match told && self.uninstalled(key, connection).await? {
-                    true => self.leave(platform, key, false, true).await,
-                    false => self.look_after(platform, key, connection, &loaded, why).await,
+                if why == Cause::Schedule && self.is_well(platform, connection, &loaded).await? {
+                    return self.begin_due_polls(platform, key, connection, &loaded).await;
                 }
+                self.tend(platform, key, connection, &loaded, why, tries).await
             }
         };
-        let goes = platform.subscriptions.hooks().is_some_and(Hooks::go_with_the_app);
-        if matches!(looked, Err(Problem::Refused(_))) && goes && self.uninstalled(key, connection).await? {
-            // Whoever should have told of it may not have got through.
-            looked = self.leave(platform, key, false, true).await;
-        }
         let trouble = match looked {
             Ok(()) => None,
-            Err(Problem::Platform(fault @ Fault::Throttled { .. })) => return Err(Problem::Platform(fault)),
+            // The next sweep comes anyway. A store that asks for time all day must not be asked ever more often.
+            Err(Problem::Platform(fault @ Fault::Throttled { .. })) if why != Cause::Schedule && tries < MAX_TRIES => {
+                return Err(Problem::Platform(fault));
+            }
             Err(Problem::Refused(fault) | Problem::Platform(fault)) => Some(fault.to_string()),
             Err(problem) => return Err(problem),
         };
@@ -103,8 +116,7 @@ impl<P: Parts> Registrar<P> {
         };
         if trouble.is_some() && why == Cause::Connected {
             // Somebody may be looking at the page of what was installed; the next sweep may be long away.
-            let again = Job::Check { key: key.clone(), why: Cause::Schedule };
-            self.edges.jobs.send_jobs(&[(again, LATER)]).await?;
+            self.edges.jobs.send_jobs(&[(Job::check(key, Cause::Schedule), LATER)]).await?;
         }
         self.note_check(key, loaded.check.as_ref(), trouble).await
     }
@@ -138,28 +150,113 @@ impl<P: Parts> Registrar<P> {
         Ok(notices.any(|notice| notice.kind == "uninstalled" && since.is_none_or(|since| notice.received > since)))
     }
 
+    /// Whether an app of which the platform has told that it was removed there is gone indeed; none where nobody has told so. Whoever
+    /// tells may only know an address, and what is told may come late: what counts is what the platform's API says. It refuses the
+    /// token, or lists hooks and none of those that are recorded.
+    async fn is_gone(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        connection: &Connection,
+        loaded: &Loaded,
+    ) -> Result<Option<bool>, Problem> {
+        // Where hooks stay when the app goes, they are here to be removed, or to be kept.
+        let Some(hooks) = platform.subscriptions.hooks().filter(|hooks| hooks.go_with_the_app()) else {
+            return Ok(None);
+        };
+        if !self.uninstalled(key, connection).await? {
+            return Ok(None);
+        }
+        let Some(credentials) = self.open(key, connection).await? else { return Ok(None) };
+        let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
+        match self.list(At { platform, key, access }, hooks).await {
+            Err(Fault::Connection(_)) => Ok(Some(true)),
+            Err(fault) => Err(fault.into()),
+            Ok(existing) => {
+                let mut records = loaded.subscriptions.values();
+                let left = records.any(|record| existing.iter().any(|hook| hook.id == record.id));
+                Ok(Some(!left && !loaded.subscriptions.is_empty()))
+            }
+        }
+    }
+
     /// Disconnects. Where the platform told that the app was removed there, hooks that cannot be listed any more are gone.
-    async fn leave(&self, platform: &Platform, key: &ConnectionKey, force: bool, told: bool) -> Result<(), Problem> {
-        self.disconnect_as(platform, key, force, told).await.map(|_| ())
+    async fn leave(&self, platform: &Platform, key: &ConnectionKey, told: bool) -> Result<(), Problem> {
+        self.disconnect_as(platform, key, false, told).await.map(|_| ())
     }
 
     /// Has the state of a disconnected connection erased when its time has come.
     async fn erase_when_due(&self, key: &ConnectionKey, connection: &Connection) -> Result<(), Problem> {
         let (now, mut connection) = ((self.clock)(), connection.clone());
-        let (Retention::EraseAfterDays(days), Some(since), None) =
-            (connection.retention, connection.disconnected_at, connection.erased_at)
-        else {
+        let (Retention::EraseAfterDays(days), Some(since)) = (connection.retention, connection.disconnected_at) else {
             return Ok(());
         };
-        if now < since.plus_seconds(i64::from(days) * 86_400) {
-            return Ok(());
+        match connection.erased_at {
+            None if now < since.plus_seconds(i64::from(days) * 86_400) => return Ok(()),
+            Some(begun) if begun.plus_seconds(ERASING_SECONDS) <= now => return Ok(()),
+            Some(_) => {}
+            // In this order: whoever connects it again meanwhile is told to come again, or has cancelled it.
+            None => {
+                connection.erased_at = Some(now);
+                self.save(key, &mut connection).await?;
+            }
         }
-        // In this order: twice is no harm.
+        // The message may be lost, and nothing says that all is erased: to erase it again is no harm.
         if let Some(order) = Sealed::erasure(key, &connection, now) {
             self.edges.inbox.send(&order, 0).await?;
         }
-        connection.erased_at = Some(now);
-        self.save(key, &mut connection).await
+        Ok(())
+    }
+
+    /// Whether a connection was found to be well a moment ago, and nothing has come up since.
+    async fn is_well(&self, platform: &Platform, connection: &Connection, loaded: &Loaded) -> Result<bool, Problem> {
+        let Some(check) = &loaded.check else { return Ok(false) };
+        let now = (self.clock)();
+        if check.trouble.is_some() || check.at.plus_seconds(YOUNG) <= now || connection.paused_at.is_some() {
+            return Ok(false);
+        }
+        let ring = self.edges.signing_keys.recent(now, RING_SECONDS).await?;
+        let hooks = platform.subscriptions.hooks().filter(|_| connection.credentials.is_some());
+        let wanted = hooks.map(|hooks| hooks.wanted(platform.mapping, &connection.settings)).unwrap_or_default();
+        let is_well = |record: &SubscriptionRecord| {
+            record.health.verdict == Verdict::Healthy
+                && record.generation == connection.generation
+                && record.key_id == ring.signing().id()
+        };
+        Ok(wanted.iter().all(|scope| loaded.subscriptions.get(scope).is_some_and(is_well)))
+    }
+
+    /// Looks after a living connection, unless its app was removed at the platform.
+    async fn tend(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        connection: &Connection,
+        loaded: &Loaded,
+        why: Cause,
+        tries: u8,
+    ) -> Result<(), Problem> {
+        let told = why == Cause::Told;
+        if told && let Some(gone) = self.is_gone(platform, key, connection, loaded).await? {
+            if gone {
+                return self.leave(platform, key, true).await;
+            }
+            let line = json!({ "level": "INFO", "event": "uninstall-not-confirmed", "connection": key.to_string() });
+            telemetry::emit(&line);
+            if tries < UNCONFIRMED_TRIES {
+                let again = Job::Check { key: key.clone(), why, tries: tries + 1 };
+                self.edges.jobs.send_jobs(&[(again, UNCONFIRMED_SECONDS)]).await?;
+            }
+        }
+        let looked = self.look_after(platform, key, connection, loaded, why).await;
+        // Whoever should have told the registrar may not have got through.
+        if matches!(looked, Err(Problem::Refused(_)))
+            && !told
+            && self.is_gone(platform, key, connection, loaded).await? == Some(true)
+        {
+            return self.leave(platform, key, true).await;
+        }
+        looked
     }
 
     /// Brings the hooks of a living connection in order, has fetched what was missed meanwhile, and what is due.
@@ -187,7 +284,8 @@ impl<P: Parts> Registrar<P> {
         if connection.status != ConnectionStatus::Active {
             return run;
         }
-        if let (Some(since), Ok(())) = (connection.paused_at, &run) {
+        // A hook that can never be made must not keep the others' past from being fetched.
+        if let (Some(since), Ok(()) | Err(Problem::Refused(_))) = (connection.paused_at, &run) {
             let missed = platform
                 .mapping
                 .processors()
@@ -197,7 +295,8 @@ impl<P: Parts> Registrar<P> {
             if credentials.is_some() {
                 self.fetch_missed(platform, key, missed).await?;
             }
-            if let Some(mut connection) = self.edges.connections.load(key).await?.connection {
+            let now = self.edges.connections.load(key).await?.connection;
+            if let Some(mut connection) = now.filter(|now| now.status == ConnectionStatus::Active) {
                 connection.paused_at = None;
                 self.save(key, &mut connection).await?;
             }
@@ -220,7 +319,8 @@ impl<P: Parts> Registrar<P> {
             let sighting: Sighting = serde_json::from_str(&note.body).ok()?;
             Some((name.strip_prefix(SEEN)?.to_owned(), sighting))
         });
-        Ok(read.filter(|(_, sighting)| sighting.generation == generation).collect())
+        // Our own probe says nothing of the platform.
+        Ok(read.filter(|(scope, sighting)| scope != PROBE && sighting.generation == generation).collect())
     }
 
     /// Takes out of a plan what must not be done now, and keeps what is known of the health of what is not as it should be. A hook
@@ -308,7 +408,7 @@ impl<P: Parts> Registrar<P> {
             "event": if off { "subscription-switched-off" } else { "subscription-missing" },
             "connection": look.at.key.to_string(),
             "scope": record.scope,
-            "why": record.health.reason,
+            "reason": record.health.reason,
             "trips": record.health.trips,
         }));
         if off {
@@ -404,12 +504,21 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// Makes all secrets of a connection worth nothing: those of its next generation take their place. What comes over the old path
-    /// from now on is ignored; when the hooks have moved, what changed meanwhile is fetched.
+    /// from now on is ignored; when the hooks have moved, what changed meanwhile is fetched. Where the generation to revoke is `named`,
+    /// another one is not, so that to ask twice is to ask once.
     ///
     /// # Errors
     /// [`Problem`]; what is left to do is done by the next check.
-    pub async fn revoke(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+    pub async fn revoke(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        named: Option<Generation>,
+    ) -> Result<Value, Problem> {
         let mut connection = self.alive(key).await?;
+        if named.is_some_and(|named| named != connection.generation) {
+            return self.show(platform, key).await;
+        }
         connection.generation = connection.generation.next();
         self.save(key, &mut connection).await?;
         self.carry_out(platform, key).await
@@ -427,7 +536,7 @@ impl<P: Parts> Registrar<P> {
 
     /// Brings the hooks in line with what was just written, now, and if that fails, by a job.
     async fn carry_out(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
-        self.edges.jobs.send_jobs(&[(Job::Check { key: key.clone(), why: Cause::Asked }, LATER)]).await?;
+        self.edges.jobs.send_jobs(&[(Job::check(key, Cause::Asked), LATER)]).await?;
         let loaded = self.edges.connections.load(key).await?;
         let connection = loaded.connection.as_ref().ok_or_else(|| not_connected(key))?;
         self.look_after(platform, key, connection, &loaded, Cause::Asked).await?;

@@ -163,6 +163,21 @@ mod tests {
         assert_eq!(reason, "nothing for 7 hours; the longest pause before was 15 minutes");
     }
 
+    /// A shop that sells every few minutes from eight to eight.
+    #[test]
+    fn busy_by_day_and_quiet_by_night_is_not_silent() {
+        let on = hook(SubscriptionStatus::Active, None);
+        let mut seen = None;
+        for (day, minutes) in (0..5).flat_map(|day| (0..144).map(move |five| (day, five * 5))) {
+            let delivered = at(day * 24 * HOUR + minutes * 60);
+            seen = Some(Sighting::next(seen, delivered, Generation::FIRST, "k"));
+        }
+        let last = seen.as_ref().map_or(0, |seen| seen.last.seconds());
+        let after =
+            |hours: i64| verdict(true, Some(&on), seen.as_ref(), Stamp::from_millis((last + hours * HOUR) * 1000)).0;
+        assert_eq!([12, 24, 48].map(after), [Verdict::Healthy, Verdict::Healthy, Verdict::Silent]);
+    }
+
     #[test]
     fn what_the_platform_shows_comes_first() {
         let off = hook(SubscriptionStatus::Inactive("disabled".into()), Some(6));

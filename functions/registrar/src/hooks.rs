@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     Parts, Registrar,
+    connect::{changed, is_alive},
     controller::Look,
     problem::Problem,
     reconcile::{Ownership, Plan, Step, Wanted, Why, reconcile},
@@ -28,6 +29,8 @@ use crate::{
 
 /// How many subscriptions are made side by side. API Gateway waits for 30 s, and a store pings us while it answers.
 const CONCURRENCY: usize = 5;
+/// How old the ring may be that hooks are made with, in seconds.
+pub(crate) const RING_SECONDS: i64 = 60;
 /// More pages than any store has; a store that says it has more is not followed for ever.
 const MAX_PAGES: u32 = 100;
 /// More calls than changing a subscription takes.
@@ -120,7 +123,9 @@ impl<P: Parts> Registrar<P> {
         existing: &[Subscription],
         why: Cause,
     ) -> Result<Plan, Problem> {
-        let ring = self.edges.signing_keys.fresh((self.clock)()).await?;
+        // A key that has begun to sign was known everywhere for a minute before that (`rotation::KNOWN_SECONDS`), and the one before it
+        // proves for days after: a ring of a minute ago makes no hook that is refused, and the next sweep sees what it has missed.
+        let ring = self.edges.signing_keys.recent((self.clock)(), RING_SECONDS).await?;
         let mut plan = self.plan(at, hooks, connection, &before.subscriptions, existing, &ring).await?;
         let look = Look { at, hooks, connection, before, existing, ring: &ring, why };
         let judged = self.judge(&look, &mut plan).await?;
@@ -131,8 +136,8 @@ impl<P: Parts> Registrar<P> {
         let made = run.is_ok() && plan.steps.iter().any(|step| matches!(step, Step::Create(_)));
         if refused || made {
             // Another request may have made the same at the same time: of what is there twice now, one goes.
+            let after = self.unchanged(&look).await?;
             let existing = self.list(at, hooks).await?;
-            let after = self.edges.connections.load(at.key).await?;
             let mut again = self.plan(at, hooks, connection, &after.subscriptions, &existing, &ring).await?;
             // What was not to be switched on the first time is not now.
             again.steps.retain(|step| match step {
@@ -146,11 +151,34 @@ impl<P: Parts> Registrar<P> {
         // What is right is noted even where something else could not be made so: it delivers already.
         let after = match plan.steps.is_empty() {
             true => before.clone(),
-            false => self.edges.connections.load(at.key).await?,
+            false => self.unchanged(&look).await?,
         };
         self.note_hooks(hooks, at.key, connection, &after).await?;
         self.settle(&look, &after, &good).await?;
         run.map(|()| plan)
+    }
+
+    /// What is known of a connection after some of its hooks were made, if they are what it wants still. Whoever has disconnected it
+    /// meanwhile may not have seen them, and with the credentials in hand they can still be removed.
+    async fn unchanged(&self, look: &Look<'_>) -> Result<Loaded, Problem> {
+        let (at, planned) = (look.at, look.connection);
+        let after = self.edges.connections.load(at.key).await?;
+        let same = |now: &&Connection| now.status == planned.status && now.generation == planned.generation;
+        if after.connection.as_ref().filter(same).is_some() {
+            return Ok(after);
+        }
+        if !after.connection.as_ref().is_some_and(is_alive) {
+            let existing = self.list(at, look.hooks).await?;
+            let mut records = look.before.subscriptions.clone();
+            records.extend(after.subscriptions.clone());
+            let ownership = Ownership { key: at.key, base_urls: self.base_urls().await?, records: &records };
+            let plan = reconcile(&[], &existing, &ownership);
+            self.run_plan(at, look.hooks, look.ring, &records, &plan).await?;
+            for scope in after.subscriptions.keys() {
+                self.edges.connections.remove_subscription(at.key, scope).await?;
+            }
+        }
+        Err(changed(at.key))
     }
 
     /// Keeps in the connection's record what follows from its hooks: which are its own, where the platform wants that (those that there

@@ -14,7 +14,9 @@ use crate::{Parts, Registrar, problem::Problem};
 /// How many connections a page of the sweep has.
 const PAGE: u32 = 100;
 /// Over how long the checks of a page are spread, in seconds, so that not all stores are asked at once.
-const SPREAD_SECONDS: i32 = 600;
+const SPREAD_SECONDS: i32 = 900;
+/// How often a check is put off; after that, the next sweep looks again.
+pub(crate) const MAX_TRIES: u8 = 5;
 
 impl<P: Parts> Registrar<P> {
     /// Begins to look after all connections: each part of their list by a job of its own.
@@ -22,10 +24,9 @@ impl<P: Parts> Registrar<P> {
     /// # Errors
     /// [`Problem`] when the jobs cannot be queued; the schedule tries again.
     pub async fn sweep(&self) -> Result<(), Problem> {
-        if let Err(problem) = self.advance_rotation().await {
-            telemetry::error("rotation", &problem.to_string());
-        }
-        self.check_all().await
+        self.check_all().await?;
+        // By itself, for it may have to look at all connections.
+        Ok(self.edges.jobs.send_jobs(&[(Job::Rotate, 0)]).await?)
     }
 
     /// Has every connection looked after.
@@ -46,25 +47,35 @@ impl<P: Parts> Registrar<P> {
         };
         let ran = match &job {
             Job::Sweep { shard, after } => self.sweep_page(*shard, after.as_deref()).await,
-            Job::Check { key, why } => match self.platform(key) {
-                Some(platform) => self.check(platform, key, *why).await,
+            Job::Check { key, why, tries } => match self.platform(key) {
+                Some(platform) => self.check(platform, key, *why, *tries).await,
                 None => Ok(()),
             },
             Job::Poll { key, entity } => match self.platform(key) {
                 Some(platform) => self.poll(platform, key, *entity).await,
                 None => Ok(()),
             },
+            Job::Rotate => {
+                if let Err(problem) = self.advance_rotation().await {
+                    telemetry::error("rotation", &problem.for_log());
+                }
+                Ok(())
+            }
         };
         match ran {
             // The platform says when; the function is not held meanwhile.
             Err(Problem::Platform(Fault::Throttled { seconds })) => {
                 let delay = i32::try_from(seconds.clamp(1, 900)).unwrap_or(900);
-                Ok(self.edges.jobs.send_jobs(&[(job, delay)]).await?)
+                Ok(self.edges.jobs.send_jobs(&[(put_off(job), delay)]).await?)
             }
             // What another has changed meanwhile is looked at anew.
-            Err(Problem::Conflict(_)) => Ok(self.edges.jobs.send_jobs(&[(job, 5)]).await?),
+            Err(Problem::Conflict(_)) if !matches!(job, Job::Check { tries: MAX_TRIES.., .. }) => {
+                Ok(self.edges.jobs.send_jobs(&[(put_off(job), 5)]).await?)
+            }
             // Nobody can be told, and the next sweep looks again.
-            Err(problem @ (Problem::Refused(_) | Problem::NotFound(_) | Problem::Settings(_))) => {
+            Err(
+                problem @ (Problem::Refused(_) | Problem::NotFound(_) | Problem::Settings(_) | Problem::Conflict(_)),
+            ) => {
                 telemetry::emit(
                     &json!({ "level": "WARN", "event": "job-refused", "job": job, "why": problem.to_string() }),
                 );
@@ -81,13 +92,22 @@ impl<P: Parts> Registrar<P> {
     async fn sweep_page(&self, shard: u32, after: Option<&str>) -> Result<(), Problem> {
         let page = self.edges.connections.list(shard, None, after, PAGE).await?;
         let count = i32::try_from(page.entries.len().max(1)).unwrap_or(i32::MAX);
-        let checks = page.entries.into_iter().zip(0..).map(|(entry, place): (_, i32)| {
-            (Job::Check { key: entry.key, why: Cause::Schedule }, place * SPREAD_SECONDS / count)
-        });
+        let checks =
+            page.entries.into_iter().zip(0..).map(|(entry, place): (_, i32)| {
+                (Job::check(&entry.key, Cause::Schedule), place * SPREAD_SECONDS / count)
+            });
         let mut jobs: Vec<_> = checks.collect();
         if let Some(after) = page.next {
             jobs.push((Job::Sweep { shard, after: Some(after) }, 0));
         }
         Ok(self.edges.jobs.send_jobs(&jobs).await?)
+    }
+}
+
+/// The job that comes back later; a check says how often it did.
+fn put_off(job: Job) -> Job {
+    match job {
+        Job::Check { key, why, tries } => Job::Check { key, why, tries: tries.saturating_add(1) },
+        job => job,
     }
 }

@@ -1,5 +1,8 @@
 //! Rotating the signing keys without losing a delivery: the steps are [`commerce::rotation`]'s, taken here one at a time. Where a
 //! rotation stands is in the secret itself, so one that was broken off at any point goes on from there.
+//!
+//! When a key is compromised, a rotation alone leaves it good for days. Revoking makes what leaked of one connection worth nothing, at
+//! once; retiring the key does so for all, when it has become the former one: hooks that are on it still are refused from then on.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +18,7 @@ use commerce::{
     job::SHARDS,
     keys::{KeyRing, Phase},
     platforms::find,
-    rotation::{Facts, Next, QUIET_SECONDS, Stage, advance},
+    rotation::{Facts, Next, QUIET_SECONDS, Stage, advance, retire},
     sighting::{SEEN, Sighting, USED, Use},
     stamp::Stamp,
 };
@@ -39,6 +42,10 @@ const SIDE_BY_SIDE: usize = 8;
 const NAMED: usize = 20;
 /// How many connections are looked at, to find those that someone has entered the former key for.
 const LOOKED_AT: usize = 100;
+/// A connection that has been in trouble for so long, in seconds, keeps no key.
+const GIVEN_UP_SECONDS: i64 = 7 * 24 * 3600;
+/// In each part of the list, so many of those that are elsewhere are looked at for that. While there are more, the key stays.
+const MAYBE_GIVEN_UP: usize = 100;
 
 /// What a look at all connections has found.
 #[derive(Default)]
@@ -49,6 +56,8 @@ struct Found {
     named: Vec<String>,
     /// Some of those without subscriptions of ours: they may have been entered by hand.
     by_hand: Vec<ConnectionKey>,
+    /// Some of those that are not counted, for nobody has mended them in a long time.
+    given_up: Vec<String>,
 }
 
 impl<P: Parts> Registrar<P> {
@@ -76,18 +85,23 @@ impl<P: Parts> Registrar<P> {
             "stage": next.stage.name(),
             "keys": keys,
             "elsewhere": { "count": found.elsewhere, "connections": found.named },
+            "given_up": found.given_up,
             "by_hand": self.entered_by_hand(&ring, &found.by_hand).await?,
             "next_step_not_before": next.due.map(|due| due.to_string()),
             "kept_by": next.keeps,
         }))
     }
 
-    /// Begins a rotation, or goes on with the one that is under way; gives where it stands then.
+    /// Begins a rotation, or goes on with the one that is under way; or removes the key to `retire` from it at once, whatever still
+    /// uses it. Gives where it stands then.
     ///
     /// # Errors
     /// [`Problem`] when a step cannot be taken; asked again, it is the same rotation.
-    pub async fn rotate(&self) -> Result<Value, Problem> {
-        self.rotation_step(true).await?;
+    pub async fn rotate(&self, retire: Option<&str>) -> Result<Value, Problem> {
+        match retire {
+            Some(id) => self.retire(id).await?,
+            None => _ = self.rotation_step(true).await?,
+        }
         let report = self.rotation().await?;
         // Whoever asks does not want to wait for the schedule.
         if report["elsewhere"]["count"].as_u64() > Some(0) {
@@ -101,27 +115,52 @@ impl<P: Parts> Registrar<P> {
     pub(crate) async fn advance_rotation(&self) -> Result<(), Problem> {
         match self.rotation_step(false).await {
             // Another registrar is at it.
-            Err(Problem::Conflict(_)) => Ok(()),
-            stepped => stepped,
+            Err(Problem::Conflict(_)) | Ok(None | Some(Stage::None | Stage::Waiting)) => Ok(()),
+            Ok(Some(Stage::Moving)) => self.check_all().await,
+            Err(problem) => Err(problem),
         }
     }
 
-    /// Takes the next step, if it is due.
-    async fn rotation_step(&self, asked: bool) -> Result<(), Problem> {
+    /// Takes the next step, if it is due; gives where the rotation is then.
+    async fn rotation_step(&self, asked: bool) -> Result<Option<Stage>, Problem> {
         if self.rotation_next(&self.rotation_text().await?, asked, false).await?.0.ring.is_none() {
-            return Ok(());
+            return Ok(None);
         }
         self.rotation_lease().await?;
         // What was read before may have been changed by whoever held the lease.
-        let (Next { then, ring: Some(ring), .. }, _) =
-            self.rotation_next(&self.rotation_text().await?, asked, false).await?
-        else {
-            return Ok(());
+        let text = self.rotation_text().await?;
+        let (Next { then, ring: Some(ring), .. }, _) = self.rotation_next(&text, asked, false).await? else {
+            return Ok(None);
         };
-        self.edges.signing_keys.source().replace(&ring).await?;
+        self.write_ring(&text, &ring).await?;
         let keys: Vec<_> = read(&ring)?.iter().map(|key| key.id().to_owned()).collect();
         telemetry::emit(&json!({ "level": "INFO", "event": "rotation", "stage": then.name(), "keys": keys }));
-        Ok(())
+        Ok(Some(then))
+    }
+
+    /// Removes a key that is on its way out.
+    async fn retire(&self, id: &str) -> Result<(), Problem> {
+        let without = |text: &str| {
+            let ring = retire(text, id).map_err(unreadable)?;
+            ring.ok_or_else(|| {
+                Problem::Invalid("retire: must be the id of a key that is outgoing, as GET shows it".into())
+            })
+        };
+        without(&self.rotation_text().await?)?;
+        self.rotation_lease().await?;
+        let text = self.rotation_text().await?;
+        self.write_ring(&text, &without(&text)?).await?;
+        telemetry::emit(&json!({ "level": "WARN", "event": "key-retired", "key": id }));
+        // What is on it still delivers nothing until it is moved.
+        self.check_all().await
+    }
+
+    /// Writes the ring that follows from what was read under the lease, unless somebody has written another by hand since.
+    async fn write_ring(&self, read: &str, ring: &str) -> Result<(), Problem> {
+        if self.rotation_text().await?.as_str() != read {
+            return Err(Problem::Conflict("the signing keys were changed meanwhile; ask again in a minute".into()));
+        }
+        Ok(self.edges.signing_keys.source().replace(ring).await?)
     }
 
     /// What comes next. All connections are looked at only where the rest is fulfilled, or for a report.
@@ -177,14 +216,17 @@ impl<P: Parts> Registrar<P> {
             all.elsewhere += part.elsewhere;
             all.named.extend(part.named);
             all.by_hand.extend(part.by_hand);
+            all.given_up.extend(part.given_up);
         }
+        all.given_up.truncate(NAMED);
         all.named.truncate(NAMED);
         all.by_hand.truncate(LOOKED_AT);
         Ok(all)
     }
 
     async fn find_in(&self, part: u32, signing: &str) -> Result<Found, Problem> {
-        let (mut found, mut after) = (Found::default(), None);
+        let (mut found, mut after, mut looked_at) = (Found::default(), None, 0);
+        let long_ago = (self.clock)().plus_seconds(-GIVEN_UP_SECONDS);
         loop {
             let page = self.edges.connections.list(part, None, after.as_deref(), PAGE).await?;
             for entry in page.entries {
@@ -195,6 +237,14 @@ impl<P: Parts> Registrar<P> {
                     }
                     (ConnectionStatus::Disconnecting | ConnectionStatus::Disconnected, _) => false,
                 };
+                if elsewhere && looked_at < MAYBE_GIVEN_UP {
+                    looked_at += 1;
+                    let check = self.edges.connections.load(&entry.key).await?.check;
+                    if check.and_then(|check| check.since).is_some_and(|since| since < long_ago) {
+                        found.given_up.push(entry.key.to_string());
+                        continue;
+                    }
+                }
                 found.elsewhere += usize::from(elsewhere);
                 if elsewhere && found.named.len() < NAMED {
                     found.named.push(entry.key.to_string());

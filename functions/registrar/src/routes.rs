@@ -346,7 +346,8 @@ pub(crate) static ROUTES: &[Route] = &[
         id: "rotate",
         scope: ROTATE,
         summary: "Begins a rotation of the signing keys, or takes the one that is under way further",
-        description: "As far as it can go now; the schedule does the rest. No delivery is refused by it.",
+        description: "As far as it can go now; the schedule does the rest. No delivery is refused by it. With `retire`, a former key \
+                      goes at once, whatever is still signed with it: for one that is compromised.",
         parameters: &[],
         body: Some(Body { schema: "Retirement", required: false }),
         answer: "Rotation",

@@ -134,17 +134,15 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
     pub async fn current(&self, now: Stamp) -> Result<Arc<T>, EdgeError> {
         let cached = {
             let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-            cached.as_ref().map(|cached| (Arc::clone(&cached.value), cached.due))
+            cached.as_ref().map(|cached| (Arc::clone(&cached.value), cached.fetched, cached.due))
         };
         match cached {
-            Some((value, due)) if now < due => Ok(value),
-            Some((value, _)) => match self.fetch(now).await {
+            Some((value, _, due)) if now < due => Ok(value),
+            Some((value, fetched, _)) => match self.fetch(now).await {
                 Ok(fresh) => Ok(fresh),
                 Err(error) => {
                     crate::telemetry::warn("keys-kept", &error.to_string());
-                    if let Some(cached) = self.cached.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-                        cached.due = now.plus_seconds(REFRESH_SECONDS);
-                    }
+                    self.keep(Arc::clone(&value), fetched, now.plus_seconds(REFRESH_SECONDS));
                     Ok(value)
                 }
             },
@@ -174,14 +172,14 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
         self.fetch(now).await
     }
 
-    /// The value as it was at most so many seconds ago: for what should not miss a rotation, and strangers can ask for.
+    /// The value as it was at most so many seconds ago: for what should not miss a rotation, and what strangers can ask for.
     ///
     /// # Errors
     /// When it has to be fetched, and cannot be fetched or read.
     pub async fn recent(&self, now: Stamp, seconds: i64) -> Result<Arc<T>, EdgeError> {
         let recent = {
             let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-            let recent = cached.as_ref().filter(|cached| now <= cached.fetched.plus_seconds(seconds));
+            let recent = cached.as_ref().filter(|cached| now < cached.fetched.plus_seconds(seconds));
             recent.map(|cached| Arc::clone(&cached.value))
         };
         match recent {
@@ -206,9 +204,11 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
         let text = self.source.fetch().await?;
         let value = Arc::new(T::read(&text).map_err(|error| EdgeError::new("reading a secret", error))?);
         let jitter = i64::try_from(RandomState::new().build_hasher().finish() % JITTER_SECONDS.unsigned_abs());
-        let due = now.plus_seconds(MAX_AGE_SECONDS + jitter.unwrap_or(0));
-        let cached = Cached { value: Arc::clone(&value), fetched: now, due };
-        *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = Some(cached);
+        self.keep(Arc::clone(&value), now, now.plus_seconds(MAX_AGE_SECONDS + jitter.unwrap_or(0)));
         Ok(value)
+    }
+
+    fn keep(&self, value: Arc<T>, fetched: Stamp, due: Stamp) {
+        *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = Some(Cached { value, fetched, due });
     }
 }

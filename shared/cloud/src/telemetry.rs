@@ -57,14 +57,15 @@ fn counted(metric: &str, dimension: &str, counts: &BTreeMap<(String, &'static st
         .collect()
 }
 
-/// Counts something of a platform, as a line of CloudWatch's embedded metric format.
+/// Counts something of a platform, as a line of CloudWatch's embedded metric format. Of all platforms together, too, which is what an
+/// alarm looks at.
 pub fn count(metric: &str, platform: &str, count: u64, now: Stamp) -> Value {
     let mut line = json!({
         "_aws": {
             "Timestamp": now.micros() / 1000,
             "CloudWatchMetrics": [{
                 "Namespace": NAMESPACE,
-                "Dimensions": [["platform"]],
+                "Dimensions": [[], ["platform"]],
                 "Metrics": [{ "Name": metric, "Unit": "Count" }],
             }],
         },
@@ -80,4 +81,17 @@ pub fn tame_panics() {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         error("panic", &place);
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_of_a_platform_is_counted_of_all() {
+        let line = count("Trips", "p", 2, Stamp::from_millis(7));
+        let metrics = &line["_aws"]["CloudWatchMetrics"][0];
+        assert_eq!((&metrics["Dimensions"], &line["platform"]), (&json!([[], ["platform"]]), &json!("p")));
+        assert_eq!((&metrics["Metrics"][0]["Name"], &line["Trips"]), (&json!("Trips"), &json!(2)));
+    }
 }

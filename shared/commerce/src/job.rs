@@ -27,6 +27,9 @@ pub enum Job {
         key: ConnectionKey,
         /// Why.
         why: Cause,
+        /// How often it was put off already.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        tries: u8,
     },
     /// Fetch the next pages of an entity.
     Poll {
@@ -36,6 +39,12 @@ pub enum Job {
         /// The kind of entity.
         entity: EntityKind,
     },
+    /// Take a rotation of the signing keys that is under way as far as it can go.
+    Rotate,
+}
+
+fn is_zero(tries: &u8) -> bool {
+    *tries == 0
 }
 
 /// Why a connection is looked after.
@@ -55,6 +64,11 @@ pub enum Cause {
 }
 
 impl Job {
+    /// Looks after a connection, for the first time for this reason.
+    pub fn check(key: &ConnectionKey, why: Cause) -> Self {
+        Self::Check { key: key.clone(), why, tries: 0 }
+    }
+
     /// Reads a message.
     pub fn parse(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
@@ -70,6 +84,7 @@ impl Job {
         match self {
             Self::Sweep { shard, .. } => format!("sweep-{shard}"),
             Self::Check { key, .. } | Self::Poll { key, .. } => key.to_string(),
+            Self::Rotate => "rotation".to_owned(),
         }
     }
 }
@@ -98,9 +113,14 @@ mod tests {
         let jobs = [
             (Job::Sweep { shard: 3, after: Some("x".into()) }, r#"{"job":"sweep","shard":3,"after":"x"}"#),
             (
-                Job::Check { key: key("a"), why: Cause::Schedule },
+                Job::check(&key("a"), Cause::Schedule),
                 r#"{"job":"check","platform":"woocommerce","connection":"a","why":"schedule"}"#,
             ),
+            (
+                Job::Check { key: key("a"), why: Cause::Told, tries: 2 },
+                r#"{"job":"check","platform":"woocommerce","connection":"a","why":"told","tries":2}"#,
+            ),
+            (Job::Rotate, r#"{"job":"rotate"}"#),
             (
                 Job::Poll { key: key("a"), entity: EntityKind::Order },
                 r#"{"job":"poll","platform":"woocommerce","connection":"a","entity":"order"}"#,

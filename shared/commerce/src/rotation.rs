@@ -146,6 +146,19 @@ pub fn advance(text: &str, now: Stamp, facts: &Facts<'_>) -> Result<Next, KeyRin
     }
 }
 
+/// The text of the ring without a key that is on its way out, whatever still uses it; none when no such key is. For one that is
+/// compromised.
+///
+/// # Errors
+/// [`KeyRingError`] when the text is no ring.
+pub fn retire(text: &str, id: &str) -> Result<Option<Zeroizing<String>>, KeyRingError> {
+    let ring = KeyRing::parse(text)?;
+    let (gone, kept): (Vec<Key>, Vec<Key>) =
+        ring.iter().cloned().partition(|key| key.id == id && key.phase == Some(Phase::Outgoing));
+    let stage = if kept.iter().any(|key| key.phase == Some(Phase::Outgoing)) { Stage::Moving } else { Stage::None };
+    if gone.is_empty() { Ok(None) } else { Ok(step(&kept, Stage::Moving, stage)?.ring) }
+}
+
 fn stamp(seconds: i64) -> Stamp {
     Stamp::from_millis(seconds.saturating_mul(1000))
 }
@@ -216,6 +229,18 @@ mod tests {
         let done = next(&moved, begun + quiet, false, 0, &used);
         assert_eq!(done.then, Stage::None);
         assert_eq!(shown(&done.ring.unwrap()), [(new, KeyState::Sign, None)]);
+    }
+
+    #[test]
+    fn only_what_is_on_its_way_out_is_retired() {
+        let added = next(BARE, NOON, true, 0, &[]).ring.unwrap();
+        let moved = next(&added, NOON + KNOWN, false, 0, &[]).ring.unwrap();
+        let new = shown(&moved)[0].0.clone();
+        for (text, id) in [(&added, "initial"), (&added, new.as_str()), (&moved, new.as_str()), (&moved, "unknown")] {
+            assert!(retire(text, id).unwrap().is_none(), "{id}");
+        }
+        let retired = retire(&moved, "initial").unwrap().unwrap();
+        assert_eq!(shown(&retired), [(new, KeyState::Sign, None)]);
     }
 
     #[test]

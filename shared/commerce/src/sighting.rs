@@ -11,6 +11,9 @@ pub const SEEN: &str = "seen#";
 pub const USED: &str = "used#";
 /// A sighting, and the use of a key, is noted at most this often, in seconds.
 pub const NOTED_EVERY_SECONDS: i64 = 300;
+/// What the name of the note ends with for all scopes that no entity processor declares: some platforms' names can be anything, and the
+/// notes of a connection must stay few.
+pub const OTHER: &str = "other";
 /// How many pauses between sightings are remembered.
 const REMEMBERED: usize = 20;
 
@@ -23,7 +26,7 @@ pub struct Sighting {
     pub generation: Generation,
     /// The signing key that proved it.
     pub key_id: String,
-    /// The last pauses between two sightings, in seconds, oldest first.
+    /// The longest pauses between two sightings, in seconds, oldest first. Not the last ones: those of a busy day say nothing of the night.
     #[serde(default)]
     pub gaps: Vec<i64>,
 }
@@ -36,8 +39,11 @@ impl Sighting {
         if let Some(before) = before.filter(|before| before.generation == generation) {
             next.gaps = before.gaps;
             next.gaps.push((last.seconds() - before.last.seconds()).max(0));
-            let surplus = next.gaps.len().saturating_sub(REMEMBERED);
-            next.gaps.drain(..surplus);
+            while next.gaps.len() > REMEMBERED
+                && let Some((shortest, _)) = next.gaps.iter().enumerate().min_by_key(|(_, gap)| **gap)
+            {
+                next.gaps.remove(shortest);
+            }
             next.last = last.max(before.last);
         }
         next
@@ -65,7 +71,17 @@ mod tests {
         let before = sighting.clone();
         assert_eq!(before.as_ref().map(|sighting| sighting.gaps.as_slice()), Some([600; REMEMBERED].as_slice()));
         let late = Sighting::next(sighting.clone(), at(0), Generation::FIRST, "a");
-        assert_eq!((late.last, late.gaps.last()), (at(29 * 600), Some(&0)), "what comes late takes nothing back");
+        assert_eq!(
+            (late.last, &late.gaps),
+            (at(29 * 600), &vec![600; REMEMBERED]),
+            "what comes late takes nothing back"
+        );
+        let mut seen = Sighting::next(before, at(29 * 600 + 40_000), Generation::FIRST, "a");
+        for number in 1..100 {
+            seen = Sighting::next(Some(seen), at(29 * 600 + 40_000 + number * 700), Generation::FIRST, "a");
+        }
+        let gaps = seen.gaps;
+        assert_eq!((gaps.len(), gaps[0]), (REMEMBERED, 40_000), "a night is remembered through the day");
         let anew = Sighting::next(sighting, at(90_000), Generation::FIRST.next(), "b");
         assert!(anew.gaps.is_empty());
     }

@@ -256,6 +256,11 @@ impl Simulator {
         self.lock().token = None;
     }
 
+    /// Gives out another token; the one before is worthless.
+    pub fn replace_token(&self, token: &str) {
+        self.lock().token = Some(token.into());
+    }
+
     /// Uninstalls the app: the last callback, and no token and no hooks any more.
     pub fn uninstall(&self) {
         let mut inner = self.lock();

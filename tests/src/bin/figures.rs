@@ -93,6 +93,7 @@ async fn main() {
             match &job {
                 Job::Sweep { .. } => pages += 1,
                 Job::Check { key, .. } => assert!(checked.insert(key.clone()), "{key} was looked at twice"),
+                Job::Rotate => {}
                 Job::Poll { .. } => continue,
             }
             registrar.run(&job.text()).await.expect("no job fails");
