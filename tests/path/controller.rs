@@ -499,6 +499,8 @@ async fn what_a_hook_may_have_missed_is_fetched() {
 async fn a_look_at_what_is_well_is_one_call_and_writes_nothing() {
     for name in PLACES {
         let place = Place::connected(name).await;
+        place.check(Cause::Schedule).await;
+        place.faulty.calls();
         let before = place.world.tables.connection(&place.key);
         place.check(Cause::Schedule).await;
         let after = place.world.tables.connection(&place.key);
@@ -861,7 +863,7 @@ async fn a_store_that_asks_for_time_all_day_is_not_asked_ever_more_often() {
         let trouble = || place.world.tables.connection(&place.key).check.unwrap().trouble;
         let tries = place.check(Cause::Asked).await;
         let expected: Vec<_> =
-            (1..=5).map(|tries| Job::Check { key: place.key.clone(), why: Cause::Asked, tries }).collect();
+            (1..=5).map(|tries| Job::Check { key: place.key.clone(), why: Cause::Asked, tries, since: None }).collect();
         assert_eq!(tries, expected, "{name}");
         assert!(trouble().is_some(), "{name}");
         for _ in 0..3 {
@@ -879,20 +881,29 @@ async fn a_store_that_asks_for_time_all_day_is_not_asked_ever_more_often() {
 
 /// Jobs that come late come together.
 #[tokio::test]
-async fn what_was_well_a_moment_ago_is_left_alone_by_the_schedule() {
+async fn what_was_well_since_a_sweep_began_is_left_alone_by_it() {
     for name in PLACES {
         let place = Place::connected(name).await;
-        let calls = async |why| {
+        let calls = async |since| {
             place.faulty.calls();
-            place.check(why).await;
+            let job = Job::Check { key: place.key.clone(), why: Cause::Schedule, tries: 0, since };
+            place.world.registrar().run(&job.text()).await.unwrap();
+            place.run().await;
             place.faulty.calls().len()
         };
         place.world.clock.pass_seconds(2 * 3600);
-        assert_eq!(calls(Cause::Schedule).await, 1, "{name}");
-        place.world.clock.pass_seconds(1190);
-        assert_eq!((calls(Cause::Schedule).await, calls(Cause::Asked).await), (0, 1), "{name}");
-        place.world.clock.pass_seconds(20);
-        assert_eq!(calls(Cause::Schedule).await, 1, "{name}");
+        let sweeps = [place.world.clock.now(), place.world.clock.now().plus_seconds(3600)];
+        place.world.clock.pass_seconds(4000);
+        // The jobs of two sweeps have waited: one look does for both.
+        assert_eq!(calls(Some(sweeps[0])).await, 1, "{name}");
+        place.world.clock.pass_seconds(100);
+        assert_eq!((calls(Some(sweeps[1])).await, calls(None).await), (0, 1), "{name}");
+        place.world.clock.pass_seconds(3600);
+        assert_eq!(
+            calls(Some(place.world.clock.now().plus_seconds(-10))).await,
+            1,
+            "{name}: the next sweep looks again"
+        );
     }
 }
 
@@ -990,7 +1001,7 @@ async fn an_uninstallation_counts_when_the_platform_shows_it() {
         let notice = Notice { kind: "uninstalled".into(), detail: String::new(), received: now };
         let note = Note { body: serde_json::to_string(&notice).unwrap(), revision: 1, expires: i64::MAX };
         assert!(place.world.tables.keep(&place.key, &format!("{NOTICE}uninstalled"), &note).await.unwrap());
-        let again = |tries| Job::Check { key: place.key.clone(), why: Cause::Told, tries };
+        let again = |tries| Job::Check { key: place.key.clone(), why: Cause::Told, tries, since: None };
         assert_eq!(place.check(Cause::Told).await, [again(1), again(2)]);
         assert!(place.world.clock.now() > now.plus_seconds(600), "some minutes later");
         place.assert_right("nothing shows of it");

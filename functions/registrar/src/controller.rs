@@ -37,13 +37,10 @@ use crate::{
 };
 
 /// What a look at a connection that brings no news is noted after, in seconds.
-const NOTED_EVERY: i64 = 3600;
+const NOTED_EVERY: i64 = 600;
 
 /// After so many seconds, what a request, or connecting, did not get done is done by a job.
 pub(crate) const LATER: i32 = 60;
-/// A connection that all was well with so many seconds ago is not looked at again by the schedule: when jobs come late, there are several
-/// for each.
-const YOUNG: i64 = 20 * 60;
 /// What was told of an uninstallation and did not show is looked for again after so many seconds,
 const UNCONFIRMED_SECONDS: i32 = 300;
 /// and so often.
@@ -82,6 +79,7 @@ impl<P: Parts> Registrar<P> {
         key: &ConnectionKey,
         why: Cause,
         tries: u8,
+        since: Option<Stamp>,
     ) -> Result<(), Problem> {
         let loaded = self.edges.connections.load(key).await?;
         let Some(connection) = &loaded.connection else { return Ok(()) };
@@ -89,7 +87,7 @@ impl<P: Parts> Registrar<P> {
             ConnectionStatus::Disconnected => return self.erase_when_due(key, connection).await,
             ConnectionStatus::Disconnecting => self.leave(platform, key, why == Cause::Told).await,
             ConnectionStatus::Active | ConnectionStatus::Paused => {
-                if why == Cause::Schedule && self.is_well(platform, connection, &loaded).await? {
+                if self.is_well(platform, connection, &loaded, since).await? {
                     return self.begin_due_polls(platform, key, connection, &loaded).await;
                 }
                 self.tend(platform, key, connection, &loaded, why, tries).await
@@ -208,14 +206,19 @@ impl<P: Parts> Registrar<P> {
         Ok(())
     }
 
-    /// Whether a connection was found to be well a moment ago, and nothing has come up since.
-    async fn is_well(&self, platform: &Platform, connection: &Connection, loaded: &Loaded) -> Result<bool, Problem> {
-        let Some(check) = &loaded.check else { return Ok(false) };
-        let now = (self.clock)();
-        if check.trouble.is_some() || check.at.plus_seconds(YOUNG) <= now || connection.paused_at.is_some() {
+    /// Whether a connection was found to be well since a moment, and nothing has come up since then.
+    async fn is_well(
+        &self,
+        platform: &Platform,
+        connection: &Connection,
+        loaded: &Loaded,
+        since: Option<Stamp>,
+    ) -> Result<bool, Problem> {
+        let (Some(check), Some(since)) = (&loaded.check, since) else { return Ok(false) };
+        if check.trouble.is_some() || check.at <= since || connection.paused_at.is_some() {
             return Ok(false);
         }
-        let ring = self.edges.signing_keys.recent(now, RING_SECONDS).await?;
+        let ring = self.edges.signing_keys.recent((self.clock)(), RING_SECONDS).await?;
         let hooks = platform.subscriptions.hooks().filter(|_| connection.credentials.is_some());
         let wanted = hooks.map(|hooks| hooks.wanted(platform.mapping, &connection.settings)).unwrap_or_default();
         let is_well = |record: &SubscriptionRecord| {
@@ -244,7 +247,7 @@ impl<P: Parts> Registrar<P> {
             let line = json!({ "level": "INFO", "event": "uninstall-not-confirmed", "connection": key.to_string() });
             telemetry::emit(&line);
             if tries < UNCONFIRMED_TRIES {
-                let again = Job::Check { key: key.clone(), why, tries: tries + 1 };
+                let again = Job::Check { key: key.clone(), why, tries: tries + 1, since: None };
                 self.edges.jobs.send_jobs(&[(again, UNCONFIRMED_SECONDS)]).await?;
             }
         }

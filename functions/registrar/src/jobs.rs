@@ -6,6 +6,7 @@ use commerce::{
     connection::ConnectionKey,
     job::{Cause, Job, SHARDS},
     platforms::{Platform, find},
+    stamp::Stamp,
 };
 use serde_json::json;
 
@@ -13,7 +14,8 @@ use crate::{Parts, Registrar, problem::Problem};
 
 /// How many connections a page of the sweep has.
 const PAGE: u32 = 100;
-/// Over how long the checks of a page are spread, in seconds, so that not all stores are asked at once.
+/// The same, to spread the checks of a full page over so many seconds: not all stores are asked at once, and few do not wait.
+const SPREAD_PAGE: i32 = 100;
 const SPREAD_SECONDS: i32 = 900;
 /// How often a check is put off; after that, the next sweep looks again.
 pub(crate) const MAX_TRIES: u8 = 5;
@@ -31,7 +33,8 @@ impl<P: Parts> Registrar<P> {
 
     /// Has every connection looked after.
     pub(crate) async fn check_all(&self) -> Result<(), Problem> {
-        let jobs: Vec<_> = (0..SHARDS).map(|shard| (Job::Sweep { shard, after: None }, 0)).collect();
+        let begun = Some((self.clock)());
+        let jobs: Vec<_> = (0..SHARDS).map(|shard| (Job::Sweep { shard, after: None, begun }, 0)).collect();
         Ok(self.edges.jobs.send_jobs(&jobs).await?)
     }
 
@@ -46,9 +49,9 @@ impl<P: Parts> Registrar<P> {
             return Ok(());
         };
         let ran = match &job {
-            Job::Sweep { shard, after } => self.sweep_page(*shard, after.as_deref()).await,
-            Job::Check { key, why, tries } => match self.platform(key) {
-                Some(platform) => self.check(platform, key, *why, *tries).await,
+            Job::Sweep { shard, after, begun } => self.sweep_page(*shard, after.as_deref(), *begun).await,
+            Job::Check { key, why, tries, since } => match self.platform(key) {
+                Some(platform) => self.check(platform, key, *why, *tries, *since).await,
                 None => Ok(()),
             },
             Job::Poll { key, entity } => match self.platform(key) {
@@ -89,16 +92,15 @@ impl<P: Parts> Registrar<P> {
         find(self.platforms, &key.platform)
     }
 
-    async fn sweep_page(&self, shard: u32, after: Option<&str>) -> Result<(), Problem> {
+    async fn sweep_page(&self, shard: u32, after: Option<&str>, begun: Option<Stamp>) -> Result<(), Problem> {
         let page = self.edges.connections.list(shard, None, after, PAGE).await?;
-        let count = i32::try_from(page.entries.len().max(1)).unwrap_or(i32::MAX);
-        let checks =
-            page.entries.into_iter().zip(0..).map(|(entry, place): (_, i32)| {
-                (Job::check(&entry.key, Cause::Schedule), place * SPREAD_SECONDS / count)
-            });
+        let checks = page.entries.into_iter().zip(0..).map(|(entry, place): (_, i32)| {
+            let check = Job::Check { key: entry.key, why: Cause::Schedule, tries: 0, since: begun };
+            (check, place * SPREAD_SECONDS / SPREAD_PAGE)
+        });
         let mut jobs: Vec<_> = checks.collect();
         if let Some(after) = page.next {
-            jobs.push((Job::Sweep { shard, after: Some(after) }, 0));
+            jobs.push((Job::Sweep { shard, after: Some(after), begun }, 0));
         }
         Ok(self.edges.jobs.send_jobs(&jobs).await?)
     }
@@ -107,7 +109,7 @@ impl<P: Parts> Registrar<P> {
 /// The job that comes back later; a check says how often it did.
 fn put_off(job: Job) -> Job {
     match job {
-        Job::Check { key, why, tries } => Job::Check { key, why, tries: tries.saturating_add(1) },
+        Job::Check { key, why, tries, since } => Job::Check { key, why, tries: tries.saturating_add(1), since },
         job => job,
     }
 }

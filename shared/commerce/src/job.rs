@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{connection::ConnectionKey, entity::EntityKind};
+use crate::{connection::ConnectionKey, entity::EntityKind, stamp::Stamp};
 
 /// How many parts the list of all connections has: each is gone through by itself.
 pub const SHARDS: u32 = 16;
@@ -19,6 +19,9 @@ pub enum Job {
         /// Where to go on, as the list gave it; none at its beginning.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         after: Option<String>,
+        /// When the sweep began.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        begun: Option<Stamp>,
     },
     /// Look after a connection: its subscriptions and their health, what is due to be polled, what is left of a disconnection.
     Check {
@@ -30,6 +33,9 @@ pub enum Job {
         /// How often it was put off already.
         #[serde(default, skip_serializing_if = "is_zero")]
         tries: u8,
+        /// A look since then, at which all was well, is enough: when jobs come late, there are several for each connection.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<Stamp>,
     },
     /// Fetch the next pages of an entity.
     Poll {
@@ -66,7 +72,7 @@ pub enum Cause {
 impl Job {
     /// Looks after a connection, for the first time for this reason.
     pub fn check(key: &ConnectionKey, why: Cause) -> Self {
-        Self::Check { key: key.clone(), why, tries: 0 }
+        Self::Check { key: key.clone(), why, tries: 0, since: None }
     }
 
     /// Reads a message.
@@ -111,13 +117,13 @@ mod tests {
     #[test]
     fn the_form_is_a_promise() {
         let jobs = [
-            (Job::Sweep { shard: 3, after: Some("x".into()) }, r#"{"job":"sweep","shard":3,"after":"x"}"#),
+            (Job::Sweep { shard: 3, after: Some("x".into()), begun: None }, r#"{"job":"sweep","shard":3,"after":"x"}"#),
             (
                 Job::check(&key("a"), Cause::Schedule),
                 r#"{"job":"check","platform":"woocommerce","connection":"a","why":"schedule"}"#,
             ),
             (
-                Job::Check { key: key("a"), why: Cause::Told, tries: 2 },
+                Job::Check { key: key("a"), why: Cause::Told, tries: 2, since: None },
                 r#"{"job":"check","platform":"woocommerce","connection":"a","why":"told","tries":2}"#,
             ),
             (Job::Rotate, r#"{"job":"rotate"}"#),
