@@ -7,7 +7,7 @@ LOCAL := $(PYTHON) tools/local/local.py
 # The commands behind make, with the environment of a stack: the local one, or ENV=file made by `make env`.
 TOOLS = test -f "$(ENV)" || { echo "$(ENV) is missing: \`make run\` makes .local/env, \`make env\` one for a stack on AWS" >&2; exit 1; } && set -a && . "$(abspath $(ENV))" && set +a && ./.local/tools
 
-.PHONY: help run stop test secret token events redrive bench env fmt
+.PHONY: help run stop test secret token events redrive bench figures env fmt
 
 help: ## Lists the commands.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,6 +37,10 @@ bench: tools ## Measures the release binaries and writes docs/benchmarks.md.
 	cargo build --release --locked -p receiver -p processor -p registrar
 	cargo build --release --locked -p tools --bin nothing
 	@./.local/tools bench
+
+figures: ## Counts and measures a sweep over 10,000 connections in memory, and writes docs/sweep.md.
+	cargo run --release --locked -p tests --bin figures > docs/sweep.md.new
+	@mv docs/sweep.md.new docs/sweep.md
 
 env: ## Prints the environment of a stack on AWS, for ENV=file: STACK=commerce-hooks > my.env
 	@$(LOCAL) env $(or $(STACK),commerce-hooks)

@@ -364,3 +364,21 @@ async fn showing_tells_how_they_are_at_the_platform_and_no_secret() {
     assert_eq!([count("active"), count("inactive"), count("missing")], [2, 1, 1]);
     assert!(!shown.to_string().contains(&hook.secret));
 }
+
+#[tokio::test]
+async fn what_the_platform_tells_of_failures_is_shown() {
+    let account = Account::connected().await;
+    account.connect.run_now();
+    for failed in account.connect.outbox() {
+        account.connect.answered(&failed, 503);
+    }
+    let failures = async || {
+        let (_, shown) = account.admin("GET", "").await;
+        let rows = shown["subscriptions"].as_array().unwrap().iter();
+        rows.map(|row| row["failures"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(failures().await, [1; 4]);
+    // What is sent again succeeds.
+    account.deliver(account.connect.outbox()).await;
+    assert_eq!(failures().await, [0; 4]);
+}

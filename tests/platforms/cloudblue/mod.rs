@@ -74,6 +74,7 @@ pub struct Webhook {
     due: bool,
     last_success: Option<Stamp>,
     last_failure: Option<Stamp>,
+    failures: u64,
 }
 
 impl Webhook {
@@ -92,6 +93,7 @@ impl Webhook {
             due: false,
             last_success: None,
             last_failure: None,
+            failures: 0,
         }
     }
 
@@ -735,6 +737,7 @@ fn show(hook: &Webhook) -> Value {
         "external_url": hook.url, "jwt_secret": hook.secret, "http_method": "POST", "description": null,
         "product": {"id": hook.product, "name": format!("Product {}", hook.product), "icon": null},
         "data": {}, "headers": hook.headers, "earliest_possible_trigger": null, "last_event": null,
+        "stats": {"failure_since_last_success": hook.failures},
     })
 }
 
@@ -901,10 +904,11 @@ impl Simulator for Connect {
         // It may have been removed meanwhile.
         let Some(place) = inner.hooks.iter().position(|hook| hook.id == id) else { return };
         if (200..300).contains(&status) {
-            inner.hooks[place].last_success = Some(now);
+            (inner.hooks[place].last_success, inner.hooks[place].failures) = (Some(now), 0);
             return;
         }
         inner.hooks[place].last_failure = Some(now);
+        inner.hooks[place].failures += 1;
         if delivery.attempts < RETRIES {
             let again = inner.trigger(place, delivery.attempts + 1, now);
             inner.outbox.push(again);

@@ -2,7 +2,7 @@
 //! connection that answers as the real one would. Prints what was counted and measured; asserts only that each connection was
 //! looked at exactly once.
 //!
-//!     cargo run --release -p tests --bin figures [connections]
+//!     make figures
 
 #![allow(clippy::expect_used, reason = "a tool for whoever changes this")]
 
@@ -82,8 +82,18 @@ async fn main() {
         connect(&world, number).await;
     }
     let (registrar, before) = (world.registrar(), memory("VmRSS:"));
-    println!("{count} connections with {} subscriptions each, in memory", declared_scopes(PLATFORM.mapping).count());
-    println!("{:>8} {:>8} {:>8} {:>10} {:>8} {:>9}", "sweep", "pages", "checks", "list calls", "seconds", "checks/s");
+    let subscriptions = declared_scopes(PLATFORM.mapping).count();
+    println!("# A sweep over {count} connections\n");
+    println!(
+        "The registrar as it is, on tables and queues in memory, with {subscriptions} subscriptions for each connection. What a check"
+    );
+    println!(
+        "costs at AWS and at a platform is on top; this says that a sweep pages, fans out, and looks at each connection once."
+    );
+    println!("`make figures` measures it again.\n");
+    println!(
+        "| sweep | pages of the list | checks | calls to list hooks | seconds | checks a second |\n|---:|---:|---:|---:|---:|---:|"
+    );
     for sweep in 1..=2 {
         let (mut pages, mut checked) = (0, BTreeSet::new());
         calls.store(0, Ordering::SeqCst);
@@ -102,9 +112,9 @@ async fn main() {
         assert_eq!(checked.len(), count);
         let rate = f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / seconds;
         let listed = calls.load(Ordering::SeqCst);
-        println!("{sweep:>8} {pages:>8} {:>8} {listed:>10} {seconds:>8.2} {rate:>9.0}", checked.len());
+        println!("| {sweep} | {pages} | {} | {listed} | {seconds:.2} | {rate:.0} |", checked.len());
         world.clock.pass_seconds(3600);
     }
-    println!("memory: {before} MiB with the tables, {} MiB at most", memory("VmHWM:"));
-    println!("built {}", if cfg!(debug_assertions) { "for debugging" } else { "for release" });
+    let built = if cfg!(debug_assertions) { "for debugging" } else { "for release" };
+    println!("\nMemory: {before} MiB with the tables, {} MiB at most. Built {built}.", memory("VmHWM:"));
 }
