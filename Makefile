@@ -39,8 +39,8 @@ bench: tools ## Measures the release binaries and writes docs/benchmarks.md.
 	@./.local/tools bench
 
 figures: ## Counts and measures a sweep over 10,000 connections in memory, and writes docs/sweep.md.
-	cargo run --release --locked -p tests --bin figures > docs/sweep.md.new
-	@mv docs/sweep.md.new docs/sweep.md
+	cargo build --release --locked -p tests --bin figures
+	@$${CARGO_TARGET_DIR:-target}/release/figures | grep -v '^{' > docs/sweep.md
 
 env: ## Prints the environment of a stack on AWS, for ENV=file: STACK=commerce-hooks > my.env
 	@$(LOCAL) env $(or $(STACK),commerce-hooks)
