@@ -1017,6 +1017,40 @@ async fn an_uninstallation_counts_when_the_platform_shows_it() {
     }
 }
 
+/// What was told is kept: it is enough for what broke off, and not for what happens much later.
+#[tokio::test]
+async fn what_was_told_of_an_uninstallation_counts_for_two_days_and_until_all_is_gone() {
+    let told = async || {
+        let place = Place::connected("bigcommerce").await;
+        let received = place.world.clock.now();
+        let notice = Notice { kind: "uninstalled".into(), detail: String::new(), received };
+        let note = Note { body: serde_json::to_string(&notice).unwrap(), revision: 1, expires: i64::MAX };
+        assert!(place.world.tables.keep(&place.key, &format!("{NOTICE}uninstalled"), &note).await.unwrap());
+        place
+    };
+    let uninstall = |place: &Place| match &place.hooked {
+        Hooked::Big(store) => store.uninstall(),
+        _ => unreachable!(),
+    };
+    let place = told().await;
+    uninstall(&place);
+    place
+        .world
+        .tables
+        .connect(&place.key, Connection { status: ConnectionStatus::Disconnecting, ..place.connection() });
+    place.world.clock.pass_seconds(3 * DAY);
+    place.check(Cause::Schedule).await;
+    assert_eq!(place.connection().status, ConnectionStatus::Disconnected, "what broke off goes on");
+
+    let place = told().await;
+    place.check(Cause::Told).await;
+    place.world.clock.pass_seconds(3 * DAY);
+    uninstall(&place);
+    place.check(Cause::Schedule).await;
+    assert_eq!(place.connection().status, ConnectionStatus::Active, "it was not true then, and says nothing of today");
+    assert!(place.world.tables.connection(&place.key).check.unwrap().trouble.is_some());
+}
+
 /// A hook that can never be made again does not keep what the pause missed from being fetched.
 #[tokio::test]
 async fn what_a_pause_missed_is_fetched_though_a_hook_cannot_be_made() {

@@ -866,3 +866,30 @@ async fn what_was_missed_is_asked_for_since_the_last_good_event() {
     assert_eq!(run.fetch, Fetch::Changed);
     assert!((told - 2..=told).contains(&from), "{from} is not {told}");
 }
+
+#[tokio::test]
+async fn a_full_run_that_stands_still_for_a_day_gives_way() {
+    let (mut shop, _store) = shop_with_products(30, 10);
+    shop.connect(json!({ "polls": { "order": 0, "customer": 0, "coupon": 0 } })).await;
+    let (check, _) = shop.world.queues.next_job().unwrap();
+    shop.world.registrar().run(&check.text()).await.unwrap();
+    let poll = Job::Poll { key: shop.key.clone(), entity: EntityKind::Product };
+    let stands = async |shop: &Shop, hours: i64| {
+        while shop.world.queues.next_job().is_some() {}
+        shop.world.clock.pass_seconds(hours * HOUR);
+        shop.simulator.trouble(&[Trouble::Broken]);
+        shop.world.registrar().run(&poll.text()).await.unwrap();
+        shop.cursor(EntityKind::Product).unwrap()
+    };
+    assert!(stands(&shop, 23).await.run.is_some());
+    let given_up = stands(&shop, 2).await;
+    assert!(given_up.run.is_none() && given_up.since.is_some(), "{given_up:?}");
+    // What changes is polled meanwhile, and all of them are tried again when they are due.
+    shop.world.clock.pass_seconds(2 * HOUR);
+    shop.check().await;
+    let polled = shop.cursor(EntityKind::Product).unwrap();
+    assert!(polled.since > given_up.since && polled.swept == given_up.swept, "{polled:?}");
+    shop.world.clock.pass_seconds(7 * 24 * HOUR);
+    shop.check().await;
+    assert_eq!(shop.here().len(), 30);
+}

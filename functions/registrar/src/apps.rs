@@ -265,7 +265,7 @@ impl<P: Parts> Registrar<P> {
         let Some(connection) = self.edges.connections.load(key).await?.connection else { return Ok(()) };
         match connection.status {
             ConnectionStatus::Disconnected => return Ok(()),
-            ConnectionStatus::Disconnecting => {}
+            ConnectionStatus::Disconnecting => self.note_uninstalled(key).await?,
             ConnectionStatus::Active | ConnectionStatus::Paused => {
                 // Tokens tell their time in whole seconds.
                 if connection.connected_at.is_some_and(|at| once.issued.seconds() < at.seconds()) {

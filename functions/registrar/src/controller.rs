@@ -41,6 +41,8 @@ const NOTED_EVERY: i64 = 600;
 
 /// After so many seconds, what a request, or connecting, did not get done is done by a job.
 pub(crate) const LATER: i32 = 60;
+/// For so long what was told of an uninstallation counts, in seconds.
+const HINT_SECONDS: i64 = 2 * 24 * 60 * 60;
 /// What was told of an uninstallation and did not show is looked for again after so many seconds,
 const UNCONFIRMED_SECONDS: i32 = 300;
 /// and so often.
@@ -85,7 +87,11 @@ impl<P: Parts> Registrar<P> {
         let Some(connection) = &loaded.connection else { return Ok(()) };
         let looked = match connection.status {
             ConnectionStatus::Disconnected => return self.erase_when_due(key, connection).await,
-            ConnectionStatus::Disconnecting => self.leave(platform, key, why == Cause::Told).await,
+            ConnectionStatus::Disconnecting => {
+                // What broke off goes on by itself, whoever comes by.
+                let told = why == Cause::Told || self.uninstalled(key, connection, None).await?;
+                self.leave(platform, key, told).await
+            }
             ConnectionStatus::Active | ConnectionStatus::Paused => {
                 if self.is_well(platform, connection, &loaded, since).await? {
                     return self.begin_due_polls(platform, key, connection, &loaded).await;
@@ -140,17 +146,22 @@ impl<P: Parts> Registrar<P> {
         Ok(self.edges.connections.save_check(key, &Check { at, trouble, since }).await?)
     }
 
-    /// Whether the platform has told, since the connection was made, that the app was removed there.
-    async fn uninstalled(&self, key: &ConnectionKey, connection: &Connection) -> Result<bool, Problem> {
+    /// Whether the platform has told, since the connection was made and in the last so many seconds, that the app was removed there.
+    async fn uninstalled(
+        &self,
+        key: &ConnectionKey,
+        connection: &Connection,
+        within: Option<i64>,
+    ) -> Result<bool, Problem> {
         let notes = self.edges.notes.notes(key, NOTICE).await?;
         let mut notices = notes.iter().filter_map(|(_, note)| serde_json::from_str::<Notice>(&note.body).ok());
-        let since = connection.connected_at;
+        let since = within.map(|seconds| (self.clock)().plus_seconds(-seconds)).max(connection.connected_at);
         Ok(notices.any(|notice| notice.kind == "uninstalled" && since.is_none_or(|since| notice.received > since)))
     }
 
     /// Whether an app of which the platform has told that it was removed there is gone indeed; none where nobody has told so. Whoever
     /// tells may only know an address, and what is told may come late: what counts is what the platform's API says. It refuses the
-    /// token, or lists hooks and none of those that are recorded.
+    /// token, or lists hooks and none of those that are recorded. What was told long ago and was not true then says nothing of today.
     async fn is_gone(
         &self,
         platform: &Platform,
@@ -162,20 +173,20 @@ impl<P: Parts> Registrar<P> {
         let Some(hooks) = platform.subscriptions.hooks().filter(|hooks| hooks.go_with_the_app()) else {
             return Ok(None);
         };
-        if !self.uninstalled(key, connection).await? {
+        if !self.uninstalled(key, connection, Some(HINT_SECONDS)).await? {
             return Ok(None);
         }
         let Some(credentials) = self.open(key, connection).await? else { return Ok(None) };
         let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
-        match self.list(At { platform, key, access }, hooks).await {
-            Err(Fault::Connection(_)) => Ok(Some(true)),
-            Err(fault) => Err(fault.into()),
-            Ok(existing) => {
-                let mut records = loaded.subscriptions.values();
-                let left = records.any(|record| existing.iter().any(|hook| hook.id == record.id));
-                Ok(Some(!left && !loaded.subscriptions.is_empty()))
-            }
+        let at = At { platform, key, access };
+        // Not just any refusal: a plan or a permission can be at fault for others.
+        if self.call(at, hooks.list(&access, 1)?).await?.status == 401 {
+            return Ok(Some(true));
         }
+        let existing = self.list(at, hooks).await?;
+        let mut records = loaded.subscriptions.values();
+        let left = records.any(|record| existing.iter().any(|hook| hook.id == record.id));
+        Ok(Some(!left && !loaded.subscriptions.is_empty()))
     }
 
     /// Disconnects. Where the platform told that the app was removed there, hooks that cannot be listed any more are gone.
@@ -348,6 +359,11 @@ impl<P: Parts> Registrar<P> {
                         Some(off) => (&wanted.scope, Some(off), Verdict::SwitchedOff, health::off(off)),
                         None if *why == Why::Url => {
                             (&wanted.scope, None, Verdict::Missing, "it delivered elsewhere".to_owned())
+                        }
+                        None if *why == Why::Secret
+                            && record.is_some_and(|record| look.ring.iter().all(|key| key.id() != record.key_id)) =>
+                        {
+                            (&wanted.scope, None, Verdict::Missing, "its key was retired before it moved".to_owned())
                         }
                         None if record.is_some_and(|record| record.id != *id) => {
                             (&wanted.scope, None, Verdict::Missing, "another one was in its place".to_owned())

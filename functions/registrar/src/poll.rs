@@ -36,6 +36,8 @@ const FULL_SECONDS: i64 = 7 * 24 * 60 * 60;
 const SLACK_SECONDS: i64 = 10 * 60;
 /// How far before the beginning of the last run the next one looks: clocks differ, and lists may lag.
 const OVERLAP_SECONDS: i64 = 10 * 60;
+/// A full run that has not moved for so long is given up, in seconds.
+const STUCK_SECONDS: i64 = 24 * 60 * 60;
 /// A run that has not come further for so long has lost its job: none is put off for longer than 15 minutes.
 const LOST_SECONDS: i64 = 30 * 60;
 /// When a store that did not answer is asked again, until the run counts as one that has lost its job.
@@ -290,15 +292,22 @@ impl<P: Parts> Registrar<P> {
             // What cannot tell its changes is looked at as a whole, but not every hour.
             Fault::Unreadable(why) if run.fetch == Fetch::Changed => {
                 telemetry::warn("poll-stopped", &format!("{key} {entity}: {why}; the next is a sweep"));
-                let sweeps = run.again == Some(Fetch::Sweep) || is_over(cursor.swept, SWEEP_SECONDS, now);
+                let sweeps = run.again.is_some() || is_over(cursor.swept, SWEEP_SECONDS, now);
                 cursor.recent.push(fetched(&run, now));
                 cursor.run = sweeps.then(|| new_run(mapping, entity, Fetch::Sweep, None, now)).flatten();
                 let goes_on = self.advance(key, &mut cursor).await? && cursor.run.is_some();
                 if goes_on { self.send_poll(key, entity, 0).await } else { Ok(()) }
             }
-            Fault::Unavailable(why) | Fault::Unreadable(why) => {
+            Fault::Unavailable(why) | Fault::Unreadable(why) if now < run.at.plus_seconds(STUCK_SECONDS) => {
                 telemetry::warn("poll-stopped", &format!("{key} {entity}: {why}"));
                 Ok(())
+            }
+            // What changes must not wait for ever for a page that cannot be had. All of them are tried again when they are due.
+            Fault::Unavailable(why) | Fault::Unreadable(why) => {
+                telemetry::error("poll-given-up", &format!("{key} {entity}: {why}"));
+                (cursor.since, cursor.swept) = (cursor.since.or(Some(run.begun)), Some(run.begun));
+                cursor.run = None;
+                self.advance(key, &mut cursor).await.map(|_| ())
             }
             Fault::Connection(_) => Err(fault.into()),
         }
