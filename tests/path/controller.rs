@@ -19,8 +19,8 @@ use commerce::{
     entity::EntityKind,
     job::{Cause, Job},
     platforms::{
-        self, Budget, Incoming, MapError, Mapped, Mapping, NOTICE, Next, Notice, Platform, Wanted, declared_scopes,
-        find,
+        self, Budget, Incoming, MapError, Mapped, Mapping, NOTICE, Next, Notice, Platform, UNINSTALLED, Wanted,
+        declared_scopes, find,
     },
     request::HookPath,
     sighting::Sighting,
@@ -382,6 +382,15 @@ impl Place {
     async fn deliver(&self, delivery: &Delivery) -> u16 {
         let event = gateway_event(delivery, self.world.clock.now()).unwrap();
         self.world.receiver.receive(request(&event)).await.status().as_u16()
+    }
+
+    /// The platform tells, or told, that the app was removed there.
+    async fn told(&self, received: Stamp) {
+        let notice = Notice { kind: UNINSTALLED.into(), detail: String::new(), received };
+        let name = format!("{NOTICE}{UNINSTALLED}");
+        let revision = self.world.tables.note(&self.key, &name).await.unwrap().map_or(0, |note| note.revision) + 1;
+        let note = Note { body: serde_json::to_string(&notice).unwrap(), revision, expires: i64::MAX };
+        assert!(self.world.tables.keep(&self.key, &name, &note).await.unwrap());
     }
 
     async fn see(&self, name: &str, sighting: &Sighting) {
@@ -998,9 +1007,7 @@ async fn an_uninstallation_counts_when_the_platform_shows_it() {
     for left in [0, 1] {
         let place = Place::connected("bigcommerce").await;
         let now = place.world.clock.now();
-        let notice = Notice { kind: "uninstalled".into(), detail: String::new(), received: now };
-        let note = Note { body: serde_json::to_string(&notice).unwrap(), revision: 1, expires: i64::MAX };
-        assert!(place.world.tables.keep(&place.key, &format!("{NOTICE}uninstalled"), &note).await.unwrap());
+        place.told(now).await;
         let again = |tries| Job::Check { key: place.key.clone(), why: Cause::Told, tries, since: None };
         assert_eq!(place.check(Cause::Told).await, [again(1), again(2)]);
         assert!(place.world.clock.now() > now.plus_seconds(600), "some minutes later");
@@ -1023,9 +1030,7 @@ async fn what_was_told_of_an_uninstallation_counts_for_two_days_and_until_all_is
     let told = async || {
         let place = Place::connected("bigcommerce").await;
         let received = place.world.clock.now();
-        let notice = Notice { kind: "uninstalled".into(), detail: String::new(), received };
-        let note = Note { body: serde_json::to_string(&notice).unwrap(), revision: 1, expires: i64::MAX };
-        assert!(place.world.tables.keep(&place.key, &format!("{NOTICE}uninstalled"), &note).await.unwrap());
+        place.told(received).await;
         place
     };
     let uninstall = |place: &Place| match &place.hooked {
@@ -1115,9 +1120,7 @@ async fn an_old_notice_disconnects_nothing() {
     let place = Place::connected("bigcommerce").await;
     let Hooked::Big(store) = &place.hooked else { unreachable!() };
     let received = place.connection().connected_at.unwrap().plus_seconds(-1);
-    let notice = Notice { kind: "uninstalled".into(), detail: String::new(), received };
-    let note = Note { body: serde_json::to_string(&notice).unwrap(), revision: 1, expires: i64::MAX };
-    assert!(place.world.tables.keep(&place.key, &format!("{NOTICE}uninstalled"), &note).await.unwrap());
+    place.told(received).await;
     place.check(Cause::Told).await;
     place.assert_right("told of what is past");
     store.revoke();
@@ -1131,9 +1134,7 @@ async fn an_old_notice_disconnects_nothing() {
 async fn a_platform_whose_hooks_stay_is_not_told_of_uninstallations() {
     let place = Place::connected("woocommerce").await;
     let Hooked::Woo(store) = &place.hooked else { unreachable!() };
-    let notice = Notice { kind: "uninstalled".into(), detail: String::new(), received: place.world.clock.now() };
-    let note = Note { body: serde_json::to_string(&notice).unwrap(), revision: 1, expires: i64::MAX };
-    assert!(place.world.tables.keep(&place.key, &format!("{NOTICE}uninstalled"), &note).await.unwrap());
+    place.told(place.world.clock.now()).await;
     assert_eq!(place.check(Cause::Told).await, []);
     place.assert_right("told");
     store.replace_key("ck_2", "cs_2");
@@ -1147,9 +1148,7 @@ async fn a_platform_whose_hooks_stay_is_not_told_of_uninstallations() {
 async fn connecting_with_other_credentials_is_connecting_anew() {
     let place = Place::connected("bigcommerce").await;
     let Hooked::Big(store) = &place.hooked else { unreachable!() };
-    let notice = Notice { kind: "uninstalled".into(), detail: String::new(), received: place.world.clock.now() };
-    let note = Note { body: serde_json::to_string(&notice).unwrap(), revision: 1, expires: i64::MAX };
-    assert!(place.world.tables.keep(&place.key, &format!("{NOTICE}uninstalled"), &note).await.unwrap());
+    place.told(place.world.clock.now()).await;
     place.world.clock.pass_seconds(1);
     let before = place.connection().connected_at;
     store.replace_token("another");
@@ -1162,9 +1161,7 @@ async fn connecting_with_other_credentials_is_connecting_anew() {
     place.check(Cause::Told).await;
     place.assert_right("connected anew");
     // But what is told afterwards does.
-    let notice = Notice { received: place.world.clock.now(), ..notice };
-    let note = Note { body: serde_json::to_string(&notice).unwrap(), revision: 2, expires: i64::MAX };
-    assert!(place.world.tables.keep(&place.key, &format!("{NOTICE}uninstalled"), &note).await.unwrap());
+    place.told(place.world.clock.now()).await;
     store.uninstall();
     place.check(Cause::Told).await;
     assert_eq!(place.connection().status, ConnectionStatus::Disconnected);

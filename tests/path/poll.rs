@@ -181,6 +181,11 @@ impl Shop {
             let rest = waiting.split_off(waiting.len().min(10));
             let report = self.world.process(&waiting).await;
             for line in report.lines.iter().filter(|line| line["event"] == "differences") {
+                // Which of them should have told of it.
+                let entity = line["entity"].as_str().unwrap();
+                let scopes = line["scopes"].as_array().unwrap();
+                let hooked = self.simulator.platform() != "cloudblue" || entity == "request";
+                assert_eq!(scopes.iter().any(|scope| scope.as_str().unwrap().contains(entity)), hooked, "{line}");
                 let number = |name: &str| line[name].as_u64().unwrap();
                 let counts = self.differences.entry(line["entity"].as_str().unwrap().to_owned()).or_default();
                 counts.0 += number("missed");

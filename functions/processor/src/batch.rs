@@ -126,7 +126,7 @@ where
         let differences = self.note_differences(&entries, losses).await;
         let took = (self.clock)().micros() - started.micros();
         let mut lines = report::lines(&entries, entities, took / 1000, (self.clock)());
-        lines.extend(report::difference_lines(&differences, (self.clock)()));
+        lines.extend(report::difference_lines(self.platforms, &differences, (self.clock)()));
         Report {
             failures: entries.iter().filter(|entry| entry.comes_back()).map(|e| e.message.id.clone()).collect(),
             lines,

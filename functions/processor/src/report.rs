@@ -8,7 +8,9 @@ use commerce::{
     envelope::Envelope,
     loss::{Difference, Differences},
     outcome::Outcome,
+    platforms::{Platform, find},
     stamp::Stamp,
+    transfer::processor,
 };
 use serde_json::{Map, Value, json};
 
@@ -82,16 +84,21 @@ pub fn lines(entries: &[Entry<'_>], entities: usize, took_ms: i64, now: Stamp) -
     lines
 }
 
-/// What polling found to differ: a line for each connection and kind of entity, and metrics by platform only.
-pub fn difference_lines(found: &ByEntity, now: Stamp) -> Vec<Value> {
+/// What polling found to differ: a line for each connection and kind of entity, with the scopes one of which should have told of it,
+/// and metrics by platform only.
+pub fn difference_lines(platforms: &[Platform], found: &ByEntity, now: Stamp) -> Vec<Value> {
     let mut counts: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
     let mut lines = Vec::new();
     for ((key, entity), Differences { missed, stale, unmapped, .. }) in found {
+        let declared = find(platforms, &key.platform).and_then(|platform| processor(platform.mapping, *entity));
+        let scopes: Vec<_> =
+            declared.into_iter().flat_map(|declared| declared.scopes).map(|scope| scope.name).collect();
         lines.push(json!({
             "level": "WARN",
             "event": "differences",
             "connection": key.to_string(),
             "entity": entity,
+            "scopes": scopes,
             "missed": missed,
             "stale": stale,
             "unmapped": unmapped,

@@ -19,7 +19,7 @@ use commerce::{
     job::{Cause, Job},
     loss::{NOT_IN_SWEEP, SweptPage, all_swept, swept_notes},
     outcome::{Outcome, Reason, Rule},
-    platforms::{Access, NOTICE, Notice},
+    platforms::{Access, NOTICE, NOTICE_SECONDS, Notice},
     stamp::Stamp,
 };
 
@@ -37,8 +37,6 @@ const KEY_PAGE: u32 = 500;
 const MAX_KEY_PAGES: usize = 5;
 /// More pages than any list has.
 const MAX_LIST_PAGES: u32 = 1_000;
-/// How long a notice is kept, in seconds.
-const NOTICE_SECONDS: i64 = 400 * 24 * 60 * 60;
 
 /// How many items are erased by one call, and how many such pages by one message; the rest is a message of its own.
 const ERASED_AT_ONCE: u32 = 100;

@@ -21,7 +21,7 @@ use commerce::{
     connection::{ConnectionId, ConnectionKey, ConnectionStatus},
     install::{Known, Once, Reply, Step, Turned, Vendor, Visit, sha256},
     job::{Cause, Job},
-    platforms::{NOTICE, Notice, Platform, find},
+    platforms::{NOTICE, NOTICE_SECONDS, Notice, Platform, UNINSTALLED, find},
     stamp::Stamp,
 };
 use http::{HeaderValue, StatusCode, header};
@@ -36,8 +36,6 @@ const NONCE_SECONDS: i64 = 1800;
 const MAX_STEPS: usize = 8;
 /// More than any platform sends, in bytes.
 const MAX_BODY: usize = 16 * 1024;
-/// How long a notice is kept, in seconds.
-const NOTICE_SECONDS: i64 = 400 * 24 * 60 * 60;
 /// How often something is tried that another request got in the way of.
 const TRIES: usize = 3;
 
@@ -248,8 +246,8 @@ impl<P: Parts> Registrar<P> {
 
     /// Keeps what the platform has told, as if it had come by a hook: should the job be lost, the next look finds it.
     async fn note_uninstalled(&self, key: &ConnectionKey) -> Result<(), Away> {
-        let (name, now) = (format!("{NOTICE}uninstalled"), (self.clock)());
-        let notice = Notice { kind: "uninstalled".into(), detail: String::new(), received: now };
+        let (name, now) = (format!("{NOTICE}{UNINSTALLED}"), (self.clock)());
+        let notice = Notice { kind: UNINSTALLED.into(), detail: String::new(), received: now };
         let body = serde_json::to_string(&notice).unwrap_or_default();
         let before = self.edges.notes.note(key, &name).await?;
         let revision = before.map_or(0, |note| note.revision) + 1;

@@ -18,7 +18,7 @@ use commerce::{
     envelope::Sealed,
     job::{Cause, Job},
     keys::KeyRing,
-    platforms::{Access, Hooks, NOTICE, Notice, PROBE, Platform, Subscription, SubscriptionStatus},
+    platforms::{Access, Hooks, NOTICE, Notice, PROBE, Platform, Subscription, SubscriptionStatus, UNINSTALLED},
     request::HookPath,
     sighting::{SEEN, Sighting},
     stamp::Stamp,
@@ -156,7 +156,7 @@ impl<P: Parts> Registrar<P> {
         let notes = self.edges.notes.notes(key, NOTICE).await?;
         let mut notices = notes.iter().filter_map(|(_, note)| serde_json::from_str::<Notice>(&note.body).ok());
         let since = within.map(|seconds| (self.clock)().plus_seconds(-seconds)).max(connection.connected_at);
-        Ok(notices.any(|notice| notice.kind == "uninstalled" && since.is_none_or(|since| notice.received > since)))
+        Ok(notices.any(|notice| notice.kind == UNINSTALLED && since.is_none_or(|since| notice.received > since)))
     }
 
     /// Whether an app of which the platform has told that it was removed there is gone indeed; none where nobody has told so. Whoever

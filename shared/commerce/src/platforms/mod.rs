@@ -151,10 +151,15 @@ pub enum Mapped {
 /// What the names of notes begin with that hold a [`Notice`].
 pub const NOTICE: &str = "notice#";
 
+/// How long such a note is kept, in seconds.
+pub const NOTICE_SECONDS: i64 = 400 * 24 * 60 * 60;
+/// The kind of the [`Notice`] that the app was removed at the platform.
+pub const UNINSTALLED: &str = "uninstalled";
+
 /// Something about a connection that the registrar has to know.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Notice {
-    /// What kind: `uninstalled`, `delivery-exception`. Of one kind, the last is kept.
+    /// What kind: [`UNINSTALLED`], `delivery-exception`. Of one kind, the last is kept.
     pub kind: String,
     /// For people: what the platform says beyond it. Nothing secret.
     #[serde(default, skip_serializing_if = "String::is_empty")]

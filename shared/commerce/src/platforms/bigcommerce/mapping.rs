@@ -19,7 +19,9 @@ use crate::{
     },
     envelope::{Listing, Transfer},
     outcome::Rule,
-    platforms::{Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Notice, Wanted, paging::Place},
+    platforms::{
+        Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Notice, UNINSTALLED, Wanted, paging::Place,
+    },
     stamp::Stamp,
     transfer::{Action, Direction, EntityProcessor, Payload, Polling, Scope, child, own},
 };
@@ -150,7 +152,7 @@ static PROCESSORS: &[EntityProcessor] = &[
 ];
 
 /// The store is closed, or the app was removed; whether it comes in the second case is not documented.
-const UNINSTALLED: &str = "store/app/uninstalled";
+const APP_UNINSTALLED: &str = "store/app/uninstalled";
 /// Deliveries fail: 90001 will be retried, 90002 switched a hook off, 90003 blocked the domain for a while.
 pub(super) const DELIVERY_EXCEPTION: &str = "store/hook/deliveryException";
 
@@ -213,7 +215,7 @@ impl Mapping for BigCommerce {
     }
 
     fn notices(&self) -> &'static [&'static str] {
-        &[UNINSTALLED, DELIVERY_EXCEPTION]
+        &[APP_UNINSTALLED, DELIVERY_EXCEPTION]
     }
 
     fn notice(&self, scope: &str, body: &[u8], received: Stamp) -> Result<Notice, MapError> {
@@ -223,7 +225,7 @@ impl Mapping for BigCommerce {
             id.as_str().bytes().all(|byte| byte.is_ascii_digit()).then(|| id.to_string())
         };
         let (kind, detail) = match scope {
-            UNINSTALLED => ("uninstalled", String::new()),
+            APP_UNINSTALLED => (UNINSTALLED, String::new()),
             _ => (
                 "delivery-exception",
                 [digits("error_code"), digits("id")].into_iter().flatten().collect::<Vec<_>>().join(" "),
@@ -1214,13 +1216,13 @@ mod tests {
             BigCommerce.notice(scope, body.as_bytes(), AT).map(|notice| (notice.kind, notice.detail, notice.received))
         };
         let exception = |detail: &str| Ok(("delivery-exception".to_owned(), detail.to_owned(), AT));
-        let uninstalled = notice(UNINSTALLED, json!({"type":"store"}));
+        let uninstalled = notice(APP_UNINSTALLED, json!({"type":"store"}));
         assert_eq!(uninstalled, Ok(("uninstalled".to_owned(), String::new(), AT)));
         let full = json!({"type":"webhook","id":20_000_001,"error_code":90002,"message":"text"});
         assert_eq!(notice(DELIVERY_EXCEPTION, full), exception("90002 20000001"));
         assert_eq!(notice(DELIVERY_EXCEPTION, json!({"id":"x y","error_code":"90001"})), exception("90001"));
         assert_eq!(notice(DELIVERY_EXCEPTION, json!(null)), exception(""));
-        assert!(BigCommerce.notice(UNINSTALLED, b"<html>", AT).is_err());
+        assert!(BigCommerce.notice(APP_UNINSTALLED, b"<html>", AT).is_err());
     }
 
     #[test]
