@@ -316,7 +316,7 @@ fn found_in(note: &Note, settings: &str) -> Option<Stamp> {
 }
 
 fn settings_hash(connection: &Connection) -> String {
-    entity::Content { fields: connection.settings.clone(), extra: serde_json::Map::new() }.hash()
+    entity::Content { fields: connection.settings.clone(), ..entity::Content::default() }.hash()
 }
 
 fn failed(error: &EdgeError) -> (End, String) {
@@ -328,6 +328,7 @@ pub(crate) fn end_of_fault(fault: &Fault) -> End {
     match fault {
         Fault::Throttled { seconds } => End::Deferred(*seconds),
         Fault::Unavailable(_) => End::Failed(Reason::PlatformUnavailable, fault.to_string()),
-        Fault::Connection(_) | Fault::Unreadable(_) => End::Failed(Reason::ConnectionFault, fault.to_string()),
+        Fault::Connection(_) => End::Failed(Reason::ConnectionFault, fault.to_string()),
+        Fault::Unreadable(_) => End::Failed(Reason::Malformed, fault.to_string()),
     }
 }

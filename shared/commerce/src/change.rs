@@ -341,7 +341,7 @@ mod tests {
 
     fn content(text: &str) -> Content {
         let serde_json::Value::Object(fields) = json!({ "name": text }) else { unreachable!() };
-        Content { fields, extra: serde_json::Map::new() }
+        Content { fields, ..Content::default() }
     }
 
     const fn at(n: i64) -> Stamp {

@@ -39,6 +39,9 @@ pub struct Item {
     /// names and large numbers.
     #[serde(default, skip_serializing_if = "Map::is_empty", with = "json_text")]
     pub extra: Map<String, Value>,
+    /// Places of the platform's entity that could not be read and were dropped, in the platform's own words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<String>,
     /// Of an entity that came in parts, as one JSON text: each facet with its version and content, and under `""` the
     /// full payload below them. `fields` and `extra` are then what they come to together.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "json_text")]
@@ -124,7 +127,11 @@ impl Item {
             Some(full) => Some(full),
             None if !facets.is_empty() => None,
             None => {
-                let mut content = Content { fields: self.fields.clone(), extra: self.extra.clone() };
+                let mut content = Content {
+                    fields: self.fields.clone(),
+                    extra: self.extra.clone(),
+                    unreadable: self.unreadable.clone(),
+                };
                 for (name, value) in &self.was {
                     match value {
                         Value::Null => _ = content.fields.remove(name),
@@ -178,6 +185,7 @@ impl Item {
             sk: key.sort(),
             fields: content.fields,
             extra: content.extra,
+            unreadable: content.unreadable,
             facets,
             was,
             deleted: deleted && !updated,
@@ -266,7 +274,8 @@ mod tests {
 
     fn upsert(received: i64, name: &str, extra: &str) -> Change {
         let object = |value: Value| value.as_object().unwrap().clone();
-        let content = Content { fields: object(json!({"name": name})), extra: object(json!({"more": extra})) };
+        let fields = object(json!({"name": name}));
+        let content = Content { fields, extra: object(json!({"more": extra})), ..Content::default() };
         let received = Stamp::from_millis(received);
         Change::Upsert(Upsert {
             source: Some(received),

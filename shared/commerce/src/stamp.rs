@@ -2,7 +2,11 @@
 
 use std::fmt;
 
-use jiff::{Timestamp, civil::DateTime};
+use jiff::{
+    Timestamp,
+    civil::{self, DateTime},
+    fmt::temporal::Pieces,
+};
 use serde::{Deserialize, Serialize};
 
 /// A moment in UTC, in microseconds since 1970. Microseconds, because some platforms send them and milliseconds would
@@ -66,13 +70,43 @@ impl fmt::Debug for Stamp {
     }
 }
 
-/// Reads a date and time that carries no zone but is known to be UTC (`2026-11-21T01:48:39`), or one that does carry a zone.
-pub fn parse_utc(text: &str) -> Option<Timestamp> {
-    if let Ok(at) = text.parse::<Timestamp>() {
-        return Some(at);
+/// The last moment that can be told, to the second: what a time of the year 9999 means is that there is no end.
+pub const NO_END: Timestamp = Timestamp::constant(253_402_207_200, 0);
+
+/// A text that is no time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("no time")]
+pub struct NotATime;
+
+/// Reads a date and time that carries no zone but is known to be UTC (`2026-11-21T01:48:39`), or one that does carry a zone. What
+/// is later than can be told, as .NET's greatest date and what people enter for never (`9999-12-31`), is [`NO_END`]. .NET's least
+/// date (`0001-01-01T00:00:00`) and MySQL's zero date mean that there is no time.
+///
+/// # Errors
+/// [`NotATime`].
+pub fn parse_time(text: &str) -> Result<Option<Timestamp>, NotATime> {
+    let text = text.trim();
+    if text.starts_with("0000-00-00") {
+        return Ok(None);
     }
-    let civil: DateTime = text.parse().ok()?;
-    civil.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+    let pieces = Pieces::parse(text).map_err(|_| NotATime)?;
+    let date = pieces.date();
+    if date == civil::date(1, 1, 1) || date == civil::date(0, 12, 31) && pieces.offset().is_some() {
+        return Ok(None);
+    }
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(Some(at.min(NO_END)));
+    }
+    if date >= civil::date(9999, 12, 30) {
+        return Ok(Some(NO_END));
+    }
+    let civil: DateTime = text.parse().map_err(|_| NotATime)?;
+    civil.to_zoned(jiff::tz::TimeZone::UTC).map(|zoned| Some(zoned.timestamp())).map_err(|_| NotATime)
+}
+
+/// A time as [`parse_time`] reads it; none for what means that there is none, too.
+pub fn parse_utc(text: &str) -> Option<Timestamp> {
+    parse_time(text).ok().flatten()
 }
 
 #[cfg(test)]
@@ -87,6 +121,33 @@ mod tests {
         assert_eq!(bare, parse_utc("2026-11-21T02:48:39+01:00").unwrap());
         assert_eq!(Stamp::from(bare).to_string(), "2026-11-21T01:48:39Z");
         assert_eq!(parse_utc("yesterday"), None);
+    }
+
+    #[test]
+    fn no_end_and_no_time_are_told_apart_from_what_is_no_time() {
+        for text in [
+            "9999-12-31T23:59:59.9999999",
+            "9999-12-31T23:59:59.9999999Z",
+            "9999-12-31T00:00:00",
+            "9999-12-31T23:59:59+02:00",
+            "9999-12-31 23:59:59",
+            "9999-12-31",
+            "9999-12-30T23:00:00Z",
+        ] {
+            assert_eq!(parse_time(text), Ok(Some(NO_END)), "{text}");
+        }
+        assert_eq!(NO_END.to_string(), "9999-12-30T22:00:00Z");
+        assert_eq!(parse_time("9999-12-29T00:00:00Z").unwrap().unwrap().to_string(), "9999-12-29T00:00:00Z");
+        for text in
+            ["0001-01-01T00:00:00", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00.0000000+00:00", "0000-00-00 00:00:00"]
+        {
+            assert_eq!(parse_time(text), Ok(None), "{text}");
+        }
+        for text in
+            ["", "yesterday", "9999-13-31", "10000-01-01T00:00:00Z", "2026-02-30T00:00:00", "9999-12-31T25:00:00"]
+        {
+            assert_eq!(parse_time(text), Err(NotATime), "{text}");
+        }
     }
 
     #[test]

@@ -203,6 +203,9 @@ pub struct Content {
     /// Under the platform's own names.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub extra: Map<String, Value>,
+    /// Places of the platform's entity that could not be read and were dropped, in the platform's own words: `stock_quantity`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<String>,
 }
 
 impl Content {
@@ -216,7 +219,7 @@ impl Content {
         drop_empty(&mut fields);
         drop_empty(&mut extra);
         match (fields, extra) {
-            (Value::Object(fields), Value::Object(extra)) => Ok(Self { fields, extra }),
+            (Value::Object(fields), Value::Object(extra)) => Ok(Self { fields, extra, unreadable: Vec::new() }),
             _ => Err(serde::ser::Error::custom("an entity must be an object")),
         }
     }
@@ -228,13 +231,23 @@ impl Content {
             members.values_mut().for_each(clear_empty);
             members
         };
-        Self { fields: cleared(fields), extra: cleared(extra) }
+        Self { fields: cleared(fields), extra: cleared(extra), unreadable: Vec::new() }
+    }
+
+    /// The same, with the places that could not be read.
+    #[must_use]
+    pub fn with_unreadable(mut self, places: impl IntoIterator<Item = String>) -> Self {
+        self.unreadable.extend(places);
+        self.unreadable.sort();
+        self.unreadable.dedup();
+        self
     }
 
     /// Puts what a facet says over this: objects are merged, all else is replaced. `null`s stay for what comes later.
     pub fn overlay(&mut self, facet: &Self) {
         overlay(&mut self.fields, &facet.fields);
         overlay(&mut self.extra, &facet.extra);
+        *self = std::mem::take(self).with_unreadable(facet.unreadable.iter().cloned());
     }
 
     /// Leaves out what is empty.
@@ -257,6 +270,11 @@ impl Content {
             let text = serde_json::to_vec(part).unwrap_or_default();
             context.update(&(text.len() as u64).to_be_bytes());
             context.update(&text);
+        }
+        // Without any, the hash is that of the content alone.
+        for place in &self.unreadable {
+            context.update(&(place.len() as u64).to_be_bytes());
+            context.update(place.as_bytes());
         }
         URL_SAFE_NO_PAD.encode(&context.finish().as_ref()[..16])
     }
@@ -350,12 +368,13 @@ mod tests {
 
     #[test]
     fn the_hash_covers_everything_and_ignores_the_order_of_keys() {
-        let content = |fields, extra| Content { fields: object(fields), extra: object(extra) };
+        let content = |fields, extra| Content { fields: object(fields), extra: object(extra), unreadable: vec![] };
         let a = content(json!({"a": 1, "b": 2}), json!({}));
         assert_eq!(a.hash(), content(json!({"b": 2, "a": 1}), json!({})).hash());
         assert_ne!(a.hash(), content(json!({"a": 1, "b": 3}), json!({})).hash());
         assert_ne!(a.hash(), content(json!({"a": 1}), json!({"b": 2})).hash());
         assert_eq!(a.hash().len(), 22);
+        assert_ne!(a.hash(), a.clone().with_unreadable(["x".to_owned()]).hash());
     }
 
     #[test]
@@ -369,7 +388,7 @@ mod tests {
     fn a_facet_clears_with_null_and_says_nothing_by_absence() {
         let facet = |fields| Content::facet(object(fields), Map::new());
         let mut content =
-            Content { fields: object(json!({"a": 1, "b": 2, "p": {"1": {"x": 1, "y": 2}}})), extra: Map::new() };
+            Content { fields: object(json!({"a": 1, "b": 2, "p": {"1": {"x": 1, "y": 2}}})), ..Content::default() };
         content.overlay(&facet(json!({"a": null, "p": {"1": {"x": ""}, "2": {"x": []}, "3": {}}})));
         content.overlay(&facet(json!({"p": {"2": {"x": 3}}, "c": {}})));
         let expected = json!({"b": 2, "p": {"1": {"y": 2}, "2": {"x": 3}}});

@@ -23,7 +23,8 @@ use crate::{
     envelope::{Listing, Transfer},
     outcome::Rule,
     platforms::{
-        Access, Acted, Budget, Decision, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted, lenient::read,
+        Access, Acted, Budget, Decision, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted,
+        lenient::{read, read_list},
     },
     stamp::{Stamp, parse_utc},
     transfer::{Action, Direction, EntityProcessor, Payload, Polling, own},
@@ -252,7 +253,7 @@ impl Mapping for CloudBlue {
         if !response.is_success() {
             return Err(response.fault(at));
         }
-        let entries: Vec<wire::Entry> = read(&response.body).map_err(unreadable)?;
+        let entries: Vec<wire::Entry> = read_list(&response.body)?;
         let keys: Vec<Option<String>> = entries.iter().map(|entry| key(list, entry)).collect();
         // What waits, and may have to be answered, is read again in any case.
         let waits = list.pending && self.acts_on(EntityKind::Request, access.settings);

@@ -19,7 +19,9 @@ use crate::{
     keys::WebhookSecret,
     platforms::{
         Access, Desired, Hooks, Mapping, OwnSettings, Page, Saving, SettingsError, Subscription, SubscriptionStatus,
-        Subscriptions, lenient::read, read_own,
+        Subscriptions,
+        lenient::{read, read_list},
+        read_own,
     },
     stamp::Stamp,
 };
@@ -282,7 +284,7 @@ impl Hooks for CloudBlue {
         if !response.is_success() {
             return Err(response.fault(now));
         }
-        let hooks: Vec<wire::Webhook> = read(&response.body).map_err(unreadable)?;
+        let hooks: Vec<wire::Webhook> = read_list(&response.body)?;
         let more = !is_last(response, hooks.len());
         // Pages are counted by what was asked for. After a shorter one some would be passed over, and made again.
         if more && hooks.len() < PAGE_SIZE {

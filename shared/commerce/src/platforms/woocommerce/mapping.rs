@@ -16,7 +16,9 @@ use crate::{
     envelope::{Listing, Transfer},
     outcome::Rule,
     platforms::{
-        Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted, lenient::read, paging::Place,
+        Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted,
+        lenient::{read, read_list},
+        paging::Place,
     },
     stamp::{Stamp, parse_utc},
     transfer::{Action, Direction, EntityProcessor, Payload, Polling, Scope, own},
@@ -209,7 +211,7 @@ impl Mapping for WooCommerce {
         }
         let entity = ENTITIES.into_iter().find(|entity| collection(*entity).is_ok_and(|name| name == listing.what));
         let entity = entity.ok_or_else(|| Fault::Unreadable(format!("there is no list {:?}", listing.what)))?;
-        let entries: Vec<wire::Entry> = read(&response.body).map_err(|error| Fault::Unreadable(error.to_string()))?;
+        let entries: Vec<wire::Entry> = read_list(&response.body)?;
         let more = entries.len() >= PAGE_SIZE;
         let since = parse_utc(&cursor(listing)?.since);
         if entries.iter().any(|entry| entry.date_modified_gmt.is_some() && entry.date_modified_gmt < since) {
@@ -240,13 +242,12 @@ impl Mapping for WooCommerce {
         if !response.is_success() {
             return Err(response.fault(at));
         }
-        let unreadable = |error: MapError| Fault::Unreadable(error.to_string());
-        let head: wire::Head<'_> = read(&response.body).map_err(unreadable)?;
+        let head: wire::Head<'_> = read(&response.body)?;
         if head.id.as_ref() != Some(id) {
             return Err(Fault::Unreadable("another id than was asked for".into()));
         }
         let mapped = upsert(entity, id.clone(), &response.body, at, true, &head.status, &head.role);
-        mapped.map(Next::Done).map_err(unreadable)
+        mapped.map(Next::Done).map_err(Fault::from)
     }
 }
 
@@ -300,7 +301,7 @@ fn read_poll(name: &str, changed: bool, listing: &Listing, response: &ApiRespons
     }
     let entity = ENTITIES.into_iter().find(|entity| collection(*entity).is_ok_and(|known| known == name));
     let entity = entity.ok_or_else(|| Fault::Unreadable(format!("there is no list {:?}", listing.what)))?;
-    let entries: Vec<wire::Entry> = read(&response.body).map_err(|error| Fault::Unreadable(error.to_string()))?;
+    let entries: Vec<wire::Entry> = read_list(&response.body)?;
     let times: Vec<_> = entries.iter().map(|entry| entry.date_modified_gmt.map(Stamp::from)).collect();
     let place = Place::of(listing)?;
     if changed && times.iter().flatten().any(|time| place.is_passed_by(*time)) {
