@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::OnceLock};
 use cloud::memory::{MemoryPlatform, TableFault};
 use commerce::{
     api::{ApiResponse, Fault},
+    change::Change,
     connection::{Connection, ConnectionStatus, DeletePolicy, Generation},
     entity::EntityKind,
     envelope::Envelope,
@@ -443,6 +444,110 @@ mod isolation {
         assert_eq!(outcomes(&report), ["unfinished", "applied"]);
         assert_eq!(report.failures, [hangs.id]);
         assert!(world.queues.dead().is_empty());
+    }
+}
+
+mod if_known {
+    use super::*;
+
+    const DRAFT: Rule = Rule("a-draft");
+    const PLATFORM: Platform = commerce::platforms::woocommerce::PLATFORM;
+
+    /// A store whose orders are drafts at first: those count only if they are known.
+    #[derive(Debug)]
+    struct Drafts;
+
+    fn drafts(mapped: Mapped) -> Mapped {
+        match mapped {
+            Mapped::Change(id, Change::Upsert(upsert)) if upsert.content.fields["status"] == "draft" => {
+                Mapped::IfKnown(id, Change::Upsert(upsert), DRAFT)
+            }
+            other => other,
+        }
+    }
+
+    impl Mapping for Drafts {
+        fn processors(&self) -> &'static [EntityProcessor] {
+            PLATFORM.mapping.processors()
+        }
+        fn ignores(&self, scope: &str) -> Option<Rule> {
+            PLATFORM.mapping.ignores(scope)
+        }
+        fn map(&self, incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
+            PLATFORM.mapping.map(incoming).map(drafts)
+        }
+        fn budget(&self) -> Budget {
+            PLATFORM.mapping.budget()
+        }
+        /// Asks twice.
+        fn pull(&self, wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Result<Next, Fault> {
+            match (PLATFORM.mapping.pull(wanted, answers)?, PLATFORM.mapping.pull(wanted, &[])?) {
+                (Next::Done(_), again @ Next::Ask(_)) if answers.len() == 1 => Ok(again),
+                (Next::Done(mapped), _) => Ok(Next::Done(drafts(mapped))),
+                (ask, _) => Ok(ask),
+            }
+        }
+        fn only_if_known(&self, _: &Wanted<'_>, answers: &[ApiResponse]) -> Option<Rule> {
+            let answer: Value = serde_json::from_slice(&answers.last()?.body).ok()?;
+            (answer["status"] == "draft").then_some(DRAFT)
+        }
+    }
+
+    static DRAFTING: [Platform; 1] = [Platform { mapping: &Drafts, ..PLATFORM }];
+
+    async fn process(world: &World, messages: &[Message]) -> Vec<String> {
+        let deadline = world.clock.now().plus_seconds(60);
+        outcomes(&world.processor_for(&DRAFTING).process(messages, deadline).await)
+    }
+
+    fn draft(at: i64) -> Message {
+        delivered("order.updated", &order("draft", "2026-11-21T02:00:00"), at)
+    }
+
+    #[tokio::test]
+    async fn a_delivery_that_counts_only_if_its_entity_is_known() {
+        let world = World::connected();
+        assert_eq!(process(&world, &[draft(LATER)]).await, ["ignored: a-draft"]);
+        assert!(world.state().is_empty());
+        let placed = delivered("order.updated", &order("processing", "2026-11-21T01:00:00"), LATER + 1);
+        assert_eq!(process(&world, &[placed]).await, ["applied"]);
+        assert_eq!(process(&world, &[draft(LATER + 2)]).await, ["applied"]);
+        assert_eq!(world.item("order#13").fields["status"], "draft");
+        // What is deleted is known, too.
+        let gone = delivered("order.deleted", r#"{"id":13}"#, LATER + 3);
+        assert_eq!(process(&world, &[gone]).await, ["applied"]);
+        assert!(world.item("order#13").deleted);
+        let newer = delivered("order.updated", &order("draft", "2026-11-21T03:00:00"), LATER + 4);
+        assert_eq!(process(&world, &[newer]).await, ["applied"]);
+        assert!(!world.item("order#13").deleted);
+    }
+
+    #[tokio::test]
+    async fn within_one_batch_the_order_does_not_matter() {
+        let placed = delivered("order.updated", &order("processing", "2026-11-21T01:00:00"), LATER + 1);
+        for batch in [[draft(LATER), placed.clone()], [placed, draft(LATER)]] {
+            let world = World::connected();
+            assert!(!process(&world, &batch).await.contains(&"ignored: a-draft".to_owned()));
+            assert_eq!(world.item("order#13").fields["status"], "draft");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pull_that_counts_only_if_its_entity_is_known_asks_no_more_than_shows_it() {
+        let world = World::new();
+        world.connect(Some(CREDENTIALS));
+        let at = |status: &str, time: &str| json!({ "id": 13, "status": status, "date_modified_gmt": time, "total": "1.00" });
+        world.store().set("orders", 13, Some(at("draft", "2026-11-21T02:00:00")));
+        let hint = |n: i64| delivered("order.restored", &order("draft", "2026-11-21T01:00:00"), LATER + n);
+        assert_eq!(process(&world, &[hint(0)]).await, ["ignored: a-draft"]);
+        assert_eq!(world.store().calls().len(), 1);
+        assert!(world.state().is_empty());
+        let placed = delivered("order.updated", &order("processing", "2026-11-21T01:00:00"), LATER + 1);
+        assert_eq!(process(&world, &[placed]).await, ["applied"]);
+        assert_eq!(process(&world, &[hint(2)]).await, ["applied"]);
+        assert_eq!(world.store().calls().len(), 2);
+        assert_eq!(world.item("order#13").fields["status"], "draft");
+        assert_eq!(process(&world, &[hint(3)]).await, ["unchanged"]);
     }
 }
 

@@ -78,12 +78,16 @@ struct Ready {
     changes: Vec<Change>,
     /// What the platform refused when it was asked to do something: the message is put aside, once the state is written.
     refused: Option<String>,
+    /// The rule by which it is ignored unless the entity is known.
+    only_if_known: Option<Rule>,
 }
 
 /// What asking the platform came to.
 struct Answer {
     /// The entity as it is, or its absence; or the rule by which it is not kept.
     change: Result<Change, Rule>,
+    /// The rule by which the change is ignored unless the entity is known.
+    only_if_known: Option<Rule>,
     /// Why the platform refuses what was to be done there.
     refused: Option<String>,
 }
@@ -146,16 +150,20 @@ where
                 end(End::Outcome(Outcome::Unchanged), "");
                 continue;
             }
-            let mut refused = None;
+            let (mut refused, mut only_if_known) = (None, work.only_if_known);
             if can_ask && (work.is_hint() || too_old) {
                 if asked.is_none() {
-                    asked = Some(self.ask(key, work, connection, item.as_ref(), &messages[work.index].id).await);
+                    let known =
+                        item.is_some() || works.iter().any(|work| is_told(work) && work.only_if_known.is_none());
+                    let by = &messages[work.index].id;
+                    asked = Some(self.ask(key, work, connection, item.as_ref(), known, by).await);
                 }
                 let last_try = messages[work.index].attempts >= MAX_ATTEMPTS;
                 match asked.as_mut() {
-                    Some(Ok(Answer { change: Ok(change), refused: why })) => {
+                    Some(Ok(Answer { change: Ok(change), only_if_known: rule, refused: why })) => {
                         if !adds {
                             changes.clear();
+                            only_if_known = *rule;
                         }
                         changes.push(change.clone());
                         // One of the messages that asked is enough to put aside.
@@ -196,8 +204,13 @@ where
                 end(without, &why);
                 continue;
             }
-            ready.push(Ready { index: work.index, changes, refused });
+            ready.push(Ready { index: work.index, changes, refused, only_if_known });
             taken_by = Some(connection);
+        }
+        if item.is_none() && ready.iter().all(|ready| ready.only_if_known.is_some()) {
+            ends.extend(ready.drain(..).filter_map(|ready| {
+                Some((ready.index, End::Outcome(Outcome::Ignored(ready.only_if_known?)), String::new()))
+            }));
         }
         if let Some(connection) = taken_by {
             self.settle(key, works, messages, connection, item, ready, &mut ends, losses).await;
@@ -212,32 +225,36 @@ where
         work: &Work,
         connection: &Connection,
         item: Option<&Item>,
+        known: bool,
         by: &str,
     ) -> Result<Answer, Fault> {
-        let mut pulled = self.pull(&work.platform, key, connection).await?;
+        let mut pulled = self.pull(&work.platform, key, connection, known).await?;
         let mut refused = None;
         if work.platform.mapping.acts_on(key.kind, &connection.settings) {
             let known = item.map(Item::state).filter(|state| !state.is_deleted());
             let known = known.and_then(|state| state.visible().1.map(std::borrow::Cow::into_owned));
             let shown = hash(&pulled.mapped);
             if shown.is_some() && shown == known && self.is_echo(key, shown.as_deref().unwrap_or_default()).await {
-                return Ok(Answer { change: Err(Rule::ECHO), refused: None });
+                return Ok(Answer { change: Err(Rule::ECHO), only_if_known: None, refused: None });
             }
             if let Some(done) = self.act(&work.platform, key, connection, &pulled, by).await? {
                 (pulled.mapped, refused) = (done.mapped, done.refused);
             }
         }
-        let change = match pulled.mapped {
-            Mapped::Change(_, Change::Delete(_)) if connection.delete_policy(key.kind) == DeletePolicy::Ignore => {
-                Err(Rule::DELETES_IGNORED)
+        let (change, only_if_known) = match pulled.mapped {
+            Mapped::Change(_, Change::Delete(_)) | Mapped::IfKnown(_, Change::Delete(_), _)
+                if connection.delete_policy(key.kind) == DeletePolicy::Ignore =>
+            {
+                (Err(Rule::DELETES_IGNORED), None)
             }
-            Mapped::Change(_, change) => Ok(change),
-            Mapped::Ignored(rule) => Err(rule),
+            Mapped::Change(_, change) => (Ok(change), None),
+            Mapped::IfKnown(_, change, rule) => (Ok(change), Some(rule)),
+            Mapped::Ignored(rule) => (Err(rule), None),
             Mapped::Pull(_) | Mapped::Split(_) | Mapped::List(_) => {
                 return Err(Fault::Unreadable("a pull gave something else than the entity".into()));
             }
         };
-        Ok(Answer { change, refused })
+        Ok(Answer { change, only_if_known, refused })
     }
 
     /// Has what an entity needs and takes along pulled: what it requires if it is not known, once; what follows it always. Before the
@@ -326,7 +343,8 @@ where
                 Err(Doubtful(place)) => {
                     let index = ready[place].index;
                     let Some(work) = works.iter().find(|work| work.index == index) else { continue };
-                    let answer = self.ask(key, work, connection, item.as_ref(), &messages[work.index].id).await;
+                    let by = &messages[work.index].id;
+                    let answer = self.ask(key, work, connection, item.as_ref(), true, by).await;
                     let gives_up = |fault: &Fault| is_lasting(fault) && messages[index].attempts >= MAX_ATTEMPTS;
                     // Once per group: an answer is newer than all that was delivered.
                     may_ask = answer.as_ref().is_err_and(|fault| !gives_up(fault));
@@ -418,6 +436,11 @@ fn is_known(work: &Work, item: &Item) -> bool {
     let win = state.win.as_ref().map(|win| &win.version);
     let as_new = win.is_some_and(|version| version.rank >= Some(*changed));
     as_new && !state.is_deleted() && state.marks.seen > Some(changed.plus_seconds(KNOWN_AFTER_SECONDS))
+}
+
+/// Whether a message says itself how the entity is.
+fn is_told(work: &Work) -> bool {
+    work.changes.iter().any(|change| matches!(change, Change::Upsert(_)))
 }
 
 /// Whether trying again in a while does not help.

@@ -87,6 +87,8 @@ pub(crate) struct Work {
     pub key: EntityKey,
     /// What the delivery says; nothing for what only names the entity, which is pulled.
     pub changes: Vec<Change>,
+    /// The rule by which it is ignored unless the entity is known.
+    pub only_if_known: Option<Rule>,
 }
 
 impl Work {
@@ -197,7 +199,8 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
     let body = match &envelope.content {
         Content::Transfer(transfer) => {
             let key = EntityKey { connection, kind: transfer.entity, id: transfer.id.clone() };
-            return Understood::Work(Box::new(Work { index, platform, key, changes: Vec::new(), envelope }));
+            let (changes, only_if_known) = (Vec::new(), None);
+            return Understood::Work(Box::new(Work { index, platform, key, changes, only_if_known, envelope }));
         }
         Content::Listing(listing) => {
             let listing = listing.clone();
@@ -253,13 +256,14 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
         body: &body,
         received: envelope.received,
     };
-    let work = |id, changes| {
+    let work = |id, changes, only_if_known| {
         let key = EntityKey { connection: connection.clone(), kind: entity, id };
-        Understood::Work(Box::new(Work { index, platform, key, changes, envelope: envelope.clone() }))
+        Understood::Work(Box::new(Work { index, platform, key, changes, only_if_known, envelope: envelope.clone() }))
     };
     let understood = match mapping.map(&incoming) {
-        Ok(Mapped::Change(id, change)) => work(id, vec![change]),
-        Ok(Mapped::Pull(id)) => work(id, Vec::new()),
+        Ok(Mapped::Change(id, change)) => work(id, vec![change], None),
+        Ok(Mapped::IfKnown(id, change, rule)) => work(id, vec![change], Some(rule)),
+        Ok(Mapped::Pull(id)) => work(id, Vec::new(), None),
         Ok(Mapped::Split(transfers)) => task(envelope.clone(), What::Split(transfers)),
         Ok(Mapped::List(listing)) => task(envelope.clone(), What::List(listing, None)),
         Ok(Mapped::Ignored(rule)) => ignored(rule),

@@ -106,12 +106,13 @@ where
         }
     }
 
-    /// Asks the platform for an entity as it is now.
+    /// Asks the platform for an entity as it is now. Of one that is not `known` here no more is asked than shows whether it is kept.
     pub(crate) async fn pull(
         &self,
         platform: &Platform,
         key: &EntityKey,
         connection: &Connection,
+        known: bool,
     ) -> Result<Pulled, Fault> {
         let credentials = self.credentials(&key.connection, connection).await?;
         let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
@@ -123,6 +124,9 @@ where
             let next = platform.mapping.pull(&wanted, &answers);
             match self.heed(&key.connection, answers.last(), next).await? {
                 Next::Done(mapped) => return Ok(Pulled { mapped, answers, at }),
+                Next::Ask(_) if !known && let Some(rule) = platform.mapping.only_if_known(&wanted, &answers) => {
+                    return Ok(Pulled { mapped: Mapped::Ignored(rule), answers, at });
+                }
                 Next::Ask(_) if answers.len() == MAX_CALLS => {
                     return Err(Fault::Unreadable(format!("an entity of more than {MAX_CALLS} calls")));
                 }

@@ -138,6 +138,8 @@ pub struct Incoming<'a> {
 pub enum Mapped {
     /// A change of one entity.
     Change(ExternalId, Change),
+    /// A change that counts only if its entity is known here, alive or deleted; else it is ignored by the rule.
+    IfKnown(ExternalId, Change, Rule),
     /// Only which entity it is about: all else has to be pulled.
     Pull(ExternalId),
     /// Several entities, each of which is brought up to date alone.
@@ -305,13 +307,19 @@ pub trait Mapping: Sync {
     fn budget(&self) -> Budget;
 
     /// Asks for one entity as it is now, call after call: some need several, which make one entity (its bucket). Done with a
-    /// [`Mapped::Change`] or [`Mapped::Ignored`].
+    /// [`Mapped::Change`], [`Mapped::IfKnown`] or [`Mapped::Ignored`].
     ///
     /// Only the platform's own not-found answer for that very resource is a delete. Any other 404 is a fault of the connection.
     ///
     /// # Errors
     /// [`Fault::Connection`] when the site or the credentials are none, and the [`Fault`] that an answer means.
     fn pull(&self, wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Result<Next, Fault>;
+
+    /// Of an entity that is not known here: the rule by which it will be ignored, as far as the answers to [`Mapping::pull`] show
+    /// already. Spares the calls that would make it complete.
+    fn only_if_known(&self, _wanted: &Wanted<'_>, _answers: &[ApiResponse]) -> Option<Rule> {
+        None
+    }
 
     /// The call for the next page of a list.
     ///
