@@ -330,5 +330,6 @@ pub(crate) fn end_of_fault(fault: &Fault) -> End {
         Fault::Unavailable(_) => End::Failed(Reason::PlatformUnavailable, fault.to_string()),
         Fault::Connection(_) => End::Failed(Reason::ConnectionFault, fault.to_string()),
         Fault::Unreadable(_) => End::Failed(Reason::Malformed, fault.to_string()),
+        Fault::TooLarge(_) => End::Failed(Reason::TooLarge, fault.to_string()),
     }
 }

@@ -290,7 +290,7 @@ impl<P: Parts> Registrar<P> {
                 self.send_poll(key, entity, AGAIN_SECONDS).await
             }
             // What cannot tell its changes is looked at as a whole, but not every hour.
-            Fault::Unreadable(why) if run.fetch == Fetch::Changed => {
+            Fault::Unreadable(why) | Fault::TooLarge(why) if run.fetch == Fetch::Changed => {
                 telemetry::warn("poll-stopped", &format!("{key} {entity}: {why}; the next is a sweep"));
                 let sweeps = run.again.is_some() || is_over(cursor.swept, SWEEP_SECONDS, now);
                 cursor.recent.push(fetched(&run, now));
@@ -298,12 +298,14 @@ impl<P: Parts> Registrar<P> {
                 let goes_on = self.advance(key, &mut cursor).await? && cursor.run.is_some();
                 if goes_on { self.send_poll(key, entity, 0).await } else { Ok(()) }
             }
-            Fault::Unavailable(why) | Fault::Unreadable(why) if now < run.at.plus_seconds(STUCK_SECONDS) => {
+            Fault::Unavailable(why) | Fault::Unreadable(why) | Fault::TooLarge(why)
+                if now < run.at.plus_seconds(STUCK_SECONDS) =>
+            {
                 telemetry::warn("poll-stopped", &format!("{key} {entity}: {why}"));
                 Ok(())
             }
             // What changes must not wait for ever for a page that cannot be had. All of them are tried again when they are due.
-            Fault::Unavailable(why) | Fault::Unreadable(why) => {
+            Fault::Unavailable(why) | Fault::Unreadable(why) | Fault::TooLarge(why) => {
                 telemetry::error("poll-given-up", &format!("{key} {entity}: {why}"));
                 (cursor.since, cursor.swept) = (cursor.since.or(Some(run.begun)), Some(run.begun));
                 cursor.run = None;

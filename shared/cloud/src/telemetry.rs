@@ -57,6 +57,11 @@ fn counted(metric: &str, dimension: &str, counts: &BTreeMap<(String, &'static st
         .collect()
 }
 
+/// The same for places of entities that could not be read and were dropped: by (platform, kind of entity).
+pub fn unreadable(counts: &BTreeMap<(String, &'static str), u64>, now: Stamp) -> Vec<Value> {
+    counted("Unreadable", "entity", counts, now)
+}
+
 /// Counts something of a platform, as a line of CloudWatch's embedded metric format. Of all platforms together, too, which is what an
 /// alarm looks at.
 pub fn count(metric: &str, platform: &str, count: u64, now: Stamp) -> Value {
