@@ -235,7 +235,7 @@ mod bigcommerce {
             TOKEN,
             |_| {},
             |request| {
-                let lines = json!([{ "id": 1, "name": "x".repeat(3_000_000) }]);
+                let lines = json!([{ "id": 1, "quantity": 1, "name": "x".repeat(3_000_000) }]);
                 match request.url.path().ends_with("/250") {
                     true => {
                         json_answer(200, &json!({ "id": 250, "status_id": 1, "staff_notes": "x".repeat(3_000_000) }))

@@ -19,7 +19,7 @@ use commerce::{
     connection::{Connection, DeletePolicy},
     entity::{EntityKey, references},
     envelope::{Content, Sealed, Transfer},
-    item::{Item, Projection, TOO_OLD_SECONDS, Writer, fingerprint},
+    item::{Item, Projection, TOO_OLD_SECONDS, Writer},
     loss::Difference,
     outcome::{Outcome, Reason, Rule},
     platforms::Mapped,
@@ -409,13 +409,7 @@ where
                     continue;
                 }
             };
-            let is_there = |item: &Item| {
-                fingerprint(&before) == next.rev
-                    && next.unchanged
-                    && item.expires.is_some() == next.expires.is_some()
-                    && item.was.is_empty() == next.was.is_empty()
-            };
-            if item.as_ref().is_some_and(is_there) {
+            if item.as_ref().is_some_and(|item| next.is_as(item)) {
                 ends.extend(finished(&ready, outcomes));
                 return;
             }

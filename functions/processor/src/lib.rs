@@ -22,7 +22,10 @@ use commerce::{
     change::Change,
     connection::{Connection, ConnectionKey, ConnectionStatus},
     entity::EntityKey,
-    envelope::{BodyError, Content, Envelope, EnvelopeError, Erasure, Listing, Provenance, Swept, Transfer},
+    envelope::{
+        BodyError, Content, Counted, Envelope, EnvelopeError, Erasure, Listing, Provenance, Reprojection, Swept,
+        Transfer,
+    },
     outcome::{Outcome, Reason, Rule},
     platforms::{Incoming, MapError, Mapped, Notice, PROBE, Platform, find},
     request::has_too_many_values,
@@ -152,8 +155,12 @@ pub(crate) enum What {
     List(Listing, Option<(End, String)>),
     /// What was not among all that were fetched has to be asked for.
     Swept(Swept),
+    /// How many are known has to be compared with how many there are.
+    Count(Counted),
     /// The state of a disconnected connection has to be erased.
     Erase(Erasure),
+    /// What is marked has to be shown by the policies that there are now.
+    Reproject(Reprojection),
     /// The registrar has to know.
     Note(Notice),
     /// Its scope says too little: the connection's presets may know which entity is meant. Else it is what it would be without.
@@ -210,9 +217,17 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
             let swept = swept.clone();
             return task(envelope, What::Swept(swept));
         }
+        Content::Counted(counted) => {
+            let counted = counted.clone();
+            return task(envelope, What::Count(counted));
+        }
         Content::Erase(erasure) => {
             let erasure = erasure.clone();
             return task(envelope, What::Erase(erasure));
+        }
+        Content::Reproject(reprojection) => {
+            let reprojection = reprojection.clone();
+            return task(envelope, What::Reproject(reprojection));
         }
         Content::Delivery(body) => match body.unpack() {
             Ok(body) => body,

@@ -24,7 +24,7 @@ use crate::{
     proof_keys::{KeepProofKeys, ProofKeys},
     queue::{DeadLetter, DeadLetters, Inbox, Jobs, Retries},
     secrets::{KeepSecret, SecretSource},
-    state::{Entities, KeyPage, Put, Read},
+    state::{CountPage, Entities, KeyPage, Put, Read},
 };
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -242,6 +242,17 @@ impl Entities for MemoryTables {
         let next = found.last().filter(|_| found.len() == limit).map(|item| item.sk.clone());
         let read = |item: &&Item| Some((EntityKey::of(key, &item.sk)?, !item.deleted));
         Ok(KeyPage { keys: found.iter().filter_map(read).collect(), next })
+    }
+
+    async fn count(&self, key: &ConnectionKey, kind: EntityKind, after: Option<&str>) -> Result<CountPage, EdgeError> {
+        let page = self.keys(key, Some(kind), after, 100).await?;
+        let tables = lock(&self.0);
+        let is_whole = |entity: &EntityKey| {
+            let item = tables.items.get(&(entity.partition(), entity.sort()));
+            item.is_some_and(|item| !item.fields.contains_key("parent"))
+        };
+        let alive = page.keys.iter().filter(|(entity, alive)| *alive && is_whole(entity)).count();
+        Ok(CountPage { alive: alive as u64, next: page.next })
     }
 
     async fn remove(&self, entities: &[EntityKey]) -> Result<(), EdgeError> {

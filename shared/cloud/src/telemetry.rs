@@ -80,6 +80,14 @@ pub fn count(metric: &str, platform: &str, count: u64, now: Stamp) -> Value {
     line
 }
 
+/// Counts something of a platform's entity: of all together, by platform, and by platform and entity.
+pub fn count_entity(metric: &str, platform: &str, entity: &'static str, count: u64, now: Stamp) -> Value {
+    let mut line = self::count(metric, platform, count, now);
+    line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] = json!([[], ["platform"], ["entity", "platform"]]);
+    line["entity"] = entity.into();
+    line
+}
+
 /// Makes panics say where, not what: their messages may quote what they choked on.
 pub fn tame_panics() {
     std::panic::set_hook(Box::new(|info| {

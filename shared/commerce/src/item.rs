@@ -269,6 +269,14 @@ impl Item {
         State { win, facets, marks: self.marks }
     }
 
+    /// Whether writing this in place of `before` would change nothing but who wrote it last.
+    pub fn is_as(&self, before: &Self) -> bool {
+        self.shows_the_same(before)
+            && self.rev == fingerprint(&before.state())
+            && self.expires.is_some() == before.expires.is_some()
+            && self.was.is_empty() == before.was.is_empty()
+    }
+
     /// Whether a reader sees the same in both.
     pub fn shows_the_same(&self, other: &Self) -> bool {
         let seen = |item: &Self| (item.deleted, item.truncated, item.partial);

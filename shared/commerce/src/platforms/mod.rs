@@ -335,6 +335,17 @@ pub trait Mapping: Sync {
         None
     }
 
+    /// The call that tells how many there are of an entity, of those that are kept as wholes: children are not counted. None where
+    /// the platform cannot be asked so cheaply.
+    fn count(&self, _access: &Access<'_>, _entity: EntityKind) -> Option<Result<ApiRequest, Fault>> {
+        None
+    }
+
+    /// Reads the answer to [`Mapping::count`].
+    fn counted(&self, _response: &ApiResponse) -> Option<u64> {
+        None
+    }
+
     /// A list that is begun, where all that had changed until then was found before: what is left of it.
     fn rest_of(&self, listing: Listing, _found_until: Stamp) -> Listing {
         listing

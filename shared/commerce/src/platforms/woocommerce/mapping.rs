@@ -225,6 +225,19 @@ impl Mapping for WooCommerce {
         Ok(Listed { found, next: more.then(|| Listing::new(listing.what.clone(), cursor)) })
     }
 
+    /// The list tells how many it has in all, whatever a page holds. Variations are in a list of their own.
+    fn count(&self, access: &Access<'_>, entity: EntityKind) -> Option<Result<ApiRequest, Fault>> {
+        let asked = collection(entity).and_then(|name| call(access, Method::GET, &[name]));
+        Some(asked.map(|mut request| {
+            request.url.query_pairs_mut().append_pair("per_page", "1").append_pair("_fields", "id");
+            request
+        }))
+    }
+
+    fn counted(&self, response: &ApiResponse) -> Option<u64> {
+        response.headers.get("x-wp-total")?.to_str().ok()?.trim().parse().ok()
+    }
+
     /// The store is somebody's server, and the API has no limits of its own: this is to be polite.
     fn budget(&self) -> Budget {
         Budget { calls: 120, seconds: 60 }
