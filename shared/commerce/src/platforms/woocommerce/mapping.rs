@@ -229,7 +229,12 @@ impl Mapping for WooCommerce {
     fn count(&self, access: &Access<'_>, entity: EntityKind) -> Option<Result<ApiRequest, Fault>> {
         let asked = collection(entity).and_then(|name| call(access, Method::GET, &[name]));
         Some(asked.map(|mut request| {
-            request.url.query_pairs_mut().append_pair("per_page", "1").append_pair("_fields", "id");
+            request
+                .url
+                .query_pairs_mut()
+                .append_pair("orderby", "id")
+                .append_pair("per_page", "1")
+                .append_pair("_fields", "id");
             request
         }))
     }
