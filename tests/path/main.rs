@@ -6,6 +6,7 @@ mod contract;
 mod controller;
 mod day;
 mod engine;
+mod hidden;
 mod hooks_bigcommerce;
 mod hooks_cloudblue;
 mod hops;

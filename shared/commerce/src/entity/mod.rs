@@ -7,6 +7,7 @@ mod cart;
 mod catalog;
 mod coupon;
 mod customer;
+mod hidden;
 mod order;
 mod product;
 mod subscription;
@@ -23,6 +24,7 @@ pub use self::{
     catalog::{CategoryEntity, CurrencyPrice, Price},
     coupon::Coupon,
     customer::{Address, Customer},
+    hidden::hide,
     order::{
         AppliedCoupon, Fee, Line, Order, Package, Payment, Payments, Refund, ShippingLine, Tax, Totals, Transaction,
     },
@@ -209,13 +211,15 @@ pub struct Content {
 }
 
 impl Content {
-    /// Puts a canonical entity together with what the platform has beyond it. What is empty is left out of both.
+    /// Puts a canonical entity together with what the platform has beyond it. What is empty is left out of both, and so is what lets
+    /// its holder act ([`hide`]).
     ///
     /// # Errors
     /// When `entity` does not serialise to an object.
     pub fn new(entity: &impl Serialize, extra: Map<String, Value>) -> Result<Self, serde_json::Error> {
         let mut fields = serde_json::to_value(entity)?;
         let mut extra = Value::Object(extra);
+        [&mut fields, &mut extra].into_iter().filter_map(Value::as_object_mut).for_each(hide);
         drop_empty(&mut fields);
         drop_empty(&mut extra);
         match (fields, extra) {
@@ -228,6 +232,7 @@ impl Content {
     /// absent one says nothing. An object is only the way to what is in it.
     pub fn facet(fields: Map<String, Value>, extra: Map<String, Value>) -> Self {
         let cleared = |mut members: Map<String, Value>| {
+            hide(&mut members);
             members.values_mut().for_each(clear_empty);
             members
         };

