@@ -29,7 +29,7 @@ pub use self::{
         AppliedCoupon, Fee, Line, Order, Package, Payment, Payments, Refund, ShippingLine, Tax, Totals, Transaction,
     },
     product::{Category, Choice, Product, Stock},
-    subscription::{Request, Subscription, SubscriptionItem},
+    subscription::{Actor, Event, Request, Subscription, SubscriptionItem},
 };
 use crate::connection::ConnectionKey;
 
@@ -245,6 +245,12 @@ impl Content {
         self.unreadable.extend(places);
         self.unreadable.sort();
         self.unreadable.dedup();
+        self
+    }
+
+    /// TEMP
+    #[must_use]
+    pub fn with_unreadable(self, _: Vec<String>) -> Self {
         self
     }
 
