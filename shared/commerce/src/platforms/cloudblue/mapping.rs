@@ -612,7 +612,7 @@ fn decide(settings: &Map<String, Value>, request: &wire::Request) -> Option<Deci
         }
         let decision = |action: &str, with, last| Some(Decision { action: action.to_owned(), with, last });
         let asked = rule.when.empty_parameter.as_ref();
-        let absent = asked.is_some_and(|id| !params(request).iter().any(|param| param.id == *id));
+        let absent = asked.is_some_and(|id| !params(request).list.iter().any(|param| param.id == *id));
         return match rule {
             // What is not there at all may have been meant otherwise, and these are for good.
             PolicyRule { approve: Some(_), .. } | PolicyRule { fail: Some(_), .. } if absent => None,
@@ -630,8 +630,8 @@ fn decide(settings: &Map<String, Value>, request: &wire::Request) -> Option<Deci
 }
 
 /// The parameters of a request.
-fn params(request: &wire::Request) -> &[wire::Param] {
-    &request.asset.as_ref().map_or(&request.params, |asset| &asset.params).list
+fn params(request: &wire::Request) -> &wire::Params {
+    request.asset.as_ref().map_or(&request.params, |asset| &asset.params)
 }
 
 /// Whether all conditions hold; nothing when that cannot be told. One that does not hold is enough.
@@ -652,10 +652,13 @@ fn fits(when: &When, request: &wire::Request) -> Option<bool> {
     };
     let country = account.as_ref().and_then(wire::Account::country);
     let empty = when.empty_parameter.as_ref().map_or(Some(true), |id| {
-        let mut own = params(request).iter().filter(|param| param.id == *id).peekable();
+        let params = params(request);
+        let mut own = params.list.iter().filter(|param| param.id == *id).peekable();
         match own.peek() {
-            // Nobody can have filled in what is not there.
-            None => Some(true),
+            // It may be one of those that could not be read.
+            None if !params.unreadable.is_empty() => None,
+            // Nobody can have filled in what is not there. Tier configurations have parameters of their own, so this is none of theirs.
+            None => Some(request.asset.is_some()),
             Some(_) => own.try_fold(false, |any, param| Some(any || param.is_empty()?)),
         }
     });
@@ -690,7 +693,7 @@ fn steps(
         "approve" => template,
         "fail" => json!({ "reason": with("reason") }),
         "inquire" => {
-            let params = params(request);
+            let params = &params(request).list;
             let mut marked = Vec::new();
             for (id, message) in with("errors").as_object().into_iter().flatten() {
                 let Some(param) = params.iter().find(|param| param.id == *id) else {
@@ -978,6 +981,10 @@ mod tests {
         let unclear = json!({"type": "choice", "value": "", "structured_value": [{"label": "A", "value": "a"}]});
         assert_eq!(with(Some(&unclear)), None);
         assert_eq!(with(None).as_deref(), Some("inquire"), "nobody can have filled in what is not there");
+        let odd = small(|shown| shown["asset"]["params"] = json!([{"type": "text", "value": "x"}]));
+        assert_eq!(decided(policy.clone(), &odd), None, "it may be this one");
+        let tiers = decided(policy.clone(), &tcr("pending")).map(|(action, ..)| action);
+        assert_eq!(tiers.as_deref(), Some("approve"), "a tier configuration has parameters of its own");
         let of = |shown: &Value, rule: Value| decided(json!([rule]), shown).map(|(action, ..)| action);
         for last in [json!({"approve": {"template": "TL-2"}}), json!({"fail": {"reason": "no"}})] {
             let mut rule = last.clone();

@@ -95,7 +95,8 @@ pub struct When {
     /// The customer's country is none of these.
     #[serde(default)]
     pub country_not_in: Option<Vec<String>>,
-    /// Nobody has filled in this parameter, or it is not there.
+    /// Nobody has filled in this parameter. One that a request of fulfilment does not have is not filled in, either; tier configurations
+    /// have parameters of their own.
     #[serde(default)]
     pub empty_parameter: Option<String>,
     /// One of these types of connection.
