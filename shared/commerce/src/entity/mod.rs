@@ -248,12 +248,6 @@ impl Content {
         self
     }
 
-    /// TEMP
-    #[must_use]
-    pub fn with_unreadable(self, _: Vec<String>) -> Self {
-        self
-    }
-
     /// Puts what a facet says over this: objects are merged, all else is replaced. `null`s stay for what comes later.
     pub fn overlay(&mut self, facet: &Self) {
         overlay(&mut self.fields, &facet.fields);

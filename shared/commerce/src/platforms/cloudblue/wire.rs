@@ -4,15 +4,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeOwned, Error as _},
-};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::{
     entity::ExternalId,
-    platforms::lenient::{count, flag, id, list, required_id, text, time},
+    platforms::lenient::{count, flag, object, objects, required_id, text, time, version},
 };
 
 /// The body of a delivery. All of it is a hint, and none of it has to be there.
@@ -127,13 +124,13 @@ pub struct Request {
     pub environment: Option<String>,
     #[serde(default, deserialize_with = "time")]
     pub created: Option<Timestamp>,
-    #[serde(default, deserialize_with = "time")]
+    #[serde(default, deserialize_with = "version")]
     pub updated: Option<Timestamp>,
     #[serde(default, deserialize_with = "object")]
     pub events: Events,
-    #[serde(default, deserialize_with = "object")]
+    #[serde(default, deserialize_with = "part")]
     pub asset: Option<Asset>,
-    #[serde(default, deserialize_with = "object")]
+    #[serde(default, deserialize_with = "part")]
     pub configuration: Option<Configuration>,
     #[serde(default, deserialize_with = "params")]
     pub params: Params,
@@ -157,14 +154,14 @@ const MAX_EVENTS: usize = 50;
 
 impl<'de> Deserialize<'de> for Events {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let mut events = BTreeMap::new();
-        for (name, event) in Map::deserialize(from)?.into_iter().take(MAX_EVENTS) {
-            let word = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
-            if (1..=50).contains(&name.len()) && name.bytes().all(word) {
-                events.insert(name, object(event).map_err(D::Error::custom)?);
-            }
-        }
-        Ok(Self(events))
+        #[derive(Deserialize)]
+        struct Maybe(#[serde(deserialize_with = "object")] Event);
+        let all: BTreeMap<String, Maybe> = Deserialize::deserialize(from)?;
+        let word = |name: &str| {
+            (1..=50).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        };
+        let known = all.into_iter().filter(|(name, _)| word(name)).take(MAX_EVENTS);
+        Ok(Self(known.map(|(name, event)| (name, event.0)).collect()))
     }
 }
 
@@ -199,7 +196,7 @@ pub struct Asset {
     pub product: Option<ExternalId>,
     #[serde(default, deserialize_with = "object")]
     pub connection: Connection,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "objects")]
     pub items: Vec<Item>,
     #[serde(default, deserialize_with = "params")]
     pub params: Params,
@@ -214,7 +211,7 @@ pub struct Asset {
     pub billing: Billing,
     #[serde(default, deserialize_with = "time")]
     pub created: Option<Timestamp>,
-    #[serde(default, deserialize_with = "time")]
+    #[serde(default, deserialize_with = "version")]
     pub updated: Option<Timestamp>,
 }
 
@@ -248,11 +245,11 @@ pub struct Connection {
 /// The accounts between vendor and user. One that is not there is `{}`.
 #[derive(Deserialize, Default)]
 pub struct Tiers {
-    #[serde(default, deserialize_with = "object")]
+    #[serde(default, deserialize_with = "part")]
     pub customer: Option<Account>,
-    #[serde(default, deserialize_with = "object")]
+    #[serde(default, deserialize_with = "part")]
     pub tier1: Option<Account>,
-    #[serde(default, deserialize_with = "object")]
+    #[serde(default, deserialize_with = "part")]
     pub tier2: Option<Account>,
 }
 
@@ -261,7 +258,7 @@ pub struct Tiers {
 pub struct Account {
     #[serde(default, deserialize_with = "text")]
     pub id: Option<String>,
-    #[serde(default, deserialize_with = "object")]
+    #[serde(default, deserialize_with = "part")]
     pub contact_info: Option<ContactInfo>,
 }
 
@@ -283,9 +280,9 @@ pub struct ContactInfo {
 /// How many of one thing. Those of old assets have no `id` but a `global_id`.
 #[derive(Deserialize)]
 pub struct Item {
-    #[serde(default, deserialize_with = "id")]
+    #[serde(default, deserialize_with = "loose_id")]
     pub id: Option<ExternalId>,
-    #[serde(default, deserialize_with = "id")]
+    #[serde(default, deserialize_with = "loose_id")]
     pub global_id: Option<ExternalId>,
     #[serde(default, deserialize_with = "text")]
     pub mpn: Option<String>,
@@ -421,12 +418,25 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-/// An object, which may be written as `null`, `""`, or whatever else is none.
-fn object<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(from: D) -> Result<T, D::Error> {
-    match Value::deserialize(from)? {
-        object @ Value::Object(_) => T::deserialize(object).map_err(D::Error::custom),
-        _ => Ok(T::default()),
+/// An object, where there is one.
+fn part<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    struct Part<T>(Option<T>);
+    impl<T> Default for Part<T> {
+        fn default() -> Self {
+            Self(None)
+        }
     }
+    impl<'de, T: Deserialize<'de>> Deserialize<'de> for Part<T> {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            T::deserialize(from).map(|part| Self(Some(part)))
+        }
+    }
+    object::<D, Part<T>>(from).map(|part| part.0)
+}
+
+/// An id, where there is one.
+fn loose_id<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ExternalId>, D::Error> {
+    Ok(text(from)?.and_then(|text| text.parse().ok()))
 }
 
 /// A name, or an empty text.
@@ -449,7 +459,7 @@ pub struct Params {
     pub unreadable: Vec<String>,
 }
 
-/// Parameters. The specification has lists of lists in one place and a text in another; whatever is none is left out.
+/// Parameters. The specification has lists of lists in one place and a text in another.
 fn params<'de, D: Deserializer<'de>>(from: D) -> Result<Params, D::Error> {
     fn collect(value: Value, place: &str, into: &mut Params) {
         match value {
@@ -458,12 +468,19 @@ fn params<'de, D: Deserializer<'de>>(from: D) -> Result<Params, D::Error> {
                     collect(element, &format!("{place}[{number}]"), into);
                 }
             }
+            // As PHP writes a list.
+            Value::Object(members) if members.keys().all(|name| name.bytes().all(|byte| byte.is_ascii_digit())) => {
+                for (name, element) in members {
+                    collect(element, &format!("{place}.{name}"), into);
+                }
+            }
             Value::Object(_) => match Param::deserialize(value) {
                 // Without a name there is nothing to keep it under.
                 Ok(param) if !param.id.is_empty() => into.list.push(param),
                 _ => into.unreadable.push(place.to_owned()),
             },
-            _ => {}
+            nothing if is_nothing(&nothing) => {}
+            _ => into.unreadable.push(place.to_owned()),
         }
     }
     let mut found = Params::default();
