@@ -443,7 +443,7 @@ impl Inner {
         };
         let item = product.replace('-', "_");
         let domain = if random.random_bool(0.3) { String::new() } else { format!("d{number}.example.com") };
-        let phone = if random.random_bool(0.5) { "" } else { "5550100" };
+        let phone = if number.is_multiple_of(2) { "" } else { "5550100" };
         let asset = json!({
             "id": id, "status": "processing", "renewal_expiration_date": if number.is_multiple_of(3) { json!(written(now.plus_seconds(31_536_000))) } else { json!(null) }, "external_id": format!("ext-{number}"), "external_uid": format!("uid-{number}"),
             "product": {"id": product, "name": format!("Product {product}"), "status": "published"},
