@@ -20,11 +20,12 @@ use serde_json::{Map, Value};
 
 pub use self::{
     cart::Cart,
-    catalog::{CategoryEntity, CurrencyPrice, Price},
+    catalog::{CategoryEntity, CurrencyPrice, Price, PriceTier},
     coupon::Coupon,
     customer::{Address, Customer},
     order::{
         AppliedCoupon, Fee, Line, Order, Package, Payment, Payments, Refund, ShippingLine, Tax, Totals, Transaction,
+        unbalanced,
     },
     product::{Category, Choice, Product, Stock},
     subscription::{Request, Subscription, SubscriptionItem},

@@ -519,6 +519,7 @@ fn order(mut wire: wire::Order) -> Result<Dated, MapError> {
             discount: wire.discount_total,
             discount_tax: wire.discount_tax,
             prices_include_tax: wire.prices_include_tax,
+            ..Totals::default()
         },
         lines: lines
             .into_iter()
