@@ -178,6 +178,8 @@ pub(super) const V3_PAGE: usize = 250;
 /// What a page of v2 holds by default. Whether more can be had is not documented for all lists, and a page that is
 /// shorter than was asked for must mean that it is the last.
 pub(super) const V2_PAGE: usize = 50;
+/// A callback that is older has a wrong date: the last retry is 48 hours after the first attempt [`overview.mdx`].
+const RETRIED_SECONDS: i64 = 72 * 60 * 60;
 /// How long an overloaded store is left alone, in seconds.
 const OVERLOADED_SECONDS: i64 = 120;
 
@@ -369,8 +371,8 @@ fn price_lists(entries: &[Value]) -> Result<Mapped, MapError> {
     if lists.is_empty() { Err(no_id()) } else { Ok(Mapped::Known(EntityKind::Price, lists.into_iter().collect())) }
 }
 
-/// What became of a cart, which no answer of the API says. It is dated by the callback, so it counts until the cart is changed after
-/// that.
+/// What became of a cart, which no answer of the API says. That it was abandoned counts until it is changed after that, so it is dated
+/// by the callback; that it became an order is its end.
 fn fate(scope: &str, id: &ExternalId, entries: &[Value], created_at: Option<i64>, received: Stamp) -> Option<Change> {
     let status = match scope {
         CART_ABANDONED => "abandoned",
@@ -382,7 +384,9 @@ fn fate(scope: &str, id: &ExternalId, entries: &[Value], created_at: Option<i64>
     let fields = [("id", json!(id)), ("status", json!(status)), ("order", json!(order))];
     let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let facets = Facets::from_iter([("fate".to_owned(), Content::facet(fields, Map::new()))]);
-    let at = created_at.map_or(received, |seconds| Stamp::from_micros(seconds.saturating_mul(1_000_000)));
+    let dated = created_at.map(|seconds| Stamp::from_micros(seconds.saturating_mul(1_000_000)));
+    let dated = dated.filter(|at| scope == CART_ABANDONED && at.plus_seconds(RETRIED_SECONDS) > received);
+    let at = dated.unwrap_or(received);
     Some(Change::Upsert(Upsert::partial(Some(at), received, false, MAPPING, facets)))
 }
 
@@ -728,19 +732,19 @@ mod tests {
         let is = |at: Stamp, status: &str, order: Option<&str>| {
             ("c-1".to_owned(), Some(at), status.to_owned(), order.map(str::to_owned))
         };
-        let at = Stamp::from_millis(1_709_327_895_000);
         let cart = |order: Value| json!({ "type": "cart", "id": "c-1", "orderId": order });
-        let seconds = json!(1_709_327_895);
-        assert_eq!(fate(CART_CONVERTED, cart(json!(252)), seconds.clone()), is(at, "converted", Some("252")));
-        assert_eq!(
-            fate(CART_CONVERTED, json!([cart(json!("252"))]), seconds.clone()),
-            is(at, "converted", Some("252"))
-        );
+        let ago = |seconds: i64| (AT.plus_seconds(-seconds), json!(AT.seconds() - seconds));
+        let (at, seconds) = ago(3600);
+        for order in [json!(252), json!("252")] {
+            assert_eq!(fate(CART_CONVERTED, cart(order.clone()), seconds.clone()), is(AT, "converted", Some("252")));
+            assert_eq!(fate(CART_CONVERTED, json!([cart(order)]), json!(null)), is(AT, "converted", Some("252")));
+        }
         for odd in [json!(null), json!(0), json!({}), json!(true)] {
-            assert_eq!(fate(CART_CONVERTED, cart(odd), seconds.clone()), is(at, "converted", None));
+            assert_eq!(fate(CART_CONVERTED, cart(odd), seconds.clone()), is(AT, "converted", None));
         }
         assert_eq!(fate(CART_ABANDONED, cart(json!(252)), seconds), is(at, "abandoned", None));
-        for odd in [json!(null), json!("soon"), json!(-1), json!(1e30), json!(i64::MAX)] {
+        let (_, too_old) = ago(RETRIED_SECONDS);
+        for odd in [json!(null), json!("soon"), json!(-1), json!(1e30), too_old] {
             assert_eq!(fate(CART_ABANDONED, cart(json!(null)), odd), is(AT, "abandoned", None));
         }
     }
