@@ -46,7 +46,10 @@ impl<'a> Connected<'a> {
     }
 
     /// What the platform's API says of an entity now.
-    async fn asked(&self, key: &EntityKey, clock: &(dyn Fn() -> Stamp + Send + Sync)) -> Result<Mapped, String> {
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn asked(&self, key: &EntityKey, clock: &(dyn Fn() -> Stamp + Send + Sync)) -> Result<Mapped, String> {
         let Settings { site, credentials, own, .. } = &self.settings;
         let credentials = credentials.as_ref().unwrap();
         let access = Access { site, credentials, settings: own };

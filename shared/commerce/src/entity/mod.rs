@@ -244,6 +244,13 @@ impl Content {
         self
     }
 
+    /// The same; of an order, the sums that do not add up are named among what could not be read, as [`unbalanced`] calls them.
+    #[must_use]
+    pub fn with_unbalanced(self, kind: EntityKind) -> Self {
+        let names = if kind == EntityKind::Order { unbalanced(&self.fields) } else { Vec::new() };
+        self.with_unreadable(names.into_iter().map(str::to_owned))
+    }
+
     /// Puts what a facet says over this: objects are merged, all else is replaced. `null`s stay for what comes later.
     pub fn overlay(&mut self, facet: &Self) {
         overlay(&mut self.fields, &facet.fields);

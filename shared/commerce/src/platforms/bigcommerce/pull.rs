@@ -17,7 +17,7 @@ use crate::{
     change::{Change, Delete, Facets, Upsert},
     entity::{
         Address, Cart, Category, CategoryEntity, Choice, Content, CurrencyPrice, Customer, CustomerId, EntityKind,
-        ExternalId, Line, Price, PriceTier, Product, ProductId, Stock, unbalanced,
+        ExternalId, Line, Price, PriceTier, Product, ProductId, Stock,
     },
     platforms::{Mapped, Next, Wanted, lenient},
     stamp::Stamp,
@@ -240,12 +240,8 @@ impl<'a> Bucket<'a> {
         left_out: &[&str],
     ) -> Result<Change, Stop> {
         extra.retain(|name, _| !left_out.contains(&name.as_str()));
-        let mut content = Content::new(entity, extra).map_err(|_| unreadable("the whole"))?;
-        content = content.with_unreadable(take(&mut self.unreadable));
-        if self.wanted.entity == EntityKind::Order {
-            let names = unbalanced(&content.fields);
-            content = content.with_unreadable(names.into_iter().map(str::to_owned));
-        }
+        let content = Content::new(entity, extra).map_err(|_| unreadable("the whole"))?;
+        let content = content.with_unreadable(take(&mut self.unreadable)).with_unbalanced(self.wanted.entity);
         Ok(Change::Upsert(Upsert {
             source: source.map(Stamp::from),
             received: self.wanted.at,

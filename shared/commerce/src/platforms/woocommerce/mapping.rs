@@ -405,6 +405,7 @@ fn upsert(
         other => return Err(MapError::Malformed(format!("the scope: WooCommerce has no {other}"))),
     };
     let source = source.map(Stamp::from);
+    let content = content.with_unbalanced(entity);
     let upsert = Upsert { source, received, observed, mapping: MAPPING, content, facets: Facets::new() };
     Ok(Mapped::Change(id, Change::Upsert(upsert)))
 }
