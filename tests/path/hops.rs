@@ -149,6 +149,9 @@ fn shown(mapped: &Mapped) -> Value {
             "facets": upsert.facets,
         }),
         Mapped::Change(id, change) => json!({ "id": id, "change": format!("{change:?}") }),
+        Mapped::IfKnown(id, change, rule) => {
+            json!({ "if_known": shown(&Mapped::Change(id.clone(), change.clone())), "else": rule.0 })
+        }
         other => json!(format!("{other:?}")),
     }
 }

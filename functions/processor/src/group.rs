@@ -96,6 +96,8 @@ struct Ready {
     refused: Option<String>,
     /// The rule by which it is ignored unless the entity is known.
     only_if_known: Option<Rule>,
+    /// Whether the platform was asked already.
+    asked: bool,
 }
 
 /// What asking the platform came to.
@@ -160,13 +162,14 @@ where
                 && work.envelope.received.plus_seconds(TOO_OLD_SECONDS) < (self.clock)();
             let declared = work.processor();
             let can_ask = connection.credentials.is_some() && declared.is_some_and(|declared| declared.pull);
-            // Of what a partial payload says, the platform can only add to, not confirm.
-            let adds = declared.is_some_and(|declared| declared.payload == Payload::Partial) && !changes.is_empty();
+            // Of what a partial payload says, and of what a thin one alone knows, the platform can only add to, not confirm.
+            let partial = declared.is_some_and(|declared| declared.payload == Payload::Partial);
+            let adds = (partial || work.beside) && !changes.is_empty();
             if work.changes.is_empty() && item.as_ref().is_some_and(|item| is_known(work, item)) {
                 end(End::Outcome(Outcome::Unchanged), "");
                 continue;
             }
-            let (mut refused, mut only_if_known) = (None, work.only_if_known);
+            let (mut refused, mut only_if_known, mut is_answered) = (None, work.only_if_known, false);
             if can_ask && (work.is_hint() || too_old) {
                 if asked.is_none() {
                     let known =
@@ -182,6 +185,7 @@ where
                             only_if_known = *rule;
                         }
                         changes.push(change.clone());
+                        is_answered = work.beside;
                         // One of the messages that asked is enough to put aside.
                         refused = why.take();
                     }
@@ -191,7 +195,7 @@ where
                         continue;
                     }
                     // What was delivered is worth having without what could be added.
-                    Some(Err(fault)) if adds && (last_try || is_lasting(fault)) => {
+                    Some(Err(fault)) if adds && !work.beside && (last_try || is_lasting(fault)) => {
                         cloud::telemetry::warn(
                             "nothing-added",
                             &format!("{} {}: {fault}", key.partition(), key.sort()),
@@ -215,12 +219,12 @@ where
                 && !can_ask
                 && declared.is_some_and(|declared| declared.pull && declared.payload != Payload::Partial)
                 && changes.iter().any(|change| matches!(change, Change::Delete(_)));
-            if changes.is_empty() || unconfirmed {
+            if changes.is_empty() || unconfirmed || (work.beside && !can_ask) {
                 let (without, why) = without_credentials();
                 end(without, &why);
                 continue;
             }
-            ready.push(Ready { index: work.index, changes, refused, only_if_known });
+            ready.push(Ready { index: work.index, changes, refused, only_if_known, asked: is_answered });
             taken_by = Some(connection);
         }
         if item.is_none() && ready.iter().all(|ready| ready.only_if_known.is_some()) {
@@ -266,7 +270,7 @@ where
             Mapped::Change(_, change) => (Ok(change), None),
             Mapped::IfKnown(_, change, rule) => (Ok(change), Some(rule)),
             Mapped::Ignored(rule) => (Err(rule), None),
-            Mapped::Pull(_) | Mapped::Split(_) | Mapped::List(_) => {
+            Mapped::Pull(_) | Mapped::PullWith(..) | Mapped::Known(..) | Mapped::Split(_) | Mapped::List(_) => {
                 return Err(Fault::Unreadable("a pull gave something else than the entity".into()));
             }
         };
@@ -497,7 +501,7 @@ fn merge_all(
             let unseen = matches!(change, Change::Upsert(_)) && !observed(change);
             let revives = unseen && state.is_deleted() && !merged.state.is_deleted();
             // Some have been asked about already.
-            let asked = message.changes.iter().any(observed);
+            let asked = message.asked || message.changes.iter().any(observed);
             if may_ask && !asked && (merged.tied || revives) {
                 return Err(Doubtful(place));
             }

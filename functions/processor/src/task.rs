@@ -15,7 +15,7 @@ use commerce::{
     api::Fault,
     connection::{Connection, ConnectionKey, ConnectionStatus},
     entity,
-    envelope::{Content, Counted, Erasure, Listing, Reprojection, Sealed, Swept, Transfer},
+    envelope::{Content, Counted, Erasure, Known, Listing, Reprojection, Sealed, Swept, Transfer},
     item::{Projection, Writer},
     job::{Cause, Job},
     loss::{NOT_IN_SWEEP, SweptPage, all_swept, swept_notes},
@@ -81,6 +81,7 @@ where
             What::Note(notice) => self.note(&task.envelope.key, notice).await,
             What::Swept(swept) => self.swept(task, swept).await,
             What::Count(counted) => self.count(task, counted).await,
+            What::Known(known) => self.known(task, known).await,
             // It has become something else, or was done, by now.
             What::Late(..) | What::Erase(_) | What::Reproject(_) => (End::Unfinished, String::new()),
         }
@@ -253,6 +254,45 @@ where
             }
         }
         let rest = Sealed::part(&task.envelope, Content::Swept(Swept { after, ..swept.clone() }));
+        match self.edges.queues.send_all(&[rest]).await {
+            Ok(()) => (End::Outcome(Outcome::Split(parts + 1)), String::new()),
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// Has asked for what is known here and begins so, page after page: only the platform's own answer says that it is gone.
+    async fn known(&self, task: &Task, known: &Known) -> (End, String) {
+        let key = &task.envelope.key;
+        let reason = format!("known, and concerned by {}", task.envelope.scope);
+        let mut prefixes = known.prefixes.iter();
+        let (mut prefix, mut after, mut parts) = (prefixes.next(), known.after.clone(), 0);
+        for _ in 0..MAX_KEY_PAGES {
+            let Some(begins) = prefix else { return (End::Outcome(Outcome::Split(parts)), String::new()) };
+            // The keys are sorted, so those that begin so follow each other.
+            let sort = format!("{}#{begins}", known.entity);
+            let from = after.take().unwrap_or_else(|| sort.clone());
+            let page = match self.edges.entities.keys(key, Some(known.entity), Some(&from), KEY_PAGE).await {
+                Ok(page) => page,
+                Err(error) => return failed(&error),
+            };
+            let further = page.keys.last().is_none_or(|(entity, _)| entity.sort().starts_with(&sort));
+            let found = page.keys.into_iter().filter(|(entity, alive)| *alive && entity.sort().starts_with(&sort));
+            let sealed: Vec<_> = found
+                .map(|(entity, _)| Transfer::new(entity.kind, entity.id, &reason))
+                .map(|transfer| Sealed::part(&task.envelope, Content::Transfer(transfer)))
+                .collect();
+            parts += sealed.len();
+            if let Err(error) = self.edges.queues.send_all(&sealed).await {
+                return failed(&error);
+            }
+            after = page.next.filter(|_| further);
+            if after.is_none() {
+                prefix = prefixes.next();
+            }
+        }
+        let Some(first) = prefix else { return (End::Outcome(Outcome::Split(parts)), String::new()) };
+        let prefixes = std::iter::once(first).chain(prefixes).cloned().collect();
+        let rest = Sealed::part(&task.envelope, Content::Known(Known { prefixes, after, ..known.clone() }));
         match self.edges.queues.send_all(&[rest]).await {
             Ok(()) => (End::Outcome(Outcome::Split(parts + 1)), String::new()),
             Err(error) => failed(&error),

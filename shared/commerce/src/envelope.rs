@@ -174,10 +174,24 @@ pub enum Content {
     Swept(Swept),
     /// So many of an entity are there at the platform: if more are known here, some are gone without a word.
     Counted(Counted),
+    /// What is known here and begins so has to be asked for.
+    Known(Known),
     /// The connection is disconnected, and its state is to be erased.
     Erase(Erasure),
     /// The connection's delete policies were changed: what is marked is to be shown by the ones that there are now.
     Reproject(Reprojection),
+}
+
+/// Entities that are known here, by what their ids begin with: something that they all belonged to is gone.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Known {
+    /// The kind of entity.
+    pub entity: EntityKind,
+    /// What their ids begin with; each is gone through to its end, from the first.
+    pub prefixes: Vec<String>,
+    /// Where to go on among those of the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 /// A full fetch of an entity that has come to its end.
@@ -326,6 +340,7 @@ impl fmt::Debug for Content {
             Self::Listing(listing) => listing.fmt(f),
             Self::Swept(swept) => swept.fmt(f),
             Self::Counted(counted) => counted.fmt(f),
+            Self::Known(known) => known.fmt(f),
             Self::Erase(erasure) => erasure.fmt(f),
             Self::Reproject(reprojection) => reprojection.fmt(f),
         }

@@ -21,12 +21,13 @@ use serde_json::{Map, Value};
 
 pub use self::{
     cart::Cart,
-    catalog::{CategoryEntity, CurrencyPrice, Price},
+    catalog::{CategoryEntity, CurrencyPrice, Price, PriceTier},
     coupon::Coupon,
     customer::{Address, Customer},
     hidden::hide,
     order::{
         AppliedCoupon, Fee, Line, Order, Package, Payment, Payments, Refund, ShippingLine, Tax, Totals, Transaction,
+        unbalanced,
     },
     product::{Category, Choice, Product, Stock},
     subscription::{Actor, Event, Request, Subscription, SubscriptionItem},
@@ -246,6 +247,13 @@ impl Content {
         self.unreadable.sort();
         self.unreadable.dedup();
         self
+    }
+
+    /// The same; of an order, the sums that do not add up are named among what could not be read, as [`unbalanced`] calls them.
+    #[must_use]
+    pub fn with_unbalanced(self, kind: EntityKind) -> Self {
+        let names = if kind == EntityKind::Order { unbalanced(&self.fields) } else { Vec::new() };
+        self.with_unreadable(names.into_iter().map(str::to_owned))
     }
 
     /// Puts what a facet says over this: objects are merged, all else is replaced. `null`s stay for what comes later.

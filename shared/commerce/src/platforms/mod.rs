@@ -142,6 +142,10 @@ pub enum Mapped {
     IfKnown(ExternalId, Change, Rule),
     /// Only which entity it is about: all else has to be pulled.
     Pull(ExternalId),
+    /// Only which entity it is about, which has to be pulled, and what the delivery alone knows of it, kept beside what is pulled.
+    PullWith(ExternalId, Change),
+    /// All entities of a kind that are known here and whose ids begin with one of these: they have to be asked for.
+    Known(EntityKind, Vec<String>),
     /// Several entities, each of which is brought up to date alone.
     Split(Vec<Transfer>),
     /// Something in a list of the platform's, which has to be gone through.

@@ -407,6 +407,7 @@ fn upsert(
         other => return Err(MapError::Malformed(format!("the scope: WooCommerce has no {other}"))),
     };
     let source = source.map(Stamp::from);
+    let content = content.with_unbalanced(entity);
     let upsert = Upsert { source, received, observed, mapping: MAPPING, content, facets: Facets::new() };
     Ok(Mapped::Change(id, Change::Upsert(upsert)))
 }
@@ -521,6 +522,7 @@ fn order(mut wire: wire::Order) -> Result<Dated, MapError> {
             discount: wire.discount_total,
             discount_tax: wire.discount_tax,
             prices_include_tax: wire.prices_include_tax,
+            ..Totals::default()
         },
         lines: lines
             .into_iter()
