@@ -97,7 +97,9 @@ impl<'a> Connected<'a> {
                 Ok(())
             }
             Truth::Api => match self.asked(key, clock).await? {
-                Mapped::Change(_, Change::Upsert(upsert)) => {
+                // What only matters if it is known is here as it is there, or not at all.
+                Mapped::IfKnown(..) if item.is_none() => Ok(()),
+                Mapped::Change(_, Change::Upsert(upsert)) | Mapped::IfKnown(_, Change::Upsert(upsert), _) => {
                     let state = there()?.state();
                     let content = state.content().unwrap();
                     if *content == upsert.content {

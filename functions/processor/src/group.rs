@@ -45,6 +45,9 @@ const MAX_REQUIRED: usize = 100;
 /// How long what was asked for is not asked for again, in seconds.
 const ASKED_SECONDS: i64 = 3600;
 
+/// What the reason of a transfer begins with that was asked for because another entity refers to it; that one's key follows.
+const ALONG: &str = "with ";
+
 /// How long after a change what was pulled is sure to contain it, in seconds.
 const KNOWN_AFTER_SECONDS: i64 = 60;
 
@@ -166,6 +169,10 @@ where
                 end(End::Outcome(Outcome::Unchanged), "");
                 continue;
             }
+            if item.is_none() && matches!(&work.envelope.content, Content::Transfer(Transfer { only_known: true, .. })) {
+                end(ignored(Rule::NOT_KNOWN), "");
+                continue;
+            }
             let (mut refused, mut only_if_known) = (None, work.only_if_known);
             if can_ask && (work.is_hint() || too_old) {
                 if asked.is_none() {
@@ -179,7 +186,8 @@ where
                     Some(Ok(Answer { change: Ok(change), only_if_known: rule, refused: why })) => {
                         if !adds {
                             changes.clear();
-                            only_if_known = *rule;
+                            // What another entity refers to matters as well.
+                            only_if_known = rule.filter(|_| !is_asked_along(work));
                         }
                         changes.push(change.clone());
                         // One of the messages that asked is enough to put aside.
@@ -318,7 +326,7 @@ where
                 }
             }
         }
-        let reason = format!("with {}", key.sort());
+        let reason = format!("{ALONG}{}", key.sort());
         let child = |wanted: &EntityKey| {
             let transfer = Transfer::new(wanted.kind, wanted.id.clone(), reason.clone());
             Sealed::child(&work.envelope, transfer)
@@ -448,11 +456,20 @@ where
     }
 }
 
-/// Whether an entity is known here as it was at the time that a transfer request names. Pulled some time after it, for within one
-/// second there can be two changes, and clocks differ.
+/// Whether it was asked for because another entity refers to it.
+fn is_asked_along(work: &Work) -> bool {
+    matches!(&work.envelope.content, Content::Transfer(transfer) if transfer.reason.starts_with(ALONG))
+}
+
+/// Whether an entity is known here as the source showed it to whoever made a transfer request; or, where it only told when it had
+/// changed, as it was at that time. Pulled some time after it, for within one second there can be two changes, and clocks differ.
 fn is_known(work: &Work, item: &Item) -> bool {
-    let Content::Transfer(Transfer { changed: Some(changed), .. }) = &work.envelope.content else { return false };
+    let Content::Transfer(Transfer { changed, shown, .. }) = &work.envelope.content else { return false };
     let state = item.state();
+    if let Some(shown) = shown {
+        return !state.is_deleted() && state.content().is_some_and(|content| shown.is(&content));
+    }
+    let Some(changed) = changed else { return false };
     let win = state.win.as_ref().map(|win| &win.version);
     let as_new = win.is_some_and(|version| version.rank >= Some(*changed));
     as_new

@@ -12,11 +12,11 @@ use commerce::{
     connection::{Connection, ConnectionKey, ConnectionStatus, Health, SubscriptionRecord},
     job::Cause,
     keys::KeyRing,
-    platforms::{Access, Desired, Hooks, Platform, Saving, Subscription},
+    platforms::{Access, Desired, Hooks, Page, Platform, Saving, Subscription},
     request::HookPath,
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -33,6 +33,8 @@ const CONCURRENCY: usize = 5;
 pub(crate) const RING_SECONDS: i64 = 60;
 /// More pages than any store has; a store that says it has more is not followed for ever.
 const MAX_PAGES: u32 = 100;
+/// More ways of calling than any platform has.
+const MAX_WAYS: usize = 4;
 /// More calls than changing a subscription takes.
 const MAX_CALLS: usize = 5;
 
@@ -63,16 +65,55 @@ impl<P: Parts> Registrar<P> {
 
     /// Every page of what is subscribed at the store.
     pub(crate) async fn list(&self, at: At<'_>, hooks: &dyn Hooks) -> Result<Vec<Subscription>, Fault> {
-        let mut all = Vec::new();
-        for page in 1..=MAX_PAGES {
+        self.reach(at, hooks, false).await.map(|(subscriptions, _)| subscriptions)
+    }
+
+    /// The same, with the settings that it took where they are not the present ones: see [`Hooks::another_way`].
+    pub(crate) async fn reach(
+        &self,
+        at: At<'_>,
+        hooks: &dyn Hooks,
+        connecting: bool,
+    ) -> Result<(Vec<Subscription>, Option<Map<String, Value>>), Fault> {
+        let (first, other) = self.first_page(at, hooks, connecting).await?;
+        let settings = other.as_ref().unwrap_or(at.access.settings);
+        let at = At { access: Access { settings, ..at.access }, ..at };
+        let (mut all, mut more) = (first.subscriptions, first.more);
+        for page in 2..=MAX_PAGES {
+            if !more {
+                return Ok((all, other));
+            }
             let response = self.call(at, hooks.list(&at.access, page)?).await?;
             let listed = hooks.listed(&response, page, (self.clock)())?;
             all.extend(listed.subscriptions);
-            if !listed.more {
-                return Ok(all);
-            }
+            more = listed.more;
         }
-        Err(Fault::Unreadable(format!("more than {MAX_PAGES} pages of subscriptions")))
+        if more {
+            Err(Fault::Unreadable(format!("more than {MAX_PAGES} pages of subscriptions")))
+        } else {
+            Ok((all, other))
+        }
+    }
+
+    /// The first page of what is subscribed at the store, with the settings that it took where they are not the present ones.
+    pub(crate) async fn first_page(
+        &self,
+        at: At<'_>,
+        hooks: &dyn Hooks,
+        connecting: bool,
+    ) -> Result<(Page, Option<Map<String, Value>>), Fault> {
+        let mut other: Option<Map<String, Value>> = None;
+        for way in 0..MAX_WAYS {
+            let access = Access { settings: other.as_ref().unwrap_or(at.access.settings), ..at.access };
+            let response = self.call(At { access, ..at }, hooks.list(&access, 1)?).await?;
+            let fault = match hooks.listed(&response, 1, (self.clock)()) {
+                Ok(page) => return Ok((page, other)),
+                Err(fault) => fault,
+            };
+            let next = hooks.another_way(&access, &response, connecting).filter(|_| way + 1 < MAX_WAYS);
+            other = Some(next.ok_or(fault)?);
+        }
+        Err(Fault::Unreadable("a platform that is to be called in ever another way".into()))
     }
 
     /// All base URLs that this deployment ever used. Ours is written down before the first hook delivers there; once is enough, for

@@ -622,6 +622,17 @@ pub trait Hooks: Sync {
         settings
     }
 
+    /// Settings to call the platform with in another way, where this answer to [`Hooks::list`] says that the present one does not lead
+    /// there. They are tried once, and kept if they do. While `connecting`, a way may be tried that shows more of the credentials.
+    fn another_way(
+        &self,
+        _access: &Access<'_>,
+        _answer: &ApiResponse,
+        _connecting: bool,
+    ) -> Option<Map<String, Value>> {
+        None
+    }
+
     /// The call that lists subscriptions; an authenticated one, so that it proves the credentials. Pages count from 1.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use rust_decimal::Decimal;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
@@ -31,6 +31,9 @@ pub struct Head<'a> {
     /// Of customers.
     #[serde(default, deserialize_with = "text")]
     pub role: Option<String>,
+    /// Of customers: whether they have paid for an order.
+    #[serde(default, deserialize_with = "flag")]
+    pub is_paying_customer: Option<bool>,
 }
 
 impl Head<'_> {
@@ -45,13 +48,33 @@ impl Head<'_> {
     }
 }
 
+/// A list that is an answer by itself. Plugins that filter it may leave an object with numbers for names.
+pub struct List<T>(pub Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        list(from).map(Self)
+    }
+}
+
 /// An entry of a list.
 #[derive(Deserialize)]
-pub struct Entry {
+pub struct Entry<'a> {
     #[serde(deserialize_with = "required_id")]
     pub id: ExternalId,
     #[serde(default, deserialize_with = "time")]
     pub date_modified_gmt: Option<Timestamp>,
+    /// Of products, in whatever form.
+    #[serde(borrow, default)]
+    pub variations: Option<&'a RawValue>,
+}
+
+impl Entry<'_> {
+    /// Whether it says that there are variations.
+    pub fn has_variations(&self) -> bool {
+        let empty = |text: &str| text.len() < 8 && !text.bytes().any(|byte| byte.is_ascii_digit());
+        self.variations.is_some_and(|list| !empty(list.get()))
+    }
 }
 
 /// A customer.
