@@ -158,6 +158,10 @@ pub const NOTICE_SECONDS: i64 = 400 * 24 * 60 * 60;
 /// The kind of the [`Notice`] that the app was removed at the platform.
 pub const UNINSTALLED: &str = "uninstalled";
 
+/// What the kinds of [`Notice`]s begin with that say that a hook delivers refusals in place of entities, for whoever owns it at the platform
+/// has lost his rights there; its scope follows.
+pub const WITHOUT_RIGHTS: &str = "hook-without-rights#";
+
 /// Something about a connection that the registrar has to know.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Notice {
@@ -300,6 +304,11 @@ pub trait Mapping: Sync {
 
     /// Where the platform delivered an error in place of an entity: the list in which that entity has to be.
     fn recover(&self, _incoming: &Incoming<'_>) -> Option<Listing> {
+        None
+    }
+
+    /// What the registrar has to know where the platform delivered an error in place of an entity.
+    fn complaint(&self, _incoming: &Incoming<'_>) -> Option<Notice> {
         None
     }
 

@@ -18,7 +18,10 @@ use crate::{
     },
     envelope::Listing,
     outcome::Rule,
-    platforms::{Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted, lenient::read},
+    platforms::{
+        Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Notice, WITHOUT_RIGHTS, Wanted,
+        lenient::read,
+    },
     stamp::Stamp,
     transfer::{Action, Direction, EntityProcessor, Payload, Polling, Scope, own},
 };
@@ -157,6 +160,17 @@ impl Mapping for WooCommerce {
     /// Customers cannot be asked for by their time.
     fn recover(&self, incoming: &Incoming<'_>) -> Option<Listing> {
         lists::recover(incoming.entity, incoming.received)
+    }
+
+    /// The store makes bodies as the user who owns the webhook. When he has lost his rights, it delivers its own refusal for each change.
+    fn complaint(&self, incoming: &Incoming<'_>) -> Option<Notice> {
+        let head: wire::Head<'_> = read(incoming.body).ok()?;
+        let refused = head.id.is_none() && matches!(head.error_status(), Some(401 | 403));
+        refused.then(|| Notice {
+            kind: format!("{WITHOUT_RIGHTS}{}", incoming.scope),
+            detail: head.code.filter(|code| is_word(code)).unwrap_or_default(),
+            received: incoming.received,
+        })
     }
 
     fn poll(&self, entity: EntityKind, since: Option<Stamp>) -> Option<Listing> {
