@@ -169,7 +169,8 @@ where
                 end(End::Outcome(Outcome::Unchanged), "");
                 continue;
             }
-            if item.is_none() && matches!(&work.envelope.content, Content::Transfer(Transfer { only_known: true, .. })) {
+            if item.is_none() && matches!(&work.envelope.content, Content::Transfer(Transfer { only_known: true, .. }))
+            {
                 end(ignored(Rule::NOT_KNOWN), "");
                 continue;
             }

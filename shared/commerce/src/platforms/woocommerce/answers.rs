@@ -8,7 +8,7 @@ use serde_json::{Map, Value, value::RawValue};
 use super::wire;
 use crate::{
     api::{ApiResponse, Fault},
-    platforms::lenient::read,
+    platforms::lenient::{entity, without_mark},
     stamp::Stamp,
 };
 
@@ -65,7 +65,7 @@ impl Heard<'_> {
 
     /// The code of an error, if it is a word of WordPress or a plugin: nothing else of it is told.
     pub fn code(&self) -> Option<String> {
-        read::<wire::Head<'_>>(self.body).ok()?.code.filter(|code| is_word(code))
+        head(self.body)?.code.filter(|code| is_word(code))
     }
 
     /// What an answer that is no success means; of a call that `writes` something, or only reads.
@@ -107,7 +107,7 @@ pub fn another_way(settings: &Map<String, Value>, answer: &ApiResponse, secrets:
         // The server, a theme, or the front page, which does not look at paths.
         200..=399 | 404 if json.is_none() => REST_ROUTE,
         401 if secrets => {
-            let code = json.and_then(|(body, _)| read::<wire::Head<'_>>(body).ok()?.code)?;
+            let code = json.and_then(|(body, _)| head(body)?.code)?;
             (code != AUTHENTICATION).then_some(KEY_IN_QUERY)?
         }
         _ => return None,
@@ -141,16 +141,18 @@ fn no_api(status: u16, body: &[u8]) -> Fault {
 
 /// The status in an error object.
 fn wire_error(body: &[u8]) -> Option<u16> {
-    let head: wire::Head<'_> =
-        read(body).ok().filter(|head: &wire::Head<'_>| head.id.is_none() && head.code.is_some())?;
-    head.error_status()
+    head(body).filter(|head| head.id.is_none() && head.code.is_some())?.error_status()
+}
+
+fn head(body: &[u8]) -> Option<wire::Head> {
+    entity(body).ok().map(|(head, _)| head)
 }
 
 /// The JSON in an answer, and whether it stands there alone. PHP writes its warnings before it, and caches their remarks behind it. What
 /// follows a warning is believed only if all from there to the end is one object or list: of one text there is one such place at most, for
 /// from within it there would be a bracket too many.
 fn json_in(body: &[u8]) -> Option<(&[u8], bool)> {
-    let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body).trim_ascii();
+    let body = without_mark(body).trim_ascii();
     if matches!(body.first(), Some(b'{' | b'[')) {
         let mut values = serde_json::Deserializer::from_slice(body).into_iter::<IgnoredAny>();
         let whole = values.next().is_some_and(|value| value.is_ok());

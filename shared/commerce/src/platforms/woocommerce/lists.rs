@@ -14,7 +14,7 @@ use crate::{
     change::Change,
     entity::{EntityKind, ExternalId},
     envelope::{Listing, Shown, Transfer},
-    platforms::{Access, Listed, MapError, Mapped, lenient, paging::Place},
+    platforms::{Access, Listed, Mapped, lenient, paging::Place},
     stamp::Stamp,
 };
 
@@ -175,8 +175,17 @@ fn page_size(whole: bool) -> usize {
     if whole { WHOLE_PAGE } else { PAGE_SIZE }
 }
 
-fn unreadable(error: MapError) -> Fault {
-    Fault::Unreadable(error.to_string())
+/// The entries of a list, which plugins that filter it may leave as an object with numbers for names.
+fn entries(body: &[u8]) -> Result<Vec<Box<RawValue>>, Fault> {
+    let no_list = |_| Fault::Unreadable("its beginning: no JSON list".into());
+    let mut from = serde_json::Deserializer::from_slice(body);
+    let entries: Vec<Box<RawValue>> = lenient::list(&mut from).map_err(no_list)?;
+    from.end().map_err(no_list)?;
+    // As an answer, an object without members is more likely something else.
+    if entries.is_empty() && body.starts_with(b"{") {
+        return Err(Fault::Unreadable("its beginning: no JSON list".into()));
+    }
+    Ok(entries)
 }
 
 /// Reads the answer to [`page`].
@@ -192,7 +201,7 @@ pub fn read(listing: &Listing, response: &ApiResponse, at: Stamp) -> Result<List
         if !heard.is_success() {
             return Err(heard.fault(false));
         }
-        let wire::List(entries): wire::List<Box<RawValue>> = lenient::read(heard.body).map_err(unreadable)?;
+        let entries = entries(heard.body)?;
         let reason = format!("variation of {parent}, listed in {}", listing.what);
         let found: Vec<_> = entries.iter().map(|entry| variation(entry, &reason)).collect::<Result<_, _>>()?;
         let end = walk.done.saturating_add(found.len());
@@ -207,10 +216,10 @@ pub fn read(listing: &Listing, response: &ApiResponse, at: Stamp) -> Result<List
     if !heard.is_success() {
         return Err(heard.fault(false));
     }
-    let wire::List(entries): wire::List<Box<RawValue>> = lenient::read(heard.body).map_err(unreadable)?;
+    let entries = entries(heard.body)?;
     let (mut found, mut times, mut parents) = (Vec::new(), Vec::new(), Vec::new());
     for entry in entries {
-        let head: wire::Entry<'_> = lenient::read(entry.get().as_bytes()).map_err(unreadable)?;
+        let head: wire::Entry<'_> = lenient::read(entry.get().as_bytes())?;
         let changed = head.date_modified_gmt.map(Stamp::from);
         times.push(changed);
         if entity == EntityKind::Product && head.has_variations() && !walk.before.contains(&head.id) {
@@ -259,7 +268,7 @@ fn shown(transfer: Transfer, entry: &RawValue, at: Stamp) -> Transfer {
 /// An entry of a list of variations.
 fn variation(entry: &RawValue, reason: &str) -> Result<Transfer, Fault> {
     let body = entry.get().as_bytes();
-    let head: wire::Entry<'_> = lenient::read(body).map_err(unreadable)?;
+    let head: wire::Entry<'_> = lenient::read(body)?;
     let transfer = Transfer {
         changed: head.date_modified_gmt.map(Stamp::from),
         ..Transfer::new(EntityKind::Product, head.id.clone(), reason)

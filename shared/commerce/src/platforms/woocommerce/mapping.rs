@@ -1,7 +1,7 @@
 //! What the processor has to know of WooCommerce: its entity processors, and how its REST objects become canonical entities.
 
 use http::Method;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -19,8 +19,7 @@ use crate::{
     envelope::Listing,
     outcome::Rule,
     platforms::{
-        Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Notice, WITHOUT_RIGHTS, Wanted,
-        lenient::read,
+        Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Notice, WITHOUT_RIGHTS, Wanted, lenient,
     },
     stamp::Stamp,
     transfer::{Action, Direction, EntityProcessor, Payload, Polling, Scope, own},
@@ -30,7 +29,7 @@ use crate::{
 pub struct WooCommerce;
 
 /// Rises when the mapping's output changes, so that replayed deliveries win over what was made of them before.
-const MAPPING: u32 = 1;
+const MAPPING: u32 = 2;
 
 /// A body holds all of the entity. Customers cannot be asked for by their time, so polling them takes a full sweep.
 const fn whole(
@@ -139,7 +138,7 @@ impl Mapping for WooCommerce {
     }
 
     fn map(&self, incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
-        let head: wire::Head<'_> = read(incoming.body)?;
+        let (head, _) = lenient::entity::<wire::Head>(incoming.body)?;
         let Some(id) = head.id.clone() else {
             let status = head.error_status();
             let Some(code) = head.code else { return Err(MapError::Malformed("id".into())) };
@@ -164,7 +163,7 @@ impl Mapping for WooCommerce {
 
     /// The store makes bodies as the user who owns the webhook. When he has lost his rights, it delivers its own refusal for each change.
     fn complaint(&self, incoming: &Incoming<'_>) -> Option<Notice> {
-        let head: wire::Head<'_> = read(incoming.body).ok()?;
+        let (head, _) = lenient::entity::<wire::Head>(incoming.body).ok()?;
         let refused = head.id.is_none() && matches!(head.error_status(), Some(401 | 403));
         refused.then(|| Notice {
             kind: format!("{WITHOUT_RIGHTS}{}", incoming.scope),
@@ -231,12 +230,11 @@ impl Mapping for WooCommerce {
         if !heard.is_success() {
             return Err(heard.fault(false));
         }
-        let unreadable = |error: MapError| Fault::Unreadable(error.to_string());
-        let head: wire::Head<'_> = read(heard.body).map_err(unreadable)?;
+        let (head, _) = lenient::entity::<wire::Head>(heard.body)?;
         if head.id.as_ref() != Some(id) {
             return Err(Fault::Unreadable("another id than was asked for".into()));
         }
-        self::entity(entity, heard.body, at, true).map(Next::Done).map_err(unreadable)
+        self::entity(entity, heard.body, at, true).map(Next::Done).map_err(Fault::from)
     }
 }
 
@@ -288,12 +286,13 @@ pub(super) fn is_not_found(entity: EntityKind, body: &[u8]) -> bool {
         EntityKind::Coupon => &["woocommerce_rest_shop_coupon_invalid_id"],
         _ => &[],
     };
-    read::<wire::Head<'_>>(body).is_ok_and(|head| head.code.is_some_and(|code| codes.contains(&code.as_str())))
+    lenient::entity::<wire::Head>(body)
+        .is_ok_and(|(head, _)| head.code.is_some_and(|code| codes.contains(&code.as_str())))
 }
 
 /// What a body of an entity says; `observed` if the store shows it as it is.
 pub(super) fn entity(entity: EntityKind, body: &[u8], received: Stamp, observed: bool) -> Result<Mapped, MapError> {
-    let head: wire::Head<'_> = read(body)?;
+    let (head, _) = lenient::entity::<wire::Head>(body)?;
     let id = head.id.ok_or_else(|| MapError::Malformed("id".into()))?;
     let status = head.status.as_deref().filter(|_| entity != EntityKind::Customer);
     // Trashing sends an update, too, which would revive what the delete marks.
@@ -301,10 +300,10 @@ pub(super) fn entity(entity: EntityKind, body: &[u8], received: Stamp, observed:
         return Ok(Mapped::Change(id, Change::Delete(Delete { source: None, received })));
     }
     let (source, content) = match entity {
-        EntityKind::Customer => customer(read(body)?)?,
-        EntityKind::Product => product(read(body)?)?,
-        EntityKind::Order => order(read(body)?)?,
-        EntityKind::Coupon => coupon(read(body)?)?,
+        EntityKind::Customer => read(body, customer)?,
+        EntityKind::Product => read(body, product)?,
+        EntityKind::Order => read(body, order)?,
+        EntityKind::Coupon => read(body, coupon)?,
         other => return Err(MapError::Malformed(format!("the scope: WooCommerce has no {other}"))),
     };
     let source = source.map(Stamp::from);
@@ -333,14 +332,25 @@ fn buys(role: Option<&str>, is_paying_customer: Option<bool>) -> bool {
 
 /// The content of a product, or of what a list shows of one.
 pub(super) fn content_of_product(body: &[u8]) -> Result<Content, MapError> {
-    Ok(product(read(body)?)?.1)
+    Ok(read(body, product)?.1)
 }
 
 type Dated = (Option<jiff::Timestamp>, Content);
 
+/// Reads an entity; what had to be dropped of it is told.
+fn read<T: DeserializeOwned>(body: &[u8], map: impl Fn(T) -> Result<Dated, MapError>) -> Result<Dated, MapError> {
+    let (wire, unreadable) = lenient::entity(body)?;
+    let (source, content) = map(wire)?;
+    Ok((source, content.with_unreadable(unreadable)))
+}
+
 fn content(entity: &impl Serialize, mut rest: Map<String, Value>, volatile: &[&str]) -> Result<Content, MapError> {
     rest.retain(|name, _| !REDUNDANT.contains(&name.as_str()) && !volatile.contains(&name.as_str()));
     Content::new(entity, rest).map_err(|_| MapError::Malformed("the whole".into()))
+}
+
+fn missing(name: &str) -> MapError {
+    MapError::Malformed(name.to_owned())
 }
 
 /// Puts what lines have beyond the canonical fields under `extra`, by the platform's name of the list and the line's id.
@@ -354,7 +364,10 @@ fn keep_rest<T>(
     let mut by_id = Map::new();
     for line in &mut lines {
         let (id, rest) = split(line);
-        by_id.insert(id.to_string(), Value::Object(rest));
+        // Lines that are being made all have the id 0.
+        let names = (2..).map(|nth| format!("{id}#{nth}"));
+        let name = std::iter::once(id.to_string()).chain(names).find(|name| !by_id.contains_key(name));
+        by_id.insert(name.unwrap_or_default(), Value::Object(rest));
     }
     extra.insert(name.to_owned(), Value::Object(by_id));
     lines
@@ -374,8 +387,7 @@ fn customer(wire: wire::Customer) -> Result<Dated, MapError> {
     Ok((wire.date_modified_gmt, content(&entity, wire.rest, &[])?))
 }
 
-fn address(wire: Option<wire::Address>) -> Address {
-    let wire = wire.unwrap_or_default();
+fn address(wire: wire::Address) -> Address {
     Address {
         first_name: wire.first_name,
         last_name: wire.last_name,
@@ -435,7 +447,7 @@ fn order(mut wire: wire::Order) -> Result<Dated, MapError> {
         id: OrderId(wire.id),
         number: wire.number,
         parent: wire.parent_id.map(OrderId),
-        status: wire.status,
+        status: wire.status.ok_or_else(|| missing("status"))?,
         currency: wire.currency,
         customer: wire.customer_id.map(CustomerId),
         totals: Totals {
@@ -517,7 +529,7 @@ fn order(mut wire: wire::Order) -> Result<Dated, MapError> {
 fn coupon(wire: wire::Coupon) -> Result<Dated, MapError> {
     let entity = Coupon {
         id: CouponId(wire.id),
-        code: wire.code,
+        code: wire.code.ok_or_else(|| missing("code"))?,
         kind: wire.discount_type,
         amount: wire.amount,
         currency: None,

@@ -18,7 +18,9 @@ use crate::{
     keys::WebhookSecret,
     platforms::{
         Access, Desired, Hooks, OwnSettings, Page, Saving, SettingsError, Subscription, SubscriptionStatus,
-        Subscriptions, lenient::read, read_own,
+        Subscriptions,
+        lenient::{read, read_list},
+        read_own,
     },
     stamp::Stamp,
 };
@@ -126,7 +128,7 @@ impl Hooks for WooCommerce {
         if !heard.is_success() {
             return Err(heard.fault(false));
         }
-        let wire::List(hooks): wire::List<wire::Webhook> = told(heard.body)?;
+        let hooks: Vec<wire::Webhook> = read_list(heard.body)?;
         // The header tells the number of pages; some proxies drop it, and then a full page means that there may be another.
         let pages = response.headers.get("x-wp-totalpages").and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
         let more = pages.map_or(hooks.len() >= PAGE_SIZE, |pages| page < pages);
@@ -168,7 +170,7 @@ impl Hooks for WooCommerce {
         if !heard.is_success() {
             return Err(heard.fault(true));
         }
-        Ok(subscription(told(heard.body)?))
+        Ok(subscription(read(heard.body)?))
     }
 
     /// Without `force` the answer is 501: webhooks have no trash.
@@ -186,10 +188,6 @@ impl Hooks for WooCommerce {
             });
         if heard.is_success() || gone { Ok(()) } else { Err(heard.fault(true)) }
     }
-}
-
-fn told<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
-    read(body).map_err(|error| Fault::Unreadable(error.to_string()))
 }
 
 fn subscription(hook: wire::Webhook) -> Subscription {
