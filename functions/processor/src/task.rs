@@ -359,9 +359,9 @@ where
         let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
         let at = (self.clock)();
         let request = task.platform.mapping.list(&access, listing)?;
-        let response = self.call(&task.platform, key, &connection.site, request).await?;
+        let response = self.call(&task.platform, key, connection, request).await?;
         let listed = task.platform.mapping.listed(&access, listing, &response, at);
-        let listed = self.heed(key, Some(&response), listed).await?;
+        let listed = self.heed(key, connection.generation, Some(&response), listed).await?;
         Ok((listed.found, listed.next))
     }
 
