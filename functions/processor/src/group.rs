@@ -33,6 +33,7 @@ use crate::{
     End, MAX_ATTEMPTS, Message, Processor, Work,
     act::hash,
     gate,
+    strangers::{is_unseen, may_be_first},
     task::{end_of_fault, without_credentials},
 };
 
@@ -175,7 +176,16 @@ where
                 continue;
             }
             let (mut refused, mut only_if_known) = (None, work.only_if_known);
-            if can_ask && (work.is_hint() || too_old) {
+            let told_gone = can_ask
+                && may_be_first(work, item.as_ref(), &messages[work.index].id)
+                && match self.was_told_gone(key).await {
+                    Ok(gone) => gone,
+                    Err(error) => {
+                        end(End::Failed(Reason::StateUnavailable, error.to_string()), "");
+                        continue;
+                    }
+                };
+            if can_ask && (work.is_hint() || too_old || told_gone) {
                 if asked.is_none() {
                     let known =
                         item.is_some() || works.iter().any(|work| is_told(work) && work.only_if_known.is_none());
@@ -236,6 +246,28 @@ where
             ends.extend(ready.drain(..).filter_map(|ready| {
                 Some((ready.index, End::Outcome(Outcome::Ignored(ready.only_if_known?)), String::new()))
             }));
+        }
+        let deletes = |ready: &Ready| ready.changes.iter().all(|change| matches!(change, Change::Delete(_)));
+        let told = |ready: &Ready| {
+            let work = works.iter().find(|work| work.index == ready.index);
+            work.is_some_and(|work| work.platform.mapping.tells_of_strangers() && !work.changes.is_empty())
+        };
+        let mut item = item;
+        let can_ask = taken_by.is_some_and(|connection| connection.credentials.is_some());
+        if item.is_none() && can_ask && !ready.is_empty() && ready.iter().all(|ready| deletes(ready) && told(ready)) {
+            item = match self.note_gone(key).await {
+                Ok(item) => item,
+                Err(error) => {
+                    let failed = End::Failed(Reason::StateUnavailable, error.to_string());
+                    ends.extend(ready.iter().map(|ready| (ready.index, failed.clone(), String::new())));
+                    return ends;
+                }
+            };
+            if item.is_none() {
+                let never_here = End::Outcome(Outcome::Ignored(Rule::NEVER_HERE));
+                ends.extend(ready.iter().map(|ready| (ready.index, never_here.clone(), String::new())));
+                return ends;
+            }
         }
         if let Some(connection) = taken_by {
             self.settle(key, works, messages, connection, item, ready, &mut ends, losses).await;
@@ -432,6 +464,26 @@ where
             }
             writes += 1;
             match self.edges.entities.put(&next, item.as_ref().map(|item| item.rev.as_str())).await {
+                // Here for the first time, and told to be gone meanwhile: the platform is asked, as if it had been known before.
+                Ok(Put::Written)
+                    if item.is_none()
+                        && may_ask
+                        && let Some(place) = ready.iter().position(|ready| ready.changes.iter().any(is_unseen))
+                        && let Some(work) = works.iter().find(|work| work.index == ready[place].index)
+                        && may_be_first(work, None, "")
+                        && self.was_told_gone(key).await.unwrap_or(true) =>
+                {
+                    let by = &messages[work.index].id;
+                    match self.ask(key, work, connection, Some(&next), true, by).await {
+                        Ok(Answer { change: Ok(change), .. }) => ready[place].changes.push(change),
+                        Ok(Answer { change: Err(_), .. }) => {}
+                        Err(fault) => {
+                            ends.push((work.index, end_of_fault(&fault), String::new()));
+                            ready.remove(place);
+                        }
+                    }
+                    (may_ask, item) = (false, Some(next));
+                }
                 Ok(Put::Written) => {
                     losses.found(key, &next, &before, &ready, &outcomes);
                     ends.extend(finished(&ready, outcomes));

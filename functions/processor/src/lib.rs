@@ -9,6 +9,7 @@ mod group;
 mod pull;
 mod report;
 mod sightings;
+mod strangers;
 mod task;
 
 use std::{

@@ -307,6 +307,11 @@ pub trait Mapping: Sync {
         None
     }
 
+    /// Whether the platform tells of deletes of what never was, such as the same id of another kind.
+    fn tells_of_strangers(&self) -> bool {
+        false
+    }
+
     /// What the registrar has to know where the platform delivered an error in place of an entity.
     fn complaint(&self, _incoming: &Incoming<'_>) -> Option<Notice> {
         None

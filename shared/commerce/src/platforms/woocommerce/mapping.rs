@@ -161,6 +161,11 @@ impl Mapping for WooCommerce {
         lists::recover(incoming.entity, incoming.received)
     }
 
+    /// Products, coupons and orders are posts of WordPress: trashing one tells of that id for others, too.
+    fn tells_of_strangers(&self) -> bool {
+        true
+    }
+
     /// The store makes bodies as the user who owns the webhook. When he has lost his rights, it delivers its own refusal for each change.
     fn complaint(&self, incoming: &Incoming<'_>) -> Option<Notice> {
         let (head, _) = lenient::entity::<wire::Head>(incoming.body).ok()?;
