@@ -18,3 +18,4 @@ mod registrar;
 mod rotation;
 mod samples;
 mod sightings;
+mod woocommerce;

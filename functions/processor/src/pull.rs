@@ -65,7 +65,9 @@ where
         request: ApiRequest,
     ) -> Result<ApiResponse, Fault> {
         platform.hosts.check(&connection.site, &request, self.allow_loopback)?;
-        self.leases.take(&self.edges.coordination, key, connection.generation, platform.mapping.budget(), (self.clock)()).await?;
+        self.leases
+            .take(&self.edges.coordination, key, connection.generation, platform.mapping.budget(), (self.clock)())
+            .await?;
         let response = self.edges.outbound.call(request).await?;
         if has_too_many_values(&response.body) {
             return Err(Fault::TooLarge("it holds more values than any entity".into()));

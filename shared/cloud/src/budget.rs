@@ -99,7 +99,9 @@ impl Leases {
             return Ok(());
         }
         let lease = (budget.calls / SHARE).clamp(1, LEASE);
-        let taken = write(notes, key, now, budget.seconds, |ledger| ledger.take(generation.number(), budget, lease, now)).await?;
+        let taken =
+            write(notes, key, now, budget.seconds, |ledger| ledger.take(generation.number(), budget, lease, now))
+                .await?;
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         if left.len() >= MAX_LEASES {
             left.clear();
