@@ -19,3 +19,4 @@ mod registrar;
 mod rotation;
 mod samples;
 mod sightings;
+mod woocommerce;

@@ -459,7 +459,7 @@ mod if_known {
 
     fn drafts(mapped: Mapped) -> Mapped {
         match mapped {
-            Mapped::Change(id, Change::Upsert(upsert)) if upsert.content.fields["status"] == "draft" => {
+            Mapped::Change(id, Change::Upsert(upsert)) if upsert.content.fields["status"] == "sketch" => {
                 Mapped::IfKnown(id, Change::Upsert(upsert), DRAFT)
             }
             other => other,
@@ -489,7 +489,7 @@ mod if_known {
         }
         fn only_if_known(&self, _: &Wanted<'_>, answers: &[ApiResponse]) -> Option<Rule> {
             let answer: Value = serde_json::from_slice(&answers.last()?.body).ok()?;
-            (answer["status"] == "draft").then_some(DRAFT)
+            (answer["status"] == "sketch").then_some(DRAFT)
         }
     }
 
@@ -501,7 +501,7 @@ mod if_known {
     }
 
     fn draft(at: i64) -> Message {
-        delivered("order.updated", &order("draft", "2026-11-21T02:00:00"), at)
+        delivered("order.updated", &order("sketch", "2026-11-21T02:00:00"), at)
     }
 
     #[tokio::test]
@@ -512,12 +512,12 @@ mod if_known {
         let placed = delivered("order.updated", &order("processing", "2026-11-21T01:00:00"), LATER + 1);
         assert_eq!(process(&world, &[placed]).await, ["applied"]);
         assert_eq!(process(&world, &[draft(LATER + 2)]).await, ["applied"]);
-        assert_eq!(world.item("order#13").fields["status"], "draft");
+        assert_eq!(world.item("order#13").fields["status"], "sketch");
         // What is deleted is known, too.
         let gone = delivered("order.deleted", r#"{"id":13}"#, LATER + 3);
         assert_eq!(process(&world, &[gone]).await, ["applied"]);
         assert!(world.item("order#13").deleted);
-        let newer = delivered("order.updated", &order("draft", "2026-11-21T03:00:00"), LATER + 4);
+        let newer = delivered("order.updated", &order("sketch", "2026-11-21T03:00:00"), LATER + 4);
         assert_eq!(process(&world, &[newer]).await, ["applied"]);
         assert!(!world.item("order#13").deleted);
     }
@@ -528,7 +528,7 @@ mod if_known {
         for batch in [[draft(LATER), placed.clone()], [placed, draft(LATER)]] {
             let world = World::connected();
             assert!(!process(&world, &batch).await.contains(&"ignored: a-draft".to_owned()));
-            assert_eq!(world.item("order#13").fields["status"], "draft");
+            assert_eq!(world.item("order#13").fields["status"], "sketch");
         }
     }
 
@@ -537,8 +537,8 @@ mod if_known {
         let world = World::new();
         world.connect(Some(CREDENTIALS));
         let at = |status: &str, time: &str| json!({ "id": 13, "status": status, "date_modified_gmt": time, "total": "1.00" });
-        world.store().set("orders", 13, Some(at("draft", "2026-11-21T02:00:00")));
-        let hint = |n: i64| delivered("order.restored", &order("draft", "2026-11-21T01:00:00"), LATER + n);
+        world.store().set("orders", 13, Some(at("sketch", "2026-11-21T02:00:00")));
+        let hint = |n: i64| delivered("order.restored", &order("sketch", "2026-11-21T01:00:00"), LATER + n);
         assert_eq!(process(&world, &[hint(0)]).await, ["ignored: a-draft"]);
         assert_eq!(world.store().calls().len(), 1);
         assert!(world.state().is_empty());
@@ -546,7 +546,7 @@ mod if_known {
         assert_eq!(process(&world, &[placed]).await, ["applied"]);
         assert_eq!(process(&world, &[hint(2)]).await, ["applied"]);
         assert_eq!(world.store().calls().len(), 2);
-        assert_eq!(world.item("order#13").fields["status"], "draft");
+        assert_eq!(world.item("order#13").fields["status"], "sketch");
         assert_eq!(process(&world, &[hint(3)]).await, ["unchanged"]);
     }
 }

@@ -226,6 +226,10 @@ impl Entities for MemoryTables {
         })
     }
 
+    async fn latest(&self, entity: &EntityKey) -> Result<Option<Item>, EdgeError> {
+        Ok(lock(&self.0).items.get(&(entity.partition(), entity.sort())).cloned())
+    }
+
     async fn keys(
         &self,
         key: &ConnectionKey,

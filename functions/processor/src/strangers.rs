@@ -1,0 +1,60 @@
+//! Deletes of what was never here. Some platforms tell of more than was deleted: when WooCommerce trashes a product, it tells of the coupon
+//! of that id, too, which never was. Such a delete must leave no item behind: whoever follows the table would see what never was be deleted.
+//!
+//! But it must not be forgotten either. The delivery that made the entity may still be on the queue, or have been put aside, and would
+//! bring it to life when it comes. So the delete is noted instead, for longer than any message lives, and of what is here for the first
+//! time, and nobody has vouched for, the note is looked for: if there is one, the platform is asked, as it is about every update of what is
+//! marked as deleted. That holds when both happen at the same moment: the delete writes its note and then looks for the item, the update
+//! writes the item and then looks for the note, and both look consistently, so one of them sees the other. An update that crashes in
+//! between comes back, and finds its own item.
+
+use cloud::{
+    EdgeError,
+    coordination::{Coordination, Note},
+    state::Entities,
+};
+use commerce::{change::Change, entity::EntityKey, item::Item};
+
+use crate::{Processor, Work};
+
+/// How long a delete of what was never here is remembered, in seconds: longer than a message can be on the queue and then be put aside.
+const GONE_SECONDS: i64 = 40 * 24 * 60 * 60;
+/// How often a note is written that others write.
+const TRIES: usize = 5;
+
+fn name(key: &EntityKey) -> String {
+    format!("gone#{}", key.sort())
+}
+
+/// Whether a change says how an entity is, and nobody has vouched for that.
+pub(crate) fn is_unseen(change: &Change) -> bool {
+    matches!(change, Change::Upsert(upsert) if !upsert.observed)
+}
+
+/// Whether a message may be the first that is heard of an entity: it is not here, or was just put there by the same message, which came back.
+pub(crate) fn may_be_first(work: &Work, item: Option<&Item>, message: &str) -> bool {
+    let own = |item: &Item| item.by == message && item.state().marks.seen.is_none();
+    work.platform.mapping.tells_of_strangers() && work.changes.iter().any(is_unseen) && item.is_none_or(own)
+}
+
+impl<E: Entities + Sync, Q: Sync, V: Sync, O: Sync, C: Coordination + Sync, J: Sync> Processor<E, Q, V, O, C, J> {
+    /// Whether a delete of an entity was told that was not here then.
+    pub(crate) async fn was_told_gone(&self, key: &EntityKey) -> Result<bool, EdgeError> {
+        let note = self.edges.coordination.note(&key.connection, &name(key)).await?;
+        Ok(note.is_some_and(|note| note.is_live((self.clock)())))
+    }
+
+    /// Remembers that a delete of an entity was told that is not here; gives it if it is here by now.
+    pub(crate) async fn note_gone(&self, key: &EntityKey) -> Result<Option<Item>, EdgeError> {
+        let (notes, name) = (&self.edges.coordination, name(key));
+        for _ in 0..TRIES {
+            let before = notes.note(&key.connection, &name).await?;
+            let revision = before.map_or(0, |note| note.revision) + 1;
+            let expires = (self.clock)().seconds() + GONE_SECONDS;
+            if notes.keep(&key.connection, &name, &Note { body: "{}".to_owned(), revision, expires }).await? {
+                return self.edges.entities.latest(key).await;
+            }
+        }
+        Err(EdgeError::new("noting a delete", "others wrote the note each time"))
+    }
+}
