@@ -11,6 +11,7 @@ mod hooks_bigcommerce;
 mod hooks_cloudblue;
 mod hops;
 mod install;
+mod kinds;
 mod money;
 mod poll;
 mod processor;
