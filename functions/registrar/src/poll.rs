@@ -289,7 +289,7 @@ impl<P: Parts> Registrar<P> {
         let (mapping, now) = (at.platform.mapping, (self.clock)());
         let Some(request) = mapping.count(&at.access, entity) else { return };
         let asked = async {
-            self.leases.take(&self.edges.notes, at.key, mapping.budget(), now).await?;
+            self.leases.take(&self.edges.notes, at.key, path.generation, mapping.budget(), now).await?;
             let answer = self.call(at, request?).await?;
             let Some(order) = Answered::count(mapping, path, entity, &answer, now) else { return Ok(()) };
             Ok::<_, Problem>(self.edges.inbox.send_all(&[order]).await?)

@@ -14,7 +14,7 @@ use serde::{
     de::{DeserializeOwned, Error, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
     forward_to_deserialize_any,
 };
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 use serde_path_to_error::Segment;
 
 use super::MapError;
@@ -659,7 +659,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
-    use serde_json::{Map, json};
+    use serde_json::{Map, Value, json};
 
     use super::*;
 
