@@ -352,9 +352,9 @@ async fn a_full_sync_mends_what_changed_without_its_date() {
     assert_eq!(shop.item("coupon#10").fields["used"], json!(4), "no list of changes tells");
     shop.store.calls();
     shop.fetch("import").await;
+    let calls = shop.store.calls();
     shop.compare().await;
     assert_eq!(shop.item("order#7001").fields.get("refunds"), None);
-    let calls = shop.store.calls();
     assert!(!calls.iter().any(|call| call.ends_with("/orders/7002")), "what is the same is not asked for: {calls:?}");
     // And so does the weekly one, by itself.
     shop.store.edit("coupons", 10, |coupon| coupon["usage_count"] = json!(9));

@@ -482,7 +482,7 @@ impl Store {
             return error(400, "rest_invalid_param", "Invalid parameter(s): per_page");
         };
         let by_time = match query.get("orderby").map(String::as_str) {
-            Some("id") => false,
+            Some("id") | None => false,
             Some("modified") if resource != "customers" && !self.lock().is_old => true,
             _ => return error(400, "rest_invalid_param", "Invalid parameter(s): orderby"),
         };
@@ -526,7 +526,7 @@ impl Store {
             return error(400, "rest_invalid_param", "Invalid parameter(s): orderby");
         }
         let of = inner.entities.iter().filter(|((of, _), entity)| {
-            of == "products" && entity["type"] == "variation" && entity["parent_id"].to_string() == parent
+            of == "products" && entity["type"] == "variation" && entity["parent_id"].as_u64() == parent.parse().ok()
         });
         let mut found: Vec<Value> = of.map(|(_, entity)| entity.clone()).collect();
         found.sort_by_key(|entity| entity["id"].as_u64());
