@@ -1,8 +1,17 @@
 //! What real WooCommerce stores send and answer: odd bodies, sites that do not answer as WordPress does, and what they never tell.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
-use cloud::queue::Jobs;
+use cloud::{
+    coordination::{Coordination, Note},
+    queue::Jobs,
+};
 use commerce::{
     connection::ConnectionKey,
     entity::EntityKey,
@@ -10,6 +19,7 @@ use commerce::{
     job::{Cause, Job},
     request::HookPath,
 };
+use futures_util::FutureExt;
 use processor::Message;
 use serde_json::{Value, json};
 use tests::{
@@ -153,7 +163,7 @@ fn user(id: u64, role: &str, pays: bool, at: &str) -> Value {
 }
 
 fn case(name: &str) -> (String, Value) {
-    let file = format!("{}/path/data/woocommerce/cases/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let file = format!("{}/path/data/woocommerce/case-{name}.json", env!("CARGO_MANIFEST_DIR"));
     let case: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     (case["scope"].as_str().unwrap().to_owned(), case["body"].clone())
 }
@@ -478,6 +488,28 @@ async fn a_delete_and_what_it_deletes_end_the_same_in_any_order() {
         assert!(shop.find("order#50").is_none_or(|item| item.deleted), "{deleted_first}");
         assert_eq!(shop.here(), [""; 0]);
     }
+}
+
+#[tokio::test]
+async fn a_pull_that_began_before_a_delete_of_what_is_not_here_does_not_keep_it() {
+    let mut shop = Shop::connected().await;
+    shop.store.set("orders", 60, Some(order(60, "2026-11-20T00:00:00", json!({}))));
+    // While the store answers that it is there, it goes, and that is told and noted; when it is asked again, it says so.
+    let (tables, store, key, clock) =
+        (shop.world.tables.clone(), shop.store.clone(), shop.key.clone(), shop.world.clock.clone());
+    let asked = AtomicUsize::new(0);
+    shop.store.on_call("GET", move || match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => {
+            let at = clock.now();
+            let note = Note { body: at.micros().to_string(), revision: 1, expires: at.seconds() + 1000 };
+            assert!(tables.keep(&key, "gone#order#60", &note).now_or_never().unwrap().unwrap());
+        }
+        _ => store.set("orders", 60, None),
+    });
+    let told = order(60, "2026-11-20T00:00:00", json!({ "status": "trash" }));
+    let ends = shop.deliver("order.updated", &told).await;
+    assert_eq!(ends, ["applied"]);
+    assert!(shop.item("order#60").deleted);
 }
 
 // Sites.

@@ -33,7 +33,7 @@ use crate::{
     End, MAX_ATTEMPTS, Message, Processor, Work,
     act::hash,
     gate,
-    strangers::{is_unseen, may_be_first},
+    strangers::{may_be_first, may_precede},
     task::{end_of_fault, without_credentials},
 };
 
@@ -181,8 +181,8 @@ where
             let (mut refused, mut only_if_known, mut is_answered) = (None, work.only_if_known, false);
             let told_gone = can_ask
                 && may_be_first(work, item.as_ref(), &messages[work.index].id)
-                && match self.was_told_gone(key).await {
-                    Ok(gone) => gone,
+                && match self.told_gone(key).await {
+                    Ok(gone) => gone.is_some(),
                     Err(error) => {
                         end(End::Failed(Reason::StateUnavailable, error.to_string()), "");
                         continue;
@@ -246,20 +246,15 @@ where
             ready.push(Ready { index: work.index, changes, refused, only_if_known, asked: is_answered });
             taken_by = Some(connection);
         }
-        if item.is_none() && ready.iter().all(|ready| ready.only_if_known.is_some()) {
-            ends.extend(ready.drain(..).filter_map(|ready| {
-                Some((ready.index, End::Outcome(Outcome::Ignored(ready.only_if_known?)), String::new()))
-            }));
-        }
-        let deletes = |ready: &Ready| ready.changes.iter().all(|change| matches!(change, Change::Delete(_)));
-        let told = |ready: &Ready| {
-            let work = works.iter().find(|work| work.index == ready.index);
-            work.is_some_and(|work| work.platform.mapping.tells_of_strangers() && !work.changes.is_empty())
-        };
         let mut item = item;
-        let can_ask = taken_by.is_some_and(|connection| connection.credentials.is_some());
-        if item.is_none() && can_ask && !ready.is_empty() && ready.iter().all(|ready| deletes(ready) && told(ready)) {
-            item = match self.note_gone(key).await {
+        let is_never_here = |ready: &Ready| ready.only_if_known == Some(Rule::NEVER_HERE);
+        if item.is_none() && !ready.is_empty() && ready.iter().all(is_never_here) {
+            let deletes = ready.iter().flat_map(|ready| &ready.changes).filter_map(|change| match change {
+                Change::Delete(delete) => Some(delete.received),
+                _ => None,
+            });
+            let at = deletes.max().unwrap_or((self.clock)());
+            item = match self.note_gone(key, at).await {
                 Ok(item) => item,
                 Err(error) => {
                     let failed = End::Failed(Reason::StateUnavailable, error.to_string());
@@ -267,11 +262,11 @@ where
                     return ends;
                 }
             };
-            if item.is_none() {
-                let never_here = End::Outcome(Outcome::Ignored(Rule::NEVER_HERE));
-                ends.extend(ready.iter().map(|ready| (ready.index, never_here.clone(), String::new())));
-                return ends;
-            }
+        }
+        if item.is_none() && ready.iter().all(|ready| ready.only_if_known.is_some()) {
+            ends.extend(ready.drain(..).filter_map(|ready| {
+                Some((ready.index, End::Outcome(Outcome::Ignored(ready.only_if_known?)), String::new()))
+            }));
         }
         if let Some(connection) = taken_by {
             self.settle(key, works, messages, connection, item, ready, &mut ends, losses).await;
@@ -472,10 +467,12 @@ where
                 Ok(Put::Written)
                     if item.is_none()
                         && may_ask
-                        && let Some(place) = ready.iter().position(|ready| ready.changes.iter().any(is_unseen))
-                        && let Some(work) = works.iter().find(|work| work.index == ready[place].index)
-                        && may_be_first(work, None, "")
-                        && self.was_told_gone(key).await.unwrap_or(true) =>
+                        && mapping.is_some_and(|mapping| mapping.tells_of_strangers())
+                        && let told = self.told_gone(key).await.unwrap_or(Some((self.clock)()))
+                        && let Some(place) = ready.iter().position(|ready| {
+                            told.is_some_and(|gone| ready.changes.iter().any(|change| may_precede(change, gone)))
+                        })
+                        && let Some(work) = works.iter().find(|work| work.index == ready[place].index) =>
                 {
                     let by = &messages[work.index].id;
                     match self.ask(key, work, connection, Some(&next), true, by).await {

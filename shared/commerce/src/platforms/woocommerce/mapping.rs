@@ -230,7 +230,8 @@ impl Mapping for WooCommerce {
         let heard = heard(response, at)?;
         if heard.status == 404 && is_not_found(entity, heard.body) {
             let gone = Change::Delete(Delete { source: None, received: at });
-            return Ok(Next::Done(Mapped::Change(id.clone(), gone)));
+            // Trashing tells of that id of other kinds, too: what neither of us knows was never there.
+            return Ok(Next::Done(Mapped::IfKnown(id.clone(), gone, Rule::NEVER_HERE)));
         }
         if !heard.is_success() {
             return Err(heard.fault(false));
