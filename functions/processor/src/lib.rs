@@ -260,7 +260,11 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
         let key = EntityKey { connection: connection.clone(), kind: entity, id };
         Understood::Work(Box::new(Work { index, platform, key, changes, only_if_known, envelope: envelope.clone() }))
     };
-    let understood = match mapping.map(&incoming) {
+    let by_user = |mapped| match &envelope.user {
+        Some(user) => mapping.by_user(&incoming, user, mapped),
+        None => mapped,
+    };
+    let understood = match mapping.map(&incoming).map(by_user) {
         Ok(Mapped::Change(id, change)) => work(id, vec![change], None),
         Ok(Mapped::IfKnown(id, change, rule)) => work(id, vec![change], Some(rule)),
         Ok(Mapped::Pull(id)) => work(id, Vec::new(), None),
@@ -268,6 +272,7 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
         Ok(Mapped::List(listing)) => task(envelope.clone(), What::List(listing, None)),
         Ok(Mapped::Ignored(rule)) => ignored(rule),
         Err(error @ MapError::Malformed(_)) => quarantined(Reason::Malformed, error),
+        Err(error @ MapError::TooLarge(_)) => quarantined(Reason::TooLarge, error),
         Err(error @ MapError::PlatformError(_)) => match mapping.recover(&incoming) {
             Some(listing) => {
                 let end = End::Outcome(Outcome::Quarantined(Reason::PlatformError));

@@ -76,6 +76,12 @@ pub trait Delivery: Sync {
     /// What the platform calls the delivery. For people: it need not be unique. Asked after the proof.
     fn delivery_id(&self, request: &RawRequest) -> Option<String>;
 
+    /// On whose account it happened, where the delivery says so: for people, and as good as the proof of the caller. Asked after the
+    /// proof; bounded, and without control characters.
+    fn user(&self, _request: &RawRequest) -> Option<String> {
+        None
+    }
+
     /// How a delivery is proven.
     fn scheme(&self) -> Scheme;
 
@@ -176,6 +182,9 @@ pub enum MapError {
     /// The body is not what the platform documents; names the place.
     #[error("the body is not what the platform documents, at {0}")]
     Malformed(String),
+    /// It holds more than anything that the platform documents; names what there is too much of.
+    #[error("the body holds {0}")]
+    TooLarge(String),
     /// The platform delivered an error object.
     #[error("the platform delivered its error {0} in place of the entity")]
     PlatformError(String),
@@ -297,6 +306,11 @@ pub trait Mapping: Sync {
     /// # Errors
     /// [`MapError`]; the delivery is then quarantined.
     fn map(&self, incoming: &Incoming<'_>) -> Result<Mapped, MapError>;
+
+    /// Adds on whose account it happened, where the delivery says so and that is kept.
+    fn by_user(&self, _incoming: &Incoming<'_>, _user: &str, mapped: Mapped) -> Mapped {
+        mapped
+    }
 
     /// Where the platform delivered an error in place of an entity: the list in which that entity has to be.
     fn recover(&self, _incoming: &Incoming<'_>) -> Option<Listing> {

@@ -186,6 +186,7 @@ pub struct Verified {
     path: HookPath,
     scope: String,
     delivery_id: Option<String>,
+    user: Option<String>,
     key_id: String,
     strength: Strength,
     received: Stamp,
@@ -207,6 +208,11 @@ impl Verified {
     /// What the platform calls the delivery, where it says. Not unique.
     pub fn delivery_id(&self) -> Option<&str> {
         self.delivery_id.as_deref()
+    }
+
+    /// On whose account it happened, where the delivery says.
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     /// The key that proved it.
@@ -344,6 +350,7 @@ pub fn verify(
         path: path.clone(),
         scope,
         delivery_id: platform.delivery_id(request),
+        user: platform.user(request),
         key_id: proof.key_id,
         strength: proof.strength,
         received: request.received,
