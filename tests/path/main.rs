@@ -10,6 +10,7 @@ mod hooks_bigcommerce;
 mod hooks_cloudblue;
 mod hops;
 mod install;
+mod limits;
 mod poll;
 mod processor;
 mod receiver;

@@ -24,7 +24,7 @@ use commerce::{
     entity::EntityKey,
     envelope::{BodyError, Content, Envelope, EnvelopeError, Erasure, Listing, Provenance, Swept, Transfer},
     outcome::{Outcome, Reason, Rule},
-    platforms::{Incoming, MapError, Mapped, Notice, PROBE, Platform, find},
+    platforms::{Incoming, MapError, Mapped, Notice, PROBE, Platform, find, mapped},
     request::has_too_many_values,
     stamp::Stamp,
     transfer::{EntityProcessor, Preset, Resolved, late, processor, resolve},
@@ -100,6 +100,14 @@ impl Work {
             Change::Upsert(upsert) => !upsert.observed,
         };
         self.envelope.strength == Strength::Caller || !self.changes.iter().any(says)
+    }
+
+    /// Makes a hint of it, whatever it proves and whatever is known of the entity.
+    pub fn ask_again(&mut self) {
+        self.envelope.strength = Strength::Caller;
+        if let Content::Transfer(transfer) = &mut self.envelope.content {
+            transfer.changed = None;
+        }
     }
 
     /// What is declared of the entity.
@@ -264,7 +272,7 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
         Some(user) => mapping.by_user(&incoming, user, mapped),
         None => mapped,
     };
-    let understood = match mapping.map(&incoming).map(by_user) {
+    let understood = match mapped(mapping, &incoming).map(by_user) {
         Ok(Mapped::Change(id, change)) => work(id, vec![change], None),
         Ok(Mapped::IfKnown(id, change, rule)) => work(id, vec![change], Some(rule)),
         Ok(Mapped::Pull(id)) => work(id, Vec::new(), None),

@@ -129,7 +129,7 @@ impl<P: Parts> Registrar<P> {
     /// they would replace good ones, by setting a hook of ours to what it is. Those that may only read must not take the place.
     async fn prove(&self, at: At<'_>, hooks: &dyn Hooks, before: &Loaded) -> Result<(), Problem> {
         let response = self.call(at, hooks.list(&at.access, 1)?).await?;
-        let listed = hooks.listed(&response, 1, (self.clock)())?.subscriptions;
+        let listed = platforms::subscriptions(hooks, &response, 1, (self.clock)())?.subscriptions;
         let alive = before.connection.as_ref().filter(|alive| is_alive(alive) && alive.credentials.is_some());
         let Some(alive) = alive else { return Ok(()) };
         let active = alive.status == ConnectionStatus::Active;

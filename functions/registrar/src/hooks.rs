@@ -12,7 +12,7 @@ use commerce::{
     connection::{Connection, ConnectionKey, ConnectionStatus, Health, SubscriptionRecord},
     job::Cause,
     keys::KeyRing,
-    platforms::{Access, Desired, Hooks, Platform, Saving, Subscription},
+    platforms::{Access, Desired, Hooks, Platform, Saving, Subscription, subscriptions},
     request::HookPath,
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
@@ -66,7 +66,7 @@ impl<P: Parts> Registrar<P> {
         let mut all = Vec::new();
         for page in 1..=MAX_PAGES {
             let response = self.call(at, hooks.list(&at.access, page)?).await?;
-            let listed = hooks.listed(&response, page, (self.clock)())?;
+            let listed = subscriptions(hooks, &response, page, (self.clock)())?;
             all.extend(listed.subscriptions);
             if !listed.more {
                 return Ok(all);

@@ -14,7 +14,7 @@ use crate::{
     api::{ApiResponse, Fault},
     connection::{Connection, ConnectionKey, ConnectionStatus, Generation},
     entity::{EntityKind, ExternalId},
-    platforms::{Access, Listed, Mapping},
+    platforms::{Access, Listed, Mapping, listed},
     request::HookPath,
     stamp::Stamp,
     verify::{Strength, Verified},
@@ -88,7 +88,7 @@ impl Answered {
         answer: &ApiResponse,
         at: Stamp,
     ) -> Result<Self, Fault> {
-        let listed = mapping.listed(access, listing, answer, at)?;
+        let listed = listed(mapping, access, listing, answer, at)?;
         Ok(Self { key: path.key.clone(), generation: path.generation, at, listed })
     }
 

@@ -368,6 +368,11 @@ pub trait Mapping: Sync {
         Err(Fault::Unreadable(format!("there is no list {:?}", listing.what)))
     }
 
+    /// How many entries a page of a list was asked for: one that has more is none.
+    fn page_size(&self, _listing: &Listing) -> usize {
+        MAX_ENTRIES
+    }
+
     /// Whether anything is to be done at the platform about this kind of entity, by the connection's settings.
     fn acts_on(&self, _entity: EntityKind, _settings: &Map<String, Value>) -> bool {
         false
@@ -391,6 +396,55 @@ pub trait Mapping: Sync {
     fn deleted_fields(&self, _entity: EntityKind, _id: &ExternalId) -> Map<String, Value> {
         Map::from_iter([("status".to_owned(), json!("deleted"))])
     }
+}
+
+/// The most entities that one delivery, or one page of a list, stands for: each becomes a message. BigCommerce takes up to 1,000 price
+/// records in one call, and tells of them in one delivery [`price_lists.v3.yml`, `upsertPriceListRecords`]; no page of any platform
+/// has more than that.
+pub const MAX_ENTRIES: usize = 1_000;
+
+/// Maps a delivery: the only way to [`Mapping::map`] from outside of a platform's folder.
+///
+/// # Errors
+/// [`MapError`], also for a delivery that stands for more than [`MAX_ENTRIES`].
+pub fn mapped(mapping: &dyn Mapping, incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
+    match mapping.map(incoming)? {
+        Mapped::Split(parts) if parts.len() > MAX_ENTRIES => {
+            Err(MapError::TooLarge(format!("more than {MAX_ENTRIES} entities")))
+        }
+        mapped => Ok(mapped),
+    }
+}
+
+/// Reads a page of a list: the only way to [`Mapping::listed`] from outside of a platform's folder.
+///
+/// # Errors
+/// The [`Fault`] that the answer means, also for a page of more than was asked for.
+pub fn listed(
+    mapping: &dyn Mapping,
+    access: &Access<'_>,
+    listing: &Listing,
+    response: &ApiResponse,
+    at: Stamp,
+) -> Result<Listed, Fault> {
+    let listed = mapping.listed(access, listing, response, at)?;
+    let most = mapping.page_size(listing).min(MAX_ENTRIES);
+    if listed.found.len() > most {
+        return Err(Fault::Unreadable(format!("a page of more than the {most} entries that were asked for")));
+    }
+    Ok(listed)
+}
+
+/// Reads a page of subscriptions: the only way to [`Hooks::listed`] from outside of a platform's folder.
+///
+/// # Errors
+/// The [`Fault`] that the answer means, also for a page of more than [`MAX_ENTRIES`].
+pub fn subscriptions(hooks: &dyn Hooks, response: &ApiResponse, page: u32, now: Stamp) -> Result<Page, Fault> {
+    let listed = hooks.listed(response, page, now)?;
+    if listed.subscriptions.len() > MAX_ENTRIES {
+        return Err(Fault::Unreadable(format!("a page of more than {MAX_ENTRIES} subscriptions")));
+    }
+    Ok(listed)
 }
 
 /// The shortest time between two polls of an entity, in seconds.

@@ -225,6 +225,10 @@ impl Mapping for WooCommerce {
         Ok(Listed { found, next: more.then(|| Listing::new(listing.what.clone(), cursor)) })
     }
 
+    fn page_size(&self, _listing: &Listing) -> usize {
+        PAGE_SIZE
+    }
+
     /// The store is somebody's server, and the API has no limits of its own: this is to be polite.
     fn budget(&self) -> Budget {
         Budget { calls: 120, seconds: 60 }
