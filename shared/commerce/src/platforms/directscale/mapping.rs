@@ -94,6 +94,11 @@ enum Kind {
 }
 
 impl Kind {
+    /// Whether the entity is still right without it. Not without what says whose it is, and what it costs.
+    const fn is_droppable(self) -> bool {
+        matches!(self, Self::Text | Self::Time)
+    }
+
     /// Whether it has no canonical field.
     const fn is_extra(self) -> bool {
         matches!(self, Self::Extra | Self::ExtraTime | Self::OrderType)
@@ -321,8 +326,7 @@ impl Mapping for DirectScale {
             return Err(response.fault(at));
         }
         let unreadable = |why: &str| Fault::Unreadable(why.to_owned());
-        let members =
-            Members::of(&response.body).map_err(|unread| Fault::Unreadable(MapError::from(unread).to_string()))?;
+        let members = Members::of(&response.body).map_err(|unread| Fault::from(MapError::from(unread)))?;
         let own_id = match entity {
             EntityKind::Order => "OrderNumber",
             _ => "AssociateId",
@@ -382,6 +386,7 @@ fn value(kind: Kind, raw: &RawValue) -> Result<Value, wire::Unfit> {
 struct Parts {
     fields: Map<String, Value>,
     extra: Map<String, Value>,
+    unreadable: Vec<String>,
 }
 
 impl Parts {
@@ -402,13 +407,14 @@ impl Parts {
 
     /// Of an entity, or of a child that is in one of its lists.
     fn content(self, entity: EntityKind, id: &ExternalId, child: Option<&Child>) -> Content {
-        let Self { mut fields, mut extra } = self;
+        let Self { mut fields, mut extra, mut unreadable } = self;
         if let Some((list, id)) = child {
+            unreadable.iter_mut().for_each(|place| *place = format!("{list}.{id}.{place}"));
             fields = Map::from_iter([((*list).to_owned(), json!({ id.as_str(): fields }))]);
             extra = Map::from_iter([((*list).to_owned(), json!({ id.as_str(): extra }))]);
         }
         fields.extend(identity(entity, id));
-        Content::facet(fields, extra)
+        Content::facet(fields, extra).with_unreadable(unreadable)
     }
 }
 
@@ -442,14 +448,20 @@ fn facets(
         let mut together = Parts::default();
         for member in group.members {
             let Some(raw) = members.get(member.name) else { continue };
-            let unfit = |_| MapError::Malformed(member.name.to_owned());
-            let read = value(member.kind, raw).map_err(unfit)?;
+            let mut alone = Parts::default();
+            let parts = if whole { &mut together } else { &mut alone };
+            match value(member.kind, raw) {
+                Ok(read) => parts.add(member, read),
+                // It says that there is something else than before, and not what.
+                Err(_) if member.kind.is_droppable() => {
+                    parts.add(member, Value::Null);
+                    parts.unreadable.push(member.name.to_owned());
+                }
+                Err(_) => return Err(MapError::Malformed(member.name.to_owned())),
+            }
             if whole {
-                together.add(member, read);
                 continue;
             }
-            let mut alone = Parts::default();
-            alone.add(member, read);
             match member.kind {
                 // Says nothing without an amount.
                 Kind::Currency => continue,
@@ -908,6 +920,24 @@ mod tests {
     }
 
     #[test]
+    fn a_time_that_is_none_is_nothing() {
+        let pending = r#"{"EventType":"UpdateOrderPackageStatusEvent","EventDateUtc":"2026-10-12T18:07:26.557768Z",
+            "OrderNumber":1,"PackageId":3,"PackageStatus":"Pending","WarehouseId":1,"ShipMethodId":4,"TrackingNumber":"",
+            "Carrier":"","ShipByDateUtc":"0001-01-01T00:00:00","ShippedDateUtc":"0001-01-01T00:00:00"}"#;
+        let (_, _, fields, extra) = shown(pending);
+        assert_eq!(fields["packages"]["3"], json!({"status": "Pending", "method": "4"}));
+        assert_eq!(extra["packages"]["3"], json!({"WarehouseId": 1}));
+        let never = r#"{"EventType":"CreateSubscriptionEvent","EventDateUtc":"2026-11-21T01:48:40Z","SubscriptionId":9,
+            "AssociateId":77,"ExpirationDateUtc":"9999-12-31T23:59:59.9999999"}"#;
+        let (entity, _, fields, _) = shown(never);
+        assert_eq!((entity.as_str(), &fields["customer"]), ("subscription#9", &json!("77")));
+        assert!(fields["expires_at"].as_str().unwrap().starts_with("9999-12-3"), "{fields}");
+        let undated = never.replace("2026-11-21T01:48:40Z", "0001-01-01T00:00:00");
+        let Change::Upsert(upsert) = deliver(&undated).2 else { unreachable!() };
+        assert_eq!(upsert.source, None);
+    }
+
+    #[test]
     fn the_kind_of_an_order_is_one_whichever_event_tells_it() {
         let legacy = r#"{"EventType":"OrderEvent","EventDateUtc":"2026-10-12T18:07:26Z","OrderId":9,"DistributorId":5,
             "OrderDateUtc":"2026-10-12T18:07:26Z","OrderStatus":"Paid","OrderType":2,"OrderTotal":20.5,"OrderCurrency":"USD"}"#;
@@ -918,10 +948,27 @@ mod tests {
     }
 
     #[test]
+    fn one_odd_member_does_not_lose_the_others() {
+        let odd = CREATE.replace("\"2024-03-01T10:00:00.123456Z\"", "{}").replace("\"Pending processing\"", "[1]");
+        let content = |bodies: &[&str]| together(bodies).0.content().unwrap().into_owned();
+        let read = content(&[&odd]);
+        assert_eq!(Value::Object(read.fields), json!({"id": "1042", "number": "1042", "customer": "77"}));
+        assert_eq!(read.unreadable, ["OrderDateUtc", "OrderStatus"]);
+        // What is told afterwards mends it, in any order.
+        for bodies in [[odd.as_str(), FINALIZE], [FINALIZE, &odd]] {
+            assert_eq!(content(&bodies), content(&[FINALIZE]));
+        }
+        let paid = content(&[&PAYMENT.replace("\"Charge\"", "{}"), CREATE]);
+        assert_eq!(paid.unreadable, ["payments.9.PaymentType"]);
+        assert_eq!(paid.fields["payments"]["9"], json!({"status": "Paid", "amount": "20.10", "currency": "USD"}));
+    }
+
+    #[test]
     fn what_is_wrong_with_a_known_event_is_told_by_its_place() {
         assert_eq!(malformed(&CREATE.replace("1042", "-1")), "OrderNumber");
         assert_eq!(malformed(&CREATE.replace("\"2024-03-01T10:00:00.2345678Z\"", "\"s3cr3t\"")), "EventDateUtc");
-        assert_eq!(malformed(&CREATE.replace("\"2024-03-01T10:00:00.123456Z\"", "{}")), "OrderDateUtc");
+        assert_eq!(malformed(&CREATE.replace("\"CustomerId\":77", "\"CustomerId\":7.5")), "CustomerId");
+        assert_eq!(malformed(&PAYMENT.replace("\"USD\"", "[\"USD\"]")), "CurrencyCode");
         assert_eq!(malformed(&PAYMENT.replace("20.10", "\"s3cr3t\"")), "Amount");
         assert_eq!(malformed(&PAYMENT.replace("\"OrderPaymentId\":9,", "")), "OrderPaymentId");
     }

@@ -13,8 +13,8 @@ use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     entity::ExternalId,
-    platforms::MapError,
-    stamp::parse_utc,
+    platforms::{MapError, lenient::exact},
+    stamp::parse_time,
     unique::{self, Wrong, twice},
 };
 
@@ -286,15 +286,14 @@ pub fn id(raw: &RawValue) -> Result<Option<ExternalId>, Unfit> {
     }
 }
 
-/// A time, in UTC, with or without saying so.
+/// A time, in UTC, with or without saying so. .NET's least date means that there is none, its greatest that there is no end.
 pub fn time(raw: &RawValue) -> Result<Option<Timestamp>, Unfit> {
-    text(raw)?.map(|text| parse_utc(&text).ok_or(Unfit)).transpose()
+    text(raw)?.map_or(Ok(None), |text| parse_time(&text).map_err(|_| Unfit))
 }
 
 /// An amount, from the digits that were sent.
 pub fn money(raw: &RawValue) -> Result<Option<Decimal>, Unfit> {
-    let read = |text: String| text.parse().or_else(|_| Decimal::from_scientific(&text)).map_err(|_| Unfit);
-    text(raw)?.map(read).transpose()
+    text(raw)?.map(|text| exact(text.trim()).ok_or(Unfit)).transpose()
 }
 
 /// Whatever it is. What cannot be kept as a value (nested too deep, or a number beyond any) is kept as the text that was sent.
@@ -358,7 +357,11 @@ mod tests {
         assert_eq!(amount("\"12.90\"").as_deref(), Some("12.90"));
         assert_eq!(amount("1E2").as_deref(), Some("100"));
         assert_eq!(amount("null"), None);
-        assert!(money(&raw("\"much\"")).is_err() && money(&raw("{}")).is_err());
+        for bad in
+            ["\"much\"", "{}", "true", "\"1_000\"", "\"1,50\"", "\"0x10\"", "1e400", "0.12345678901234567890123456789"]
+        {
+            assert!(money(&raw(bad)).is_err(), "{bad}");
+        }
     }
 
     #[test]
@@ -368,6 +371,9 @@ mod tests {
         assert_eq!(read("\"A-7\""), Some(Some("A-7".into())));
         assert_eq!((read("0"), read("null")), (Some(None), Some(None)));
         assert_eq!((read("-1"), read("1.5"), read("[7]"), read("true")), (None, None, None, None));
+        for bad in ["-0", "1e2", "7.0", "18446744073709551616", "false"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
     }
 
     #[test]
