@@ -311,7 +311,7 @@ impl App {
             if secret.is_empty() {
                 return Err(AppsError::Empty(platform.to_owned()));
             }
-            if secret.chars().any(|letter| letter.is_whitespace() || letter.is_control()) {
+            if secret.trim() != secret.as_str() || secret.chars().any(char::is_control) {
                 return Err(AppsError::NoSecret(platform.to_owned()));
             }
         }
@@ -347,7 +347,7 @@ pub enum AppsError {
     #[error("the client_secret or the install_key of {0} is empty")]
     Empty(String),
     /// A secret with what no secret holds.
-    #[error("the client_secret or the install_key of {0} has spaces or control characters in it")]
+    #[error("the client_secret or the install_key of {0} has spaces around it or control characters in it")]
     NoSecret(String),
     /// No set of public keys that can be used.
     #[error("the jwks of {0} has no public key that can be used")]
@@ -507,7 +507,7 @@ mod tests {
             ),
             (r#"{"bigcommerce":{"client_secret":"a","client_secret":"b"}}"#, named(AppsError::Twice, "client_secret")),
             (r#"{"bigcommerce":{"client_secret":""}}"#, named(AppsError::Empty, "bigcommerce")),
-            (r#"{"bigcommerce":{"client_secret":"a b"}}"#, named(AppsError::NoSecret, "bigcommerce")),
+            (r#"{"bigcommerce":{"client_secret":"a "}}"#, named(AppsError::NoSecret, "bigcommerce")),
             (r#"{"woocommerce":{"install_key":"a\n"}}"#, named(AppsError::NoSecret, "woocommerce")),
             (r#"{"cloudblue":{"jwks":{"keys":"x"}}}"#, named(AppsError::Jwks, "cloudblue")),
             (r#"{"cloudblue":{"jwks":{"keys":[]}}}"#, named(AppsError::Jwks, "cloudblue")),
