@@ -307,3 +307,59 @@ mod lists {
         }
     }
 }
+
+mod settings {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_would_do_nothing_is_refused_and_nothing_is_kept_of_it() {
+        let world = World::new();
+        let put = async |path: &str, body: &str| world.admin("PUT", path, "", body).await;
+        let site = r#""site":"https://shop.example.com""#;
+        for (field, members) in [
+            ("ignores", r#""ignores":["order.update"]"#),
+            ("deletes", r#""deletes":{"subscription":"remove"}"#),
+            ("presets", r#""presets":[{"scope":"order.updated","entity":"order"}]"#),
+            ("presets", r#""presets":[{"scope":"","entity":"order"}]"#),
+            ("presets", r#""presets":[{"scope":"message","at":"/~9","entity":"order"}]"#),
+            ("body", r#""site":"https://b.example.com""#),
+            ("body", r#""polls":{"order":900,"order":300}"#),
+        ] {
+            let (status, problem) = put("shop.example.com", &format!("{{{site},{members}}}")).await;
+            assert_eq!(status, 422, "{members}: {problem}");
+            assert!(problem.to_string().contains(field), "{members}: {problem}");
+        }
+        assert!(world.tables.connection(&key()).connection.is_none());
+        // The same of what is set later on.
+        world.connect(None);
+        for (path, body) in [
+            ("shop.example.com/settings", r#"{"ignores":["order.update"]}"#),
+            ("shop.example.com/settings", r#"{"ignores":[],"ignores":["order.updated"]}"#),
+            ("shop.example.com/settings", r#"{"deletes":{"order":"mark","order":"remove"}}"#),
+            ("shop.example.com/presets", r#"{"presets":[],"presets":[]}"#),
+            ("shop.example.com/presets", r#"{"presets":[{"scope":"order.updated","entity":"order"}]}"#),
+        ] {
+            let (status, problem) = put(path, body).await;
+            assert_eq!(status, 422, "{body}: {problem}");
+        }
+        assert_eq!(world.connection().revision, 1);
+        assert_eq!(put("shop.example.com/settings", r#"{"ignores":["order.*"]}"#).await.0, 200);
+        let order = json!({ "id": 13, "status": "pending", "total": "1.00" }).to_string();
+        let ended = world.process(&[delivered("order.updated", &order, LATER)]).await;
+        assert_eq!(outcomes(&ended), ["ignored: unwanted-scope"]);
+    }
+
+    /// What the platform's own rule ignores, a preset may explain.
+    #[tokio::test]
+    async fn a_preset_explains_what_a_rule_would_ignore() {
+        let (world, platform) = scripted(&key(), "https://shop.example.com", WOO, |_| {
+            json_answer(200, &json!({ "id": 13, "status": "pending", "total": "1.00" }))
+        });
+        let action = || delivered("action.x", r#"{"arg":"o-13"}"#, LATER);
+        assert_eq!(outcomes(&world.process(&[action()]).await), ["ignored: woocommerce-action"]);
+        let preset = json!({ "presets": [{ "scope": "action.x", "at": "/arg", "prefix": "o-", "entity": "order" }] });
+        assert_eq!(world.admin("PUT", "shop.example.com/presets", "", &preset.to_string()).await.0, 200);
+        assert_eq!(outcomes(&world.process(&[action()]).await), ["split: 1"]);
+        assert!(platform.asked().is_empty(), "it is asked for by a message of its own");
+    }
+}

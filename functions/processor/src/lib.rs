@@ -249,10 +249,8 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
         Resolved::Ignored(Rule::UNKNOWN_SCOPE) if envelope.scope == UNNAMED_SCOPE => {
             return quarantined(Reason::Malformed, MapError::Malformed("the scope".into()));
         }
-        Resolved::Ignored(Rule::UNKNOWN_SCOPE) => {
-            return task(envelope, What::Late(body, Box::new(ignored(Rule::UNKNOWN_SCOPE))));
-        }
-        Resolved::Ignored(rule) => return ignored(rule),
+        // To this connection it may mean something.
+        Resolved::Ignored(rule) => return task(envelope, What::Late(body, Box::new(ignored(rule)))),
     };
     let late = mapping.fallback() == Some((entity, action));
     let incoming = Incoming {
@@ -309,7 +307,7 @@ pub(crate) fn gate<'c>(
     if connection.generation != envelope.generation {
         return Err(Rule::RETIRED_GENERATION);
     }
-    if connection.ignores.contains(&envelope.scope) {
+    if connection.is_unwanted(&envelope.scope) {
         return Err(Rule::UNWANTED_SCOPE);
     }
     // What its own credentials were answered needs no other proof.

@@ -176,7 +176,7 @@ pub struct Connection {
     /// What a delete does, per entity; absent is `mark`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub deletes: BTreeMap<EntityKind, DeletePolicy>,
-    /// Scopes that are not wanted here: children that make noise, for one.
+    /// Scopes that are not wanted here: children that make noise, for one. What ends in `*` stands for all that begin so.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ignores: BTreeSet<String>,
     /// How scopes are resolved that only this connection's conventions explain.
@@ -231,10 +231,20 @@ impl Connection {
         }
     }
 
+    /// Whether deliveries of a scope are not wanted here.
+    pub fn is_unwanted(&self, scope: &str) -> bool {
+        self.ignores.contains(scope) || self.ignores.iter().any(|pattern| is_meant(pattern, scope))
+    }
+
     /// What a delete of this kind of entity does here.
     pub fn delete_policy(&self, entity: EntityKind) -> DeletePolicy {
         self.deletes.get(&entity).copied().unwrap_or_default()
     }
+}
+
+/// Whether a scope is meant by one of [`Connection::ignores`].
+pub fn is_meant(pattern: &str, scope: &str) -> bool {
+    pattern == scope || pattern.strip_suffix('*').is_some_and(|begin| !begin.is_empty() && scope.starts_with(begin))
 }
 
 /// A subscription that we made, as the `Connections` table holds it under the sort key `subscription#{scope}`. Platforms do

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json, value::RawValue};
 use url::Url;
 
 use super::{
+    delivery::LEGACY,
     subscriptions::{Credentials, Service, Services},
     wire::{self, EVENT_DATE, EVENT_TYPE, Head, Members},
 };
@@ -15,7 +16,7 @@ use crate::{
     change::{Change, Delete, Facets, Upsert},
     entity::{Content, EntityKind, ExternalId},
     outcome::Rule,
-    platforms::{Access, Budget, Incoming, MapError, Mapped, Mapping, Next, Wanted},
+    platforms::{Access, Budget, Incoming, MapError, Mapped, Mapping, Next, PROBE, Wanted},
     stamp::Stamp,
     transfer::{Action, Direction, EntityProcessor, Payload, Scope, child, own},
 };
@@ -262,6 +263,12 @@ const HEAD: &[&str] = &[EVENT_TYPE, EVENT_DATE, "EventCategory"];
 impl Mapping for DirectScale {
     fn processors(&self) -> &'static [EntityProcessor] {
         PROCESSORS
+    }
+
+    /// Any name can be one; but a legacy event that is told of by its number has its name here.
+    fn is_scope(&self, scope: &str) -> bool {
+        let number = LEGACY.iter().any(|(number, _)| *number == scope);
+        (1..=200).contains(&scope.len()) && !number && !scope.chars().any(char::is_control) && scope != PROBE
     }
 
     /// Client code can send events of its own, and the documented list is not complete.
