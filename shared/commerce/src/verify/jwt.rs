@@ -10,7 +10,7 @@ use std::fmt;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{
     DecodingKey, EncodingKey, Header, Validation,
-    jwk::{Jwk, PublicKeyUse},
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse},
 };
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -112,7 +112,7 @@ pub enum Keys<'a> {
 
 /// Public keys of one issuer.
 #[derive(Clone)]
-pub struct PublicKeys(Vec<(Option<String>, Option<String>, DecodingKey)>);
+pub struct PublicKeys(Vec<(Option<String>, Vec<Algorithm>, DecodingKey)>);
 
 impl fmt::Debug for PublicKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -139,10 +139,63 @@ impl PublicKeys {
             // One that is for another use, or of a kind that is not known here, does not spoil the others (RFC 7517, section 5).
             let Ok(jwk) = Jwk::deserialize(jwk) else { continue };
             let signs = jwk.common.public_key_use.as_ref().is_none_or(|used| *used == PublicKeyUse::Signature);
-            let Some(key) = DecodingKey::from_jwk(&jwk).ok().filter(|_| signs) else { continue };
-            keys.push((jwk.common.key_id, jwk.common.key_algorithm.map(|algorithm| algorithm.to_string()), key));
+            let operations = jwk.common.key_operations.as_ref();
+            let verifies = operations.is_none_or(|all| all.contains(&KeyOperations::Verify));
+            let of: Vec<Algorithm> = algorithms(&jwk);
+            let Some(key) = DecodingKey::from_jwk(&jwk).ok().filter(|_| signs && verifies && !of.is_empty()) else {
+                continue;
+            };
+            keys.push((jwk.common.key_id, of, key));
         }
         if keys.is_empty() { Err(Refusal::EmptyKey) } else { Ok(Self(keys)) }
+    }
+}
+
+/// The algorithms that a public key is for: those of its kind and curve, and of them the one that it names, if it names one. None for a
+/// key that is not what it says, or that cannot be trusted.
+fn algorithms(jwk: &Jwk) -> Vec<Algorithm> {
+    use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
+    let of: &[Algorithm] = match &jwk.algorithm {
+        AlgorithmParameters::RSA(rsa) => match URL_SAFE_NO_PAD.decode(&rsa.n) {
+            Ok(modulus) if !is_roca(&modulus) => &[RS256, RS384, RS512, PS256, PS384, PS512],
+            _ => &[],
+        },
+        AlgorithmParameters::EllipticCurve(curve) => match curve.curve {
+            EllipticCurve::P256 => &[ES256],
+            EllipticCurve::P384 => &[ES384],
+            _ => &[],
+        },
+        AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => &[EdDSA],
+        _ => &[],
+    };
+    let named = jwk.common.key_algorithm.map(|named| named.to_string());
+    let fits = |algorithm: &&Algorithm| named.as_ref().is_none_or(|named| *named == format!("{algorithm:?}"));
+    of.iter().filter(fits).copied().collect()
+}
+
+/// Whether a modulus was made by the library whose keys can be factored (ROCA, CVE-2017-15361): modulo each small prime it is then a
+/// power of 65537. By chance, one of some billion is.
+fn is_roca(modulus: &[u8]) -> bool {
+    const PRIMES: [u32; 38] = [
+        3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107,
+        109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+    ];
+    PRIMES.iter().all(|prime| {
+        let rest = modulus.iter().fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);
+        let mut power = 1;
+        (0..*prime).any(|_| {
+            power = power * 65_537 % prime;
+            power == rest
+        })
+    })
+}
+
+/// How long the hash of an algorithm with shared secrets is, in bytes.
+fn hash_bytes(algorithm: Algorithm) -> usize {
+    match algorithm {
+        Algorithm::HS384 => 48,
+        Algorithm::HS512 => 64,
+        _ => 32,
     }
 }
 
@@ -239,7 +292,8 @@ impl Rules<'_> {
         let signed = |key: &DecodingKey| jsonwebtoken::decode::<Map<String, Value>>(token, key, &validation).is_ok();
         match keys {
             Keys::Secrets(secrets) => {
-                if secrets.iter().any(|(_, secret)| secret.is_empty()) {
+                // RFC 7518, section 3.2: a key is as long as the hash at least; a shorter one can be guessed.
+                if secrets.iter().any(|(_, secret)| secret.len() < hash_bytes(self.algorithm)) {
                     return Err(Refusal::EmptyKey);
                 }
                 let mut candidates = secrets.iter().filter(|(id, _)| kid.is_none_or(|kid| kid == *id));
@@ -247,10 +301,9 @@ impl Rules<'_> {
                 found.map(|(id, _)| (*id).to_owned()).ok_or(Refusal::WrongProof)
             }
             Keys::Public(PublicKeys(keys)) => {
-                let algorithm = format!("{:?}", self.algorithm);
                 let found = keys.iter().find(|(id, of, key)| {
                     let named = kid.is_none_or(|kid| id.as_deref() == Some(kid));
-                    named && of.as_ref().is_none_or(|of| *of == algorithm) && signed(key)
+                    named && of.contains(&self.algorithm) && signed(key)
                 });
                 found.map(|(id, ..)| id.clone().unwrap_or_else(|| "public".to_owned())).ok_or(Refusal::WrongProof)
             }
@@ -289,7 +342,9 @@ impl Rules<'_> {
         if let Some(audience) = self.audience {
             let fits = match claims.get("aud") {
                 Some(Value::String(one)) => one == audience,
-                Some(Value::Array(several)) => several.iter().any(|one| one.as_str() == Some(audience)),
+                Some(Value::Array(several)) => {
+                    several.iter().all(Value::is_string) && several.iter().any(|one| one.as_str() == Some(audience))
+                }
                 _ => false,
             };
             if !fits {
@@ -670,11 +725,34 @@ mod tests {
         {
             assert_eq!(by_public(&rules(Algorithm::HS256), &none, &hs256), Err(Refusal::EmptyKey), "{none}");
         }
+        // A key that is not what it says, or not for this.
+        for (wrong, what) in [
+            (json!({"key_ops": ["encrypt"]}), "key_ops"),
+            (json!({"key_ops": ["sign"]}), "key_ops"),
+            (json!({"key_ops": []}), "key_ops"),
+            (json!({"crv": "P-384", "alg": "ES256"}), "crv"),
+            (json!({"crv": "P-521"}), "crv"),
+            (json!({"alg": "RS256"}), "alg"),
+        ] {
+            assert_eq!(
+                by_public(&rules(Algorithm::ES256), &pair.jwk(&wrong), &token),
+                Err(Refusal::EmptyKey),
+                "{what}"
+            );
+        }
+        let another = pair.jwk(&json!({"crv": "P-384"}));
+        assert_eq!(by_public(&rules(Algorithm::ES256), &another, &pair.token("ES256", None)), Err(Refusal::WrongProof));
+        for right in
+            [json!({"key_ops": ["verify"]}), json!({"key_ops": ["sign", "verify"], "use": "sig", "alg": "ES256"})]
+        {
+            let jwk = pair.jwk(&right);
+            assert_eq!(by_public(&rules(Algorithm::ES256), &jwk, &pair.token("ES256", None)).as_deref(), Ok("public"));
+        }
         // A key for another use, or for another algorithm, proves nothing.
         let encrypts = pair.jwk(&json!({"use": "enc"}));
         assert_eq!(by_public(&rules(Algorithm::ES256), &encrypts, &token), Err(Refusal::EmptyKey));
         let other = pair.jwk(&json!({"alg": "ES384", "kid": "k"}));
-        assert_eq!(by_public(&rules(Algorithm::ES256), &other, &token), Err(Refusal::WrongProof));
+        assert_eq!(by_public(&rules(Algorithm::ES256), &other, &token), Err(Refusal::EmptyKey));
     }
 
     /// The attack by which a public key, which everybody has, becomes a shared secret.
@@ -706,10 +784,21 @@ mod tests {
             (Algorithm::HS384, "HS384", hmac::HMAC_SHA384),
             (Algorithm::HS512, "HS512", hmac::HMAC_SHA512),
         ] {
-            let token = raw(&json!({ "alg": name }).to_string(), &fresh(), by(code, SECRET.as_bytes()));
+            let long = SECRET.repeat(2);
+            let keys = Keys::Secrets(vec![("k1", long.as_bytes())]);
+            let token = raw(&json!({ "alg": name }).to_string(), &fresh(), by(code, long.as_bytes()));
             for rule in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
                 let expected = if rule == algorithm { Ok("k1".to_owned()) } else { Err(Refusal::MalformedProof) };
-                assert_eq!(verified(&rules(rule), &token).map(|token| token.key_id), expected, "{name} by {rule:?}");
+                let verified = rules(rule).verify(&token, &keys, NOW);
+                assert_eq!(verified.map(|token| token.key_id), expected, "{name} by {rule:?}");
+            }
+            // A secret that is shorter than the hash proves nothing.
+            for (length, expected) in [(hash_bytes(algorithm), true), (hash_bytes(algorithm) - 1, false), (1, false)] {
+                let secret = &long.as_bytes()[..length];
+                let token = raw(&json!({ "alg": name }).to_string(), &fresh(), by(code, secret));
+                let verified = rules(algorithm).verify(&token, &Keys::Secrets(vec![("k1", secret)]), NOW);
+                assert_eq!(verified.is_ok(), expected, "{name} with {length} bytes");
+                assert!(expected || verified == Err(Refusal::EmptyKey), "{name} with {length} bytes");
             }
         }
         let empty = raw(r#"{"alg":"HS256"}"#, &fresh(), by(hmac::HMAC_SHA256, b""));
@@ -800,9 +889,18 @@ mod tests {
         };
         assert_eq!(check(&|_| ()), Ok(()));
         assert_eq!(check(&|claims| claims["aud"] = json!(["others", "us"])), Ok(()));
-        for aud in
-            [json!("US"), json!(["others"]), json!([]), json!([["us"]]), json!({"us": 1}), json!(null), json!("us ")]
-        {
+        for aud in [
+            json!("US"),
+            json!(["others"]),
+            json!([]),
+            json!([["us"]]),
+            json!({"us": 1}),
+            json!(null),
+            json!("us "),
+            json!(["us", 1]),
+            json!([null, "us"]),
+            json!(["us", ["us"]]),
+        ] {
             assert_eq!(check(&|claims| claims["aud"] = aud.clone()), Err(Refusal::Claim("aud")), "{aud}");
         }
         for iss in [json!("us"), json!(["them"]), json!(null), json!("them/")] {
