@@ -518,7 +518,7 @@ fn record(incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
     }
     let at = head.at.as_deref().and_then(|at| wire::time(at).ok()?);
     let event = head.is_object.then_some(incoming.scope);
-    let data = wire::value(&*wire::json(incoming.body)?)
+    let data = wire::value(&wire::json(incoming.body)?)
         .map_err(|_| MapError::Malformed("a member, which is there twice".into()))?;
     let fields = json!({ "id": id, "event": event, "occurred_at": at });
     let content = Content::new(&fields, Map::from_iter([("data".to_owned(), data)]))
