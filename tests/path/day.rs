@@ -207,7 +207,7 @@ impl Day {
                 let item = items.get(&(key.partition(), key.sort()));
                 let same = connected.compare(&key, &truth, item, &*clock).await;
                 assert_eq!(same, Ok(()), "seed {seed}");
-                if truth != Truth::Gone {
+                if !matches!(truth, Truth::Gone | Truth::GoneWith(_)) {
                     alive.insert(key.sort());
                 }
             }

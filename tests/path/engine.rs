@@ -227,6 +227,206 @@ mod bigcommerce {
         assert_eq!(process(&world, &[deleted("body", 2)]).await, ["applied"]);
     }
 
+    fn item(world: &World, sort: &str) -> commerce::item::Item {
+        world.item(sort)
+    }
+
+    fn not_found() -> ApiResponse {
+        json_answer(404, &json!({ "status": 404, "title": "Not found", "type": "about:blank" }))
+    }
+
+    /// A store with one cart, which may go.
+    fn with_cart() -> (World, Arc<Mutex<Option<Value>>>) {
+        let cart =
+            json!({ "id": "c-1", "cart_amount": 9.5, "updated_time": "2026-11-21T00:10:00+00:00", "line_items": {} });
+        let cart = Arc::new(Mutex::new(Some(cart)));
+        let there = Arc::clone(&cart);
+        let answer = move |_: &ApiRequest| match there.lock().unwrap().as_ref() {
+            Some(cart) => json_answer(200, &json!({ "data": cart, "meta": {} })),
+            None => not_found(),
+        };
+        (scripted(&store(), SITE, TOKEN, |_| {}, answer).0, cart)
+    }
+
+    fn at(scope: &str, data: &Value, strength: &str, seconds: i64, n: usize) -> Message {
+        let body = json!({ "scope": scope, "data": data, "created_at": seconds, "producer": "stores/abc123" });
+        proven(&store(), scope, strength, &body, n)
+    }
+
+    #[tokio::test]
+    async fn a_cart_says_which_order_it_became_though_it_is_gone() {
+        let data = json!({ "type": "cart", "id": "c-1", "orderId": 252 });
+        for (strength, known) in [("body", true), ("caller", true), ("body", false), ("caller", false)] {
+            let (world, cart) = with_cart();
+            if known {
+                let created = callback("store/cart/created", &json!({ "type": "cart", "id": "c-1" }), 1);
+                assert_eq!(process(&world, &[created]).await, ["applied"]);
+                assert_eq!(item(&world, "cart#c-1").fields.get("status"), None);
+            }
+            *cart.lock().unwrap() = None;
+            world.clock.pass_seconds(60);
+            let converted = at("store/cart/converted", &data, strength, LATER / 1000, 2);
+            assert_eq!(process(&world, &[converted.clone()]).await, ["applied"]);
+            let told = |world: &World| {
+                let item = item(world, "cart#c-1");
+                let total = item.fields.get("total").cloned();
+                (item.deleted, item.fields["status"].clone(), item.fields["order"].clone(), total)
+            };
+            let right = (true, json!("converted"), json!("252"), known.then(|| json!("9.5")));
+            assert_eq!(told(&world), right, "{strength} {known}");
+            assert_ne!(process(&world, &[converted]).await, ["applied"]);
+            // The delete that follows does not lose it.
+            let deleted = callback("store/cart/deleted", &json!({ "type": "cart", "id": "c-1" }), 3);
+            assert_eq!(process(&world, &[deleted]).await, ["unchanged"]);
+            assert_eq!(told(&world), right, "{strength} {known}");
+        }
+        // Told apart from one that was emptied.
+        let (world, cart) = with_cart();
+        *cart.lock().unwrap() = None;
+        let deleted = callback("store/cart/deleted", &json!({ "type": "cart", "id": "c-1" }), 1);
+        assert_eq!(process(&world, &[deleted]).await, ["applied"]);
+        assert_eq!(item(&world, "cart#c-1").fields.get("status"), None);
+    }
+
+    #[tokio::test]
+    async fn a_cart_is_abandoned_until_somebody_touches_it() {
+        let (world, cart) = with_cart();
+        let data = json!({ "type": "cart", "id": "c-1" });
+        let at_one = 1_795_223_400; // 2026-11-21T01:10:00Z
+        let abandoned = at("store/cart/abandoned", &data, "caller", at_one, 1);
+        assert_eq!(process(&world, &[abandoned.clone()]).await, ["applied"]);
+        let status = |world: &World| item(world, "cart#c-1").fields.get("status").cloned();
+        let whole = item(&world, "cart#c-1");
+        assert_eq!((status(&world), whole.deleted), (Some(json!("abandoned")), false));
+        assert_eq!(whole.fields["total"], "9.5");
+        // Fetched again as it was, it still is.
+        world.clock.pass_seconds(60);
+        assert_eq!(process(&world, &[callback("store/cart/updated", &data, 2)]).await, ["unchanged"]);
+        assert_eq!(status(&world), Some(json!("abandoned")));
+        cart.lock().unwrap().as_mut().unwrap()["updated_time"] = json!("2026-11-21T01:30:00+00:00");
+        assert_eq!(process(&world, &[callback("store/cart/updated", &data, 3)]).await, ["applied"]);
+        assert_eq!(status(&world), None);
+        // Told again, late, it is from before that.
+        assert_ne!(process(&world, &[abandoned]).await, ["applied"]);
+        assert_eq!(status(&world), None);
+    }
+
+    #[tokio::test]
+    async fn what_only_a_delivery_knows_comes_back_with_it_when_the_platform_does_not_answer() {
+        let (world, _) = scripted(&store(), SITE, TOKEN, |_| {}, |_| json_answer(500, &json!({})));
+        let data = json!({ "type": "cart", "id": "c-1", "orderId": 252 });
+        let converted = at("store/cart/converted", &data, "body", LATER / 1000, 1);
+        assert_eq!(process(&world, &[converted.clone()]).await, ["failed: platform-unavailable"]);
+        assert!(world.state().is_empty());
+        let (world, _) = scripted(&store(), SITE, TOKEN, |connection| connection.credentials = None, |_| not_found());
+        assert_eq!(process(&world, &[converted]).await, ["quarantined: connection-fault"]);
+        assert!(world.state().is_empty());
+    }
+
+    #[tokio::test]
+    async fn prices_go_with_their_list() {
+        let gone = Arc::new(Mutex::new(false));
+        let flag = Arc::clone(&gone);
+        let answer = move |request: &ApiRequest| {
+            let parts: Vec<&str> = request.url.path_segments().unwrap().collect();
+            let (list, variant) = (parts[4].parse::<u64>().unwrap(), last_number(request));
+            if *flag.lock().unwrap() && list == 5 {
+                return not_found();
+            }
+            let record = json!({ "price_list_id": list, "variant_id": variant, "price": 5.5, "currency": "eur" });
+            json_answer(200, &json!({ "data": [record], "meta": {} }))
+        };
+        let (world, platform) = scripted(&store(), SITE, TOKEN, |_| {}, answer);
+        let record = |list: u64, variant: u64| json!({ "price_list_id": list, "variant_id": variant });
+        let records = json!([record(4, 1), record(5, 1), record(5, 2), record(50, 1), record(6, 9)]);
+        process(&world, &[callback("store/priceList/records/updated", &records, 1)]).await;
+        world.clock.pass_seconds(60);
+        assert_eq!(process(&world, &queued(&world, 0)).await, ["applied"; 5]);
+        let (sent, before) = (world.queues.sent().len(), platform.asked().len());
+        *gone.lock().unwrap() = true;
+        world.clock.pass_seconds(60);
+        let lists = callback("store/priceLists/deleted", &json!({ "price_list_ids": [5, 7] }), 2);
+        assert_eq!(process(&world, &[lists]).await, ["split: 2"]);
+        assert_eq!(process(&world, &queued(&world, sent)).await, ["applied", "applied"]);
+        assert_eq!(platform.asked().len(), before + 2, "no other price is asked for");
+        let deleted = |sort: &str| item(&world, sort).deleted;
+        assert!(deleted("price#5:1") && deleted("price#5:2"));
+        assert!(!deleted("price#4:1") && !deleted("price#50:1") && !deleted("price#6:9"));
+        // What is gone already is not asked for.
+        let list = callback("store/priceList/deleted", &json!({ "price_list_id": 5 }), 3);
+        assert_eq!(process(&world, &[list]).await, ["split: 0"]);
+    }
+
+    #[tokio::test]
+    async fn a_price_list_of_any_length_is_gone_through_in_parts() {
+        let (world, _) = scripted(
+            &store(),
+            SITE,
+            TOKEN,
+            |_| {},
+            |request| {
+                let variant = last_number(request);
+                let record = json!({ "price_list_id": 5, "variant_id": variant, "price": 1, "currency": "eur" });
+                json_answer(200, &json!({ "data": [record], "meta": {} }))
+            },
+        );
+        let mut template = None;
+        for list in [5, 6] {
+            let record = json!({ "price_list_id": 5, "variant_id": 1 });
+            if template.is_none() {
+                process(&world, &[callback("store/priceList/record/updated", &record, 1)]).await;
+                process(&world, &queued(&world, 0)).await;
+                template = Some(item(&world, "price#5:1"));
+            }
+            let count = if list == 5 { 2_600 } else { 300 };
+            for n in 0..count {
+                let sk = format!("price#{list}:{}", 10_000 + n);
+                let item = commerce::item::Item { sk, rev: format!("r{n}"), ..template.clone().unwrap() };
+                cloud::state::Entities::put(&world.tables, &item, None).await.unwrap();
+            }
+        }
+        let sent = world.queues.sent().len();
+        let lists = callback("store/priceLists/deleted", &json!({ "price_list_ids": [5, 6] }), 2);
+        assert_eq!(process(&world, &[lists]).await, ["split: 2501"]);
+        let rest = queued(&world, sent);
+        let last = rest.iter().filter(|message| message.body.contains(r#""known""#)).cloned().collect::<Vec<_>>();
+        assert_eq!((rest.len(), last.len()), (2501, 1));
+        assert_eq!(process(&world, &last).await, ["split: 401"]);
+    }
+
+    #[tokio::test]
+    async fn an_order_that_is_set_back_to_incomplete_shows_it_if_it_is_known() {
+        let status = Arc::new(Mutex::new((0, "Fri, 20 Nov 2026 21:40:11 +0000")));
+        let shown = Arc::clone(&status);
+        let answer = move |request: &ApiRequest| match request.url.path() {
+            path if path.ends_with("/orders/250") => {
+                let (status, modified) = *shown.lock().unwrap();
+                json_answer(200, &json!({ "id": 250, "status_id": status, "date_modified": modified }))
+            }
+            path if path.ends_with("/refunds") => json_answer(200, &json!({ "data": [], "meta": {} })),
+            _ => ApiResponse { status: 204, ..json_answer(200, &json!(null)) },
+        };
+        let (world, platform) = scripted(&store(), SITE, TOKEN, |_| {}, answer);
+        let data = json!({ "type": "order", "id": 250 });
+        let told = |n: usize| callback("store/order/statusUpdated", &data, n);
+        assert_eq!(process(&world, &[told(1)]).await, ["ignored: bigcommerce-incomplete-order"]);
+        assert_eq!(platform.asked().len(), 1, "what is not kept costs one call");
+        assert!(world.state().is_empty());
+        for (n, (id, name, modified)) in [
+            (7, "Awaiting Payment", "Fri, 20 Nov 2026 21:41:11 +0000"),
+            (0, "Incomplete", "Fri, 20 Nov 2026 21:42:11 +0000"),
+            (11, "Awaiting Fulfillment", "Fri, 20 Nov 2026 21:43:11 +0000"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            *status.lock().unwrap() = (id, modified);
+            world.clock.pass_seconds(60);
+            assert_eq!(process(&world, &[told(2 + n)]).await, ["applied"], "{name}");
+            assert_eq!(item(&world, "order#250").fields["status"], name);
+        }
+    }
+
     #[tokio::test]
     async fn an_entity_of_too_many_bytes_takes_nobody_s_memory() {
         let (world, platform) = scripted(
@@ -235,7 +435,7 @@ mod bigcommerce {
             TOKEN,
             |_| {},
             |request| {
-                let lines = json!([{ "id": 1, "name": "x".repeat(3_000_000) }]);
+                let lines = json!([{ "id": 1, "quantity": 1, "name": "x".repeat(3_000_000) }]);
                 match request.url.path().ends_with("/250") {
                     true => {
                         json_answer(200, &json!({ "id": 250, "status_id": 1, "staff_notes": "x".repeat(3_000_000) }))
@@ -245,7 +445,7 @@ mod bigcommerce {
             },
         );
         let wanted = callback("store/order/updated", &json!({ "type": "order", "id": 250 }), 1);
-        assert_eq!(process(&world, &[wanted]).await, ["failed: connection-fault"]);
+        assert_eq!(process(&world, &[wanted]).await, ["failed: too-large"]);
         assert!(platform.asked().len() <= 2, "{:?}", platform.asked());
     }
 

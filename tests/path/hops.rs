@@ -37,6 +37,9 @@ async fn each_hop_of_the_recording() {
         let item = entity.zip(id.ok()).map(|(entity, id)| {
             let mut item = serde_json::to_value(world.item(&format!("{entity}#{id}"))).unwrap();
             item["changed_at"] = "a time".into();
+            // Behind the message stands which attempt it was.
+            let by = item["by"].as_str().and_then(|by| by.split(' ').next()).map(str::to_owned);
+            item["by"] = by.into();
             item
         });
         let hops = json!({ "answer": answer, "message": message, "outcome": outcomes.first(), "item": item });
@@ -146,6 +149,9 @@ fn shown(mapped: &Mapped) -> Value {
             "facets": upsert.facets,
         }),
         Mapped::Change(id, change) => json!({ "id": id, "change": format!("{change:?}") }),
+        Mapped::IfKnown(id, change, rule) => {
+            json!({ "if_known": shown(&Mapped::Change(id.clone(), change.clone())), "else": rule.0 })
+        }
         other => json!(format!("{other:?}")),
     }
 }

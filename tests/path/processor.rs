@@ -817,3 +817,103 @@ mod writing {
         assert_eq!(&world.state(), recorded());
     }
 }
+
+mod policies {
+    use commerce::job::{Cause, Job};
+
+    use super::*;
+
+    fn with_policy(world: &World, policy: DeletePolicy) {
+        let mut connection = world.connection();
+        connection.deletes = BTreeMap::from([(EntityKind::Order, policy)]);
+        world.tables.connect(&key(), connection);
+    }
+
+    #[tokio::test]
+    async fn under_remove_nothing_new_is_seen_below_a_delete() {
+        let world = World::connected();
+        with_policy(&world, DeletePolicy::Remove);
+        let changes = [
+            delivered("order.updated", &order("processing", "2026-11-21T01:00:00"), LATER),
+            delivered("order.deleted", r#"{"id":13}"#, LATER + 20),
+            delivered("order.updated", &order("completed", "2026-11-21T01:00:05"), LATER + 10),
+        ];
+        let before = one_by_one(&world, &changes[..2]).await;
+        assert_eq!(before, ["applied", "applied"]);
+        let removed = world.item("order#13");
+        assert!(removed.deleted && removed.fields.is_empty());
+        world.clock.pass_seconds(5);
+        assert_eq!(one_by_one(&world, &changes[2..]).await, ["unchanged"]);
+        let later = world.item("order#13");
+        assert_eq!((&later.changed_at, later.unchanged), (&removed.changed_at, true));
+        assert_ne!(later.rev, removed.rev, "it is recorded all the same");
+    }
+
+    #[tokio::test]
+    async fn one_message_says_applied_once_though_two_processors_hold_it() {
+        let world = World::connected();
+        let one = delivered("order.updated", &order("processing", "2026-11-21T01:00:00"), LATER);
+        assert_eq!(outcomes(&world.process(std::slice::from_ref(&one)).await), ["applied"]);
+        // The other one has read before the first one wrote.
+        world.tables.break_next([TableFault::StaleRead]);
+        assert_eq!(outcomes(&world.process(std::slice::from_ref(&one)).await), ["unchanged"]);
+        // Whose own write landed without an answer says so.
+        let next = delivered("order.updated", &order("completed", "2026-11-21T01:00:09"), LATER + 1);
+        world.tables.break_next([TableFault::AnswerLost]);
+        assert_eq!(outcomes(&world.process(&[next]).await), ["applied"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_revived_without_its_content_is_asked_for() {
+        let world = World::new();
+        world.connect(Some(CREDENTIALS));
+        with_policy(&world, DeletePolicy::Remove);
+        world.store().set("orders", 13, None);
+        let changes = [
+            delivered("order.updated", &order("v3", "2026-11-21T01:00:03"), LATER),
+            delivered("order.deleted", r#"{"id":13}"#, LATER + 20),
+        ];
+        assert_eq!(one_by_one(&world, &changes).await, ["applied", "applied"]);
+        assert!(world.item("order#13").fields.is_empty());
+        // It is there again, and the delivery that says so is an older one.
+        let body: Value = serde_json::from_str(&order("v4", "2026-11-21T01:00:09")).unwrap();
+        world.store().set("orders", 13, Some(body));
+        world.clock.pass_seconds(60);
+        let back = delivered("order.restored", &order("v2", "2026-11-21T01:00:02"), world.clock.now().micros() / 1000);
+        assert_eq!(one_by_one(&world, &[back]).await, ["applied"]);
+        let item = world.item("order#13");
+        assert_eq!((item.deleted, item.partial, item.fields["status"].as_str()), (false, false, Some("v4")));
+    }
+
+    #[tokio::test]
+    async fn a_changed_policy_applies_to_what_is_already_marked() {
+        let world = World::connected();
+        for id in 1..=130 {
+            let body = order("x", "2026-11-21T01:00:00").replace("13", &id.to_string());
+            world.process(&[delivered("order.updated", &body, LATER)]).await;
+            if id % 2 == 0 {
+                let gone = json!({ "id": id }).to_string();
+                world.process(&[delivered("order.deleted", &gone, LATER + 1)]).await;
+            }
+        }
+        let marked = world.item("order#2");
+        assert!(marked.deleted && !marked.fields.is_empty());
+        world.clock.pass_seconds(5);
+        let settings = json!({ "site": world.connection().site, "deletes": { "order": "remove" } }).to_string();
+        let sent = world.queues.sent().len();
+        let (status, shown) = world.admin("PUT", "shop.example.com", "", &settings).await;
+        assert_eq!(status, 200, "{shown}");
+        let check = Job::check(&key(), Cause::Connected);
+        world.registrar().run(&check.text()).await.unwrap();
+        assert!(world.connection().reproject.is_empty());
+        assert_eq!(world.drain(sent).await, ["ignored: reprojected"]);
+        let items = world.state();
+        let emptied = items.iter().filter(|item| item.deleted && item.fields.is_empty() && item.expires.is_some());
+        assert_eq!((emptied.count(), items.iter().filter(|item| !item.deleted).count()), (65, 65));
+        assert!(world.item("order#2").changed_at > marked.changed_at);
+        // Nothing is written that is as it should be.
+        let (_, writes) = world.tables.calls();
+        world.process(&[message(1, world.queues.sent()[sent].0.text())]).await;
+        assert_eq!(world.tables.calls().1, writes);
+    }
+}

@@ -87,8 +87,14 @@ pub enum Trouble {
 pub enum Truth {
     /// It is as the API shows it.
     Api,
+    /// It is as the API shows it, and these canonical fields are so, which only deliveries told.
+    With(Value),
+    /// If it was ever known it is as the API shows it, but nobody need know it.
+    IfKnown,
     /// It is gone.
     Gone,
+    /// It is gone, and these canonical fields are so, which only deliveries told.
+    GoneWith(Value),
     /// The API does not show it; these of its canonical fields are so, and the others are whatever they are.
     Fields(Value),
 }

@@ -46,7 +46,10 @@ impl<'a> Connected<'a> {
     }
 
     /// What the platform's API says of an entity now.
-    async fn asked(&self, key: &EntityKey, clock: &(dyn Fn() -> Stamp + Send + Sync)) -> Result<Mapped, String> {
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn asked(&self, key: &EntityKey, clock: &(dyn Fn() -> Stamp + Send + Sync)) -> Result<Mapped, String> {
         let Settings { site, credentials, own, .. } = &self.settings;
         let credentials = credentials.as_ref().unwrap();
         let access = Access { site, credentials, settings: own };
@@ -81,23 +84,28 @@ impl<'a> Connected<'a> {
     ) -> Result<(), String> {
         let name = format!("{} {}", key.partition(), key.sort());
         let there = || item.filter(|item| !item.deleted).ok_or(format!("{name} is not there: {item:?}"));
-        match truth {
-            Truth::Gone => match item {
-                Some(item) if !item.deleted => Err(format!("{name} is gone: {item:?}")),
-                _ => Ok(()),
-            },
-            Truth::Fields(fields) => {
-                let item = there()?;
-                for (member, value) in fields.as_object().unwrap() {
-                    let found = item.fields.get(member).unwrap_or(&Value::Null);
-                    if found != value {
-                        return Err(format!("{name}: {member} is {value}, not {found}"));
-                    }
+        let says = |item: &Item, fields: &Value| {
+            for (member, value) in fields.as_object().unwrap() {
+                let found = item.fields.get(member).unwrap_or(&Value::Null);
+                if found != value {
+                    return Err(format!("{name}: {member} is {value}, not {found}"));
                 }
-                Ok(())
             }
-            Truth::Api => match self.asked(key, clock).await? {
-                Mapped::Change(_, Change::Upsert(upsert)) => {
+            Ok(())
+        };
+        match truth {
+            Truth::Gone | Truth::GoneWith(_) if item.is_some_and(|item| !item.deleted) => {
+                Err(format!("{name} is gone: {item:?}"))
+            }
+            Truth::Gone => Ok(()),
+            Truth::GoneWith(fields) => says(item.ok_or(format!("{name} is not there"))?, fields),
+            Truth::IfKnown if item.is_none() => Ok(()),
+            Truth::Fields(fields) => says(there()?, fields),
+            Truth::Api | Truth::With(_) | Truth::IfKnown => match self.asked(key, clock).await? {
+                Mapped::Change(_, Change::Upsert(mut upsert)) | Mapped::IfKnown(_, Change::Upsert(mut upsert), _) => {
+                    if let Truth::With(fields) = truth {
+                        upsert.content.fields.extend(fields.as_object().unwrap().clone());
+                    }
                     let state = there()?.state();
                     let content = state.content().unwrap();
                     if *content == upsert.content {

@@ -522,6 +522,7 @@ impl World {
         for item in &mut items {
             item.by.clear();
             item.changed_at.clear();
+            item.unchanged = false;
         }
         items
     }

@@ -1,6 +1,7 @@
 """Runs every check and test there is, from the quick to the slow. `make test` calls it, and so does CI."""
 
 import os
+import pathlib
 import shlex
 import subprocess
 import sys
@@ -40,6 +41,12 @@ def environment(stack):
     return values | {"ENV_FILE": str((stack.dir / "env").relative_to(ROOT))}
 
 
+def connect():
+    """For `tests/cloudblue`, whose modules find one another there."""
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    return os.environ | {"CONNECT": str(target / "debug/connect"), "PYTHONPATH": str(ROOT / "tests/cloudblue")}
+
+
 def main():
     enter_venv()
     started = time.monotonic()
@@ -49,6 +56,8 @@ def main():
     run("clippy", ["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
     run("bans, licences and sources", [cargo_deny(), "--locked", "check", "bans", "licenses", "sources"])
     run("tests in memory", ["cargo", "test", "--locked", "--workspace", "--exclude", "commerce"], **quiet)
+    run("building the simulated Connect", ["cargo", "build", "--locked", "-p", "tests", "--bin", "connect"])
+    run("CloudBlue Connect's own filters and client", [sys.executable, "-m", "unittest", "-v", "connect_test"], env=connect())
     stack = Stack("test")
     sam = stack.environment() | {"PYTHONPATH": str(ROOT)}
     run("sam validate --lint", [VENV / "bin/sam", "validate", "--lint"], env=sam)

@@ -130,7 +130,8 @@ where
         // A time-out is no answer: whatever was under way may yet take effect, so the guard stays until its lease is over.
         let acting = tokio::time::timeout(PATIENCE, self.perform(platform, key, &wanted, &guard.decision));
         let acted = acting.await.map_err(|_| Fault::Unavailable("acting took too long".into()))?;
-        if let Err(Fault::Throttled { .. } | Fault::Connection(_) | Fault::Unreadable(_)) = &acted {
+        if let Err(Fault::Throttled { .. } | Fault::Connection(_) | Fault::Unreadable(_) | Fault::TooLarge(_)) = &acted
+        {
             // The platform has answered, so nothing is under way; the next try need not wait.
             guard.until = 0;
             let _ = self.write(key, &guard, revision + 1).await;

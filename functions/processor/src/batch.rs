@@ -123,10 +123,12 @@ where
         }));
         // Beside what has to be done, and not for long.
         let (entries, _) = tokio::join!(finished, tokio::time::timeout(NOTING, self.note_seen(seen)));
+        let unreadable = losses.unreadable();
         let differences = self.note_differences(&entries, losses).await;
         let took = (self.clock)().micros() - started.micros();
         let mut lines = report::lines(&entries, entities, took / 1000, (self.clock)());
         lines.extend(report::difference_lines(self.platforms, &differences, (self.clock)()));
+        lines.extend(report::unreadable_lines(&unreadable, (self.clock)()));
         Report {
             failures: entries.iter().filter(|entry| entry.comes_back()).map(|e| e.message.id.clone()).collect(),
             lines,

@@ -1,6 +1,9 @@
 //! All messages of a batch that concern one entity: they are merged in memory and written once.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{Mutex, PoisonError},
+};
 
 use cloud::{
     EdgeError,
@@ -16,7 +19,7 @@ use commerce::{
     connection::{Connection, DeletePolicy},
     entity::{EntityKey, references},
     envelope::{Content, Sealed, Transfer},
-    item::{Item, TOO_OLD_SECONDS, Writer, fingerprint},
+    item::{Item, Projection, TOO_OLD_SECONDS, Writer},
     loss::Difference,
     outcome::{Outcome, Reason, Rule},
     platforms::Mapped,
@@ -48,18 +51,26 @@ const KNOWN_AFTER_SECONDS: i64 = 60;
 /// How the messages of a group ended, each by its place in the batch, with a word on why.
 pub(crate) type Ends = Vec<(usize, End, String)>;
 
-/// What came of messages, by their places in the batch, as far as it would be a loss if polling found it.
+/// What came of messages, by their places in the batch, as far as it would be a loss if polling found it; and what of entities could
+/// not be read.
 #[derive(Default)]
-pub(crate) struct Losses(Mutex<Vec<(usize, Difference)>>);
+pub(crate) struct Losses {
+    differences: Mutex<Vec<(usize, Difference)>>,
+    unreadable: Mutex<Vec<(EntityKey, Vec<String>)>>,
+}
 
 impl Losses {
     fn add(&self, index: usize, difference: Difference) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((index, difference));
+        self.differences.lock().unwrap_or_else(PoisonError::into_inner).push((index, difference));
     }
 
     /// What messages have changed that were written.
-    fn found(&self, before: &State, ready: &[Ready], outcomes: &[Outcome]) {
-        let was_there = before.visible().1.is_some() && !before.is_deleted();
+    fn found(&self, key: &EntityKey, next: &Item, before: &State, ready: &[Ready], outcomes: &[Outcome]) {
+        if !next.unchanged && !next.unreadable.is_empty() {
+            let places = (key.clone(), next.unreadable.clone());
+            self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).push(places);
+        }
+        let was_there = before.content().is_some() && !before.is_deleted();
         for (ready, _) in ready.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Applied) {
             let gone = ready.changes.iter().any(|change| matches!(change, Change::Delete(_)));
             self.add(ready.index, if was_there && !gone { Difference::Stale } else { Difference::Missed });
@@ -68,7 +79,12 @@ impl Losses {
 
     /// All of it.
     pub(crate) fn all(self) -> Vec<(usize, Difference)> {
-        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+        self.differences.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The places that could not be read, of each entity that was written.
+    pub(crate) fn unreadable(&self) -> Vec<(EntityKey, Vec<String>)> {
+        std::mem::take(&mut *self.unreadable.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -80,6 +96,8 @@ struct Ready {
     refused: Option<String>,
     /// The rule by which it is ignored unless the entity is known.
     only_if_known: Option<Rule>,
+    /// Whether the platform was asked already.
+    asked: bool,
 }
 
 /// What asking the platform came to.
@@ -144,13 +162,14 @@ where
                 && work.envelope.received.plus_seconds(TOO_OLD_SECONDS) < (self.clock)();
             let declared = work.processor();
             let can_ask = connection.credentials.is_some() && declared.is_some_and(|declared| declared.pull);
-            // Of what a partial payload says, the platform can only add to, not confirm.
-            let adds = declared.is_some_and(|declared| declared.payload == Payload::Partial) && !changes.is_empty();
+            // Of what a partial payload says, and of what a thin one alone knows, the platform can only add to, not confirm.
+            let partial = declared.is_some_and(|declared| declared.payload == Payload::Partial);
+            let adds = (partial || work.beside) && !changes.is_empty();
             if work.changes.is_empty() && item.as_ref().is_some_and(|item| is_known(work, item)) {
                 end(End::Outcome(Outcome::Unchanged), "");
                 continue;
             }
-            let (mut refused, mut only_if_known) = (None, work.only_if_known);
+            let (mut refused, mut only_if_known, mut is_answered) = (None, work.only_if_known, false);
             if can_ask && (work.is_hint() || too_old) {
                 if asked.is_none() {
                     let known =
@@ -166,6 +185,7 @@ where
                             only_if_known = *rule;
                         }
                         changes.push(change.clone());
+                        is_answered = work.beside;
                         // One of the messages that asked is enough to put aside.
                         refused = why.take();
                     }
@@ -175,14 +195,14 @@ where
                         continue;
                     }
                     // What was delivered is worth having without what could be added.
-                    Some(Err(fault)) if adds && (last_try || is_lasting(fault)) => {
+                    Some(Err(fault)) if adds && !work.beside && (last_try || is_lasting(fault)) => {
                         cloud::telemetry::warn(
                             "nothing-added",
                             &format!("{} {}: {fault}", key.partition(), key.sort()),
                         );
                     }
                     Some(Err(fault)) => {
-                        if matches!(fault, Fault::Unreadable(_)) {
+                        if matches!(fault, Fault::Unreadable(_) | Fault::TooLarge(_)) {
                             losses.add(work.index, Difference::Unmapped);
                         }
                         end(end_of_fault(fault), "");
@@ -199,12 +219,12 @@ where
                 && !can_ask
                 && declared.is_some_and(|declared| declared.pull && declared.payload != Payload::Partial)
                 && changes.iter().any(|change| matches!(change, Change::Delete(_)));
-            if changes.is_empty() || unconfirmed {
+            if changes.is_empty() || unconfirmed || (work.beside && !can_ask) {
                 let (without, why) = without_credentials();
                 end(without, &why);
                 continue;
             }
-            ready.push(Ready { index: work.index, changes, refused, only_if_known });
+            ready.push(Ready { index: work.index, changes, refused, only_if_known, asked: is_answered });
             taken_by = Some(connection);
         }
         if item.is_none() && ready.iter().all(|ready| ready.only_if_known.is_some()) {
@@ -250,7 +270,7 @@ where
             Mapped::Change(_, change) => (Ok(change), None),
             Mapped::IfKnown(_, change, rule) => (Ok(change), Some(rule)),
             Mapped::Ignored(rule) => (Err(rule), None),
-            Mapped::Pull(_) | Mapped::Split(_) | Mapped::List(_) => {
+            Mapped::Pull(_) | Mapped::PullWith(..) | Mapped::Known(..) | Mapped::Split(_) | Mapped::List(_) => {
                 return Err(Fault::Unreadable("a pull gave something else than the entity".into()));
             }
         };
@@ -335,10 +355,15 @@ where
     ) {
         let asks = |work: &Work| work.processor().is_some_and(|declared| declared.pull);
         let mut may_ask = connection.credentials.is_some() && works.iter().any(asks);
+        let policy = connection.delete_policy(key.kind);
+        let mapping = works.first().map(|work| work.platform.mapping);
+        let deleted_fields = mapping.map(|mapping| mapping.deleted_fields(key.kind, &key.id)).unwrap_or_default();
+        let projection = Projection { policy, deleted_fields: &deleted_fields };
+        let attempt = attempt();
         let mut writes = 0;
         while let Some(first) = ready.first() {
             let before = item.as_ref().map(Item::state).unwrap_or_default();
-            let (state, outcomes) = match merge_all(&before, &ready, may_ask) {
+            let (state, outcomes) = match merge_all(&before, &ready, may_ask, &projection) {
                 Ok(merged) => merged,
                 Err(Doubtful(place)) => {
                     let index = ready[place].index;
@@ -370,15 +395,10 @@ where
             let fail = |reason: Reason, why: String| {
                 ready.iter().map(move |ready| (ready.index, End::Failed(reason, why.clone()), String::new()))
             };
-            if item.is_some() && fingerprint(&before) == fingerprint(&state) {
-                ends.extend(finished(&ready, outcomes));
-                return;
-            }
-            let writer = Writer { by: &messages[first.index].id, now: (self.clock)() };
-            let policy = connection.delete_policy(key.kind);
-            let mapping = works.first().map(|work| work.platform.mapping);
-            let overlay = mapping.map(|mapping| mapping.deleted_fields(key.kind, &key.id)).unwrap_or_default();
-            let next = match Item::project(key, &state, policy, &overlay, item.as_ref(), writer) {
+            // Who holds the same message at the same moment is another writer.
+            let by = format!("{} {attempt}", messages[first.index].id);
+            let writer = Writer { by: &by, now: (self.clock)() };
+            let next = match projection.item(key, &state, item.as_ref(), writer) {
                 Ok(next) => next,
                 Err(error) => {
                     // Those whose content has won are too large; the others are merged without them.
@@ -393,7 +413,11 @@ where
                     continue;
                 }
             };
-            let grown = state.visible() != before.visible();
+            if item.as_ref().is_some_and(|item| next.is_as(item)) {
+                ends.extend(finished(&ready, outcomes));
+                return;
+            }
+            let grown = projection.visible(&state) != projection.visible(&before);
             let nearest = ready.iter().filter_map(|ready| works.iter().find(|work| work.index == ready.index));
             if let Some(work) = nearest.min_by_key(|work| work.envelope.depth).filter(|_| grown)
                 && let Err(error) = self.pull_along(key, work, connection, &state).await
@@ -404,13 +428,13 @@ where
             writes += 1;
             match self.edges.entities.put(&next, item.as_ref().map(|item| item.rev.as_str())).await {
                 Ok(Put::Written) => {
-                    losses.found(&before, &ready, &outcomes);
+                    losses.found(key, &next, &before, &ready, &outcomes);
                     ends.extend(finished(&ready, outcomes));
                     return;
                 }
                 // Our own earlier try had landed; only its answer was lost.
                 Ok(Put::Conflict(Some(stored))) if stored.by == next.by && stored.rev == next.rev => {
-                    losses.found(&before, &ready, &outcomes);
+                    losses.found(key, &next, &before, &ready, &outcomes);
                     ends.extend(finished(&ready, outcomes));
                     return;
                 }
@@ -435,7 +459,10 @@ fn is_known(work: &Work, item: &Item) -> bool {
     let state = item.state();
     let win = state.win.as_ref().map(|win| &win.version);
     let as_new = win.is_some_and(|version| version.rank >= Some(*changed));
-    as_new && !state.is_deleted() && state.marks.seen > Some(changed.plus_seconds(KNOWN_AFTER_SECONDS))
+    as_new
+        && !state.lacks_content()
+        && !state.is_deleted()
+        && state.marks.seen > Some(changed.plus_seconds(KNOWN_AFTER_SECONDS))
 }
 
 /// Whether a message says itself how the entity is.
@@ -443,25 +470,38 @@ fn is_told(work: &Work) -> bool {
     work.changes.iter().any(|change| matches!(change, Change::Upsert(_)))
 }
 
+/// What is said of a message whose source time was not to be believed.
+pub(crate) const CLAMPED: &str = "the source's clock is more than a day ahead";
+
+/// What tells one attempt to write from all others.
+fn attempt() -> String {
+    format!("{:016x}", RandomState::new().hash_one(0_u8))
+}
+
 /// Whether trying again in a while does not help.
 fn is_lasting(fault: &Fault) -> bool {
-    matches!(fault, Fault::Connection(_) | Fault::Unreadable(_))
+    matches!(fault, Fault::Connection(_) | Fault::Unreadable(_) | Fault::TooLarge(_))
 }
 
 /// Merges message after message; each gets the outcome that its own changes made. Stops at what the platform should be asked about.
-fn merge_all(before: &State, ready: &[Ready], may_ask: bool) -> Result<(State, Vec<Outcome>), Doubtful> {
+fn merge_all(
+    before: &State,
+    ready: &[Ready],
+    may_ask: bool,
+    projection: &Projection<'_>,
+) -> Result<(State, Vec<Outcome>), Doubtful> {
     let mut state = before.clone();
     let mut outcomes = Vec::with_capacity(ready.len());
     for (place, message) in ready.iter().enumerate() {
         let start = state.clone();
         let mut outcome = Outcome::Unchanged;
         for (nth, change) in message.changes.iter().enumerate() {
-            let merged = state.merge(change);
+            let merged = state.merge_as(change, |state| projection.visible(state));
             let observed = |change: &Change| matches!(change, Change::Upsert(upsert) if upsert.observed);
             let unseen = matches!(change, Change::Upsert(_)) && !observed(change);
             let revives = unseen && state.is_deleted() && !merged.state.is_deleted();
             // Some have been asked about already.
-            let asked = message.changes.iter().any(observed);
+            let asked = message.asked || message.changes.iter().any(observed);
             if may_ask && !asked && (merged.tied || revives) {
                 return Err(Doubtful(place));
             }
@@ -472,7 +512,7 @@ fn merge_all(before: &State, ready: &[Ready], may_ask: bool) -> Result<(State, V
         }
         // What the platform added on being asked counts with the message that made us ask.
         if message.changes.len() > 1 {
-            outcome = match (state.visible() == start.visible(), outcome) {
+            outcome = match (projection.visible(&state) == projection.visible(&start), outcome) {
                 (false, _) => Outcome::Applied,
                 (true, Outcome::Applied) => Outcome::Superseded,
                 (true, other) => other,
@@ -480,12 +520,18 @@ fn merge_all(before: &State, ready: &[Ready], may_ask: bool) -> Result<(State, V
         }
         outcomes.push(outcome);
     }
+    // What a policy has dropped does not come back by itself.
+    let fetched =
+        |ready: &Ready| ready.changes.iter().any(|change| matches!(change, Change::Upsert(upsert) if upsert.observed));
+    if may_ask && state.lacks_content() && !state.is_deleted() && !ready.iter().any(fetched) {
+        return Err(Doubtful(ready.len().saturating_sub(1)));
+    }
     Ok((state, outcomes))
 }
 
 fn finished(ready: &[Ready], outcomes: Vec<Outcome>) -> Ends {
     let clamped = |ready: &Ready| ready.changes.iter().any(Change::is_clamped);
-    let note = |ready: &Ready| if clamped(ready) { "the source's clock is more than a day ahead" } else { "" };
+    let note = |ready: &Ready| if clamped(ready) { CLAMPED } else { "" };
     ready
         .iter()
         .zip(outcomes)

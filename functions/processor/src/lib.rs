@@ -22,7 +22,10 @@ use commerce::{
     change::Change,
     connection::{Connection, ConnectionKey, ConnectionStatus},
     entity::EntityKey,
-    envelope::{BodyError, Content, Envelope, EnvelopeError, Erasure, Listing, Provenance, Swept, Transfer},
+    envelope::{
+        BodyError, Content, Counted, Envelope, EnvelopeError, Erasure, Known, Listing, Provenance, Reprojection, Swept,
+        Transfer,
+    },
     outcome::{Outcome, Reason, Rule},
     platforms::{Incoming, MapError, Mapped, Notice, PROBE, Platform, find, mapped},
     request::has_too_many_values,
@@ -89,17 +92,19 @@ pub(crate) struct Work {
     pub changes: Vec<Change>,
     /// The rule by which it is ignored unless the entity is known.
     pub only_if_known: Option<Rule>,
+    /// Whether what the delivery says is kept beside what the platform shows, which is asked in any case.
+    pub beside: bool,
 }
 
 impl Work {
-    /// Whether the platform has to be asked before this is believed: nothing was delivered, or the proof does not cover it, or
+    /// Whether the platform has to be asked, or asked before this is believed: nothing was delivered, or the proof does not cover it, or
     /// it is a delete or a restore, which could be an old one sent again.
     pub fn is_hint(&self) -> bool {
         let says = |change: &Change| match change {
             Change::Delete(_) | Change::Restore { .. } => false,
             Change::Upsert(upsert) => !upsert.observed,
         };
-        self.envelope.strength == Strength::Caller || !self.changes.iter().any(says)
+        self.beside || self.envelope.strength == Strength::Caller || !self.changes.iter().any(says)
     }
 
     /// Makes a hint of it, whatever it proves and whatever is known of the entity.
@@ -160,8 +165,14 @@ pub(crate) enum What {
     List(Listing, Option<(End, String)>),
     /// What was not among all that were fetched has to be asked for.
     Swept(Swept),
+    /// How many are known has to be compared with how many there are.
+    Count(Counted),
+    /// What is known here and begins so has to be asked for.
+    Known(Known),
     /// The state of a disconnected connection has to be erased.
     Erase(Erasure),
+    /// What is marked has to be shown by the policies that there are now.
+    Reproject(Reprojection),
     /// The registrar has to know.
     Note(Notice),
     /// Its scope says too little: the connection's presets may know which entity is meant. Else it is what it would be without.
@@ -207,8 +218,8 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
     let body = match &envelope.content {
         Content::Transfer(transfer) => {
             let key = EntityKey { connection, kind: transfer.entity, id: transfer.id.clone() };
-            let (changes, only_if_known) = (Vec::new(), None);
-            return Understood::Work(Box::new(Work { index, platform, key, changes, only_if_known, envelope }));
+            let (changes, only_if_known, beside) = (Vec::new(), None, false);
+            return Understood::Work(Box::new(Work { index, platform, key, changes, only_if_known, beside, envelope }));
         }
         Content::Listing(listing) => {
             let listing = listing.clone();
@@ -218,9 +229,21 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
             let swept = swept.clone();
             return task(envelope, What::Swept(swept));
         }
+        Content::Counted(counted) => {
+            let counted = counted.clone();
+            return task(envelope, What::Count(counted));
+        }
+        Content::Known(known) => {
+            let known = known.clone();
+            return task(envelope, What::Known(known));
+        }
         Content::Erase(erasure) => {
             let erasure = erasure.clone();
             return task(envelope, What::Erase(erasure));
+        }
+        Content::Reproject(reprojection) => {
+            let reprojection = reprojection.clone();
+            return task(envelope, What::Reproject(reprojection));
         }
         Content::Delivery(body) => match body.unpack() {
             Ok(body) => body,
@@ -262,18 +285,27 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
         body: &body,
         received: envelope.received,
     };
-    let work = |id, changes, only_if_known| {
+    let work = |id, changes| {
         let key = EntityKey { connection: connection.clone(), kind: entity, id };
-        Understood::Work(Box::new(Work { index, platform, key, changes, only_if_known, envelope: envelope.clone() }))
+        let envelope = envelope.clone();
+        Box::new(Work { index, platform, key, changes, only_if_known: None, beside: false, envelope })
     };
     let by_user = |mapped| match &envelope.user {
         Some(user) => mapping.by_user(&incoming, user, mapped),
         None => mapped,
     };
     let understood = match mapped(mapping, &incoming).map(by_user) {
-        Ok(Mapped::Change(id, change)) => work(id, vec![change], None),
-        Ok(Mapped::IfKnown(id, change, rule)) => work(id, vec![change], Some(rule)),
-        Ok(Mapped::Pull(id)) => work(id, Vec::new(), None),
+        Ok(Mapped::Change(id, change)) => Understood::Work(work(id, vec![change])),
+        Ok(Mapped::IfKnown(id, change, rule)) => {
+            Understood::Work(Box::new(Work { only_if_known: Some(rule), ..*work(id, vec![change]) }))
+        }
+        Ok(Mapped::Pull(id)) => Understood::Work(work(id, Vec::new())),
+        Ok(Mapped::PullWith(id, change)) => {
+            Understood::Work(Box::new(Work { beside: true, ..*work(id, vec![change]) }))
+        }
+        Ok(Mapped::Known(entity, prefixes)) => {
+            task(envelope.clone(), What::Known(Known { entity, prefixes, after: None }))
+        }
         Ok(Mapped::Split(transfers)) => task(envelope.clone(), What::Split(transfers)),
         Ok(Mapped::List(listing)) => task(envelope.clone(), What::List(listing, None)),
         Ok(Mapped::Ignored(rule)) => ignored(rule),

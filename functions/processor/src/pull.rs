@@ -68,7 +68,7 @@ where
         self.leases.take(&self.edges.coordination, key, platform.mapping.budget(), (self.clock)()).await?;
         let response = self.edges.outbound.call(request).await?;
         if has_too_many_values(&response.body) {
-            return Err(Fault::Unreadable("it holds more values than any entity".into()));
+            return Err(Fault::TooLarge("it holds more values than any entity".into()));
         }
         Ok(response)
     }
@@ -128,12 +128,12 @@ where
                     return Ok(Pulled { mapped: Mapped::Ignored(rule), answers, at });
                 }
                 Next::Ask(_) if answers.len() == MAX_CALLS => {
-                    return Err(Fault::Unreadable(format!("an entity of more than {MAX_CALLS} calls")));
+                    return Err(Fault::TooLarge(format!("an entity of more than {MAX_CALLS} calls")));
                 }
                 Next::Ask(_)
                     if answers.iter().map(|answer: &ApiResponse| answer.body.len()).sum::<usize>() > MAX_BYTES =>
                 {
-                    return Err(Fault::Unreadable(format!("an entity of more than {MAX_BYTES} bytes")));
+                    return Err(Fault::TooLarge(format!("an entity of more than {MAX_BYTES} bytes")));
                 }
                 Next::Ask(request) => {
                     answers.push(self.call(platform, &key.connection, &connection.site, request).await?);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use cloud::telemetry;
 use commerce::{
+    entity::EntityKey,
     envelope::Envelope,
     loss::{Difference, Differences},
     outcome::Outcome,
@@ -112,6 +113,25 @@ pub fn difference_lines(platforms: &[Platform], found: &ByEntity, now: Stamp) ->
         }
     }
     lines.extend(telemetry::differences(&counts, now));
+    lines
+}
+
+/// What of entities could not be read and was dropped: a line for each entity, and metrics by platform and kind of entity.
+pub fn unreadable_lines(found: &[(EntityKey, Vec<String>)], now: Stamp) -> Vec<Value> {
+    let mut counts: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
+    let mut lines = Vec::new();
+    for (key, places) in found {
+        *counts.entry((key.connection.platform.clone(), key.kind.as_str())).or_default() += places.len() as u64;
+        lines.push(json!({
+            "level": "WARN",
+            "event": "unreadable",
+            "connection": key.connection.to_string(),
+            "entity": key.kind,
+            "id": key.id,
+            "places": places,
+        }));
+    }
+    lines.extend(telemetry::unreadable(&counts, now));
     lines
 }
 

@@ -15,7 +15,8 @@ use commerce::{
     api::Fault,
     connection::{Connection, ConnectionKey, ConnectionStatus},
     entity,
-    envelope::{Content, Erasure, Listing, Sealed, Swept, Transfer},
+    envelope::{Content, Counted, Erasure, Known, Listing, Reprojection, Sealed, Swept, Transfer},
+    item::{Projection, Writer},
     job::{Cause, Job},
     loss::{NOT_IN_SWEEP, SweptPage, all_swept, swept_notes},
     outcome::{Outcome, Reason, Rule},
@@ -41,6 +42,9 @@ const MAX_LIST_PAGES: u32 = 1_000;
 /// How many items are erased by one call, and how many such pages by one message; the rest is a message of its own.
 const ERASED_AT_ONCE: u32 = 100;
 const ERASED_PAGES: usize = 20;
+/// The same of items that are shown by another policy.
+const REPROJECTED_AT_ONCE: u32 = 100;
+const REPROJECTED_PAGES: usize = 5;
 
 impl<E, Q, V, O, C, J> Processor<E, Q, V, O, C, J>
 where
@@ -53,8 +57,10 @@ where
 {
     /// Does what a task asks for.
     pub(crate) async fn task(&self, task: &Task, connection: Option<&Connection>) -> (End, String) {
-        if let What::Erase(erasure) = &task.what {
-            return self.erase(task, erasure).await;
+        match &task.what {
+            What::Erase(erasure) => return self.erase(task, erasure).await,
+            What::Reproject(reprojection) => return self.reproject(task, reprojection).await,
+            _ => {}
         }
         let connection = match gate(connection, &task.platform, &task.envelope) {
             Ok(connection) => connection,
@@ -74,8 +80,10 @@ where
             },
             What::Note(notice) => self.note(&task.envelope.key, notice).await,
             What::Swept(swept) => self.swept(task, swept).await,
+            What::Count(counted) => self.count(task, counted).await,
+            What::Known(known) => self.known(task, known).await,
             // It has become something else, or was done, by now.
-            What::Late(..) | What::Erase(_) => (End::Unfinished, String::new()),
+            What::Late(..) | What::Erase(_) | What::Reproject(_) => (End::Unfinished, String::new()),
         }
     }
 
@@ -113,6 +121,87 @@ where
             Ok(()) => (End::Outcome(Outcome::Split(1)), String::new()),
             Err(error) => failed(&error),
         }
+    }
+
+    /// Shows what is marked by the policies that the connection has now, page after page.
+    async fn reproject(&self, task: &Task, reprojection: &Reprojection) -> (End, String) {
+        let key = &task.envelope.key;
+        let mut after = reprojection.after.clone();
+        for _ in 0..REPROJECTED_PAGES {
+            let known = self.edges.entities.keys(key, Some(reprojection.entity), after.as_deref(), REPROJECTED_AT_ONCE);
+            let known = match known.await {
+                Ok(known) => known,
+                Err(error) => return failed(&error),
+            };
+            let keys: Vec<_> = known.keys.into_iter().map(|(entity, _)| entity).collect();
+            let read = match self.edges.entities.read(&keys, std::slice::from_ref(key)).await {
+                Ok(read) => read,
+                Err(error) => return failed(&error),
+            };
+            let Some(connection) = read.connections.get(key) else { break };
+            let policy = connection.delete_policy(reprojection.entity);
+            for (entity, item) in read.items {
+                let state = item.state();
+                if !state.is_deleted() {
+                    continue;
+                }
+                let deleted_fields = task.platform.mapping.deleted_fields(entity.kind, &entity.id);
+                let writer = Writer { by: &task.envelope.scope, now: (self.clock)() };
+                let projection = Projection { policy, deleted_fields: &deleted_fields };
+                let Ok(next) = projection.item(&entity, &state, Some(&item), writer) else { continue };
+                if next.is_as(&item) {
+                    continue;
+                }
+                // Whoever wrote it meanwhile did so by the same policy.
+                if let Err(error) = self.edges.entities.put(&next, Some(&item.rev)).await {
+                    return failed(&error);
+                }
+            }
+            after = known.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        if after.is_none() {
+            return (End::Outcome(Outcome::Ignored(Rule::REPROJECTED)), String::new());
+        }
+        let rest = Content::Reproject(Reprojection { after, ..reprojection.clone() });
+        match self.edges.queues.send_all(&[Sealed::part(&task.envelope, rest)]).await {
+            Ok(()) => (End::Outcome(Outcome::Split(1)), String::new()),
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// Counts what is known here and alive. Where that is more than there is at the platform, some are gone without a word, and the
+    /// registrar has all of them gone through.
+    async fn count(&self, task: &Task, counted: &Counted) -> (End, String) {
+        let key = &task.envelope.key;
+        let (mut known, mut after) = (counted.known, counted.after.clone());
+        for _ in 0..MAX_KEY_PAGES {
+            let page = match self.edges.entities.count(key, counted.entity, after.as_deref()).await {
+                Ok(page) => page,
+                Err(error) => return failed(&error),
+            };
+            known += page.alive;
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        if known <= counted.total && after.is_some() {
+            let rest = Content::Counted(Counted { known, after, ..counted.clone() });
+            return match self.edges.queues.send_all(&[Sealed::part(&task.envelope, rest)]).await {
+                Ok(()) => (End::Outcome(Outcome::Split(1)), String::new()),
+                Err(error) => failed(&error),
+            };
+        }
+        if known > counted.total {
+            let job = Job::Sync { key: key.clone(), entity: counted.entity };
+            if let Err(error) = self.edges.jobs.send_jobs(&[(job, 0)]).await {
+                return failed(&error);
+            }
+        }
+        (End::Outcome(Outcome::Ignored(Rule::COUNTED)), String::new())
     }
 
     /// Sends a message for each transfer request.
@@ -165,6 +254,45 @@ where
             }
         }
         let rest = Sealed::part(&task.envelope, Content::Swept(Swept { after, ..swept.clone() }));
+        match self.edges.queues.send_all(&[rest]).await {
+            Ok(()) => (End::Outcome(Outcome::Split(parts + 1)), String::new()),
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// Has asked for what is known here and begins so, page after page: only the platform's own answer says that it is gone.
+    async fn known(&self, task: &Task, known: &Known) -> (End, String) {
+        let key = &task.envelope.key;
+        let reason = format!("known, and concerned by {}", task.envelope.scope);
+        let mut prefixes = known.prefixes.iter();
+        let (mut prefix, mut after, mut parts) = (prefixes.next(), known.after.clone(), 0);
+        for _ in 0..MAX_KEY_PAGES {
+            let Some(begins) = prefix else { return (End::Outcome(Outcome::Split(parts)), String::new()) };
+            // The keys are sorted, so those that begin so follow each other.
+            let sort = format!("{}#{begins}", known.entity);
+            let from = after.take().unwrap_or_else(|| sort.clone());
+            let page = match self.edges.entities.keys(key, Some(known.entity), Some(&from), KEY_PAGE).await {
+                Ok(page) => page,
+                Err(error) => return failed(&error),
+            };
+            let further = page.keys.last().is_none_or(|(entity, _)| entity.sort().starts_with(&sort));
+            let found = page.keys.into_iter().filter(|(entity, alive)| *alive && entity.sort().starts_with(&sort));
+            let sealed: Vec<_> = found
+                .map(|(entity, _)| Transfer::new(entity.kind, entity.id, &reason))
+                .map(|transfer| Sealed::part(&task.envelope, Content::Transfer(transfer)))
+                .collect();
+            parts += sealed.len();
+            if let Err(error) = self.edges.queues.send_all(&sealed).await {
+                return failed(&error);
+            }
+            after = page.next.filter(|_| further);
+            if after.is_none() {
+                prefix = prefixes.next();
+            }
+        }
+        let Some(first) = prefix else { return (End::Outcome(Outcome::Split(parts)), String::new()) };
+        let prefixes = std::iter::once(first).chain(prefixes).cloned().collect();
+        let rest = Sealed::part(&task.envelope, Content::Known(Known { prefixes, after, ..known.clone() }));
         match self.edges.queues.send_all(&[rest]).await {
             Ok(()) => (End::Outcome(Outcome::Split(parts + 1)), String::new()),
             Err(error) => failed(&error),
@@ -330,5 +458,6 @@ pub(crate) fn end_of_fault(fault: &Fault) -> End {
         Fault::Unavailable(_) => End::Failed(Reason::PlatformUnavailable, fault.to_string()),
         Fault::Connection(_) => End::Failed(Reason::ConnectionFault, fault.to_string()),
         Fault::Unreadable(_) => End::Failed(Reason::Malformed, fault.to_string()),
+        Fault::TooLarge(_) => End::Failed(Reason::TooLarge, fault.to_string()),
     }
 }

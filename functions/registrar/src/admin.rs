@@ -392,6 +392,9 @@ impl<P: Parts> Registrar<P> {
                 "run": run.map(|run| json!({
                     "fetch": run.fetch, "begun": run.begun.to_string(), "pages": run.pages, "found": run.found,
                 })),
+                "stopped": cursor.and_then(|cursor| cursor.stopped.as_ref()).map(|stopped| json!({
+                    "why": stopped.why, "since": stopped.since.to_string(),
+                })),
                 "losses": {
                     "missed": lost.missed, "stale": lost.stale, "unmapped": lost.unmapped,
                     "since": lost.since.map(|stamp| stamp.to_string()),
@@ -435,7 +438,7 @@ impl<P: Parts> Registrar<P> {
             Some(hooks) => hooks.settings_with(settings.own, &ids),
             None => settings.own,
         };
-        connection.deletes = settings.deletes;
+        connection.set_deletes(settings.deletes);
         connection.ignores = settings.ignores;
         connection.presets = settings.presets;
         connection.polls = settings.polls;

@@ -8,7 +8,8 @@ use cloud::{
 };
 use commerce::{
     api::Fault,
-    connection::{Connection, ConnectionKey, ConnectionStatus, Generation},
+    connection::{Connection, ConnectionKey, ConnectionStatus, Cursor, Generation, Stopped},
+    entity::EntityKind,
     job::{Cause, Job},
     keys::BroughtKey,
     platforms::{self, Access, Desired, Hooks, NOTICE, Notice, Platform, Saving, Settings, SubscriptionStatus},
@@ -177,6 +178,13 @@ impl<P: Parts> Registrar<P> {
                 shown["trouble"] = json!({ "what": trouble, "since": check.since.map(|since| since.to_string()) });
             }
         }
+        let stopped = stopped(&loaded, connection);
+        if !stopped.is_empty() {
+            shown["stopped"] = stopped
+                .into_iter()
+                .map(|(entity, why)| json!({ "entity": entity, "why": why.why, "since": why.since.to_string() }))
+                .collect();
+        }
         if connection.status == ConnectionStatus::Disconnected {
             shown["subscriptions"] = json!([]);
             return Ok(shown);
@@ -299,7 +307,8 @@ impl<P: Parts> Registrar<P> {
             revision: before.map_or(0, |before| before.revision),
             generation,
             credentials,
-            deletes: settings.deletes.clone(),
+            deletes: before.map(|before| before.deletes.clone()).unwrap_or_default(),
+            reproject: before.map(|before| before.reproject.clone()).unwrap_or_default(),
             ignores: settings.ignores.clone(),
             presets: settings.presets.clone(),
             settings: own,
@@ -314,6 +323,7 @@ impl<P: Parts> Registrar<P> {
             signed_with: alive.and_then(|alive| alive.signed_with.clone()),
             ..Connection::new(&settings.site)
         };
+        connection.set_deletes(settings.deletes.clone());
         if before != Some(&connection) {
             self.save(key, &mut connection).await?;
         }
@@ -337,6 +347,13 @@ pub(crate) fn changed(key: &ConnectionKey) -> Problem {
 /// Whether nobody has begun to disconnect it.
 pub(crate) fn is_alive(connection: &Connection) -> bool {
     matches!(connection.status, ConnectionStatus::Active | ConnectionStatus::Paused)
+}
+
+/// What cannot be fetched of a connection in its present life, and why.
+pub(crate) fn stopped<'l>(loaded: &'l Loaded, connection: &Connection) -> Vec<(EntityKind, &'l Stopped)> {
+    let present = |cursor: &&Cursor| cursor.generation == connection.generation;
+    let cursors = loaded.cursors.values().filter(present);
+    cursors.filter_map(|cursor| Some((cursor.entity, cursor.stopped.as_ref()?))).collect()
 }
 
 pub(crate) fn not_connected(key: &ConnectionKey) -> Problem {

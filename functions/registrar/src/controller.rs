@@ -282,6 +282,9 @@ impl<P: Parts> Registrar<P> {
         loaded: &Loaded,
         why: Cause,
     ) -> Result<(), Problem> {
+        if !connection.reproject.is_empty() {
+            self.reproject(key, connection).await?;
+        }
         let credentials = self.open(key, connection).await?;
         let hooks = platform.subscriptions.hooks().filter(|hooks| manages(platform, *hooks, connection, loaded));
         let resumed = connection.status == ConnectionStatus::Active && connection.paused_at.is_some();
@@ -304,7 +307,7 @@ impl<P: Parts> Registrar<P> {
                 .mapping
                 .processors()
                 .iter()
-                .filter_map(|processor| Some((processor.entity, fetch(processor, None)?)));
+                .filter_map(|processor| Some((processor.entity, fetch(processor)?)));
             let missed = missed.map(|(entity, fetch)| (entity, (fetch, since))).collect();
             if credentials.is_some() {
                 self.fetch_missed(platform, key, missed).await?;
@@ -320,6 +323,18 @@ impl<P: Parts> Registrar<P> {
         let loaded = fresh.as_ref().unwrap_or(loaded);
         self.begin_due_polls(platform, key, loaded.connection.as_ref().unwrap_or(connection), loaded).await?;
         run
+    }
+
+    /// Has what is marked shown by the policies that there are now. In this order: what is ordered twice is no harm.
+    async fn reproject(&self, key: &ConnectionKey, connection: &Connection) -> Result<(), Problem> {
+        self.edges.inbox.send_all(&Sealed::reprojections(key, connection, (self.clock)())).await?;
+        let now = self.edges.connections.load(key).await?.connection;
+        // Whoever changed it meanwhile has it ordered again.
+        if let Some(mut now) = now.filter(|now| now.reproject == connection.reproject) {
+            now.reproject.clear();
+            self.save(key, &mut now).await?;
+        }
+        Ok(())
     }
 
     /// When each scope of a connection delivered last, in its present life; by the names that deliveries have for them.
@@ -451,7 +466,7 @@ impl<P: Parts> Registrar<P> {
             let before = &record.health;
             if health::is_bad(before.verdict)
                 && let Resolved::Entity(entity, _) = resolve(look.at.platform.mapping, delivered)
-                && let Some(fetch) = processor(look.at.platform.mapping, entity).and_then(|p| fetch(p, Some(delivered)))
+                && let Some(fetch) = processor(look.at.platform.mapping, entity).and_then(fetch)
             {
                 let since = health::lost_since(before, sighting.map(|sighting| sighting.last));
                 let since = since.or(look.connection.connected_at).unwrap_or(now);
@@ -563,11 +578,12 @@ impl<P: Parts> Registrar<P> {
     }
 }
 
-/// How an entity is fetched after deliveries of a scope, or of all, may have been lost: none where it cannot be. What tells of deletes,
-/// or of everything, is compared as a whole, for what is gone shows in no list of changes, and neither may a child's change.
-fn fetch(processor: &EntityProcessor, scope: Option<&str>) -> Option<Fetch> {
-    let mut scopes = processor.scopes.iter().filter(|known| scope.is_none_or(|scope| known.name == scope));
-    let whole = scopes.any(|scope| scope.action == Action::Deleted || matches!(scope.via, Via::Child(_)));
+/// How an entity is fetched after deliveries of it may have been lost: none where it cannot be. Where something tells of deletes, or
+/// of a child, all of it is compared: what is gone shows in no list of changes, and neither may a child's change. Whichever hook was
+/// off, the others may have failed as well, without being switched off for it.
+fn fetch(processor: &EntityProcessor) -> Option<Fetch> {
+    let whole =
+        processor.scopes.iter().any(|scope| scope.action == Action::Deleted || matches!(scope.via, Via::Child(_)));
     match processor.polling? {
         Polling::Changed if !whole => Some(Fetch::Changed),
         Polling::Changed | Polling::Sweep => Some(Fetch::Sweep),

@@ -58,6 +58,10 @@ impl<P: Parts> Registrar<P> {
                 Some(platform) => self.poll(platform, key, *entity).await,
                 None => Ok(()),
             },
+            Job::Sync { key, entity } => match self.platform(key) {
+                Some(platform) => self.sync(platform, key, *entity).await,
+                None => Ok(()),
+            },
             Job::Rotate => {
                 if let Err(problem) = self.advance_rotation().await {
                     telemetry::error("rotation", &problem.for_log());

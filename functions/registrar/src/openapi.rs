@@ -250,11 +250,18 @@ fn schemas(platforms: &[Platform]) -> Vec<(&'static str, Value)> {
         ("pages", a("integer", "How many pages were queued.")),
         ("found", a("integer", "How many entities were queued.")),
     ]);
+    let why = || ("why", a("string", "Why it cannot be fetched."));
+    let stopped_since = || ("since", stamp("Since when no page could be had."));
+    let stopped = object([("entity", reference("Entity")), why(), stopped_since()]);
     let polled = object([
         ("entity", reference("Entity")),
         ("every_seconds", maybe("integer", "How often it is polled by the settings; null is the default, 0 never.")),
         ("since", stamp("Everything that had changed until then is on the queue.")),
         ("swept", stamp("When all of them were gone through last.")),
+        (
+            "stopped",
+            json!({ "anyOf": [object([why(), stopped_since()]), { "type": "null" }], "description": "Why it cannot be fetched, while it cannot." }),
+        ),
         ("run", json!({ "anyOf": [run, { "type": "null" }], "description": "What is under way." })),
         (
             "losses",
@@ -338,6 +345,7 @@ fn schemas(platforms: &[Platform]) -> Vec<(&'static str, Value)> {
                 ("paused_at?", stamp("Since when it has been paused, while it is.")),
                 ("checked_at?", stamp("When it was looked after last without trouble.")),
                 ("trouble?", trouble),
+                ("stopped?", list(&stopped)),
             ]),
         ),
         ("NewConnection", new),

@@ -12,6 +12,8 @@ use commerce::{
 use http::{HeaderValue, StatusCode, header};
 use lambda_http::{Body, Response};
 
+use crate::connect::stopped;
+
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1d2733;--soft:#566474;--line:#dde3ea;--ground:#f4f6f9;--card:#fff;--good:#0b6b3a;--good-ground:#e3f4ea;\
 --care:#8a4b00;--care-ground:#fdf0dc;--idle:#47566a;--idle-ground:#e9eef4}\
@@ -85,6 +87,7 @@ pub fn load_page(view: &View<'_>) -> String {
     let missing: Vec<&str> =
         missing.and_then(|names| names.as_array()).into_iter().flatten().filter_map(|name| name.as_str()).collect();
     let trouble = view.loaded.check.as_ref().and_then(|check| Some((check.trouble.as_deref()?, check.since)));
+    let stopped: Vec<_> = connection.map(|connection| stopped(view.loaded, connection)).unwrap_or_default();
     let is = |status| connection.is_some_and(|connection| connection.status == status);
     let (is_active, is_paused) = (is(ConnectionStatus::Active), is(ConnectionStatus::Paused));
 
@@ -109,7 +112,9 @@ pub fn load_page(view: &View<'_>) -> String {
             "This store is paused.".into(),
             "Whoever runs this app has switched it off for a while. What happens meanwhile is fetched afterwards.",
         ),
-        Some(ConnectionStatus::Active) if care > 0 || trouble.is_some() || !missing.is_empty() => {
+        Some(ConnectionStatus::Active)
+            if care > 0 || trouble.is_some() || !missing.is_empty() || !stopped.is_empty() =>
+        {
             let lead = match care {
                 0 => "This store is connected, but something needs attention.".into(),
                 1 => "This store is connected, but one subscription needs attention.".into(),
@@ -148,6 +153,14 @@ pub fn load_page(view: &View<'_>) -> String {
  this for a day, install the app again.</p>",
                 escape(trouble)
             );
+        }
+        if !stopped.is_empty() {
+            main.push_str("<p>Some of what is in the store cannot be fetched:</p><ul>");
+            for (entity, why) in &stopped {
+                let since = time(why.since, view.now);
+                _ = write!(main, "<li>{entity} ({since}): {}</li>", escape(&why.why));
+            }
+            main.push_str("</ul><p>It is tried again by itself.</p>");
         }
         if !missing.is_empty() {
             main.push_str("<p>The store did not grant these permissions, so what they cover stays unknown:</p><ul>");

@@ -12,7 +12,7 @@ use cloud::{
 };
 use commerce::{
     api::Fault,
-    connection::{Connection, ConnectionKey, ConnectionStatus, Cursor, Fetch, Fetched, Run},
+    connection::{Connection, ConnectionKey, ConnectionStatus, Cursor, Fetch, Fetched, Run, Stopped},
     entity::EntityKind,
     envelope::{Answered, IMPORT, POLL, Sealed},
     job::Job,
@@ -32,6 +32,8 @@ const CHANGED_SECONDS: i64 = 60 * 60;
 const SWEEP_SECONDS: i64 = 24 * 60 * 60;
 /// How often all are asked for of what else is asked for by its changes, to find what is gone.
 const FULL_SECONDS: i64 = 7 * 24 * 60 * 60;
+/// How often it is asked how many there are of what is asked for by its changes, in seconds.
+const COUNT_SECONDS: i64 = 6 * 60 * 60;
 /// What something is begun before its time, at most, in seconds: the schedule comes sooner or later within its hour.
 const SLACK_SECONDS: i64 = 10 * 60;
 /// How far before the beginning of the last run the next one looks: clocks differ, and lists may lag.
@@ -201,8 +203,18 @@ impl<P: Parts> Registrar<P> {
                 Err(Problem::Platform(fault)) => {
                     return self.stopped(platform.mapping, key, cursor, run, fault, now).await;
                 }
+                // It is tried again at the next look at the connection; until then, people should know.
+                Err(Problem::Refused(fault)) => {
+                    let before = cursor.stopped.clone();
+                    tell_stopped(key, &mut cursor, &fault.to_string(), now);
+                    if cursor.stopped != before {
+                        self.advance(key, &mut cursor).await?;
+                    }
+                    return Err(Problem::Refused(fault));
+                }
                 Err(problem) => return Err(problem),
             };
+            cursor.stopped = None;
             let count = answered.found().len();
             let found = run.found + count as u64;
             let mut delay = 0;
@@ -220,6 +232,10 @@ impl<P: Parts> Registrar<P> {
                 }
                 None => {
                     end(&mut cursor, &run, now);
+                    if run.fetch == Fetch::Changed && is_over(cursor.counted, COUNT_SECONDS, now) {
+                        cursor.counted = Some(now);
+                        self.count(At { platform, key, access }, &path, entity).await;
+                    }
                     let from = run.begun.plus_seconds(-OVERLAP_SECONDS);
                     cursor.run = run.again.and_then(|fetch| {
                         new_run(platform.mapping, entity, fetch, (fetch == Fetch::Changed).then_some(from), now)
@@ -266,6 +282,37 @@ impl<P: Parts> Registrar<P> {
         if self.advance(key, &mut cursor).await? { self.send_poll(key, entity, wait).await } else { Ok(()) }
     }
 
+    /// Asks how many there are of an entity, which shows what is gone without a word. Nothing depends on a single answer.
+    async fn count(&self, at: At<'_>, path: &HookPath, entity: EntityKind) {
+        let (mapping, now) = (at.platform.mapping, (self.clock)());
+        let Some(request) = mapping.count(&at.access, entity) else { return };
+        let asked = async {
+            self.leases.take(&self.edges.notes, at.key, mapping.budget(), now).await?;
+            let answer = self.call(at, request?).await?;
+            let Some(order) = Answered::count(mapping, path, entity, &answer, now) else { return Ok(()) };
+            Ok::<_, Problem>(self.edges.inbox.send_all(&[order]).await?)
+        };
+        if let Err(problem) = asked.await {
+            telemetry::warn("not-counted", &format!("{} {entity}: {problem}", at.key));
+        }
+    }
+
+    /// Has all of an entity gone through, for more are known here than there are; not more often than once a day, for a platform may
+    /// count otherwise than we do.
+    pub(crate) async fn sync(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        entity: EntityKind,
+    ) -> Result<(), Problem> {
+        let loaded = self.edges.connections.load(key).await?;
+        let swept = loaded.cursors.get(&entity).and_then(|cursor| cursor.swept);
+        if !is_over(swept, SWEEP_SECONDS, (self.clock)()) {
+            return Ok(());
+        }
+        self.begin_poll(platform, key, entity, Fetch::Sweep, None).await
+    }
+
     /// What follows from a page that could not be had. The run is kept: the next look at the connection goes on with it.
     async fn stopped(
         &self,
@@ -288,21 +335,26 @@ impl<P: Parts> Registrar<P> {
                 self.send_poll(key, entity, AGAIN_SECONDS).await
             }
             // What cannot tell its changes is looked at as a whole, but not every hour.
-            Fault::Unreadable(why) if run.fetch == Fetch::Changed => {
+            Fault::Unreadable(why) | Fault::TooLarge(why) if run.fetch == Fetch::Changed => {
                 telemetry::warn("poll-stopped", &format!("{key} {entity}: {why}; the next is a sweep"));
+                tell_stopped(key, &mut cursor, &why, now);
                 let sweeps = run.again.is_some() || is_over(cursor.swept, SWEEP_SECONDS, now);
                 cursor.recent.push(fetched(&run, now));
                 cursor.run = sweeps.then(|| new_run(mapping, entity, Fetch::Sweep, None, now)).flatten();
                 let goes_on = self.advance(key, &mut cursor).await? && cursor.run.is_some();
                 if goes_on { self.send_poll(key, entity, 0).await } else { Ok(()) }
             }
-            Fault::Unavailable(why) | Fault::Unreadable(why) if now < run.at.plus_seconds(STUCK_SECONDS) => {
+            Fault::Unavailable(why) | Fault::Unreadable(why) | Fault::TooLarge(why)
+                if now < run.at.plus_seconds(STUCK_SECONDS) =>
+            {
                 telemetry::warn("poll-stopped", &format!("{key} {entity}: {why}"));
-                Ok(())
+                tell_stopped(key, &mut cursor, &why, now);
+                self.advance(key, &mut cursor).await.map(|_| ())
             }
             // What changes must not wait for ever for a page that cannot be had. All of them are tried again when they are due.
-            Fault::Unavailable(why) | Fault::Unreadable(why) => {
+            Fault::Unavailable(why) | Fault::Unreadable(why) | Fault::TooLarge(why) => {
                 telemetry::error("poll-given-up", &format!("{key} {entity}: {why}"));
+                tell_stopped(key, &mut cursor, &format!("given up: {why}"), now);
                 (cursor.since, cursor.swept) = (cursor.since.or(Some(run.begun)), Some(run.begun));
                 cursor.run = None;
                 self.advance(key, &mut cursor).await.map(|_| ())
@@ -388,6 +440,13 @@ impl<P: Parts> Registrar<P> {
         cursor.revision += 1;
         Ok(self.edges.connections.save_cursor(key, cursor).await?)
     }
+}
+
+/// Keeps why an entity cannot be fetched, and since when, and counts it.
+fn tell_stopped(key: &ConnectionKey, cursor: &mut Cursor, why: &str, now: Stamp) {
+    let since = cursor.stopped.as_ref().map_or(now, |stopped| stopped.since);
+    cursor.stopped = Some(Stopped { why: why.to_owned(), since });
+    telemetry::emit(&telemetry::count_entity("FetchesStopped", &key.platform, cursor.entity.as_str(), 1, now));
 }
 
 fn may_poll(connection: &Connection) -> bool {
@@ -506,6 +565,7 @@ fn known(loaded: &Loaded, connection: &Connection, entity: EntityKind) -> Cursor
     cursor.swept = cursor.swept.filter(present);
     cursor.run = cursor.run.filter(|run| present(&run.begun));
     cursor.recent.retain(|fetched| present(&fetched.at));
+    cursor.stopped = cursor.stopped.filter(|stopped| present(&stopped.since));
     cursor
 }
 

@@ -46,7 +46,9 @@ impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Connection(_) => Self::Refused(fault),
-            Fault::Throttled { .. } | Fault::Unavailable(_) | Fault::Unreadable(_) => Self::Platform(fault),
+            Fault::Throttled { .. } | Fault::Unavailable(_) | Fault::Unreadable(_) | Fault::TooLarge(_) => {
+                Self::Platform(fault)
+            }
         }
     }
 }

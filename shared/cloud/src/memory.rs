@@ -26,7 +26,7 @@ use crate::{
     proof_keys::{KeepProofKeys, ProofKeys},
     queue::{DeadLetter, DeadLetters, Inbox, Jobs, Retries},
     secrets::{KeepSecret, SecretSource},
-    state::{Entities, KeyPage, Put, Read, stored},
+    state::{CountPage, Entities, KeyPage, Put, Read, stored},
 };
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -258,6 +258,18 @@ impl Entities for MemoryTables {
         let deleted = |item: &Attributes| item.get("deleted").is_some_and(|deleted| deleted.as_bool() == Ok(&true));
         let keys = found.iter().filter_map(|((_, sk), item)| Some((EntityKey::of(key, sk)?, !deleted(item))));
         Ok(KeyPage { keys: keys.collect(), next })
+    }
+
+    async fn count(&self, key: &ConnectionKey, kind: EntityKind, after: Option<&str>) -> Result<CountPage, EdgeError> {
+        let page = self.keys(key, Some(kind), after, 100).await?;
+        let tables = lock(&self.0);
+        let is_whole = |entity: &EntityKey| {
+            let item = tables.items.get(&(entity.partition(), entity.sort()));
+            let fields = item.and_then(|item| item.get("fields")?.as_m().ok());
+            item.is_some() && fields.is_none_or(|fields| !fields.contains_key("parent"))
+        };
+        let alive = page.keys.iter().filter(|(entity, alive)| *alive && is_whole(entity)).count();
+        Ok(CountPage { alive: alive as u64, next: page.next })
     }
 
     async fn remove(&self, entities: &[EntityKey]) -> Result<(), EdgeError> {

@@ -9,7 +9,9 @@ use aws_sdk_dynamodb::{
     Client,
     error::SdkError,
     operation::put_item::PutItemError,
-    types::{AttributeValue, DeleteRequest, KeysAndAttributes, ReturnValuesOnConditionCheckFailure, WriteRequest},
+    types::{
+        AttributeValue, DeleteRequest, KeysAndAttributes, ReturnValuesOnConditionCheckFailure, Select, WriteRequest,
+    },
 };
 use commerce::{
     change::Version,
@@ -118,6 +120,15 @@ pub struct KeyPage {
     pub next: Option<String>,
 }
 
+/// How many there are on one page of what is known.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct CountPage {
+    /// Those that are there, and not marked as deleted.
+    pub alive: u64,
+    /// Where it goes on, if it does.
+    pub next: Option<String>,
+}
+
 /// What BatchWriteItem takes at once.
 const MAX_REMOVED: usize = 25;
 
@@ -140,6 +151,15 @@ pub trait Entities {
         after: Option<&str>,
         limit: u32,
     ) -> impl Future<Output = Result<KeyPage, EdgeError>> + Send;
+
+    /// Counts what is known of a kind of entity and there, without what is a part of another (variations of a product), a page at a
+    /// time. Eventually consistent.
+    fn count(
+        &self,
+        key: &ConnectionKey,
+        kind: EntityKind,
+        after: Option<&str>,
+    ) -> impl Future<Output = Result<CountPage, EdgeError>> + Send;
 
     /// Removes items, whatever is in them.
     fn remove(&self, entities: &[EntityKey]) -> impl Future<Output = Result<(), EdgeError>> + Send;
@@ -266,6 +286,30 @@ impl Entities for DynamoEntities {
         };
         let next = answer.last_evaluated_key.map(|last| text(&last, "sk").to_owned());
         Ok(KeyPage { keys: found.iter().filter_map(read).collect(), next })
+    }
+
+    async fn count(
+        &self,
+        connection: &ConnectionKey,
+        kind: EntityKind,
+        after: Option<&str>,
+    ) -> Result<CountPage, EdgeError> {
+        let request = self
+            .client
+            .query()
+            .table_name(&self.entities)
+            .select(Select::Count)
+            .key_condition_expression("pk = :pk AND begins_with(sk, :kind)")
+            .filter_expression("deleted = :no AND attribute_not_exists(#fields.#parent)")
+            .expression_attribute_names("#fields", "fields")
+            .expression_attribute_names("#parent", "parent")
+            .expression_attribute_values(":pk", AttributeValue::S(connection.to_string()))
+            .expression_attribute_values(":kind", AttributeValue::S(format!("{kind}#")))
+            .expression_attribute_values(":no", AttributeValue::Bool(false))
+            .set_exclusive_start_key(after.map(|after| key(connection.to_string(), after.to_owned())));
+        let answer = request.send().await.map_err(|error| EdgeError::new("Count of entities", cause(&error)))?;
+        let next = answer.last_evaluated_key.map(|last| text(&last, "sk").to_owned());
+        Ok(CountPage { alive: u64::try_from(answer.count).unwrap_or(0), next })
     }
 
     async fn remove(&self, entities: &[EntityKey]) -> Result<(), EdgeError> {

@@ -57,6 +57,11 @@ fn counted(metric: &str, dimension: &str, counts: &BTreeMap<(String, &'static st
         .collect()
 }
 
+/// The same for places of entities that could not be read and were dropped: by (platform, kind of entity).
+pub fn unreadable(counts: &BTreeMap<(String, &'static str), u64>, now: Stamp) -> Vec<Value> {
+    counted("Unreadable", "entity", counts, now)
+}
+
 /// Counts something of a platform, as a line of CloudWatch's embedded metric format. Of all platforms together, too, which is what an
 /// alarm looks at.
 pub fn count(metric: &str, platform: &str, count: u64, now: Stamp) -> Value {
@@ -72,6 +77,14 @@ pub fn count(metric: &str, platform: &str, count: u64, now: Stamp) -> Value {
         "platform": platform,
     });
     line[metric] = count.into();
+    line
+}
+
+/// Counts something of a platform's entity: of all together, by platform, and by platform and entity.
+pub fn count_entity(metric: &str, platform: &str, entity: &'static str, count: u64, now: Stamp) -> Value {
+    let mut line = self::count(metric, platform, count, now);
+    line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] = json!([[], ["platform"], ["entity", "platform"]]);
+    line["entity"] = entity.into();
     line
 }
 

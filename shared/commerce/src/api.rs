@@ -137,6 +137,9 @@ pub enum Fault {
     /// The platform does not take this connection's calls: wrong credentials, wrong address, no such endpoint.
     #[error("{0}")]
     Connection(String),
+    /// The entity is larger than any that is kept.
+    #[error("the platform's answer is too large: {0}")]
+    TooLarge(String),
     /// The answer is not what the platform documents.
     #[error("the platform's answer cannot be read: {0}")]
     Unreadable(String),

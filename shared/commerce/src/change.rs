@@ -116,9 +116,35 @@ pub struct Winner {
     /// Its place in the order.
     #[serde(rename = "v")]
     pub version: Version,
-    /// Its content.
+    /// Its content; none when a policy has dropped it.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Content>,
+    /// What stands in for a content that was dropped: the greatest of those that were given since.
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+    pub instead: Option<Box<StandIn>>,
+}
+
+/// A content that is shown for want of the winner's.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StandIn {
+    /// Its place in the order.
+    #[serde(rename = "v")]
+    pub version: Version,
+    /// The content.
     #[serde(rename = "c")]
     pub content: Content,
+}
+
+impl Winner {
+    /// With its content.
+    pub fn new(version: Version, content: Content) -> Self {
+        Self { version, content: Some(content), instead: None }
+    }
+
+    /// What there is to show: its content, or what stands in for it.
+    pub fn shown(&self) -> Option<&Content> {
+        self.content.as_ref().or_else(|| self.instead.as_ref().map(|stand_in| &stand_in.content))
+    }
 }
 
 /// The state of one entity: a join. What is absent counts as before all time.
@@ -180,7 +206,7 @@ impl State {
                         mapping: upsert.mapping,
                         hash: content.hash(),
                     };
-                    Winner { version, content: content.clone() }
+                    Winner::new(version, content.clone())
                 };
                 state.marks.first = Some(upsert.received);
                 state.marks.seen = upsert.observed.then_some(upsert.received);
@@ -237,17 +263,35 @@ impl State {
         self.win.iter().chain(self.facets.values()).map(|winner| winner.version.rank).max()
     }
 
-    /// The content that a reader sees: the full winner's, with the facets put over it in ascending order.
+    /// The content that a reader sees: the full winner's, with the facets put over it in ascending order. None where there is
+    /// none, or where it was dropped and nothing came since.
     pub fn content(&self) -> Option<Cow<'_, Content>> {
-        let full = self.win.as_ref().map(|win| &win.content);
+        let full = self.win.as_ref().and_then(Winner::shown);
         if self.facets.is_empty() {
             return full.map(Cow::Borrowed);
         }
         let mut facets: Vec<&Winner> = self.facets.values().collect();
         facets.sort_by(|a, b| a.version.cmp(&b.version));
+        let facets: Vec<&Content> = facets.into_iter().filter_map(Winner::shown).collect();
+        if full.is_none() && facets.is_empty() {
+            return None;
+        }
         let mut content = full.cloned().unwrap_or_default();
-        facets.into_iter().for_each(|facet| content.overlay(&facet.content));
+        facets.into_iter().for_each(|facet| content.overlay(facet));
         Some(Cow::Owned(content.without_empty()))
+    }
+
+    /// Whether a content that has won was dropped and has not come again.
+    pub fn lacks_content(&self) -> bool {
+        self.win.iter().chain(self.facets.values()).any(|winner| winner.content.is_none())
+    }
+
+    /// The same without any content: what decides stays.
+    #[must_use]
+    pub fn without_content(&self) -> Self {
+        let bare = |winner: &Winner| Winner { version: winner.version.clone(), content: None, instead: None };
+        let facets = self.facets.iter().map(|(name, facet)| (name.clone(), bare(facet))).collect();
+        Self { win: self.win.as_ref().map(bare), facets, marks: self.marks }
     }
 
     /// Whether the entity is deleted, as far as all changes so far tell.
@@ -266,14 +310,24 @@ impl State {
     /// What a reader sees.
     pub fn visible(&self) -> Visible<'_> {
         let hash = match &self.win {
-            Some(win) if self.facets.is_empty() => Some(Cow::Borrowed(win.version.hash.as_str())),
+            Some(win) if self.facets.is_empty() && win.content.is_some() => {
+                Some(Cow::Borrowed(win.version.hash.as_str()))
+            }
             _ => self.content().map(|content| Cow::Owned(content.hash())),
         };
         (self.is_deleted(), hash)
     }
 
-    /// Merges one change.
+    /// Merges one change. Its outcome is what it is worth to a reader who sees the state as it is.
     pub fn merge(&self, change: &Change) -> Merged {
+        self.merge_as(change, |state| {
+            let (deleted, hash) = state.visible();
+            (deleted, hash.map(Cow::into_owned))
+        })
+    }
+
+    /// Merges one change. Its outcome is what it is worth to a reader who sees `shown` of a state.
+    pub fn merge_as<V: PartialEq>(&self, change: &Change, shown: impl Fn(&Self) -> V) -> Merged {
         let alone = Self::of(change);
         let tied = match change {
             Change::Upsert(upsert) if !upsert.observed => {
@@ -292,7 +346,7 @@ impl State {
             Change::Delete(_) => state.is_deleted(),
             Change::Restore { .. } => !state.is_deleted(),
         };
-        let outcome = if state.visible() != self.visible() {
+        let outcome = if shown(&state) != shown(self) {
             Outcome::Applied
         } else if in_force {
             Outcome::Unchanged
@@ -326,9 +380,24 @@ fn is_tied(stored: Option<&Winner>, new: Option<&Winner>) -> bool {
     stored.rank.is_some() && stored.rank == new.rank && stored.mapping == new.mapping && stored.hash != new.hash
 }
 
+/// The greater of two. Where its content was dropped, the greatest of the others' stands in; the same version with its content ends
+/// that.
 fn greater(one: Option<Winner>, other: Option<Winner>) -> Option<Winner> {
-    let version = |winner: &Option<Winner>| winner.as_ref().map(|winner| winner.version.clone());
-    if version(&one) >= version(&other) { one } else { other }
+    let (one, other) = match (one, other) {
+        (Some(one), Some(other)) => (one, other),
+        (one, other) => return one.or(other),
+    };
+    let (mut win, less) = if one.version >= other.version { (one, other) } else { (other, one) };
+    if win.content.is_some() {
+        return Some(win);
+    }
+    if less.version == win.version && less.content.is_some() {
+        return Some(less);
+    }
+    let less_own = less.content.map(|content| Box::new(StandIn { version: less.version, content }));
+    let all = [win.instead.take(), less.instead, less_own];
+    win.instead = all.into_iter().flatten().max_by(|a, b| a.version.cmp(&b.version));
+    Some(win)
 }
 
 #[cfg(test)]
@@ -730,7 +799,7 @@ mod tests {
             match state.win.as_ref().map(|win| win.version.rank) {
                 Some(winner) if rank < winner && !upsert.observed => prop_assert_eq!(merged.visible(), state.visible()),
                 Some(winner) if rank <= winner => {}
-                _ => prop_assert_eq!(merged.win.unwrap().content, upsert.content.clone()),
+                _ => prop_assert_eq!(merged.win.unwrap().content, Some(upsert.content.clone())),
             }
         }
 
@@ -797,8 +866,8 @@ mod tests {
             let mut newer: Vec<Winner> = alone.iter().flat_map(|state| state.facets.values().cloned()).collect();
             newer.retain(|facet| full.as_ref().is_none_or(|full| facet.version > full.version));
             newer.sort_by(|a, b| a.version.cmp(&b.version));
-            let mut expected = full.map(|full| full.content).unwrap_or_default();
-            newer.iter().for_each(|facet| expected.overlay(&facet.content));
+            let mut expected = full.and_then(|full| full.content).unwrap_or_default();
+            newer.iter().for_each(|facet| expected.overlay(facet.shown().unwrap()));
             let state = shuffled(&changes, &order, cut);
             prop_assert_eq!(state.content().unwrap().into_owned(), expected.without_empty());
         }

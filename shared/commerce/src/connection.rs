@@ -176,6 +176,9 @@ pub struct Connection {
     /// What a delete does, per entity; absent is `mark`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub deletes: BTreeMap<EntityKind, DeletePolicy>,
+    /// Entities whose policy was changed, of which what is marked is still shown by the former one.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub reproject: BTreeSet<EntityKind>,
     /// Scopes that are not wanted here: children that make noise, for one. What ends in `*` stands for all that begin so.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ignores: BTreeSet<String>,
@@ -218,6 +221,7 @@ impl Connection {
             site: site.to_owned(),
             credentials: None,
             deletes: BTreeMap::new(),
+            reproject: BTreeSet::new(),
             ignores: BTreeSet::new(),
             presets: Vec::new(),
             settings: Map::new(),
@@ -234,6 +238,14 @@ impl Connection {
     /// Whether deliveries of a scope are not wanted here.
     pub fn is_unwanted(&self, scope: &str) -> bool {
         self.ignores.contains(scope) || self.ignores.iter().any(|pattern| is_meant(pattern, scope))
+    }
+
+    /// Sets what a delete does, and remembers of which entities that is news.
+    pub fn set_deletes(&mut self, deletes: BTreeMap<EntityKind, DeletePolicy>) {
+        let before = std::mem::replace(&mut self.deletes, deletes);
+        let kinds: BTreeSet<EntityKind> = before.keys().chain(self.deletes.keys()).copied().collect();
+        let policy = |of: &BTreeMap<EntityKind, DeletePolicy>, kind| of.get(&kind).copied().unwrap_or_default();
+        self.reproject.extend(kinds.into_iter().filter(|kind| policy(&before, *kind) != policy(&self.deletes, *kind)));
     }
 
     /// What a delete of this kind of entity does here.
@@ -340,6 +352,21 @@ pub struct Cursor {
     /// What was fetched last, of which something may still be on the queue.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recent: Vec<Fetched>,
+    /// Why it cannot be fetched, while it cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<Stopped>,
+    /// When it was last asked how many there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<Stamp>,
+}
+
+/// Why an entity cannot be fetched, and since when.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Stopped {
+    /// What the platform's answer was worth. Nothing secret.
+    pub why: String,
+    /// Since when no page could be had.
+    pub since: Stamp,
 }
 
 fn first_generation() -> Generation {
@@ -349,7 +376,18 @@ fn first_generation() -> Generation {
 impl Cursor {
     /// Of an entity that nothing was fetched of, in a generation of its connection.
     pub fn new(entity: EntityKind, generation: Generation) -> Self {
-        Self { entity, revision: 0, since: None, swept: None, run: None, generation, next: None, recent: Vec::new() }
+        Self {
+            entity,
+            revision: 0,
+            since: None,
+            swept: None,
+            run: None,
+            generation,
+            next: None,
+            recent: Vec::new(),
+            stopped: None,
+            counted: None,
+        }
     }
 }
 

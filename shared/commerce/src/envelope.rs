@@ -43,7 +43,7 @@ pub enum Provenance {
     Envelope,
     /// Itself or by way of other messages from an [`Answered`]: what a platform's API showed when it was asked with the connection's credentials.
     Answer,
-    /// From the registrar itself, about a connection whose record says so: [`Sealed::erasure`].
+    /// From the registrar itself, about a connection whose record says so: [`Sealed::erasure`], [`Sealed::reprojections`].
     Registrar,
 }
 
@@ -64,6 +64,8 @@ pub const POLL: &str = "poll";
 pub const IMPORT: &str = "import";
 /// The scope of the order to erase.
 pub const ERASE: &str = "erase";
+/// The scope of the order to show what is marked by other policies.
+pub const REPROJECT: &str = "reproject";
 
 /// A page of a list, read from an answer to a call that was made with the connection's credentials. The only maker is
 /// [`Answered::read`], so that whoever holds one holds what a platform said.
@@ -112,6 +114,21 @@ impl Answered {
         }
     }
 
+    /// Reads the answer to [`Mapping::count`]: the order to compare with it how many are known here. None where it tells nothing.
+    pub fn count(
+        mapping: &dyn Mapping,
+        path: &HookPath,
+        entity: EntityKind,
+        answer: &ApiResponse,
+        at: Stamp,
+    ) -> Option<Sealed> {
+        let total = mapping.counted(answer).filter(|_| answer.is_success())?;
+        let listed = Listed { found: Vec::new(), next: None };
+        let answered = Self { key: path.key.clone(), generation: path.generation, at, listed };
+        let counted = Counted { entity, total, known: 0, after: None };
+        Some(Sealed::write(&answered.envelope(POLL, Content::Counted(counted))))
+    }
+
     /// What is on the page.
     pub fn found(&self) -> &[Transfer] {
         &self.listed.found
@@ -156,8 +173,26 @@ pub enum Content {
     Listing(Listing),
     /// All of an entity were fetched: those that are known here and were not among them have to be asked for, for they may be gone.
     Swept(Swept),
+    /// So many of an entity are there at the platform: if more are known here, some are gone without a word.
+    Counted(Counted),
+    /// What is known here and begins so has to be asked for.
+    Known(Known),
     /// The connection is disconnected, and its state is to be erased.
     Erase(Erasure),
+    /// The connection's delete policies were changed: what is marked is to be shown by the ones that there are now.
+    Reproject(Reprojection),
+}
+
+/// Entities that are known here, by what their ids begin with: something that they all belonged to is gone.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Known {
+    /// The kind of entity.
+    pub entity: EntityKind,
+    /// What their ids begin with; each is gone through to its end, from the first.
+    pub prefixes: Vec<String>,
+    /// Where to go on among those of the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 /// A full fetch of an entity that has come to its end.
@@ -168,6 +203,31 @@ pub struct Swept {
     /// When it began: what came here afterwards need not have been among them.
     pub begun: Stamp,
     /// Where to go on among those that are known here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// How many there are of an entity at the platform, and how many of those that are known here were counted.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Counted {
+    /// The kind of entity.
+    pub entity: EntityKind,
+    /// How many there are at the platform.
+    pub total: u64,
+    /// How many were counted here so far.
+    #[serde(default)]
+    pub known: u64,
+    /// Where to go on among those that are known here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// Showing what is marked by other policies, as far as it has come.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Reprojection {
+    /// The kind of entity.
+    pub entity: EntityKind,
+    /// Where to go on among what is known here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
@@ -280,7 +340,10 @@ impl fmt::Debug for Content {
             Self::Transfer(transfer) => transfer.fmt(f),
             Self::Listing(listing) => listing.fmt(f),
             Self::Swept(swept) => swept.fmt(f),
+            Self::Counted(counted) => counted.fmt(f),
+            Self::Known(known) => known.fmt(f),
             Self::Erase(erasure) => erasure.fmt(f),
+            Self::Reproject(reprojection) => reprojection.fmt(f),
         }
     }
 }
@@ -415,23 +478,37 @@ impl Sealed {
 
     /// Seals the order to erase the state of a connection; none for one that is not disconnected.
     pub fn erasure(key: &ConnectionKey, connection: &Connection, now: Stamp) -> Option<Self> {
-        (connection.status == ConnectionStatus::Disconnected).then(|| {
-            Self::write(&Envelope {
-                version: VERSION,
-                provenance: Provenance::Registrar,
-                key: key.clone(),
-                generation: connection.generation,
-                scope: ERASE.to_owned(),
-                delivery_id: None,
-                user: None,
-                key_id: String::new(),
-                strength: Strength::Caller,
-                received: now,
-                claims: BTreeMap::new(),
-                deferrals: 0,
-                depth: 0,
-                content: Content::Erase(Erasure::default()),
-            })
+        (connection.status == ConnectionStatus::Disconnected)
+            .then(|| Self::ordered(key, connection, ERASE, Content::Erase(Erasure::default()), now))
+    }
+
+    /// Seals the orders to show what is marked by the delete policies that a connection has now: one for each entity whose policy was
+    /// changed.
+    pub fn reprojections(key: &ConnectionKey, connection: &Connection, now: Stamp) -> Vec<Self> {
+        let order = |entity| Content::Reproject(Reprojection { entity, after: None });
+        connection
+            .reproject
+            .iter()
+            .map(|entity| Self::ordered(key, connection, REPROJECT, order(*entity), now))
+            .collect()
+    }
+
+    fn ordered(key: &ConnectionKey, connection: &Connection, scope: &str, content: Content, now: Stamp) -> Self {
+        Self::write(&Envelope {
+            version: VERSION,
+            provenance: Provenance::Registrar,
+            key: key.clone(),
+            generation: connection.generation,
+            scope: scope.to_owned(),
+            delivery_id: None,
+            user: None,
+            key_id: String::new(),
+            strength: Strength::Caller,
+            received: now,
+            claims: BTreeMap::new(),
+            deferrals: 0,
+            depth: 0,
+            content,
         })
     }
 

@@ -45,6 +45,14 @@ pub enum Job {
         /// The kind of entity.
         entity: EntityKind,
     },
+    /// Go through all of an entity: more are known here than there are at the platform.
+    Sync {
+        /// Which connection.
+        #[serde(flatten)]
+        key: ConnectionKey,
+        /// The kind of entity.
+        entity: EntityKind,
+    },
     /// Take a rotation of the signing keys that is under way as far as it can go.
     Rotate,
 }
@@ -89,7 +97,7 @@ impl Job {
     pub fn group(&self) -> String {
         match self {
             Self::Sweep { shard, .. } => format!("sweep-{shard}"),
-            Self::Check { key, .. } | Self::Poll { key, .. } => key.to_string(),
+            Self::Check { key, .. } | Self::Poll { key, .. } | Self::Sync { key, .. } => key.to_string(),
             Self::Rotate => "rotation".to_owned(),
         }
     }

@@ -69,6 +69,10 @@ impl Rule {
     pub const SWEEP_INCOMPLETE: Self = Self("sweep-incomplete");
     /// Nothing of the state; kept for the registrar.
     pub const NOTED: Self = Self("noted-for-the-registrar");
+    /// How many of an entity there are at the platform, which was compared.
+    pub const COUNTED: Self = Self("counted");
+    /// The order to show what is marked by other policies, which is done.
+    pub const REPROJECTED: Self = Self("reprojected");
     /// The order to erase a connection's state, which is done.
     pub const ERASED: Self = Self("erased");
     /// The order to erase the state of a connection that is not disconnected any more.

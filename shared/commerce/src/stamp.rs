@@ -48,6 +48,13 @@ impl Stamp {
     }
 }
 
+impl Stamp {
+    /// RFC 3339 with six digits of a second, always: as text it sorts as time does.
+    pub fn sortable(self) -> String {
+        self.timestamp().map_or_else(|| self.to_string(), |at| format!("{at:.6}"))
+    }
+}
+
 impl From<Timestamp> for Stamp {
     fn from(at: Timestamp) -> Self {
         Self(at.as_microsecond())
@@ -148,6 +155,14 @@ mod tests {
         {
             assert_eq!(parse_time(text), Err(NotATime), "{text}");
         }
+    }
+
+    #[test]
+    fn sortable_texts_sort_as_time_does() {
+        let texts = [1_795_219_200_000_000, 1_795_219_200_000_001, 1_795_219_200_100_000, 1_795_219_201_000_000];
+        let texts = texts.map(|micros| Stamp::from_micros(micros).sortable());
+        assert_eq!(texts[0], "2026-11-21T00:00:00.000000Z");
+        assert!(texts.is_sorted(), "{texts:?}");
     }
 
     #[test]

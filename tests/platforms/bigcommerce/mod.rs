@@ -3,8 +3,8 @@
 //!
 //! What it does is what BigCommerce's documentation says, as told in `shared/commerce/src/platforms/bigcommerce/`:
 //! callbacks are thin and signed with the client secret of the app; an order's update tells of its status again; a sale
-//! updates its products; orders that were never paid are told of, too; an address or a variant changes without its
-//! parent's time; an archived order goes on being shown; a failed callback is tried eleven more times, and then its
+//! updates its products; orders that were never paid are told of, too, and one that was may be set back to that; an address or a
+//! variant changes without its parent's time; a cart that became an order is gone, as are the prices of a deleted price list; an archived order goes on being shown; a failed callback is tried eleven more times, and then its
 //! hook is switched off. A token sees the hooks of its own app only, and there is one for each scope and destination.
 
 use std::{
@@ -56,8 +56,17 @@ const QUOTA: u32 = 150;
 /// The length of a window.
 const WINDOW_SECONDS: i64 = 30;
 /// The names of some statuses of orders, by their ids.
-const STATUSES: [(u64, &str); 5] =
-    [(11, "Awaiting Fulfillment"), (2, "Shipped"), (3, "Partially Shipped"), (10, "Completed"), (5, "Cancelled")];
+const STATUSES: [(u64, &str); 7] = [
+    (11, "Awaiting Fulfillment"),
+    (2, "Shipped"),
+    (3, "Partially Shipped"),
+    (10, "Completed"),
+    (5, "Cancelled"),
+    (0, "Incomplete"),
+    (14, "Partially Refunded"),
+];
+/// Currencies, with how many decimal places each has.
+const CURRENCIES: [(&str, u32); 4] = [("USD", 2), ("EUR", 2), ("JPY", 0), ("KWD", 3)];
 
 /// How the callbacks' token is signed.
 pub const PAYLOAD: Rules<'static> = Rules {
@@ -153,6 +162,10 @@ struct Inner {
     addresses: BTreeMap<u64, Vec<Value>>,
     orders: BTreeMap<u64, Order>,
     carts: BTreeMap<String, Value>,
+    /// What became of carts, as only callbacks tell.
+    fates: BTreeMap<String, Value>,
+    abandoned: BTreeMap<String, Stamp>,
+    price_lists: [u64; 2],
     /// By price list and variant, then by currency.
     prices: BTreeMap<(u64, u64), BTreeMap<String, Value>>,
 }
@@ -162,6 +175,9 @@ struct Order {
     lines: Vec<Value>,
     addresses: Vec<Value>,
     shipments: Vec<Value>,
+    coupons: Vec<Value>,
+    fees: Vec<Value>,
+    refunds: Vec<Value>,
 }
 
 /// A store.
@@ -200,6 +216,9 @@ impl Simulator {
             addresses: BTreeMap::new(),
             orders: BTreeMap::new(),
             carts: BTreeMap::new(),
+            fates: BTreeMap::new(),
+            abandoned: BTreeMap::new(),
+            price_lists: [1, 2],
             prices: BTreeMap::new(),
         };
         Self { inner: Mutex::new(inner), clock, stale_retries }
@@ -415,13 +434,22 @@ impl super::Simulator for Simulator {
                 EntityKind::Category => inner.categories.contains_key(&number),
                 EntityKind::Customer => inner.customers.contains_key(&number),
                 EntityKind::Order if inner.orders[&number].own["is_deleted"] == true => false,
-                // What was never paid is no order.
-                EntityKind::Order if inner.orders[&number].own["status_id"] == 0 => return None,
+                // What was never paid is no order, but one that was may have been set back.
+                EntityKind::Order if inner.orders[&number].own["status_id"] == 0 => {
+                    return Some((*kind, id.clone(), Truth::IfKnown));
+                }
                 EntityKind::Order => true,
                 EntityKind::Cart => inner.carts.contains_key(id),
                 _ => inner.prices.keys().any(|(list, variant)| format!("{list}:{variant}") == *id),
             };
-            Some((*kind, id.clone(), if there { Truth::Api } else { Truth::Gone }))
+            let fate = inner.fates.get(id).filter(|_| *kind == EntityKind::Cart).cloned();
+            let truth = match (there, fate) {
+                (true, None) => Truth::Api,
+                (true, Some(fields)) => Truth::With(fields),
+                (false, None) => Truth::Gone,
+                (false, Some(fields)) => Truth::GoneWith(fields),
+            };
+            Some((*kind, id.clone(), truth))
         };
         inner.ever.iter().filter_map(truth).collect()
     }
@@ -469,9 +497,20 @@ fn time(text: &str) -> Option<Stamp> {
     parse_utc(&format!("{year}-{month:02}-{day}T{hour}Z")).map(Stamp::from)
 }
 
-/// As v2 writes money.
-fn padded(cents: i64) -> String {
-    format!("{}.{:02}00", cents / 100, cents % 100)
+/// As v2 writes money: minor units of a currency that has so many decimal places.
+fn padded(minor: i64, places: u32) -> String {
+    let (one, rest) = (10_i64.pow(places), 10_i64.pow(4 - places));
+    format!("{}.{:04}", minor / one, minor % one * rest)
+}
+
+/// What was written as v2 writes money.
+fn minor(text: &str, places: u32) -> i64 {
+    text.replace('.', "").parse::<i64>().unwrap() / 10_i64.pow(4 - places)
+}
+
+/// As v3 writes it.
+fn plain(minor: i64, places: u32) -> Value {
+    json!(minor as f64 / 10_f64.powi(places as i32))
 }
 
 fn error(status: u16, title: &str) -> ApiResponse {
@@ -645,10 +684,22 @@ impl Inner {
                 v3_list(&addresses.collect::<Vec<_>>(), &query)
             }
             ["v3", "carts", cart] => found(self.carts.get(*cart)),
+            ["v3", "pricelists", list, "records", _] if !self.price_lists.contains(&id(list)) => found(None),
             ["v3", "pricelists", list, "records", variant] => {
                 let records = self.prices.get(&(id(list), id(variant)));
-                v3_list(&records.into_iter().flat_map(BTreeMap::values).cloned().collect::<Vec<_>>(), &query)
+                let mut shown: Vec<Value> = records.into_iter().flat_map(BTreeMap::values).cloned().collect();
+                let included = query.get("include").map(String::as_str).unwrap_or_default();
+                if !included.split(',').any(|part| part == "bulk_pricing_tiers") {
+                    shown
+                        .iter_mut()
+                        .for_each(|record| _ = record.as_object_mut().unwrap().remove("bulk_pricing_tiers"));
+                }
+                v3_list(&shown, &query)
             }
+            ["v3", "orders", order, "payment_actions", "refunds"] => match self.orders.get(&id(order)) {
+                Some(order) => json_answer(200, &json!({ "data": order.refunds, "meta": {} })),
+                None => found(None),
+            },
             ["v2", "orders", order, part @ ..] => {
                 let Some(order) = self.orders.get(&id(order)) else { return not_found_v2() };
                 match part {
@@ -656,6 +707,9 @@ impl Inner {
                     ["products"] => v2_list(&order.lines, &query),
                     ["shipping_addresses"] => v2_list(&order.addresses, &query),
                     ["shipments"] => v2_list(&order.shipments, &query),
+                    ["coupons"] => v2_list(&order.coupons, &query),
+                    ["fees"] if order.fees.is_empty() => page(204, ""),
+                    ["fees"] => json_answer(200, &json!({ "fees": order.fees })),
                     _ => page(404, "<html>404 Not Found</html>"),
                 }
             }
@@ -1057,56 +1111,136 @@ impl Inner {
         self.tell_of("store/product/deleted", "product", id);
     }
 
+    /// Of all kinds of money something, or nothing, in a currency of its own, with prices with or without tax.
     fn create_order(&mut self, random: &mut StdRng) {
         let id = self.id();
         let customer = any(random, &self.customers).filter(|_| random.random_bool(0.8));
+        let (currency, places) = CURRENCIES[random.random_range(0..CURRENCIES.len())];
+        let (percent, inclusive) = ([0, 8, 19][random.random_range(0..3)], random.random_bool(0.4));
+        let money = |minor: i64| padded(minor, places);
+        // Of what is entered: without tax, and the tax on it.
+        let split = |entered: i64| match inclusive {
+            true => {
+                let net = (entered * 100 + (100 + percent) / 2) / (100 + percent);
+                (net, entered - net)
+            }
+            false => (entered, (entered * percent + 50) / 100),
+        };
         // One in thirty has more lines than a page.
         let count = if random.random_range(0..30) == 0 { 51 } else { random.random_range(1..4) };
-        let mut lines = Vec::new();
-        let mut total = 0;
+        let code = format!("SAVE{id}");
+        let (with_coupon, with_manual) = (random.random_bool(0.4), random.random_bool(0.4));
+        // Older orders do not have it.
+        let told = random.random_bool(0.8);
+        let (mut lines, mut coupon_off, mut manual_off) = (Vec::new(), 0, 0);
+        let (mut net, mut tax, mut subtotal) = (0, 0, (0, 0));
         for _ in 0..count {
             let Some(product) = any(random, &self.products) else { return };
-            let (quantity, cents) = (random.random_range(1..4_i64), random.random_range(100..10_000_i64));
-            total += quantity * cents;
+            let (quantity, each) = (random.random_range(1..4_i64), random.random_range(100..10_000_i64));
+            let entered = quantity * each;
+            let mut off = Vec::new();
+            if with_coupon {
+                let amount = random.random_range(0..=entered / 3);
+                coupon_off += amount;
+                off.push(
+                    json!({ "id": "coupon", "amount": money(amount), "name": code, "code": code, "target": "order" }),
+                );
+            }
+            if with_manual {
+                let amount = random.random_range(0..=entered / 3);
+                manual_off += amount;
+                off.push(
+                    json!({ "id": "manual-discount", "amount": money(amount), "name": "Manual Discount", "code": null,
+                    "target": "order" }),
+                );
+            }
+            let taken_off: i64 =
+                off.iter().map(|off| off["amount"].as_str().unwrap()).map(|text| minor(text, places)).sum();
+            let (before, after) = (split(entered), split(entered - taken_off));
+            (net, tax) = (net + after.0, tax + after.1);
+            subtotal = (subtotal.0 + before.0, subtotal.1 + before.1);
             let variant = self.variants[&product][0]["id"].clone();
             let line = self.id();
-            lines.push(json!({
+            let one = split(each);
+            let options: Vec<Value> = (0..random.random_range(0..2))
+                .map(|_| json!({ "id": self.id(), "display_name": "Size", "display_value": "S", "type": "Multiple choice" }))
+                .collect();
+            let mut shown = json!({
                 "id": line, "order_id": id, "product_id": product, "variant_id": variant, "order_address_id": id,
                 "name": format!("Jar {product}"), "sku": format!("JAR-{product}"), "type": "physical",
-                "quantity": quantity,
-                "base_price": padded(cents), "price_ex_tax": padded(cents), "price_inc_tax": padded(cents),
-                "price_tax": "0.0000",
-                "base_total": padded(quantity * cents), "total_ex_tax": padded(quantity * cents), "total_tax": "0.0000",
-                "total_inc_tax": padded(quantity * cents), "product_options": [], "applied_discounts": [],
-            }));
+                "quantity": quantity, "base_price": money(each), "price_ex_tax": money(one.0),
+                "price_inc_tax": money(one.0 + one.1), "price_tax": money(one.1), "base_total": money(entered),
+                "total_ex_tax": money(before.0), "total_inc_tax": money(before.0 + before.1), "total_tax": money(after.1),
+                "product_options": options, "applied_discounts": off,
+                "is_refunded": false, "quantity_refunded": 0, "refund_amount": "0.0000",
+            });
+            if told {
+                shown["discounted_total_inc_tax"] = json!(money(after.0 + after.1));
+            }
+            lines.push(shown);
         }
+        let mut charge = |chance: f64| split(if random.random_bool(chance) { random.random_range(1..2000) } else { 0 });
+        let (shipping, handling, wrapping, fee) = (charge(0.7), charge(0.3), charge(0.3), charge(0.3));
+        for (more, more_tax) in [shipping, handling, wrapping, fee] {
+            (net, tax) = (net + more, tax + more_tax);
+        }
+        let total = net + tax;
+        let gift = if random.random_bool(0.2) { random.random_range(0..=total / 2) } else { 0 };
+        let credit = if random.random_bool(0.2) { random.random_range(0..=total / 2) } else { 0 };
         let link = |part: &str| {
             let resource = format!("/orders/{id}/{part}");
             json!({ "url": format!("https://api.bigcommerce.com/stores/{STORE}/v2{resource}"), "resource": resource })
         };
-        let own = json!({
+        let mut own = json!({
             "id": id, "customer_id": customer.unwrap_or(0), "date_created": mail_date(self.now),
-            "date_modified": mail_date(self.now),
-            "date_shipped": "", "status_id": 0, "status": "Incomplete", "custom_status": "Incomplete",
-            "subtotal_ex_tax": padded(total), "total_ex_tax": padded(total), "total_inc_tax": padded(total),
-            "total_tax": "0.0000",
-            "shipping_cost_ex_tax": "0.0000", "shipping_cost_tax": "0.0000", "discount_amount": "0.0000",
-            "coupon_discount": "0.0000", "refunded_amount": "0.0000", "items_total": count, "payment_method": "Manual",
-            "currency_code": "USD", "default_currency_code": "USD", "is_deleted": false, "customer_message": "",
+            "date_modified": mail_date(self.now), "date_shipped": "", "status_id": 0, "status": "Incomplete",
+            "custom_status": "Incomplete", "subtotal_ex_tax": money(subtotal.0),
+            "subtotal_inc_tax": money(subtotal.0 + subtotal.1), "subtotal_tax": money(subtotal.1),
+            "total_ex_tax": money(net), "total_inc_tax": money(total), "total_tax": money(tax),
+            "is_tax_inclusive_pricing": inclusive, "discount_amount": money(manual_off),
+            "coupon_discount": money(coupon_off), "store_credit_amount": money(credit),
+            "gift_certificate_amount": money(gift), "refunded_amount": "0.0000", "items_total": count,
+            "payment_method": "Manual", "currency_code": currency, "default_currency_code": currency,
+            "is_deleted": false, "customer_message": "",
             "billing_address": { "first_name": "Ann", "last_name": "Shopper", "street_1": "1 Road", "city": "Austin",
-            "state": "Texas",
-                "zip": "78701", "country": "United States", "country_iso2": "US", "email": "ann@example.com",
-                "form_fields": [] },
-            "products": link("products"), "shipping_addresses": link("shipping_addresses"), "coupons": link("coupons"),
+                "state": "Texas", "zip": "78701", "country": "United States", "country_iso2": "US",
+                "email": "ann@example.com", "form_fields": [] },
         });
+        for (name, (cost, tax)) in [("shipping", shipping), ("handling", handling), ("wrapping", wrapping)] {
+            own[format!("{name}_cost_ex_tax")] = json!(money(cost));
+            own[format!("{name}_cost_inc_tax")] = json!(money(cost + tax));
+            own[format!("{name}_cost_tax")] = json!(money(tax));
+        }
+        for part in ["products", "shipping_addresses", "coupons", "consignments", "fees"] {
+            own[part] = link(part);
+        }
         let address = json!({
-            "id": id, "order_id": id, "first_name": "Ann", "last_name": "Shopper", "street_1": "1 Road",
-            "city": "Austin",
+            "id": id, "order_id": id, "first_name": "Ann", "last_name": "Shopper", "street_1": "1 Road", "city": "Austin",
             "state": "Texas", "zip": "78701", "country": "United States", "country_iso2": "US",
-            "shipping_method": "Ground",
-            "cost_ex_tax": "0.0000", "cost_tax": "0.0000",
+            "shipping_method": "Ground", "cost_ex_tax": money(shipping.0), "cost_tax": money(shipping.1),
         });
-        self.orders.insert(id, Order { own, lines, addresses: vec![address], shipments: Vec::new() });
+        let coupons = with_coupon.then(|| {
+            let coupon = self.id();
+            json!({ "id": coupon, "coupon_id": 1, "order_id": id, "code": code, "amount": "10", "type": 1,
+                "discount": money(coupon_off) })
+        });
+        let fees = (fee != (0, 0)).then(|| {
+            let number = self.id();
+            json!({ "id": number, "type": "custom_fee", "display_name_customer": "Insurance",
+                "display_name_merchant": "Insurance fee", "source": "v2", "base_cost": money(fee.0),
+                "cost_ex_tax": money(fee.0), "cost_inc_tax": money(fee.0 + fee.1), "cost_tax": money(fee.1),
+                "tax_class_id": null })
+        });
+        let order = Order {
+            own,
+            lines,
+            addresses: vec![address],
+            shipments: Vec::new(),
+            coupons: coupons.into_iter().collect(),
+            fees: fees.into_iter().collect(),
+            refunds: Vec::new(),
+        };
+        self.orders.insert(id, order);
         self.made(EntityKind::Order, id);
         self.tell_of("store/order/created", "order", id);
         // One in four is left at the till.
@@ -1171,15 +1305,26 @@ impl Inner {
             self.set_status(id, 11);
             return self.sold(id);
         }
-        match random.random_range(0..5) {
+        match random.random_range(0..6) {
             3 => {
                 let message = json!({ "order_message_id": self.id() });
                 self.tell("store/order/message/created", json!({ "type": "order", "id": id, "message": message }));
             }
             0 => {
-                own["refunded_amount"] = json!(padded(random.random_range(100..1000)));
-                let refund = self.id();
-                self.touch(id);
+                let (currency, total) = (own["default_currency_code"].clone(), own["total_inc_tax"].clone());
+                let (_, places) = CURRENCIES.into_iter().find(|(known, _)| currency == *known).unwrap();
+                let amount = random.random_range(1..=minor(total.as_str().unwrap(), places) / 4 + 1);
+                let (refund, payment, now) = (self.id(), self.id(), iso(self.now));
+                let shown = json!({
+                    "id": refund, "order_id": id, "user_id": 0, "created": now, "reason": "Wrong size",
+                    "total_amount": plain(amount, places), "total_tax": 0, "uses_merchant_override_values": false,
+                    "items": [{ "item_type": "ORDER", "item_id": id, "requested_amount": plain(amount, places) }],
+                    "payments": [{ "id": payment, "provider_id": "storecredit", "amount": plain(amount, places),
+                        "offline": true, "is_declined": false, "declined_message": "" }],
+                });
+                // What the order itself says of refunds is 0 for ever.
+                self.orders.get_mut(&id).unwrap().refunds.push(shown);
+                self.set_status(id, 14);
                 self.tell(
                     "store/order/refund/created",
                     json!({ "type": "order", "id": id, "refund": { "refund_id": refund } }),
@@ -1258,20 +1403,30 @@ impl Inner {
                 self.carts.remove(&id);
                 self.tell("store/cart/deleted", json!({ "type": "cart", "id": id }));
             }
-            (Some(id), 2) => self.tell("store/cart/abandoned", json!({ "type": "cart", "id": id, "token": "t" })),
-            (Some(id), 3) => {
+            // Nobody has touched it for an hour.
+            (Some(id), 2) if self.idle(&id) >= 3600 => {
+                self.fates.insert(id.clone(), json!({ "status": "abandoned" }));
+                self.abandoned.insert(id.clone(), self.now);
+                self.tell("store/cart/abandoned", json!({ "type": "cart", "id": id, "token": "t" }));
+            }
+            (Some(id), 3) if self.idle(&id) > 0 => {
                 // A cart that became an order is no cart any more.
                 self.carts.remove(&id);
+                self.fates.insert(id.clone(), json!({ "status": "converted", "order": number.to_string() }));
                 self.tell("store/cart/converted", json!({ "type": "cart", "id": id, "orderId": number }));
                 self.tell("store/cart/deleted", json!({ "type": "cart", "id": id }));
             }
+            // What is told within the second in which it was abandoned may be from before or after that.
+            (Some(id), 4..8) if self.abandoned.get(&id).is_some_and(|at| at.seconds() == self.now.seconds()) => {}
             (Some(id), 4) => {
+                self.fates.remove(&id);
                 let cart = self.carts.get_mut(&id).unwrap();
                 cart["coupons"] = json!([{ "id": "c", "code": format!("TEN{number}") }]);
                 cart["updated_time"] = json!(now);
                 self.tell("store/cart/couponApplied", json!({ "type": "cart", "id": id, "couponId": 1 }));
             }
             (Some(id), 5..8) => {
+                self.fates.remove(&id);
                 let cart = self.carts.get_mut(&id).unwrap();
                 let items = cart["line_items"]["physical_items"].as_array_mut().unwrap();
                 let (event, line) = match random.random_range(0..3) {
@@ -1309,13 +1464,42 @@ impl Inner {
         }
     }
 
+    /// For how many seconds nobody has touched a cart.
+    fn idle(&self, cart: &str) -> i64 {
+        let since = self.carts[cart]["updated_time"].as_str().and_then(time);
+        since.map_or(0, |since| self.now.seconds() - since.seconds())
+    }
+
+    /// One price list, or both, and all that is in it; there is another one in its place.
+    fn delete_price_lists(&mut self, random: &mut StdRng) {
+        let gone: Vec<u64> = match random.random_range(0..3) {
+            0 => self.price_lists.to_vec(),
+            place => vec![self.price_lists[place - 1]],
+        };
+        self.prices.retain(|(list, _), _| !gone.contains(list));
+        for place in 0..self.price_lists.len() {
+            if gone.contains(&self.price_lists[place]) {
+                self.price_lists[place] = self.id();
+            }
+        }
+        match gone.as_slice() {
+            [one] => self.tell("store/priceList/deleted", json!({ "price_list_id": one })),
+            several => self.tell("store/priceLists/deleted", json!({ "price_list_ids": several })),
+        }
+    }
+
     fn change_price(&mut self, random: &mut StdRng) {
+        if random.random_range(0..12) == 0 {
+            return self.delete_price_lists(random);
+        }
         let Some(product) = any(random, &self.products) else { return };
         let now = iso(self.now);
-        let list = random.random_range(1..3);
+        let list = self.price_lists[random.random_range(0..2)];
         let currency = if random.random_bool(0.5) { "usd" } else { "eur" };
         let variants: Vec<u64> =
             self.variants[&product].iter().take(2).filter_map(|variant| variant["id"].as_u64()).collect();
+        let tiers = json!([{ "quantity_min": 10, "quantity_max": 19, "type": "percent", "amount": 1.5 },
+            { "quantity_min": 20, "quantity_max": null, "type": "fixed", "amount": 7.25 }]);
         let mut data = Vec::new();
         let delete = random.random_bool(0.2);
         for variant in variants {
@@ -1332,7 +1516,7 @@ impl Inner {
                     "price_list_id": list, "variant_id": variant, "currency": currency, "product_id": product,
                     "sale_price": 0,
                     "price": f64::from(random.random_range(100..10_000)) / 100.0, "date_modified": now,
-                    "bulk_pricing_tiers": [],
+                    "bulk_pricing_tiers": if random.random_bool(0.5) { json!([]) } else { tiers.clone() },
                 });
                 self.prices.entry((list, variant)).or_default().insert(currency.into(), record);
                 self.made(EntityKind::Price, format!("{list}:{variant}"));

@@ -6,6 +6,8 @@
 //! what the API changes triggers, or does not. A trigger that fails is sent again twice, and then only with the next
 //! change.
 
+mod rql;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Mutex, MutexGuard},
@@ -16,7 +18,7 @@ use bytes::Bytes;
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
     entity::EntityKind,
-    stamp::{Stamp, parse_utc},
+    stamp::Stamp,
     verify::hmac::{Algorithm, Encoding, Hmac},
 };
 use futures_util::future::BoxFuture;
@@ -214,6 +216,12 @@ impl Connect {
         self.lock().actions.clone()
     }
 
+    /// How many requests, tier configuration requests, assets and webhooks there are.
+    pub fn counts(&self) -> [usize; 4] {
+        let inner = self.lock();
+        [inner.requests.len(), inner.tiers.len(), inner.assets.len(), inner.hooks.len()]
+    }
+
     /// Whether any request waits for an answer.
     pub fn is_waiting(&self) -> bool {
         let inner = self.lock();
@@ -262,9 +270,9 @@ impl Connect {
     }
 }
 
-/// As the platform writes times.
+/// As the platform writes times: without a fraction where there is none.
 fn written(at: Stamp) -> String {
-    Stamp::from_micros(at.seconds() * 1_000_000).to_string().replace('Z', "+00:00")
+    at.to_string().replace('Z', "+00:00")
 }
 
 fn is_tiers(id: &str) -> bool {
@@ -297,7 +305,7 @@ impl Inner {
         match (method, path, place) {
             (&Method::GET, [], _) => {
                 let hooks: Vec<Value> = self.hooks.iter().map(show).collect();
-                self.list(hooks.iter(), query)
+                self.list("/notifications/webhooks", hooks.iter(), query)
             }
             (&Method::POST, [], _) => {
                 let mut hook = Webhook::new(String::new(), "", "", "", "");
@@ -359,7 +367,24 @@ impl Inner {
 
     /// Sets a request's status, and what follows from it. Whether the webhooks are told is up to the caller.
     fn set_status(&mut self, id: &str, status: &str, now: Stamp) {
-        self.request_mut(id).unwrap()["status"] = json!(status);
+        let request = self.request_mut(id).unwrap();
+        request["status"] = json!(status);
+        if status == "inquiring" {
+            // Whoever has the link can fill in the parameters.
+            request["params_form_url"] = json!(format!("https://vendor.example.com/?code=s3cr3t-form&request_id={id}"));
+        } else {
+            request.as_object_mut().unwrap().remove("params_form_url");
+        }
+        let event = match status {
+            "inquiring" => Some("inquired"),
+            "pending" => Some("pended"),
+            "approved" | "failed" if !is_tiers(id) => Some(status),
+            _ => None,
+        };
+        if let Some(event) = event {
+            let by = json!({"id": "SU-000-000-001", "name": "key"});
+            request["events"][event] = json!({"at": written(now), "by": by});
+        }
         self.touch(id, now);
         if is_tiers(id) {
             // Those that waited for it go on, or have no future.
@@ -418,8 +443,9 @@ impl Inner {
         };
         let item = product.replace('-', "_");
         let domain = if random.random_bool(0.3) { String::new() } else { format!("d{number}.example.com") };
+        let phone = if number.is_multiple_of(2) { "" } else { "5550100" };
         let asset = json!({
-            "id": id, "status": "processing", "external_id": format!("ext-{number}"), "external_uid": format!("uid-{number}"),
+            "id": id, "status": "processing", "renewal_expiration_date": if number.is_multiple_of(3) { json!(written(now.plus_seconds(31_536_000))) } else { json!(null) }, "external_id": format!("ext-{number}"), "external_uid": format!("uid-{number}"),
             "product": {"id": product, "name": format!("Product {product}"), "status": "published"},
             "connection": {
                 "id": "CT-0000-0000-0000", "type": pick(random, &["production", "test", "preview"]),
@@ -434,6 +460,10 @@ impl Inner {
             "params": [
                 {"id": "domain", "name": "domain", "type": "text", "phase": "ordering", "value": domain, "value_error": "",
                  "structured_value": {}, "constraints": {"required": true}},
+                {"id": "phone", "name": "phone", "type": "phone", "phase": "ordering", "value": "", "value_error": "",
+                 "structured_value": {"country_code": "", "area_code": "", "phone_number": phone, "extension": ""}},
+                {"id": "extras", "name": "extras", "type": "checkbox", "phase": "ordering", "value": "", "value_error": "",
+                 "structured_value": {"backup": number.is_multiple_of(2), "support": false}},
                 {"id": "admin_password", "name": "admin_password", "type": "password", "phase": "ordering",
                  "value": format!("s3cr3t-{number}"), "value_error": "", "constraints": {"required": true}},
             ],
@@ -441,6 +471,11 @@ impl Inner {
             "configuration": {"params": [{"id": "partner_password", "type": "password", "value": "s3cr3t-partner"}]},
             "marketplace": {"id": "MP-12345", "name": "EU"}, "contract": {"id": "CRD-00000-00000-00000", "name": "Distribution"},
         });
+        let mut asset = asset;
+        if number.is_multiple_of(7) {
+            // As old ones are.
+            asset["items"][0].as_object_mut().unwrap().remove("id");
+        }
         self.assets.insert(id.clone(), asset);
         let waits_for = blocked.then(|| self.tier_config(product, country, now));
         let status = if blocked { "tiers_setup" } else { pick(random, &["pending", "pending", "pending", "draft"]) };
@@ -527,8 +562,11 @@ impl Inner {
         let request = self.request_mut(id).unwrap();
         let params = if is_tiers(id) { &mut request["params"] } else { &mut request["asset"]["params"] };
         for param in params.as_array_mut().unwrap() {
-            if param["value"] == "" {
-                param["value"] = json!("filled.example.com");
+            match param["type"].as_str() {
+                Some("phone") => param["structured_value"]["phone_number"] = json!("5550199"),
+                Some("checkbox") => param["structured_value"]["support"] = json!(true),
+                _ if param["value"] == "" => param["value"] = json!("filled.example.com"),
+                _ => {}
             }
             param["value_error"] = json!("");
         }
@@ -591,9 +629,11 @@ impl Inner {
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
         let query = request.url.query().unwrap_or_default();
         match (&request.method, path) {
-            (&Method::GET, ["requests"]) => self.list(self.requests.values(), query),
-            (&Method::GET, ["tier", "config-requests"]) => self.list(self.tiers.values(), query),
-            (&Method::GET, ["assets"]) => self.list(self.assets.values(), query),
+            (&Method::GET, ["requests"]) => self.list("/requests", self.requests.values(), query),
+            (&Method::GET, ["tier", "config-requests"]) => {
+                self.list("/tier/config-requests", self.tiers.values(), query)
+            }
+            (&Method::GET, ["assets"]) => self.list("/assets", self.assets.values(), query),
             (method, ["notifications", "webhooks", rest @ ..]) => self.webhooks(method, rest, &body, query),
             (&Method::GET, ["assets", id]) => found(self.assets.get(*id)),
             (&Method::GET, ["requests", id]) => found(self.requests.get(*id)),
@@ -615,32 +655,15 @@ impl Inner {
         }
     }
 
-    fn list<'a>(&self, all: impl Iterator<Item = &'a Value>, query: &str) -> ApiResponse {
-        let mut found: Vec<&Value> = all.collect();
-        let (mut limit, mut offset, mut ordering) = (100, 0, None);
-        for term in terms(query) {
-            let Some(term) = Term::read(&term) else { return error(400, "VAL_001", &["The query is wrong."]) };
-            match term {
-                Term::Limit(most) => limit = most,
-                Term::Offset(first) => offset = first,
-                Term::Ordering(field) => ordering = Some(field),
-                Term::In(field, values) => found.retain(|entry| values.contains(&text_at(entry, &field))),
-                Term::From(field, at) => found.retain(|entry| time_at(entry, &field) >= Some(at)),
+    fn list<'a>(&self, path: &str, all: impl Iterator<Item = &'a Value>, query: &str) -> ApiResponse {
+        match rql::list(path, all, query, self.page_size) {
+            Err(wrong) => error(400, "VAL_001", &[&wrong]),
+            Ok(rql::Page { shown, range }) => {
+                let mut answer = json_answer(200, &json!(shown));
+                answer.headers.insert("content-range", HeaderValue::from_str(&range).unwrap());
+                answer
             }
         }
-        if let Some(field) = ordering {
-            // Where two share a time, their order is anybody's guess, but stays.
-            found.sort_by_key(|entry| time_at(entry, &field));
-        }
-        let count = found.len();
-        let shown: Vec<&Value> = found.into_iter().skip(offset).take(limit.min(self.page_size)).collect();
-        let range = match shown.len() {
-            0 => format!("items */{count}"),
-            length => format!("items {offset}-{}/{count}", offset + length - 1),
-        };
-        let mut answer = json_answer(200, &json!(shown));
-        answer.headers.insert("content-range", HeaderValue::from_str(&range).unwrap());
-        answer
     }
 
     fn put(&mut self, id: &str, params: &Value, now: Stamp) -> ApiResponse {
@@ -739,79 +762,6 @@ fn show(hook: &Webhook) -> Value {
         "data": {}, "headers": hook.headers, "earliest_possible_trigger": null, "last_event": null,
         "stats": {"failure_since_last_success": hook.failures},
     })
-}
-
-/// A term of a query, in so much of RQL as there is.
-enum Term {
-    Limit(usize),
-    Offset(usize),
-    Ordering(String),
-    In(String, Vec<String>),
-    From(String, Stamp),
-}
-
-impl Term {
-    fn read(term: &str) -> Option<Self> {
-        let decoded = |text: &str| {
-            // A plus sign in a query is a space: a time that is not encoded is none.
-            let query = format!("x={text}");
-            url::form_urlencoded::parse(query.as_bytes())
-                .next()
-                .map(|(_, value)| value.into_owned())
-                .unwrap_or_default()
-        };
-        if let Some((name, value)) = term.split_once('=') {
-            return match name {
-                "limit" => value.parse().ok().filter(|limit| (1..=1000).contains(limit)).map(Self::Limit),
-                "offset" => value.parse().ok().map(Self::Offset),
-                field => Some(Self::In(field.to_owned(), vec![decoded(value)])),
-            };
-        }
-        let (operator, inside) = term.strip_suffix(')')?.split_once('(')?;
-        match operator {
-            "ordering" => Some(Self::Ordering(inside.to_owned())),
-            "eq" => inside.split_once(',').map(|(field, value)| Self::In(field.to_owned(), vec![decoded(value)])),
-            "in" => {
-                let (field, list) = inside.split_once(',')?;
-                let list = list.strip_prefix('(')?.strip_suffix(')')?;
-                Some(Self::In(field.to_owned(), list.split(',').map(decoded).collect()))
-            }
-            "ge" => {
-                let (field, at) = inside.split_once(',')?;
-                Some(Self::From(field.to_owned(), parse_utc(&decoded(at))?.into()))
-            }
-            _ => None,
-        }
-    }
-}
-
-/// The terms of a query, parted by what is between them outside of parentheses.
-fn terms(query: &str) -> Vec<String> {
-    let (mut found, mut depth) = (vec![String::new()], 0);
-    for character in query.chars() {
-        match character {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            '&' if depth == 0 => {
-                found.push(String::new());
-                continue;
-            }
-            _ => {}
-        }
-        found.last_mut().unwrap().push(character);
-    }
-    found.retain(|term| !term.is_empty());
-    found
-}
-
-/// A field of an entry as text; times of tier configurations are among their events.
-fn text_at(entry: &Value, field: &str) -> String {
-    let at = |path: &str| path.split('.').fold(entry, |value, name| &value[name]).as_str().map(str::to_owned);
-    at(field).or_else(|| at(&format!("events.{field}.at"))).unwrap_or_default()
-}
-
-fn time_at(entry: &Value, field: &str) -> Option<Stamp> {
-    parse_utc(&text_at(entry, field)).map(Stamp::from)
 }
 
 fn found(entry: Option<&Value>) -> ApiResponse {

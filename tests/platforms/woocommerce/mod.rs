@@ -684,8 +684,60 @@ impl Store {
             _ => json!({ "code": format!("save{id}"), "amount": "5.00", "discount_type": "percent", "usage_count": 0 }),
         };
         entity.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        if resource == "orders" {
+            entity.as_object_mut().unwrap().extend(charged(id, random).as_object().unwrap().clone());
+        }
         entity
     }
+}
+
+/// What an order costs: of all kinds of money something, or nothing, in one of several currencies.
+fn charged(id: u64, random: &mut StdRng) -> Value {
+    let (currency, places) = [("EUR", 2), ("USD", 2), ("JPY", 0), ("KWD", 3)][random.random_range(0..4)];
+    let percent = [0, 8, 19][random.random_range(0..3)];
+    let tax_on = |amount: i64| (amount * percent + 50) / 100;
+    let money = |minor: i64| {
+        let one = 10_i64.pow(places);
+        let sign = if minor < 0 { "-" } else { "" };
+        let (whole, rest) = (minor.abs() / one, minor.abs() % one);
+        if places == 0 {
+            format!("{sign}{whole}")
+        } else {
+            format!("{sign}{whole}.{rest:0width$}", width = places as usize)
+        }
+    };
+    let discounted = random.random_bool(0.5);
+    let (mut net, mut tax, mut off, mut off_tax, mut lines) = (0, 0, 0, 0, Vec::new());
+    for n in 0..random.random_range(1..4) {
+        let (quantity, each) = (random.random_range(1..5_i64), random.random_range(100..10_000_i64));
+        let subtotal = quantity * each;
+        let total = if discounted { subtotal - random.random_range(0..=subtotal / 2) } else { subtotal };
+        (net, tax) = (net + total, tax + tax_on(total));
+        (off, off_tax) = (off + subtotal - total, off_tax + tax_on(subtotal) - tax_on(total));
+        lines.push(json!({
+            "id": id * 10 + n, "name": "Thing", "product_id": 0, "quantity": quantity, "subtotal": money(subtotal),
+            "subtotal_tax": money(tax_on(subtotal)), "total": money(total), "total_tax": money(tax_on(total)),
+            "price": total as f64 / quantity as f64 / 10_f64.powi(places as i32),
+        }));
+    }
+    let (shipping, fee) = (random.random_range(0..2_000_i64), random.random_range(0..2_000_i64));
+    let line = |id: u64, title: &str, amount: i64| json!({ "id": id, "method_title": title, "name": title, "total": money(amount), "total_tax": money(tax_on(amount)) });
+    let taxes = tax + tax_on(fee);
+    let all = taxes + tax_on(shipping);
+    let total = net + shipping + fee + all;
+    let coupon = json!({ "id": id * 10 + 6, "code": "save", "discount": money(off), "discount_tax": money(off_tax) });
+    let rate = json!({ "id": id * 10 + 7, "rate_code": "VAT-1", "label": "VAT", "rate_percent": percent,
+        "tax_total": money(taxes), "shipping_tax_total": money(tax_on(shipping)) });
+    let refund = json!({ "id": id * 10 + 8, "reason": "broken", "total": money(-(total / 4)) });
+    json!({
+        "currency": currency, "prices_include_tax": random.random_bool(0.5), "total": money(total),
+        "total_tax": money(all), "shipping_total": money(shipping), "shipping_tax": money(tax_on(shipping)),
+        "discount_total": money(off), "discount_tax": money(off_tax), "line_items": lines,
+        "shipping_lines": [line(id * 10 + 4, "Post", shipping)], "fee_lines": [line(id * 10 + 5, "Gift wrap", fee)],
+        "coupon_lines": if discounted { json!([coupon]) } else { json!([]) },
+        "tax_lines": if percent > 0 { json!([rate]) } else { json!([]) },
+        "refunds": if random.random_bool(0.3) { json!([refund]) } else { json!([]) },
+    })
 }
 
 fn show(hook: &Webhook) -> Value {

@@ -4,13 +4,17 @@ use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use super::{CustomerId, ExternalId, Line};
+use super::{CustomerId, ExternalId, Line, OrderId};
 
 /// What somebody is about to buy.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Cart {
     /// Id at the platform.
     pub id: ExternalId,
+    /// `converted` into an order, or `abandoned`; absent for any other.
+    pub status: Option<String>,
+    /// The order that it became.
+    pub order: Option<OrderId>,
     /// Whose it is; absent for guests.
     pub customer: Option<CustomerId>,
     /// E-mail address, where one was entered.

@@ -49,4 +49,20 @@ pub struct CurrencyPrice {
     pub sale_price: Option<Decimal>,
     /// What the manufacturer recommends.
     pub retail_price: Option<Decimal>,
+    /// What many of them cost.
+    pub tiers: Vec<PriceTier>,
+}
+
+/// What each costs where many are bought.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PriceTier {
+    /// From how many on.
+    pub from: Option<u64>,
+    /// Up to how many; absent where there is no end.
+    pub to: Option<u64>,
+    /// What the amount is, in the platform's own word: BigCommerce's `price` is taken off each, `percent` too, and `fixed` is what
+    /// each costs.
+    pub kind: Option<String>,
+    /// How much.
+    pub amount: Option<Decimal>,
 }

@@ -67,7 +67,7 @@ mod tests {
         change::{Change, Facets, State, Upsert},
         connection::{ConnectionKey, DeletePolicy},
         entity::{Content, EntityKey, EntityKind},
-        item::{Item, Writer},
+        item::{Item, Projection, Writer},
         stamp::Stamp,
     };
 
@@ -123,7 +123,7 @@ mod tests {
     fn every_item_that_is_written_is_read_again() {
         let connection = ConnectionKey { platform: "directscale".into(), connection: "acme".parse().unwrap() };
         let key = EntityKey { connection, kind: EntityKind::Order, id: 7.into() };
-        let at = Stamp::from_millis(1_795_219_200_123);
+        let (at, none) = (Stamp::from_millis(1_795_219_200_123), Map::new());
         for levels in [10, 90, 99, 100, 110, 120, 121, 122, 123, 124, 125, 126] {
             let whole = Content::new(&json!({ "id": "7" }), members(nested(levels))).unwrap();
             let whole = Upsert {
@@ -141,7 +141,8 @@ mod tests {
             for state in [whole.clone(), part.clone(), whole.join(part)] {
                 for policy in [DeletePolicy::Mark, DeletePolicy::Update] {
                     let writer = Writer { by: "m", now: at };
-                    let item = Item::project(&key, &state, policy, &Map::new(), None, writer).unwrap();
+                    let projection = Projection { policy, deleted_fields: &none };
+                    let item = projection.item(&key, &state, None, writer).unwrap();
                     let text = serde_json::to_value(&item).unwrap();
                     for name in ["extra", "facets"] {
                         let readable = |text: &str| serde_json::from_str::<Value>(text).is_ok();

@@ -8,6 +8,7 @@ mod catalog;
 mod coupon;
 mod customer;
 pub mod depth;
+mod hidden;
 mod order;
 mod product;
 mod subscription;
@@ -21,14 +22,16 @@ use serde_json::{Map, Value};
 
 pub use self::{
     cart::Cart,
-    catalog::{CategoryEntity, CurrencyPrice, Price},
+    catalog::{CategoryEntity, CurrencyPrice, Price, PriceTier},
     coupon::Coupon,
     customer::{Address, Customer},
+    hidden::hide,
     order::{
         AppliedCoupon, Fee, Line, Order, Package, Payment, Payments, Refund, ShippingLine, Tax, Totals, Transaction,
+        unbalanced,
     },
     product::{Category, Choice, Product, Stock},
-    subscription::{Request, Subscription, SubscriptionItem},
+    subscription::{Actor, Event, Request, Subscription, SubscriptionItem},
 };
 use crate::connection::ConnectionKey;
 
@@ -210,13 +213,15 @@ pub struct Content {
 }
 
 impl Content {
-    /// Puts a canonical entity together with what the platform has beyond it. What is empty is left out of both.
+    /// Puts a canonical entity together with what the platform has beyond it. What is empty is left out of both, and so is what lets
+    /// its holder act ([`hide`]).
     ///
     /// # Errors
     /// When `entity` does not serialise to an object.
     pub fn new(entity: &impl Serialize, extra: Map<String, Value>) -> Result<Self, serde_json::Error> {
         let mut fields = serde_json::to_value(entity)?;
         let mut extra = Value::Object(extra);
+        [&mut fields, &mut extra].into_iter().filter_map(Value::as_object_mut).for_each(hide);
         drop_empty(&mut fields);
         drop_empty(&mut extra);
         match (fields, extra) {
@@ -232,6 +237,7 @@ impl Content {
     /// absent one says nothing. An object is only the way to what is in it.
     pub fn facet(fields: Map<String, Value>, extra: Map<String, Value>) -> Self {
         let cleared = |mut members: Map<String, Value>| {
+            hide(&mut members);
             members.values_mut().for_each(clear_empty);
             depth::limit(&mut members);
             members
@@ -246,6 +252,13 @@ impl Content {
         self.unreadable.sort();
         self.unreadable.dedup();
         self
+    }
+
+    /// The same; of an order, the sums that do not add up are named among what could not be read, as [`unbalanced`] calls them.
+    #[must_use]
+    pub fn with_unbalanced(self, kind: EntityKind) -> Self {
+        let names = if kind == EntityKind::Order { unbalanced(&self.fields) } else { Vec::new() };
+        self.with_unreadable(names.into_iter().map(str::to_owned))
     }
 
     /// Puts what a facet says over this: objects are merged, all else is replaced. `null`s stay for what comes later.

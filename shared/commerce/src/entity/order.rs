@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::{Address, CustomerId, ExternalId, OrderId, ProductId};
 
@@ -60,7 +61,7 @@ pub struct Order {
 /// What an order comes to.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Totals {
-    /// What the customer pays, taxes included.
+    /// What the order comes to, taxes included: what lines, shipping and fees come to together, before anything was paid back.
     pub total: Option<Decimal>,
     /// All taxes.
     pub tax: Option<Decimal>,
@@ -68,12 +69,16 @@ pub struct Totals {
     pub shipping: Option<Decimal>,
     /// Tax on shipping.
     pub shipping_tax: Option<Decimal>,
-    /// Discounts without tax.
+    /// All discounts together, coupons and others, without tax.
     pub discount: Option<Decimal>,
-    /// Tax on discounts.
+    /// Tax on discounts: by how much less tax there is for them.
     pub discount_tax: Option<Decimal>,
     /// Whether the prices of the lines were entered with tax.
     pub prices_include_tax: Option<bool>,
+    /// What of the total was paid with credit that the store had given.
+    pub store_credit: Option<Decimal>,
+    /// What of the total was paid with gift certificates.
+    pub gift_certificates: Option<Decimal>,
 }
 
 /// One thing that was bought.
@@ -91,7 +96,7 @@ pub struct Line {
     pub sku: Option<String>,
     /// How many.
     pub quantity: Decimal,
-    /// Price of one, after discounts.
+    /// Price of one, after discounts; absent where it is no round amount.
     pub price: Option<Decimal>,
     /// All of them, before discounts, without tax.
     pub subtotal: Option<Decimal>,
@@ -166,7 +171,7 @@ pub struct Refund {
     pub id: ExternalId,
     /// Why.
     pub reason: Option<String>,
-    /// How much, as the platform signs it: WooCommerce below zero.
+    /// How much, tax included, as the platform signs it: WooCommerce below zero, BigCommerce above.
     pub total: Option<Decimal>,
 }
 
@@ -214,4 +219,140 @@ pub struct Payment {
     pub transaction: Option<String>,
     /// When it was paid.
     pub paid_at: Option<Timestamp>,
+}
+
+/// Which sums of an order's canonical fields do not add up, to the last minor unit of its currency; what is absent is not summed.
+///
+/// - `totals`: lines, shipping and fees, each without tax, and all taxes are the total.
+/// - `totals.tax`: the taxes on lines, shipping and fees are all taxes.
+/// - `totals.discount`: the discounts are what the lines cost before them less what they cost after them.
+pub fn unbalanced(fields: &Map<String, Value>) -> Vec<&'static str> {
+    let totals = &fields.get("totals").unwrap_or(&Value::Null);
+    let list = |name: &str| fields.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let (lines, fees) = (list("lines"), list("fees"));
+    let (Some(total), false) = (amount(&totals["total"]), lines.is_empty() && fees.is_empty()) else {
+        return Vec::new();
+    };
+    let either = |all: &str, each: &str| match amount(&totals[all]) {
+        Some(all) => Some(all),
+        None => sum(list("shipping_lines"), each),
+    };
+    let parts =
+        |name: &str, shipping: Option<Decimal>| sum(lines, name)?.checked_add(sum(fees, name)?)?.checked_add(shipping?);
+    let net = parts("total", either("shipping", "total"));
+    let taxes = parts("tax", either("shipping_tax", "tax"));
+    let tax = amount(&totals["tax"]);
+    let unit = minor_units(fields.get("currency").and_then(Value::as_str).unwrap_or_default());
+    let same = |one: Option<Decimal>, other: Option<Decimal>| {
+        let difference = one.zip(other).and_then(|(one, other)| one.checked_sub(other));
+        difference.is_some_and(|difference| difference.round_dp(unit).is_zero())
+    };
+    let gross = net.zip(tax.or(taxes)).and_then(|(net, tax)| net.checked_add(tax));
+    let discounted = lines.iter().all(|line| amount(&line["subtotal"]).is_some());
+    let before = sum(lines, "subtotal").zip(sum(lines, "total")).and_then(|(before, after)| before.checked_sub(after));
+    let discount = amount(&totals["discount"]);
+    [
+        ("totals", same(gross, Some(total))),
+        ("totals.tax", tax.is_none() || same(taxes, tax)),
+        ("totals.discount", discount.is_none() || lines.is_empty() || !discounted || same(before, discount)),
+    ]
+    .into_iter()
+    .filter_map(|(name, balanced)| (!balanced).then_some(name))
+    .collect()
+}
+
+fn amount(value: &Value) -> Option<Decimal> {
+    value.as_str()?.parse().ok()
+}
+
+/// The sum of one member of all; none where it is larger than can be told.
+fn sum(all: &[Value], name: &str) -> Option<Decimal> {
+    all.iter().filter_map(|one| amount(&one[name])).try_fold(Decimal::ZERO, |sum, more| sum.checked_add(more))
+}
+
+/// How many decimal places the amounts of a currency have (ISO 4217).
+fn minor_units(currency: &str) -> u32 {
+    match currency {
+        "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "UYI" | "VND"
+        | "VUV" | "XAF" | "XOF" | "XPF" => 0,
+        "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => 3,
+        "CLF" | "UYW" => 4,
+        _ => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    fn order(currency: &str) -> Value {
+        json!({
+            "id": "1", "currency": currency,
+            "totals": {"total": "138.20", "tax": "18.20", "shipping": "10", "shipping_tax": "1", "discount": "28"},
+            "lines": [{"id": "1", "subtotal": "100", "total": "86", "tax": "13.6"},
+                {"id": "2", "subtotal": "30", "total": "16", "tax": "2.4"}],
+            "fees": [{"id": "1", "total": "8", "tax": "1.2"}],
+            "shipping_lines": [{"id": "1", "total": "999", "tax": "999"}],
+            "refunds": [{"id": "1", "total": "-5"}],
+        })
+    }
+
+    fn names(order: &Value) -> Vec<&'static str> {
+        unbalanced(order.as_object().unwrap())
+    }
+
+    #[test]
+    fn what_does_not_add_up_is_named() {
+        assert_eq!(names(&order("EUR")), Vec::<&str>::new());
+        let with = |place: &str, value: &str| {
+            let mut order = order("EUR");
+            *order.pointer_mut(place).unwrap() = value.into();
+            names(&order)
+        };
+        assert_eq!(with("/totals/total", "138.21"), ["totals"]);
+        assert_eq!(with("/totals/total", "138.2049"), Vec::<&str>::new());
+        assert_eq!(with("/lines/0/total", "86.01"), ["totals", "totals.discount"]);
+        assert_eq!(with("/lines/1/tax", "2.39"), ["totals.tax"]);
+        assert_eq!(with("/totals/tax", "18.19"), ["totals", "totals.tax"]);
+        assert_eq!(with("/totals/discount", "8"), ["totals.discount"]);
+        assert_eq!(with("/fees/0/total", "0"), ["totals"]);
+        assert_eq!(with("/totals/shipping", "9"), ["totals"]);
+        let most = Decimal::MAX.to_string();
+        assert_eq!(with("/lines/0/total", &most), ["totals", "totals.discount"]);
+    }
+
+    #[test]
+    fn the_last_minor_unit_is_the_currency_s() {
+        for (currency, off, named) in [
+            ("JPY", "138.6", false),
+            ("JPY", "139.2", true),
+            ("EUR", "138.204", false),
+            ("EUR", "138.21", true),
+            ("KWD", "138.201", true),
+            ("KWD", "138.2004", false),
+            ("XYZ", "138.21", true),
+        ] {
+            let mut order = order(currency);
+            order["totals"]["total"] = off.into();
+            assert_eq!(names(&order).contains(&"totals"), named, "{currency} {off}");
+        }
+    }
+
+    #[test]
+    fn what_is_absent_is_not_summed() {
+        for fields in [
+            json!({}),
+            json!({"totals": {"total": "12.5"}}),
+            json!({"totals": {"tax": "1"}, "lines": [{"total": "3"}]}),
+            json!({"totals": {"total": "3"}, "lines": [{"total": "3"}]}),
+            json!({"totals": {"total": "7"}, "lines": [{"total": "3"}], "shipping_lines": [{"total": "4"}]}),
+            json!({"totals": {"total": "7", "discount": "1"}, "lines": [{"total": "7"}]}),
+        ] {
+            assert_eq!(names(&fields), Vec::<&str>::new(), "{fields}");
+        }
+        assert_eq!(names(&json!({"totals": {"total": "7"}, "lines": [{"total": "3"}]})), ["totals"]);
+    }
 }

@@ -26,12 +26,34 @@ pub struct Subscription {
     pub items: Vec<SubscriptionItem>,
     /// What it was set up with, by the parameter's id; never passwords.
     pub parameters: BTreeMap<String, String>,
-    /// Until when it is paid.
+    /// Until when it is paid, or when it has to be renewed.
     pub expires_at: Option<Timestamp>,
+    /// When it is billed next.
+    pub billed_at: Option<Timestamp>,
+    /// What has happened to it, and who did it: `created`, `updated`.
+    pub events: BTreeMap<String, Event>,
     /// When it was made.
     pub created_at: Option<Timestamp>,
     /// When the source last changed it.
     pub updated_at: Option<Timestamp>,
+}
+
+/// Something that happened.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Event {
+    /// When, the last time.
+    pub at: Option<Timestamp>,
+    /// Who did it, where that is told.
+    pub by: Option<Actor>,
+}
+
+/// Who did something: a user of the platform, or a program.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Actor {
+    /// Id at the platform.
+    pub id: Option<String>,
+    /// Name.
+    pub name: Option<String>,
 }
 
 /// How many of one thing.
@@ -72,6 +94,8 @@ pub struct Request {
     pub reason: Option<String>,
     /// A note of those who work on it.
     pub note: Option<String>,
+    /// What has happened to it, and who did it: `created`, `inquired`, `pended`, `updated` and whatever else the platform tells.
+    pub events: BTreeMap<String, Event>,
     /// When it was made.
     pub created_at: Option<Timestamp>,
     /// When the source last changed it.

@@ -149,6 +149,10 @@ pub enum Mapped {
     IfKnown(ExternalId, Change, Rule),
     /// Only which entity it is about: all else has to be pulled.
     Pull(ExternalId),
+    /// Only which entity it is about, which has to be pulled, and what the delivery alone knows of it, kept beside what is pulled.
+    PullWith(ExternalId, Change),
+    /// All entities of a kind that are known here and whose ids begin with one of these: they have to be asked for.
+    Known(EntityKind, Vec<String>),
     /// Several entities, each of which is brought up to date alone.
     Split(Vec<Transfer>),
     /// Something in a list of the platform's, which has to be gone through.
@@ -356,6 +360,17 @@ pub trait Mapping: Sync {
     /// The list of an entity for polling it: of those that have changed since a time, or of all of them. Its entries come in an
     /// order in which none is passed over when others come, go or change meanwhile; one may come twice.
     fn poll(&self, _entity: EntityKind, _since: Option<Stamp>) -> Option<Listing> {
+        None
+    }
+
+    /// The call that tells how many there are of an entity, of those that are kept as wholes: children are not counted. None where
+    /// the platform cannot be asked so cheaply.
+    fn count(&self, _access: &Access<'_>, _entity: EntityKind) -> Option<Result<ApiRequest, Fault>> {
+        None
+    }
+
+    /// Reads the answer to [`Mapping::count`].
+    fn counted(&self, _response: &ApiResponse) -> Option<u64> {
         None
     }
 

@@ -11,6 +11,7 @@ use crate::{
     connection::ConnectionId,
     install::{Installation, Known, MISSING_PERMISSIONS, Once, Reply, Step, Turned, Vendor, Visit},
     keys::App,
+    platforms::lenient,
     stamp::Stamp,
     verify::jwt::{Algorithm, Keys, LEEWAY_SECONDS, Rules},
 };
@@ -99,7 +100,7 @@ fn auth(visit: &Visit, vendor: &Vendor<'_>, app: &App, secret: &str, known: &[Kn
     if !answer.is_success() {
         return Err(answer.fault(visit.now).into());
     }
-    let granted: Granted = answer.read()?;
+    let granted: Granted = lenient::read(&answer.body).map_err(crate::api::Fault::from)?;
     let connection =
         store(&granted.context).ok_or_else(|| Turned::NotProven("the exchange of the code named no store".into()))?;
     let has = |name: &str| granted.scope.split([' ', '+']).any(|scope| scope == name);

@@ -19,7 +19,7 @@ pub const SECRET_HEADER: &str = "x-commerce-hooks-key";
 impl Delivery for BigCommerce {
     /// Even of a hook for `store/order/*`, the callback names the event itself.
     fn scope(&self, request: &RawRequest) -> Option<String> {
-        let scope = wire::callback(&request.body)?.scope?;
+        let scope = wire::callback(&request.body).ok()?.scope?;
         (1..=200).contains(&scope.len()).then_some(scope)
     }
 
@@ -42,7 +42,7 @@ impl Delivery for BigCommerce {
 
     /// The app's key is the same for all stores, so only `producer`, `stores/{hash}`, tells whose the callback is.
     fn belongs(&self, path: &HookPath, request: &RawRequest) -> bool {
-        let Some(callback) = wire::callback(&request.body) else { return true };
+        let Ok(callback) = wire::callback(&request.body) else { return true };
         let hash = callback.producer.as_deref().and_then(|producer| producer.strip_prefix("stores/"));
         // Connection ids are lower case.
         hash.is_some_and(|hash| hash.eq_ignore_ascii_case(path.key.connection.as_str()))

@@ -22,6 +22,8 @@
 mod app;
 mod delivery;
 mod mapping;
+mod order;
+mod pull;
 mod subscriptions;
 mod wire;
 

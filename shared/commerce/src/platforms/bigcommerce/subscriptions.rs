@@ -17,7 +17,7 @@ use crate::{
     keys::WebhookSecret,
     platforms::{
         Access, Desired, Hooks, OwnSettings, Page, Saving, SettingsError, Subscription, SubscriptionStatus,
-        Subscriptions, read_own,
+        Subscriptions, lenient, read_own,
     },
     stamp::Stamp,
 };
@@ -135,7 +135,7 @@ impl Hooks for BigCommerce {
         if !response.is_success() {
             return Err(fault(response, now));
         }
-        let listed: wire::Page<wire::Hook> = response.read()?;
+        let listed: wire::Page<wire::Hook> = lenient::read(&response.body)?;
         let pagination = listed.meta.pagination.as_ref();
         let more = match pagination.and_then(|pagination| pagination.total_pages) {
             Some(pages) => u64::from(page) < pages,
@@ -180,7 +180,7 @@ impl Hooks for BigCommerce {
         if !response.is_success() {
             return Err(fault(response, now));
         }
-        let mut body: Value = response.read()?;
+        let mut body: Value = lenient::read(&response.body)?;
         let hook = body.get_mut("data").map(Value::take).unwrap_or(body);
         let hook = serde_json::from_value(hook).map_err(|_| Fault::Unreadable("the hook that was saved".into()))?;
         Ok(subscription(hook))

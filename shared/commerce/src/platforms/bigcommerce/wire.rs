@@ -6,11 +6,17 @@
 use jiff::{Timestamp, fmt::rfc2822};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, de::Error};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     entity::ExternalId,
-    platforms::lenient::{count, flag, id, list, required_decimal, required_id, text, time},
+    platforms::{
+        MapError,
+        lenient::{
+            count, flag, id, ids, lines, object, objects, quantity, read, required_decimal, required_id, text, time,
+            version, without_mark,
+        },
+    },
     stamp::parse_utc,
 };
 
@@ -20,28 +26,29 @@ pub struct Callback {
     pub scope: Option<String>,
     /// `stores/{hash}`.
     pub producer: Option<String>,
+    /// When it happened, in seconds since 1970.
+    pub created_at: Option<i64>,
     /// To what.
     pub data: Value,
 }
 
-/// Reads a callback; none when it is no JSON object.
-pub fn callback(body: &[u8]) -> Option<Callback> {
-    let mut members: Map<String, Value> = serde_json::from_slice(body).ok()?;
+/// Reads a callback. Of a member that is there twice, the last counts.
+pub fn callback(body: &[u8]) -> Result<Callback, MapError> {
+    let mut members: Map<String, Value> = read(body)?;
     let mut text = |name: &str| match members.remove(name) {
         Some(Value::String(text)) => Some(text),
         _ => None,
     };
     let (scope, producer) = (text("scope"), text("producer"));
-    Some(Callback { scope, producer, data: members.remove("data").unwrap_or_default() })
+    // The year 9999, as far as times go here.
+    let in_range = |seconds: &i64| (0..253_402_300_800).contains(seconds);
+    let created_at = members.get("created_at").and_then(Value::as_i64).filter(in_range);
+    Ok(Callback { scope, producer, created_at, data: members.remove("data").unwrap_or_default() })
 }
 
 /// The id in a callback: a number in most, a string in some.
 pub fn id_of(value: &Value) -> Option<ExternalId> {
-    match value {
-        Value::Number(number) => number.as_u64().filter(|number| *number > 0).map(ExternalId::from),
-        Value::String(text) if text != "0" => text.parse().ok(),
-        _ => None,
-    }
+    id(value).ok().flatten()
 }
 
 /// Whether a 404 is BigCommerce's own, about the resource that was asked for: v3 says `{"status":404,"title":…}`, v2
@@ -52,7 +59,7 @@ pub fn is_not_found(body: &[u8]) -> bool {
         let text = error[what].as_str().map(str::to_ascii_lowercase);
         error["status"] == 404 && text.is_some_and(|text| !text.contains("route"))
     };
-    match serde_json::from_slice(body) {
+    match serde_json::from_slice(without_mark(body)) {
         Ok(Value::Array(errors)) => errors.first().is_some_and(|error| says(error, "message")),
         Ok(error) => says(&error, "title"),
         Err(_) => false,
@@ -69,13 +76,31 @@ fn price<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Decimal>, D::Error
     Ok(money(from)?.filter(|amount| !amount.is_zero()))
 }
 
+/// How much there is of something, which may be none.
+fn amount<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Decimal>, D::Error> {
+    Ok(quantity(from)?.map(|amount| amount.normalize()))
+}
+
+/// The time that dates an order.
+fn mail_version<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+    let Some(text) = text(from)? else { return Ok(None) };
+    match in_mail(&text) {
+        Some(at) => Ok(Some(at)),
+        // Says why, as essential.
+        None => version(serde::de::value::StrDeserializer::new(&text)),
+    }
+}
+
+fn in_mail(text: &str) -> Option<Timestamp> {
+    // A wrong day of the week makes no other time of it.
+    let parser = rfc2822::DateTimeParser::new().relaxed_weekday(true);
+    parser.parse_timestamp(text).ok().or_else(|| parse_utc(text))
+}
+
 /// A time as in mails (RFC 2822), which v2 has, or as v3 writes it.
 fn mail_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
     let Some(text) = text(from)? else { return Ok(None) };
-    // A wrong day of the week makes no other time of it.
-    let parser = rfc2822::DateTimeParser::new().relaxed_weekday(true);
-    let at = parser.parse_timestamp(&text).ok().or_else(|| parse_utc(&text));
-    at.map(Some).ok_or_else(|| D::Error::custom("not a time"))
+    in_mail(&text).map(Some).ok_or_else(|| D::Error::custom("not a time"))
 }
 
 /// What v3 puts around everything.
@@ -89,16 +114,16 @@ pub struct Data<T> {
 pub struct Entry {
     #[serde(deserialize_with = "required_id")]
     pub id: ExternalId,
-    #[serde(default, deserialize_with = "mail_time")]
+    #[serde(default, deserialize_with = "mail_version")]
     pub date_modified: Option<Timestamp>,
 }
 
 /// One page of a list of v3.
 #[derive(Deserialize)]
 pub struct Page<T> {
-    #[serde(bound(deserialize = "T: Deserialize<'de>"), deserialize_with = "list")]
+    #[serde(bound(deserialize = "T: Deserialize<'de>"), deserialize_with = "lines")]
     pub data: Vec<T>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub meta: Meta,
 }
 
@@ -163,22 +188,22 @@ pub struct Product {
     pub sale_price: Option<Decimal>,
     #[serde(default, deserialize_with = "money")]
     pub calculated_price: Option<Decimal>,
-    #[serde(default, deserialize_with = "money")]
+    #[serde(default, deserialize_with = "amount")]
     pub inventory_level: Option<Decimal>,
     #[serde(default, deserialize_with = "text")]
     pub inventory_tracking: Option<String>,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "ids")]
     pub categories: Vec<ExternalId>,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "objects")]
     pub images: Vec<Image>,
-    #[serde(default)]
-    pub custom_url: Option<CustomUrl>,
+    #[serde(default, deserialize_with = "object")]
+    pub custom_url: CustomUrl,
     /// The one variant of a simple product; none for a product with options.
     #[serde(default, deserialize_with = "id")]
     pub base_variant_id: Option<ExternalId>,
     #[serde(default, deserialize_with = "time")]
     pub date_created: Option<Timestamp>,
-    #[serde(default, deserialize_with = "time")]
+    #[serde(default, deserialize_with = "version")]
     pub date_modified: Option<Timestamp>,
     #[serde(flatten)]
     pub rest: Map<String, Value>,
@@ -189,8 +214,8 @@ pub struct Product {
 pub struct Image {
     #[serde(default, deserialize_with = "flag")]
     pub is_thumbnail: Option<bool>,
-    #[serde(default)]
-    pub sort_order: i64,
+    #[serde(default, deserialize_with = "amount")]
+    pub sort_order: Option<Decimal>,
     #[serde(default, deserialize_with = "text")]
     pub url_zoom: Option<String>,
     #[serde(default, deserialize_with = "text")]
@@ -198,7 +223,7 @@ pub struct Image {
 }
 
 /// Where something is in the store.
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 pub struct CustomUrl {
     #[serde(default, deserialize_with = "text")]
     pub url: Option<String>,
@@ -221,13 +246,13 @@ pub struct Variant {
     pub sale_price: Option<Decimal>,
     #[serde(default, deserialize_with = "money")]
     pub calculated_price: Option<Decimal>,
-    #[serde(default, deserialize_with = "money")]
+    #[serde(default, deserialize_with = "amount")]
     pub inventory_level: Option<Decimal>,
     #[serde(default, deserialize_with = "flag")]
     pub purchasing_disabled: Option<bool>,
     #[serde(default, deserialize_with = "text")]
     pub image_url: Option<String>,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "objects")]
     pub option_values: Vec<OptionValue>,
 }
 
@@ -253,8 +278,8 @@ pub struct Category {
     pub description: Option<String>,
     #[serde(default, deserialize_with = "flag")]
     pub is_visible: Option<bool>,
-    #[serde(default)]
-    pub custom_url: Option<CustomUrl>,
+    #[serde(default, deserialize_with = "object")]
+    pub custom_url: CustomUrl,
     #[serde(flatten)]
     pub rest: Map<String, Value>,
 }
@@ -270,14 +295,14 @@ pub struct Customer {
     pub first_name: Option<String>,
     #[serde(default, deserialize_with = "text")]
     pub last_name: Option<String>,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "objects")]
     pub addresses: Vec<Address>,
     /// How many there are; with the customer come ten at most.
     #[serde(default, deserialize_with = "count")]
     pub address_count: Option<u64>,
     #[serde(default, deserialize_with = "time")]
     pub date_created: Option<Timestamp>,
-    #[serde(default, deserialize_with = "time")]
+    #[serde(default, deserialize_with = "version")]
     pub date_modified: Option<Timestamp>,
     #[serde(flatten)]
     pub rest: Map<String, Value>,
@@ -348,10 +373,40 @@ pub struct Order {
     pub shipping_cost_ex_tax: Option<Decimal>,
     #[serde(default, deserialize_with = "money")]
     pub shipping_cost_tax: Option<Decimal>,
+    #[serde(default, deserialize_with = "flag")]
+    pub is_tax_inclusive_pricing: Option<bool>,
+    /// All discounts but coupons.
     #[serde(default, deserialize_with = "money")]
     pub discount_amount: Option<Decimal>,
+    /// What coupons took off.
+    #[serde(default, deserialize_with = "money")]
+    pub coupon_discount: Option<Decimal>,
+    /// What of the total was paid with credit.
+    #[serde(default, deserialize_with = "money")]
+    pub store_credit_amount: Option<Decimal>,
+    /// What of the total was paid with gift certificates.
+    #[serde(default, deserialize_with = "money")]
+    pub gift_certificate_amount: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub handling_cost_ex_tax: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub handling_cost_inc_tax: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub handling_cost_tax: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub wrapping_cost_ex_tax: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub wrapping_cost_inc_tax: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub wrapping_cost_tax: Option<Decimal>,
+    /// A link.
     #[serde(default)]
-    pub billing_address: Option<Address>,
+    pub coupons: Value,
+    /// A link, or the fees themselves; nothing in orders that know none.
+    #[serde(default)]
+    pub fees: Option<Box<RawValue>>,
+    #[serde(default, deserialize_with = "object")]
+    pub billing_address: Address,
     #[serde(default, deserialize_with = "text")]
     pub payment_method: Option<String>,
     #[serde(default, deserialize_with = "text")]
@@ -360,10 +415,17 @@ pub struct Order {
     pub customer_message: Option<String>,
     #[serde(default, deserialize_with = "mail_time")]
     pub date_created: Option<Timestamp>,
-    #[serde(default, deserialize_with = "mail_time")]
+    #[serde(default, deserialize_with = "mail_version")]
     pub date_modified: Option<Timestamp>,
     #[serde(flatten)]
     pub rest: Map<String, Value>,
+}
+
+/// The status of an order alone.
+#[derive(Deserialize)]
+pub struct Status {
+    #[serde(default, deserialize_with = "count")]
+    pub status_id: Option<u64>,
 }
 
 /// A line of an order.
@@ -383,10 +445,87 @@ pub struct Line {
     pub quantity: Decimal,
     #[serde(default, deserialize_with = "money")]
     pub price_ex_tax: Option<Decimal>,
+    /// Before discounts.
     #[serde(default, deserialize_with = "money")]
     pub total_ex_tax: Option<Decimal>,
+    /// Before discounts.
+    #[serde(default, deserialize_with = "money")]
+    pub total_inc_tax: Option<Decimal>,
+    /// On what is left after discounts.
     #[serde(default, deserialize_with = "money")]
     pub total_tax: Option<Decimal>,
+    /// After all discounts. Stores have it since September 2023.
+    #[serde(default, deserialize_with = "money")]
+    pub discounted_total_inc_tax: Option<Decimal>,
+    #[serde(default, deserialize_with = "lines")]
+    pub applied_discounts: Vec<Discount>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// A line's share of a discount.
+#[derive(Deserialize)]
+pub struct Discount {
+    /// `coupon`, `manual-discount`, ...
+    #[serde(default, deserialize_with = "text")]
+    pub id: Option<String>,
+    #[serde(default, deserialize_with = "money")]
+    pub amount: Option<Decimal>,
+    #[serde(default, deserialize_with = "text")]
+    pub name: Option<String>,
+    /// Only coupons have one.
+    #[serde(default, deserialize_with = "text")]
+    pub code: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub target: Option<String>,
+}
+
+/// A coupon of an order.
+#[derive(Deserialize)]
+pub struct Coupon {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "text")]
+    pub code: Option<String>,
+    /// What it took off this order. Its `amount` may be in percent.
+    #[serde(default, deserialize_with = "money")]
+    pub discount: Option<Decimal>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// A fee of an order.
+#[derive(Deserialize)]
+pub struct Fee {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "text")]
+    pub display_name_customer: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub display_name_merchant: Option<String>,
+    #[serde(default, deserialize_with = "money")]
+    pub cost_ex_tax: Option<Decimal>,
+    /// The same, as some examples spell it.
+    #[serde(default, deserialize_with = "money")]
+    pub cost_exc_tax: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub cost_inc_tax: Option<Decimal>,
+    #[serde(default, deserialize_with = "money")]
+    pub cost_tax: Option<Decimal>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// A refund of an order, of v3.
+#[derive(Deserialize)]
+pub struct Refund {
+    #[serde(deserialize_with = "required_id")]
+    pub id: ExternalId,
+    #[serde(default, deserialize_with = "text")]
+    pub reason: Option<String>,
+    /// Tax included; not below zero.
+    #[serde(default, deserialize_with = "money")]
+    pub total_amount: Option<Decimal>,
     #[serde(flatten)]
     pub rest: Map<String, Value>,
 }
@@ -417,24 +556,24 @@ pub struct Cart {
     pub customer_id: Option<ExternalId>,
     #[serde(default, deserialize_with = "text")]
     pub email: Option<String>,
-    #[serde(default)]
-    pub currency: Option<Currency>,
+    #[serde(default, deserialize_with = "object")]
+    pub currency: Currency,
     #[serde(default, deserialize_with = "money")]
     pub cart_amount: Option<Decimal>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub line_items: LineItems,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "objects")]
     pub coupons: Vec<CartCoupon>,
     #[serde(default, deserialize_with = "time")]
     pub created_time: Option<Timestamp>,
-    #[serde(default, deserialize_with = "time")]
+    #[serde(default, deserialize_with = "version")]
     pub updated_time: Option<Timestamp>,
     #[serde(flatten)]
     pub rest: Map<String, Value>,
 }
 
 /// A currency.
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 pub struct Currency {
     #[serde(default, deserialize_with = "text")]
     pub code: Option<String>,
@@ -450,13 +589,13 @@ pub struct CartCoupon {
 /// What is in a cart, by its kind.
 #[derive(Deserialize, Default)]
 pub struct LineItems {
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "lines")]
     pub physical_items: Vec<LineItem>,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "lines")]
     pub digital_items: Vec<LineItem>,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "lines")]
     pub gift_certificates: Vec<LineItem>,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "lines")]
     pub custom_items: Vec<LineItem>,
 }
 
@@ -504,8 +643,24 @@ pub struct Record {
     pub sale_price: Option<Decimal>,
     #[serde(default, deserialize_with = "price")]
     pub retail_price: Option<Decimal>,
+    #[serde(default, deserialize_with = "lines")]
+    pub bulk_pricing_tiers: Vec<Tier>,
     #[serde(flatten)]
     pub rest: Map<String, Value>,
+}
+
+/// What many of one cost each.
+#[derive(Deserialize)]
+pub struct Tier {
+    #[serde(default, deserialize_with = "count")]
+    pub quantity_min: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
+    pub quantity_max: Option<u64>,
+    /// `fixed`, `price`, `percent`.
+    #[serde(default, rename = "type", deserialize_with = "text")]
+    pub kind: Option<String>,
+    #[serde(default, deserialize_with = "money")]
+    pub amount: Option<Decimal>,
 }
 
 #[cfg(test)]

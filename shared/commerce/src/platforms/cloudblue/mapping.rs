@@ -18,13 +18,14 @@ use crate::{
     change::{Change, Delete, Facets, Upsert},
     connection::Connection,
     entity::{
-        Content, CustomerId, EntityKind, ExternalId, ProductId, Request, Subscription, SubscriptionId, SubscriptionItem,
+        Actor, Content, CustomerId, EntityKind, Event, ExternalId, ProductId, Request, Subscription, SubscriptionId,
+        SubscriptionItem,
     },
     envelope::{Listing, Transfer},
     outcome::Rule,
     platforms::{
         Access, Acted, Budget, Decision, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted,
-        lenient::{read, read_list},
+        lenient::{self, read, read_list},
     },
     stamp::{Stamp, parse_utc},
     transfer::{Action, Direction, EntityProcessor, Payload, Polling, own},
@@ -34,7 +35,7 @@ use crate::{
 pub struct CloudBlue;
 
 /// Rises when the mapping's output changes.
-const MAPPING: u32 = 1;
+const MAPPING: u32 = 2;
 
 /// The scope of requests of fulfilment.
 pub(super) const FULFILLMENT: &str = "fulfillment_request";
@@ -135,8 +136,7 @@ struct Cursor {
 
 /// Left out of `extra` at any depth: parameters, which may be passwords, and texts that are made of them; addresses; what changes as
 /// time goes by; pictures.
-const HIDDEN: &[&str] =
-    &["params", "activation_key", "activation", "representation", "contact_info", "tax_id", "sli", "icon"];
+const HIDDEN: &[&str] = &["params", "activation", "representation", "contact_info", "tax_id", "sli", "icon"];
 /// Left out of a request's `extra`, beside what is canonical: of its asset, what is the subscription's.
 const OF_REQUEST: &[&str] = &["id", "type", "status", "note", "notes", "reason", "created", "updated", "events"];
 const OF_ASSET: &[&str] = &["status", "product", "events", "created", "updated"];
@@ -202,7 +202,6 @@ impl Mapping for CloudBlue {
         let mut terms = Vec::new();
         let key = match list {
             List { pending: true, .. } => "created",
-            List { of: Of::Assets, .. } => "events.updated.at",
             _ => "updated",
         };
         if list.pending {
@@ -215,7 +214,11 @@ impl Mapping for CloudBlue {
         }
         let since = cursor.since.filter(|_| !list.pending);
         if let Some(from) = cursor.after.or(since) {
-            terms.push(format!("ge({key},{})", encoded(&from)));
+            terms.push(match list.of {
+                // Assets have no `ge` [`specs.yml`, `GET /assets`], so it goes on a moment before.
+                Of::Assets => format!("gt({key},{})", encoded(&moment_before(&from))),
+                _ => format!("ge({key},{})", encoded(&from)),
+            });
         }
         terms.push(format!("ordering({key})&limit={PAGE_SIZE}&offset={}", cursor.offset));
         let mut request = call(access, Method::GET, path)?;
@@ -394,6 +397,12 @@ fn encoded(value: &str) -> String {
     form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>().replace('+', "%20")
 }
 
+/// The time before a time, by the smallest step that the platform knows: what has the time itself comes after it.
+fn moment_before(time: &str) -> String {
+    let at = parse_utc(time).map(Stamp::from);
+    at.map_or_else(|| time.to_owned(), |at| Stamp::from_micros(at.micros().saturating_sub(1)).to_string())
+}
+
 /// What an entry is sorted by. Only a time is given back to the platform.
 fn key(list: List, entry: &wire::Entry) -> Option<String> {
     let (own, event) = match list.pending {
@@ -422,7 +431,7 @@ pub(super) fn refusal(answer: &ApiResponse) -> Option<String> {
     let word =
         (1..=50).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     let code = if word { code.as_str() } else { "an error" };
-    Some(format!("{code}, {} errors", error.errors.len()))
+    Some(format!("{code}, {} errors", error.errors.as_array().map_or(0, Vec::len)))
 }
 
 /// What an answer to [`ask`], or of an action that gives the entity, says.
@@ -458,15 +467,16 @@ fn shown_change(mapped: &Mapped) -> Result<&Change, Fault> {
 type Dated = (ExternalId, Option<jiff::Timestamp>, Content);
 
 fn request(body: &[u8]) -> Result<Dated, MapError> {
-    let wire: wire::Request = read(body)?;
-    let mut extra: Map<String, Value> = read(body)?;
+    let (wire, dropped): (wire::Request, _) = lenient::entity(body)?;
+    let (mut extra, deep): (Map<String, Value>, _) = lenient::entity(body)?;
     extra.retain(|name, _| !OF_REQUEST.contains(&name.as_str()));
     if let Some(Value::Object(asset)) = extra.get_mut("asset") {
         asset.retain(|name, _| !OF_ASSET.contains(&name.as_str()));
         keep_rest_of_items(asset);
     }
     hide(&mut extra);
-    let updated = wire.updated.or(wire.events.updated.at);
+    let updated = dated(wire.updated.or(wire.events.at("updated")), &dropped)?;
+    let created = wire.created.or(wire.events.at("created"));
     let account = wire.configuration.as_ref().and_then(|configuration| configuration.account.clone());
     let customer = wire.asset.as_ref().and_then(|asset| customer(&asset.tiers)).or(account);
     let product = product(&wire).cloned();
@@ -475,6 +485,7 @@ fn request(body: &[u8]) -> Result<Dated, MapError> {
         Some(asset) => (Some(SubscriptionId(asset.id)), asset.items, asset.params),
         None => (None, Vec::new(), wire.params),
     };
+    let (items, parameters, unreadable) = parts(items, &params, if subscription.is_some() { "asset." } else { "" });
     let entity = Request {
         id: wire.id,
         kind: wire.kind,
@@ -482,23 +493,26 @@ fn request(body: &[u8]) -> Result<Dated, MapError> {
         subscription,
         product: product.map(ProductId),
         customer: customer.map(CustomerId),
-        items: items.into_iter().map(item).collect(),
-        parameters: parameters(&params),
+        items,
+        parameters,
         reason: wire.reason,
         note: wire.note.or(wire.notes),
-        created_at: wire.created.or(wire.events.created.at),
+        events: events(wire.events),
+        created_at: created,
         updated_at: updated,
     };
-    Ok((id, updated, content(&entity, extra)?))
+    Ok((id, updated, content(&entity, extra, [dropped, deep, unreadable])?))
 }
 
 fn subscription(body: &[u8]) -> Result<Dated, MapError> {
-    let wire: wire::Asset = read(body)?;
-    let mut extra: Map<String, Value> = read(body)?;
+    let (wire, dropped): (wire::Asset, _) = lenient::entity(body)?;
+    let (mut extra, deep): (Map<String, Value>, _) = lenient::entity(body)?;
     extra.retain(|name, _| !OF_SUBSCRIPTION.contains(&name.as_str()));
     keep_rest_of_items(&mut extra);
     hide(&mut extra);
-    let updated = wire.events.updated.at.or(wire.updated);
+    let updated = dated(wire.events.at("updated").or(wire.updated), &dropped)?;
+    let created = wire.events.at("created").or(wire.created);
+    let (items, parameters, unreadable) = parts(wire.items, &wire.params, "");
     let entity = Subscription {
         id: SubscriptionId(wire.id.clone()),
         external_id: wire.external_id,
@@ -506,17 +520,33 @@ fn subscription(body: &[u8]) -> Result<Dated, MapError> {
         name: None,
         product: wire.product.map(ProductId),
         customer: customer(&wire.tiers).map(CustomerId),
-        items: wire.items.into_iter().map(item).collect(),
-        parameters: parameters(&wire.params),
-        expires_at: None,
-        created_at: wire.events.created.at.or(wire.created),
+        items,
+        parameters,
+        expires_at: wire.renewal_expiration_date,
+        billed_at: wire.billing.next_date,
+        events: events(wire.events),
+        created_at: created,
         updated_at: updated,
     };
-    Ok((wire.id, updated, content(&entity, extra)?))
+    Ok((wire.id, updated, content(&entity, extra, [dropped, deep, unreadable])?))
 }
 
-fn content(entity: &impl Serialize, extra: Map<String, Value>) -> Result<Content, MapError> {
-    Content::new(entity, extra).map_err(|_| MapError::Malformed("the whole".into()))
+fn content(
+    entity: &impl Serialize,
+    extra: Map<String, Value>,
+    unreadable: [Vec<String>; 3],
+) -> Result<Content, MapError> {
+    let content = Content::new(entity, extra).map_err(|_| MapError::Malformed("the whole".into()))?;
+    Ok(content.with_unreadable(unreadable.into_iter().flatten()))
+}
+
+/// The time that dates an entity. One that is there but cannot be read is not none.
+fn dated(at: Option<jiff::Timestamp>, dropped: &[String]) -> Result<Option<jiff::Timestamp>, MapError> {
+    let lost = |place: &&String| matches!(place.as_str(), "events" | "events.updated" | "events.updated.at");
+    match dropped.iter().find(lost) {
+        Some(place) if at.is_none() => Err(MapError::Malformed(place.clone())),
+        _ => Ok(at),
+    }
 }
 
 fn customer(tiers: &wire::Tiers) -> Option<ExternalId> {
@@ -528,19 +558,31 @@ fn product(request: &wire::Request) -> Option<&ExternalId> {
     asset.or_else(|| request.configuration.as_ref()?.product.as_ref())
 }
 
-fn item(wire: wire::Item) -> SubscriptionItem {
-    SubscriptionItem {
-        id: wire.id,
-        sku: wire.mpn,
-        name: wire.display_name,
-        quantity: wire.quantity,
-        old_quantity: wire.old_quantity,
+/// Items and parameters, and the places of those that have no name.
+fn parts(
+    items: Vec<wire::Item>,
+    params: &wire::Params,
+    below: &str,
+) -> (Vec<SubscriptionItem>, BTreeMap<String, String>, Vec<String>) {
+    let mut unreadable: Vec<String> = params.unreadable.iter().map(|place| format!("{below}{place}")).collect();
+    let mut named = Vec::new();
+    for (place, wire) in items.into_iter().enumerate() {
+        let Some(id) = wire.id.or(wire.global_id) else {
+            unreadable.push(format!("{below}items[{place}]"));
+            continue;
+        };
+        let wire::Item { mpn, display_name, name, quantity, old_quantity, .. } = wire;
+        named.push(SubscriptionItem { id, sku: mpn, name: display_name.or(name), quantity, old_quantity });
     }
+    let open = params.list.iter().filter(|param| param.is_open());
+    let parameters = open.filter_map(|param| Some((param.id.clone(), param.text()?))).collect();
+    (named, parameters, unreadable)
 }
 
-fn parameters(params: &[wire::Param]) -> BTreeMap<String, String> {
-    let open = params.iter().filter(|param| param.is_open());
-    open.filter_map(|param| Some((param.id.clone(), param.text()?))).collect()
+fn events(wire: wire::Events) -> BTreeMap<String, Event> {
+    let told = |event: &wire::Event| event.at.is_some() || event.by.id.is_some();
+    let event = |wire::Event { at, by: wire::Actor { id, name } }| Event { at, by: Some(Actor { id, name }) };
+    wire.0.into_iter().filter(|(_, event)| told(event)).map(|(name, wire)| (name, event(wire))).collect()
 }
 
 /// Puts what items have beyond the canonical fields in the list's place, by the item's id.
@@ -548,10 +590,14 @@ fn keep_rest_of_items(of: &mut Map<String, Value>) {
     let Some(Value::Array(items)) = of.remove("items") else { return };
     let mut by_id = Map::new();
     for item in items {
+        let Ok(wire::Item { id: Some(id), .. } | wire::Item { global_id: Some(id), .. }) =
+            wire::Item::deserialize(&item)
+        else {
+            continue;
+        };
         let Value::Object(mut members) = item else { continue };
-        let Some(Value::String(id)) = members.remove("id") else { continue };
         members.retain(|name, _| !OF_ITEM.contains(&name.as_str()));
-        by_id.insert(id, Value::Object(members));
+        by_id.insert(id.into(), Value::Object(members));
     }
     of.insert("items".to_owned(), Value::Object(by_id));
 }
@@ -582,7 +628,11 @@ fn decide(settings: &Map<String, Value>, request: &wire::Request) -> Option<Deci
             continue;
         }
         let decision = |action: &str, with, last| Some(Decision { action: action.to_owned(), with, last });
+        let asked = rule.when.empty_parameter.as_ref();
+        let absent = asked.is_some_and(|id| !params(request).list.iter().any(|param| param.id == *id));
         return match rule {
+            // What is not there at all may have been meant otherwise, and these are for good.
+            PolicyRule { approve: Some(_), .. } | PolicyRule { fail: Some(_), .. } if absent => None,
             PolicyRule { approve: Some(approve), .. } => {
                 decision("approve", json!({ "template": approve.template }), true)
             }
@@ -596,36 +646,50 @@ fn decide(settings: &Map<String, Value>, request: &wire::Request) -> Option<Deci
     None
 }
 
-/// Whether all conditions hold; nothing when that cannot be told.
+/// The parameters of a request.
+fn params(request: &wire::Request) -> &wire::Params {
+    request.asset.as_ref().map_or(&request.params, |asset| &asset.params)
+}
+
+/// Whether all conditions hold; nothing when that cannot be told. One that does not hold is enough.
 fn fits(when: &When, request: &wire::Request) -> Option<bool> {
     let among = |list: &Option<Vec<String>>, value: Option<&str>| {
-        list.as_ref().is_none_or(|list| value.is_some_and(|value| list.iter().any(|element| element == value)))
+        let Some(list) = list else { return Some(true) };
+        value.map(|value| list.iter().any(|element| element.eq_ignore_ascii_case(value)))
     };
     let configuration = request.configuration.as_ref();
     let of_asset = request.asset.as_ref().and_then(|asset| asset.connection.kind.as_deref());
     let of_configuration = configuration.and_then(|configuration| configuration.connection.kind.as_deref());
     let connection = of_asset.or(of_configuration).or(request.environment.as_deref());
-    if !among(&when.kind, request.kind.as_deref()) || !among(&when.connection_type, connection) {
-        return Some(false);
-    }
-    let params = request.asset.as_ref().map_or(&request.params, |asset| &asset.params);
-    if let Some(id) = &when.empty_parameter
-        && !params.iter().any(|param| param.id == *id && param.is_empty())
-    {
-        return Some(false);
-    }
-    if when.country_in.is_none() && when.country_not_in.is_none() {
-        return Some(true);
-    }
     // A tier configuration is that of an account between vendor and customer.
     let account = match (&request.asset, configuration.and_then(|configuration| configuration.tier_level.as_deref())) {
         (Some(asset), _) => &asset.tiers.customer,
         (None, Some("2")) => &request.tiers.tier2,
         (None, _) => &request.tiers.tier1,
     };
-    let country = account.as_ref().and_then(wire::Account::country)?;
-    let listed = |list: &Vec<String>| list.iter().any(|element| element.eq_ignore_ascii_case(country));
-    Some(when.country_in.as_ref().is_none_or(listed) && !when.country_not_in.as_ref().is_some_and(listed))
+    let country = account.as_ref().and_then(wire::Account::country);
+    let empty = when.empty_parameter.as_ref().map_or(Some(true), |id| {
+        let params = params(request);
+        let mut own = params.list.iter().filter(|param| param.id == *id).peekable();
+        match own.peek() {
+            // It may be one of those that could not be read.
+            None if !params.unreadable.is_empty() => None,
+            // Nobody can have filled in what is not there. Tier configurations have parameters of their own, so this is none of theirs.
+            None => Some(request.asset.is_some()),
+            Some(_) => own.try_fold(false, |any, param| Some(any || param.is_empty()?)),
+        }
+    });
+    let conditions = [
+        among(&when.kind, request.kind.as_deref()),
+        among(&when.connection_type, connection),
+        empty,
+        among(&when.country_in, country),
+        when.country_not_in.as_ref().map_or(Some(true), |_| among(&when.country_not_in, country).map(|among| !among)),
+    ];
+    if conditions.contains(&Some(false)) {
+        return Some(false);
+    }
+    (!conditions.contains(&None)).then_some(true)
 }
 
 /// The calls that do what was decided; or why it cannot be done.
@@ -646,7 +710,7 @@ fn steps(
         "approve" => template,
         "fail" => json!({ "reason": with("reason") }),
         "inquire" => {
-            let params = request.asset.as_ref().map_or(&request.params, |asset| &asset.params);
+            let params = &params(request).list;
             let mut marked = Vec::new();
             for (id, message) in with("errors").as_object().into_iter().flatten() {
                 let Some(param) = params.iter().find(|param| param.id == *id) else {
@@ -856,6 +920,252 @@ mod tests {
         assert_eq!(shown(EntityKind::Subscription, "AS-1/../x"), format!("GET {SITE}/assets/AS-1%2F..%2Fx"));
     }
 
+    /// The smallest request that there is, with a parameter, and changed.
+    fn small(change: impl FnOnce(&mut Value)) -> Value {
+        let mut shown = json!({
+            "id": PR, "type": "purchase", "status": "pending", "created": "2024-02-03T04:05:06+00:00",
+            "updated": "2024-02-03T04:05:20.123456+00:00", "reason": "", "note": "", "assignee": "", "activation_key": "",
+            "asset": {
+                "id": "AS-1", "status": "processing", "external_id": "e-1", "product": {"id": "PRD-1"},
+                "connection": {"id": "CT-1", "type": "production"}, "items": [], "params": [],
+                "tiers": {"customer": {"id": "TA-1", "contact_info": {"country": "de"}}, "tier1": {}, "tier2": {}},
+            },
+        });
+        change(&mut shown);
+        shown
+    }
+
+    fn kept(entity: EntityKind, shown: &Value) -> Content {
+        upsert(pulled(entity, shown["id"].as_str().unwrap(), answer(200, shown)).unwrap()).content
+    }
+
+    #[test]
+    fn what_was_filled_in_is_told_from_what_was_not() {
+        let phone = |country: &str, number: &str| json!({"country_code": country, "area_code": "", "phone_number": number, "extension": ""});
+        let address = |line: &str, country: &str| json!({"address_line1": line, "address_line2": "", "city": "", "state": "", "postal_code": "", "country": country});
+        let empty = [
+            json!({"type": "phone", "value": "", "structured_value": phone("", "")}),
+            json!({"type": "phone", "value": null, "structured_value": phone("+49", "")}),
+            json!({"type": "phone", "value": "+", "structured_value": {}}),
+            json!({"type": "phone", "value": phone("", "").to_string()}),
+            json!({"type": "address", "value": "", "structured_value": address("", "")}),
+            json!({"type": "address", "value": ", ,", "structured_value": address(" ", "US")}),
+            json!({"type": "object", "structured_value": {"a": {"b": "", "c": [{"d": null}]}}}),
+            json!({"type": "checkbox", "value": "", "structured_value": {"a": false, "b": false}}),
+            json!({"type": "checkbox", "structured_value": [{"label": "A", "value": "a", "checked": false}]}),
+            json!({"type": "checkbox", "value": "false"}),
+            json!({"type": "checkbox", "value": "{\"a\":false}"}),
+            json!({"type": "choice", "value": "", "structured_value": []}),
+            json!({"type": "dropdown", "value": null, "structured_value": ""}),
+            json!({"type": "text", "value": "  "}),
+            json!({"type": "text"}),
+            json!({"value": [], "structured_value": [""]}),
+        ];
+        let filled = [
+            json!({"type": "phone", "value": "", "structured_value": phone("", "1234")}),
+            json!({"type": "phone", "value": "+49 1234", "structured_value": phone("", "")}),
+            json!({"type": "address", "value": "", "structured_value": address("1 Main Street", "")}),
+            json!({"type": "checkbox", "value": "", "structured_value": {"a": false, "b": true}}),
+            json!({"type": "checkbox", "structured_value": [{"label": "A", "value": "a", "checked": true}]}),
+            json!({"type": "choice", "value": "a", "structured_value": []}),
+            json!({"type": "checkbox", "structured_value": ["a"]}),
+            json!({"type": "object", "structured_value": {"a": {"b": "", "c": 0}}}),
+            json!({"type": "text", "value": "false"}),
+            json!({"type": "text", "value": "{}"}),
+            json!({"type": "text", "value": 0}),
+        ];
+        let policy = json!([
+            {"when": {"empty_parameter": "p"}, "inquire": {"template": "TL-1", "errors": {"p": "Please fill in."}}},
+            {"approve": {"template": "TL-2"}},
+        ]);
+        let with = |param: Option<&Value>| {
+            let mut param = param.cloned();
+            let shown = small(|shown| {
+                if let Some(param) = &mut param {
+                    param["id"] = json!("p");
+                    shown["asset"]["params"] = json!([[{"id": "q", "type": "text", "value": "x"}], param]);
+                }
+            });
+            decided(policy.clone(), &shown).map(|(action, ..)| action)
+        };
+        for param in &empty {
+            assert_eq!(with(Some(param)).as_deref(), Some("inquire"), "{param}");
+        }
+        for param in &filled {
+            assert_eq!(with(Some(param)).as_deref(), Some("approve"), "{param}");
+        }
+        // What cannot be told is left to people.
+        let unclear = json!({"type": "choice", "value": "", "structured_value": [{"label": "A", "value": "a"}]});
+        assert_eq!(with(Some(&unclear)), None);
+        assert_eq!(with(None).as_deref(), Some("inquire"), "nobody can have filled in what is not there");
+        for odd in [json!([{"type": "text", "value": "x"}]), json!("x"), json!([7]), json!([{"id": {}, "value": "x"}])]
+        {
+            let shown = small(|shown| shown["asset"]["params"] = odd.clone());
+            assert_eq!(decided(policy.clone(), &shown), None, "it may be this one: {odd}");
+        }
+        let listed = small(|shown| shown["asset"]["params"] = json!({"0": {"id": "p", "type": "text", "value": "x"}}));
+        assert_eq!(decided(policy.clone(), &listed).map(|(action, ..)| action).as_deref(), Some("approve"));
+        let tiers = decided(policy.clone(), &tcr("pending")).map(|(action, ..)| action);
+        assert_eq!(tiers.as_deref(), Some("approve"), "a tier configuration has parameters of its own");
+        let of = |shown: &Value, rule: Value| decided(json!([rule]), shown).map(|(action, ..)| action);
+        for last in [json!({"approve": {"template": "TL-2"}}), json!({"fail": {"reason": "no"}})] {
+            let mut rule = last.clone();
+            rule["when"] = json!({"empty_parameter": "p"});
+            assert_eq!(of(&small(|_| ()), rule.clone()), None, "not for good: {last}");
+            let there = small(|shown| shown["asset"]["params"] = json!([{"id": "p", "type": "text", "value": ""}]));
+            assert!(of(&there, rule).is_some(), "{last}");
+        }
+        // Nor is anything approved because a rule before could not be judged.
+        for (without, when) in [
+            ("type", json!({"type": ["cancel"]})),
+            ("asset", json!({"connection_type": ["test"]})),
+            ("asset", json!({"country_in": ["FR"]})),
+        ] {
+            let rules = json!([{"when": when, "observe": true}, {"approve": {"template": "TL-2"}}]);
+            let shown = small(|shown| match without {
+                "type" => shown["type"] = json!(null),
+                _ => {
+                    shown["asset"]["connection"] = json!("");
+                    shown["asset"]["tiers"]["customer"]["contact_info"] = json!("");
+                }
+            });
+            assert_eq!(decided(rules, &shown), None, "{when}");
+        }
+    }
+
+    #[test]
+    fn a_link_with_a_code_is_not_kept() {
+        let link = "https://customer.example.com/?code=AbCdEfGhIjKlMnOp&request_id=PR-1";
+        let shown = small(|shown| {
+            shown["params_form_url"] = json!(link);
+            shown["activation_key"] = json!("s3cr3t");
+            shown["assignee"] = json!({"id": "UR-1", "password": "s3cr3t"});
+            shown["asset"]["params"] = json!([
+                {"id": "form", "type": "url", "value": link},
+                {"id": "admin_password", "type": "text", "value": "s3cr3t"},
+                {"id": "site", "type": "url", "value": "https://acme.example/?page=1"},
+            ]);
+        });
+        let content = kept(EntityKind::Request, &shown);
+        assert_eq!(content.fields["parameters"], json!({"site": "https://acme.example/?page=1"}));
+        assert_eq!(content.extra["assignee"], json!({"id": "UR-1"}));
+        assert!(!content.extra.contains_key("params_form_url"), "{:?}", content.extra);
+        let text = format!("{content:?}");
+        assert!(!text.contains("AbCdEf") && !text.contains("s3cr3t"), "{text}");
+    }
+
+    #[test]
+    fn old_assets_have_items_without_an_id() {
+        let old = json!({
+            "id": "AS-1-2-3", "status": "suspended", "external_id": null, "product": {"id": "PRD-1"}, "connection": {"id": "CT-1"},
+            "events": {"created": {"at": "2024-02-03T04:05:06+00:00", "by": {"id": "UR-1", "name": "A"}}, "updated": {"at": "2024-02-03T04:05:07.5+00:00"}},
+            "items": [
+                {"display_name": "Made up", "name": "SKU_X", "period": "Monthly", "global_id": "PRD-100-200-300-0001", "limit": 9},
+                {"id": "", "global_id": "G-2", "name": "SKU_Y", "quantity": 3},
+                {"display_name": "Nobody"},
+            ],
+            "params": [[{"id": "a", "type": "text", "value": "v"}], [], {"id": "", "type": "text", "value": "x"}, [[{"type": "text"}]]],
+            "tiers": {}, "renewal_expiration_date": "2025-02-03T00:00:00+00:00",
+            "billing": {"period": {"delta": 1, "uom": "monthly"}, "next_date": "2024-03-03T04:05:06+00:00"},
+            "template": {"id": "TL-1"}, "pending_request": {"id": "PR-1", "status": "pending"},
+        });
+        let content = kept(EntityKind::Subscription, &old);
+        let expected = json!({
+            "id": "AS-1-2-3", "status": "suspended", "product": "PRD-1", "parameters": {"a": "v"},
+            "items": [{"id": "PRD-100-200-300-0001", "name": "Made up"}, {"id": "G-2", "name": "SKU_Y", "quantity": "3"}],
+            "expires_at": "2025-02-03T00:00:00Z", "billed_at": "2024-03-03T04:05:06Z",
+            "events": {"created": {"at": "2024-02-03T04:05:06Z", "by": {"id": "UR-1", "name": "A"}}, "updated": {"at": "2024-02-03T04:05:07.5Z"}},
+            "created_at": "2024-02-03T04:05:06Z", "updated_at": "2024-02-03T04:05:07.5Z",
+        });
+        assert_eq!(Value::Object(content.fields), expected);
+        assert_eq!(content.unreadable, ["items[2]", "params[2]", "params[3][0][0]"]);
+        assert_eq!(content.extra["items"]["PRD-100-200-300-0001"]["limit"], 9);
+    }
+
+    #[test]
+    fn nothing_is_written_in_many_ways() {
+        let places: [fn(&mut Value) -> &mut Value; 8] = [
+            |shown| &mut shown["asset"]["tiers"]["customer"]["contact_info"],
+            |shown| &mut shown["asset"]["tiers"]["tier1"],
+            |shown| &mut shown["asset"]["connection"],
+            |shown| &mut shown["asset"]["events"],
+            |shown| &mut shown["asset"]["billing"],
+            |shown| &mut shown["asset"]["params"],
+            |shown| &mut shown["configuration"],
+            |shown| &mut shown["events"],
+        ];
+        for place in places {
+            for nothing in [json!(null), json!(""), json!([]), json!({})] {
+                let shown = small(|shown| *place(shown) = nothing.clone());
+                let content = kept(EntityKind::Request, &shown);
+                assert_eq!(content.fields["customer"], "TA-1", "{nothing}: {shown}");
+                assert!(content.unreadable.is_empty(), "{nothing}: {shown}");
+            }
+        }
+        let quantities = small(|shown| {
+            shown["asset"]["items"] = json!([
+                {"id": "I1", "quantity": "unlimited"}, {"id": "I2", "quantity": "1.5"}, {"id": "I3", "quantity": 2.25}, {"id": "I5", "quantity": null},
+            ]);
+        });
+        let expected = json!([
+            {"id": "I1", "quantity": "unlimited"}, {"id": "I2", "quantity": "1.5"}, {"id": "I3", "quantity": "2.25"}, {"id": "I5"},
+        ]);
+        assert_eq!(kept(EntityKind::Request, &quantities).fields["items"], expected);
+    }
+
+    #[test]
+    fn one_odd_member_does_not_lose_the_entity() {
+        let odd = |place: fn(&mut Value) -> &mut Value, value: Value| {
+            let shown = small(|shown| *place(shown) = value);
+            pulled(EntityKind::Request, PR, answer(200, &shown)).map(|change| upsert(change).content.unreadable)
+        };
+        let named = |name: &str| Ok(vec![name.to_owned()]);
+        assert_eq!(odd(|s| &mut s["reason"], json!({"a": 1})), named("reason"));
+        assert_eq!(
+            odd(|s| &mut s["asset"]["tiers"]["customer"]["contact_info"], json!("x")),
+            named("asset.tiers.customer.contact_info")
+        );
+        assert_eq!(odd(|s| &mut s["asset"]["items"], json!([7])), named("asset.items[0]"));
+        assert_eq!(
+            odd(|s| &mut s["asset"]["items"], json!([{"id": {}}])),
+            Ok(vec!["asset.items[0]".into(), "asset.items[0].id".into()])
+        );
+        assert_eq!(
+            odd(|s| &mut s["asset"]["renewal_expiration_date"], json!("soon")),
+            named("asset.renewal_expiration_date")
+        );
+        assert_eq!(odd(|s| &mut s["events"], json!({"inquired": {"at": "soon"}})), named("events.inquired.at"));
+        assert!(
+            matches!(odd(|s| &mut s["updated"], json!("soon")), Err(Fault::Unreadable(place)) if place.contains("updated"))
+        );
+        assert!(matches!(odd(|s| &mut s["asset"]["id"], json!(null)), Err(Fault::Unreadable(_))));
+        let mut tiers = tcr("pending");
+        tiers["events"]["updated"]["at"] = json!("soon");
+        let undated = pulled(EntityKind::Request, "TCR-1-2-3", answer(200, &tiers));
+        assert!(matches!(undated, Err(Fault::Unreadable(place)) if place.contains("events.updated.at")));
+    }
+
+    #[test]
+    fn who_did_what_when_is_kept() {
+        let mut shown = tcr("pending");
+        shown["type"] = json!("adjustment");
+        shown["reason"] = json!("r");
+        shown["template"] = json!({"id": "TL-1", "representation": "secret text"});
+        shown["events"] = json!({
+            "created": {"at": "2024-02-03T04:05:06+00:00"}, "updated": {"at": "2024-02-03T04:05:07+00:00", "by": {"id": "SU-1", "name": "key"}},
+            "inquired": {"at": null, "by": null}, "pended": {"at": "2024-02-03T04:05:08+00:00", "by": {"id": "UR-1"}}, "validated": "", "uninquired": {"by": {"id": "UR-2"}},
+            "": {"at": "2024-02-03T04:05:08+00:00"}, "a name": {"at": "2024-02-03T04:05:08+00:00"},
+        });
+        let content = kept(EntityKind::Request, &shown);
+        let expected = json!({
+            "created": {"at": "2024-02-03T04:05:06Z"}, "updated": {"at": "2024-02-03T04:05:07Z", "by": {"id": "SU-1", "name": "key"}},
+            "pended": {"at": "2024-02-03T04:05:08Z", "by": {"id": "UR-1"}}, "uninquired": {"by": {"id": "UR-2"}},
+        });
+        assert_eq!(content.fields["events"], expected);
+        assert_eq!((&content.fields["kind"], &content.fields["reason"]), (&json!("adjustment"), &json!("r")));
+        assert!(!format!("{content:?}").contains("secret text"));
+    }
+
     fn trigger(scope: &str, body: &str) -> Listing {
         let connection = ConnectionKey { platform: "cloudblue".into(), connection: "va-1".parse().unwrap() };
         let mapped = CloudBlue.map(&Incoming {
@@ -918,6 +1228,27 @@ mod tests {
                 "GET {SITE}/requests?in(status,(pending))&ge(created,2024-02-03T04%3A05%3A06%2B00%3A00)\
                  &ordering(created)&limit=100&offset=100"
             )
+        );
+        // Assets know no `ge`.
+        let one = settings(json!({"PRD-100-200-300": "observe"}));
+        let since = Some(r#"{"since":"2027-01-10T00:30:00Z","offset":0}"#);
+        assert_eq!(
+            asked(&one, "assets/changed", since).unwrap(),
+            format!(
+                "GET {SITE}/assets?in(product.id,(PRD-100-200-300))&gt(updated,2027-01-10T00%3A29%3A59.999999Z)\
+                 &ordering(updated)&limit=100&offset=0"
+            )
+        );
+        let after = Some(r#"{"since":"2027-01-10T00:30:00Z","after":"2027-01-10T00:31:00.5+00:00","offset":90}"#);
+        assert_eq!(
+            asked(&none, "assets/changed", after).unwrap(),
+            format!(
+                "GET {SITE}/assets?gt(updated,2027-01-10T00%3A31%3A00.499999Z)&ordering(updated)&limit=100&offset=90"
+            )
+        );
+        assert_eq!(
+            asked(&none, "assets/changed", None).unwrap(),
+            format!("GET {SITE}/assets?ordering(updated)&limit=100&offset=0")
         );
         assert!(asked(&none, "assets", None).is_err() && asked(&none, "requests/pending", Some("x")).is_err());
     }

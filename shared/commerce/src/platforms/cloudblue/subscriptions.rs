@@ -95,7 +95,8 @@ pub struct When {
     /// The customer's country is none of these.
     #[serde(default)]
     pub country_not_in: Option<Vec<String>>,
-    /// The request has this parameter, and it is empty.
+    /// Nobody has filled in this parameter. One that a request of fulfilment does not have is not filled in, either; tier configurations
+    /// have parameters of their own.
     #[serde(default)]
     pub empty_parameter: Option<String>,
     /// One of these types of connection.
@@ -633,6 +634,11 @@ mod tests {
             let scope = read(other.clone()).scope;
             assert!(!wanted.contains(&scope), "{other}: {scope}");
         }
+        for nothing in [json!(null), json!(""), json!([]), json!({}), json!({ "failure_since_last_success": null })] {
+            let hook = read(json!({ "stats": nothing, "data": null, "headers": "", "active": "" }));
+            assert_eq!((hook.failures, hook.scope.as_str()), (None, wanted[0].as_str()), "{nothing}");
+        }
+        assert_eq!(read(json!({ "stats": { "failure_since_last_success": "3" } })).failures, Some(3));
     }
 
     #[test]

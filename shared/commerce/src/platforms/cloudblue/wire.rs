@@ -1,5 +1,7 @@
-//! CloudBlue Connect's objects as they travel, tolerant of what is known to vary: numbers as strings and strings as numbers, `""`
-//! and `{}` for nothing, lists that hold lists.
+//! CloudBlue Connect's objects as they travel, tolerant of what is known to vary: numbers as strings and strings as numbers, `""`,
+//! `null` and `{}` for nothing, lists that hold lists.
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
@@ -7,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     entity::ExternalId,
-    platforms::lenient::{count, list, required_id, text, time},
+    platforms::lenient::{count, flag, object, objects, required_id, text, time, version},
 };
 
 /// The body of a delivery. All of it is a hint, and none of it has to be there.
@@ -44,8 +46,9 @@ impl Trigger {
 #[derive(Deserialize)]
 pub struct Error {
     pub error_code: String,
-    #[serde(default, deserialize_with = "list")]
-    pub errors: Vec<serde::de::IgnoredAny>,
+    /// Usually a list of texts.
+    #[serde(default)]
+    pub errors: Value,
 }
 
 /// A webhook. It has its secret in plain text, which is not read.
@@ -61,9 +64,9 @@ pub struct Webhook {
     pub product: Option<ExternalId>,
     #[serde(default, deserialize_with = "text")]
     pub external_url: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "flag")]
     pub active: Option<bool>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub stats: Stats,
 }
 
@@ -83,16 +86,16 @@ pub struct Entry {
     pub created: Option<String>,
     #[serde(default, deserialize_with = "text")]
     pub updated: Option<String>,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "object")]
     pub events: EntryEvents,
 }
 
 /// Tier configuration requests have their times in here.
 #[derive(Deserialize, Default)]
 pub struct EntryEvents {
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "object")]
     pub created: EntryEvent,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "object")]
     pub updated: EntryEvent,
 }
 
@@ -121,34 +124,63 @@ pub struct Request {
     pub environment: Option<String>,
     #[serde(default, deserialize_with = "time")]
     pub created: Option<Timestamp>,
-    #[serde(default, deserialize_with = "time")]
+    #[serde(default, deserialize_with = "version")]
     pub updated: Option<Timestamp>,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "object")]
     pub events: Events,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "part")]
     pub asset: Option<Asset>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "part")]
     pub configuration: Option<Configuration>,
     #[serde(default, deserialize_with = "params")]
-    pub params: Vec<Param>,
-    #[serde(default, deserialize_with = "or_default")]
+    pub params: Params,
+    #[serde(default, deserialize_with = "object")]
     pub tiers: Tiers,
 }
 
-/// What has happened to something, and when.
-#[derive(Deserialize, Default)]
-pub struct Events {
-    #[serde(default, deserialize_with = "or_default")]
-    pub created: Event,
-    #[serde(default, deserialize_with = "or_default")]
-    pub updated: Event,
+/// What has happened to something, and when: `created`, `updated`, and, of requests, `inquired`, `pended` and others.
+#[derive(Default)]
+pub struct Events(pub BTreeMap<String, Event>);
+
+impl Events {
+    /// When it happened last.
+    pub fn at(&self, name: &str) -> Option<Timestamp> {
+        self.0.get(name)?.at
+    }
 }
 
-/// A time.
+/// The most events that are read. The platform has about ten.
+const MAX_EVENTS: usize = 50;
+
+impl<'de> Deserialize<'de> for Events {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Maybe(#[serde(deserialize_with = "object")] Event);
+        let all: BTreeMap<String, Maybe> = Deserialize::deserialize(from)?;
+        let word = |name: &str| {
+            (1..=50).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        };
+        let known = all.into_iter().filter(|(name, _)| word(name)).take(MAX_EVENTS);
+        Ok(Self(known.map(|(name, event)| (name, event.0)).collect()))
+    }
+}
+
+/// A time, and who it was.
 #[derive(Deserialize, Default)]
 pub struct Event {
     #[serde(default, deserialize_with = "time")]
     pub at: Option<Timestamp>,
+    #[serde(default, deserialize_with = "object")]
+    pub by: Actor,
+}
+
+/// A user of the platform, or a program.
+#[derive(Deserialize, Default)]
+pub struct Actor {
+    #[serde(default, deserialize_with = "text")]
+    pub id: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub name: Option<String>,
 }
 
 /// An asset, which is the platform's word for a subscription; in a request, without its own times.
@@ -162,20 +194,32 @@ pub struct Asset {
     pub external_id: Option<String>,
     #[serde(default, deserialize_with = "reference")]
     pub product: Option<ExternalId>,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "object")]
     pub connection: Connection,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "objects")]
     pub items: Vec<Item>,
     #[serde(default, deserialize_with = "params")]
-    pub params: Vec<Param>,
-    #[serde(default, deserialize_with = "or_default")]
+    pub params: Params,
+    #[serde(default, deserialize_with = "object")]
     pub tiers: Tiers,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "object")]
     pub events: Events,
+    /// Not in every answer.
+    #[serde(default, deserialize_with = "time")]
+    pub renewal_expiration_date: Option<Timestamp>,
+    #[serde(default, deserialize_with = "object")]
+    pub billing: Billing,
     #[serde(default, deserialize_with = "time")]
     pub created: Option<Timestamp>,
-    #[serde(default, deserialize_with = "time")]
+    #[serde(default, deserialize_with = "version")]
     pub updated: Option<Timestamp>,
+}
+
+/// When an asset is billed.
+#[derive(Deserialize, Default)]
+pub struct Billing {
+    #[serde(default, deserialize_with = "time")]
+    pub next_date: Option<Timestamp>,
 }
 
 /// What a tier configuration request configures.
@@ -187,7 +231,7 @@ pub struct Configuration {
     pub account: Option<ExternalId>,
     #[serde(default, deserialize_with = "text")]
     pub tier_level: Option<String>,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "object")]
     pub connection: Connection,
 }
 
@@ -201,11 +245,11 @@ pub struct Connection {
 /// The accounts between vendor and user. One that is not there is `{}`.
 #[derive(Deserialize, Default)]
 pub struct Tiers {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "part")]
     pub customer: Option<Account>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "part")]
     pub tier1: Option<Account>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "part")]
     pub tier2: Option<Account>,
 }
 
@@ -214,14 +258,15 @@ pub struct Tiers {
 pub struct Account {
     #[serde(default, deserialize_with = "text")]
     pub id: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "part")]
     pub contact_info: Option<ContactInfo>,
 }
 
 impl Account {
     /// Its country: two letters.
     pub fn country(&self) -> Option<&str> {
-        self.contact_info.as_ref()?.country.as_deref()
+        let country = self.contact_info.as_ref()?.country.as_deref()?.trim();
+        (country.len() == 2 && country.bytes().all(|byte| byte.is_ascii_alphabetic())).then_some(country)
     }
 }
 
@@ -232,15 +277,19 @@ pub struct ContactInfo {
     pub country: Option<String>,
 }
 
-/// How many of one thing.
+/// How many of one thing. Those of old assets have no `id` but a `global_id`.
 #[derive(Deserialize)]
 pub struct Item {
-    #[serde(deserialize_with = "required_id")]
-    pub id: ExternalId,
+    #[serde(default, deserialize_with = "loose_id")]
+    pub id: Option<ExternalId>,
+    #[serde(default, deserialize_with = "loose_id")]
+    pub global_id: Option<ExternalId>,
     #[serde(default, deserialize_with = "text")]
     pub mpn: Option<String>,
     #[serde(default, deserialize_with = "text")]
     pub display_name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub name: Option<String>,
     #[serde(default, deserialize_with = "text")]
     pub quantity: Option<String>,
     #[serde(default, deserialize_with = "text")]
@@ -250,6 +299,7 @@ pub struct Item {
 /// A parameter.
 #[derive(Deserialize)]
 pub struct Param {
+    #[serde(default, deserialize_with = "name")]
     pub id: String,
     #[serde(default, rename = "type", deserialize_with = "text")]
     pub kind: Option<String>,
@@ -265,9 +315,66 @@ impl Param {
         self.kind.as_deref().is_some_and(|kind| kind != "password")
     }
 
-    /// Whether nobody has filled it in.
-    pub fn is_empty(&self) -> bool {
-        is_nothing(&self.value) && is_nothing(&self.structured_value)
+    /// Whether nobody has filled it in; nothing when that cannot be told.
+    pub fn is_empty(&self) -> Option<bool> {
+        match (self.is_blank(&self.value), self.is_blank(&self.structured_value)) {
+            (Some(true), Some(true)) => Some(true),
+            (Some(false), _) | (_, Some(false)) => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Whether there is nothing in a value. What nobody has filled in comes with all its members, each an empty text, or, where there
+    /// is something to tick, `false`.
+    fn is_blank(&self, value: &Value) -> Option<bool> {
+        let kind = self.kind.as_deref().unwrap_or_default();
+        match value {
+            Value::Null | Value::Bool(false) => Some(true),
+            Value::Bool(true) | Value::Number(_) => Some(false),
+            Value::String(text) => {
+                let text = text.trim();
+                // A structured value may also be written as a text.
+                if !is_plain(kind)
+                    && text.starts_with(['{', '['])
+                    && let Ok(within) = serde_json::from_str(text)
+                {
+                    return self.is_blank(&within);
+                }
+                Some(match kind {
+                    "phone" => !text.chars().any(|c| c.is_ascii_digit()),
+                    "address" => !text.chars().any(char::is_alphanumeric),
+                    "checkbox" => {
+                        matches!(text.to_ascii_lowercase().as_str(), "" | "false" | "0" | "no" | "off" | "null")
+                    }
+                    _ => text.is_empty(),
+                })
+            }
+            Value::Array(elements) => all_blank(elements.iter().map(|element| self.is_blank(element))),
+            Value::Object(members) => {
+                // Country codes and countries may be filled in beforehand.
+                let one_of = |names: &[&str]| {
+                    let found: Vec<_> = names.iter().filter_map(|name| members.get(*name)).collect();
+                    (!found.is_empty()).then(|| all_blank(found.into_iter().map(|value| self.is_blank(value))))
+                };
+                let decisive = match kind {
+                    "phone" => one_of(&["phone_number"]),
+                    "address" => one_of(&["address_line1", "address_line2", "city", "postal_code"]),
+                    _ => None,
+                };
+                if let Some(blank) = decisive {
+                    return blank;
+                }
+                // A choice that is there with its name says by a flag whether it was taken.
+                let (flags, others): (Vec<_>, Vec<_>) = members.values().partition(|value| value.is_boolean());
+                let named = others.iter().any(|value| self.is_blank(value) == Some(false));
+                match (flags.is_empty(), named) {
+                    (false, true) if flags.contains(&&Value::Bool(true)) => Some(false),
+                    (false, true) => Some(true),
+                    (true, true) if CHOSEN.contains(&kind) => None,
+                    _ => all_blank(members.values().map(|value| self.is_blank(value))),
+                }
+            }
+        }
     }
 
     /// Its value as text: that of a structured one is JSON.
@@ -281,6 +388,26 @@ impl Param {
     }
 }
 
+/// The types of parameters where something is taken from what there is.
+const CHOSEN: [&str; 3] = ["checkbox", "choice", "dropdown"];
+
+/// Whether parameters of this type have texts for values.
+fn is_plain(kind: &str) -> bool {
+    matches!(kind, "text" | "password" | "email" | "subdomain" | "domain" | "url")
+}
+
+fn all_blank(parts: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+    let mut all = Some(true);
+    for part in parts {
+        match part {
+            Some(true) => {}
+            Some(false) => return Some(false),
+            None => all = None,
+        }
+    }
+    all
+}
+
 fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -291,9 +418,30 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-/// What may be written as `null`.
-fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or_default())
+/// An object, where there is one.
+fn part<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    struct Part<T>(Option<T>);
+    impl<T> Default for Part<T> {
+        fn default() -> Self {
+            Self(None)
+        }
+    }
+    impl<'de, T: Deserialize<'de>> Deserialize<'de> for Part<T> {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            T::deserialize(from).map(|part| Self(Some(part)))
+        }
+    }
+    object::<D, Part<T>>(from).map(|part| part.0)
+}
+
+/// An id, where there is one.
+fn loose_id<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ExternalId>, D::Error> {
+    Ok(text(from)?.and_then(|text| text.parse().ok()))
+}
+
+/// A name, or an empty text.
+fn name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Ok(text(from)?.unwrap_or_default())
 }
 
 /// What another object is referred to by: `{"id": "…"}`. Nothing where it is written as nothing.
@@ -302,16 +450,40 @@ fn reference<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ExternalId>, D
     Ok(value.get("id").and_then(Value::as_str).and_then(|id| id.parse().ok()))
 }
 
-/// Parameters. The specification has lists of lists in one place and a text in another; whatever is none is left out.
-fn params<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Param>, D::Error> {
-    fn collect(value: Value, into: &mut Vec<Param>) {
+/// Parameters, and the names of those that are none.
+#[derive(Default)]
+pub struct Params {
+    /// Those that have an id.
+    pub list: Vec<Param>,
+    /// The places of the others.
+    pub unreadable: Vec<String>,
+}
+
+/// Parameters. The specification has lists of lists in one place and a text in another.
+fn params<'de, D: Deserializer<'de>>(from: D) -> Result<Params, D::Error> {
+    fn collect(value: Value, place: &str, into: &mut Params) {
         match value {
-            Value::Array(elements) => elements.into_iter().for_each(|element| collect(element, into)),
-            Value::Object(_) => into.extend(Param::deserialize(value)),
-            _ => {}
+            Value::Array(elements) => {
+                for (number, element) in elements.into_iter().enumerate() {
+                    collect(element, &format!("{place}[{number}]"), into);
+                }
+            }
+            // As PHP writes a list.
+            Value::Object(members) if members.keys().all(|name| name.bytes().all(|byte| byte.is_ascii_digit())) => {
+                for (name, element) in members {
+                    collect(element, &format!("{place}.{name}"), into);
+                }
+            }
+            Value::Object(_) => match Param::deserialize(value) {
+                // Without a name there is nothing to keep it under.
+                Ok(param) if !param.id.is_empty() => into.list.push(param),
+                _ => into.unreadable.push(place.to_owned()),
+            },
+            nothing if is_nothing(&nothing) => {}
+            _ => into.unreadable.push(place.to_owned()),
         }
     }
-    let mut found = Vec::new();
-    collect(Value::deserialize(from)?, &mut found);
+    let mut found = Params::default();
+    collect(Value::deserialize(from)?, "params", &mut found);
     Ok(found)
 }

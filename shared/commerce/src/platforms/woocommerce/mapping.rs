@@ -107,8 +107,7 @@ const VANISHED: Rule = Rule("woocommerce-vanished");
 
 /// Left out of `extra` everywhere: links of the API, local times beside their UTC twins.
 const REDUNDANT: &[&str] = &["_links", "date_created", "date_modified", "date_completed", "date_paid", "date_expires"];
-/// Left out of products: what changes without anybody changing the product, what follows from the rest, and the password of
-/// its page.
+/// Left out of products: what changes without anybody changing the product, and what follows from the rest.
 const VOLATILE_PRODUCT: &[&str] = &[
     "related_ids",
     "price_html",
@@ -122,11 +121,9 @@ const VOLATILE_PRODUCT: &[&str] = &[
     "has_options",
     "shipping_required",
     "shipping_taxable",
-    "post_password",
 ];
 /// Left out of orders: what follows from the rest, or from who asks.
-const VOLATILE_ORDER: &[&str] =
-    &["payment_url", "is_editable", "needs_payment", "needs_processing", "currency_symbol", "order_key"];
+const VOLATILE_ORDER: &[&str] = &["is_editable", "needs_payment", "needs_processing", "currency_symbol"];
 
 impl Mapping for WooCommerce {
     fn processors(&self) -> &'static [EntityProcessor] {
@@ -227,6 +224,24 @@ impl Mapping for WooCommerce {
 
     fn page_size(&self, _listing: &Listing) -> usize {
         PAGE_SIZE
+    }
+
+    /// The list tells how many it has in all, whatever a page holds. Variations are in a list of their own.
+    fn count(&self, access: &Access<'_>, entity: EntityKind) -> Option<Result<ApiRequest, Fault>> {
+        let asked = collection(entity).and_then(|name| call(access, Method::GET, &[name]));
+        Some(asked.map(|mut request| {
+            request
+                .url
+                .query_pairs_mut()
+                .append_pair("orderby", "id")
+                .append_pair("per_page", "1")
+                .append_pair("_fields", "id");
+            request
+        }))
+    }
+
+    fn counted(&self, response: &ApiResponse) -> Option<u64> {
+        response.headers.get("x-wp-total")?.to_str().ok()?.trim().parse().ok()
     }
 
     /// The store is somebody's server, and the API has no limits of its own: this is to be polite.
@@ -396,6 +411,7 @@ fn upsert(
         other => return Err(MapError::Malformed(format!("the scope: WooCommerce has no {other}"))),
     };
     let source = source.map(Stamp::from);
+    let content = content.with_unbalanced(entity);
     let upsert = Upsert { source, received, observed, mapping: MAPPING, content, facets: Facets::new() };
     Ok(Mapped::Change(id, Change::Upsert(upsert)))
 }
@@ -510,6 +526,7 @@ fn order(mut wire: wire::Order) -> Result<Dated, MapError> {
             discount: wire.discount_total,
             discount_tax: wire.discount_tax,
             prices_include_tax: wire.prices_include_tax,
+            ..Totals::default()
         },
         lines: lines
             .into_iter()

@@ -1,0 +1,68 @@
+//! What is hidden of entities, over what all platforms are known to send: secrets, and nothing else.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use serde_json::Value;
+
+/// Collects the names of members that are in one but not in the other.
+fn missing(name: &str, before: &Value, after: &Value, into: &mut BTreeSet<String>) {
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => {
+            for (name, value) in before {
+                match after.get(name) {
+                    Some(after) => missing(name, value, after, into),
+                    None => _ = into.insert(name.clone()),
+                }
+            }
+        }
+        (Value::Array(before), Value::Array(after)) => {
+            assert_eq!(before.len(), after.len(), "{name}");
+            before.iter().zip(after).for_each(|(before, after)| missing(name, before, after, into));
+        }
+        _ => assert_eq!(before, after, "{name}"),
+    }
+}
+
+/// Texts that are JSON are what they stand for: the bodies of deliveries and answers.
+fn opened(value: Value) -> Value {
+    match value {
+        Value::String(text) if text.starts_with(['{', '[']) => {
+            serde_json::from_str(&text).map_or(Value::String(text), opened)
+        }
+        Value::Array(elements) => elements.into_iter().map(opened).collect(),
+        Value::Object(members) => {
+            Value::Object(members.into_iter().map(|(name, value)| (name, opened(value))).collect())
+        }
+        other => other,
+    }
+}
+
+#[test]
+fn of_what_the_platforms_send_only_secrets_are_hidden() {
+    let mut hidden: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("path/data")).unwrap() {
+        let folder = entry.unwrap().path();
+        let names = hidden.entry(folder.file_name().unwrap().to_str().unwrap().to_owned()).or_default();
+        for file in fs::read_dir(folder).unwrap() {
+            let Ok(data) = serde_json::from_slice::<Value>(&fs::read(file.unwrap().path()).unwrap()) else { continue };
+            let before = serde_json::json!({ "data": opened(data) });
+            let Value::Object(mut after) = before.clone() else { unreachable!() };
+            commerce::entity::hide(&mut after);
+            missing("", &before, &Value::Object(after), names);
+        }
+    }
+    let expected = [
+        ("bigcommerce", vec!["token"]),
+        ("cloudblue", vec!["activation_key", "value"]),
+        ("directscale", vec![]),
+        ("woocommerce", vec!["order_key", "payment_url", "post_password"]),
+    ];
+    let expected = expected
+        .into_iter()
+        .map(|(platform, names)| (platform.to_owned(), names.into_iter().map(str::to_owned).collect::<BTreeSet<_>>()));
+    assert_eq!(hidden, expected.collect());
+}
