@@ -34,7 +34,7 @@ struct Day {
     random: StdRng,
     connected: Vec<(ConnectionKey, String, Arc<dyn Simulator>)>,
     /// On its way from a platform to us.
-    wire: Vec<(usize, Delivery)>,
+    wire: Vec<(usize, Delivery, u8)>,
     waiting: Vec<Waiting>,
     taken: usize,
     /// The messages of deliveries that were accepted.
@@ -111,12 +111,13 @@ impl Day {
     /// The network: of what is on the wire, about one in `holds` waits, and one in `repeats` arrives twice.
     async fn carry(&mut self, holds: u32, repeats: u32) {
         for (place, (_, _, simulator)) in self.connected.iter().enumerate() {
-            self.wire.extend(simulator.outbox().into_iter().map(|delivery| (place, delivery)));
+            self.wire.extend(simulator.outbox().into_iter().map(|delivery| (place, delivery, 0)));
         }
         self.wire.shuffle(&mut self.random);
-        for (place, delivery) in std::mem::take(&mut self.wire) {
-            if self.random.random_ratio(1, holds) {
-                self.wire.push((place, delivery));
+        for (place, delivery, held) in std::mem::take(&mut self.wire) {
+            // Not for ever: a token is good for ten minutes.
+            if held < 2 && self.random.random_ratio(1, holds) {
+                self.wire.push((place, delivery, held + 1));
                 continue;
             }
             let twice = self.random.random_ratio(1, repeats);

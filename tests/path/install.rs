@@ -354,7 +354,7 @@ async fn forged_and_expired_payloads_are_refused() {
 async fn a_secret_that_was_replaced_is_fetched_again() {
     let (world, store) = bigcommerce();
     let app = |secret: &str| json!({ "bigcommerce": { "client_id": CLIENT_ID, "client_secret": secret } }).to_string();
-    world.apps.set(Some(&app("the secret of before")));
+    world.apps.set(Some(&app("the-secret-that-was-there-before-it")));
     let registrar = world.registrar();
     let load = |token: String| {
         let query = format!("signed_payload_jwt={token}");
@@ -362,7 +362,7 @@ async fn a_secret_that_was_replaced_is_fetched_again() {
         async move { world.visit_at(registrar, "GET", "/apps/bigcommerce/load", &query, "").await.status().as_u16() }
     };
     let claims = unproven_claims(&store.signed_payload(&json!({}))).unwrap();
-    let before = PAYLOAD.sign(&claims, b"the secret of before").unwrap();
+    let before = PAYLOAD.sign(&claims, b"the-secret-that-was-there-before-it").unwrap();
     assert_eq!(load(before.clone()).await, 200);
     world.apps.set(Some(&app(CLIENT_SECRET)));
     // Codes count once, so they are not tried with a secret that is older than this.
@@ -373,7 +373,7 @@ async fn a_secret_that_was_replaced_is_fetched_again() {
     assert_eq!(done.status().as_u16(), 200);
     assert_eq!(load(before.clone()).await, 401);
     world.clock.pass_seconds(31);
-    world.apps.set(Some(&app("the secret of before")));
+    world.apps.set(Some(&app("the-secret-that-was-there-before-it")));
     assert_eq!(load(before).await, 200, "a proof that fails has it fetched again");
 }
 

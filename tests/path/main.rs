@@ -12,6 +12,7 @@ mod hooks_cloudblue;
 mod hops;
 mod install;
 mod kinds;
+mod limits;
 mod money;
 mod poll;
 mod processor;

@@ -194,6 +194,84 @@ async fn keys_are_refreshed_by_age_and_the_last_good_ones_kept() {
     assert_eq!(world.signing.fetches(), 2, "not asked for again at once");
 }
 
+/// Somebody has edited the secret, and what is there is no secret.
+#[tokio::test]
+async fn what_is_no_ring_is_refused_and_the_last_good_one_kept() {
+    let quoted = Value::from(tools::events::SAMPLE_KEY).to_string();
+    let other = "another-key-of-at-least-32-bytes!";
+    let twice = signing_keys().replacen("{\"keys\":", "{\"keys\":[],\"keys\":", 1);
+    for broken in [
+        quoted.as_str(),
+        &format!("{other}\n{other}"),
+        &format!("{other} {other}"),
+        &format!("{other}\u{0}"),
+        &format!("\u{feff}{{\"keys\":[]}}"),
+        &format!("keys: [{other}]"),
+        &format!("{{\"secret\":\"{other}\"}}"),
+        &twice,
+        "",
+    ] {
+        let world = World::new();
+        assert_eq!(status(&world, &event("018")).await, 200);
+        world.signing.set(Some(broken));
+        world.clock.pass_seconds(400);
+        let fetches = world.signing.fetches();
+        assert_eq!(status(&world, &event("018")).await, 200, "{broken:?}");
+        assert_eq!(world.signing.fetches(), fetches + 1, "{broken:?}: it was fetched, and not taken");
+        // Nor does a wrong proof, which has it fetched again, make a key of it.
+        assert_eq!(status(&world, &tampered("018", |event| event["body"] = "{}".into())).await, 401);
+        assert_eq!(status(&world, &event("018")).await, 200, "{broken:?}");
+        // The first one is not made up, either.
+        let cold = World::new();
+        cold.signing.set(Some(broken));
+        assert_eq!(status(&cold, &event("018")).await, 503, "{broken:?}");
+    }
+    // A byte order mark is no part of it.
+    let world = World::new();
+    world.signing.set(Some(&format!("\u{feff}{}\r\n", signing_keys())));
+    assert_eq!(status(&world, &event("018")).await, 200);
+}
+
+#[tokio::test]
+async fn what_are_no_app_credentials_is_refused_and_the_last_good_ones_kept() {
+    let callback = || {
+        let mut event = tools::events::load("bigcommerce").unwrap().remove(0);
+        let body = event.request["body"].as_str().unwrap().to_owned();
+        let at = World::new().clock.now().seconds();
+        let signed = commerce::verify::standard_webhooks::STANDARD_HEADERS.sign(
+            tests::platforms::bigcommerce::CLIENT_SECRET.as_bytes(),
+            "msg_1",
+            at,
+            body.as_bytes(),
+        );
+        let mut headers = json!({});
+        for (name, value) in
+            [("webhook-id", "msg_1"), ("webhook-timestamp", &at.to_string()), ("webhook-signature", &signed)]
+        {
+            headers[name] = value.into();
+        }
+        event.request["headers"] = headers;
+        event
+    };
+    for broken in [
+        r#"{"bigcomerce":{"client_secret":"bigcommerce-client-secret-0123456789"}}"#,
+        r#"{"bigcommerce":{"client_secret":"a"},"bigcommerce":{"client_secret":"b"}}"#,
+        r#"{"bigcommerce":{"client_secret":"a","jwks":{"keys":"x"}}}"#,
+        r#"{"bigcommerce":{"client_secret":""}}"#,
+        "no JSON",
+    ] {
+        let world = World::new();
+        assert_eq!(status(&world, &callback()).await, 200);
+        world.apps.set(Some(broken));
+        // A wrong proof has them fetched again.
+        let mut forged = callback();
+        forged.request["body"] = "{}".into();
+        assert_eq!(status(&world, &forged).await, 401, "{broken}");
+        assert_eq!(status(&world, &callback()).await, 200, "{broken}");
+        assert_eq!(world.apps.fetches(), 2, "{broken}");
+    }
+}
+
 fn with_body(body: &str) -> Event {
     let mut event = tampered("018", |event| event["body"] = body.into());
     event.sign(&sample_ring());

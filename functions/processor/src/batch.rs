@@ -179,7 +179,7 @@ where
                 return;
             }
         };
-        let Read { mut items, connections, broken } = read;
+        let Read { mut items, connections, broken, damaged } = read;
         let is_broken = |key: &ConnectionKey| broken.contains(&(key.to_string(), CONNECTION.to_owned()));
         for (index, envelope) in doubtful {
             let Some(platform) = find(self.platforms, &envelope.key.platform) else { continue };
@@ -207,6 +207,11 @@ where
             }
             readable
         });
+        // What could not be read of an item is asked for again, where it can be.
+        let can_ask = |key: &ConnectionKey| connections.get(key).is_some_and(|known| known.credentials.is_some());
+        for (_, works) in asked.groups.iter_mut().filter(|(key, _)| damaged.contains(key) && can_ask(&key.connection)) {
+            works.iter_mut().for_each(Work::ask_again);
+        }
         let mut running: Vec<BoxFuture<'_, Ends>> = Vec::with_capacity(asked.groups.len() + asked.tasks.len());
         for (key, works) in &asked.groups {
             let item = items.remove(key);

@@ -28,7 +28,7 @@ use commerce::{
         Transfer,
     },
     outcome::{Outcome, Reason, Rule},
-    platforms::{Incoming, MapError, Mapped, Notice, PROBE, Platform, find},
+    platforms::{Incoming, MapError, Mapped, Notice, PROBE, Platform, find, mapped},
     request::has_too_many_values,
     stamp::Stamp,
     transfer::{EntityProcessor, Preset, Resolved, late, processor, resolve},
@@ -106,6 +106,14 @@ impl Work {
             Change::Upsert(upsert) => !upsert.observed,
         };
         self.beside || self.envelope.strength == Strength::Caller || !self.changes.iter().any(says)
+    }
+
+    /// Makes a hint of it, whatever it proves and whatever is known of the entity.
+    pub fn ask_again(&mut self) {
+        self.envelope.strength = Strength::Caller;
+        if let Content::Transfer(transfer) = &mut self.envelope.content {
+            transfer.changed = None;
+        }
     }
 
     /// What is declared of the entity.
@@ -267,10 +275,8 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
         Resolved::Ignored(Rule::UNKNOWN_SCOPE) if envelope.scope == UNNAMED_SCOPE => {
             return quarantined(Reason::Malformed, MapError::Malformed("the scope".into()));
         }
-        Resolved::Ignored(Rule::UNKNOWN_SCOPE) => {
-            return task(envelope, What::Late(body, Box::new(ignored(Rule::UNKNOWN_SCOPE))));
-        }
-        Resolved::Ignored(rule) => return ignored(rule),
+        // To this connection it may mean something.
+        Resolved::Ignored(rule) => return task(envelope, What::Late(body, Box::new(ignored(rule)))),
     };
     let late = mapping.fallback() == Some((entity, action));
     let incoming = Incoming {
@@ -287,7 +293,11 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
         let envelope = envelope.clone();
         Box::new(Work { index, platform, key, changes, only_if_known: None, beside: false, envelope })
     };
-    let understood = match mapping.map(&incoming) {
+    let by_user = |mapped| match &envelope.user {
+        Some(user) => mapping.by_user(&incoming, user, mapped),
+        None => mapped,
+    };
+    let understood = match mapped(mapping, &incoming).map(by_user) {
         Ok(Mapped::Change(id, change)) => Understood::Work(work(id, vec![change])),
         Ok(Mapped::IfKnown(id, change, rule)) => {
             Understood::Work(Box::new(Work { only_if_known: Some(rule), ..*work(id, vec![change]) }))
@@ -303,6 +313,7 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
         Ok(Mapped::List(listing)) => task(envelope.clone(), What::List(listing, None)),
         Ok(Mapped::Ignored(rule)) => ignored(rule),
         Err(error @ MapError::Malformed(_)) => quarantined(Reason::Malformed, error),
+        Err(error @ MapError::TooLarge(_)) => quarantined(Reason::TooLarge, error),
         Err(error @ MapError::PlatformError(_)) => {
             let then = match mapping.recover(&incoming) {
                 Some(listing) => {
@@ -337,7 +348,7 @@ pub(crate) fn gate<'c>(
     if connection.generation != envelope.generation {
         return Err(Rule::RETIRED_GENERATION);
     }
-    if connection.ignores.contains(&envelope.scope) {
+    if connection.is_unwanted(&envelope.scope) {
         return Err(Rule::UNWANTED_SCOPE);
     }
     // What its own credentials were answered needs no other proof.

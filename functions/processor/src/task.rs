@@ -20,7 +20,7 @@ use commerce::{
     job::{Cause, Job},
     loss::{NOT_IN_SWEEP, SweptPage, all_swept, swept_notes},
     outcome::{Outcome, Reason, Rule},
-    platforms::{Access, NOTICE, NOTICE_SECONDS, Notice},
+    platforms::{self, Access, NOTICE, NOTICE_SECONDS, Notice},
     stamp::Stamp,
 };
 
@@ -400,7 +400,7 @@ where
         let at = (self.clock)();
         let request = task.platform.mapping.list(&access, listing)?;
         let response = self.call(&task.platform, key, connection, request).await?;
-        let listed = task.platform.mapping.listed(&access, listing, &response, at);
+        let listed = platforms::listed(task.platform.mapping, &access, listing, &response, at);
         let listed = self.heed(key, connection.generation, Some(&response), listed).await?;
         Ok((listed.found, listed.next))
     }

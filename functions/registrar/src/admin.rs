@@ -14,10 +14,11 @@ use commerce::{
     platforms::{
         self, Access, Hooks, Platform, SettingsError, Subscription, SubscriptionStatus, declared_scopes, find,
     },
-    request::HookPath,
+    request::{HookPath, has_too_many_values},
     sighting::Sighting,
     stamp::{Stamp, parse_utc},
     transfer::Direction,
+    unique::{self, Wrong},
     verify::jwt::Claims,
 };
 use http::StatusCode;
@@ -162,7 +163,7 @@ impl<P: Parts> Registrar<P> {
                     Handler::Polls => self.show_polls(platform, key).await,
                     Handler::Settings => Ok(Value::Object(settings_of(&self.known(key).await?.1))),
                     Handler::SetSettings => {
-                        let members = serde_json::from_slice(body).map_err(|_| Problem::Invalid(NO_OBJECT.into()))?;
+                        let members = object(body)?;
                         Ok(Value::Object(self.set_settings(platform, key, members).await?))
                     }
                     Handler::Presets => Ok(json!({ "presets": self.known(key).await?.1.presets })),
@@ -510,12 +511,23 @@ fn revealed(key: &ConnectionKey, scope: Option<&str>, claims: &Claims) -> Value 
     json!({ "level": "INFO", "event": "secret-revealed", "connection": key.to_string(), "scope": scope, "by": by })
 }
 
+/// A body that is an object, in which no member is there twice.
+fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
+    if has_too_many_values(body) {
+        return Err(Problem::Invalid("body: holds more than any settings".into()));
+    }
+    unique::object(body).map_err(|wrong| match wrong {
+        Wrong::Twice(name) => Problem::Invalid(format!("body: {name} is there twice; leave one of them out")),
+        Wrong::Form(_) | Wrong::TooDeep => Problem::Invalid(NO_OBJECT.into()),
+    })
+}
+
 /// The members of a body, which may be empty. No others than the known ones are taken.
 fn members(body: &[u8], known: &[&str]) -> Result<Map<String, Value>, Problem> {
     if body.is_empty() {
         return Ok(Map::new());
     }
-    let members: Map<String, Value> = serde_json::from_slice(body).map_err(|_| Problem::Invalid(NO_OBJECT.into()))?;
+    let members = object(body)?;
     if members.keys().all(|name| known.contains(&name.as_str())) {
         return Ok(members);
     }

@@ -15,6 +15,7 @@ use commerce::{
     keys::KeyRing,
     platforms::{
         Access, Desired, Hooks, NOTICE, NOTICE_SECONDS, Notice, Page, Platform, Saving, Subscription, WITHOUT_RIGHTS,
+        subscriptions,
     },
     request::HookPath,
     stamp::Stamp,
@@ -93,7 +94,7 @@ impl<P: Parts> Registrar<P> {
                 return Ok((all, other));
             }
             let response = self.call(at, hooks.list(&at.access, page)?).await?;
-            let listed = hooks.listed(&response, page, (self.clock)())?;
+            let listed = subscriptions(hooks, &response, page, (self.clock)())?;
             all.extend(listed.subscriptions);
             more = listed.more;
         }
@@ -115,7 +116,7 @@ impl<P: Parts> Registrar<P> {
         for way in 0..MAX_WAYS {
             let access = Access { settings: other.as_ref().unwrap_or(at.access.settings), ..at.access };
             let response = self.call(At { access, ..at }, hooks.list(&access, 1)?).await?;
-            let fault = match hooks.listed(&response, 1, (self.clock)()) {
+            let fault = match subscriptions(hooks, &response, 1, (self.clock)()) {
                 Ok(page) => return Ok((page, other)),
                 Err(fault) => fault,
             };

@@ -50,8 +50,6 @@ const LONGEST_SECONDS: i64 = 900;
 const EARLY_SECONDS: i64 = 2;
 /// For how long something of a page may be on the queue, in seconds: pages are queued no faster than they can be pulled.
 const BACKLOG_SECONDS: i64 = 2 * 60 * 60;
-/// The most that a page holds; a longer one is none that was asked for.
-const MAX_ENTRIES: usize = 1_000;
 /// How many pages one job fetches,
 const PAGES: usize = 10;
 /// and for how long it begins another one, in seconds.
@@ -398,9 +396,6 @@ impl<P: Parts> Registrar<P> {
             self.leases.pause(&self.edges.notes, key, path.generation, *seconds, now).await;
         }
         let answered = answered?;
-        if answered.found().len() > MAX_ENTRIES {
-            return Err(Fault::Unreadable(format!("a page of more than {MAX_ENTRIES} entries")).into());
-        }
         let scope = if run.fetch == Fetch::Import { IMPORT } else { POLL };
         self.edges.inbox.send_all(&Sealed::from_answer(&answered, scope)).await?;
         if run.fetch != Fetch::Changed {

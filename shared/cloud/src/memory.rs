@@ -16,15 +16,17 @@ use commerce::{
     keys::BroughtKey,
 };
 
+use serde_dynamo::aws_sdk_dynamodb_1::to_item;
+
 use crate::{
     EdgeError,
-    connections::{Check, Connections, Entry, EntryPage, Loaded, Vault},
+    connections::{Attributes, Check, Connections, Entry, EntryPage, Loaded, Vault},
     coordination::{Coordination, Note},
     outbound::Outbound,
     proof_keys::{KeepProofKeys, ProofKeys},
     queue::{DeadLetter, DeadLetters, Inbox, Jobs, Retries},
     secrets::{KeepSecret, SecretSource},
-    state::{CountPage, Entities, KeyPage, Put, Read},
+    state::{CountPage, Entities, KeyPage, Put, Read, stored},
 };
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -156,8 +158,8 @@ pub struct MemoryTables(Arc<Mutex<Tables>>);
 
 #[derive(Default)]
 struct Tables {
-    items: BTreeMap<(String, String), Item>,
-    previous: BTreeMap<(String, String), Option<Item>>,
+    items: BTreeMap<(String, String), Attributes>,
+    previous: BTreeMap<(String, String), Option<Attributes>>,
     connections: BTreeMap<ConnectionKey, Loaded>,
     base_urls: BTreeSet<String>,
     notes: BTreeMap<(ConnectionKey, String), Note>,
@@ -170,7 +172,17 @@ struct Tables {
 impl MemoryTables {
     /// Everything in `Entities`.
     pub fn items(&self) -> Vec<Item> {
-        lock(&self.0).items.values().cloned().collect()
+        lock(&self.0).items.values().filter_map(|item| Some(stored(item.clone())?.0)).collect()
+    }
+
+    /// The attributes of an item, as they are stored.
+    pub fn attributes(&self, entity: &EntityKey) -> Option<Attributes> {
+        lock(&self.0).items.get(&(entity.partition(), entity.sort())).cloned()
+    }
+
+    /// Puts attributes there, as somebody else may have written them.
+    pub fn plant(&self, entity: &EntityKey, attributes: Attributes) {
+        lock(&self.0).items.insert((entity.partition(), entity.sort()), attributes);
     }
 
     /// How often `Entities` was read and written.
@@ -216,18 +228,22 @@ impl Entities for MemoryTables {
             let stale = tables.previous.get(&key).filter(|_| fault == Some(TableFault::StaleRead));
             stale.cloned().unwrap_or_else(|| tables.items.get(&key).cloned())
         };
-        Ok(Read {
-            broken: BTreeSet::new(),
-            items: entities.iter().filter_map(|entity| Some((entity.clone(), item(entity)?))).collect(),
-            connections: connections
-                .iter()
-                .filter_map(|key| Some((key.clone(), tables.connections.get(key)?.connection.clone()?)))
-                .collect(),
-        })
+        let known = connections
+            .iter()
+            .filter_map(|key| Some((key.clone(), tables.connections.get(key)?.connection.clone()?)))
+            .collect();
+        let mut read = Read { connections: known, ..Read::default() };
+        for entity in entities {
+            if let Some(attributes) = item(entity) {
+                read.take(entity.clone(), attributes);
+            }
+        }
+        Ok(read)
     }
 
     async fn latest(&self, entity: &EntityKey) -> Result<Option<Item>, EdgeError> {
-        Ok(lock(&self.0).items.get(&(entity.partition(), entity.sort())).cloned())
+        let attributes = lock(&self.0).items.get(&(entity.partition(), entity.sort())).cloned();
+        Ok(attributes.and_then(|attributes| Some(stored(attributes)?.0)))
     }
 
     async fn keys(
@@ -239,13 +255,14 @@ impl Entities for MemoryTables {
     ) -> Result<KeyPage, EdgeError> {
         let tables = lock(&self.0);
         let (partition, limit) = (key.to_string(), usize::try_from(limit).unwrap_or(usize::MAX));
-        let of = tables.items.values().filter(|item| item.pk == partition);
-        let of = of.filter(|item| after.is_none_or(|after| item.sk.as_str() > after));
-        let of = of.filter(|item| kind.is_none_or(|kind| item.sk.starts_with(&format!("{kind}#"))));
+        let of = tables.items.iter().filter(|((pk, _), _)| *pk == partition);
+        let of = of.filter(|((_, sk), _)| after.is_none_or(|after| sk.as_str() > after));
+        let of = of.filter(|((_, sk), _)| kind.is_none_or(|kind| sk.starts_with(&format!("{kind}#"))));
         let found: Vec<_> = of.take(limit).collect();
-        let next = found.last().filter(|_| found.len() == limit).map(|item| item.sk.clone());
-        let read = |item: &&Item| Some((EntityKey::of(key, &item.sk)?, !item.deleted));
-        Ok(KeyPage { keys: found.iter().filter_map(read).collect(), next })
+        let next = found.last().filter(|_| found.len() == limit).map(|((_, sk), _)| sk.clone());
+        let deleted = |item: &Attributes| item.get("deleted").is_some_and(|deleted| deleted.as_bool() == Ok(&true));
+        let keys = found.iter().filter_map(|((_, sk), item)| Some((EntityKey::of(key, sk)?, !deleted(item))));
+        Ok(KeyPage { keys: keys.collect(), next })
     }
 
     async fn count(&self, key: &ConnectionKey, kind: EntityKind, after: Option<&str>) -> Result<CountPage, EdgeError> {
@@ -253,7 +270,8 @@ impl Entities for MemoryTables {
         let tables = lock(&self.0);
         let is_whole = |entity: &EntityKey| {
             let item = tables.items.get(&(entity.partition(), entity.sort()));
-            item.is_some_and(|item| !item.fields.contains_key("parent"))
+            let fields = item.and_then(|item| item.get("fields")?.as_m().ok());
+            item.is_some() && fields.is_none_or(|fields| !fields.contains_key("parent"))
         };
         let alive = page.keys.iter().filter(|(entity, alive)| *alive && is_whole(entity)).count();
         Ok(CountPage { alive: alive as u64, next: page.next })
@@ -282,17 +300,19 @@ impl Entities for MemoryTables {
         match fault {
             Some(TableFault::WriteRefused) => return Err(EdgeError::new("PutItem", "refused")),
             // Only what the policy lets expire expires.
-            Some(TableFault::Expires) if tables.items.get(&key).is_some_and(|item| item.expires.is_some()) => {
+            Some(TableFault::Expires) if tables.items.get(&key).is_some_and(|item| item.contains_key("expires")) => {
                 tables.items.remove(&key);
             }
             _ => {}
         }
-        let stored = tables.items.get(&key).cloned();
-        if stored.as_ref().map(|stored| stored.rev.as_str()) != expected {
-            return Ok(Put::Conflict(stored.map(Box::new)));
+        let attributes = to_item(item).map_err(|_| EdgeError::new("PutItem", "the item cannot be written"))?;
+        let before = tables.items.get(&key).cloned();
+        let rev = before.as_ref().and_then(|before| before.get("rev")?.as_s().ok());
+        if before.is_some() != expected.is_some() || rev.map(String::as_str) != expected {
+            return Ok(Put::Conflict(before.and_then(stored).map(|(item, _)| Box::new(item))));
         }
-        tables.items.insert(key.clone(), item.clone());
-        tables.previous.insert(key, stored);
+        tables.items.insert(key.clone(), attributes);
+        tables.previous.insert(key, before);
         match fault {
             Some(TableFault::AnswerLost) => Ok(Put::Conflict(Some(Box::new(item.clone())))),
             Some(TableFault::LandsAndFails) => Err(EdgeError::new("PutItem", "timed out")),

@@ -14,9 +14,11 @@ use aws_sdk_dynamodb::{
     },
 };
 use commerce::{
+    change::Version,
     connection::{Connection, ConnectionKey},
     entity::{EntityKey, EntityKind},
     item::Item,
+    stamp::Stamp,
 };
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
@@ -40,6 +42,64 @@ pub struct Read {
     pub connections: BTreeMap<ConnectionKey, Connection>,
     /// Partition and sort key of what is there but cannot be read: it must neither be taken for absent nor keep others back.
     pub broken: BTreeSet<(String, String)>,
+    /// Of the items, those of which a part could not be read and was left out.
+    pub damaged: BTreeSet<EntityKey>,
+}
+
+impl Read {
+    /// Adds an item as it was stored.
+    pub(crate) fn take(&mut self, key: EntityKey, attributes: Attributes) {
+        match stored(attributes) {
+            Some((item, damaged)) => {
+                if damaged {
+                    crate::telemetry::warn("item-damaged", &format!("{} {}", key.partition(), key.sort()));
+                    self.damaged.insert(key.clone());
+                }
+                self.items.insert(key, item);
+            }
+            None => _ = self.broken.insert((key.partition(), key.sort())),
+        }
+    }
+}
+
+/// An item as it was stored: what could be read of it, and whether that is less than all.
+///
+/// One that cannot be read as a whole (another release wrote it, or somebody by hand) must not stand in the way of its entity for
+/// ever. As long as it says which one it is and has its fingerprint, on which it can be replaced, the attributes that can be read
+/// are taken. Where the facets are lost, what a reader saw takes their place, as a full payload without a time: below all that
+/// is dated.
+pub(crate) fn stored(attributes: Attributes) -> Option<(Item, bool)> {
+    if let Ok(item) = from_item(attributes.clone()) {
+        return Some((item, false));
+    }
+    let (identity, others): (Attributes, Attributes) =
+        attributes.into_iter().partition(|(name, _)| ["pk", "sk", "rev"].contains(&name.as_str()));
+    let mut kept = identity;
+    for (name, default) in [
+        ("deleted", AttributeValue::Bool(false)),
+        ("changed_at", AttributeValue::S(String::new())),
+        ("by", AttributeValue::S(String::new())),
+    ] {
+        kept.insert(name.to_owned(), default);
+    }
+    let (facets, mut item): (_, Item) = (others.contains_key("facets"), from_item(kept.clone()).ok()?);
+    for (name, value) in others {
+        let mut more = kept.clone();
+        more.insert(name, value);
+        if let Ok(read) = from_item(more.clone()) {
+            (kept, item) = (more, read);
+        }
+    }
+    if facets && item.facets.is_empty() && item.version.is_none() {
+        let received = item.marks.first.unwrap_or(Stamp::from_micros(0));
+        item.version = Some(Version { rank: None, received, mapping: 0, hash: String::new() });
+    }
+    // It is not what its hash says: whatever brings the rest back is something new.
+    if let Some(version) = &mut item.version {
+        version.hash = String::new();
+    }
+    item.truncated = true;
+    Some((item, true))
 }
 
 /// How a conditional write ended.
@@ -185,14 +245,15 @@ impl Entities for DynamoEntities {
         let mut read = Read::default();
         for (table, item) in self.get(items.chain(records).collect()).await? {
             let place = (text(&item, "pk").to_owned(), text(&item, "sk").to_owned());
-            let known = if table == self.entities {
-                by_key.get(&place).map(|key| from_item(item).map(|item| _ = read.items.insert((*key).clone(), item)))
-            } else {
-                let key = by_partition.get(&place.0);
-                key.map(|key| from_item(item).map(|record| _ = read.connections.insert((*key).clone(), record)))
-            };
-            if let Some(Err(_)) = known {
-                read.broken.insert(place);
+            if table == self.entities {
+                let Some(key) = by_key.get(&place) else { continue };
+                read.take((*key).clone(), item);
+                continue;
+            }
+            let Some(key) = by_partition.get(&place.0) else { continue };
+            match from_item(item) {
+                Ok(record) => _ = read.connections.insert((*key).clone(), record),
+                Err(_) => _ = read.broken.insert(place),
             }
         }
         Ok(read)
@@ -203,7 +264,8 @@ impl Entities for DynamoEntities {
         let request = self.client.get_item().table_name(&self.entities).consistent_read(true);
         let answer = request.set_key(Some(key(entity.partition(), entity.sort()))).send().await;
         let item = answer.map_err(|error| EdgeError::new(operation, cause(&error)))?.item;
-        item.map(from_item).transpose().map_err(|_| EdgeError::new(operation, "the item cannot be read"))
+        let unreadable = || EdgeError::new(operation, "the item cannot be read");
+        item.map(|item| Ok(stored(item).ok_or_else(unreadable)?.0)).transpose()
     }
 
     async fn keys(
@@ -311,8 +373,9 @@ impl Entities for DynamoEntities {
                 let PutItemError::ConditionalCheckFailedException(failed) = error.into_err() else {
                     return Err(EdgeError::new(operation, "conditional check failed"));
                 };
-                let item = failed.item.map(from_item).transpose();
-                item.map(Put::Conflict).map_err(|_| EdgeError::new(operation, "the stored item cannot be read"))
+                let unreadable = || EdgeError::new(operation, "the stored item cannot be read");
+                let item = failed.item.map(|item| stored(item).ok_or_else(unreadable)).transpose()?;
+                Ok(Put::Conflict(item.map(|(item, _)| Box::new(item))))
             }
             Err(error) => Err(EdgeError::new(operation, cause(&error))),
         }

@@ -250,9 +250,25 @@ pub enum SiteError {
     /// Something that does not belong to a site's address.
     #[error("must have no user, password, query or fragment")]
     Parts,
+    /// A host with characters that none has, or with a dot at its end.
+    #[error("must have a host of letters, digits, - and _ with single dots between, and no dot at its end")]
+    Host,
     /// An IP address instead of a name.
     #[error("must have a host name, not an IP address")]
     NoName,
+}
+
+/// Whether a host, as a URL has it (in lower case, and in punycode), can be a store's. URLs allow for more than names do, and for a dot at
+/// the end, which means the same host: a store must have one address. The last part is a top-level domain, of letters or in punycode.
+fn is_store_host(host: &str) -> bool {
+    let part = |part: &str| {
+        let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+        (1..=63).contains(&part.len()) && part.bytes().all(legal) && !part.starts_with('-') && !part.ends_with('-')
+    };
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let top = last.bytes().all(|byte| byte.is_ascii_lowercase())
+        || last.strip_prefix("xn--").is_some_and(|rest| !rest.contains('_'));
+    host.len() <= 253 && host.split('.').all(part) && top
 }
 
 /// Checks the address of a store: https on 443 with a host name, and a path at most. Gives it without a trailing slash. With
@@ -274,6 +290,9 @@ pub fn site_url(text: &str, allow_loopback: bool) -> Result<String, SiteError> {
         }
         if !matches!(host, Host::Domain(_)) {
             return Err(SiteError::NoName);
+        }
+        if !url.host_str().is_some_and(is_store_host) {
+            return Err(SiteError::Host);
         }
         if url.port().is_some() {
             return Err(SiteError::Port);
@@ -364,6 +383,12 @@ mod tests {
             ("https://shop.example.com", "https://shop.example.com"),
             ("https://Shop.example.com/sub/dir/", "https://shop.example.com/sub/dir"),
             ("https://shop.example.com:443/", "https://shop.example.com"),
+            ("https://SHOP.EXAMPLE.COM", "https://shop.example.com"),
+            ("https://B\u{fc}cher.example", "https://xn--bcher-kva.example"),
+            ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example"),
+            ("https://my_shop-1.example.xn--p1ai", "https://my_shop-1.example.xn--p1ai"),
+            ("https://shop%2eexample.com", "https://shop.example.com"),
+            ("https://shop\u{3002}example.com", "https://shop.example.com"),
         ] {
             assert_eq!(site_url(text, false).as_deref(), Ok(site));
         }
@@ -377,6 +402,20 @@ mod tests {
             ("https://127.0.0.1", SiteError::NoName),
             ("https://2130706433", SiteError::NoName),
             ("https://[::1]", SiteError::NoName),
+            ("https://shop.example.com.", SiteError::Host),
+            ("https://shop.example.com./sub", SiteError::Host),
+            ("https://shop.example.com\u{3002}", SiteError::Host),
+            ("https://shop..example.com", SiteError::Host),
+            ("https://a_b.example+1", SiteError::Host),
+            ("https://a!b.example.com", SiteError::Host),
+            ("https://a~b.example.com", SiteError::Host),
+            ("https://a,b.example.com", SiteError::Host),
+            ("https://a&b.example.com", SiteError::Host),
+            ("https://a'b.example.com", SiteError::Host),
+            ("https://-a.example.com", SiteError::Host),
+            ("https://a.example.com_x", SiteError::Host),
+            ("https://a.example.d-1234abcd", SiteError::Host),
+            ("https://_/", SiteError::Host),
         ] {
             assert_eq!(site_url(text, false), Err(error), "{text}");
         }

@@ -179,7 +179,7 @@ pub struct Connection {
     /// Entities whose policy was changed, of which what is marked is still shown by the former one.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub reproject: BTreeSet<EntityKind>,
-    /// Scopes that are not wanted here: children that make noise, for one.
+    /// Scopes that are not wanted here: children that make noise, for one. What ends in `*` stands for all that begin so.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ignores: BTreeSet<String>,
     /// How scopes are resolved that only this connection's conventions explain.
@@ -235,6 +235,11 @@ impl Connection {
         }
     }
 
+    /// Whether deliveries of a scope are not wanted here.
+    pub fn is_unwanted(&self, scope: &str) -> bool {
+        self.ignores.contains(scope) || self.ignores.iter().any(|pattern| is_meant(pattern, scope))
+    }
+
     /// Sets what a delete does, and remembers of which entities that is news.
     pub fn set_deletes(&mut self, deletes: BTreeMap<EntityKind, DeletePolicy>) {
         let before = std::mem::replace(&mut self.deletes, deletes);
@@ -247,6 +252,11 @@ impl Connection {
     pub fn delete_policy(&self, entity: EntityKind) -> DeletePolicy {
         self.deletes.get(&entity).copied().unwrap_or_default()
     }
+}
+
+/// Whether a scope is meant by one of [`Connection::ignores`].
+pub fn is_meant(pattern: &str, scope: &str) -> bool {
+    pattern == scope || pattern.strip_suffix('*').is_some_and(|begin| !begin.is_empty() && scope.starts_with(begin))
 }
 
 /// A subscription that we made, as the `Connections` table holds it under the sort key `subscription#{scope}`. Platforms do

@@ -14,7 +14,7 @@ use crate::{
     api::{ApiResponse, Fault},
     connection::{Connection, ConnectionKey, ConnectionStatus, Generation},
     entity::{self, EntityKind, ExternalId},
-    platforms::{Access, Listed, Mapping},
+    platforms::{Access, Listed, Mapping, listed},
     request::HookPath,
     stamp::Stamp,
     verify::{Strength, Verified},
@@ -90,7 +90,7 @@ impl Answered {
         answer: &ApiResponse,
         at: Stamp,
     ) -> Result<Self, Fault> {
-        let listed = mapping.listed(access, listing, answer, at)?;
+        let listed = listed(mapping, access, listing, answer, at)?;
         Ok(Self { key: path.key.clone(), generation: path.generation, at, listed })
     }
 
@@ -102,6 +102,7 @@ impl Answered {
             generation: self.generation,
             scope: scope.to_owned(),
             delivery_id: None,
+            user: None,
             key_id: String::new(),
             // The list says which entity; what it is now is asked for.
             strength: Strength::Caller,
@@ -401,6 +402,9 @@ pub struct Envelope {
     /// What the platform calls the delivery. Not unique.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery_id: Option<String>,
+    /// On whose account it happened, where the delivery says: for people, and as good as the proof of the caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// The key that proved it.
     pub key_id: String,
     /// What its proof covers.
@@ -480,6 +484,7 @@ impl Sealed {
                 generation: verified.path().generation,
                 scope: verified.scope().to_owned(),
                 delivery_id: verified.delivery_id().map(str::to_owned),
+                user: verified.user().map(str::to_owned),
                 key_id: verified.key_id().to_owned(),
                 strength: verified.strength(),
                 received: verified.received(),
@@ -532,6 +537,7 @@ impl Sealed {
             generation: connection.generation,
             scope: scope.to_owned(),
             delivery_id: None,
+            user: None,
             key_id: String::new(),
             strength: Strength::Caller,
             received: now,
@@ -614,6 +620,7 @@ mod tests {
             generation: Generation::FIRST,
             scope: "order.updated".into(),
             delivery_id: Some("d1".into()),
+            user: None,
             key_id: "initial".into(),
             strength: Strength::Body,
             received: Stamp::from_millis(1_795_219_200_123),
@@ -632,6 +639,17 @@ mod tests {
         assert_eq!(Envelope::parse(text), Ok(expected.clone()));
         assert_eq!(Sealed::write(&expected).text(), text);
         assert_eq!(Sealed::write(&expected).group(), "woocommerce#shop.example.com");
+    }
+
+    #[test]
+    fn who_it_was_travels_with_it() {
+        let text = r#"{"version":1,"provenance":"delivery","platform":"woocommerce","connection":"shop.example.com","generation":1,"scope":"order.updated","delivery_id":"d1","user":"ada","key_id":"initial","strength":"body","received":1795219200123000,"content":{"delivery":{"text":"{\"id\":13}"}}}"#;
+        let expected = Envelope { user: Some("ada".into()), ..envelope(Body::Text(r#"{"id":13}"#.into())) };
+        assert_eq!(Envelope::parse(text), Ok(expected.clone()));
+        assert_eq!(Sealed::write(&expected).text(), text);
+        for again in [Sealed::deferred(&expected), Sealed::redriven(&expected)] {
+            assert_eq!(Envelope::parse(again.text()).unwrap().user.as_deref(), Some("ada"));
+        }
     }
 
     #[test]

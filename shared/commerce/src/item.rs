@@ -94,7 +94,7 @@ mod json_text {
     }
 
     pub fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
-        serde_json::from_str(&String::deserialize(from)?).map_err(D::Error::custom)
+        crate::entity::depth::read(&String::deserialize(from)?).map_err(D::Error::custom)
     }
 }
 

@@ -4,9 +4,15 @@ use std::{collections::BTreeMap, fmt};
 
 use aws_lc_rs::hkdf;
 use serde::{Deserialize, Serialize};
+use url::Url;
 use zeroize::Zeroizing;
 
-use crate::request::HookPath;
+use crate::{
+    platforms::{PLATFORMS, find},
+    request::HookPath,
+    unique::{self, Wrong},
+    verify::jwt::PublicKeys,
+};
 
 /// The shortest secret that a key may have, in bytes.
 pub const MIN_SECRET_BYTES: usize = 32;
@@ -137,6 +143,14 @@ pub enum KeyRingError {
         "the secret is neither a generated string nor {{\"keys\":[{{\"id\":…,\"state\":\"sign\"|\"verify\",\"secret\":…}}]}}"
     )]
     Shape,
+    /// A key's secret holds what no generated one does: it is something else, pasted or read wrongly.
+    #[error(
+        "key {0:?} has a secret that is none: it must be of letters, digits and punctuation without spaces, quotes, backslashes and brackets"
+    )]
+    NoSecret(String),
+    /// A key's id cannot be one.
+    #[error("the id of a key must be of 1 to 100 letters, digits, '.', '_' and '-'")]
+    NoId,
     /// A key is too short to be safe.
     #[error("key {0:?} has a secret of less than {MIN_SECRET_BYTES} bytes")]
     TooShort(String),
@@ -179,12 +193,13 @@ pub(crate) fn ring_text(keys: &[Key]) -> Zeroizing<String> {
 }
 
 impl KeyRing {
-    /// Reads a secret's value: a bare generated string, which is one signing key, or a JSON ring.
+    /// Reads a secret's value: a bare generated string, which is one signing key, or a JSON ring. Editors may have put a byte order
+    /// mark before it.
     ///
     /// # Errors
     /// A [`KeyRingError`] that names what is wrong without repeating the secret.
     pub fn parse(text: &str) -> Result<Self, KeyRingError> {
-        let text = text.trim();
+        let text = plain(text);
         let mut keys = if text.starts_with('{') {
             let ring: RingWire = serde_json::from_str(text).map_err(|_| KeyRingError::Shape)?;
             ring.keys
@@ -193,6 +208,13 @@ impl KeyRing {
             vec![Key { id: BARE_KEY_ID.into(), state: KeyState::Sign, secret, since: None, phase: None }]
         };
         for (index, key) in keys.iter().enumerate() {
+            let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+            if !(1..=100).contains(&key.id.len()) || !key.id.bytes().all(legal) {
+                return Err(KeyRingError::NoId);
+            }
+            if !is_secret(&key.secret) {
+                return Err(KeyRingError::NoSecret(key.id.clone()));
+            }
             if key.secret().len() < MIN_SECRET_BYTES {
                 return Err(KeyRingError::TooShort(key.id.clone()));
             }
@@ -217,6 +239,17 @@ impl KeyRing {
     pub fn iter(&self) -> impl Iterator<Item = &Key> {
         self.keys.iter()
     }
+}
+
+/// What a secret holds, without what editors put around it.
+fn plain(text: &str) -> &str {
+    text.trim().trim_start_matches('\u{feff}').trim()
+}
+
+/// Whether a text can be a secret as it is generated: visible ASCII, and nothing that only comes from a text around it, such as the
+/// braces of JSON or its quotes. Too short is another matter.
+fn is_secret(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"'`\\{}[]".contains(&byte))
 }
 
 /// What has to prove a delivery of a platform that signs it and sends a secret header of ours with it, too.
@@ -272,6 +305,26 @@ impl fmt::Debug for App {
     }
 }
 
+impl App {
+    fn check(&self, platform: &str) -> Result<(), AppsError> {
+        for secret in [&self.client_secret, &self.install_key].into_iter().flatten() {
+            if secret.is_empty() {
+                return Err(AppsError::Empty(platform.to_owned()));
+            }
+            if secret.trim() != secret.as_str() || secret.chars().any(char::is_control) {
+                return Err(AppsError::NoSecret(platform.to_owned()));
+            }
+        }
+        if self.jwks.as_ref().is_some_and(|jwks| PublicKeys::from_jwks(jwks).is_err()) {
+            return Err(AppsError::Jwks(platform.to_owned()));
+        }
+        if [&self.login_url, &self.api_url].into_iter().flatten().any(|url| Url::parse(url).is_err()) {
+            return Err(AppsError::Address(platform.to_owned()));
+        }
+        Ok(())
+    }
+}
+
 /// The credentials of the vendor's apps, by platform.
 #[derive(Clone, Debug, Default)]
 pub struct Apps(BTreeMap<String, App>);
@@ -284,9 +337,24 @@ pub enum AppsError {
         "the secret is not {{\"<platform>\":{{\"client_id\":…,\"client_secret\":…,\"require\":\"either\"|\"signature\"|\"header\"|\"both\"}}}}"
     )]
     Shape,
+    /// A member is there twice: of two, one would be believed silently.
+    #[error("{0} is there twice")]
+    Twice(String),
+    /// A platform that there is none of; its name, where it is a plain word.
+    #[error("there is no platform {0}")]
+    UnknownPlatform(String),
     /// An empty secret would prove everything.
     #[error("the client_secret or the install_key of {0} is empty")]
     Empty(String),
+    /// A secret with what no secret holds.
+    #[error("the client_secret or the install_key of {0} has spaces around it or control characters in it")]
+    NoSecret(String),
+    /// No set of public keys that can be used.
+    #[error("the jwks of {0} has no public key that can be used")]
+    Jwks(String),
+    /// An address that is none.
+    #[error("the login_url or the api_url of {0} is no address")]
+    Address(String),
 }
 
 impl Apps {
@@ -295,15 +363,23 @@ impl Apps {
     /// # Errors
     /// An [`AppsError`] that does not repeat the secret.
     pub fn parse(text: &str) -> Result<Self, AppsError> {
-        let text = text.trim();
+        let text = plain(text);
         if text.is_empty() {
             return Ok(Self::default());
         }
-        let apps: BTreeMap<String, App> = serde_json::from_str(text).map_err(|_| AppsError::Shape)?;
+        let apps: BTreeMap<String, App> = unique::read(text.as_bytes()).map_err(|wrong| match wrong {
+            Wrong::Twice(name) => AppsError::Twice(name),
+            Wrong::Form(_) | Wrong::TooDeep => AppsError::Shape,
+        })?;
         for (platform, app) in &apps {
-            if [&app.client_secret, &app.install_key].into_iter().flatten().any(|secret| secret.is_empty()) {
-                return Err(AppsError::Empty(platform.clone()));
+            if find(PLATFORMS, platform).is_none() {
+                // It may be a secret that went astray.
+                let word =
+                    platform.len() <= 20 && platform.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+                let name = if word { platform } else { "with a name as it is given" };
+                return Err(AppsError::UnknownPlatform(name.to_owned()));
             }
+            app.check(platform)?;
         }
         Ok(Self(apps))
     }
@@ -367,12 +443,90 @@ mod tests {
     fn unsafe_rings_are_refused() {
         assert_eq!(KeyRing::parse("short").unwrap_err(), KeyRingError::TooShort(BARE_KEY_ID.into()));
         assert_eq!(KeyRing::parse("").unwrap_err(), KeyRingError::TooShort(BARE_KEY_ID.into()));
+        assert_eq!(KeyRing::parse("\u{feff}").unwrap_err(), KeyRingError::TooShort(BARE_KEY_ID.into()));
         assert_eq!(KeyRing::parse("{\"keys\":1}").unwrap_err(), KeyRingError::Shape);
         assert_eq!(KeyRing::parse("{\"keys\":[]}").unwrap_err(), KeyRingError::Signers(0));
         assert_eq!(ring(&[("a", "sign"), ("b", "sign")]).unwrap_err(), KeyRingError::Signers(2));
         assert_eq!(ring(&[("a", "verify")]).unwrap_err(), KeyRingError::Signers(0));
         assert_eq!(ring(&[("a", "sign"), ("a", "verify")]).unwrap_err(), KeyRingError::DuplicateId("a".into()));
         assert_eq!(ring(&[("a", "retired")]).unwrap_err(), KeyRingError::Shape);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_key() {
+        let ring = format!(r#"{{"keys":[{{"id":"a","state":"sign","secret":"{SECRET}"}}]}}"#);
+        for text in [format!("\u{feff}{ring}"), format!(" \u{feff}\n{ring}\r\n"), ring] {
+            let read = KeyRing::parse(&text).unwrap();
+            assert_eq!((read.signing().id(), read.signing().secret()), ("a", SECRET.as_bytes()), "{text}");
+        }
+        assert_eq!(KeyRing::parse(&format!("\u{feff}{SECRET}\n")).unwrap().signing().secret(), SECRET.as_bytes());
+    }
+
+    #[test]
+    fn what_is_no_secret_is_no_key() {
+        let quoted = serde_json::to_string(SECRET).unwrap();
+        let list = format!("[{quoted}]");
+        let inner = format!("{SECRET}\u{feff}{SECRET}");
+        for bad in [
+            quoted.as_str(),
+            &list,
+            &inner,
+            &format!("'{SECRET}'"),
+            &format!("{SECRET} {SECRET}"),
+            &format!("{SECRET}\n{SECRET}"),
+            &format!("{SECRET}\u{0}"),
+            &format!("{SECRET}\u{7f}"),
+            &format!("{SECRET}é"),
+            &format!("secret={{{SECRET}}}"),
+            &format!("{SECRET}\\n"),
+        ] {
+            assert_eq!(KeyRing::parse(bad).unwrap_err(), KeyRingError::NoSecret(BARE_KEY_ID.into()), "{bad}");
+            let key = serde_json::json!({ "id": "a", "state": "sign", "secret": bad });
+            let ring = serde_json::json!({ "keys": [key] }).to_string();
+            assert_eq!(KeyRing::parse(&ring).unwrap_err(), KeyRingError::NoSecret("a".into()), "{ring}");
+        }
+        assert_eq!(ring(&[("", "sign")]).unwrap_err(), KeyRingError::NoId);
+        assert_eq!(ring(&[("a b", "sign")]).unwrap_err(), KeyRingError::NoId);
+        let twice = format!(r#"{{"keys":[],"keys":[{{"id":"a","state":"sign","secret":"{SECRET}"}}]}}"#);
+        assert_eq!(KeyRing::parse(&twice).unwrap_err(), KeyRingError::Shape);
+        for good in [SECRET.to_owned(), format!("{SECRET}!#$%&()*+,-./:;<=>?@^_|~")] {
+            assert!(KeyRing::parse(&good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn app_credentials_are_taken_as_a_whole_or_not_at_all() {
+        let refused = |text: &str| Apps::parse(text).map(|_| ()).unwrap_err();
+        let named = |error: fn(String) -> AppsError, name: &str| error(name.to_owned());
+        for (text, error) in [
+            (r#"{"bigcomerce":{"client_secret":"x"}}"#, named(AppsError::UnknownPlatform, "bigcomerce")),
+            (r#"{"0s3cr3t":{"client_secret":"x"}}"#, named(AppsError::UnknownPlatform, "with a name as it is given")),
+            (
+                r#"{"bigcommerce":{"client_id":"a"},"bigcommerce":{"client_id":"b"}}"#,
+                named(AppsError::Twice, "bigcommerce"),
+            ),
+            (r#"{"bigcommerce":{"client_secret":"a","client_secret":"b"}}"#, named(AppsError::Twice, "client_secret")),
+            (r#"{"bigcommerce":{"client_secret":""}}"#, named(AppsError::Empty, "bigcommerce")),
+            (r#"{"bigcommerce":{"client_secret":"a "}}"#, named(AppsError::NoSecret, "bigcommerce")),
+            (r#"{"woocommerce":{"install_key":"a\n"}}"#, named(AppsError::NoSecret, "woocommerce")),
+            (r#"{"cloudblue":{"jwks":{"keys":"x"}}}"#, named(AppsError::Jwks, "cloudblue")),
+            (r#"{"cloudblue":{"jwks":{"keys":[]}}}"#, named(AppsError::Jwks, "cloudblue")),
+            (r#"{"cloudblue":{"jwks":7}}"#, named(AppsError::Jwks, "cloudblue")),
+            (r#"{"cloudblue":{"jwks":{"keys":[{"kty":"oct","k":"AAAA"}]}}}"#, named(AppsError::Jwks, "cloudblue")),
+            (r#"{"bigcommerce":{"login_url":"login"}}"#, named(AppsError::Address, "bigcommerce")),
+            (r#"{"bigcommerce":{"secret":"x"}}"#, AppsError::Shape),
+            (r#"{"bigcommerce":"x"}"#, AppsError::Shape),
+            ("[]", AppsError::Shape),
+            ("{", AppsError::Shape),
+        ] {
+            assert_eq!(refused(text), error, "{text}");
+            assert!(!refused(text).to_string().contains("s3cr3t"), "{text}");
+        }
+        for empty in ["", " ", "{}", "\u{feff}{}"] {
+            assert!(Apps::parse(empty).unwrap().get("bigcommerce").is_none(), "{empty:?}");
+        }
+        let good = Apps::parse("\u{feff}{\"bigcommerce\":{\"client_secret\":\"x\"}}").unwrap();
+        assert_eq!(good.get("bigcommerce").unwrap().client_secret.as_deref().map(String::as_str), Some("x"));
     }
 
     #[test]

@@ -23,4 +23,5 @@ pub mod rotation;
 pub mod sighting;
 pub mod stamp;
 pub mod transfer;
+pub mod unique;
 pub mod verify;

@@ -3,8 +3,8 @@
 //!
 //! What it does was taken from `shared/commerce/src/platforms/directscale/`: whatever is not answered with exactly 200
 //! is sent again, under the same message id and without end; a key is as likely the one that was entered as an older
-//! one of the client's own; bodies may end in a trailing comma, leave fields out, name legacy events by number, or be
-//! no objects at all.
+//! one of the client's own; bodies may end in a trailing comma, leave fields out, name legacy events and kinds of orders by
+//! number, or be no objects at all. Some tell who had signed in.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -151,8 +151,8 @@ impl Inner {
         format!("{}.{ticks:07}Z", at_second(seconds).trim_end_matches('Z'))
     }
 
-    /// Puts a body into the outbox, under a message id of its own, which it gives.
-    fn send(&mut self, random: &mut StdRng, body: String) -> String {
+    /// Puts a body into the outbox, under a message id of its own, which it gives, with who had signed in, if somebody had.
+    fn send(&mut self, random: &mut StdRng, body: String) -> (String, Option<&'static str>) {
         self.sent += 1;
         let message = format!("{:08x}-{:04x}-4000-8000-{:012x}", random.random::<u32>(), self.sent, self.sent);
         let mut headers = vec![
@@ -161,14 +161,13 @@ impl Inner {
             ("x-directscale-client-id".to_owned(), if random.random_bool(0.5) { "Acme" } else { CLIENT }.to_owned()),
             ("x-directscale-message-id".to_owned(), message.clone()),
         ];
-        if random.random_bool(0.3) {
-            headers.push(("x-directscale-user".to_owned(), "admin".to_owned()));
-        }
+        let user = random.random_bool(0.3).then(|| pick(random, &["admin", "ada@example.com", "Jos\u{e9} M."]));
+        headers.extend(user.map(|user| ("x-directscale-user".to_owned(), user.to_owned())));
         let mut delivery =
             Delivery { method: Method::POST, url: String::new(), headers, body: Bytes::from(body), attempts: 0 };
         self.address(&mut delivery);
         self.outbox.push(delivery);
-        message
+        (message, user)
     }
 
     /// Where to and with which key, as it is entered now: the one that was entered and the client's own take turns.
@@ -244,21 +243,22 @@ impl Inner {
 
     /// An event that stands for itself.
     fn record(&mut self, random: &mut StdRng, event: Option<&str>, body: String) {
-        let message = self.send(random, body);
+        let (message, user) = self.send(random, body);
         let mut fields = Map::from_iter([("id".to_owned(), json!(message))]);
         fields.extend(event.map(|event| ("event".to_owned(), json!(event))));
+        fields.extend(user.map(|user| ("user".to_owned(), json!(user))));
         self.known.insert((EntityKind::Record, message), Known { fields, gone: false });
     }
 
     fn order_core(&self, random: &mut StdRng, id: u64, status: &str, customer: &'static str) -> Vec<Member> {
         let buyer = (id % 7 + 70).to_string();
         let placed = at_second(1_795_000_000 + i64::try_from(id).unwrap());
-        let kind = pick(random, &["Standard", "AutoShip"]);
+        let kind = pick(random, &["\"Standard\"", "\"AutoShip\"", "1", "\"2\""]);
         vec![
             number(customer, &["customer"], &buyer),
             text("OrderDateUtc", &["created_at"], &placed),
             text("OrderStatus", &["status"], status),
-            other("OrderType", json!(kind)),
+            other("OrderType", kind),
         ]
     }
 
@@ -375,7 +375,7 @@ impl Inner {
         match random.random_range(0..4) {
             0 => self.record(random, None, n.to_string()),
             1 => self.record(random, None, format!("[{n}, \"a\", ]")),
-            2 => self.record(random, None, format!("{{\"points\": {n}")),
+            2 => self.record(random, None, format!("\"{n} points\"")),
             _ => {
                 let body = format!("{{\"EventType\":\"AcmeRewards\",\"Points\":{n},\"For\":{{\"\":[null,1e300]}}}}");
                 self.record(random, Some("AcmeRewards"), body);
@@ -459,7 +459,12 @@ impl Inner {
     fn get_associate(&self, body: &[u8]) -> ApiResponse {
         let asked: Value = serde_json::from_slice(body).unwrap_or_default();
         let found = asked["associateId"].as_u64().and_then(|id| Some((id, self.associates.get(&id)?)));
-        let Some((id, associate)) = found else { return json_answer(200, &Value::Null) };
+        // What is answered for one that is not there is not documented.
+        let Some((id, associate)) = found else {
+            let message = json!({ "Status": 1, "Message": "Associate not found" });
+            let answers = [Value::Null, json!({}), message];
+            return json_answer(200, &answers[body.len() % 3]);
+        };
         let mut shown =
             Map::from_iter([("AssociateId".to_owned(), json!(id)), ("Rank".to_owned(), json!({ "level": 3 }))]);
         shown.extend(associate.clone());

@@ -7,6 +7,7 @@ mod cart;
 mod catalog;
 mod coupon;
 mod customer;
+pub mod depth;
 mod hidden;
 mod order;
 mod product;
@@ -224,7 +225,10 @@ impl Content {
         drop_empty(&mut fields);
         drop_empty(&mut extra);
         match (fields, extra) {
-            (Value::Object(fields), Value::Object(extra)) => Ok(Self { fields, extra, unreadable: Vec::new() }),
+            (Value::Object(mut fields), Value::Object(mut extra)) => {
+                [&mut fields, &mut extra].into_iter().for_each(depth::limit);
+                Ok(Self { fields, extra, unreadable: Vec::new() })
+            }
             _ => Err(serde::ser::Error::custom("an entity must be an object")),
         }
     }
@@ -235,6 +239,7 @@ impl Content {
         let cleared = |mut members: Map<String, Value>| {
             hide(&mut members);
             members.values_mut().for_each(clear_empty);
+            depth::limit(&mut members);
             members
         };
         Self { fields: cleared(fields), extra: cleared(extra), unreadable: Vec::new() }

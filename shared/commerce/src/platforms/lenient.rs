@@ -134,7 +134,7 @@ impl From<MapError> for Fault {
     fn from(error: MapError) -> Self {
         match error {
             MapError::Malformed(place) => Self::Unreadable(place),
-            error @ MapError::PlatformError(_) => Self::Unreadable(error.to_string()),
+            error @ (MapError::PlatformError(_) | MapError::TooLarge(_)) => Self::Unreadable(error.to_string()),
         }
     }
 }

@@ -19,15 +19,16 @@ use zeroize::Zeroizing;
 use crate::{
     api::{ApiRequest, ApiResponse, Fault, Hosts},
     change::Change,
-    connection::{Connection, ConnectionKey, DeletePolicy, Retention},
+    connection::{Connection, ConnectionKey, DeletePolicy, Retention, is_meant},
     entity::{EntityKind, ExternalId},
     envelope::{Listing, Transfer},
     install::Installation,
     keys::WebhookSecret,
     outcome::Rule,
-    request::{HookPath, RawRequest},
+    request::{HookPath, RawRequest, has_too_many_values},
     stamp::Stamp,
     transfer::{Action, EntityProcessor, Preset, processor},
+    unique::{self, Wrong},
     verify::Scheme,
 };
 
@@ -75,6 +76,12 @@ pub trait Delivery: Sync {
 
     /// What the platform calls the delivery. For people: it need not be unique. Asked after the proof.
     fn delivery_id(&self, request: &RawRequest) -> Option<String>;
+
+    /// On whose account it happened, where the delivery says so: for people, and as good as the proof of the caller. Asked after the
+    /// proof; bounded, and without control characters.
+    fn user(&self, _request: &RawRequest) -> Option<String> {
+        None
+    }
 
     /// How a delivery is proven.
     fn scheme(&self) -> Scheme;
@@ -184,6 +191,9 @@ pub enum MapError {
     /// The body is not what the platform documents; names the place.
     #[error("the body is not what the platform documents, at {0}")]
     Malformed(String),
+    /// It holds more than anything that the platform documents; names what there is too much of.
+    #[error("the body holds {0}")]
+    TooLarge(String),
     /// The platform delivered an error object.
     #[error("the platform delivered its error {0} in place of the entity")]
     PlatformError(String),
@@ -287,6 +297,15 @@ pub trait Mapping: Sync {
         None
     }
 
+    /// Whether deliveries can come with this scope: what is set for another one would do nothing. Where nobody knows all of them, any
+    /// that can be a name is one.
+    fn is_scope(&self, scope: &str) -> bool {
+        let name = (1..=200).contains(&scope.len()) && !scope.chars().any(char::is_control) && scope != PROBE;
+        let declares =
+            self.processors().iter().any(|one| one.takes_hooks() && one.scopes.iter().any(|own| own.name == scope));
+        name && (self.fallback().is_some() || declares || self.notices().contains(&scope))
+    }
+
     /// What takes scopes that nobody knows, where they are not to be ignored.
     fn fallback(&self) -> Option<(EntityKind, Action)> {
         None
@@ -305,6 +324,11 @@ pub trait Mapping: Sync {
     /// # Errors
     /// [`MapError`]; the delivery is then quarantined.
     fn map(&self, incoming: &Incoming<'_>) -> Result<Mapped, MapError>;
+
+    /// Adds on whose account it happened, where the delivery says so and that is kept.
+    fn by_user(&self, _incoming: &Incoming<'_>, _user: &str, mapped: Mapped) -> Mapped {
+        mapped
+    }
 
     /// Where the platform delivered an error in place of an entity: the list in which that entity has to be.
     fn recover(&self, _incoming: &Incoming<'_>) -> Option<Listing> {
@@ -383,6 +407,11 @@ pub trait Mapping: Sync {
         Err(Fault::Unreadable(format!("there is no list {:?}", listing.what)))
     }
 
+    /// How many entries a page of a list was asked for: one that has more is none.
+    fn page_size(&self, _listing: &Listing) -> usize {
+        MAX_ENTRIES
+    }
+
     /// Whether anything is to be done at the platform about this kind of entity, by the connection's settings.
     fn acts_on(&self, _entity: EntityKind, _settings: &Map<String, Value>) -> bool {
         false
@@ -406,6 +435,55 @@ pub trait Mapping: Sync {
     fn deleted_fields(&self, _entity: EntityKind, _id: &ExternalId) -> Map<String, Value> {
         Map::from_iter([("status".to_owned(), json!("deleted"))])
     }
+}
+
+/// The most entities that one delivery, or one page of a list, stands for: each becomes a message. BigCommerce takes up to 1,000 price
+/// records in one call, and tells of them in one delivery [`price_lists.v3.yml`, `upsertPriceListRecords`]; no page of any platform
+/// has more than that.
+pub const MAX_ENTRIES: usize = 1_000;
+
+/// Maps a delivery: the only way to [`Mapping::map`] from outside of a platform's folder.
+///
+/// # Errors
+/// [`MapError`], also for a delivery that stands for more than [`MAX_ENTRIES`].
+pub fn mapped(mapping: &dyn Mapping, incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
+    match mapping.map(incoming)? {
+        Mapped::Split(parts) if parts.len() > MAX_ENTRIES => {
+            Err(MapError::TooLarge(format!("more than {MAX_ENTRIES} entities")))
+        }
+        mapped => Ok(mapped),
+    }
+}
+
+/// Reads a page of a list: the only way to [`Mapping::listed`] from outside of a platform's folder.
+///
+/// # Errors
+/// The [`Fault`] that the answer means, also for a page of more than was asked for.
+pub fn listed(
+    mapping: &dyn Mapping,
+    access: &Access<'_>,
+    listing: &Listing,
+    response: &ApiResponse,
+    at: Stamp,
+) -> Result<Listed, Fault> {
+    let listed = mapping.listed(access, listing, response, at)?;
+    let most = mapping.page_size(listing).min(MAX_ENTRIES);
+    if listed.found.len() > most {
+        return Err(Fault::Unreadable(format!("a page of more than the {most} entries that were asked for")));
+    }
+    Ok(listed)
+}
+
+/// Reads a page of subscriptions: the only way to [`Hooks::listed`] from outside of a platform's folder.
+///
+/// # Errors
+/// The [`Fault`] that the answer means, also for a page of more than [`MAX_ENTRIES`].
+pub fn subscriptions(hooks: &dyn Hooks, response: &ApiResponse, page: u32, now: Stamp) -> Result<Page, Fault> {
+    let listed = hooks.listed(response, page, now)?;
+    if listed.subscriptions.len() > MAX_ENTRIES {
+        return Err(Fault::Unreadable(format!("a page of more than {MAX_ENTRIES} subscriptions")));
+    }
+    Ok(listed)
 }
 
 /// The shortest time between two polls of an entity, in seconds.
@@ -472,13 +550,22 @@ pub fn settings(
     body: &[u8],
     allow_loopback: bool,
 ) -> Result<Settings, SettingsError> {
-    let mut members: Map<String, Value> = serde_json::from_slice(body)
-        .map_err(|error| SettingsError::new("body", format!("must be a JSON object (line {})", error.line())))?;
+    if has_too_many_values(body) {
+        return Err(SettingsError::new("body", "holds more than any settings"));
+    }
+    let mut members = unique::object(body).map_err(|wrong| match wrong {
+        Wrong::Twice(name) => SettingsError::new("body", format!("{name} is there twice; leave one of them out")),
+        Wrong::TooDeep => SettingsError::new("body", "is nested too deep"),
+        Wrong::Form(line) => SettingsError::new("body", format!("must be a JSON object (line {line})")),
+    })?;
     let deletes: BTreeMap<EntityKind, DeletePolicy> = taken(&mut members, "deletes")?;
-    let ignores: BTreeSet<String> = taken(&mut members, "ignores")?;
+    let ignores: Vec<String> = taken(&mut members, "ignores")?;
     let presets: Vec<Preset> = taken(&mut members, "presets")?;
     let polls: BTreeMap<EntityKind, u32> = taken(&mut members, "polls")?;
     let retention: Retention = taken(&mut members, "retention")?;
+    if let Some(entity) = deletes.keys().find(|entity| processor(platform.mapping, **entity).is_none()) {
+        return Err(SettingsError::new("deletes", format!("{} has no {entity} that can be deleted", platform.name)));
+    }
     for (entity, seconds) in &polls {
         if processor(platform.mapping, *entity).is_none_or(|processor| processor.polling.is_none()) {
             return Err(SettingsError::new("polls", format!("{} has no {entity} that can be polled", platform.name)));
@@ -487,22 +574,113 @@ pub fn settings(
             return Err(SettingsError::new("polls", format!("must be 0 or at least {MIN_POLL_SECONDS} seconds")));
         }
     }
-    for preset in &presets {
-        if !processor(platform.mapping, preset.entity).is_some_and(|processor| processor.pull) {
-            let why = format!("{} has no {} that can be pulled", platform.name, preset.entity);
-            return Err(SettingsError::new("presets", why));
-        }
-        if !preset.at.is_empty() && !preset.at.starts_with('/') {
-            return Err(SettingsError::new("presets", "`at` must be a JSON pointer, such as /id"));
-        }
-    }
+    check_presets(platform, &presets)?;
+    check_ignores(platform, &ignores, &presets)?;
+    let ignores: BTreeSet<String> = ignores.into_iter().collect();
     let OwnSettings { site, credentials, own, brought } =
         platform.subscriptions.settings(key, members, allow_loopback)?;
     let allowed = url::Url::parse(&site).is_ok_and(|site| platform.hosts.allow(&site, allow_loopback));
     if !allowed {
         return Err(SettingsError::new("site", "is on none of the platform's hosts"));
     }
+    // KMS takes no more.
+    if credentials.as_ref().is_some_and(|credentials| credentials.len() > MAX_CREDENTIALS_BYTES) {
+        let why = format!("the credentials are longer than {MAX_CREDENTIALS_BYTES} bytes");
+        return Err(SettingsError::new("body", why));
+    }
+    let size = json!([&deletes, &ignores, &presets, &polls, &own]).to_string().len();
+    if size > MAX_SETTINGS_BYTES || deepest(&own) > MAX_SETTINGS_DEPTH {
+        let why = format!("the settings must fit {MAX_SETTINGS_BYTES} bytes and {MAX_SETTINGS_DEPTH} levels");
+        return Err(SettingsError::new("body", why));
+    }
     Ok(Settings { site, credentials, own, brought, deletes, ignores, presets, polls, retention })
+}
+
+/// The most scopes that a connection can ignore, and the most presets that it can have: both are gone through for a delivery.
+const MAX_IGNORES: usize = 500;
+const MAX_PRESETS: usize = 100;
+/// The longest text in a preset, in bytes.
+const MAX_PRESET_BYTES: usize = 256;
+/// What KMS encrypts at most, in bytes.
+const MAX_CREDENTIALS_BYTES: usize = 4_096;
+/// The most that settings may come to, in bytes: a connection is one item, which DynamoDB takes up to 400 KB of.
+const MAX_SETTINGS_BYTES: usize = 200_000;
+/// How deep they may be nested: DynamoDB takes 32 levels.
+const MAX_SETTINGS_DEPTH: usize = 24;
+
+fn deepest(members: &Map<String, Value>) -> usize {
+    fn of(value: &Value) -> usize {
+        match value {
+            Value::Object(members) => 1 + members.values().map(of).max().unwrap_or(0),
+            Value::Array(elements) => 1 + elements.iter().map(of).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+    1 + members.values().map(of).max().unwrap_or(0)
+}
+
+/// Each must be able to find something: in a scope that only presets explain, at a place that there can be, before another one has.
+fn check_presets(platform: &Platform, presets: &[Preset]) -> Result<(), SettingsError> {
+    let wrong = |why: String| Err(SettingsError::new("presets", why));
+    if presets.len() > MAX_PRESETS {
+        return wrong(format!("must be {MAX_PRESETS} at most"));
+    }
+    for (place, preset) in presets.iter().enumerate() {
+        let Preset { scope, at, prefix, entity } = preset;
+        if !processor(platform.mapping, *entity).is_some_and(|processor| processor.pull) {
+            return wrong(format!("{} has no {entity} that can be pulled", platform.name));
+        }
+        if ![scope, at, prefix].iter().all(|text| text.len() <= MAX_PRESET_BYTES && !text.chars().any(char::is_control))
+        {
+            return wrong(format!("no text may be longer than {MAX_PRESET_BYTES} bytes, or have control characters"));
+        }
+        if scope.is_empty() || scope == PROBE {
+            return wrong("`scope` must be the name of an event".into());
+        }
+        if declared_scopes(platform.mapping).any(|declared| declared == scope) {
+            return wrong(format!("{scope} needs none: {} says which entity it means", platform.name));
+        }
+        let escaped = at.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+        if !escaped || !(at.is_empty() || at.starts_with('/')) {
+            return wrong("`at` must be a JSON pointer, such as /id".into());
+        }
+        let takes_all =
+            |before: &&Preset| before.scope == *scope && before.at == *at && prefix.starts_with(&before.prefix);
+        if let Some(before) = presets.iter().take(place).find(takes_all) {
+            return wrong(format!(
+                "one for {scope} never fits: that with the prefix {:?} comes before it",
+                before.prefix
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Each must mean a scope that deliveries can have.
+fn check_ignores(platform: &Platform, ignores: &[String], presets: &[Preset]) -> Result<(), SettingsError> {
+    let wrong = |why: String| Err(SettingsError::new("ignores", why));
+    if ignores.len() > MAX_IGNORES {
+        return wrong(format!("must be {MAX_IGNORES} at most"));
+    }
+    for pattern in ignores {
+        let means_any = declared_scopes(platform.mapping).any(|scope| is_meant(pattern, scope))
+            || presets.iter().any(|preset| is_meant(pattern, &preset.scope));
+        if !means_any && !platform.mapping.is_scope(pattern) {
+            return wrong(format!(
+                "{} is no scope of {}; its name must be that of an event, or its beginning and a *",
+                shown(pattern),
+                platform.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A name that somebody gave, as far as it is worth repeating.
+fn shown(name: &str) -> String {
+    let long = name.chars().count() > 60;
+    let short: String = name.chars().filter(|letter| !letter.is_control()).take(60).collect();
+    format!("{short:?}{}", if long { " and more" } else { "" })
 }
 
 fn taken<T: serde::de::DeserializeOwned + Default>(
@@ -779,6 +957,106 @@ mod tests {
                 }
             }
         }
+    }
+
+    fn taken_by(platform: &Platform, body: &str) -> Result<(), String> {
+        let connection = match platform.name {
+            "directscale" => "acme",
+            "bigcommerce" => "abc123",
+            "cloudblue" => "va-000-111",
+            _ => "shop.example.com",
+        };
+        let key = HookPath::parse(platform.name, connection, None).unwrap().key;
+        settings(platform, &key, body.as_bytes(), false).map(|_| ()).map_err(|error| error.field)
+    }
+
+    #[test]
+    fn settings_that_would_do_nothing_are_refused_by_name() {
+        let woo = |members: &str| {
+            taken_by(&woocommerce::PLATFORM, &format!(r#"{{"site":"https://a.example.com",{members}}}"#))
+        };
+        let preset = |scope: &str, at: &str, prefix: &str| {
+            format!(r#"{{"scope":"{scope}","at":"{at}","prefix":"{prefix}","entity":"order"}}"#)
+        };
+        for bad in [
+            r#""ignores":["order.update"]"#,
+            r#""ignores":[""]"#,
+            r#""ignores":["*"]"#,
+            r#""ignores":["orders.*"]"#,
+            r#""ignores":["order.updated","store/order/updated"]"#,
+            r#""ignores":["commerce_hooks_probe"]"#,
+            r#""ignores":"order.updated""#,
+        ] {
+            assert_eq!(woo(bad), Err("ignores".into()), "{bad}");
+        }
+        for bad in [
+            r#""deletes":{"subscription":"remove"}"#,
+            r#""deletes":{"record":"mark"}"#,
+            r#""deletes":{"order":"keep"}"#,
+        ] {
+            assert_eq!(woo(bad), Err("deletes".into()), "{bad}");
+        }
+        for bad in [
+            preset("order.updated", "/id", ""),
+            preset("", "/id", ""),
+            preset("message", "/~9", ""),
+            preset("message", "/a~", ""),
+            preset("message", "id", ""),
+            preset(&"x".repeat(300), "/id", ""),
+            preset("commerce_hooks_probe", "/id", ""),
+            format!("{},{}", preset("message", "/id", "Car:"), preset("message", "/id", "Car:")),
+            format!("{},{}", preset("message", "/id", ""), preset("message", "/id", "Car:")),
+            vec![preset("message", "/id", ""); 101].join(","),
+        ] {
+            assert_eq!(woo(&format!(r#""presets":[{bad}]"#)), Err("presets".into()), "{bad:.300}");
+        }
+        let many: Vec<_> = (0..60_000).map(|n| format!("\"s{n}\"")).collect();
+        assert_eq!(woo(&format!(r#""ignores":[{}]"#, many.join(","))), Err("ignores".into()));
+        let direct = |members: &str| taken_by(&directscale::PLATFORM, &format!("{{{members}}}"));
+        assert_eq!(direct(&format!(r#""ignores":[{}]"#, many.join(","))), Err("ignores".into()));
+        assert_eq!(direct(r#""ignores":["2"]"#), Err("ignores".into()), "which is told by its name");
+        let good = [
+            r#""ignores":["order.updated","order.updated"],"deletes":{"order":"remove"}"#.to_owned(),
+            r#""ignores":["order.*","message"],"presets":[{"scope":"message","entity":"order"}]"#.to_owned(),
+            format!(r#""presets":[{},{}]"#, preset("message", "/id", "Car:"), preset("message", "/id", "")),
+            format!(r#""presets":[{}]"#, preset("message", "/a~0b~1c/0", "")),
+            format!(r#""presets":[{}]"#, preset("action.x", "", "")),
+        ];
+        for good in good {
+            assert_eq!(woo(&good), Ok(()), "{good}");
+        }
+        assert_eq!(direct(r#""ignores":["AcmeRewards","CreateOrderEvent"],"deletes":{"product":"remove"}"#), Ok(()));
+        assert_eq!(taken_by(&bigcommerce::PLATFORM, r#"{"ignores":["store/cart/lineItem/*"]}"#), Ok(()));
+    }
+
+    #[test]
+    fn a_member_that_is_there_twice_is_not_chosen_from() {
+        for body in [
+            r#"{"site":"https://a.example.com","site":"https://b.example.com"}"#,
+            r#"{"site":"https://a.example.com","deletes":{"order":"mark","order":"remove"}}"#,
+            r#"{"site":"https://a.example.com","presets":[{"scope":"x","scope":"y","entity":"order"}]}"#,
+            r#"{"site":"https://a.example.com","polls":{},"polls":{}}"#,
+        ] {
+            assert_eq!(taken_by(&woocommerce::PLATFORM, body), Err("body".into()), "{body}");
+        }
+        let own = r#"{"api_key":"ApiKey SU-1:2","products":{"PRD-1":"observe","PRD-1":"observe"}}"#;
+        assert_eq!(taken_by(&cloudblue::PLATFORM, own), Err("body".into()));
+    }
+
+    #[test]
+    fn settings_that_no_item_can_hold_are_refused() {
+        let policy = |text: &str| {
+            format!(r#"{{"api_key":"ApiKey SU-1:2","products":{{"PRD-1":[{{"fail":{{"reason":"{text}"}}}}]}}}}"#)
+        };
+        assert_eq!(taken_by(&cloudblue::PLATFORM, &policy("no")), Ok(()));
+        assert!(taken_by(&cloudblue::PLATFORM, &policy(&"x".repeat(300_000))).is_err());
+        assert_eq!(
+            taken_by(&directscale::PLATFORM, &format!(r#"{{"api_key":"{}"}}"#, "k".repeat(4_096))),
+            Err("body".into())
+        );
+        let deep = format!(r#"{{"a":{}1{}}}"#, "[".repeat(500), "]".repeat(500));
+        assert_eq!(taken_by(&woocommerce::PLATFORM, &deep), Err("body".into()));
+        assert_eq!(taken_by(&woocommerce::PLATFORM, &format!("[{}1]", "1,".repeat(300_000))), Err("body".into()));
     }
 
     #[test]

@@ -186,6 +186,7 @@ pub struct Verified {
     path: HookPath,
     scope: String,
     delivery_id: Option<String>,
+    user: Option<String>,
     key_id: String,
     strength: Strength,
     received: Stamp,
@@ -207,6 +208,11 @@ impl Verified {
     /// What the platform calls the delivery, where it says. Not unique.
     pub fn delivery_id(&self) -> Option<&str> {
         self.delivery_id.as_deref()
+    }
+
+    /// On whose account it happened, where the delivery says.
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     /// The key that proved it.
@@ -344,6 +350,7 @@ pub fn verify(
         path: path.clone(),
         scope,
         delivery_id: platform.delivery_id(request),
+        user: platform.user(request),
         key_id: proof.key_id,
         strength: proof.strength,
         received: request.received,
@@ -466,7 +473,7 @@ mod tests {
     use crate::keys::Apps;
 
     const HEADER: &str = "x-key";
-    const SECRET: &str = "the app's client secret";
+    const SECRET: &str = "the-app's-client-secret";
     const NOW: i64 = 1_800_000_000;
 
     struct Signed;
@@ -500,7 +507,7 @@ mod tests {
     fn proven(require: &str, header: Part, signature: Part) -> Result<Strength, Refusal> {
         let ring = KeyRing::parse("0123456789abcdef0123456789abcdef").unwrap();
         let path = HookPath::parse("signed", "store", None).unwrap();
-        let apps = json!({ "signed": { "client_id": "id", "client_secret": SECRET, "require": require } });
+        let apps = json!({ "bigcommerce": { "client_id": "id", "client_secret": SECRET, "require": require } });
         let apps = Apps::parse(&apps.to_string()).unwrap();
         let mut headers = HeaderMap::new();
         let mut set = |name: &'static str, value: &str| {
@@ -521,7 +528,7 @@ mod tests {
         }
         let request = RawRequest { method: Method::POST, headers, body: "{}".into(), received: Stamp::from_micros(0) };
         let now = Stamp::from_millis(NOW * 1000);
-        let keys = Material { ring: &ring, app: apps.get("signed"), brought: None, now };
+        let keys = Material { ring: &ring, app: apps.get("bigcommerce"), brought: None, now };
         verify(&Signed, &path, &request, &keys).map(|verified| verified.strength())
     }
 
@@ -556,12 +563,12 @@ mod tests {
 
     #[test]
     fn an_app_without_a_secret_proves_nothing_by_signature() {
-        assert!(Apps::parse(r#"{"signed":{"client_secret":""}}"#).is_err());
+        assert!(Apps::parse(r#"{"bigcommerce":{"client_secret":""}}"#).is_err());
         assert!(
-            Apps::parse(r#"{"signed":{"secret":"x"}}"#).is_err(),
+            Apps::parse(r#"{"bigcommerce":{"secret":"x"}}"#).is_err(),
             "a misspelt name must not be taken for no secret"
         );
-        assert!(Apps::parse("").unwrap().get("signed").is_none());
-        assert!(Apps::parse("{}").unwrap().get("signed").is_none());
+        assert!(Apps::parse("").unwrap().get("bigcommerce").is_none());
+        assert!(Apps::parse("{}").unwrap().get("bigcommerce").is_none());
     }
 }

@@ -3,7 +3,10 @@
 //! neither a stale signature from a wrong one nor which of several keys made it.
 
 use aws_lc_rs::hmac;
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{
+    Engine, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
+};
 
 use super::Refusal;
 use crate::{request::RawRequest, stamp::Stamp};
@@ -94,18 +97,25 @@ impl StandardWebhooks {
     }
 }
 
+/// Base64 with or without its padding.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 /// A secret as the specification writes it, for those who have to enter it: `whsec_` and the base64 of its bytes.
 pub fn to_whsec(secret: &[u8]) -> String {
     format!("whsec_{}", STANDARD.encode(secret))
 }
 
-/// The bytes of a secret as the specification writes it: `whsec_` and base64.
+/// The bytes of a secret as the specification writes it: `whsec_` and base64. As its libraries do, one without the prefix or without
+/// the padding is taken, too.
 ///
 /// # Errors
 /// [`Refusal::EmptyKey`] when it is none.
 pub fn whsec(secret: &str) -> Result<Vec<u8>, Refusal> {
-    let encoded = secret.strip_prefix("whsec_").ok_or(Refusal::EmptyKey)?;
-    STANDARD.decode(encoded).ok().filter(|bytes| !bytes.is_empty()).ok_or(Refusal::EmptyKey)
+    let encoded = secret.strip_prefix("whsec_").unwrap_or(secret);
+    LENIENT.decode(encoded).ok().filter(|bytes| !bytes.is_empty()).ok_or(Refusal::EmptyKey)
 }
 
 #[cfg(test)]
@@ -191,7 +201,10 @@ mod tests {
     fn the_specification_s_own_secrets() {
         assert_eq!(whsec("whsec_AAECAw=="), Ok(vec![0, 1, 2, 3]));
         assert_eq!(to_whsec(&[0, 1, 2, 3]), "whsec_AAECAw==");
-        for bad in ["", "AAECAw==", "whsec_", "whsec_?"] {
+        for lenient in ["AAECAw==", "AAECAw", "whsec_AAECAw"] {
+            assert_eq!(whsec(lenient), Ok(vec![0, 1, 2, 3]), "{lenient}");
+        }
+        for bad in ["", "=", "whsec_", "whsec_?", "whsec_whsec_AAECAw==", "AAE CAw==", "AAECAx"] {
             assert_eq!(whsec(bad), Err(Refusal::EmptyKey), "{bad}");
         }
     }

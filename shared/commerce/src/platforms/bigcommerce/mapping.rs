@@ -249,6 +249,10 @@ impl Mapping for BigCommerce {
         }
     }
 
+    fn page_size(&self, listing: &Listing) -> usize {
+        if listed_entity(listing).is_ok_and(|entity| entity == EntityKind::Order) { V2_PAGE } else { V3_PAGE }
+    }
+
     /// The smallest plans have 150 calls in 30 seconds for all apps of a store together; this leaves a third to the
     /// others [`api-rate-limits.mdx`].
     fn budget(&self) -> Budget {

@@ -286,6 +286,10 @@ impl Mapping for CloudBlue {
         Ok(Listed { found, next })
     }
 
+    fn page_size(&self, _listing: &Listing) -> usize {
+        PAGE_SIZE
+    }
+
     fn acts_on(&self, entity: EntityKind, settings: &Map<String, Value>) -> bool {
         let policies = settings.get("products").and_then(Value::as_object);
         let acts = policies.is_some_and(|policies| policies.values().any(|policy| policy.as_array().is_some()));

@@ -13,9 +13,12 @@ use crate::{
 /// The receiver's view.
 pub struct DirectScale;
 
+/// The longest name of a user that is kept.
+const MAX_USER_BYTES: usize = 256;
+
 /// The numbers under which legacy events are subscribed to, and their names. 1 and 5 are presumed from their
 /// neighbours.
-const LEGACY: &[(&str, &str)] = &[
+pub(super) const LEGACY: &[(&str, &str)] = &[
     ("0", "EnrollmentEvent"),
     ("1", "OrderEvent"),
     ("2", "CreateAssociateEvent"),
@@ -27,10 +30,16 @@ const LEGACY: &[(&str, &str)] = &[
 impl Delivery for DirectScale {
     /// `EventType`, the only place that names the event. Of legacy events it may be the number instead of the name.
     fn scope(&self, request: &RawRequest) -> Option<String> {
-        let members = wire::Members::of(&request.body)?;
-        let name = wire::text(members.get("EventType")?).ok()??;
-        let name = LEGACY.iter().find(|(number, _)| *number == name).map_or(name.as_str(), |(_, name)| *name);
-        ((1..=200).contains(&name.len()) && !name.chars().any(char::is_control)).then(|| name.to_owned())
+        let name = wire::Head::of(&request.body).ok()?.event()?;
+        Some(LEGACY.iter().find(|(number, _)| *number == name).map_or(name, |(_, name)| (*name).to_owned()))
+    }
+
+    /// `X-Directscale-User`, which is there when somebody had signed in. Covered by nothing but the bearer key.
+    fn user(&self, request: &RawRequest) -> Option<String> {
+        let mut values = request.headers.get_all("x-directscale-user").iter();
+        let (value, None) = (values.next()?, values.next()) else { return None };
+        let user = std::str::from_utf8(value.as_bytes()).ok()?.trim();
+        ((1..=MAX_USER_BYTES).contains(&user.len()) && !user.chars().any(char::is_control)).then(|| user.to_owned())
     }
 
     fn delivery_id(&self, request: &RawRequest) -> Option<String> {
@@ -88,7 +97,18 @@ mod tests {
             assert_eq!(scope(&format!(r#"{{"EventType":"{number}"}}"#)).as_deref(), Some(*name));
             assert_eq!(scope(&format!(r#"{{"EventType":{number}}}"#)).as_deref(), Some(*name));
         }
-        for body in ["5", "[]", "", "{}", r#"{"EventType":null}"#, r#"{"EventType":{}}"#, r#"{"EventType":"a\nb"}"#] {
+        for body in [
+            "5",
+            "[]",
+            "",
+            "{}",
+            r#"{"EventType":null}"#,
+            r#"{"EventType":{}}"#,
+            r#"{"EventType":"a\nb"}"#,
+            r#"{"EventType":"A","EventType":"A"}"#,
+            r#"{"EventType":"A","eventType":"B"}"#,
+            r#"{"EventType":"A""#,
+        ] {
             assert_eq!(scope(body), None, "{body}");
         }
     }
@@ -98,6 +118,24 @@ mod tests {
         let id = |value: &str| DirectScale.delivery_id(&request(&[("x-directscale-message-id", value)], ""));
         assert_eq!(id("0b1c-2d").as_deref(), Some("0b1c-2d"));
         assert_eq!((id("a b"), id(&"x".repeat(101))), (None, None));
+    }
+
+    #[test]
+    fn a_user_is_what_can_be_a_name() {
+        let user = |value: &str| {
+            let mut request = request(&[], "");
+            request.headers.insert("x-directscale-user", HeaderValue::from_bytes(value.as_bytes()).unwrap());
+            DirectScale.user(&request)
+        };
+        for good in ["admin", "ada.lovelace@example.com", "Jos\u{e9} M.", &"x".repeat(256)] {
+            assert_eq!(user(good).as_deref(), Some(good));
+        }
+        assert_eq!(user("  ada ").as_deref(), Some("ada"));
+        for bad in ["", " ", "a\tb", "a\u{85}b", &"x".repeat(257)] {
+            assert_eq!(user(bad), None, "{bad}");
+        }
+        assert_eq!(DirectScale.user(&request(&[], "")), None);
+        assert_eq!(DirectScale.user(&request(&[("x-directscale-user", "a"), ("x-directscale-user", "b")], "")), None);
     }
 
     #[test]

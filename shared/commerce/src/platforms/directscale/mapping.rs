@@ -7,18 +7,18 @@ use serde_json::{Map, Value, json, value::RawValue};
 use url::Url;
 
 use super::{
+    delivery::LEGACY,
     subscriptions::{Credentials, Service, Services},
-    wire::{self, Members},
+    wire::{self, EVENT_DATE, EVENT_TYPE, Head, Members},
 };
 use crate::{
     api::{ApiRequest, ApiResponse, Fault},
     change::{Change, Delete, Facets, Upsert},
     entity::{Content, EntityKind, ExternalId},
     outcome::Rule,
-    platforms::{Access, Budget, Incoming, MapError, Mapped, Mapping, Next, Wanted},
+    platforms::{Access, Budget, Incoming, MapError, Mapped, Mapping, Next, PROBE, Wanted},
     stamp::Stamp,
     transfer::{Action, Direction, EntityProcessor, Payload, Scope, child, own},
-    verify::UNNAMED_SCOPE,
 };
 
 /// The processor's view.
@@ -88,6 +88,22 @@ enum Kind {
     Currency,
     /// Whatever it is; kept in `extra`, under its own name.
     Extra,
+    /// The same, of what is a time.
+    ExtraTime,
+    /// The same, of the kind of order, which is a name or a number.
+    OrderType,
+}
+
+impl Kind {
+    /// Whether the entity is still right without it. Not without what says whose it is, and what it costs.
+    const fn is_droppable(self) -> bool {
+        matches!(self, Self::Text | Self::Time)
+    }
+
+    /// Whether it has no canonical field.
+    const fn is_extra(self) -> bool {
+        matches!(self, Self::Extra | Self::ExtraTime | Self::OrderType)
+    }
 }
 
 /// A member of an event, and the field that it becomes, with dots between the levels.
@@ -127,7 +143,7 @@ const CORE: Group = Group {
         member("CustomerId", "customer", Kind::Id),
         member("OrderDateUtc", "created_at", Kind::Time),
         member("OrderStatus", "status", Kind::Text),
-        extra("OrderType"),
+        member("OrderType", "", Kind::OrderType),
     ],
 };
 
@@ -152,7 +168,7 @@ const LEGACY_ORDER: &[Group] = &[
             member("DistributorId", "customer", Kind::Id),
             member("OrderDateUtc", "created_at", Kind::Time),
             member("OrderStatus", "status", Kind::Text),
-            extra("OrderType"),
+            member("OrderType", "", Kind::OrderType),
         ],
     },
     TOTAL,
@@ -178,7 +194,7 @@ const PACKAGE: &[Group] = &[Group {
         member("TrackingNumber", "tracking_number", Kind::Text),
         member("ShippedDateUtc", "shipped_at", Kind::Time),
         extra("WarehouseId"),
-        extra("ShipByDateUtc"),
+        member("ShipByDateUtc", "", Kind::ExtraTime),
     ],
 }];
 
@@ -242,11 +258,17 @@ static EVENTS: &[Event] = &[
 ];
 
 /// Of every event: what it is and when it was. `EventCategory` is not there always, and wrong at times.
-const HEAD: &[&str] = &["EventType", "EventDateUtc", "EventCategory"];
+const HEAD: &[&str] = &[EVENT_TYPE, EVENT_DATE, "EventCategory"];
 
 impl Mapping for DirectScale {
     fn processors(&self) -> &'static [EntityProcessor] {
         PROCESSORS
+    }
+
+    /// Any name can be one; but a legacy event that is told of by its number has its name here.
+    fn is_scope(&self, scope: &str) -> bool {
+        let number = LEGACY.iter().any(|(number, _)| *number == scope);
+        (1..=200).contains(&scope.len()) && !number && !scope.chars().any(char::is_control) && scope != PROBE
     }
 
     /// Client code can send events of its own, and the documented list is not complete.
@@ -255,27 +277,43 @@ impl Mapping for DirectScale {
     }
 
     fn map(&self, incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
-        let Some(event) = EVENTS.iter().find(|event| event.scope == incoming.scope) else { return record(incoming) };
-        let malformed = |place: &str| MapError::Malformed(place.to_owned());
-        let members = Members::of(incoming.body).ok_or_else(|| malformed("its beginning: no JSON object"))?;
-        let id = |name: &str| members.get(name).and_then(|raw| wire::id(raw).ok()?).ok_or_else(|| malformed(name));
-        let entity_id = id(event.id)?;
-        let source = match members.get("EventDateUtc").map(wire::time) {
+        let Some(event) = event_of(incoming.scope) else { return record(incoming) };
+        let members = Members::of(incoming.body)?;
+        let (entity_id, child) = subject(event, &members)?;
+        let source = match members.get(EVENT_DATE).map(wire::time) {
             None => None,
-            Some(time) => time.map_err(|_| malformed("EventDateUtc"))?.map(Stamp::from),
+            Some(time) => time.map_err(|_| MapError::Malformed(EVENT_DATE.to_owned()))?.map(Stamp::from),
         };
         let received = incoming.received;
         let void = incoming.entity == EntityKind::Subscription && is_void(&members);
         if incoming.action == Action::Deleted || void {
             return Ok(Mapped::Change(entity_id, Change::Delete(Delete { source, received })));
         }
-        let child = match event.child {
-            None => None,
-            Some((list, name)) => Some((list, id(name)?)),
-        };
         let facets = facets(incoming.entity, event, &members, &entity_id, child.as_ref())?;
         let upsert = Upsert::partial(source, received, false, MAPPING, facets);
         Ok(Mapped::Change(entity_id, Change::Upsert(upsert)))
+    }
+
+    /// Of a record it is a field. Of what an event made, it is kept by the name of the event, as a facet of its own: the same fields
+    /// say the same, whoever it was. A delete has no place for it.
+    fn by_user(&self, incoming: &Incoming<'_>, user: &str, mapped: Mapped) -> Mapped {
+        let Mapped::Change(id, Change::Upsert(mut upsert)) = mapped else { return mapped };
+        if upsert.facets.is_empty() {
+            upsert.content.fields.insert("user".to_owned(), json!(user));
+            return Mapped::Change(id, Change::Upsert(upsert));
+        }
+        let child = event_of(incoming.scope)
+            .zip(Members::of(incoming.body).ok())
+            .and_then(|(event, members)| subject(event, &members).ok()?.1);
+        let name = match &child {
+            Some((_, child)) => format!("user#{child}.{}", incoming.scope),
+            None => format!("user.{}", incoming.scope),
+        };
+        let users = Map::from_iter([("users".to_owned(), json!({ incoming.scope: user }))]);
+        let parts = Parts { extra: users, ..Parts::default() };
+        upsert.facets.insert(name, parts.content(incoming.entity, &id, child.as_ref()));
+        let Upsert { source, received, observed, mapping, facets, .. } = upsert;
+        Mapped::Change(id, Change::Upsert(Upsert::partial(source, received, observed, mapping, facets)))
     }
 
     /// No limit is documented: this is to be polite.
@@ -283,7 +321,8 @@ impl Mapping for DirectScale {
         Budget { calls: 60, seconds: 30 }
     }
 
-    /// No answer is documented as the one for what is not there, so none is taken for a delete.
+    /// No answer is documented as the one for what is not there, so none is taken for a delete; nor for the entity, if it does not
+    /// name it.
     fn pull(&self, wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Result<Next, Fault> {
         let Wanted { access, entity, id, at } = *wanted;
         let Some((service, groups)) = service(entity, access.settings) else {
@@ -294,18 +333,41 @@ impl Mapping for DirectScale {
             return Err(response.fault(at));
         }
         let unreadable = |why: &str| Fault::Unreadable(why.to_owned());
-        let members = Members::of(&response.body).ok_or_else(|| unreadable("no JSON object"))?;
+        let members = Members::of(&response.body).map_err(|unread| Fault::from(MapError::from(unread)))?;
         let own_id = match entity {
             EntityKind::Order => "OrderNumber",
             _ => "AssociateId",
         };
-        if members.get(own_id).is_some_and(|given| wire::id(given).ok().flatten().as_ref() != Some(id)) {
-            return Err(unreadable("another id than was asked for"));
+        match members.get(own_id).and_then(|given| wire::id(given).ok()?) {
+            Some(given) if given == *id => {}
+            Some(_) => return Err(unreadable("another id than was asked for")),
+            None => return Err(Fault::Unreadable(format!("it names no entity: {own_id} is missing"))),
         }
         let facets = Facets::from([("detail".to_owned(), detail(entity, groups, &members, own_id, id))]);
         let upsert = Upsert::partial(None, at, true, MAPPING, facets);
         Ok(Next::Done(Mapped::Change(id.clone(), Change::Upsert(upsert))))
     }
+}
+
+/// What is known of an event by its name.
+fn event_of(scope: &str) -> Option<&'static Event> {
+    EVENTS.iter().find(|event| event.scope == scope)
+}
+
+/// A child that an event is about: the list that it is in, and its id.
+type Child = (&'static str, ExternalId);
+
+/// What an event is about.
+fn subject(event: &Event, members: &Members) -> Result<(ExternalId, Option<Child>), MapError> {
+    let id = |name: &str| {
+        let read = members.get(name).and_then(|raw| wire::id(raw).ok()?);
+        read.ok_or_else(|| MapError::Malformed(name.to_owned()))
+    };
+    let child = match event.child {
+        None => None,
+        Some((list, name)) => Some((list, id(name)?)),
+    };
+    Ok((id(event.id)?, child))
 }
 
 /// A void subscription is as good as deleted.
@@ -321,6 +383,8 @@ fn value(kind: Kind, raw: &RawValue) -> Result<Value, wire::Unfit> {
         Kind::Time => json!(wire::time(raw)?),
         Kind::Money(_) => json!(wire::money(raw)?),
         Kind::Extra => wire::value(raw)?,
+        Kind::ExtraTime => wire::any_time(raw)?,
+        Kind::OrderType => wire::order_type(raw)?,
     })
 }
 
@@ -329,12 +393,13 @@ fn value(kind: Kind, raw: &RawValue) -> Result<Value, wire::Unfit> {
 struct Parts {
     fields: Map<String, Value>,
     extra: Map<String, Value>,
+    unreadable: Vec<String>,
 }
 
 impl Parts {
     fn add(&mut self, member: &Member, value: Value) {
         match member.kind {
-            Kind::Extra => _ = self.extra.insert(member.name.to_owned(), value),
+            kind if kind.is_extra() => _ = self.extra.insert(member.name.to_owned(), value),
             _ => match member.field.split_once('.') {
                 Some((outer, inner)) => {
                     let outer = self.fields.entry(outer).or_insert_with(|| json!({}));
@@ -348,14 +413,15 @@ impl Parts {
     }
 
     /// Of an entity, or of a child that is in one of its lists.
-    fn content(self, entity: EntityKind, id: &ExternalId, child: Option<&(&'static str, ExternalId)>) -> Content {
-        let Self { mut fields, mut extra } = self;
+    fn content(self, entity: EntityKind, id: &ExternalId, child: Option<&Child>) -> Content {
+        let Self { mut fields, mut extra, mut unreadable } = self;
         if let Some((list, id)) = child {
+            unreadable.iter_mut().for_each(|place| *place = format!("{list}.{id}.{place}"));
             fields = Map::from_iter([((*list).to_owned(), json!({ id.as_str(): fields }))]);
             extra = Map::from_iter([((*list).to_owned(), json!({ id.as_str(): extra }))]);
         }
         fields.extend(identity(entity, id));
-        Content::facet(fields, extra)
+        Content::facet(fields, extra).with_unreadable(unreadable)
     }
 }
 
@@ -375,7 +441,7 @@ fn facets(
     event: &Event,
     members: &Members,
     id: &ExternalId,
-    child: Option<&(&'static str, ExternalId)>,
+    child: Option<&Child>,
 ) -> Result<Facets, MapError> {
     let name_of = |facet: &str| match child {
         Some((_, child)) => format!("{facet}#{child}"),
@@ -389,14 +455,20 @@ fn facets(
         let mut together = Parts::default();
         for member in group.members {
             let Some(raw) = members.get(member.name) else { continue };
-            let unfit = |_| MapError::Malformed(member.name.to_owned());
-            let read = value(member.kind, raw).map_err(unfit)?;
+            let mut alone = Parts::default();
+            let parts = if whole { &mut together } else { &mut alone };
+            match value(member.kind, raw) {
+                Ok(read) => parts.add(member, read),
+                // It says that there is something else than before, and not what.
+                Err(_) if member.kind.is_droppable() => {
+                    parts.add(member, Value::Null);
+                    parts.unreadable.push(member.name.to_owned());
+                }
+                Err(_) => return Err(MapError::Malformed(member.name.to_owned())),
+            }
             if whole {
-                together.add(member, read);
                 continue;
             }
-            let mut alone = Parts::default();
-            alone.add(member, read);
             match member.kind {
                 // Says nothing without an amount.
                 Kind::Currency => continue,
@@ -439,10 +511,15 @@ fn record(incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
     let hash = || hex::encode(&digest::digest(&digest::SHA256, incoming.body).as_ref()[..16]);
     let id = incoming.delivery_id.map_or_else(|| format!("body-{}", hash()), str::to_owned);
     let id: ExternalId = id.parse().map_err(|_| MapError::Malformed("the message's id".into()))?;
-    let members = Members::of(incoming.body);
-    let at = members.as_ref().and_then(|members| wire::time(members.get("EventDateUtc")?).ok()?);
-    let event = Some(incoming.scope).filter(|scope| *scope != UNNAMED_SCOPE);
-    let data = wire::read(incoming.body).unwrap_or_else(|| json!(String::from_utf8_lossy(incoming.body)));
+    let head = Head::of(incoming.body)?;
+    // What is an event but does not say which is none that nobody knows.
+    if head.is_object && head.event().is_none() {
+        return Err(MapError::Malformed(EVENT_TYPE.to_owned()));
+    }
+    let at = head.at.as_deref().and_then(|at| wire::time(at).ok()?);
+    let event = head.is_object.then_some(incoming.scope);
+    let data = wire::value(&wire::json(incoming.body)?)
+        .map_err(|_| MapError::Malformed("a member, which is there twice".into()))?;
     let fields = json!({ "id": id, "event": event, "occurred_at": at });
     let content = Content::new(&fields, Map::from_iter([("data".to_owned(), data)]))
         .map_err(|_| MapError::Malformed("the whole".into()))?;
@@ -487,7 +564,7 @@ fn detail(entity: EntityKind, groups: &[Group], members: &Members, own_id: &str,
     let mut used = vec![own_id];
     for member in groups.iter().flat_map(|group| group.members) {
         let read = members.get(member.name).and_then(|raw| value(member.kind, raw).ok());
-        if let Some(read) = read.filter(|_| !matches!(member.kind, Kind::Extra)) {
+        if let Some(read) = read.filter(|_| !matches!(member.kind, Kind::Extra | Kind::ExtraTime)) {
             parts.add(member, read);
             used.push(member.name);
         }
@@ -510,6 +587,7 @@ mod tests {
         platforms::Delivery,
         request::RawRequest,
         transfer::{Resolved, resolve},
+        verify::UNNAMED_SCOPE,
     };
 
     const RECEIVED: Stamp = Stamp::from_millis(1_795_219_200_123);
@@ -619,7 +697,7 @@ mod tests {
         assert_eq!((entity.as_str(), facets.join(" ").as_str()), ("order#7", "core country total"));
         let expected = json!({"id": "7", "number": "7", "customer": "77", "status": "Paid", "currency": "USD",
             "created_at": "2018-05-01T00:00:00Z", "totals": {"total": "10.5"}});
-        assert_eq!((fields, extra), (expected, json!({"OrderType": "1", "OrderCountry": "US"})));
+        assert_eq!((fields, extra), (expected, json!({"OrderType": "Standard", "OrderCountry": "US"})));
         assert_eq!(shown(&order.replace("OrderEvent\"", "1\"")), shown(order));
 
         let enrolled = r#"{"DistributorId":"77","DistributorType":"1","DistributorStatus":"Active",
@@ -735,7 +813,7 @@ mod tests {
         assert_eq!(fields, json!({"id": "m-1", "event": "DailyEvent", "occurred_at": "2024-03-01T00:00:00.0000001Z"}));
         assert_eq!(extra["data"]["EventType"], "DailyEvent");
         for (body, data) in
-            [("42", json!(42)), ("[1,2,]", json!([1, 2])), ("\"x\"", json!("x")), ("{\"a", json!("{\"a"))]
+            [("42", json!(42)), ("[1,2,]", json!([1, 2])), ("\"x\"", json!("x")), ("\u{feff}7", json!(7))]
         {
             assert_eq!(
                 shown(body),
@@ -743,16 +821,161 @@ mod tests {
                 "{body}"
             );
         }
+        let deep = format!(r#"{{"EventType":"Mine","a":{}1{}}}"#, "[".repeat(400), "]".repeat(400));
+        assert_eq!(shown(&deep).3, json!({ "data": deep }));
+        let many: Vec<_> = (0..1000).map(|n| format!("\"k{n}\":{n}")).collect();
+        assert_eq!(shown(&format!(r#"{{"EventType":"Mine",{}}}"#, many.join(","))).3["data"]["k999"], 999);
         let unreadable = r#"{"EventType":"Mine","EventDateUtc":"soon"}"#;
         let Change::Upsert(upsert) = deliver(unreadable).2 else { unreachable!() };
         assert_eq!(upsert.source, None);
     }
 
     #[test]
+    fn what_cannot_be_read_is_no_record() {
+        for body in ["", "{", "{\"a", &CREATE[..200], "\u{1}garbage", r#""\u0001garbage""#, "{}x", "[1,,]", "nul"] {
+            assert_eq!(malformed(body), "its beginning: no JSON object", "{body}");
+        }
+        for event in ["null", "\"\"", "{}", "[\"DailyEvent\"]", r#""a\nb""#, &format!("\"{}\"", "x".repeat(201))] {
+            assert_eq!(malformed(&format!(r#"{{"OrderNumber":1,"EventType":{event}}}"#)), "EventType", "{event}");
+        }
+        assert_eq!(malformed(r#"{"OrderNumber":1}"#), "EventType");
+        assert_eq!(malformed(r#"{"EventType":"A","eventType":"B"}"#), "eventType, which is there twice");
+        assert_eq!(malformed(r#"{"EventType":"Mine","a":{"b":1,"b":2}}"#), "a member, which is there twice");
+    }
+
+    #[test]
+    fn a_member_that_is_there_twice_is_not_chosen_from() {
+        assert_eq!(
+            malformed(&CREATE.replace("1042,", "1042,\"OrderNumber\":1043,")),
+            "OrderNumber, which is there twice"
+        );
+        assert_eq!(
+            malformed(&CREATE.replace("1042,", "1042,\"orderNumber\":1042,")),
+            "orderNumber, which is there twice"
+        );
+        assert_eq!(malformed(&CREATE.replace("1042,", "1042,\"more\":1,\"more\":1,")), "more, which is there twice");
+        let within = CREATE.replace("1042,", "1042,\"more\":{\"a\":1,\"a\":2},");
+        assert_eq!(malformed(&within), "a member that is not documented");
+    }
+
+    #[test]
+    fn more_members_than_any_event_has_are_refused() {
+        let with = |count: usize| {
+            let members: String = (0..count).map(|n| format!("\"k{n}\":1,")).collect();
+            deliver_at(&CREATE.replace("1042,", &format!("1042,{members}")), RECEIVED)
+        };
+        let Ok((_, _, Change::Upsert(upsert))) = with(290) else { unreachable!() };
+        assert_eq!(upsert.facets.len(), 291);
+        for count in [300, 40_000] {
+            assert_eq!(with(count).err(), Some(MapError::TooLarge("more than 300 members".into())), "{count}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_documented_is_in_the_end_what_was_sent_last_in_any_order() {
+        let event = |time: u8, members: &str| {
+            let members = format!(r#""OrderNumber":1,{members},"EventDateUtc":"2024-03-01T10:00:0{time}Z""#);
+            format!(r#"{{{members},"EventType":"FinalizeOrderEvent"}}"#)
+        };
+        let [a, b, c] = [
+            event(1, r#""Foo":{"a":1},"Bar":1"#),
+            event(2, r#""Bar":2,"Baz":[1]"#),
+            event(3, r#""Foo":{"b":2},"Qux":null"#),
+        ];
+        let expected = json!({"Foo": {"b": 2}, "Bar": 2, "Baz": [1]});
+        for order in [[&a, &b, &c], [&a, &c, &b], [&b, &a, &c], [&b, &c, &a], [&c, &a, &b], [&c, &b, &a]] {
+            let state = together(&order.map(String::as_str)).0;
+            assert_eq!(Value::Object(state.content().unwrap().extra.clone()), expected);
+        }
+    }
+
+    fn by(body: &str, user: &str) -> State {
+        let scope = Head::of(body.as_bytes()).unwrap().event().unwrap();
+        let (entity, id, change) = deliver(body);
+        let connection =
+            crate::connection::ConnectionKey { platform: "directscale".into(), connection: "acme".parse().unwrap() };
+        let incoming = Incoming {
+            connection: &connection,
+            scope: &scope,
+            delivery_id: None,
+            entity,
+            action: Action::Updated,
+            body: body.as_bytes(),
+            received: RECEIVED,
+        };
+        let mapped = Mapped::Change(id.parse().unwrap(), change);
+        let Mapped::Change(_, change) = DirectScale.by_user(&incoming, user, mapped) else { unreachable!() };
+        State::of(&change)
+    }
+
+    #[test]
+    fn who_it_was_is_kept_and_makes_nothing_else_differ() {
+        let state = by(FINALIZE, "ada");
+        assert_eq!(state.facets.keys().collect::<Vec<_>>(), ["core", "user.FinalizeOrderEvent"]);
+        assert_eq!(state.facets["core"], State::of(&deliver(FINALIZE).2).facets["core"]);
+        let extra = |state: &State| Value::Object(state.content().unwrap().extra.clone());
+        assert_eq!(extra(&state), json!({"OrderType": "Standard", "users": {"FinalizeOrderEvent": "ada"}}));
+        let both = state.join(by(CREATE, "bob"));
+        assert_eq!(extra(&both)["users"], json!({"FinalizeOrderEvent": "ada", "CreateOrderEvent": "bob"}));
+        // Of a payment, with the payment.
+        let paid = by(PAYMENT, "ada");
+        assert_eq!(extra(&paid), json!({"payments": {"9": {"users": {"CreateOrderPaymentEvent": "ada"}}}}));
+        assert_eq!(by(PAYMENT, "ada").join(both.clone()), both.join(paid));
+        // Of an event that stands for itself, it is a field.
+        let record = by(r#"{"EventType":"DailyEvent"}"#, "ada").content().unwrap().into_owned();
+        assert_eq!(Value::Object(record.fields), json!({"id": "m-1", "event": "DailyEvent", "user": "ada"}));
+    }
+
+    #[test]
+    fn a_time_that_is_none_is_nothing() {
+        let pending = r#"{"EventType":"UpdateOrderPackageStatusEvent","EventDateUtc":"2026-10-12T18:07:26.557768Z",
+            "OrderNumber":1,"PackageId":3,"PackageStatus":"Pending","WarehouseId":1,"ShipMethodId":4,"TrackingNumber":"",
+            "Carrier":"","ShipByDateUtc":"0001-01-01T00:00:00","ShippedDateUtc":"0001-01-01T00:00:00"}"#;
+        let (_, _, fields, extra) = shown(pending);
+        assert_eq!(fields["packages"]["3"], json!({"status": "Pending", "method": "4"}));
+        assert_eq!(extra["packages"]["3"], json!({"WarehouseId": 1}));
+        let never = r#"{"EventType":"CreateSubscriptionEvent","EventDateUtc":"2026-11-21T01:48:40Z","SubscriptionId":9,
+            "AssociateId":77,"ExpirationDateUtc":"9999-12-31T23:59:59.9999999"}"#;
+        let (entity, _, fields, _) = shown(never);
+        assert_eq!((entity.as_str(), &fields["customer"]), ("subscription#9", &json!("77")));
+        assert!(fields["expires_at"].as_str().unwrap().starts_with("9999-12-3"), "{fields}");
+        let undated = never.replace("2026-11-21T01:48:40Z", "0001-01-01T00:00:00");
+        let Change::Upsert(upsert) = deliver(&undated).2 else { unreachable!() };
+        assert_eq!(upsert.source, None);
+    }
+
+    #[test]
+    fn the_kind_of_an_order_is_one_whichever_event_tells_it() {
+        let legacy = r#"{"EventType":"OrderEvent","EventDateUtc":"2026-10-12T18:07:26Z","OrderId":9,"DistributorId":5,
+            "OrderDateUtc":"2026-10-12T18:07:26Z","OrderStatus":"Paid","OrderType":2,"OrderTotal":20.5,"OrderCurrency":"USD"}"#;
+        assert_eq!(shown(legacy).3, json!({"OrderType": "AutoShip"}));
+        for given in ["\"2\"", "\"AutoShip\""] {
+            assert_eq!(shown(&legacy.replace("\"OrderType\":2", &format!("\"OrderType\":{given}"))), shown(legacy));
+        }
+    }
+
+    #[test]
+    fn one_odd_member_does_not_lose_the_others() {
+        let odd = CREATE.replace("\"2024-03-01T10:00:00.123456Z\"", "{}").replace("\"Pending processing\"", "[1]");
+        let content = |bodies: &[&str]| together(bodies).0.content().unwrap().into_owned();
+        let read = content(&[&odd]);
+        assert_eq!(Value::Object(read.fields), json!({"id": "1042", "number": "1042", "customer": "77"}));
+        assert_eq!(read.unreadable, ["OrderDateUtc", "OrderStatus"]);
+        // What is told afterwards mends it, in any order.
+        for bodies in [[odd.as_str(), FINALIZE], [FINALIZE, &odd]] {
+            assert_eq!(content(&bodies), content(&[FINALIZE]));
+        }
+        let paid = content(&[&PAYMENT.replace("\"Charge\"", "{}"), CREATE]);
+        assert_eq!(paid.unreadable, ["payments.9.PaymentType"]);
+        assert_eq!(paid.fields["payments"]["9"], json!({"status": "Paid", "amount": "20.10", "currency": "USD"}));
+    }
+
+    #[test]
     fn what_is_wrong_with_a_known_event_is_told_by_its_place() {
         assert_eq!(malformed(&CREATE.replace("1042", "-1")), "OrderNumber");
         assert_eq!(malformed(&CREATE.replace("\"2024-03-01T10:00:00.2345678Z\"", "\"s3cr3t\"")), "EventDateUtc");
-        assert_eq!(malformed(&CREATE.replace("\"2024-03-01T10:00:00.123456Z\"", "{}")), "OrderDateUtc");
+        assert_eq!(malformed(&CREATE.replace("\"CustomerId\":77", "\"CustomerId\":7.5")), "CustomerId");
+        assert_eq!(malformed(&PAYMENT.replace("\"USD\"", "[\"USD\"]")), "CurrencyCode");
         assert_eq!(malformed(&PAYMENT.replace("20.10", "\"s3cr3t\"")), "Amount");
         assert_eq!(malformed(&PAYMENT.replace("\"OrderPaymentId\":9,", "")), "OrderPaymentId");
     }
@@ -799,7 +1022,20 @@ mod tests {
     #[test]
     fn no_answer_is_taken_for_a_delete() {
         let fault = |status, body| pull(EntityKind::Customer, &json!({}), Some((status, body))).unwrap_err();
-        for body in ["null", "", "[]", "<html>", r#"{"AssociateId":78}"#] {
+        for body in [
+            "null",
+            "",
+            "[]",
+            "<html>",
+            r#"{"AssociateId":78}"#,
+            "{}",
+            r#"{"Status":1,"Message":"Associate not found"}"#,
+            r#"{"AssociateId":0}"#,
+            r#"{"AssociateId":null}"#,
+            r#"{"AssociateId":[77]}"#,
+            r#"{"AssociateId":77,"associateId":77}"#,
+            r#"{"OrderNumber":77}"#,
+        ] {
             assert!(matches!(fault(200, body), Fault::Unreadable(_)), "{body}");
         }
         assert!(matches!(fault(404, "{}"), Fault::Connection(_)));

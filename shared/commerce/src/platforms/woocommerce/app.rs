@@ -136,7 +136,9 @@ pub fn site_connection(text: &str, allow_loopback: bool) -> Result<(String, Conn
     }
     let legal = |c: char| if c.is_ascii_alphanumeric() || "._".contains(c) { c } else { '-' };
     let id: String = host.chars().map(legal).collect();
-    let id = if path.is_empty() && !host.contains(':') {
+    // Of a public host, whose characters are all legal, the id is the host itself, and no other's: it ends in a top-level domain, and
+    // what follows a host ends in a hash.
+    let id = if path.is_empty() && !host.contains(':') && site.starts_with("https://") {
         id
     } else {
         let rest = path.replace('/', "_").replace('~', "-");
@@ -184,6 +186,18 @@ mod tests {
             "and one is always the same"
         );
         assert_eq!(id("https://shop.example.com/wp-json/wc/v3"), "shop.example.com");
+        let hosts = ["a_b.example", "a-b.example", "a.b.example", "shop.example.com", "shop.example.com_sub.example"];
+        let places = ["", "/sub", "/Sub", "/sub.example", "/s~b", "/s-b", "/s_b", "/s/b"];
+        let mut ids = std::collections::BTreeMap::new();
+        for site in hosts.iter().flat_map(|host| places.iter().map(move |place| format!("https://{host}{place}"))) {
+            assert_eq!(ids.insert(id(&site), site.clone()), None, "{site}");
+            assert_eq!(id(&site), id(&format!("{}/", site.replace("https://", "HTTPS://"))), "{site}");
+        }
+        assert_ne!(id("http://localhost"), id("https://localhost"));
+        for bad in ["https://a_b.example+1", "https://shop.example.com.", "https://a..b.example", "https://a=b.example"]
+        {
+            assert!(matches!(site_connection(bad, true), Err(Turned::Malformed(_))), "{bad}");
+        }
         for bad in ["https://shop.example.com/%2e%2e%2fa", "https://shop.example.com//a", "https://_/"] {
             assert!(matches!(site_connection(bad, false), Err(Turned::Malformed(_))), "{bad}");
         }

@@ -199,6 +199,10 @@ impl Mapping for WooCommerce {
         lists::read(listing, response, at)
     }
 
+    fn page_size(&self, _listing: &Listing) -> usize {
+        lists::PAGE_SIZE
+    }
+
     /// The list tells how many it has in all, whatever a page holds. Variations are in a list of their own.
     fn count(&self, access: &Access<'_>, entity: EntityKind) -> Option<Result<ApiRequest, Fault>> {
         let asked = collection(entity).and_then(|name| call(access, Method::GET, &[name]));
