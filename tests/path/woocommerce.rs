@@ -163,8 +163,9 @@ fn user(id: u64, role: &str, pays: bool, at: &str) -> Value {
 }
 
 fn case(name: &str) -> (String, Value) {
-    let file = format!("{}/path/data/woocommerce/case-{name}.json", env!("CARGO_MANIFEST_DIR"));
-    let case: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/path/data/woocommerce/odd.json");
+    let cases: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let case = &cases["odd"][name];
     (case["scope"].as_str().unwrap().to_owned(), case["body"].clone())
 }
 
