@@ -266,7 +266,7 @@ mod bigcommerce {
             *cart.lock().unwrap() = None;
             world.clock.pass_seconds(60);
             let converted = at("store/cart/converted", &data, strength, LATER / 1000, 2);
-            assert_eq!(process(&world, &[converted.clone()]).await, ["applied"]);
+            assert_eq!(process(&world, std::slice::from_ref(&converted)).await, ["applied"]);
             let told = |world: &World| {
                 let item = item(world, "cart#c-1");
                 let total = item.fields.get("total").cloned();
@@ -294,7 +294,7 @@ mod bigcommerce {
         let data = json!({ "type": "cart", "id": "c-1" });
         let at_one = 1_795_223_400; // 2026-11-21T01:10:00Z
         let abandoned = at("store/cart/abandoned", &data, "caller", at_one, 1);
-        assert_eq!(process(&world, &[abandoned.clone()]).await, ["applied"]);
+        assert_eq!(process(&world, std::slice::from_ref(&abandoned)).await, ["applied"]);
         let status = |world: &World| item(world, "cart#c-1").fields.get("status").cloned();
         let whole = item(&world, "cart#c-1");
         assert_eq!((status(&world), whole.deleted), (Some(json!("abandoned")), false));
@@ -316,11 +316,31 @@ mod bigcommerce {
         let (world, _) = scripted(&store(), SITE, TOKEN, |_| {}, |_| json_answer(500, &json!({})));
         let data = json!({ "type": "cart", "id": "c-1", "orderId": 252 });
         let converted = at("store/cart/converted", &data, "body", LATER / 1000, 1);
-        assert_eq!(process(&world, &[converted.clone()]).await, ["failed: platform-unavailable"]);
+        assert_eq!(process(&world, std::slice::from_ref(&converted)).await, ["failed: platform-unavailable"]);
         assert!(world.state().is_empty());
         let (world, _) = scripted(&store(), SITE, TOKEN, |connection| connection.credentials = None, |_| not_found());
         assert_eq!(process(&world, &[converted]).await, ["quarantined: connection-fault"]);
         assert!(world.state().is_empty());
+    }
+
+    /// The list may not have yet what was told of.
+    #[tokio::test]
+    async fn a_customer_who_is_told_of_too_early_is_there_with_the_next_hint() {
+        let there = Arc::new(Mutex::new(json!([])));
+        let shown = Arc::clone(&there);
+        let answer = move |_: &ApiRequest| json_answer(200, &json!({ "data": *shown.lock().unwrap(), "meta": {} }));
+        let (world, _) = scripted(&store(), SITE, TOKEN, |_| {}, answer);
+        let told = |scope: &str, n: usize| callback(scope, &json!({ "type": "customer", "id": 5 }), n);
+        assert_eq!(process(&world, &[told("store/customer/created", 1)]).await, ["applied"]);
+        assert!(item(&world, "customer#5").deleted);
+        *there.lock().unwrap() = json!([{ "id": 5, "email": "ann@example.com" }]);
+        world.clock.pass_seconds(1);
+        // However often it is told, that is one pull.
+        let again: Vec<_> = (2..10).map(|n| told("store/customer/updated", n)).collect();
+        let ends = process(&world, &again).await;
+        assert_eq!(ends.iter().filter(|end| *end == "applied").count(), 1, "{ends:?}");
+        let found = item(&world, "customer#5");
+        assert!(!found.deleted && found.fields["email"] == "ann@example.com");
     }
 
     #[tokio::test]

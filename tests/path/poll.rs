@@ -437,7 +437,7 @@ async fn losses_are_counted_exactly() {
     store.set("products", 10, product(10, "2.00", &at));
     store.set("products", 3, None);
     // The same as before, dated anew; nothing that can be read; and too young to be lost.
-    store.set("products", 11, Some(json!({ "id": 11, "name": {}, "categories": "none", "date_modified_gmt": at })));
+    store.set("products", 11, Some(json!({ "id": 11, "price": "1..23", "date_modified_gmt": at })));
     shop.world.clock.pass_seconds(2 * HOUR);
     let young = written(&shop.world);
     store.set("products", 12, product(12, "2.00", &young));

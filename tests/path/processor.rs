@@ -459,7 +459,7 @@ mod if_known {
 
     fn drafts(mapped: Mapped) -> Mapped {
         match mapped {
-            Mapped::Change(id, Change::Upsert(upsert)) if upsert.content.fields["status"] == "draft" => {
+            Mapped::Change(id, Change::Upsert(upsert)) if upsert.content.fields["status"] == "sketch" => {
                 Mapped::IfKnown(id, Change::Upsert(upsert), DRAFT)
             }
             other => other,
@@ -489,7 +489,7 @@ mod if_known {
         }
         fn only_if_known(&self, _: &Wanted<'_>, answers: &[ApiResponse]) -> Option<Rule> {
             let answer: Value = serde_json::from_slice(&answers.last()?.body).ok()?;
-            (answer["status"] == "draft").then_some(DRAFT)
+            (answer["status"] == "sketch").then_some(DRAFT)
         }
     }
 
@@ -501,7 +501,7 @@ mod if_known {
     }
 
     fn draft(at: i64) -> Message {
-        delivered("order.updated", &order("draft", "2026-11-21T02:00:00"), at)
+        delivered("order.updated", &order("sketch", "2026-11-21T02:00:00"), at)
     }
 
     #[tokio::test]
@@ -512,12 +512,12 @@ mod if_known {
         let placed = delivered("order.updated", &order("processing", "2026-11-21T01:00:00"), LATER + 1);
         assert_eq!(process(&world, &[placed]).await, ["applied"]);
         assert_eq!(process(&world, &[draft(LATER + 2)]).await, ["applied"]);
-        assert_eq!(world.item("order#13").fields["status"], "draft");
+        assert_eq!(world.item("order#13").fields["status"], "sketch");
         // What is deleted is known, too.
         let gone = delivered("order.deleted", r#"{"id":13}"#, LATER + 3);
         assert_eq!(process(&world, &[gone]).await, ["applied"]);
         assert!(world.item("order#13").deleted);
-        let newer = delivered("order.updated", &order("draft", "2026-11-21T03:00:00"), LATER + 4);
+        let newer = delivered("order.updated", &order("sketch", "2026-11-21T03:00:00"), LATER + 4);
         assert_eq!(process(&world, &[newer]).await, ["applied"]);
         assert!(!world.item("order#13").deleted);
     }
@@ -528,7 +528,7 @@ mod if_known {
         for batch in [[draft(LATER), placed.clone()], [placed, draft(LATER)]] {
             let world = World::connected();
             assert!(!process(&world, &batch).await.contains(&"ignored: a-draft".to_owned()));
-            assert_eq!(world.item("order#13").fields["status"], "draft");
+            assert_eq!(world.item("order#13").fields["status"], "sketch");
         }
     }
 
@@ -537,8 +537,8 @@ mod if_known {
         let world = World::new();
         world.connect(Some(CREDENTIALS));
         let at = |status: &str, time: &str| json!({ "id": 13, "status": status, "date_modified_gmt": time, "total": "1.00" });
-        world.store().set("orders", 13, Some(at("draft", "2026-11-21T02:00:00")));
-        let hint = |n: i64| delivered("order.restored", &order("draft", "2026-11-21T01:00:00"), LATER + n);
+        world.store().set("orders", 13, Some(at("sketch", "2026-11-21T02:00:00")));
+        let hint = |n: i64| delivered("order.restored", &order("sketch", "2026-11-21T01:00:00"), LATER + n);
         assert_eq!(process(&world, &[hint(0)]).await, ["ignored: a-draft"]);
         assert_eq!(world.store().calls().len(), 1);
         assert!(world.state().is_empty());
@@ -546,7 +546,7 @@ mod if_known {
         assert_eq!(process(&world, &[placed]).await, ["applied"]);
         assert_eq!(process(&world, &[hint(2)]).await, ["applied"]);
         assert_eq!(world.store().calls().len(), 2);
-        assert_eq!(world.item("order#13").fields["status"], "draft");
+        assert_eq!(world.item("order#13").fields["status"], "sketch");
         assert_eq!(process(&world, &[hint(3)]).await, ["unchanged"]);
     }
 }
@@ -596,6 +596,15 @@ mod asking {
         json!({ "id": 13, "status": status, "date_modified_gmt": "2026-11-21T01:48:40", "total": "1.00" })
     }
 
+    /// The same, where the order was delivered before.
+    async fn with_known(order: Option<Value>) -> World {
+        let world = with_store(order);
+        let before = delivered("order.created", &super::order("pending", "2026-11-21T01:00:00"), LATER - 1);
+        assert_eq!(outcomes(&world.process(&[before]).await), ["applied"]);
+        world.store().calls();
+        world
+    }
+
     async fn delete(world: &World) -> String {
         let mut ends = outcomes(&world.process(&[delivered("order.deleted", r#"{"id":13}"#, LATER)]).await);
         ends.remove(0)
@@ -604,9 +613,12 @@ mod asking {
     #[tokio::test]
     async fn a_delete_is_confirmed_by_the_platform() {
         let gone = with_store(None);
-        assert_eq!(delete(&gone).await, "applied");
-        assert!(gone.item("order#13").deleted);
+        assert_eq!(delete(&gone).await, "ignored: never-here");
+        assert!(gone.state().is_empty());
         assert_eq!(gone.store().calls(), ["GET /wp-json/wc/v3/orders/13"]);
+        let known = with_known(None).await;
+        assert_eq!(delete(&known).await, "applied");
+        assert!(known.item("order#13").deleted);
         let trashed = with_store(Some(api_order("trash")));
         assert_eq!(delete(&trashed).await, "applied");
         assert!(trashed.item("order#13").deleted);
@@ -635,7 +647,7 @@ mod asking {
 
     #[tokio::test]
     async fn a_store_that_is_down_or_busy_is_asked_again() {
-        let world = with_store(None);
+        let world = with_known(None).await;
         world.store().trouble(&[Trouble::Broken, Trouble::TooMany(120)]);
         assert_eq!(delete(&world).await, "failed: platform-unavailable");
         assert_eq!(delete(&world).await, "deferred by 120 s");
@@ -664,7 +676,7 @@ mod asking {
 
     #[tokio::test]
     async fn many_hints_about_one_entity_are_one_call() {
-        let world = with_store(None);
+        let world = with_known(None).await;
         let messages: Vec<_> = (0..5).map(|n| delivered("order.deleted", r#"{"id":13}"#, LATER + n)).collect();
         let ends = outcomes(&world.process(&messages).await);
         assert_eq!(ends, ["applied", "unchanged", "unchanged", "unchanged", "unchanged"]);
@@ -685,7 +697,7 @@ mod asking {
 
     #[tokio::test]
     async fn a_restore_that_was_sent_again_does_not_revive_what_is_gone() {
-        let world = with_store(None);
+        let world = with_known(None).await;
         assert_eq!(delete(&world).await, "applied");
         let again = delivered("order.restored", &order("processing", "2026-11-21T01:48:40"), LATER + 9);
         assert_eq!(outcomes(&world.process(&[again]).await), ["unchanged"]);

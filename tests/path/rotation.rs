@@ -284,6 +284,14 @@ async fn rotated_under_traffic(lasting: bool) {
     assert_eq!(report["by_hand"], json!([client]));
     assert!(report["kept_by"][0].as_str().unwrap().starts_with("sample proved a delivery last at "), "{report}");
 
+    // It was needed just now.
+    for tries in 0.. {
+        assert!(tries < 100, "the former key is not used any more");
+        if traffic.happen().await.get("directscale").is_some_and(|keys| keys.contains(OLD)) {
+            break;
+        }
+    }
+
     // Somebody enters the new one, but a straggler shows that the former one is still needed.
     traffic.enter_by_hand();
     for delivery in traffic.of("directscale").outbox() {

@@ -102,6 +102,8 @@ impl<'a> Connected<'a> {
             Truth::IfKnown if item.is_none() => Ok(()),
             Truth::Fields(fields) => says(there()?, fields),
             Truth::Api | Truth::With(_) | Truth::IfKnown => match self.asked(key, clock).await? {
+                // What only matters if it is known is here as it is there, or not at all.
+                Mapped::IfKnown(..) if item.is_none() => Ok(()),
                 Mapped::Change(_, Change::Upsert(mut upsert)) | Mapped::IfKnown(_, Change::Upsert(mut upsert), _) => {
                     if let Truth::With(fields) = truth {
                         upsert.content.fields.extend(fields.as_object().unwrap().clone());

@@ -128,7 +128,7 @@ where
             return refuse(why);
         }
         // A time-out is no answer: whatever was under way may yet take effect, so the guard stays until its lease is over.
-        let acting = tokio::time::timeout(PATIENCE, self.perform(platform, key, &wanted, &guard.decision));
+        let acting = tokio::time::timeout(PATIENCE, self.perform(platform, key, connection, &wanted, &guard.decision));
         let acted = acting.await.map_err(|_| Fault::Unavailable("acting took too long".into()))?;
         if let Err(Fault::Throttled { .. } | Fault::Connection(_) | Fault::Unreadable(_) | Fault::TooLarge(_)) = &acted
         {
@@ -178,6 +178,7 @@ where
         &self,
         platform: &Platform,
         key: &EntityKey,
+        connection: &Connection,
         wanted: &Wanted<'_>,
         decision: &Decision,
     ) -> Result<Acted, Fault> {
@@ -186,10 +187,10 @@ where
         let wanted = Wanted { at: (self.clock)(), ..*wanted };
         loop {
             let next = platform.mapping.act(&wanted, decision, &answers);
-            let next = self.heed(&key.connection, answers.last(), next).await?;
+            let next = self.heed(&key.connection, connection.generation, answers.last(), next).await?;
             match next {
                 Acted::Ask(request) if answers.len() < MAX_CALLS => {
-                    answers.push(self.call(platform, &key.connection, wanted.access.site, request).await?);
+                    answers.push(self.call(platform, &key.connection, connection, request).await?);
                 }
                 other => return Ok(other),
             }

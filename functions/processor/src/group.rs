@@ -33,6 +33,7 @@ use crate::{
     End, MAX_ATTEMPTS, Message, Processor, Work,
     act::hash,
     gate,
+    strangers::{may_be_first, may_precede},
     task::{end_of_fault, without_credentials},
 };
 
@@ -44,6 +45,9 @@ const MAX_DEPTH: u32 = 2;
 const MAX_REQUIRED: usize = 100;
 /// How long what was asked for is not asked for again, in seconds.
 const ASKED_SECONDS: i64 = 3600;
+
+/// What the reason of a transfer begins with that was asked for because another entity refers to it; that one's key follows.
+const ALONG: &str = "with ";
 
 /// How long after a change what was pulled is sure to contain it, in seconds.
 const KNOWN_AFTER_SECONDS: i64 = 60;
@@ -169,8 +173,22 @@ where
                 end(End::Outcome(Outcome::Unchanged), "");
                 continue;
             }
+            if item.is_none() && matches!(&work.envelope.content, Content::Transfer(Transfer { only_known: true, .. }))
+            {
+                end(ignored(Rule::NOT_KNOWN), "");
+                continue;
+            }
             let (mut refused, mut only_if_known, mut is_answered) = (None, work.only_if_known, false);
-            if can_ask && (work.is_hint() || too_old) {
+            let told_gone = can_ask
+                && may_be_first(work, item.as_ref(), &messages[work.index].id)
+                && match self.told_gone(key).await {
+                    Ok(gone) => gone.is_some(),
+                    Err(error) => {
+                        end(End::Failed(Reason::StateUnavailable, error.to_string()), "");
+                        continue;
+                    }
+                };
+            if can_ask && (work.is_hint() || too_old || told_gone) {
                 if asked.is_none() {
                     let known =
                         item.is_some() || works.iter().any(|work| is_told(work) && work.only_if_known.is_none());
@@ -182,7 +200,8 @@ where
                     Some(Ok(Answer { change: Ok(change), only_if_known: rule, refused: why })) => {
                         if !adds {
                             changes.clear();
-                            only_if_known = *rule;
+                            // What another entity refers to matters as well.
+                            only_if_known = rule.filter(|_| !is_asked_along(work));
                         }
                         changes.push(change.clone());
                         is_answered = work.beside;
@@ -226,6 +245,23 @@ where
             }
             ready.push(Ready { index: work.index, changes, refused, only_if_known, asked: is_answered });
             taken_by = Some(connection);
+        }
+        let mut item = item;
+        let is_never_here = |ready: &Ready| ready.only_if_known == Some(Rule::NEVER_HERE);
+        if item.is_none() && !ready.is_empty() && ready.iter().all(is_never_here) {
+            let deletes = ready.iter().flat_map(|ready| &ready.changes).filter_map(|change| match change {
+                Change::Delete(delete) => Some(delete.received),
+                _ => None,
+            });
+            let at = deletes.max().unwrap_or((self.clock)());
+            item = match self.note_gone(key, at).await {
+                Ok(item) => item,
+                Err(error) => {
+                    let failed = End::Failed(Reason::StateUnavailable, error.to_string());
+                    ends.extend(ready.iter().map(|ready| (ready.index, failed.clone(), String::new())));
+                    return ends;
+                }
+            };
         }
         if item.is_none() && ready.iter().all(|ready| ready.only_if_known.is_some()) {
             ends.extend(ready.drain(..).filter_map(|ready| {
@@ -322,7 +358,7 @@ where
                 }
             }
         }
-        let reason = format!("with {}", key.sort());
+        let reason = format!("{ALONG}{}", key.sort());
         let child = |wanted: &EntityKey| {
             let transfer = Transfer::new(wanted.kind, wanted.id.clone(), reason.clone());
             Sealed::child(&work.envelope, transfer)
@@ -427,6 +463,28 @@ where
             }
             writes += 1;
             match self.edges.entities.put(&next, item.as_ref().map(|item| item.rev.as_str())).await {
+                // Here for the first time, and told to be gone meanwhile: the platform is asked, as if it had been known before.
+                Ok(Put::Written)
+                    if item.is_none()
+                        && may_ask
+                        && mapping.is_some_and(|mapping| mapping.tells_of_strangers())
+                        && let told = self.told_gone(key).await.unwrap_or(Some((self.clock)()))
+                        && let Some(place) = ready.iter().position(|ready| {
+                            told.is_some_and(|gone| ready.changes.iter().any(|change| may_precede(change, gone)))
+                        })
+                        && let Some(work) = works.iter().find(|work| work.index == ready[place].index) =>
+                {
+                    let by = &messages[work.index].id;
+                    match self.ask(key, work, connection, Some(&next), true, by).await {
+                        Ok(Answer { change: Ok(change), .. }) => ready[place].changes.push(change),
+                        Ok(Answer { change: Err(_), .. }) => {}
+                        Err(fault) => {
+                            ends.push((work.index, end_of_fault(&fault), String::new()));
+                            ready.remove(place);
+                        }
+                    }
+                    (may_ask, item) = (false, Some(next));
+                }
                 Ok(Put::Written) => {
                     losses.found(key, &next, &before, &ready, &outcomes);
                     ends.extend(finished(&ready, outcomes));
@@ -452,11 +510,20 @@ where
     }
 }
 
-/// Whether an entity is known here as it was at the time that a transfer request names. Pulled some time after it, for within one
-/// second there can be two changes, and clocks differ.
+/// Whether it was asked for because another entity refers to it.
+fn is_asked_along(work: &Work) -> bool {
+    matches!(&work.envelope.content, Content::Transfer(transfer) if transfer.reason.starts_with(ALONG))
+}
+
+/// Whether an entity is known here as the source showed it to whoever made a transfer request; or, where it only told when it had
+/// changed, as it was at that time. Pulled some time after it, for within one second there can be two changes, and clocks differ.
 fn is_known(work: &Work, item: &Item) -> bool {
-    let Content::Transfer(Transfer { changed: Some(changed), .. }) = &work.envelope.content else { return false };
+    let Content::Transfer(Transfer { changed, shown, .. }) = &work.envelope.content else { return false };
     let state = item.state();
+    if let Some(shown) = shown {
+        return !state.is_deleted() && state.content().is_some_and(|content| shown.is(&content));
+    }
+    let Some(changed) = changed else { return false };
     let win = state.win.as_ref().map(|win| &win.version);
     let as_new = win.is_some_and(|version| version.rank >= Some(*changed));
     as_new

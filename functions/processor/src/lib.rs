@@ -9,6 +9,7 @@ mod group;
 mod pull;
 mod report;
 mod sightings;
+mod strangers;
 mod task;
 
 use std::{
@@ -175,6 +176,8 @@ pub(crate) enum What {
     Reproject(Reprojection),
     /// The registrar has to know.
     Note(Notice),
+    /// The same, where an error was delivered; and what is done all the same.
+    Complaint(Notice, Box<Understood>),
     /// Its scope says too little: the connection's presets may know which entity is meant. Else it is what it would be without.
     Late(bytes::Bytes, Box<Understood>),
 }
@@ -311,13 +314,19 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
         Ok(Mapped::Ignored(rule)) => ignored(rule),
         Err(error @ MapError::Malformed(_)) => quarantined(Reason::Malformed, error),
         Err(error @ MapError::TooLarge(_)) => quarantined(Reason::TooLarge, error),
-        Err(error @ MapError::PlatformError(_)) => match mapping.recover(&incoming) {
-            Some(listing) => {
-                let end = End::Outcome(Outcome::Quarantined(Reason::PlatformError));
-                task(envelope.clone(), What::List(listing, Some((end, error.to_string()))))
+        Err(error @ MapError::PlatformError(_)) => {
+            let then = match mapping.recover(&incoming) {
+                Some(listing) => {
+                    let end = End::Outcome(Outcome::Quarantined(Reason::PlatformError));
+                    task(envelope.clone(), What::List(listing, Some((end, error.to_string()))))
+                }
+                None => quarantined(Reason::PlatformError, error),
+            };
+            match mapping.complaint(&incoming) {
+                Some(notice) => task(envelope.clone(), What::Complaint(notice, Box::new(then))),
+                None => then,
             }
-            None => quarantined(Reason::PlatformError, error),
-        },
+        }
     };
     // A scope that nobody declared may mean something to this connection.
     if late { task(envelope, What::Late(body, Box::new(understood))) } else { understood }

@@ -4,7 +4,7 @@
 use cloud::{connections::Vault, coordination::Coordination, outbound::Outbound, queue::Jobs, telemetry};
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
-    connection::{Connection, ConnectionKey},
+    connection::{Connection, ConnectionKey, Generation},
     entity::EntityKey,
     job::{Cause, Job},
     platforms::{Access, Mapped, Next, Platform, Wanted},
@@ -61,11 +61,13 @@ where
         &self,
         platform: &Platform,
         key: &ConnectionKey,
-        site: &str,
+        connection: &Connection,
         request: ApiRequest,
     ) -> Result<ApiResponse, Fault> {
-        platform.hosts.check(site, &request, self.allow_loopback)?;
-        self.leases.take(&self.edges.coordination, key, platform.mapping.budget(), (self.clock)()).await?;
+        platform.hosts.check(&connection.site, &request, self.allow_loopback)?;
+        self.leases
+            .take(&self.edges.coordination, key, connection.generation, platform.mapping.budget(), (self.clock)())
+            .await?;
         let response = self.edges.outbound.call(request).await?;
         if has_too_many_values(&response.body) {
             return Err(Fault::TooLarge("it holds more values than any entity".into()));
@@ -78,12 +80,13 @@ where
     pub(crate) async fn heed<T>(
         &self,
         key: &ConnectionKey,
+        generation: Generation,
         answer: Option<&ApiResponse>,
         result: Result<T, Fault>,
     ) -> Result<T, Fault> {
         match &result {
             Err(Fault::Throttled { seconds }) => {
-                self.leases.pause(&self.edges.coordination, key, *seconds, (self.clock)()).await;
+                self.leases.pause(&self.edges.coordination, key, generation, *seconds, (self.clock)()).await;
             }
             Err(Fault::Connection(_)) if answer.is_some_and(|answer| matches!(answer.status, 401 | 403)) => {
                 self.tell_refused(key).await;
@@ -122,7 +125,7 @@ where
         let mut answers = Vec::new();
         loop {
             let next = platform.mapping.pull(&wanted, &answers);
-            match self.heed(&key.connection, answers.last(), next).await? {
+            match self.heed(&key.connection, connection.generation, answers.last(), next).await? {
                 Next::Done(mapped) => return Ok(Pulled { mapped, answers, at }),
                 Next::Ask(_) if !known && let Some(rule) = platform.mapping.only_if_known(&wanted, &answers) => {
                     return Ok(Pulled { mapped: Mapped::Ignored(rule), answers, at });
@@ -136,7 +139,7 @@ where
                     return Err(Fault::TooLarge(format!("an entity of more than {MAX_BYTES} bytes")));
                 }
                 Next::Ask(request) => {
-                    answers.push(self.call(platform, &key.connection, &connection.site, request).await?);
+                    answers.push(self.call(platform, &key.connection, connection, request).await?);
                 }
             }
         }

@@ -24,7 +24,7 @@ use commerce::{
     stamp::Stamp,
 };
 
-use crate::{End, Processor, Task, What, gate};
+use crate::{End, Processor, Task, Understood, What, gate};
 
 /// How many pages of a list are gone through at once; the rest is a message of its own.
 const MAX_PAGES: usize = 5;
@@ -78,6 +78,16 @@ where
                 }
                 ended => ended,
             },
+            What::Complaint(notice, then) => {
+                if connection.credentials.is_some() {
+                    self.complain(&task.envelope.key, notice).await;
+                }
+                match then.as_ref() {
+                    Understood::End(end, why) => (end.clone(), why.clone()),
+                    Understood::Task(task) => Box::pin(self.task(task, Some(connection))).await,
+                    Understood::Work(_) => (End::Unfinished, String::new()),
+                }
+            }
             What::Note(notice) => self.note(&task.envelope.key, notice).await,
             What::Swept(swept) => self.swept(task, swept).await,
             What::Count(counted) => self.count(task, counted).await,
@@ -317,6 +327,7 @@ where
                 Err(error) => return failed(&error),
             },
         };
+        let is_shorter = first != *listing;
         let mut next = Some(first);
         for _ in 0..MAX_PAGES {
             let Some(listing) = next.take() else { break };
@@ -349,6 +360,10 @@ where
                 parts += 1;
             }
             None => self.note_found(key, what, &settings, begun).await,
+        }
+        // What is not in the rest of a list was found when it was gone through before.
+        if parts == 0 && is_shorter {
+            return (End::Outcome(Outcome::Ignored(Rule::FOUND)), String::new());
         }
         (End::Outcome(Outcome::Split(parts)), String::new())
     }
@@ -384,10 +399,22 @@ where
         let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
         let at = (self.clock)();
         let request = task.platform.mapping.list(&access, listing)?;
-        let response = self.call(&task.platform, key, &connection.site, request).await?;
+        let response = self.call(&task.platform, key, connection, request).await?;
         let listed = platforms::listed(task.platform.mapping, &access, listing, &response, at);
-        let listed = self.heed(key, Some(&response), listed).await?;
+        let listed = self.heed(key, connection.generation, Some(&response), listed).await?;
         Ok((listed.found, listed.next))
+    }
+
+    /// Tells the registrar of errors that a hook delivers; not of each of them, and no harm is done if it is not told.
+    async fn complain(&self, key: &ConnectionKey, notice: &Notice) {
+        let now = (self.clock)();
+        if !self.lately.is_due(key, &notice.kind, now) {
+            return;
+        }
+        self.lately.note(key, &notice.kind, now);
+        if let (End::Failed(_, why), _) = self.note(key, notice).await {
+            cloud::telemetry::warn("complaint-not-told", &format!("{key}: {why}"));
+        }
     }
 
     /// Keeps a notice for the registrar, and tells it; of one kind, the one that was received last.

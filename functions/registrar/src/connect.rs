@@ -92,22 +92,24 @@ impl<P: Parts> Registrar<P> {
         };
         let at = At { platform, key, access: Access { site: &settings.site, credentials, settings: &settings.own } };
         // The call that proves the credentials is the one that is needed anyway, where there is one.
-        let existing = match platform.subscriptions.hooks().filter(|_| installed != Some(true)) {
-            Some(hooks) if installed.is_some() => {
-                self.prove(at, hooks, &before).await?;
-                None
+        let (existing, other) = match platform.subscriptions.hooks().filter(|_| installed != Some(true)) {
+            Some(hooks) if installed.is_some() => (None, self.prove(at, hooks, &before).await?),
+            Some(hooks) => {
+                let (existing, other) = self.reach(at, hooks, true).await?;
+                (Some((hooks, existing)), other)
             }
-            Some(hooks) => Some((hooks, self.list(at, hooks).await?)),
-            None => None,
+            None => (None, None),
         };
+        let other = other.unwrap_or_else(|| settings.own.clone());
+        let at = At { access: Access { settings: &other, ..at.access }, ..at };
         let cipher = self.seal(key, before.connection.as_ref(), credentials).await?;
         // The hooks of before are its own until there are others.
         let own = match platform.subscriptions.hooks() {
             Some(hooks) => {
                 let ids: Vec<_> = before.subscriptions.values().map(|record| record.id.clone()).collect();
-                hooks.settings_with(settings.own.clone(), &ids)
+                hooks.settings_with(other.clone(), &ids)
             }
-            None => settings.own.clone(),
+            None => other.clone(),
         };
         let connection = self.keep(key, before.connection.as_ref(), &settings, generation, Some(cipher), own).await?;
         self.edges.proof_keys.replace(key, &brought).await?;
@@ -122,17 +124,24 @@ impl<P: Parts> Registrar<P> {
         else {
             return Ok(None);
         };
-        let basis = Connection { settings: settings.own.clone(), ..connection };
+        let basis = Connection { settings: other.clone(), ..connection };
         self.converge(at, hooks, &basis, &before, &existing, Cause::Connected).await.map(Some)
     }
 
     /// Shows with as few calls as can be that credentials which anybody may have sent are good: by one page of the hooks, and where
     /// they would replace good ones, by setting a hook of ours to what it is. Those that may only read must not take the place.
-    async fn prove(&self, at: At<'_>, hooks: &dyn Hooks, before: &Loaded) -> Result<(), Problem> {
-        let response = self.call(at, hooks.list(&at.access, 1)?).await?;
-        let listed = platforms::subscriptions(hooks, &response, 1, (self.clock)())?.subscriptions;
+    /// Gives the settings that it took, where they are others.
+    async fn prove(
+        &self,
+        at: At<'_>,
+        hooks: &dyn Hooks,
+        before: &Loaded,
+    ) -> Result<Option<Map<String, Value>>, Problem> {
+        let (page, other) = self.first_page(at, hooks, true).await?;
+        let access = Access { settings: other.as_ref().unwrap_or(at.access.settings), ..at.access };
+        let (at, listed) = (At { access, ..at }, page.subscriptions);
         let alive = before.connection.as_ref().filter(|alive| is_alive(alive) && alive.credentials.is_some());
-        let Some(alive) = alive else { return Ok(()) };
+        let Some(alive) = alive else { return Ok(other) };
         let active = alive.status == ConnectionStatus::Active;
         let ring = self.edges.signing_keys.fresh((self.clock)()).await?;
         let as_it_is = before.subscriptions.values().find(|record| {
@@ -141,7 +150,7 @@ impl<P: Parts> Registrar<P> {
             let same = listed.iter().find(|hook| hook.id == record.id && hook.url == record.url);
             settled && same.is_some_and(|hook| (hook.status == SubscriptionStatus::Active) == active)
         });
-        let Some(record) = as_it_is else { return Ok(()) };
+        let Some(record) = as_it_is else { return Ok(other) };
         let path = HookPath { key: at.key.clone(), generation: record.generation };
         let secret =
             ring.signing().webhook_secret(&path, at.platform.delivery.secret_per_scope().then_some(&record.scope));
@@ -150,7 +159,7 @@ impl<P: Parts> Registrar<P> {
             let answer = self.call(at, request).await?;
             hooks.update(&at.access, &record.id, &desired, &[answer], (self.clock)())?;
         }
-        Ok(())
+        Ok(other)
     }
 
     /// Shows a connection, with its subscriptions as they are at the store.

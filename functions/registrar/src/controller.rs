@@ -24,7 +24,7 @@ use commerce::{
     stamp::Stamp,
     transfer::{Action, EntityProcessor, Polling, Resolved, Via, processor, resolve},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     Parts, Registrar,
@@ -293,7 +293,10 @@ impl<P: Parts> Registrar<P> {
         if let Some((credentials, hooks)) = credentials.as_ref().zip(hooks) {
             let access = Access { site: &connection.site, credentials, settings: &connection.settings };
             let at = At { platform, key, access };
-            let existing = self.list(at, hooks).await?;
+            let (existing, other) = self.reach(at, hooks, false).await?;
+            if let Some(settings) = other {
+                return self.call_otherwise(key, settings, why).await;
+            }
             let converged = self.converge(at, hooks, connection, loaded, &existing, why).await;
             anew |= !converged.as_ref().is_ok_and(|plan| plan.steps.is_empty());
             run = converged.map(|_| ());
@@ -335,6 +338,21 @@ impl<P: Parts> Registrar<P> {
             self.save(key, &mut now).await?;
         }
         Ok(())
+    }
+
+    /// Keeps the settings that it takes to call a platform by now; a look with them follows.
+    async fn call_otherwise(
+        &self,
+        key: &ConnectionKey,
+        settings: Map<String, Value>,
+        why: Cause,
+    ) -> Result<(), Problem> {
+        let Some(mut connection) = self.edges.connections.load(key).await?.connection else { return Ok(()) };
+        connection.settings = settings;
+        self.save(key, &mut connection).await?;
+        let line = json!({ "level": "INFO", "event": "called-otherwise", "connection": key.to_string() });
+        telemetry::emit(&line);
+        Ok(self.edges.jobs.send_jobs(&[(Job::check(key, why), 0)]).await?)
     }
 
     /// When each scope of a connection delivered last, in its present life; by the names that deliveries have for them.

@@ -4,25 +4,31 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cloud::{
     connections::{Connections, Loaded, Vault},
+    coordination::{Coordination, Note},
     outbound::Outbound,
     telemetry,
 };
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
-    connection::{Connection, ConnectionKey, ConnectionStatus, Health, SubscriptionRecord},
+    connection::{Connection, ConnectionKey, ConnectionStatus, Health, SubscriptionRecord, Verdict},
     job::Cause,
     keys::KeyRing,
-    platforms::{Access, Desired, Hooks, Platform, Saving, Subscription, subscriptions},
+    platforms::{
+        Access, Desired, Hooks, NOTICE, NOTICE_SECONDS, Notice, Page, Platform, Saving, Subscription, WITHOUT_RIGHTS,
+        subscriptions,
+    },
     request::HookPath,
+    stamp::Stamp,
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use crate::{
     Parts, Registrar,
     connect::{changed, is_alive},
-    controller::Look,
+    controller::{Judged, Look},
+    health,
     problem::Problem,
     reconcile::{Ownership, Plan, Step, Wanted, Why, reconcile},
 };
@@ -33,6 +39,12 @@ const CONCURRENCY: usize = 5;
 pub(crate) const RING_SECONDS: i64 = 60;
 /// More pages than any store has; a store that says it has more is not followed for ever.
 const MAX_PAGES: u32 = 100;
+/// How long after a hook was made anew its former one may deliver what was queued before, in seconds,
+const STRAGGLES_SECONDS: i64 = 3600;
+/// and how often one is made anew at most.
+const REMADE_SECONDS: i64 = 86_400;
+/// More ways of calling than any platform has.
+const MAX_WAYS: usize = 4;
 /// More calls than changing a subscription takes.
 const MAX_CALLS: usize = 5;
 
@@ -63,16 +75,55 @@ impl<P: Parts> Registrar<P> {
 
     /// Every page of what is subscribed at the store.
     pub(crate) async fn list(&self, at: At<'_>, hooks: &dyn Hooks) -> Result<Vec<Subscription>, Fault> {
-        let mut all = Vec::new();
-        for page in 1..=MAX_PAGES {
+        self.reach(at, hooks, false).await.map(|(subscriptions, _)| subscriptions)
+    }
+
+    /// The same, with the settings that it took where they are not the present ones: see [`Hooks::another_way`].
+    pub(crate) async fn reach(
+        &self,
+        at: At<'_>,
+        hooks: &dyn Hooks,
+        connecting: bool,
+    ) -> Result<(Vec<Subscription>, Option<Map<String, Value>>), Fault> {
+        let (first, other) = self.first_page(at, hooks, connecting).await?;
+        let settings = other.as_ref().unwrap_or(at.access.settings);
+        let at = At { access: Access { settings, ..at.access }, ..at };
+        let (mut all, mut more) = (first.subscriptions, first.more);
+        for page in 2..=MAX_PAGES {
+            if !more {
+                return Ok((all, other));
+            }
             let response = self.call(at, hooks.list(&at.access, page)?).await?;
             let listed = subscriptions(hooks, &response, page, (self.clock)())?;
             all.extend(listed.subscriptions);
-            if !listed.more {
-                return Ok(all);
-            }
+            more = listed.more;
         }
-        Err(Fault::Unreadable(format!("more than {MAX_PAGES} pages of subscriptions")))
+        if more {
+            Err(Fault::Unreadable(format!("more than {MAX_PAGES} pages of subscriptions")))
+        } else {
+            Ok((all, other))
+        }
+    }
+
+    /// The first page of what is subscribed at the store, with the settings that it took where they are not the present ones.
+    pub(crate) async fn first_page(
+        &self,
+        at: At<'_>,
+        hooks: &dyn Hooks,
+        connecting: bool,
+    ) -> Result<(Page, Option<Map<String, Value>>), Fault> {
+        let mut other: Option<Map<String, Value>> = None;
+        for way in 0..MAX_WAYS {
+            let access = Access { settings: other.as_ref().unwrap_or(at.access.settings), ..at.access };
+            let response = self.call(At { access, ..at }, hooks.list(&access, 1)?).await?;
+            let fault = match subscriptions(hooks, &response, 1, (self.clock)()) {
+                Ok(page) => return Ok((page, other)),
+                Err(fault) => fault,
+            };
+            let next = hooks.another_way(&access, &response, connecting).filter(|_| way + 1 < MAX_WAYS);
+            other = Some(next.ok_or(fault)?);
+        }
+        Err(Fault::Unreadable("a platform that is to be called in ever another way".into()))
     }
 
     /// All base URLs that this deployment ever used. Ours is written down before the first hook delivers there; once is enough, for
@@ -95,9 +146,16 @@ impl<P: Parts> Registrar<P> {
         existing: &[Subscription],
         ring: &KeyRing,
     ) -> Result<Plan, Problem> {
+        let wanted = self.wanted(at, hooks, connection, ring);
+        let base_urls = self.base_urls().await?;
+        Ok(reconcile(&wanted, existing, &Ownership { key: at.key, base_urls, records }))
+    }
+
+    /// What there should be of a connection's hooks.
+    fn wanted(&self, at: At<'_>, hooks: &dyn Hooks, connection: &Connection, ring: &KeyRing) -> Vec<Wanted> {
         let path = HookPath { key: at.key.clone(), generation: connection.generation };
         let delivery_url = format!("{}{path}", self.public_base_url);
-        let wanted: Vec<Wanted> = hooks
+        hooks
             .wanted(at.platform.mapping, &connection.settings)
             .into_iter()
             .map(|scope| Wanted {
@@ -107,9 +165,61 @@ impl<P: Parts> Registrar<P> {
                 generation: connection.generation,
                 active: connection.status != ConnectionStatus::Paused,
             })
-            .collect();
-        let base_urls = self.base_urls().await?;
-        Ok(reconcile(&wanted, existing, &Ownership { key: at.key, base_urls, records }))
+            .collect()
+    }
+
+    /// Puts into a plan that hooks are made anew which deliver refusals, for whoever owns them at the platform has lost his rights: a new
+    /// one is the connection's own user's. Gives their scopes. At most once a day each, and not for what the former one still delivers.
+    async fn make_anew(&self, look: &Look<'_>, judged: &mut Judged, plan: &mut Plan) -> Result<Vec<String>, Problem> {
+        let (key, now) = (look.at.key, (self.clock)());
+        let mut anew = Vec::new();
+        if look.why != Cause::Told || look.connection.status == ConnectionStatus::Paused {
+            return Ok(anew);
+        }
+        let prefix = format!("{NOTICE}{WITHOUT_RIGHTS}");
+        let notes = self.edges.notes.notes(key, &prefix).await?;
+        let wanted = self.wanted(look.at, look.hooks, look.connection, look.ring);
+        for (name, note) in notes.into_iter().filter(|(_, note)| note.is_live(now)) {
+            let scope = name.strip_prefix(&prefix).unwrap_or_default();
+            let Ok(notice) = serde_json::from_str::<Notice>(&note.body) else { continue };
+            let Some(wanted) = wanted.iter().find(|wanted| wanted.scope == scope) else { continue };
+            let Some(record) = judged.records.get_mut(scope).filter(|_| plan.kept.iter().any(|kept| kept == scope))
+            else {
+                continue;
+            };
+            let before = self.edges.notes.note(key, &remade(scope)).await?;
+            let before = before.and_then(|note| Some(Stamp::from_micros(note.body.parse().ok()?)));
+            let again = |at: Stamp| {
+                notice.received > at.plus_seconds(STRAGGLES_SECONDS) && now > at.plus_seconds(REMADE_SECONDS)
+            };
+            if !before.is_none_or(again) {
+                continue;
+            }
+            let reason = "it delivered refusals: the user who owns it at the platform has lost his rights";
+            let good_at = record.health.good_at;
+            if let Some(bad) = health::turned_bad(&record.health, Verdict::Missing, reason, good_at, now) {
+                record.health = bad;
+                self.edges.connections.save_subscription(key, record).await?;
+                telemetry::warn("subscription-without-rights", &format!("{key} {scope}"));
+            }
+            plan.kept.retain(|kept| kept != scope);
+            plan.steps.insert(0, Step::Create(wanted.clone()));
+            plan.steps.push(Step::Delete(record.id.clone(), scope.to_owned(), Why::Duplicate));
+            anew.push(scope.to_owned());
+        }
+        Ok(anew)
+    }
+
+    /// Remembers that hooks were made anew. Without the note, it may be done once more.
+    async fn note_made_anew(&self, key: &ConnectionKey, scopes: &[String]) -> Result<(), Problem> {
+        let now = (self.clock)();
+        for scope in scopes {
+            let name = remade(scope);
+            let revision = self.edges.notes.note(key, &name).await?.map_or(0, |note| note.revision) + 1;
+            let note = Note { body: now.micros().to_string(), revision, expires: now.seconds() + NOTICE_SECONDS };
+            self.edges.notes.keep(key, &name, &note).await?;
+        }
+        Ok(())
     }
 
     /// Makes the hooks of a connection what they should be: `existing` are those that there are, and `why` is who wants it. Gives what
@@ -128,8 +238,12 @@ impl<P: Parts> Registrar<P> {
         let ring = self.edges.signing_keys.recent((self.clock)(), RING_SECONDS).await?;
         let mut plan = self.plan(at, hooks, connection, &before.subscriptions, existing, &ring).await?;
         let look = Look { at, hooks, connection, before, existing, ring: &ring, why };
-        let judged = self.judge(&look, &mut plan).await?;
+        let mut judged = self.judge(&look, &mut plan).await?;
+        let anew = self.make_anew(&look, &mut judged, &mut plan).await?;
         let mut run = self.run_plan(at, hooks, &ring, &judged.records, &plan).await;
+        if run.is_ok() {
+            self.note_made_anew(at.key, &anew).await?;
+        }
         let mut good = good_after(&plan, run.is_ok());
         // What cannot be made may be there already: a create whose answer was lost, for one. Anything else will fail again.
         let refused = matches!(run, Err(Problem::Refused(_)));
@@ -296,6 +410,11 @@ impl<P: Parts> Registrar<P> {
         );
         Ok(())
     }
+}
+
+/// The name of the note of when the hook of a scope was made anew.
+fn remade(scope: &str) -> String {
+    format!("remade#{scope}")
 }
 
 /// The scopes whose hook is as it should be after a plan was run.

@@ -287,7 +287,7 @@ impl<P: Parts> Registrar<P> {
         let (mapping, now) = (at.platform.mapping, (self.clock)());
         let Some(request) = mapping.count(&at.access, entity) else { return };
         let asked = async {
-            self.leases.take(&self.edges.notes, at.key, mapping.budget(), now).await?;
+            self.leases.take(&self.edges.notes, at.key, path.generation, mapping.budget(), now).await?;
             let answer = self.call(at, request?).await?;
             let Some(order) = Answered::count(mapping, path, entity, &answer, now) else { return Ok(()) };
             Ok::<_, Problem>(self.edges.inbox.send_all(&[order]).await?)
@@ -386,14 +386,14 @@ impl<P: Parts> Registrar<P> {
     async fn page(&self, at: At<'_>, path: &HookPath, entity: EntityKind, run: &Run) -> Result<Answered, Problem> {
         let At { platform, key, access } = at;
         let (mapping, now) = (platform.mapping, (self.clock)());
-        self.leases.take(&self.edges.notes, key, mapping.budget(), now).await?;
+        self.leases.take(&self.edges.notes, key, path.generation, mapping.budget(), now).await?;
         let response = self.call(at, mapping.list(&access, &run.next)?).await?;
         if has_too_many_values(&response.body) {
             return Err(Fault::Unreadable("a page of more values than any list has".into()).into());
         }
         let answered = Answered::read(mapping, path, &access, &run.next, &response, now);
         if let Err(Fault::Throttled { seconds }) = &answered {
-            self.leases.pause(&self.edges.notes, key, *seconds, now).await;
+            self.leases.pause(&self.edges.notes, key, path.generation, *seconds, now).await;
         }
         let answered = answered?;
         let scope = if run.fetch == Fetch::Import { IMPORT } else { POLL };

@@ -32,7 +32,7 @@ pub enum Problem {
     #[error("{0}")]
     Conflict(String),
     /// The store refuses the credentials, or is none.
-    #[error("{0}; check the site and its keys, then send the same request again")]
+    #[error("{0}; then send the same request again")]
     Refused(Fault),
     /// The store does not answer as it should.
     #[error("{0}; what was done is recorded: send the same request again")]

@@ -6,7 +6,12 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use commerce::{api::Fault, connection::ConnectionKey, platforms::Budget, stamp::Stamp};
+use commerce::{
+    api::Fault,
+    connection::{ConnectionKey, Generation},
+    platforms::Budget,
+    stamp::Stamp,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -35,14 +40,23 @@ struct Ledger {
     /// Until when the platform wants to be left alone, seconds since 1970.
     #[serde(default)]
     paused_until: i64,
+    /// The generation of the connection that was told so: one that is connected anew may be to another site, and to a mended one.
+    #[serde(default)]
+    generation: u32,
 }
 
 impl Ledger {
+    /// Until when a generation of the connection has to wait.
+    fn paused(&self, generation: u32) -> i64 {
+        // What was noted before generations were counts for all.
+        if [0, generation].contains(&self.generation) { self.paused_until } else { 0 }
+    }
+
     /// Takes up to `wanted` calls; how many, and the ledger after it.
-    fn take(self, budget: Budget, wanted: u32, now: i64) -> Result<(u32, Self), Fault> {
+    fn take(self, generation: u32, budget: Budget, wanted: u32, now: i64) -> Result<(u32, Self), Fault> {
         let seconds = i64::from(budget.seconds.max(1));
-        if self.paused_until > now {
-            return Err(Fault::Throttled { seconds: self.paused_until - now });
+        if self.paused(generation) > now {
+            return Err(Fault::Throttled { seconds: self.paused(generation) - now });
         }
         let window = now.div_euclid(seconds);
         let used = if self.window == window { self.used } else { 0 };
@@ -71,6 +85,7 @@ impl Leases {
         &self,
         notes: &(impl Coordination + Sync),
         key: &ConnectionKey,
+        generation: Generation,
         budget: Budget,
         now: Stamp,
     ) -> Result<(), Fault> {
@@ -84,7 +99,9 @@ impl Leases {
             return Ok(());
         }
         let lease = (budget.calls / SHARE).clamp(1, LEASE);
-        let taken = write(notes, key, now, budget.seconds, |ledger| ledger.take(budget, lease, now)).await?;
+        let taken =
+            write(notes, key, now, budget.seconds, |ledger| ledger.take(generation.number(), budget, lease, now))
+                .await?;
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         if left.len() >= MAX_LEASES {
             left.clear();
@@ -104,13 +121,21 @@ impl Leases {
         }
     }
 
-    /// Leaves the connection's platform alone, for as long as it asked for.
-    pub async fn pause(&self, notes: &(impl Coordination + Sync), key: &ConnectionKey, seconds: i64, now: Stamp) {
+    /// Leaves the connection's platform alone, for as long as it asked for, in this generation of the connection.
+    pub async fn pause(
+        &self,
+        notes: &(impl Coordination + Sync),
+        key: &ConnectionKey,
+        generation: Generation,
+        seconds: i64,
+        now: Stamp,
+    ) {
         self.left.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         let now = now.seconds();
         let until = now.saturating_add(seconds.clamp(1, 86_400));
         let paused = write(notes, key, now, 0, |ledger| {
-            Ok((0, Ledger { paused_until: ledger.paused_until.max(until), ..ledger }))
+            let generation = generation.number();
+            Ok((0, Ledger { paused_until: ledger.paused(generation).max(until), generation, ..ledger }))
         });
         if let Err(error) = paused.await {
             crate::telemetry::warn("pause-not-noted", &format!("{key}: {error}"));
@@ -151,18 +176,27 @@ mod tests {
 
     #[test]
     fn a_stretch_of_time_has_so_many_calls() {
-        let (taken, ledger) = Ledger::default().take(BUDGET, 10, 61).unwrap();
+        let (taken, ledger) = Ledger::default().take(1, BUDGET, 10, 61).unwrap();
         assert_eq!((taken, ledger.used), (10, 10));
-        let (taken, ledger) = ledger.take(BUDGET, 10, 75).unwrap();
+        let (taken, ledger) = ledger.take(1, BUDGET, 10, 75).unwrap();
         assert_eq!((taken, ledger.used), (5, 15));
-        assert_eq!(ledger.take(BUDGET, 10, 80), Err(Fault::Throttled { seconds: 10 }));
-        assert_eq!(ledger.take(BUDGET, 10, 90).unwrap().0, 10, "the next stretch");
+        assert_eq!(ledger.take(1, BUDGET, 10, 80), Err(Fault::Throttled { seconds: 10 }));
+        assert_eq!(ledger.take(1, BUDGET, 10, 90).unwrap().0, 10, "the next stretch");
     }
 
     #[test]
     fn a_pause_outlasts_the_stretch() {
-        let paused = Ledger { window: 2, used: 0, paused_until: 200 };
-        assert_eq!(paused.take(BUDGET, 1, 100), Err(Fault::Throttled { seconds: 100 }));
-        assert_eq!(paused.take(BUDGET, 1, 200).unwrap().0, 1);
+        let paused = Ledger { window: 2, used: 0, paused_until: 200, generation: 1 };
+        assert_eq!(paused.take(1, BUDGET, 1, 100), Err(Fault::Throttled { seconds: 100 }));
+        assert_eq!(paused.take(1, BUDGET, 1, 200).unwrap().0, 1);
+    }
+
+    #[test]
+    fn a_pause_ends_with_its_generation() {
+        let paused = Ledger { paused_until: 200, generation: 1, ..Ledger::default() };
+        assert_eq!(paused.take(2, BUDGET, 1, 100).unwrap().0, 1);
+        assert!(paused.take(1, BUDGET, 1, 100).is_err());
+        let of_before: Ledger = serde_json::from_str(r#"{"window":2,"used":0,"paused_until":200}"#).unwrap();
+        assert!(of_before.take(1, BUDGET, 1, 100).is_err() && of_before.take(2, BUDGET, 1, 100).is_err());
     }
 }

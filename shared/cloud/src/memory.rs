@@ -241,6 +241,11 @@ impl Entities for MemoryTables {
         Ok(read)
     }
 
+    async fn latest(&self, entity: &EntityKey) -> Result<Option<Item>, EdgeError> {
+        let item = lock(&self.0).items.get(&(entity.partition(), entity.sort())).cloned();
+        Ok(item.and_then(stored).map(|(item, _)| item))
+    }
+
     async fn keys(
         &self,
         key: &ConnectionKey,

@@ -142,6 +142,9 @@ pub trait Entities {
         connections: &[ConnectionKey],
     ) -> impl Future<Output = Result<Read, EdgeError>> + Send;
 
+    /// Reads one item, consistently.
+    fn latest(&self, entity: &EntityKey) -> impl Future<Output = Result<Option<Item>, EdgeError>> + Send;
+
     /// Goes through what is known of a connection, of one kind or of all, `limit` keys at a time: each with whether it is there still.
     /// Eventually consistent.
     fn keys(
@@ -254,6 +257,15 @@ impl Entities for DynamoEntities {
             }
         }
         Ok(read)
+    }
+
+    async fn latest(&self, entity: &EntityKey) -> Result<Option<Item>, EdgeError> {
+        let operation = "GetItem";
+        let request = self.client.get_item().table_name(&self.entities).consistent_read(true);
+        let answer = request.set_key(Some(key(entity.partition(), entity.sort()))).send().await;
+        let item = answer.map_err(|error| EdgeError::new(operation, cause(&error)))?.item;
+        let unreadable = || EdgeError::new(operation, "the item cannot be read");
+        item.map(|item| stored(item).map(|(item, _)| item).ok_or_else(unreadable)).transpose()
     }
 
     async fn keys(

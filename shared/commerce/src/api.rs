@@ -14,7 +14,7 @@ use crate::stamp::Stamp;
 pub struct ApiRequest {
     /// The method.
     pub method: Method,
-    /// Where to. Never holds a secret.
+    /// Where to. A secret is in it only under one of [`SECRET_PARAMETERS`], whose values nothing prints.
     pub url: Url,
     /// Headers; those that hold secrets are marked as sensitive.
     pub headers: HeaderMap,
@@ -23,6 +23,12 @@ pub struct ApiRequest {
 }
 
 impl ApiRequest {
+    /// A call that shows nothing of who makes it, but what is in its address.
+    pub fn open(method: Method, url: Url) -> Self {
+        let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("application/json"))]);
+        Self { method, url, headers, body: Bytes::new() }
+    }
+
     /// A call with HTTP Basic authentication.
     pub fn basic(method: Method, url: Url, user: &str, password: &str) -> Self {
         use base64::{Engine, engine::general_purpose::STANDARD};
@@ -59,10 +65,23 @@ impl ApiRequest {
     }
 }
 
-/// Method and address only: headers and bodies hold secrets.
+/// The parameters of a query that hold a secret.
+pub const SECRET_PARAMETERS: &[&str] = &["consumer_key", "consumer_secret"];
+
+/// Method and address only: headers and bodies hold secrets. So do some parameters.
 impl fmt::Debug for ApiRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.method, self.url)
+        let is_secret = |name: &str| SECRET_PARAMETERS.contains(&name);
+        if !self.url.query_pairs().any(|(name, _)| is_secret(&name)) {
+            return write!(f, "{} {}", self.method, self.url);
+        }
+        let mut shown = self.url.clone();
+        let pairs = self.url.query_pairs().map(|(name, value)| {
+            let value = if is_secret(&name) { "-".into() } else { value };
+            (name, value)
+        });
+        shown.query_pairs_mut().clear().extend_pairs(pairs);
+        write!(f, "{} {shown}", self.method)
     }
 }
 
@@ -89,12 +108,13 @@ impl ApiResponse {
         (200..300).contains(&self.status)
     }
 
-    /// The body, read as JSON. What is wrong is told by its place, never by its content.
+    /// The body, read as JSON, with or without a byte order mark. What is wrong is told by its place, never by its content.
     ///
     /// # Errors
     /// [`Fault::Unreadable`].
     pub fn read<T: serde::de::DeserializeOwned>(&self) -> Result<T, Fault> {
-        serde_json::from_slice(&self.body)
+        let body = self.body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&self.body);
+        serde_json::from_slice(body)
             .map_err(|error| Fault::Unreadable(format!("line {} column {}", error.line(), error.column())))
     }
 
@@ -116,9 +136,30 @@ impl ApiResponse {
                 Fault::Throttled { seconds: self.retry_after(now).unwrap_or(60) }
             }
             500.. | 408 => Fault::Unavailable(format!("the platform answered {}", self.status)),
-            401 | 403 => Fault::Connection(format!("the platform refuses the credentials ({})", self.status)),
-            status => Fault::Connection(format!("the platform answered {status}")),
+            401 | 403 => Fault::Connection(format!(
+                "the platform refuses the credentials ({}): check the site and its keys",
+                self.status
+            )),
+            status @ 300..=399 => Fault::Connection(match self.redirects_to() {
+                Some(target) => format!(
+                    "the site redirects to {target} ({status}), which is not followed: connect that address, if it is the store's"
+                ),
+                None => format!(
+                    "the site redirects ({status}), which is not followed: connect the address that it redirects to"
+                ),
+            }),
+            status => Fault::Connection(format!("the platform answered {status}: check the site and its keys")),
         }
+    }
+
+    /// Where a redirect leads to, as far as that is the address of a site: without the API's path, and without a query, which may hold
+    /// what the call had.
+    fn redirects_to(&self) -> Option<String> {
+        let target = Url::parse(self.headers.get(header::LOCATION)?.to_str().ok()?).ok()?;
+        let host = target.host_str().filter(|host| host.len() <= 253)?;
+        let port = target.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let path = target.path().split("/wp-json").next().filter(|path| target.path() != *path && path.len() <= 200);
+        Some(format!("{}://{host}{port}{}", target.scheme(), path.unwrap_or_default()))
     }
 }
 
@@ -273,6 +314,33 @@ mod tests {
         let shown = format!("{request:?} {:?}", request.headers);
         assert!(shown.contains("GET https://shop.example.com/a") && shown.contains("Sensitive"), "{shown}");
         assert!(!shown.contains("Basic"), "{shown}");
+    }
+
+    #[test]
+    fn nothing_prints_keys_in_a_query() {
+        let url =
+            Url::parse("https://shop.example.com/?rest_route=%2Fwc%2Fv3&consumer_key=ck_1&consumer_secret=cs_2&page=2");
+        let request = ApiRequest::basic(Method::GET, url.unwrap(), "a", "b");
+        let shown = format!("{request:?}");
+        assert!(shown.contains("rest_route=%2Fwc%2Fv3") && shown.contains("page=2"), "{shown}");
+        assert!(!shown.contains("ck_1") && !shown.contains("cs_2"), "{shown}");
+    }
+
+    #[test]
+    fn a_redirect_is_told_by_its_target_without_what_the_call_had() {
+        let told = |location: &'static str| {
+            let headers = HeaderMap::from_iter([(header::LOCATION, HeaderValue::from_static(location))]);
+            ApiResponse { status: 301, headers, body: Bytes::new() }.fault(Stamp::from_micros(0)).to_string()
+        };
+        for (location, target) in [
+            ("https://www.shop.example.com/wp-json/wc/v3/orders/7?consumer_key=ck_1", "https://www.shop.example.com "),
+            ("https://shop.example.com/store/wp-json/wc/v3/orders", "https://shop.example.com/store "),
+            ("https://user:ck_1@shop.example.com/login?to=ck_1#ck_1", "https://shop.example.com "),
+            ("/login?ck_1", "the site redirects (301)"),
+            ("http://127.0.0.1:81/wp-json", "http://127.0.0.1:81 "),
+        ] {
+            assert!(told(location).contains(target) && !told(location).contains("ck_1"), "{}", told(location));
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     api::{ApiResponse, Fault},
     connection::{Connection, ConnectionKey, ConnectionStatus, Generation},
-    entity::{EntityKind, ExternalId},
+    entity::{self, EntityKind, ExternalId},
     platforms::{Access, Listed, Mapping, listed},
     request::HookPath,
     stamp::Stamp,
@@ -152,12 +152,48 @@ pub struct Transfer {
     /// When the source changed it last, as far as whoever asks knows: what is as new here already need not be pulled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<Stamp>,
+    /// What the source shows of it, where whoever asks has seen that: what is here and says the same need not be pulled. It counts more
+    /// than a date, for not everything that changes moves one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<Shown>,
+    /// Whether it matters only if it is known here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_known: bool,
 }
 
 impl Transfer {
     /// Of one entity.
     pub fn new(entity: EntityKind, id: ExternalId, reason: impl Into<String>) -> Self {
-        Self { entity, id, reason: reason.into(), changed: None }
+        Self { entity, id, reason: reason.into(), changed: None, shown: None, only_known: false }
+    }
+}
+
+/// What a list shows of an entity, as a hash: a list may be gone through without a call for each of its entries.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Shown {
+    /// The canonical members that the list shows; none of them: the entity as a whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<String>,
+    /// The hash of these, or of the whole.
+    pub hash: String,
+}
+
+impl Shown {
+    /// An entity as a whole.
+    pub fn whole(content: &entity::Content) -> Self {
+        Self { members: Vec::new(), hash: content.hash() }
+    }
+
+    /// Some of its canonical members.
+    pub fn part(content: &entity::Content, members: &[&str]) -> Self {
+        let members: Vec<String> = members.iter().map(|name| (*name).to_owned()).collect();
+        Self { hash: content.hash_of(&members), members }
+    }
+
+    /// Whether a content says the same.
+    pub fn is(&self, content: &entity::Content) -> bool {
+        let hash = if self.members.is_empty() { content.hash() } else { content.hash_of(&self.members) };
+        hash == self.hash
     }
 }
 

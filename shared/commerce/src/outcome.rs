@@ -67,6 +67,12 @@ impl Rule {
     pub const ECHO: Self = Self("echo");
     /// Not all is known of what a full fetch came upon, so nobody can tell what was not among it.
     pub const SWEEP_INCOMPLETE: Self = Self("sweep-incomplete");
+    /// A delete of what was never here, and is not at the platform either.
+    pub const NEVER_HERE: Self = Self("never-here");
+    /// What it stands for was found in a list shortly before.
+    pub const FOUND: Self = Self("found-before");
+    /// It matters only if it is known here, and it is not.
+    pub const NOT_KNOWN: Self = Self("not-known-here");
     /// Nothing of the state; kept for the registrar.
     pub const NOTED: Self = Self("noted-for-the-registrar");
     /// How many of an entity there are at the platform, which was compared.

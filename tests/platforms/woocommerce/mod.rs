@@ -4,6 +4,11 @@
 //! always active and pings before it answers; secrets are never given back; nothing keeps two webhooks from being the same;
 //! `DELETE` wants `force`; a missing webhook is 404 when deleted and 400 otherwise; a failed delivery is lost, and the seventh
 //! in a row disables the webhook.
+//!
+//! What is easily overlooked was seen at a real store: users have any role, and are listed by it; variations are in no list of products, and
+//! in the list of their product they have another form; what is deleted with `force`, or in a batch, tells nobody; trashing tells of the
+//! same id of another kind; using a coupon, renaming a category and deleting a refund move no date; whoever owns a webhook may lose his
+//! rights. Sites differ, too: see [`Site`].
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -26,7 +31,7 @@ use http::{HeaderValue, Method};
 use rand::{Rng, rngs::StdRng};
 use serde_json::{Value, json};
 
-use super::{Clock, Delivery, Simulator, Trouble, Truth, Wire, json_answer, listen, page};
+use super::{Clock, Delivery, Simulator, Trouble, Truth, Wire, json_answer, listen, page, query};
 
 /// A webhook as the store keeps it.
 #[derive(Clone, Debug)]
@@ -41,11 +46,31 @@ pub struct Webhook {
     pub secret: String,
     /// `active`, `paused` or `disabled`.
     pub status: String,
+    /// Whether the user who owns it may see nothing any more: the store delivers its own refusal.
+    pub without_rights: bool,
     failures: u32,
     pending_delivery: bool,
 }
 
+/// How the site is that the store is in.
+#[derive(Clone, Debug, Default)]
+pub struct Site {
+    /// The API is at `?rest_route=` only: `/wp-json` is a page that is not found, or the front page.
+    pub plain_permalinks: Option<u16>,
+    /// The host takes the header `Authorization` away.
+    pub strips_authorization: bool,
+    /// Everything is redirected to this site.
+    pub redirects_to: Option<String>,
+    /// What comes before every answer of the API: a byte order mark, a warning of PHP.
+    pub before: String,
+    /// A page comes in place of what these paths end with, with this status.
+    pub page_for: Option<(String, u16)>,
+    /// A plugin or the core is being updated.
+    pub in_maintenance: bool,
+}
+
 struct Inner {
+    site: Site,
     key: (String, String),
     /// Keys that apps were given, beside it.
     granted: Vec<(String, String)>,
@@ -99,6 +124,7 @@ impl Store {
     /// A store with one API key, and nothing else.
     pub fn new(wire: Arc<dyn Wire>, consumer_key: &str, consumer_secret: &str) -> Self {
         let inner = Inner {
+            site: Site::default(),
             key: (consumer_key.into(), consumer_secret.into()),
             granted: Vec::new(),
             reads: None,
@@ -146,6 +172,11 @@ impl Store {
         self.inner.lock().unwrap()
     }
 
+    /// Changes the site that the store is in.
+    pub fn edit_site(&self, change: impl FnOnce(&mut Site)) {
+        change(&mut self.lock().site);
+    }
+
     /// All webhooks.
     pub fn webhooks(&self) -> Vec<Webhook> {
         self.lock().webhooks.values().cloned().collect()
@@ -160,6 +191,7 @@ impl Store {
             delivery_url: delivery_url.into(),
             secret: "theirs".into(),
             status: "active".into(),
+            without_rights: false,
             failures: 0,
             pending_delivery: false,
         };
@@ -240,6 +272,10 @@ impl Store {
     }
 
     fn delivery(&self, hook: &Webhook, body: &str) -> Delivery {
+        let refusal = error(401, "woocommerce_rest_cannot_view", "Sorry, you cannot view this resource.").body;
+        let refusal = String::from_utf8(refusal.to_vec()).unwrap();
+        // Of what is deleted only the id is told, which needs no rights.
+        let body = if hook.without_rights && !hook.topic.ends_with(".deleted") { &refusal } else { body };
         let (resource, event) = hook.topic.split_once('.').unwrap();
         // Delivery ids depend on the webhook and the second only; seconds pass here with every third delivery.
         let second = self.seconds.fetch_add(1, Ordering::Relaxed) / 3;
@@ -287,16 +323,14 @@ impl Store {
         if request.url.path().starts_with("/wc-auth/") {
             return Ok(self.app_page(request).await);
         }
-        let (trouble, allowed) = {
+        let (trouble, site, right) = {
             let mut inner = self.lock();
-            inner.calls.push(format!("{} {}", request.method, request.url.path()));
-            let given = request.headers.get("authorization").and_then(|value| value.to_str().ok());
-            let basic =
-                |(key, secret): &(String, String)| format!("Basic {}", STANDARD.encode(format!("{key}:{secret}")));
-            let mut keys = std::iter::once(&inner.key).chain(&inner.granted);
-            let allowed = keys.any(|key| given == Some(basic(key).as_str()));
-            let reads = inner.reads.as_ref().is_some_and(|key| given == Some(basic(key).as_str()));
-            (inner.troubles.pop_front(), allowed || (reads && request.method == Method::GET))
+            let place = query(request)
+                .get("rest_route")
+                .map_or(request.url.path().to_owned(), |route| format!("/wp-json{route}"));
+            inner.calls.push(format!("{} {place}", request.method));
+            let right = inner.right(request);
+            (inner.troubles.pop_front(), inner.site.clone(), right)
         };
         let then = self.lock().on_call.clone().filter(|(method, _)| request.method == method.as_str());
         if let Some((_, then)) = then {
@@ -313,10 +347,26 @@ impl Store {
             Some(Trouble::Slow) => return Err(Fault::Unavailable("no answer in time".into())),
             Some(Trouble::AnswerLost | Trouble::None) | None => {}
         }
-        if !allowed {
-            return Ok(error(401, "woocommerce_rest_cannot_view", "Sorry, you cannot list resources."));
+        if let Some(answer) = site.instead(request) {
+            return Ok(answer);
         }
-        let answer = self.route(request).await;
+        let mut answer = match right {
+            Right::Nobody => error(401, "woocommerce_rest_cannot_view", "Sorry, you cannot list resources."),
+            Right::Unknown => error(401, "woocommerce_rest_authentication_error", "Consumer key is invalid."),
+            Right::ReadOnly if request.method != Method::GET => error(
+                401,
+                "woocommerce_rest_authentication_error",
+                "The API key provided does not have write permissions.",
+            ),
+            Right::ReadOnly | Right::All => self.route(request).await,
+        };
+        if !site.before.is_empty() {
+            answer.body = [site.before.as_bytes(), &answer.body].concat().into();
+            // Whatever PHP has printed by then, the status is sent.
+            if !site.before.starts_with('\u{feff}') {
+                answer.status = 200;
+            }
+        }
         match trouble {
             Some(Trouble::AnswerLost) => Err(Fault::Unavailable("no answer".into())),
             _ => Ok(answer),
@@ -388,8 +438,12 @@ impl Store {
     }
 
     async fn route(&self, request: &ApiRequest) -> ApiResponse {
-        let Some(path) = request.url.path().strip_prefix("/wp-json/wc/v3/") else { return page(404, "<html></html>") };
-        let query: BTreeMap<_, _> = request.url.query_pairs().into_owned().collect();
+        let query = query(request);
+        let path = match query.get("rest_route") {
+            Some(route) => route.strip_prefix("/wc/v3/"),
+            None => request.url.path().split_once("/wp-json/wc/v3/").map(|(_, path)| path),
+        };
+        let Some(path) = path else { return page(404, "<html></html>") };
         let (resource, id) = path.split_once('/').map_or((path, None), |(resource, id)| (resource, Some(id)));
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
         match (&request.method, resource, id) {
@@ -398,6 +452,9 @@ impl Store {
             (&Method::PUT, "webhooks", Some(id)) => self.update(id, &body).await,
             (&Method::DELETE, "webhooks", Some(id)) => self.delete(id, &query),
             (&Method::GET, "orders" | "products" | "coupons" | "customers", None) => self.many(resource, &query),
+            (&Method::GET, "products", Some(id)) if id.ends_with("/variations") => {
+                self.variations(id.trim_end_matches("/variations"), &query)
+            }
             (&Method::GET, "orders" | "products" | "customers" | "coupons", Some(id)) => {
                 match self.lock().entities.get(&(resource.to_owned(), id.to_owned())) {
                     Some(entity) => json_answer(200, entity),
@@ -425,7 +482,7 @@ impl Store {
             return error(400, "rest_invalid_param", "Invalid parameter(s): per_page");
         };
         let by_time = match query.get("orderby").map(String::as_str) {
-            Some("id") => false,
+            Some("id") | None => false,
             Some("modified") if resource != "customers" && !self.lock().is_old => true,
             _ => return error(400, "rest_invalid_param", "Invalid parameter(s): orderby"),
         };
@@ -433,13 +490,18 @@ impl Store {
         if since.is_some_and(|since| !in_utc || since.contains(['Z', '+'])) {
             return json_answer(200, &json!([]));
         }
+        let role = json!(query.get("role").map_or("customer", String::as_str));
         let inner = self.lock();
         let per_page = per_page.min(inner.page_size);
         let of = inner.entities.iter().filter(|((of, _), _)| of == resource).map(|(_, entity)| entity);
         let shown = |entity: &&Value| {
             let in_trash = entity["status"] == "trash";
-            let is_customer = resource != "customers" || entity["role"] == "customer";
-            !in_trash && is_customer && since.is_none_or(|since| entity["date_modified_gmt"].as_str() > Some(since))
+            let has_role = resource != "customers" || [&entity["role"], &json!("all")].contains(&&role);
+            let is_variation = entity["type"] == "variation";
+            !in_trash
+                && has_role
+                && !is_variation
+                && since.is_none_or(|since| entity["date_modified_gmt"].as_str() > Some(since))
         };
         let mut found: Vec<_> = of.filter(shown).collect();
         found.sort_by_key(|entity| {
@@ -447,15 +509,38 @@ impl Store {
             (time, entity["id"].as_u64())
         });
         let (total, offset) = (found.len(), number("offset").unwrap_or((page - 1) * per_page));
-        let fields: Option<Vec<&str>> = query.get("_fields").map(|fields| fields.split(',').collect());
-        let cut = |entity: &Value| {
-            let mut entity = entity.clone();
-            if let (Some(fields), Value::Object(members)) = (&fields, &mut entity) {
-                members.retain(|name, _| fields.contains(&name.as_str()));
-            }
-            entity
-        };
+        let cut = |entity: &Value| with_fields(entity.clone(), query);
         let mut answer = json_answer(200, &found.into_iter().skip(offset).take(per_page).map(cut).collect());
+        answer.headers.insert("x-wp-total", HeaderValue::from(total));
+        answer
+    }
+
+    /// The variations of a product: of another form than when each is asked for by itself, as a product.
+    fn variations(&self, parent: &str, query: &BTreeMap<String, String>) -> ApiResponse {
+        let inner = self.lock();
+        if !inner.entities.contains_key(&("products".to_owned(), parent.to_owned())) {
+            return error(404, "woocommerce_rest_product_invalid_id", "Invalid ID.");
+        }
+        let number = |name: &str| query.get(name).and_then(|text| text.parse::<usize>().ok());
+        if query.get("orderby").map(String::as_str) != Some("id") {
+            return error(400, "rest_invalid_param", "Invalid parameter(s): orderby");
+        }
+        let of = inner.entities.iter().filter(|((of, _), entity)| {
+            of == "products" && entity["type"] == "variation" && entity["parent_id"].as_u64() == parent.parse().ok()
+        });
+        let mut found: Vec<Value> = of.map(|(_, entity)| entity.clone()).collect();
+        found.sort_by_key(|entity| entity["id"].as_u64());
+        let total = found.len();
+        let per_page = number("per_page").unwrap_or(10).min(inner.page_size);
+        let cut = |mut entity: Value| {
+            entity["image"] = json!({ "id": 1, "src": "x" });
+            for name in ["name", "images", "categories", "variations", "type", "parent_id"] {
+                entity.as_object_mut().unwrap().remove(name);
+            }
+            with_fields(entity, query)
+        };
+        let page: Vec<Value> = found.into_iter().skip(number("offset").unwrap_or(0)).take(per_page).map(cut).collect();
+        let mut answer = json_answer(200, &json!(page));
         answer.headers.insert("x-wp-total", HeaderValue::from(total));
         answer
     }
@@ -497,6 +582,7 @@ impl Store {
             // What is not given is a password that nobody ever learns.
             secret: body["secret"].as_str().map_or_else(|| format!("random-{id}"), str::to_owned),
             status: "active".into(),
+            without_rights: false,
             failures: 0,
             pending_delivery: true,
         };
@@ -585,13 +671,23 @@ impl Simulator for Store {
             let entity = self.born(resource, id, &now, random);
             self.set(resource, id, Some(entity.clone()));
             self.tell(&format!("{topic}.created"), &entity.to_string());
+            for _ in 0..random.random_range(0..3) {
+                if resource == "products" && entity["type"] == "variable" {
+                    self.add_variation(id, "7.50");
+                }
+            }
             return;
         }
         let (id, mut entity) = existing[random.random_range(0..existing.len())].clone();
         let number: u64 = id.parse().unwrap();
-        if random.random_ratio(1, 6) {
+        let has_variations = entity["variations"].as_array().is_some_and(|list| !list.is_empty());
+        if random.random_ratio(1, 6) && !has_variations {
             self.set(resource, number, None);
-            self.tell(&format!("{topic}.deleted"), &json!({ "id": number }).to_string());
+            // The store tells of its whole family.
+            for topic in [topic, "product", "coupon"].into_iter().take(if resource == "customers" { 1 } else { 3 }) {
+                self.tell(&format!("{topic}.deleted"), &json!({ "id": number }).to_string());
+            }
+            self.saved_variation(&entity, &now);
             return;
         }
         match resource {
@@ -599,7 +695,13 @@ impl Simulator for Store {
                 entity["status"] = json!(["processing", "on-hold", "completed", "refunded"][random.random_range(0..4)]);
             }
             "products" => entity["price"] = json!(format!("{}.50", random.random_range(1..100))),
-            "customers" => entity["last_name"] = json!(format!("Name{}", random.random_range(0..100))),
+            "customers" => {
+                entity["last_name"] = json!(format!("Name{}", random.random_range(0..100)));
+                // Whoever buys a subscription gets another role.
+                if entity["is_paying_customer"] == true {
+                    entity["role"] = json!(["customer", "subscriber"][random.random_range(0..2)]);
+                }
+            }
             _ => entity["usage_count"] = json!(random.random_range(0..100)),
         }
         entity["date_modified_gmt"] = json!(now);
@@ -611,6 +713,7 @@ impl Simulator for Store {
             entity
         };
         self.tell(&format!("{topic}.updated"), &body.to_string());
+        self.saved_variation(&body, &now);
     }
 
     fn outbox(&self) -> Vec<Delivery> {
@@ -652,7 +755,10 @@ impl Simulator for Store {
             "customers" => EntityKind::Customer,
             _ => EntityKind::Coupon,
         };
-        let there = inner.entities.keys().map(|(resource, id)| (kind(resource), id.clone(), Truth::Api));
+        // Of the users of the site, those who buy nothing are nobody's concern.
+        let buys = |entity: &Value| entity["role"] == "customer" || entity["is_paying_customer"] == true;
+        let there = inner.entities.iter().filter(|((resource, _), entity)| resource != "customers" || buys(entity));
+        let there = there.map(|((resource, id), _)| (kind(resource), id.clone(), Truth::Api));
         let gone = inner.gone.iter().map(|(resource, id)| (kind(resource), id.clone(), Truth::Gone));
         there.chain(gone).collect()
     }
@@ -663,11 +769,58 @@ impl Simulator for Store {
 }
 
 impl Store {
+    /// Adds a variation to a product, and tells of both.
+    pub fn add_variation(&self, parent: u64, price: &str) -> u64 {
+        let (id, now) = (self.next_id.fetch_add(1, Ordering::Relaxed), self.now());
+        let variation = json!({
+            "id": id, "type": "variation", "parent_id": parent, "name": "Thing - L", "sku": format!("T-{id}"), "price": price,
+            "date_created_gmt": now, "date_modified_gmt": now, "status": "publish", "variations": [],
+            "attributes": [{ "id": 1, "name": "Size", "option": "L" }],
+        });
+        self.set("products", id, Some(variation.clone()));
+        self.tell("product.created", &variation.to_string());
+        self.saved_variation(&variation, &now);
+        id
+    }
+
+    /// What follows for its product when a variation was saved or has gone: its list and its date.
+    fn saved_variation(&self, variation: &Value, now: &str) {
+        let Some(parent) = variation["parent_id"].as_u64().filter(|_| variation["type"] == "variation") else { return };
+        let product = {
+            let mut inner = self.lock();
+            let of = inner.entities.values().filter(|entity| entity["parent_id"].as_u64() == Some(parent));
+            let mut ids: Vec<u64> = of.filter_map(|entity| entity["id"].as_u64()).collect();
+            ids.sort_unstable();
+            let Some(product) = inner.entities.get_mut(&("products".to_owned(), parent.to_string())) else { return };
+            product["variations"] = json!(ids);
+            product["date_modified_gmt"] = json!(now);
+            product.clone()
+        };
+        self.tell("product.updated", &product.to_string());
+    }
+
+    /// Changes an entity, and tells nobody.
+    pub fn edit(&self, resource: &str, id: u64, change: impl FnOnce(&mut Value)) {
+        change(self.lock().entities.get_mut(&(resource.to_owned(), id.to_string())).unwrap());
+    }
+
+    /// Deletes an entity with `force`, or in a batch: nobody is told. A product takes its variations along.
+    pub fn force_delete(&self, resource: &str, id: u64) {
+        let variations: Vec<u64> = {
+            let inner = self.lock();
+            let of = inner.entities.values().filter(|entity| entity["parent_id"].as_u64() == Some(id));
+            of.filter(|entity| entity["type"] == "variation").filter_map(|entity| entity["id"].as_u64()).collect()
+        };
+        for gone in variations.into_iter().chain([id]) {
+            self.set(resource, gone, None);
+        }
+    }
+
     fn born(&self, resource: &str, id: u64, now: &str, random: &mut StdRng) -> Value {
         let mut entity = json!({ "id": id, "date_created_gmt": now, "date_modified_gmt": now });
         let customers: Vec<Value> = {
             let inner = self.lock();
-            let of = inner.entities.iter().filter(|((of, _), _)| of == "customers");
+            let of = inner.entities.iter().filter(|((of, _), user)| of == "customers" && user["role"] != "editor");
             of.map(|(_, customer)| customer["id"].clone()).collect()
         };
         let more = match resource {
@@ -678,9 +831,14 @@ impl Store {
                 "line_items": [{ "id": id * 10, "name": "Thing", "product_id": 0, "quantity": random.random_range(1..5) }],
             }),
             "products" => {
-                json!({ "name": format!("Thing {id}"), "sku": format!("T-{id}"), "price": "9.50", "type": "simple" })
+                let kind = ["simple", "simple", "variable"][random.random_range(0..3)];
+                json!({ "name": format!("Thing {id}"), "sku": format!("T-{id}"), "price": "9.50", "type": kind, "variations": [] })
             }
-            "customers" => json!({ "email": format!("c{id}@example.com"), "first_name": "Cleo", "role": "customer" }),
+            "customers" => {
+                let (role, pays) = [("customer", false), ("customer", true), ("subscriber", true), ("editor", false)]
+                    [random.random_range(0..4)];
+                json!({ "email": format!("c{id}@example.com"), "first_name": "Cleo", "role": role, "is_paying_customer": pays })
+            }
             _ => json!({ "code": format!("save{id}"), "amount": "5.00", "discount_type": "percent", "usage_count": 0 }),
         };
         entity.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -738,6 +896,73 @@ fn charged(id: u64, random: &mut StdRng) -> Value {
         "tax_lines": if percent > 0 { json!([rate]) } else { json!([]) },
         "refunds": if random.random_bool(0.3) { json!([refund]) } else { json!([]) },
     })
+}
+
+/// Whose a call is.
+#[derive(Clone, Copy, PartialEq)]
+enum Right {
+    /// Nobody's: no key has got through.
+    Nobody,
+    /// Of a key that is none.
+    Unknown,
+    /// Of one that may only read.
+    ReadOnly,
+    /// Of one that may all.
+    All,
+}
+
+impl Inner {
+    fn right(&self, request: &ApiRequest) -> Right {
+        let header = request.headers.get("authorization").filter(|_| !self.site.strips_authorization);
+        let basic = header.and_then(|value| value.to_str().ok()?.strip_prefix("Basic "));
+        let decoded = basic.map(|text| String::from_utf8(STANDARD.decode(text).unwrap()).unwrap());
+        let pair = decoded.as_deref().and_then(|text| text.split_once(':'));
+        let pair = pair.map(|(key, secret)| (key.to_owned(), secret.to_owned()));
+        let query = query(request);
+        // Only over https, and simulators that listen have none.
+        let given = |name: &str| query.get(name).filter(|_| request.url.scheme() == "https").cloned();
+        let Some(pair) = pair.or(given("consumer_key").zip(given("consumer_secret"))) else { return Right::Nobody };
+        if std::iter::once(&self.key).chain(&self.granted).any(|key| *key == pair) {
+            Right::All
+        } else if self.reads.as_ref() == Some(&pair) {
+            Right::ReadOnly
+        } else {
+            Right::Unknown
+        }
+    }
+}
+
+impl Site {
+    /// What comes in place of an answer of the API.
+    fn instead(&self, request: &ApiRequest) -> Option<ApiResponse> {
+        if self.in_maintenance {
+            let mut answer =
+                page(503, "<html>Briefly unavailable for scheduled maintenance. Check back in a minute.</html>");
+            answer.headers.insert("retry-after", HeaderValue::from(600));
+            return Some(answer);
+        }
+        if let Some(target) = &self.redirects_to {
+            let mut answer = page(301, "");
+            let mut location: url::Url = target.parse().unwrap();
+            location.set_path(request.url.path());
+            location.set_query(request.url.query());
+            answer.headers.insert("location", HeaderValue::from_str(location.as_str()).unwrap());
+            return Some(answer);
+        }
+        if let Some(status) = self.plain_permalinks.filter(|_| !query(request).contains_key("rest_route")) {
+            return Some(page(status, "<!DOCTYPE html><html><body>{Nothing} [found]</body></html>"));
+        }
+        let (end, status) = self.page_for.as_ref()?;
+        request.url.path().ends_with(end.as_str()).then(|| page(*status, "<html>Blocked</html>"))
+    }
+}
+
+fn with_fields(mut entity: Value, query: &BTreeMap<String, String>) -> Value {
+    let fields: Option<Vec<&str>> = query.get("_fields").map(|fields| fields.split(',').collect());
+    if let (Some(fields), Value::Object(members)) = (&fields, &mut entity) {
+        members.retain(|name, _| fields.contains(&name.as_str()));
+    }
+    entity
 }
 
 fn show(hook: &Webhook) -> Value {

@@ -298,6 +298,15 @@ impl Content {
     }
 }
 
+impl Content {
+    /// The same over some of the canonical members alone.
+    pub fn hash_of(&self, members: &[String]) -> String {
+        let part = self.fields.iter().filter(|(name, _)| members.contains(name));
+        let fields = part.map(|(name, value)| (name.clone(), value.clone())).collect();
+        Self { fields, ..Self::default() }.hash()
+    }
+}
+
 /// The entities that an entity refers to by its canonical fields, each once.
 pub fn references(kind: EntityKind, content: &Content) -> Vec<(EntityKind, ExternalId)> {
     let mut found = Vec::new();

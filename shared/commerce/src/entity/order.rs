@@ -141,7 +141,7 @@ pub struct AppliedCoupon {
     pub id: ExternalId,
     /// The code that was entered.
     pub code: Option<String>,
-    /// What it took off, without tax.
+    /// What it took off, without tax; of BigCommerce with tax where `prices_include_tax`.
     pub discount: Option<Decimal>,
     /// Tax on the discount.
     pub tax: Option<Decimal>,

@@ -14,7 +14,7 @@ use serde::{
     de::{DeserializeOwned, Error, IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
     forward_to_deserialize_any,
 };
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 use serde_path_to_error::Segment;
 
 use super::MapError;
@@ -419,7 +419,7 @@ pub fn count<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error
 /// A flag. PHP's `false` is nothing to [`text`], but here it means something.
 ///
 /// # Errors
-/// When it is no JSON.
+/// When it is an object or a list.
 pub fn flag<'de, D: Deserializer<'de>>(from: D) -> Result<Option<bool>, D::Error> {
     let raw = Box::<RawValue>::deserialize(from)?;
     let text = raw.get();
@@ -435,6 +435,7 @@ pub fn flag<'de, D: Deserializer<'de>>(from: D) -> Result<Option<bool>, D::Error
             let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
             Some(mantissa.bytes().any(|byte| (b'1'..=b'9').contains(&byte)))
         }
+        Some(b'{' | b'[') => return Err(D::Error::custom("no flag")),
         _ => None,
     })
 }
@@ -659,7 +660,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
-    use serde_json::{Map, json};
+    use serde_json::{Map, Value, json};
 
     use super::*;
 
@@ -728,6 +729,7 @@ mod tests {
         for (member, text, name) in [
             ("made", "\"soon\"", "made"),
             ("made", "{}", "made"),
+            ("on", "{}", "on"),
             ("stock", "\"many\"", "stock"),
             ("stock", "true", "stock"),
             ("part", "[13]", "part"),

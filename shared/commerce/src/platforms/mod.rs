@@ -169,6 +169,10 @@ pub const NOTICE_SECONDS: i64 = 400 * 24 * 60 * 60;
 /// The kind of the [`Notice`] that the app was removed at the platform.
 pub const UNINSTALLED: &str = "uninstalled";
 
+/// What the kinds of [`Notice`]s begin with that say that a hook delivers refusals in place of entities, for whoever owns it at the platform
+/// has lost his rights there; its scope follows.
+pub const WITHOUT_RIGHTS: &str = "hook-without-rights#";
+
 /// Something about a connection that the registrar has to know.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Notice {
@@ -328,6 +332,16 @@ pub trait Mapping: Sync {
 
     /// Where the platform delivered an error in place of an entity: the list in which that entity has to be.
     fn recover(&self, _incoming: &Incoming<'_>) -> Option<Listing> {
+        None
+    }
+
+    /// Whether the platform tells of deletes of what never was, such as the same id of another kind.
+    fn tells_of_strangers(&self) -> bool {
+        false
+    }
+
+    /// What the registrar has to know where the platform delivered an error in place of an entity.
+    fn complaint(&self, _incoming: &Incoming<'_>) -> Option<Notice> {
         None
     }
 
@@ -802,6 +816,17 @@ pub trait Hooks: Sync {
     /// The connection's own settings, when these are its hooks.
     fn settings_with(&self, settings: Map<String, Value>, _hooks: &[ExternalId]) -> Map<String, Value> {
         settings
+    }
+
+    /// Settings to call the platform with in another way, where this answer to [`Hooks::list`] says that the present one does not lead
+    /// there. They are tried once, and kept if they do. While `connecting`, a way may be tried that shows more of the credentials.
+    fn another_way(
+        &self,
+        _access: &Access<'_>,
+        _answer: &ApiResponse,
+        _connecting: bool,
+    ) -> Option<Map<String, Value>> {
+        None
     }
 
     /// The call that lists subscriptions; an authenticated one, so that it proves the credentials. Pages count from 1.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -446,8 +446,18 @@ fn name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
 
 /// What another object is referred to by: `{"id": "…"}`. Nothing where it is written as nothing.
 fn reference<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ExternalId>, D::Error> {
-    let value = Value::deserialize(from)?;
-    Ok(value.get("id").and_then(Value::as_str).and_then(|id| id.parse().ok()))
+    match Value::deserialize(from)? {
+        Value::Null | Value::Bool(false) => Ok(None),
+        Value::String(text) if text.is_empty() => Ok(None),
+        Value::Array(elements) if elements.is_empty() => Ok(None),
+        Value::Object(members) => match members.get("id") {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(id)) if id.is_empty() => Ok(None),
+            Some(Value::String(id)) => id.parse().map(Some).map_err(D::Error::custom),
+            Some(_) => Err(D::Error::custom("no id")),
+        },
+        _ => Err(D::Error::custom("no reference")),
+    }
 }
 
 /// Parameters, and the names of those that are none.

@@ -516,13 +516,16 @@ fn record(incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
     if head.is_object && head.event().is_none() {
         return Err(MapError::Malformed(EVENT_TYPE.to_owned()));
     }
-    let at = head.at.as_deref().and_then(|at| wire::time(at).ok()?);
+    let at = head.at.as_deref().map_or(Ok(None), wire::time);
+    let unreadable = at.is_err().then(|| EVENT_DATE.to_owned());
+    let at = at.unwrap_or_default();
     let event = head.is_object.then_some(incoming.scope);
     let data = wire::value(&wire::json(incoming.body)?)
         .map_err(|_| MapError::Malformed("a member, which is there twice".into()))?;
     let fields = json!({ "id": id, "event": event, "occurred_at": at });
     let content = Content::new(&fields, Map::from_iter([("data".to_owned(), data)]))
-        .map_err(|_| MapError::Malformed("the whole".into()))?;
+        .map_err(|_| MapError::Malformed("the whole".into()))?
+        .with_unreadable(unreadable);
     let (source, received) = (at.map(Stamp::from), incoming.received);
     let upsert = Upsert { source, received, observed: false, mapping: MAPPING, content, facets: Facets::new() };
     Ok(Mapped::Change(id, Change::Upsert(upsert)))
@@ -827,7 +830,7 @@ mod tests {
         assert_eq!(shown(&format!(r#"{{"EventType":"Mine",{}}}"#, many.join(","))).3["data"]["k999"], 999);
         let unreadable = r#"{"EventType":"Mine","EventDateUtc":"soon"}"#;
         let Change::Upsert(upsert) = deliver(unreadable).2 else { unreachable!() };
-        assert_eq!(upsert.source, None);
+        assert_eq!((upsert.source, upsert.content.unreadable), (None, vec!["EventDateUtc".to_owned()]));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::{
-    api::{Hosts, site_url},
+    api::{Hosts, SiteError, site_url},
     connection::ConnectionId,
     install::{Installation, Known, Reply, Step, Turned, Vendor, Visit, same_secret, sha256},
 };
@@ -103,13 +103,29 @@ fn unfit() -> Turned {
     Turned::Malformed("the site's address cannot be used; give it as https://shop.example.com".into())
 }
 
+/// What people copy along with a site's address: where its API and its pages for administrators begin.
+const NOT_OF_THE_SITE: &[&str] = &["index.php", "wp-admin", "wp-json", "wp-login.php"];
+
+/// Checks the address of a site, as [`site_url`] does, and leaves out what is not the site's.
+///
+/// # Errors
+/// As [`site_url`].
+pub fn site_address(text: &str, allow_loopback: bool) -> Result<String, SiteError> {
+    let site = site_url(text, allow_loopback)?;
+    let mut parts = site.split('/');
+    // `https:`, nothing, and the host.
+    let mut kept: Vec<&str> = parts.by_ref().take(3).collect();
+    kept.extend(parts.take_while(|part| !NOT_OF_THE_SITE.contains(&part.to_ascii_lowercase().as_str())));
+    Ok(kept.join("/"))
+}
+
 /// A site's address and the connection that it becomes: its host. Where it has a port or a path, they follow, and the beginning of a
 /// hash of it all: two sites of one host must not become the same, however they are written.
 ///
 /// # Errors
 /// [`Turned::Malformed`] for what is no site's address.
 pub fn site_connection(text: &str, allow_loopback: bool) -> Result<(String, ConnectionId), Turned> {
-    let site = site_url(text, allow_loopback).map_err(|error| Turned::Malformed(format!("the site {error}")))?;
+    let site = site_address(text, allow_loopback).map_err(|error| Turned::Malformed(format!("the site {error}")))?;
     let (_, place) = site.split_once("://").ok_or_else(unfit)?;
     let (host, path) = place.split_once('/').unwrap_or((place, ""));
     let plain = |part: &str| {
@@ -181,6 +197,7 @@ mod tests {
         {
             assert!(matches!(site_connection(bad, true), Err(Turned::Malformed(_))), "{bad}");
         }
+        assert_eq!(id("https://shop.example.com/wp-json/wc/v3"), "shop.example.com");
         for bad in ["https://shop.example.com/%2e%2e%2fa", "https://shop.example.com//a", "https://_/"] {
             assert!(matches!(site_connection(bad, false), Err(Turned::Malformed(_))), "{bad}");
         }

@@ -14,8 +14,10 @@
 //! - Times have one second; two states of an order can share one. Deletes have no time at all, only an id.
 //! - `deleted` means moved to the trash. Trashing an order also sends `product.deleted` with the order's id.
 
+mod answers;
 mod app;
 mod delivery;
+mod lists;
 mod mapping;
 mod subscriptions;
 mod wire;

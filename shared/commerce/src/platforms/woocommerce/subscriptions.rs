@@ -5,15 +5,22 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{mapping::call, wire};
+use super::{
+    answers::{self, KEY_IN_QUERY, REST_ROUTE, heard},
+    app::site_address,
+    mapping::call,
+    wire,
+};
 use crate::{
-    api::{ApiRequest, ApiResponse, Fault, site_url},
+    api::{ApiRequest, ApiResponse, Fault},
     connection::ConnectionKey,
     entity::ExternalId,
     keys::WebhookSecret,
     platforms::{
         Access, Desired, Hooks, OwnSettings, Page, Saving, SettingsError, Subscription, SubscriptionStatus,
-        Subscriptions, read_own,
+        Subscriptions,
+        lenient::{read, read_list},
+        read_own,
     },
     stamp::Stamp,
 };
@@ -42,6 +49,10 @@ struct Input {
     consumer_key: Option<Zeroizing<String>>,
     #[serde(default)]
     consumer_secret: Option<Zeroizing<String>>,
+    #[serde(default)]
+    rest_route: bool,
+    #[serde(default)]
+    key_in_query: bool,
 }
 
 fn wrong(field: &str, why: impl Into<String>) -> SettingsError {
@@ -64,7 +75,7 @@ impl Subscriptions for WooCommerce {
         allow_loopback: bool,
     ) -> Result<OwnSettings, SettingsError> {
         let input: Input = read_own(members)?;
-        let site = site_url(&input.site, allow_loopback).map_err(|error| wrong("site", error.to_string()))?;
+        let site = site_address(&input.site, allow_loopback).map_err(|error| wrong("site", error.to_string()))?;
         let credentials = match (input.consumer_key, input.consumer_secret) {
             (None, None) => None,
             (Some(key), Some(secret)) => {
@@ -79,7 +90,9 @@ impl Subscriptions for WooCommerce {
             (Some(_), None) => return Err(wrong("consumer_secret", "is missing beside consumer_key")),
             (None, Some(_)) => return Err(wrong("consumer_key", "is missing beside consumer_secret")),
         };
-        Ok(OwnSettings { site, credentials, own: Map::new(), brought: Vec::new() })
+        let ways = [(REST_ROUTE, input.rest_route), (KEY_IN_QUERY, input.key_in_query)];
+        let ways = ways.into_iter().filter(|(_, on)| *on).map(|(name, on)| (name.to_owned(), on.into()));
+        Ok(OwnSettings { site, credentials, own: ways.collect(), brought: Vec::new() })
     }
 
     fn hooks(&self) -> Option<&'static dyn Hooks> {
@@ -92,6 +105,11 @@ impl Subscriptions for WooCommerce {
 }
 
 impl Hooks for WooCommerce {
+    fn another_way(&self, access: &Access<'_>, answer: &ApiResponse, connecting: bool) -> Option<Map<String, Value>> {
+        let secrets = connecting && access.site.starts_with("https://");
+        answers::another_way(access.settings, answer, secrets)
+    }
+
     fn list(&self, access: &Access<'_>, page: u32) -> Result<ApiRequest, Fault> {
         let mut request = call(access, Method::GET, &["webhooks"])?;
         request
@@ -106,10 +124,11 @@ impl Hooks for WooCommerce {
     }
 
     fn listed(&self, response: &ApiResponse, page: u32, now: Stamp) -> Result<Page, Fault> {
-        if !response.is_success() {
-            return Err(response.fault(now));
+        let heard = heard(response, now)?;
+        if !heard.is_success() {
+            return Err(heard.fault(false));
         }
-        let hooks: Vec<wire::Webhook> = response.read()?;
+        let hooks: Vec<wire::Webhook> = read_list(heard.body)?;
         // The header tells the number of pages; some proxies drop it, and then a full page means that there may be another.
         let pages = response.headers.get("x-wp-totalpages").and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
         let more = pages.map_or(hooks.len() >= PAGE_SIZE, |pages| page < pages);
@@ -147,10 +166,11 @@ impl Hooks for WooCommerce {
     }
 
     fn saved(&self, response: &ApiResponse, now: Stamp) -> Result<Subscription, Fault> {
-        if !response.is_success() {
-            return Err(response.fault(now));
+        let heard = heard(response, now)?;
+        if !heard.is_success() {
+            return Err(heard.fault(true));
         }
-        Ok(subscription(response.read()?))
+        Ok(subscription(read(heard.body)?))
     }
 
     /// Without `force` the answer is 501: webhooks have no trash.
@@ -161,12 +181,12 @@ impl Hooks for WooCommerce {
     }
 
     fn deleted(&self, response: &ApiResponse, now: Stamp) -> Result<(), Fault> {
-        let code = || serde_json::from_slice::<wire::Head<'_>>(&response.body).ok().and_then(|head| head.code);
-        let gone = matches!(response.status, 400 | 404)
-            && code().is_some_and(|code| {
+        let heard = heard(response, now)?;
+        let gone = matches!(heard.status, 400 | 404)
+            && heard.code().is_some_and(|code| {
                 matches!(code.as_str(), "woocommerce_rest_shop_webhook_invalid_id" | "woocommerce_rest_invalid_id")
             });
-        if response.is_success() || gone { Ok(()) } else { Err(response.fault(now)) }
+        if heard.is_success() || gone { Ok(()) } else { Err(heard.fault(true)) }
     }
 }
 
@@ -255,6 +275,47 @@ mod tests {
     }
 
     #[test]
+    fn sites_are_taken_as_people_copy_them() {
+        let site = |text: &str| settings(&json!({ "site": text }).to_string()).unwrap().site;
+        for end in [
+            "",
+            "/",
+            "/wp-json/",
+            "/wp-json",
+            "/index.php",
+            "/index.php/wp-json/wc/v3/",
+            "/wp-json/wc/v3/orders",
+            "/wp-admin/",
+        ] {
+            assert_eq!(site(&format!("https://shop.example.com{end}")), "https://shop.example.com", "{end}");
+            assert_eq!(site(&format!("https://shop.example.com/sub{end}")), "https://shop.example.com/sub", "{end}");
+        }
+        assert_eq!(site("https://shop.example.com/my-wp-json"), "https://shop.example.com/my-wp-json");
+    }
+
+    #[test]
+    fn ways_of_calling_are_settings() {
+        let with = |settings: Value, site: &'static str| {
+            let settings = settings.as_object().unwrap().clone();
+            let access = Access { site, settings: &settings, ..access() };
+            WooCommerce.delete(&access, &7.into()).unwrap()
+        };
+        let (sub, root) = ("https://shop.example.com/sub", "https://shop.example.com");
+        let url = |request: ApiRequest| request.url.to_string();
+        let route = "rest_route=%2Fwc%2Fv3%2Fwebhooks%2F7";
+        assert_eq!(url(with(json!({ "rest_route": true }), sub)), format!("{sub}/?{route}&force=true"));
+        assert_eq!(url(with(json!({ "rest_route": true }), root)), format!("{root}/?{route}&force=true"));
+        let both = with(json!({ "rest_route": true, "key_in_query": true }), root);
+        assert!(!format!("{both:?}").contains("cs_2") && !both.headers.contains_key("authorization"));
+        assert_eq!(url(both), format!("{root}/?{route}&consumer_key=ck_1&consumer_secret=cs_2&force=true"));
+        let open = with(json!({ "key_in_query": true }), "http://127.0.0.1:8080");
+        assert!(open.headers.contains_key("authorization"), "never over http");
+        assert_eq!(url(open), "http://127.0.0.1:8080/wp-json/wc/v3/webhooks/7?force=true");
+        let kept = settings(r#"{"site":"https://shop.example.com","rest_route":true,"key_in_query":false}"#).unwrap();
+        assert_eq!(Value::Object(kept.own), json!({ "rest_route": true }));
+    }
+
+    #[test]
     fn pages_end_where_the_header_says_or_the_page_is_not_full() {
         let hook = r#"{"id":1,"status":"disabled","topic":"order.updated","delivery_url":"https://x"}"#;
         let mut page = answer(200, &format!("[{hook}]"));
@@ -264,7 +325,13 @@ mod tests {
         page.headers.insert("x-wp-totalpages", HeaderValue::from_static("2"));
         assert!(WooCommerce.listed(&page, 1, NOW).unwrap().more);
         assert!(!WooCommerce.listed(&page, 2, NOW).unwrap().more);
-        assert!(matches!(WooCommerce.listed(&answer(200, "<html>"), 1, NOW), Err(Fault::Unreadable(_))));
+        assert!(matches!(WooCommerce.listed(&answer(200, "<html>"), 1, NOW), Err(Fault::Connection(_))));
+        assert!(matches!(WooCommerce.listed(&answer(200, "[1]"), 1, NOW), Err(Fault::Unreadable(_))));
+        for odd in
+            [format!("\u{feff}[{hook}]"), format!(r#"{{"3":{hook}}}"#), format!("<b>Notice</b>: x [0]<br />[{hook}]")]
+        {
+            assert_eq!(WooCommerce.listed(&answer(200, &odd), 1, NOW).unwrap().subscriptions.len(), 1, "{odd}");
+        }
         assert!(matches!(WooCommerce.listed(&answer(401, "{}"), 1, NOW), Err(Fault::Connection(_))));
     }
 

@@ -5,17 +5,20 @@
 
 use jiff::Timestamp;
 use rust_decimal::Decimal;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     entity::ExternalId,
-    platforms::lenient::{count, decimal, flag, id, list, required_decimal, required_id, text, time},
+    platforms::lenient::{
+        count, decimal, flag, id, ids, lines, object, objects, quantity, required_decimal, required_id, text, texts,
+        time, version,
+    },
 };
 
 /// What says what a body is, before it is read as anything.
 #[derive(Deserialize)]
-pub struct Head<'a> {
+pub struct Head {
     /// The entity's id; the only thing that deletes have.
     #[serde(default, deserialize_with = "id")]
     pub id: Option<ExternalId>,
@@ -23,17 +26,20 @@ pub struct Head<'a> {
     #[serde(default, deserialize_with = "text")]
     pub code: Option<String>,
     /// Of an error object: its data.
-    #[serde(borrow, default)]
-    pub data: Option<&'a RawValue>,
+    #[serde(default)]
+    pub data: Option<Box<RawValue>>,
     /// Of orders, products and coupons: `trash` is as good as deleted.
     #[serde(default, deserialize_with = "text")]
     pub status: Option<String>,
     /// Of customers.
     #[serde(default, deserialize_with = "text")]
     pub role: Option<String>,
+    /// Of customers: whether they have paid for an order.
+    #[serde(default, deserialize_with = "flag")]
+    pub is_paying_customer: Option<bool>,
 }
 
-impl Head<'_> {
+impl Head {
     /// Of an error object: the status that the request inside the store had.
     pub fn error_status(&self) -> Option<u16> {
         #[derive(Deserialize)]
@@ -41,17 +47,33 @@ impl Head<'_> {
             status: u16,
         }
         // Of anything else, `data` may have any shape.
-        serde_json::from_str::<ErrorData>(self.data?.get()).ok().map(|data| data.status)
+        serde_json::from_str::<ErrorData>(self.data.as_ref()?.get()).ok().map(|data| data.status)
     }
 }
 
 /// An entry of a list.
 #[derive(Deserialize)]
-pub struct Entry {
+pub struct Entry<'a> {
     #[serde(deserialize_with = "required_id")]
     pub id: ExternalId,
-    #[serde(default, deserialize_with = "time")]
+    #[serde(default, deserialize_with = "version")]
     pub date_modified_gmt: Option<Timestamp>,
+    /// Of products, in whatever form.
+    #[serde(borrow, default)]
+    pub variations: Option<&'a RawValue>,
+}
+
+impl Entry<'_> {
+    /// Whether it says that there are variations.
+    pub fn has_variations(&self) -> bool {
+        let empty = |text: &str| text.len() < 8 && !text.bytes().any(|byte| byte.is_ascii_digit());
+        self.variations.is_some_and(|list| !empty(list.get()))
+    }
+}
+
+/// The id of a part whose loss is not the entity's.
+fn loose_id<'de, D: Deserializer<'de>>(from: D) -> Result<ExternalId, D::Error> {
+    required_id(from).map_err(|_| D::Error::custom("no id"))
 }
 
 /// A customer.
@@ -65,13 +87,13 @@ pub struct Customer {
     pub first_name: Option<String>,
     #[serde(default, deserialize_with = "text")]
     pub last_name: Option<String>,
-    #[serde(default)]
-    pub billing: Option<Address>,
-    #[serde(default)]
-    pub shipping: Option<Address>,
+    #[serde(default, deserialize_with = "object")]
+    pub billing: Address,
+    #[serde(default, deserialize_with = "object")]
+    pub shipping: Address,
     #[serde(default, deserialize_with = "time")]
     pub date_created_gmt: Option<Timestamp>,
-    #[serde(default, deserialize_with = "time")]
+    #[serde(default, deserialize_with = "version")]
     pub date_modified_gmt: Option<Timestamp>,
     #[serde(flatten)]
     pub rest: Map<String, Value>,
@@ -127,7 +149,7 @@ pub struct Product {
     pub regular_price: Option<Decimal>,
     #[serde(default, deserialize_with = "decimal")]
     pub sale_price: Option<Decimal>,
-    #[serde(default, deserialize_with = "decimal")]
+    #[serde(default, deserialize_with = "quantity")]
     pub stock_quantity: Option<Decimal>,
     #[serde(default, deserialize_with = "text")]
     pub stock_status: Option<String>,
@@ -135,17 +157,17 @@ pub struct Product {
     pub description: Option<String>,
     #[serde(default, deserialize_with = "text")]
     pub permalink: Option<String>,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "objects")]
     pub categories: Vec<Category>,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "objects")]
     pub images: Vec<Image>,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "objects")]
     pub attributes: Vec<Attribute>,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "ids")]
     pub variations: Vec<ExternalId>,
     #[serde(default, deserialize_with = "time")]
     pub date_created_gmt: Option<Timestamp>,
-    #[serde(default, deserialize_with = "time")]
+    #[serde(default, deserialize_with = "version")]
     pub date_modified_gmt: Option<Timestamp>,
     #[serde(flatten)]
     pub rest: Map<String, Value>,
@@ -154,7 +176,7 @@ pub struct Product {
 /// A category of a product.
 #[derive(Deserialize)]
 pub struct Category {
-    #[serde(deserialize_with = "required_id")]
+    #[serde(deserialize_with = "loose_id")]
     pub id: ExternalId,
     #[serde(default, deserialize_with = "text")]
     pub name: Option<String>,
@@ -172,7 +194,7 @@ pub struct Image {
 pub struct Attribute {
     #[serde(default, deserialize_with = "text")]
     pub name: Option<String>,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "texts")]
     pub options: Vec<String>,
     #[serde(default, deserialize_with = "text")]
     pub option: Option<String>,
@@ -187,7 +209,8 @@ pub struct Order {
     pub number: Option<String>,
     #[serde(default, deserialize_with = "id")]
     pub parent_id: Option<ExternalId>,
-    pub status: String,
+    #[serde(default, deserialize_with = "text")]
+    pub status: Option<String>,
     #[serde(default, deserialize_with = "text")]
     pub currency: Option<String>,
     #[serde(default, deserialize_with = "id")]
@@ -206,22 +229,22 @@ pub struct Order {
     pub discount_tax: Option<Decimal>,
     #[serde(default, deserialize_with = "flag")]
     pub prices_include_tax: Option<bool>,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "lines")]
     pub line_items: Vec<Line>,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "lines")]
     pub shipping_lines: Vec<ShippingLine>,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "lines")]
     pub fee_lines: Vec<Fee>,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "lines")]
     pub coupon_lines: Vec<CouponLine>,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "lines")]
     pub tax_lines: Vec<Tax>,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "lines")]
     pub refunds: Vec<Refund>,
-    #[serde(default)]
-    pub billing: Option<Address>,
-    #[serde(default)]
-    pub shipping: Option<Address>,
+    #[serde(default, deserialize_with = "object")]
+    pub billing: Address,
+    #[serde(default, deserialize_with = "object")]
+    pub shipping: Address,
     #[serde(default, deserialize_with = "text")]
     pub payment_method: Option<String>,
     #[serde(default, deserialize_with = "text")]
@@ -232,7 +255,7 @@ pub struct Order {
     pub customer_note: Option<String>,
     #[serde(default, deserialize_with = "time")]
     pub date_created_gmt: Option<Timestamp>,
-    #[serde(default, deserialize_with = "time")]
+    #[serde(default, deserialize_with = "version")]
     pub date_modified_gmt: Option<Timestamp>,
     #[serde(default, deserialize_with = "time")]
     pub date_completed_gmt: Option<Timestamp>,
@@ -325,7 +348,7 @@ pub struct Tax {
     pub rate_code: Option<String>,
     #[serde(default, deserialize_with = "text")]
     pub label: Option<String>,
-    #[serde(default, deserialize_with = "decimal")]
+    #[serde(default, deserialize_with = "quantity")]
     pub rate_percent: Option<Decimal>,
     #[serde(default, deserialize_with = "decimal")]
     pub tax_total: Option<Decimal>,
@@ -351,7 +374,8 @@ pub struct Refund {
 pub struct Coupon {
     #[serde(deserialize_with = "required_id")]
     pub id: ExternalId,
-    pub code: String,
+    #[serde(default, deserialize_with = "text")]
+    pub code: Option<String>,
     #[serde(default, deserialize_with = "text")]
     pub discount_type: Option<String>,
     #[serde(default, deserialize_with = "decimal")]
@@ -368,13 +392,13 @@ pub struct Coupon {
     pub minimum_amount: Option<Decimal>,
     #[serde(default, deserialize_with = "decimal")]
     pub maximum_amount: Option<Decimal>,
-    #[serde(default, deserialize_with = "list")]
+    #[serde(default, deserialize_with = "ids")]
     pub product_ids: Vec<ExternalId>,
     #[serde(default, deserialize_with = "time")]
     pub date_expires_gmt: Option<Timestamp>,
     #[serde(default, deserialize_with = "time")]
     pub date_created_gmt: Option<Timestamp>,
-    #[serde(default, deserialize_with = "time")]
+    #[serde(default, deserialize_with = "version")]
     pub date_modified_gmt: Option<Timestamp>,
     #[serde(flatten)]
     pub rest: Map<String, Value>,
@@ -416,17 +440,5 @@ mod tests {
         assert_eq!(line(|l| _ = l.insert("product_id".into(), json!(0))).unwrap().product_id, None);
         assert_eq!(line(|l| _ = l.insert("product_id".into(), json!("10"))).unwrap().product_id, Some(10.into()));
         assert!(line(|l| _ = l.remove("id")).is_err());
-    }
-
-    #[test]
-    fn lists_come_in_many_shapes() {
-        let names = |value: Value| serde_json::from_value::<Attribute>(json!({ "options": value })).map(|a| a.options);
-        assert_eq!(names(json!(["S", "L"])).unwrap(), ["S", "L"]);
-        for nothing in [json!(null), json!(""), json!({}), json!([])] {
-            assert!(names(nothing).unwrap().is_empty());
-        }
-        for wrong in [json!("S"), json!({"a": "S"}), json!([1])] {
-            assert!(names(wrong).is_err());
-        }
     }
 }

@@ -1,0 +1,417 @@
+//! The lists of a store: all of a collection, what has changed of it, and what may stand behind an error that was delivered.
+//!
+//! Not everything that changes moves a date: a coupon that is used, the name of a category in its products, a refund that is deleted, a
+//! quantity that an import writes. So lists of all come whole, and each entry is compared with what is here by its content; only what
+//! differs is pulled. Variations are in no list of products: those of each product that is listed are listed after it.
+
+use http::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{answers::heard, mapping, mapping::call, wire};
+use crate::{
+    api::{ApiRequest, ApiResponse, Fault},
+    change::Change,
+    entity::{EntityKind, ExternalId},
+    envelope::{Listing, Shown, Transfer},
+    platforms::{Access, Listed, Mapped, lenient, paging::Place},
+    stamp::Stamp,
+};
+
+const ENTITIES: [EntityKind; 4] = [EntityKind::Customer, EntityKind::Product, EntityKind::Order, EntityKind::Coupon];
+/// The most that one page holds.
+pub const PAGE_SIZE: usize = 100;
+/// How many whole entities are asked for at once: a store builds them one by one, within the time that a call may take.
+const WHOLE_PAGE: usize = 50;
+/// How many variations are listed again at the end of a page: some may go while it is under way.
+const OVERLAP: usize = 10;
+/// How long before an error object came its entity may have changed, in seconds: deliveries are queued by a job that may be slow.
+const RECOVERED_SECONDS: i64 = 900;
+/// How far before the beginning of the last list that was gone through the next one looks, in seconds: clocks differ.
+const FOUND_MARGIN_SECONDS: i64 = 300;
+
+/// What the name of a list ends with that has all of a collection. By id, which older stores can, too.
+const ALL: &str = "/all";
+/// The same, of what has changed.
+const CHANGED: &str = "/changed";
+/// The same, in place of an error.
+const RECOVERED: &str = "/recovered";
+
+/// What the list of variations shows as the product that each of them is does. The rest is of another form there.
+const SHOWN_OF_VARIATIONS: &[&str] = &["price", "regular_price", "sale_price", "sku", "status", "stock", "updated_at"];
+/// Under WooCommerce's names, and what says which one it is.
+const FIELDS_OF_VARIATIONS: &str =
+    "id,date_modified_gmt,price,regular_price,sale_price,sku,status,stock_quantity,stock_status";
+
+/// How far a list was gone through.
+#[derive(Serialize, Deserialize)]
+struct Walk {
+    #[serde(flatten)]
+    place: Place,
+    /// Products whose variations come before the list goes on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    parents: Vec<ExternalId>,
+    /// How many variations of the first of them are done.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    done: usize,
+    /// The products of the last page that had variations: pages overlap.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    before: Vec<ExternalId>,
+    /// Whether the list itself has come to its end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    ended: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+impl Walk {
+    fn of(listing: &Listing) -> Result<Self, Fault> {
+        let walk = listing.cursor.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        walk.ok_or_else(|| Fault::Unreadable(format!("the list {:?} has no cursor", listing.what)))
+    }
+
+    /// Where the list goes on, if it does.
+    fn listing(self, what: &str) -> Option<Listing> {
+        let over = self.ended && self.parents.is_empty();
+        (!over).then(|| Listing::new(what, serde_json::to_string(&self).ok()))
+    }
+
+    /// After the variations of the first parent, or some of them.
+    fn after_variations(mut self, done: usize, last: bool) -> Self {
+        if last {
+            self.parents.remove(0);
+        }
+        self.done = if last { 0 } else { done };
+        self
+    }
+}
+
+/// What kind of list it is: of which entity, and whether all of them.
+struct Kind<'a> {
+    collection: &'a str,
+    entity: EntityKind,
+    whole: bool,
+}
+
+fn kind(listing: &Listing) -> Result<Kind<'_>, Fault> {
+    let ends = [(ALL, true), (CHANGED, false), (RECOVERED, false)];
+    let named = ends.into_iter().find_map(|(end, whole)| {
+        let collection = listing.what.strip_suffix(end)?;
+        let entity =
+            ENTITIES.into_iter().find(|entity| mapping::collection(*entity).is_ok_and(|of| of == collection))?;
+        Some(Kind { collection, entity, whole })
+    });
+    named.ok_or_else(|| Fault::Unreadable(format!("there is no list {:?}", listing.what)))
+}
+
+/// Customers cannot be asked for by their time.
+pub fn poll(entity: EntityKind, since: Option<Stamp>) -> Option<Listing> {
+    let name = mapping::collection(entity).ok()?;
+    match (entity, since) {
+        (EntityKind::Customer, Some(_)) => None,
+        (_, None) => Some(Place::start(&format!("{name}{ALL}"), None)),
+        (_, Some(_)) => Some(Place::start(&format!("{name}{CHANGED}"), since)),
+    }
+}
+
+/// An error object does not name the entity that it stands for; but the entity has just been changed.
+pub fn recover(entity: EntityKind, received: Stamp) -> Option<Listing> {
+    let name = mapping::collection(entity).ok().filter(|_| entity != EntityKind::Customer)?;
+    Some(Place::start(&format!("{name}{RECOVERED}"), Some(received.plus_seconds(-RECOVERED_SECONDS))))
+}
+
+/// What had changed until then was found: what is left of a list that looks further back.
+pub fn rest_of(listing: Listing, found_until: Stamp) -> Listing {
+    let since = Place::of(&listing).ok().and_then(|place| place.since);
+    let from = found_until.plus_seconds(-FOUND_MARGIN_SECONDS);
+    let shorter = kind(&listing).is_ok() && since.is_some_and(|since| since < from);
+    if shorter { Place::start(&listing.what, Some(from)) } else { listing }
+}
+
+/// The call for a page. Times are compared as UTC only when they have no zone and `dates_are_gmt` says so.
+pub fn page(access: &Access<'_>, listing: &Listing) -> Result<ApiRequest, Fault> {
+    let (Kind { collection, entity, whole }, walk) = (kind(listing)?, Walk::of(listing)?);
+    if let Some(parent) = walk.parents.first() {
+        let mut request = call(access, Method::GET, &[collection, parent.as_str(), "variations"])?;
+        request
+            .url
+            .query_pairs_mut()
+            .append_pair("orderby", "id")
+            .append_pair("order", "asc")
+            .append_pair("per_page", &PAGE_SIZE.to_string())
+            .append_pair("offset", &walk.done.to_string())
+            .append_pair("_fields", FIELDS_OF_VARIATIONS);
+        return Ok(request);
+    }
+    let mut request = call(access, Method::GET, &[collection])?;
+    let mut query = request.url.query_pairs_mut();
+    match walk.place.from().filter(|_| !whole) {
+        Some(from) => query
+            .append_pair("modified_after", &from)
+            .append_pair("dates_are_gmt", "true")
+            .append_pair("orderby", "modified"),
+        None => query.append_pair("orderby", "id"),
+    };
+    query
+        .append_pair("order", "asc")
+        .append_pair("per_page", &page_size(whole).to_string())
+        .append_pair("offset", &walk.place.offset.to_string());
+    match entity {
+        // Who buys may have any role; without one, those with the role `customer` are meant.
+        EntityKind::Customer => _ = query.append_pair("role", "all"),
+        // What else there is would only be thrown away.
+        EntityKind::Product if !whole => _ = query.append_pair("_fields", "id,date_modified_gmt,variations"),
+        _ if !whole => _ = query.append_pair("_fields", "id,date_modified_gmt"),
+        _ => {}
+    }
+    drop(query);
+    Ok(request)
+}
+
+fn page_size(whole: bool) -> usize {
+    if whole { WHOLE_PAGE } else { PAGE_SIZE }
+}
+
+/// The entries of a list, which plugins that filter it may leave as an object with numbers for names.
+fn entries(body: &[u8]) -> Result<Vec<Box<RawValue>>, Fault> {
+    let no_list = |_| Fault::Unreadable("its beginning: no JSON list".into());
+    let mut from = serde_json::Deserializer::from_slice(body);
+    let entries: Vec<Box<RawValue>> = lenient::list(&mut from).map_err(no_list)?;
+    from.end().map_err(no_list)?;
+    // As an answer, an object without members is more likely something else.
+    if entries.is_empty() && body.starts_with(b"{") {
+        return Err(Fault::Unreadable("its beginning: no JSON list".into()));
+    }
+    Ok(entries)
+}
+
+/// Reads the answer to [`page`].
+pub fn read(listing: &Listing, response: &ApiResponse, at: Stamp) -> Result<Listed, Fault> {
+    let (Kind { entity, whole, .. }, walk) = (kind(listing)?, Walk::of(listing)?);
+    let heard = heard(response, at)?;
+    let too_old = || Fault::Unreadable("the store is too old to list what has changed".into());
+    if let Some(parent) = walk.parents.first().cloned() {
+        // It went while the list was under way; whether its variations did is asked about if they are known.
+        if heard.status == 404 && mapping::is_not_found(entity, heard.body) {
+            return Ok(Listed { found: Vec::new(), next: walk.after_variations(0, true).listing(&listing.what) });
+        }
+        if !heard.is_success() {
+            return Err(heard.fault(false));
+        }
+        let entries = entries(heard.body)?;
+        let reason = format!("variation of {parent}, listed in {}", listing.what);
+        let found: Vec<_> = entries.iter().map(|entry| variation(entry, &reason)).collect::<Result<_, _>>()?;
+        let end = walk.done.saturating_add(found.len());
+        let last = found.is_empty() || total(response).map_or(found.len() < PAGE_SIZE, |total| end >= total);
+        let next = walk.after_variations((end - OVERLAP.min(found.len() / 2)).max(1), last);
+        return Ok(Listed { found, next: next.listing(&listing.what) });
+    }
+    // It may know the order by id only.
+    if heard.status == 400 && !whole {
+        return Err(too_old());
+    }
+    if !heard.is_success() {
+        return Err(heard.fault(false));
+    }
+    let entries = entries(heard.body)?;
+    let (mut found, mut times, mut parents) = (Vec::new(), Vec::new(), Vec::new());
+    for entry in entries {
+        let head: wire::Entry<'_> = lenient::read(entry.get().as_bytes())?;
+        let changed = head.date_modified_gmt.map(Stamp::from);
+        times.push(changed);
+        if entity == EntityKind::Product && head.has_variations() && !walk.before.contains(&head.id) {
+            parents.push(head.id.clone());
+        }
+        let transfer = Transfer { changed, ..Transfer::new(entity, head.id.clone(), reason(listing)) };
+        found.push(if whole { shown(transfer, &entry, at) } else { transfer });
+    }
+    if !whole && times.iter().flatten().any(|time| walk.place.is_passed_by(*time)) {
+        return Err(too_old());
+    }
+    let (begin, count) = (walk.place.offset, found.len());
+    let last = total(response).map_or(count < page_size(whole), |total| begin.saturating_add(count) >= total);
+    // By id, times say nothing of the place.
+    let keys = if whole { vec![None; count] } else { times };
+    let place = walk.place.clone().next(begin, page_size(whole), &keys, Some(last));
+    let before = parents.iter().chain(&walk.before).take(page_size(whole)).cloned().collect();
+    let next = Walk { ended: place.is_none(), place: place.unwrap_or_default(), parents, done: 0, before };
+    Ok(Listed { found, next: next.listing(&listing.what) })
+}
+
+fn reason(listing: &Listing) -> String {
+    match listing.what.ends_with(RECOVERED) {
+        true => "in place of an error".to_owned(),
+        false => format!("listed in {}", listing.what),
+    }
+}
+
+fn total(response: &ApiResponse) -> Option<usize> {
+    response.headers.get("x-wp-total")?.to_str().ok()?.parse().ok()
+}
+
+/// An entry of a list of all, which is there as a whole. What is kept only if it is known here needs no call of strangers, and what
+/// cannot be mapped is pulled, and put aside by itself.
+fn shown(transfer: Transfer, entry: &RawValue, at: Stamp) -> Transfer {
+    let mapped = mapping::entity(transfer.entity, entry.get().as_bytes(), at, true);
+    let (change, only_known) = match mapped {
+        Ok(Mapped::Change(_, change)) => (change, false),
+        Ok(Mapped::IfKnown(_, change, _)) => (change, true),
+        _ => return transfer,
+    };
+    let Change::Upsert(upsert) = change else { return transfer };
+    Transfer { shown: Some(Shown::whole(&upsert.content)), only_known, ..transfer }
+}
+
+/// An entry of a list of variations.
+fn variation(entry: &RawValue, reason: &str) -> Result<Transfer, Fault> {
+    let body = entry.get().as_bytes();
+    let head: wire::Entry<'_> = lenient::read(body)?;
+    let transfer = Transfer {
+        changed: head.date_modified_gmt.map(Stamp::from),
+        ..Transfer::new(EntityKind::Product, head.id.clone(), reason)
+    };
+    let content = mapping::content_of_product(body).ok();
+    let shown = content.map(|content| Shown::part(&content, SHOWN_OF_VARIATIONS));
+    Ok(Transfer { shown, ..transfer })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue};
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+
+    const AT: Stamp = Stamp::from_millis(1_760_000_000_000);
+
+    fn asked(listing: &Listing) -> String {
+        let none = Map::new();
+        let credentials = r#"{"consumer_key":"ck_1","consumer_secret":"cs_1"}"#;
+        let access = Access { site: "https://shop.example.com", credentials, settings: &none };
+        let url = page(&access, listing).unwrap().url;
+        let query: Vec<_> = url.query_pairs().map(|(name, value)| format!("{name}={value}")).collect();
+        format!("{} {}", url.path().strip_prefix("/wp-json/wc/v3/").unwrap(), query.join(" "))
+    }
+
+    fn answer(status: u16, total: Option<u32>, body: &Value) -> ApiResponse {
+        let total = total.map(|total| (http::HeaderName::from_static("x-wp-total"), HeaderValue::from(total)));
+        ApiResponse { status, headers: HeaderMap::from_iter(total), body: Bytes::from(body.to_string()) }
+    }
+
+    fn entries(ids: &[u64]) -> Value {
+        ids.iter().map(|id| json!({ "id": id, "date_modified_gmt": "2025-10-09T08:54:00" })).collect()
+    }
+
+    fn ids(listed: &Listed) -> Vec<&str> {
+        listed.found.iter().map(|transfer| transfer.id.as_str()).collect()
+    }
+
+    #[test]
+    fn lists_for_polling_have_times_without_a_zone() {
+        assert_eq!(
+            asked(&poll(EntityKind::Order, Some(AT)).unwrap()),
+            "orders modified_after=2025-10-09T08:53:19 dates_are_gmt=true orderby=modified order=asc per_page=100 \
+             offset=0 _fields=id,date_modified_gmt"
+        );
+        let all = |name: &str, more: &str| format!("{name} orderby=id order=asc per_page=50 offset=0{more}");
+        assert_eq!(asked(&poll(EntityKind::Product, None).unwrap()), all("products", ""), "whole");
+        assert_eq!(asked(&poll(EntityKind::Customer, None).unwrap()), all("customers", " role=all"));
+        assert_eq!(poll(EntityKind::Customer, Some(AT)), None, "they cannot be asked for by their time");
+        assert_eq!(recover(EntityKind::Customer, AT), None);
+
+        let listed = |since, answer: &ApiResponse| read(&poll(EntityKind::Product, since).unwrap(), answer, AT);
+        let offset = |listed: Listed| listed.next.map(|next| Walk::of(&next).unwrap().place.offset);
+        let of = |total, ids: &[u64]| answer(200, total, &entries(ids));
+        assert_eq!(offset(listed(None, &of(Some(9), &[1, 2, 3, 4])).unwrap()), Some(2), "hosts may give fewer");
+        assert_eq!(offset(listed(None, &of(Some(4), &[1, 2, 3, 4])).unwrap()), None);
+        assert_eq!(offset(listed(None, &of(None, &[1, 2, 3, 4])).unwrap()), None);
+        let found = listed(Some(AT), &of(None, &[1])).unwrap().found;
+        assert_eq!(found[0].changed, Some(AT.plus_seconds(40)));
+        // Older stores do not know the order, or list what has not changed.
+        assert!(matches!(listed(Some(AT), &answer(400, None, &json!([]))), Err(Fault::Unreadable(_))));
+        assert!(matches!(listed(Some(AT.plus_seconds(60)), &of(None, &[1])), Err(Fault::Unreadable(_))));
+        assert!(listed(None, &of(None, &[1])).is_ok());
+    }
+
+    #[test]
+    fn a_list_may_be_an_object_with_numbers_for_names() {
+        let all = poll(EntityKind::Order, Some(AT)).unwrap();
+        let body = json!({ "0": { "id": 7001, "date_modified_gmt": "2025-10-09T08:54:00" }, "2": { "id": "7002" } });
+        assert_eq!(ids(&read(&all, &answer(200, None, &body), AT).unwrap()), ["7001", "7002"]);
+        for wrong in [json!({ "code": "x" }), json!({ "a": { "id": 1 } }), json!([{ "name": 1 }]), json!([[1]])] {
+            assert!(matches!(read(&all, &answer(200, None, &wrong), AT), Err(Fault::Unreadable(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn entries_of_all_are_compared_by_what_they_say() {
+        let listed = |entity, entry: Value| {
+            let listed = read(&poll(entity, None).unwrap(), &answer(200, None, &json!([entry])), AT).unwrap();
+            (listed.found[0].shown.clone().map(|shown| shown.hash), listed.found[0].only_known)
+        };
+        let order = |quantity: u8| {
+            json!({ "id": 1, "status": "processing", "date_modified_gmt": "2025-10-09T08:54:00",
+                "line_items": [{ "id": 1, "quantity": quantity }] })
+        };
+        let (one, only_known) = listed(EntityKind::Order, order(1));
+        assert!(one.is_some() && !only_known);
+        assert_ne!(one, listed(EntityKind::Order, order(2)).0);
+        assert_eq!(one, listed(EntityKind::Order, order(1)).0);
+        // A user who buys nothing matters only if he is here.
+        let user = |role: &str, paying: bool| {
+            listed(EntityKind::Customer, json!({ "id": 2, "role": role, "is_paying_customer": paying }))
+        };
+        assert!(user("subscriber", false).1 && !user("customer", false).1 && !user("administrator", true).1);
+        // What cannot be mapped is asked for, and put aside by itself.
+        assert_eq!(listed(EntityKind::Order, json!({ "id": 3, "status": [] })), (None, false));
+    }
+
+    #[test]
+    fn variations_come_after_their_products() {
+        let all = poll(EntityKind::Product, None).unwrap();
+        let page = json!([{ "id": 1 }, { "id": 2, "variations": [{ "id": 21 }] }, { "id": 3, "variations": [31, 32] }]);
+        let next = read(&all, &answer(200, Some(9), &page), AT).unwrap().next.unwrap();
+        let fields = format!("_fields={FIELDS_OF_VARIATIONS}");
+        let start = "variations orderby=id order=asc per_page=100 offset=";
+        assert_eq!(asked(&next), format!("products/2/{start}0 {fields}"));
+        // It went meanwhile.
+        let gone = json!({ "code": "woocommerce_rest_product_invalid_id", "data": { "status": 404 } });
+        let next = read(&next, &answer(404, None, &gone), AT).unwrap().next.unwrap();
+        assert_eq!(asked(&next), format!("products/3/{start}0 {fields}"));
+        // Hosts may give fewer.
+        let some = read(&next, &answer(200, Some(3), &json!([{ "id": 31, "price": "5" }, { "id": 32 }])), AT).unwrap();
+        assert_eq!(ids(&some), ["31", "32"]);
+        assert_eq!(some.found[0].shown.as_ref().unwrap().members, SHOWN_OF_VARIATIONS);
+        let next = some.next.unwrap();
+        assert_eq!(asked(&next), format!("products/3/{start}1 {fields}"));
+        let rest = read(&next, &answer(200, Some(3), &json!([{ "id": 32 }, { "id": 33 }])), AT).unwrap();
+        // Then the list goes on, and what overlaps is not listed again.
+        let next = rest.next.unwrap();
+        assert_eq!(asked(&next), "products orderby=id order=asc per_page=50 offset=2");
+        let last =
+            read(&next, &answer(200, Some(4), &json!([{ "id": 3, "variations": [31] }, { "id": 4 }])), AT).unwrap();
+        assert_eq!((ids(&last), &last.next), (vec!["3", "4"], &None));
+        // Any other refusal is one.
+        let changed = poll(EntityKind::Product, Some(AT)).unwrap();
+        assert!(asked(&changed).ends_with("_fields=id,date_modified_gmt,variations"));
+        let page = json!([{ "id": 2, "date_modified_gmt": "2025-10-09T08:54:00", "variations": [21] }]);
+        let next = read(&changed, &answer(200, Some(1), &page), AT).unwrap().next.unwrap();
+        assert!(matches!(read(&next, &answer(403, None, &gone), AT), Err(Fault::Connection(_))));
+    }
+
+    #[test]
+    fn what_a_list_has_found_the_next_one_does_not_look_for_again() {
+        let listing = recover(EntityKind::Order, AT).unwrap();
+        assert!(asked(&listing).starts_with("orders modified_after=2025-10-09T08:38:19 "), "{}", asked(&listing));
+        let rest = rest_of(listing.clone(), AT.plus_seconds(-60));
+        assert!(asked(&rest).starts_with("orders modified_after=2025-10-09T08:47:19 "), "{}", asked(&rest));
+        assert_eq!(rest_of(listing.clone(), AT.plus_seconds(-7200)), listing, "never further back");
+        let found = read(&listing, &answer(200, None, &entries(&[7])), AT).unwrap().found;
+        assert_eq!((found[0].changed, found[0].reason.as_str()), (Some(AT.plus_seconds(40)), "in place of an error"));
+    }
+}
