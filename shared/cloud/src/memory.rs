@@ -242,8 +242,8 @@ impl Entities for MemoryTables {
     }
 
     async fn latest(&self, entity: &EntityKey) -> Result<Option<Item>, EdgeError> {
-        let item = lock(&self.0).items.get(&(entity.partition(), entity.sort())).cloned();
-        Ok(item.and_then(stored).map(|(item, _)| item))
+        let attributes = lock(&self.0).items.get(&(entity.partition(), entity.sort())).cloned();
+        Ok(attributes.and_then(|attributes| Some(stored(attributes)?.0)))
     }
 
     async fn keys(

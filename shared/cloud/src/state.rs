@@ -265,7 +265,7 @@ impl Entities for DynamoEntities {
         let answer = request.set_key(Some(key(entity.partition(), entity.sort()))).send().await;
         let item = answer.map_err(|error| EdgeError::new(operation, cause(&error)))?.item;
         let unreadable = || EdgeError::new(operation, "the item cannot be read");
-        item.map(|item| stored(item).map(|(item, _)| item).ok_or_else(unreadable)).transpose()
+        item.map(|item| Ok(stored(item).ok_or_else(unreadable)?.0)).transpose()
     }
 
     async fn keys(

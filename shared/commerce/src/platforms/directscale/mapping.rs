@@ -341,7 +341,11 @@ impl Mapping for DirectScale {
         match members.get(own_id).and_then(|given| wire::id(given).ok()?) {
             Some(given) if given == *id => {}
             Some(_) => return Err(unreadable("another id than was asked for")),
-            None => return Err(Fault::Unreadable(format!("it names no entity: {own_id} is missing"))),
+            None => {
+                let given = members.others(|_| false).find(|(given, _)| wire::is_named(given, own_id));
+                let name = given.map_or(own_id, |(given, _)| given);
+                return Err(Fault::Unreadable(format!("it names no entity, at {name}")));
+            }
         }
         let facets = Facets::from([("detail".to_owned(), detail(entity, groups, &members, own_id, id))]);
         let upsert = Upsert::partial(None, at, true, MAPPING, facets);
