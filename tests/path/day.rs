@@ -116,7 +116,7 @@ impl Day {
         self.wire.shuffle(&mut self.random);
         for (place, delivery, held) in std::mem::take(&mut self.wire) {
             // Not for ever: a token is good for ten minutes.
-            if held < 2 && self.random.random_ratio(1, holds) {
+            if held < 1 && self.random.random_ratio(1, holds) {
                 self.wire.push((place, delivery, held + 1));
                 continue;
             }

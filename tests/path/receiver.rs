@@ -205,7 +205,7 @@ async fn what_is_no_ring_is_refused_and_the_last_good_one_kept() {
         &format!("{other}\n{other}"),
         &format!("{other} {other}"),
         &format!("{other}\u{0}"),
-        &format!("\u{feff}{{\"keys\":[]}}"),
+        "\u{feff}{\"keys\":[]}",
         &format!("keys: [{other}]"),
         &format!("{{\"secret\":\"{other}\"}}"),
         &twice,

@@ -19,7 +19,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use commerce::{change::Change, item::Item};
+use commerce::change::Change;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tokio::{
@@ -348,7 +348,7 @@ fn write_units(samples: &[events::Event]) -> Result<Vec<(String, usize)>, Failur
         change::State,
         connection::DeletePolicy,
         entity::EntityKey,
-        item::Writer,
+        item::{Projection, Writer},
         platforms::{Incoming, Mapped, PLATFORMS, find},
         transfer::{Resolved, resolve},
     };
@@ -375,7 +375,8 @@ fn write_units(samples: &[events::Event]) -> Result<Vec<(String, usize)>, Failur
         let key = EntityKey { connection: path.key, kind: entity, id };
         let by = "5fea7756-0ea4-451a-a703-a558b933e274";
         let writer = Writer { by, now: cloud::now() };
-        let item = Item::project(&key, &State::of(&change), DeletePolicy::Mark, &serde_json::Map::new(), None, writer)?;
+        let projection = Projection { policy: DeletePolicy::Mark, deleted_fields: &serde_json::Map::new() };
+        let item = projection.item(&key, &State::of(&change), None, writer)?;
         units.push((sample.name.clone(), item.size()));
     }
     Ok(units)

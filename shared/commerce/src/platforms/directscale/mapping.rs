@@ -341,9 +341,12 @@ impl Mapping for DirectScale {
         match members.get(own_id).and_then(|given| wire::id(given).ok()?) {
             Some(given) if given == *id => {}
             Some(_) => return Err(unreadable("another id than was asked for")),
-            None => return Err(Fault::Unreadable(format!("it names no entity: {own_id} is missing"))),
+            None => {
+                let name = members.find(own_id).map_or(own_id, |(given, _)| given);
+                return Err(Fault::Unreadable(format!("it names no entity, at {name}")));
+            }
         }
-        let facets = Facets::from([("detail".to_owned(), detail(entity, groups, &members, own_id, id))]);
+        let facets = Facets::from([("detail".to_owned(), detail(entity, groups, &members, own_id, id)?)]);
         let upsert = Upsert::partial(None, at, true, MAPPING, facets);
         Ok(Next::Done(Mapped::Change(id.clone(), Change::Upsert(upsert))))
     }
@@ -517,7 +520,7 @@ fn record(incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
         return Err(MapError::Malformed(EVENT_TYPE.to_owned()));
     }
     let at = head.at.as_deref().map_or(Ok(None), wire::time);
-    let odd = at.is_err().then(|| EVENT_DATE.to_owned());
+    let unreadable = at.is_err().then(|| EVENT_DATE.to_owned());
     let at = at.unwrap_or_default();
     let event = head.is_object.then_some(incoming.scope);
     let data = wire::value(&wire::json(incoming.body)?)
@@ -525,7 +528,7 @@ fn record(incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
     let fields = json!({ "id": id, "event": event, "occurred_at": at });
     let content = Content::new(&fields, Map::from_iter([("data".to_owned(), data)]))
         .map_err(|_| MapError::Malformed("the whole".into()))?
-        .with_unreadable(odd);
+        .with_unreadable(unreadable);
     let (source, received) = (at.map(Stamp::from), incoming.received);
     let upsert = Upsert { source, received, observed: false, mapping: MAPPING, content, facets: Facets::new() };
     Ok(Mapped::Change(id, Change::Upsert(upsert)))
@@ -561,21 +564,35 @@ fn call(access: &Access<'_>, service: &Service, id: &ExternalId) -> Result<ApiRe
     Ok(ApiRequest::with_secret(Method::POST, url, "authorization", &key)?.json(&json!({ &service.argument: argument })))
 }
 
-/// What the API knows. Its shape is not documented: what is known from events becomes fields, the rest stays as it is.
-fn detail(entity: EntityKind, groups: &[Group], members: &Members, own_id: &str, id: &ExternalId) -> Content {
+/// What the API knows. Its shape is not documented: what is known from events becomes fields, the rest stays as it is, and so does
+/// what cannot be read, by its name; but not an amount or an id.
+fn detail(
+    entity: EntityKind,
+    groups: &[Group],
+    members: &Members,
+    own_id: &str,
+    id: &ExternalId,
+) -> Result<Content, Fault> {
     let mut parts = Parts::default();
     let mut used = vec![own_id];
     for member in groups.iter().flat_map(|group| group.members) {
-        let read = members.get(member.name).and_then(|raw| value(member.kind, raw).ok());
-        if let Some(read) = read.filter(|_| !matches!(member.kind, Kind::Extra | Kind::ExtraTime)) {
-            parts.add(member, read);
-            used.push(member.name);
+        if matches!(member.kind, Kind::Extra | Kind::ExtraTime) {
+            continue;
+        }
+        let Some((given, raw)) = members.find(member.name) else { continue };
+        match value(member.kind, raw) {
+            Ok(read) => {
+                parts.add(member, read);
+                used.push(member.name);
+            }
+            Err(_) if member.kind.is_droppable() => parts.unreadable.push(given.to_owned()),
+            Err(_) => return Err(Fault::Unreadable(given.to_owned())),
         }
     }
     let rest = members.others(|given| used.iter().any(|name| wire::is_named(given, name)));
     let rest: Map<_, _> = rest.filter_map(|(name, raw)| Some((name.to_owned(), wire::value(raw).ok()?))).collect();
     parts.extra.insert("detail".to_owned(), Value::Object(rest));
-    parts.content(entity, id, None)
+    Ok(parts.content(entity, id, None))
 }
 
 #[cfg(test)]
@@ -830,7 +847,7 @@ mod tests {
         assert_eq!(shown(&format!(r#"{{"EventType":"Mine",{}}}"#, many.join(","))).3["data"]["k999"], 999);
         let unreadable = r#"{"EventType":"Mine","EventDateUtc":"soon"}"#;
         let Change::Upsert(upsert) = deliver(unreadable).2 else { unreachable!() };
-        assert_eq!(upsert.source, None);
+        assert_eq!((upsert.source, upsert.content.unreadable), (None, vec!["EventDateUtc".to_owned()]));
     }
 
     #[test]
@@ -1020,6 +1037,15 @@ mod tests {
         assert_eq!(Value::Object(content.fields), json!({"id": "77", "first_name": "Ada", "email": "a@example.com"}));
         assert_eq!(Value::Object(content.extra), json!({"detail": {"address": {"city": "London"}}}));
         assert_eq!((state.marks.seen, state.facets["detail"].version.rank), (Some(RECEIVED), None));
+        // One odd member is named, and stays as it is.
+        let odd = Some((200, r#"{"associateId":77,"firstName":"Ada","emailAddress":{"a":1}}"#));
+        let Next::Done(Mapped::Change(_, Change::Upsert(upsert))) = pull(EntityKind::Customer, &none, odd).unwrap()
+        else {
+            unreachable!()
+        };
+        assert_eq!((&upsert.content.fields["first_name"], upsert.content.fields.get("email")), (&json!("Ada"), None));
+        assert_eq!(upsert.content.unreadable, ["emailAddress"]);
+        assert_eq!(upsert.content.extra["detail"], json!({"emailAddress": {"a": 1}}));
     }
 
     #[test]

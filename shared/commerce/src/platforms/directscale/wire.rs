@@ -202,7 +202,13 @@ impl Members {
 
     /// A member by its name. Events have names in PascalCase; how the API writes them is not documented.
     pub fn get(&self, name: &str) -> Option<&RawValue> {
-        self.0.get(name).or_else(|| self.0.get(&camel(name))).map(|raw| &**raw)
+        self.find(name).map(|(_, raw)| raw)
+    }
+
+    /// The same, with its name as it was sent.
+    pub fn find(&self, name: &str) -> Option<(&str, &RawValue)> {
+        let found = self.0.get_key_value(name).or_else(|| self.0.get_key_value(&camel(name)));
+        found.map(|(name, raw)| (name.as_str(), &**raw))
     }
 
     /// All members but the named ones.
