@@ -145,7 +145,8 @@ class Template(unittest.TestCase):
     def test_alarms_go_to_the_topic(self):
         alarms = of_type("AWS::CloudWatch::Alarm")
         metrics = {alarm["Properties"]["MetricName"] for alarm in alarms.values()}
-        expected = {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage", "SubscriptionsSwitchedOff"}
+        expected = {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage", "SubscriptionsSwitchedOff",
+                    "FetchesStopped"}
         self.assertEqual(metrics, expected)
         for name, alarm in alarms.items():
             self.assertEqual(alarm["Properties"]["AlarmActions"], [{"Ref": "Alarms"}], name)
