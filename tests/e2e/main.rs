@@ -26,7 +26,7 @@ use commerce::{
     change::{Change, Delete, State},
     connection::DeletePolicy,
     entity::{EntityKey, EntityKind},
-    item::{Item, Writer},
+    item::{Item, Projection, Writer},
     keys::KeyRing,
     platforms::{PLATFORMS, declared_scopes, find, woocommerce},
     request::HookPath,
@@ -380,9 +380,10 @@ async fn more_keys_than_dynamodb_takes_at_once_are_read_in_parts() {
     let key = |n: u64| EntityKey { connection: connection.clone(), kind: EntityKind::Coupon, id: n.into() };
     let now = cloud::now();
     let gone = State::of(&Change::Delete(Delete { source: None, received: now }));
+    let projection = Projection { policy: DeletePolicy::Mark, deleted_fields: &Map::new() };
     for n in 0..130 {
         let writer = Writer { by: "test", now };
-        let item = Item::project(&key(n), &gone, DeletePolicy::Mark, &Map::new(), None, writer).unwrap();
+        let item = projection.item(&key(n), &gone, None, writer).unwrap();
         assert_eq!(table.put(&item, None).await.unwrap(), Put::Written);
     }
     // Twice as many as there are, and one more: what is not there is absent, what is there is found.
@@ -392,8 +393,7 @@ async fn more_keys_than_dynamodb_takes_at_once_are_read_in_parts() {
     assert!(read.connections.contains_key(&connection));
     // A write over what is there, without knowing it, conflicts, and says what is there.
     let other = State::of(&Change::Delete(Delete { source: None, received: now.plus_seconds(1) }));
-    let item =
-        Item::project(&key(0), &other, DeletePolicy::Mark, &Map::new(), None, Writer { by: "other", now }).unwrap();
+    let item = projection.item(&key(0), &other, None, Writer { by: "other", now }).unwrap();
     for expected in [None, Some("another")] {
         let Put::Conflict(Some(stored)) = table.put(&item, expected).await.unwrap() else { panic!("no conflict") };
         assert_eq!(*stored, read.items[&key(0)]);
