@@ -7,7 +7,7 @@ LOCAL := $(PYTHON) tools/local/local.py
 # The commands behind make, with the environment of a stack: the local one, or ENV=file made by `make env`.
 TOOLS = test -f "$(ENV)" || { echo "$(ENV) is missing: \`make run\` makes .local/env, \`make env\` one for a stack on AWS" >&2; exit 1; } && set -a && . "$(abspath $(ENV))" && set +a && ./.local/tools
 
-.PHONY: help run stop test secret token events redrive bench figures env fmt
+.PHONY: help run stop test secret token events redrive bench figures env retained fmt
 
 help: ## Lists the commands.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ figures: ## Counts and measures a sweep over 10,000 connections in memory, and w
 
 env: ## Prints the environment of a stack on AWS, for ENV=file: STACK=commerce-hooks > my.env
 	@$(LOCAL) env $(or $(STACK),commerce-hooks)
+
+retained: ## Writes what CloudFormation takes to import what a deleted stack left: FILE=names.json OUT=folder
+	@$(PYTHON) tools/local/retained.py "$(FILE)" "$(OUT)"
 
 fmt: ## Formats the code.
 	@cargo fmt --all

@@ -1,14 +1,23 @@
 """What template.yaml must keep: numbers that depend on each other, what stays when the stack goes, and who may do what."""
 
 import pathlib
+import re
+import sys
 import unittest
 
+from ministack.services.cloudformation.engine import _check_rules_section, _evaluate_rules, _resolve_parameters
 from samcli.yamlhelper import yaml_parse
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "template.yaml").read_text()
 TEMPLATE = yaml_parse(TEXT)
 RESOURCES = TEMPLATE["Resources"]
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+OWN = {"Fn::Sub": "CommerceHooks/${AWS::StackName}"}
+
+sys.path.insert(0, str(ROOT / "tools/local"))
+from local import for_this_machine  # noqa: E402
+from retained import IDENTIFIERS, import_of  # noqa: E402
 
 
 def default(name):
@@ -20,8 +29,9 @@ def of_type(kind):
 
 
 def statements(function):
-    for policy in RESOURCES[function]["Properties"]["Policies"]:
-        yield from policy["Statement"]
+    """What the function's role allows, but for tracing, which is there when it is asked for."""
+    for policy in RESOURCES[f"{function}Role"]["Properties"]["Policies"]:
+        yield from (one for one in policy["PolicyDocument"]["Statement"] if "Fn::If" not in one)
 
 
 def actions(function):
@@ -32,6 +42,26 @@ def actions(function):
     return found
 
 
+def refusal(**given):
+    """Why CloudFormation would refuse these parameters, as the local AWS evaluates the rules; nothing when it takes them."""
+    given = [{"Key": name, "Value": str(value)} for name, value in given.items()]
+    try:
+        _evaluate_rules(TEMPLATE, _resolve_parameters(TEMPLATE, given), {})
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def emitted():
+    """The metrics that the functions emit, by the names in the source, and those that are counted from their logs."""
+    sources = [path.read_text() for folder in ["functions", "shared"] for path in (ROOT / folder).rglob("*.rs")]
+    names = set(re.findall(r"telemetry::count(?:_entity)?\(\s*\"([A-Za-z]+)\"", "\n".join(sources)))
+    for metric_filter in of_type("AWS::Logs::MetricFilter").values():
+        for transformation in metric_filter["Properties"]["MetricTransformations"]:
+            names.add(transformation["MetricName"])
+    return names
+
+
 class Template(unittest.TestCase):
     def test_the_visibility_timeout_is_six_times_the_processor_s_plus_the_window(self):
         self.assertEqual(default("VisibilityTimeout"), 6 * default("ProcessorTimeout") + default("BatchingWindow"))
@@ -39,7 +69,9 @@ class Template(unittest.TestCase):
 
     def test_the_defaults(self):
         expected = {"ReceiverTimeout": 10, "ProcessorTimeout": 60, "BatchSize": 10, "BatchingWindow": 1,
-                    "MaximumConcurrency": 20, "Architecture": "arm64", "AllowLoopbackPlatforms": "false", "PublicBaseUrl": ""}
+                    "MaximumConcurrency": 20, "AllowLoopbackPlatforms": "false", "PublicBaseUrl": "", "LocalBaseUrl": "",
+                    "RequestRate": 500, "RequestBurst": 1000, "ReservedReceivers": 0, "ReservedProcessors": 0,
+                    "ReservedRegistrars": 0, "Tracing": "PassThrough"}
         self.assertEqual({name: default(name) for name in expected}, expected)
 
     def test_what_holds_data_stays_when_the_stack_goes(self):
@@ -48,7 +80,23 @@ class Template(unittest.TestCase):
         self.assertEqual(set(kept), {"Entities", "Connections", "Coordination", "ProofKeys",
                                      "SigningKeys", "AdminKey", "AppCredentials", "CredentialsKey"})
         for name, resource in kept.items():
-            self.assertEqual((resource["DeletionPolicy"], resource["UpdateReplacePolicy"]), ("Retain", "Retain"), name)
+            policies = (resource["DeletionPolicy"], resource["UpdateReplacePolicy"])
+            # A first deployment that fails leaves nothing behind.
+            self.assertEqual(policies, ("RetainExceptOnCreate", "Retain"), name)
+
+    def test_what_stayed_can_be_imported(self):
+        kept = {name: resource for kind in IDENTIFIERS for name, resource in of_type(kind).items()}
+        template, resources = import_of(TEMPLATE, {name: f"the {name}" for name in kept})
+        self.assertEqual(set(template["Resources"]), set(kept))
+        found = {one["LogicalResourceId"]: (one["ResourceType"], one["ResourceIdentifier"]) for one in resources}
+        for name, resource in kept.items():
+            kind = resource["Type"]
+            self.assertEqual(found[name], (kind, {IDENTIFIERS[kind]: f"the {name}"}))
+            # It stands alone: nothing of the rest of the template is referred to.
+            self.assertNotIn("'Ref'", str(template["Resources"][name]))
+            self.assertNotIn("Fn::GetAtt", str(template["Resources"][name]))
+        with self.assertRaises(SystemExit):
+            import_of(TEMPLATE, {"Entities": "one"})
 
     def test_tables_are_on_demand_encrypted_and_recoverable(self):
         for name, table in of_type("AWS::DynamoDB::Table").items():
@@ -71,26 +119,111 @@ class Template(unittest.TestCase):
             days = 4 if name == "Jobs" else 14
             self.assertEqual(queue["Properties"]["MessageRetentionPeriod"], days * 24 * 60 * 60, name)
             self.assertTrue(queue["Properties"]["SqsManagedSseEnabled"], name)
+            # What the code counts on, in bytes.
+            self.assertEqual(queue["Properties"]["MaximumMessageSize"], 1024 * 1024, name)
         self.assertEqual(queues["Inbox"]["Properties"]["RedrivePolicy"]["maxReceiveCount"], 20)
 
     def test_each_function_may_do_what_it_does_and_no_more(self):
-        self.assertEqual(actions("Receiver"), {"sqs:SendMessage", "sqs:GetQueueAttributes", "secretsmanager:GetSecretValue",
-                                               "dynamodb:GetItem"})
+        log = {"logs:CreateLogStream", "logs:PutLogEvents"}
+        self.assertEqual(actions("Receiver"), log | {"sqs:SendMessage", "sqs:GetQueueAttributes",
+                                                     "secretsmanager:GetSecretValue", "dynamodb:GetItem"})
         self.assertEqual(
             actions("Processor"),
-            {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes",
+            log | {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes",
              "sqs:SendMessage", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:Query",
              "dynamodb:BatchWriteItem", "kms:Decrypt"},
         )
         self.assertEqual(
             actions("Registrar"),
-            {"dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "kms:Encrypt",
+            log | {"dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "kms:Encrypt",
              "kms:Decrypt", "secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue", "sqs:ReceiveMessage",
              "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes", "sqs:SendMessage"},
         )
         for function in of_type("AWS::Serverless::Function"):
             for statement in statements(function):
                 self.assertNotEqual(statement["Resource"], "*", function)
+                if "logs:PutLogEvents" in statement["Action"]:
+                    self.assertEqual(statement["Resource"], {"Fn::GetAtt": [f"{function}Logs", "Arn"]})
+
+    def test_roles_are_the_template_s_own(self):
+        # With a role of its own, SAM adds no managed policy, which would let a function write to any log group.
+        for name, function in of_type("AWS::Serverless::Function").items():
+            properties = function["Properties"]
+            self.assertEqual(properties["Role"], {"Fn::GetAtt": [f"{name}Role", "Arn"]})
+            self.assertNotIn("Policies", properties)
+            self.assertNotIn("ManagedPolicyArns", RESOURCES[f"{name}Role"]["Properties"])
+
+    def test_chains_of_messages_are_not_cut(self):
+        # Lambda ends a chain of invocations through a queue at about 16, and blocks the message. Imports, sweeps, lists, deferrals
+        # and erasing are longer chains here, and each has an end of its own. What the receiver is called by is no queue.
+        loops = {name: function["Properties"].get("RecursiveLoop") for name, function in of_type("AWS::Serverless::Function").items()}
+        self.assertEqual(loops, {"Receiver": None, "Processor": "Allow", "Registrar": "Allow"})
+
+    def test_what_is_built_is_what_is_deployed(self):
+        # `sam build` knows no answer of `sam deploy --guided`, so the architecture is no parameter.
+        self.assertEqual(TEMPLATE["Globals"]["Function"]["Architectures"], ["arm64"])
+        self.assertFalse([name for name in TEMPLATE["Parameters"] if "arch" in name.lower()])
+        for name, function in of_type("AWS::Serverless::Function").items():
+            self.assertNotIn("Architectures", function["Properties"], name)
+        built = for_this_machine(TEXT)
+        changed = [(a, b) for a, b in zip(TEXT.splitlines(), built.splitlines(), strict=True) if a != b]
+        self.assertLessEqual(len(changed), 1)
+        self.assertIn(yaml_parse(built)["Globals"]["Function"]["Architectures"], (["arm64"], ["x86_64"]))
+
+    def test_combinations_that_fail_late_are_refused_first(self):
+        _check_rules_section(TEMPLATE)
+        public, local = "https://hooks.example.com", "http://127.0.0.1:4566/_aws/execute-api/abc/$default"
+        taken = [
+            {}, {"PublicBaseUrl": public}, {"AllowLoopbackPlatforms": "true", "LocalBaseUrl": local},
+            {"BatchSize": 100, "BatchingWindow": 1}, {"BatchSize": 10, "BatchingWindow": 0},
+            {"ProcessorTimeout": 900, "VisibilityTimeout": 5401}, {"ProcessorTimeout": 20, "VisibilityTimeout": 181},
+        ]
+        for given in taken:
+            self.assertIsNone(refusal(**given), given)
+        refused = [
+            ("AllowLoopbackPlatforms", {"AllowLoopbackPlatforms": "true"}),
+            ("AllowLoopbackPlatforms", {"AllowLoopbackPlatforms": "true", "PublicBaseUrl": public}),
+            ("AllowLoopbackPlatforms", {"AllowLoopbackPlatforms": "true", "PublicBaseUrl": public, "LocalBaseUrl": local}),
+            ("LocalBaseUrl", {"LocalBaseUrl": local}),
+            ("LocalBaseUrl", {"AllowLoopbackPlatforms": "true", "LocalBaseUrl": "http://10.0.0.1"}),
+            ("PublicBaseUrl", {"PublicBaseUrl": "http://hooks.example.com"}),
+            ("BatchSize", {"BatchSize": 11, "BatchingWindow": 0}),
+            ("BatchSize", {"BatchSize": 100, "BatchingWindow": 0}),
+        ]
+        for name, given in refused:
+            self.assertIn(name, refusal(**given) or "", given)
+        timeouts = TEMPLATE["Parameters"]["ProcessorTimeout"]["AllowedValues"]
+        hidden = TEMPLATE["Parameters"]["VisibilityTimeout"]["AllowedValues"]
+        for timeout in timeouts:
+            for seconds in hidden:
+                why = refusal(ProcessorTimeout=timeout, VisibilityTimeout=seconds)
+                self.assertEqual(why is None, seconds >= 6 * timeout, (timeout, seconds, why))
+
+    def test_two_stacks_share_nothing_by_name(self):
+        variables = TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]
+        self.assertEqual(variables["METRICS_NAMESPACE"], OWN)
+        body = RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+        self.assertEqual(body.count("SEARCH("), body.count("CommerceHooks/${AWS::StackName}"))
+        # Dashboards are global, so one of another region needs another name.
+        self.assertEqual(RESOURCES["Dashboard"]["Properties"]["DashboardName"], {"Fn::Sub": "${AWS::StackName}-${AWS::Region}"})
+        for kind in ["AWS::Logs::LogGroup", "AWS::Scheduler::ScheduleGroup"]:
+            for name, resource in of_type(kind).items():
+                named = resource["Properties"].get("LogGroupName") or resource["Properties"].get("Name")
+                self.assertIn("${AWS::StackName}", named["Fn::Sub"], name)
+
+    def test_the_access_log_keeps_no_address(self):
+        settings = RESOURCES["ApiStage"]["Properties"]["AccessLogSettings"]
+        self.assertEqual(settings["DestinationArn"], {"Fn::GetAtt": ["AccessLogs", "Arn"]})
+        used = set(re.findall(r"\$context\.([A-Za-z.]+)", settings["Format"]))
+        self.assertLessEqual({"requestId", "routeKey", "status", "identity.sourceIp"}, used)
+        # A page's address can hold a token.
+        self.assertFalse(used & {"path", "rawPath", "queryString", "extendedRequestId.path"})
+
+    def test_concurrency_is_reserved_only_when_asked_for(self):
+        for name, function in of_type("AWS::Serverless::Function").items():
+            expected = {"Fn::If": [f"Reserves{name}s", {"Ref": f"Reserved{name}s"}, {"Ref": "AWS::NoValue"}]}
+            self.assertEqual(function["Properties"]["ReservedConcurrentExecutions"], expected)
+            self.assertEqual(function["Properties"].get("Tracing", TEMPLATE["Globals"]["Function"]["Tracing"]), {"Ref": "Tracing"})
 
     def test_only_the_registrar_writes_connections_and_reads_the_admin_key(self):
         for function in ["Receiver", "Processor"]:
@@ -123,6 +256,10 @@ class Template(unittest.TestCase):
         timeout = RESOURCES["Registrar"]["Properties"]["Timeout"]
         self.assertGreaterEqual(RESOURCES["Jobs"]["Properties"]["VisibilityTimeout"], 6 * timeout)
 
+    def test_the_last_attempt_of_a_job_is_the_queue_s(self):
+        [attempts] = re.findall(r"MAX_ATTEMPTS: u32 = (\d+);", (ROOT / "functions/registrar/src/jobs.rs").read_text())
+        self.assertEqual(RESOURCES["Jobs"]["Properties"]["RedrivePolicy"]["maxReceiveCount"], int(attempts))
+
     def test_a_generated_key_cannot_be_taken_for_a_ring(self):
         for name, secret in of_type("AWS::SecretsManager::Secret").items():
             if name == "AppCredentials":
@@ -144,20 +281,61 @@ class Template(unittest.TestCase):
 
     def test_alarms_go_to_the_topic(self):
         alarms = of_type("AWS::CloudWatch::Alarm")
-        metrics = {alarm["Properties"]["MetricName"] for alarm in alarms.values()}
-        expected = {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage", "SubscriptionsSwitchedOff",
-                    "FetchesStopped"}
-        self.assertEqual(metrics, expected)
+        watched = {
+            (str(alarm["Properties"]["Namespace"]), alarm["Properties"]["MetricName"]) for alarm in alarms.values()
+        }
+        expected = {
+            "AWS/SQS": {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"},
+            "AWS/Lambda": {"Errors", "Throttles"},
+            "AWS/ApiGateway": {"5xx"},
+            "AWS/Scheduler": {"TargetErrorCount"},
+            str(OWN): {"SubscriptionsSwitchedOff", "FetchesStopped", "FailedJobs", "Refused", "Sweeps", "Installed",
+                       "ReceiverOutOfMemory", "ProcessorOutOfMemory", "RegistrarOutOfMemory"},
+        }
+        self.assertEqual(watched, {(namespace, name) for namespace, names in expected.items() for name in names})
         for name, alarm in alarms.items():
             self.assertEqual(alarm["Properties"]["AlarmActions"], [{"Ref": "Alarms"}], name)
 
-    def test_our_own_metrics_are_watched_with_dimensions_that_are_emitted(self):
+    def test_each_function_is_watched_at_the_front_door(self):
+        alarms = [alarm["Properties"] for alarm in of_type("AWS::CloudWatch::Alarm").values()]
+        for function in of_type("AWS::Serverless::Function"):
+            by_name = [{"Name": "FunctionName", "Value": {"Ref": function}}]
+            watched = {alarm["MetricName"] for alarm in alarms if alarm.get("Dimensions") == by_name}
+            self.assertEqual(watched, {"Errors", "Throttles"}, function)
+            self.assertIn(f"{function}OutOfMemory", {alarm["MetricName"] for alarm in alarms})
+
+    def test_each_alarm_has_a_section_in_the_operations_page(self):
+        sections = set(re.findall(r"^### (\w+Alarm)$", OPERATIONS, re.MULTILINE))
+        self.assertEqual(sections, set(of_type("AWS::CloudWatch::Alarm")))
+
+    def test_our_own_metrics_are_watched_as_they_are_emitted(self):
         source = (ROOT / "shared/cloud/src/telemetry.rs").read_text()
         for name, alarm in of_type("AWS::CloudWatch::Alarm").items():
             properties = alarm["Properties"]
-            if properties["Namespace"] == "CommerceHooks":
+            if properties["Namespace"] == OWN:
                 self.assertNotIn("Dimensions", properties, name)
-                self.assertIn('"Dimensions": [[], ["platform"]]', source, name)
+                self.assertIn(properties["MetricName"], emitted(), name)
+        self.assertIn('"Dimensions": [[], ["platform"]]', source)
+
+    def test_no_sweep_rings_and_so_does_silence(self):
+        alarm = RESOURCES["NoSweepAlarm"]["Properties"]
+        self.assertEqual((alarm["TreatMissingData"], alarm["ComparisonOperator"], alarm["Threshold"]), ("breaching", "LessThanThreshold", 1))
+        self.assertEqual((alarm["Period"], default("SweepAlarmHours")), (3600, 3))
+
+    def test_memory_kills_are_found_in_the_log(self):
+        # The lines that Lambda writes, in its JSON format, for an environment that used too much memory.
+        killed = [
+            '{"time":"2026-01-01T00:00:00.000Z","type":"platform.report","record":{"requestId":"1","status":"error",'
+            '"errorType":"Runtime.OutOfMemory","metrics":{"durationMs":9.5,"memorySizeMB":256,"maxMemoryUsedMB":256}}}',
+            '{"time":"2026-01-01T00:00:00.000Z","type":"platform.runtimeDone","record":{"requestId":"1","status":"error",'
+            '"errorType":"Runtime.ExitError: signal: killed"}}',
+        ]
+        fine = '{"type":"platform.report","record":{"requestId":"1","status":"success","metrics":{"maxMemoryUsedMB":60}}}'
+        for name, metric_filter in of_type("AWS::Logs::MetricFilter").items():
+            terms = re.findall(r'\?"([^"]+)"', metric_filter["Properties"]["FilterPattern"])
+            self.assertTrue(terms, name)
+            found = [any(term in line for term in terms) for line in [*killed, fine]]
+            self.assertEqual(found, [True, True, False], name)
 
     def test_what_anybody_may_ask_is_throttled_and_hooks_are_not(self):
         routes = {route["Properties"]["RouteKey"] for route in of_type("AWS::ApiGatewayV2::Route").values()}

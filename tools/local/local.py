@@ -17,6 +17,7 @@ import json
 import os
 import pathlib
 import platform
+import secrets
 import shlex
 import signal
 import shutil
@@ -139,6 +140,11 @@ def architecture():
     return "arm64" if platform.machine() in {"arm64", "aarch64"} else "x86_64"
 
 
+def for_this_machine(template):
+    """The template, built for this machine's architecture: that one word is all that a local run changes."""
+    return template.replace("Architectures: [arm64]", f"Architectures: [{architecture()}]")
+
+
 class Stack:
     """One local AWS with the bundle deployed on it."""
 
@@ -251,8 +257,9 @@ class Stack:
 
     def build(self):
         """Builds the functions, if anything has changed since. Gives the version of what was built."""
-        overrides = ["--parameter-overrides", f"Architecture={architecture()}"]
-        command = ["sam", "build", *SAM_CONFIG, "--build-dir", LOCAL / "build", *overrides]
+        template = LOCAL / "template.yaml"
+        template.write_text(for_this_machine((ROOT / "template.yaml").read_text()))
+        command = ["sam", "build", *SAM_CONFIG, "--build-dir", LOCAL / "build", "--template-file", template, "--base-dir", ROOT]
         what = "building the functions (sam build; minutes the first time)"
         return self.build_once("functions", what, command, sources("functions", "shared"), lambda: None)
 
@@ -294,17 +301,18 @@ class Stack:
             return
         with Step("deploying template.yaml (sam deploy)"):
             self.sam_deploy()
-            # The local API's address is known only now; a custom domain on AWS is given with the same parameter.
+            # The local API's address is known only now.
             api = self.outputs()["ApiId"]
             self.save(api_url=f"{self.endpoint}/_aws/execute-api/{api}/$default")
-            self.sam_deploy(f"PublicBaseUrl={self.state['api_url']}")
+            self.sam_deploy("AllowLoopbackPlatforms=true", f"LocalBaseUrl={self.state['api_url']}")
         self.mend_event_source_mapping()
+        self.mend_generated_keys()
         self.accept_sample_key()
         self.write_env()
         self.save(deployed=version)
 
     def sam_deploy(self, *more):
-        overrides = [f"Architecture={architecture()}", "AllowLoopbackPlatforms=true", "LogRetention=1", *more]
+        overrides = ["LogRetention=1", *more]
         overrides.append('SweepRate="rate(1 minute)"')
         command = ["sam", "deploy", *SAM_CONFIG, "--template-file", LOCAL / "build/template.yaml"]
         command += ["--stack-name", STACK, "--parameter-overrides", *overrides]
@@ -321,16 +329,24 @@ class Stack:
             scaling = {name: int(value) for name, value in mapping.get("ScalingConfig", {}).items()}
             functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig=scaling, **numbers)
 
+    def mend_generated_keys(self):
+        """The emulator generates keys with punctuation, which the template excludes and AWS does not put in."""
+        client, outputs = self.client("secretsmanager"), self.outputs()
+        for arn in [outputs["SigningKeysArn"], outputs["AdminKeyArn"]]:
+            text = client.get_secret_value(SecretId=arn)["SecretString"]
+            if not text.startswith("{") and not text.isalnum():
+                client.put_secret_value(SecretId=arn, SecretString=secrets.token_hex(32))
+
     def accept_sample_key(self):
         """Adds the public sample key to the signing keys, to verify only, so that events/ can be sent as they are."""
-        secrets, arn = self.client("secretsmanager"), self.outputs()["SigningKeysArn"]
-        text = secrets.get_secret_value(SecretId=arn)["SecretString"]
+        client, arn = self.client("secretsmanager"), self.outputs()["SigningKeysArn"]
+        text = client.get_secret_value(SecretId=arn)["SecretString"]
         if not text.startswith("{"):
             keys = [
                 {"id": "initial", "state": "sign", "secret": text},
                 {"id": SAMPLE_KEY_ID, "state": "verify", "secret": SAMPLE_KEY},
             ]
-            secrets.put_secret_value(SecretId=arn, SecretString=json.dumps({"keys": keys}))
+            client.put_secret_value(SecretId=arn, SecretString=json.dumps({"keys": keys}))
 
     def write_env(self):
         values = environment_of(self.outputs(), self.state["api_url"]) | {

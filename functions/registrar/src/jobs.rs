@@ -8,7 +8,7 @@ use commerce::{
     platforms::{Platform, find},
     stamp::Stamp,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{Parts, Registrar, problem::Problem};
 
@@ -19,6 +19,22 @@ const SPREAD_PAGE: i32 = 100;
 const SPREAD_SECONDS: i32 = 900;
 /// How often a check is put off; after that, the next sweep looks again.
 pub(crate) const MAX_TRIES: u8 = 5;
+/// At which attempt a message that fails is put aside: the `maxReceiveCount` of the queue in the template.
+pub const MAX_ATTEMPTS: u32 = 5;
+
+/// What is to be emitted of a job that failed at its `attempts`th attempt: at the last one, a line that says so and the metric that an
+/// alarm looks at. Before, it only comes back.
+pub fn failed_lines(text: &str, problem: &Problem, attempts: u32, now: Stamp) -> Vec<Value> {
+    let job = Job::parse(text);
+    let (event, level) = if attempts < MAX_ATTEMPTS { ("job-comes-back", "WARN") } else { ("job-failed", "ERROR") };
+    let said = json!({ "level": level, "event": event, "job": job, "attempts": attempts, "detail": problem.for_log() });
+    let platform = match &job {
+        Some(Job::Check { key, .. } | Job::Poll { key, .. } | Job::Sync { key, .. }) => key.platform.as_str(),
+        Some(Job::Sweep { .. } | Job::Rotate) | None => "all",
+    };
+    let counted = (attempts >= MAX_ATTEMPTS).then(|| telemetry::count("FailedJobs", platform, 1, now));
+    [said].into_iter().chain(counted).collect()
+}
 
 impl<P: Parts> Registrar<P> {
     /// Begins to look after all connections: each part of their list by a job of its own.
@@ -115,5 +131,26 @@ fn put_off(job: Job) -> Job {
     match job {
         Job::Check { key, why, tries, since } => Job::Check { key, why, tries: tries.saturating_add(1), since },
         job => job,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_fails_for_the_last_time_is_counted() {
+        let now = Stamp::from_millis(7);
+        let job = r#"{"job":"check","platform":"p","connection":"c","why":"schedule"}"#;
+        let problem = Problem::Conflict("another was quicker".into());
+        for attempts in 1..MAX_ATTEMPTS {
+            let [line] = &failed_lines(job, &problem, attempts, now)[..] else { panic!("one line") };
+            assert_eq!(line["event"], "job-comes-back");
+        }
+        let lines = failed_lines(job, &problem, MAX_ATTEMPTS, now);
+        assert_eq!((&lines[0]["event"], &lines[1]["FailedJobs"]), (&json!("job-failed"), &json!(1)));
+        assert_eq!(lines[1]["platform"], "p");
+        // What cannot even be read is counted, too.
+        assert_eq!(failed_lines("{", &problem, MAX_ATTEMPTS, now)[1]["FailedJobs"], 1);
     }
 }

@@ -11,7 +11,7 @@ mod connect;
 mod controller;
 pub mod health;
 mod hooks;
-mod jobs;
+pub mod jobs;
 mod openapi;
 pub mod page;
 mod poll;

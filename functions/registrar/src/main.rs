@@ -15,7 +15,7 @@ use cloud::{
 use commerce::platforms::PLATFORMS;
 use lambda_http::{Body, Response};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use registrar::{Edges, Parts, Registrar, config::Config};
+use registrar::{Edges, Parts, Registrar, config::Config, jobs::failed_lines};
 use serde_json::{Value, json};
 
 /// The edges at AWS.
@@ -62,8 +62,11 @@ async fn called(registrar: &Registrar<AtAws>, event: Value) -> Result<Value, Err
         let event: SqsEvent = serde_json::from_value(event)?;
         let mut response = SqsBatchResponse::default();
         for record in event.records {
-            if let Err(problem) = registrar.run(record.body.as_deref().unwrap_or_default()).await {
-                cloud::telemetry::warn("job-comes-back", &problem.for_log());
+            let text = record.body.as_deref().unwrap_or_default();
+            if let Err(problem) = registrar.run(text).await {
+                let attempts = record.attributes.get("ApproximateReceiveCount").and_then(|count| count.parse().ok());
+                let lines = failed_lines(text, &problem, attempts.unwrap_or(1), cloud::now());
+                lines.iter().for_each(cloud::telemetry::emit);
                 response.add_failure(record.message_id.unwrap_or_default());
             }
         }
