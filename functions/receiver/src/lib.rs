@@ -144,6 +144,7 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync> Receiver<Q, S
                 "generation": path.generation,
                 "why": refusal.to_string(),
             }));
+            telemetry::emit(&telemetry::count("Refused", platform.name, 1, now));
             match refusal {
                 Refusal::Method => Reply::Method,
                 _ => Reply::Refused,

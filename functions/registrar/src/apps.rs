@@ -153,6 +153,7 @@ impl<P: Parts> Registrar<P> {
                         }
                     }
                     telemetry::emit(&json!({ "level": "INFO", "event": "installed", "connection": key.to_string() }));
+                    telemetry::emit(&telemetry::count("Installed", platform.name, 1, visit.now));
                     return self.reply(platform, &key, reply).await;
                 }
                 Step::Show(connection) => {

@@ -43,6 +43,7 @@ impl<P: Parts> Registrar<P> {
     /// [`Problem`] when the jobs cannot be queued; the schedule tries again.
     pub async fn sweep(&self) -> Result<(), Problem> {
         self.check_all().await?;
+        telemetry::emit(&telemetry::count("Sweeps", "all", 1, (self.clock)()));
         // By itself, for it may have to look at all connections.
         Ok(self.edges.jobs.send_jobs(&[(Job::Rotate, 0)]).await?)
     }
@@ -144,8 +145,8 @@ mod tests {
         let job = r#"{"job":"check","platform":"p","connection":"c","why":"schedule"}"#;
         let problem = Problem::Conflict("another was quicker".into());
         for attempts in 1..MAX_ATTEMPTS {
-            let [line] = &failed_lines(job, &problem, attempts, now)[..] else { panic!("one line") };
-            assert_eq!(line["event"], "job-comes-back");
+            let lines = failed_lines(job, &problem, attempts, now);
+            assert_eq!((lines.len(), &lines[0]["event"]), (1, &json!("job-comes-back")));
         }
         let lines = failed_lines(job, &problem, MAX_ATTEMPTS, now);
         assert_eq!((&lines[0]["event"], &lines[1]["FailedJobs"]), (&json!("job-failed"), &json!(1)));

@@ -2,13 +2,17 @@
 //!
 //! Lines hold ids, names and counts. Secrets, signatures, tokens and bodies are never in them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::OnceLock};
 
 use commerce::stamp::Stamp;
 use serde_json::{Value, json};
 
-/// The namespace of the metrics.
-pub const NAMESPACE: &str = "CommerceHooks";
+/// The namespace of the metrics. It is the stack's own, so that two stacks of an account do not ring each other's alarms: `METRICS_NAMESPACE`
+/// in the environment, or `CommerceHooks` where it is not set.
+pub fn namespace() -> &'static str {
+    static NAMESPACE: OnceLock<String> = OnceLock::new();
+    NAMESPACE.get_or_init(|| std::env::var("METRICS_NAMESPACE").unwrap_or_else(|_| "CommerceHooks".into()))
+}
 
 /// Prints one line.
 pub fn emit(line: &Value) {
@@ -44,7 +48,7 @@ fn counted(metric: &str, dimension: &str, counts: &BTreeMap<(String, &'static st
                 "_aws": {
                     "Timestamp": now.micros() / 1000,
                     "CloudWatchMetrics": [{
-                        "Namespace": NAMESPACE,
+                        "Namespace": namespace(),
                         "Dimensions": [[dimension, "platform"]],
                         "Metrics": [{ "Name": metric, "Unit": "Count" }],
                     }],
@@ -69,7 +73,7 @@ pub fn count(metric: &str, platform: &str, count: u64, now: Stamp) -> Value {
         "_aws": {
             "Timestamp": now.micros() / 1000,
             "CloudWatchMetrics": [{
-                "Namespace": NAMESPACE,
+                "Namespace": namespace(),
                 "Dimensions": [[], ["platform"]],
                 "Metrics": [{ "Name": metric, "Unit": "Count" }],
             }],
