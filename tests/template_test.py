@@ -159,6 +159,23 @@ class Template(unittest.TestCase):
         loops = {name: function["Properties"].get("RecursiveLoop") for name, function in of_type("AWS::Serverless::Function").items()}
         self.assertEqual(loops, {"Receiver": None, "Processor": "Allow", "Registrar": "Allow"})
 
+    def test_there_is_one_front_door(self):
+        api = {name for name, resource in RESOURCES.items() if resource["Type"].startswith("AWS::ApiGatewayV2::")}
+        conditions = {name: resource.get("Condition") for name, resource in RESOURCES.items()}
+        self.assertEqual({conditions[name] for name in api}, {"HasHttpApi"})
+        urls = of_type("AWS::CloudFormation::Stack")
+        functions = {name: url["Properties"]["Parameters"]["Function"]["Ref"] for name, url in urls.items()}
+        self.assertEqual(functions, {"ReceiverUrl": "Receiver", "RegistrarUrl": "Registrar"})
+        self.assertEqual({conditions[name] for name in urls}, {"HasFunctionUrls"})
+        url = yaml_parse((ROOT / "functions/url.yaml").read_text())["Resources"]
+        # Lambda asks for both before it lets anybody in by a function URL.
+        allowed = {one["Properties"]["Action"] for one in url.values() if one["Type"] == "AWS::Lambda::Permission"}
+        self.assertEqual(allowed, {"lambda:InvokeFunctionUrl", "lambda:InvokeFunction"})
+        for one in url.values():
+            properties = one["Properties"]
+            if one["Type"] == "AWS::Lambda::Permission":
+                self.assertTrue(properties.get("FunctionUrlAuthType") == "NONE" or properties.get("InvokedViaFunctionUrl"))
+
     def test_what_is_built_is_what_is_deployed(self):
         # `sam build` knows no answer of `sam deploy --guided`, so the architecture is no parameter.
         self.assertEqual(TEMPLATE["Globals"]["Function"]["Architectures"], ["arm64"])
@@ -286,7 +303,7 @@ class Template(unittest.TestCase):
         }
         expected = {
             "AWS/SQS": {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"},
-            "AWS/Lambda": {"Errors", "Throttles"},
+            "AWS/Lambda": {"Errors", "Throttles", "Url5xxCount"},
             "AWS/ApiGateway": {"5xx"},
             "AWS/Scheduler": {"TargetErrorCount"},
             str(OWN): {"SubscriptionsSwitchedOff", "FetchesStopped", "FailedJobs", "Refused", "Sweeps", "Installed",
@@ -301,7 +318,7 @@ class Template(unittest.TestCase):
         for function in of_type("AWS::Serverless::Function"):
             by_name = [{"Name": "FunctionName", "Value": {"Ref": function}}]
             watched = {alarm["MetricName"] for alarm in alarms if alarm.get("Dimensions") == by_name}
-            self.assertEqual(watched, {"Errors", "Throttles"}, function)
+            self.assertEqual(watched - {"Url5xxCount"}, {"Errors", "Throttles"}, function)
             self.assertIn(f"{function}OutOfMemory", {alarm["MetricName"] for alarm in alarms})
 
     def test_each_alarm_has_a_section_in_the_operations_page(self):

@@ -113,7 +113,7 @@ def digest(paths):
 
 def sources(*folders):
     """What the binaries of these folders are built from."""
-    yield from (ROOT / name for name in ["Cargo.toml", "Cargo.lock", "template.yaml", "samconfig.toml", ".cargo/config.toml"])
+    yield from (ROOT / name for name in ["Cargo.toml", "Cargo.lock", "template.yaml", "functions/url.yaml", "samconfig.toml", ".cargo/config.toml"])
     for folder in folders:
         for path in (ROOT / folder).rglob("*"):
             if path.is_file() and path.suffix in {".rs", ".toml"}:
@@ -259,6 +259,9 @@ class Stack:
         """Builds the functions, if anything has changed since. Gives the version of what was built."""
         template = LOCAL / "template.yaml"
         template.write_text(for_this_machine((ROOT / "template.yaml").read_text()))
+        # SAM looks for nested templates beside the one that it builds.
+        (LOCAL / "functions").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "functions/url.yaml", LOCAL / "functions/url.yaml")
         command = ["sam", "build", *SAM_CONFIG, "--build-dir", LOCAL / "build", "--template-file", template, "--base-dir", ROOT]
         what = "building the functions (sam build; minutes the first time)"
         return self.build_once("functions", what, command, sources("functions", "shared"), lambda: None)
