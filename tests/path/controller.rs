@@ -199,12 +199,12 @@ impl Hooked {
     }
 }
 
-struct Place {
-    world: World,
+pub(crate) struct Place {
+    pub(crate) world: World,
     hooked: Hooked,
     faulty: Arc<Faulty>,
     platform: &'static Platform,
-    key: ConnectionKey,
+    pub(crate) key: ConnectionKey,
 }
 
 const PLACES: [&str; 3] = ["woocommerce", "bigcommerce", "cloudblue"];
@@ -243,7 +243,7 @@ impl Place {
         Self::connected_with(name, |_| {}).await
     }
 
-    async fn connected_with(name: &str, change: impl FnOnce(&mut Value)) -> Self {
+    pub(crate) async fn connected_with(name: &str, change: impl FnOnce(&mut Value)) -> Self {
         let place = Self::new(name);
         let (status, shown) = place.put_with(change).await;
         assert_eq!(status, 200, "{shown}");
@@ -261,7 +261,7 @@ impl Place {
         self.admin("PUT", &settings.to_string()).await
     }
 
-    async fn admin(&self, method: &str, body: &str) -> (u16, Value) {
+    pub(crate) async fn admin(&self, method: &str, body: &str) -> (u16, Value) {
         self.world.admin_of(self.platform.name, method, self.key.connection.as_str(), "", body).await
     }
 
@@ -276,7 +276,7 @@ impl Place {
     }
 
     /// Runs what is on the registrar's queue to its end, but for what is polled; gives all of it.
-    async fn run(&self) -> Vec<Job> {
+    pub(crate) async fn run(&self) -> Vec<Job> {
         let mut ran = Vec::new();
         while let Some((job, delay)) = self.world.queues.next_job() {
             self.world.clock.pass_seconds(i64::from(delay));

@@ -465,7 +465,7 @@ mod bigcommerce {
             },
         );
         let wanted = callback("store/order/updated", &json!({ "type": "order", "id": 250 }), 1);
-        assert_eq!(process(&world, &[wanted]).await, ["failed: too-large"]);
+        assert_eq!(process(&world, &[wanted]).await, ["quarantined: too-large"]);
         assert!(platform.asked().len() <= 2, "{:?}", platform.asked());
     }
 

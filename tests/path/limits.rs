@@ -363,3 +363,33 @@ mod settings {
         assert!(platform.asked().is_empty(), "it is asked for by a message of its own");
     }
 }
+
+/// What one connection's messages take of a batch costs the others at most one turn of it.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_never_answers_keeps_nobody_else_waiting() {
+    let mut world = World::new();
+    let order = |request: &ApiRequest| {
+        let id: u64 = request.url.path().rsplit('/').next().unwrap().parse().unwrap();
+        // Heavy enough to take the place that there is one of.
+        let more = "x".repeat(400_000);
+        json_answer(
+            200,
+            &json!({ "id": id, "status": "completed", "date_modified_gmt": "2026-11-21T01:48:40", "more": more }),
+        )
+    };
+    let platform = MemoryPlatform::new(move |request| Ok::<_, Fault>(order(request)));
+    world.outside = Outside::SilentAt("silent.example.com".into(), platform);
+    let mut messages = Vec::new();
+    for n in 0..10 {
+        let host = if n < 9 { "silent.example.com" } else { "shop.example.com" };
+        let key = of("woocommerce", host);
+        let credentials = Some(format!("{key}|{WOO}"));
+        let site = format!("https://{host}");
+        world.tables.connect(&key, Connection { revision: 1, credentials, ..Connection::new(&site) });
+        let delivery = delivered("order.deleted", &json!({ "id": n + 1 }).to_string(), LATER);
+        messages.push(message(n, &delivery.body.replace("shop.example.com", host)));
+    }
+    let ends = outcomes(&world.process(&messages).await);
+    assert_eq!(ends[..9], vec!["unfinished".to_owned(); 9]);
+    assert_eq!(ends[9], "applied");
+}

@@ -1,7 +1,10 @@
 //! Money, over all platforms: lines, shipping, fees and taxes of an order add up to its total, to the last minor unit of its currency,
 //! and discounts to what lines cost before and after them; or the order names what does not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use commerce::{
     change::Change,
@@ -31,7 +34,7 @@ fn order_of(body: &[u8]) -> Content {
         received: Stamp::from_millis(1_795_225_721_000),
     };
     match woocommerce::PLATFORM.mapping.map(&incoming).unwrap() {
-        Mapped::Change(_, Change::Upsert(upsert)) => upsert.content,
+        Mapped::Change(_, Change::Upsert(upsert)) => Arc::unwrap_or_clone(upsert.content),
         other => panic!("{other:?}"),
     }
 }
@@ -119,7 +122,7 @@ async fn generated(seed: u64, steps: usize) -> BTreeMap<&'static str, Seen> {
             else {
                 continue;
             };
-            let Content { mut fields, unreadable, .. } = upsert.content;
+            let Content { mut fields, unreadable, .. } = Arc::unwrap_or_clone(upsert.content);
             assert_eq!(unreadable, Vec::<String>::new(), "seed {seed}: {} {id}: {fields:?}", simulator.platform());
             let Some(total) = fields["totals"]["total"].as_str().map(|total| total.parse::<Decimal>().unwrap()) else {
                 continue;

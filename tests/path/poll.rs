@@ -108,10 +108,10 @@ impl Simulator for Busy {
 }
 
 /// A platform, and the bundle.
-struct Shop {
-    world: World,
+pub(crate) struct Shop {
+    pub(crate) world: World,
     simulator: Arc<Busy>,
-    key: ConnectionKey,
+    pub(crate) key: ConnectionKey,
     random: StdRng,
     taken: usize,
     /// What was found to differ, by kind of entity: missed, stale, unmapped.
@@ -119,7 +119,7 @@ struct Shop {
 }
 
 impl Shop {
-    fn new(seed: u64, make: impl FnOnce(&World) -> Arc<dyn Simulator>) -> Self {
+    pub(crate) fn new(seed: u64, make: impl FnOnce(&World) -> Arc<dyn Simulator>) -> Self {
         let mut world = World::new();
         world.allow_loopback = true;
         let (inner, random) = (make(&world), Mutex::new(StdRng::seed_from_u64(seed + 1000)));
@@ -132,7 +132,7 @@ impl Shop {
         Self { world, simulator, key, random, taken: 0, differences: BTreeMap::new() }
     }
 
-    fn changes(&mut self, count: usize) {
+    pub(crate) fn changes(&mut self, count: usize) {
         for _ in 0..count {
             self.simulator.change(&mut self.random);
             let seconds = self.random.random_range(0..3);
@@ -140,7 +140,7 @@ impl Shop {
         }
     }
 
-    async fn connect(&mut self, more: Value) {
+    pub(crate) async fn connect(&mut self, more: Value) {
         let mut settings = self.simulator.settings(SITE);
         settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let (platform, connection) = (self.simulator.platform(), self.simulator.connection());
@@ -149,7 +149,7 @@ impl Shop {
     }
 
     /// What hooks tell goes nowhere.
-    fn lose_hooks(&self) {
+    pub(crate) fn lose_hooks(&self) {
         self.simulator.outbox();
     }
 
@@ -224,14 +224,14 @@ impl Shop {
     }
 
     /// Those that are there at the platform and can be listed, by their sort keys.
-    fn there(&self) -> BTreeSet<String> {
+    pub(crate) fn there(&self) -> BTreeSet<String> {
         let (polled, entities) = (self.polled(), self.simulator.entities());
         let there = entities.into_iter().filter(|(kind, _, truth)| *truth == Truth::Api && polled.contains(kind));
         there.map(|(kind, id, _)| format!("{kind}#{id}")).collect()
     }
 
     /// Those that are here, by their sort keys.
-    fn here(&self) -> BTreeSet<String> {
+    pub(crate) fn here(&self) -> BTreeSet<String> {
         let items = self.world.tables.items().into_iter().filter(|item| item.pk == self.key.to_string());
         items.filter(|item| !item.deleted).map(|item| item.sk).collect()
     }
@@ -271,7 +271,7 @@ fn shops(seed: u64) -> Vec<Shop> {
     ]
 }
 
-fn store(world: &World, page_size: usize) -> Arc<dyn Simulator> {
+pub(crate) fn store(world: &World, page_size: usize) -> Arc<dyn Simulator> {
     let wire = Arc::new(world::Direct(Arc::clone(&world.receiver), world.clock.clone()));
     let store = Store::new(wire, "ck_1", "cs_1").with_clock(world.clock.function());
     store.set_page_size(page_size);

@@ -106,11 +106,13 @@ impl<'a> Connected<'a> {
                 Mapped::IfKnown(..) if item.is_none() => Ok(()),
                 Mapped::Change(_, Change::Upsert(mut upsert)) | Mapped::IfKnown(_, Change::Upsert(mut upsert), _) => {
                     if let Truth::With(fields) = truth {
-                        upsert.content.fields.extend(fields.as_object().unwrap().clone());
+                        std::sync::Arc::make_mut(&mut upsert.content)
+                            .fields
+                            .extend(fields.as_object().unwrap().clone());
                     }
                     let state = there()?.state();
                     let content = state.content().unwrap();
-                    if *content == upsert.content {
+                    if *content == *upsert.content {
                         Ok(())
                     } else {
                         Err(format!("{name} is {:?}, not {content:?}", upsert.content))

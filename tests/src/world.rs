@@ -109,6 +109,8 @@ pub enum Outside {
     Scripted(MemoryPlatform),
     /// Something that never answers.
     Silent,
+    /// Something scripted, but for one host that never answers.
+    SilentAt(String, MemoryPlatform),
 }
 
 impl Outbound for Outside {
@@ -121,6 +123,8 @@ impl Outbound for Outside {
                 simulator.1.answer(&request).await
             }
             Self::Scripted(platform) => platform.call(request).await,
+            Self::SilentAt(host, _) if request.url.host_str() == Some(host) => std::future::pending().await,
+            Self::SilentAt(_, platform) => platform.call(request).await,
             Self::Silent => std::future::pending().await,
         }
     }

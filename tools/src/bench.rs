@@ -3,30 +3,19 @@
 
 use std::{
     collections::BTreeMap,
-    error::Error,
     fmt::Write as _,
     fs,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use axum::{
-    Router,
-    body::Bytes,
-    extract::{Path as UrlPath, State},
-    response::{IntoResponse, Response},
-    routing::{get, post},
-};
 use commerce::change::Change;
-use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
-use tokio::{
-    net::TcpListener,
-    sync::{Mutex as AsyncMutex, mpsc},
+use tools::{
+    events,
+    runtime::{Failure, Lambda, taken},
 };
-use tools::events;
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -43,200 +32,6 @@ pub struct Options {
     /// How many warm requests.
     #[arg(long, default_value_t = 1000)]
     requests: usize,
-}
-
-/// What a function is waited for at most.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-type Failure = Box<dyn Error>;
-
-/// What the server tells the bench.
-enum Said {
-    /// The function asks for an event.
-    Next(Instant),
-    /// The function has answered.
-    Answered(Instant, StatusCode, Bytes),
-    /// The function cannot start.
-    Failed(String),
-}
-
-struct Server {
-    events: AsyncMutex<mpsc::UnboundedReceiver<String>>,
-    said: mpsc::UnboundedSender<Said>,
-    calls: Mutex<BTreeMap<String, u64>>,
-}
-
-/// The server with both ends of what goes through it.
-struct Bench {
-    address: String,
-    give: mpsc::UnboundedSender<String>,
-    said: mpsc::UnboundedReceiver<Said>,
-    server: Arc<Server>,
-}
-
-async fn next(State(server): State<Arc<Server>>) -> Response {
-    let _ = server.said.send(Said::Next(Instant::now()));
-    let Some(event) = server.events.lock().await.recv().await else { return StatusCode::GONE.into_response() };
-    let deadline = cloud::now().plus_seconds(60).micros() / 1000;
-    let headers = [
-        ("lambda-runtime-aws-request-id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd".to_owned()),
-        ("lambda-runtime-deadline-ms", deadline.to_string()),
-        ("lambda-runtime-invoked-function-arn", "arn:aws:lambda:us-east-1:000000000000:function:bench".to_owned()),
-        ("lambda-runtime-trace-id", "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700".to_owned()),
-        ("content-type", "application/json".to_owned()),
-    ];
-    (headers, event).into_response()
-}
-
-async fn answered(State(server): State<Arc<Server>>, UrlPath((_, what)): UrlPath<(String, String)>, body: Bytes) {
-    let status = if what == "response" { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
-    let _ = server.said.send(Said::Answered(Instant::now(), status, body));
-}
-
-async fn failed(State(server): State<Arc<Server>>, body: String) {
-    let _ = server.said.send(Said::Failed(body));
-}
-
-/// The AWS services, as far as the functions ask them: everything is taken, nothing is kept.
-async fn aws(State(server): State<Arc<Server>>, headers: HeaderMap, body: Bytes) -> Response {
-    let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
-    let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
-    let answer = match operation.as_str() {
-        "SendMessage" => json!({ "MessageId": "5fea7756-0ea4-451a-a703-a558b933e274" }),
-        "GetSecretValue" => json!({ "SecretString": events::SAMPLE_KEY }),
-        "BatchGetItem" => batch_get_item(&serde_json::from_slice(&body).unwrap_or_default()),
-        _ => json!({}),
-    };
-    *server.calls.lock().unwrap_or_else(PoisonError::into_inner).entry(operation).or_default() += 1;
-    ([("content-type", "application/x-amz-json-1.0")], answer.to_string()).into_response()
-}
-
-/// Every connection is there, and no entity.
-fn batch_get_item(request: &Value) -> Value {
-    let keys = request["RequestItems"]["connections"]["Keys"].as_array().cloned().unwrap_or_default();
-    let connections: Vec<_> = keys
-        .into_iter()
-        .map(|mut item| {
-            item["status"] = json!({ "S": "active" });
-            item["generation"] = json!({ "N": "1" });
-            item["site"] = json!({ "S": "https://shop.example.com" });
-            item
-        })
-        .collect();
-    json!({ "Responses": { "connections": connections }, "UnprocessedKeys": {} })
-}
-
-impl Bench {
-    async fn new() -> Result<Self, Failure> {
-        let (give, events) = mpsc::unbounded_channel();
-        let (say, said) = mpsc::unbounded_channel();
-        let server = Arc::new(Server { events: AsyncMutex::new(events), said: say, calls: Mutex::default() });
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?.to_string();
-        let router = Router::new()
-            .route("/2018-06-01/runtime/invocation/next", get(next))
-            .route("/2018-06-01/runtime/invocation/{id}/{what}", post(answered))
-            .route("/2018-06-01/runtime/init/error", post(failed))
-            .route("/", post(aws))
-            .with_state(Arc::clone(&server));
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Ok(Self { address, give, said, server })
-    }
-
-    fn start(&self, binary: &Path) -> Result<Running, Failure> {
-        let aws = format!("http://{}", self.address);
-        let child = Command::new(binary)
-            .env_clear()
-            .envs([
-                ("AWS_LAMBDA_RUNTIME_API", self.address.as_str()),
-                ("AWS_LAMBDA_FUNCTION_NAME", "bench"),
-                ("AWS_LAMBDA_FUNCTION_VERSION", "1"),
-                ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
-                ("AWS_REGION", "us-east-1"),
-                ("AWS_ACCESS_KEY_ID", "bench"),
-                ("AWS_SECRET_ACCESS_KEY", "bench"),
-                ("AWS_ENDPOINT_URL", &aws),
-                ("INBOX_URL", &format!("{aws}/000000000000/inbox")),
-                ("DLQ_URL", &format!("{aws}/000000000000/dead-letters")),
-                ("ENTITIES_TABLE", "entities"),
-                ("CONNECTIONS_TABLE", "connections"),
-                ("COORDINATION_TABLE", "coordination"),
-                ("PROOF_KEYS_TABLE", "proof-keys"),
-                ("SIGNING_KEYS", "signing-keys"),
-                ("APP_CREDENTIALS", "app-credentials"),
-                ("ADMIN_KEY", "admin-key"),
-                ("CREDENTIALS_KEY", "credentials-key"),
-                ("PUBLIC_BASE_URL", "https://hooks.example.com"),
-            ])
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .map_err(|error| format!("{}: {error}; build it with `make bench`", binary.display()))?;
-        Ok(Running(child))
-    }
-
-    async fn hear(&mut self) -> Result<Said, Failure> {
-        match tokio::time::timeout(PATIENCE, self.said.recv()).await {
-            Ok(Some(Said::Failed(why))) => Err(format!("the function cannot start: {why}").into()),
-            Ok(Some(said)) => Ok(said),
-            _ => Err("the function says nothing".into()),
-        }
-    }
-
-    async fn asked(&mut self) -> Result<Instant, Failure> {
-        match self.hear().await? {
-            Said::Next(at) => Ok(at),
-            Said::Answered(..) | Said::Failed(_) => Err("an answer to nothing".into()),
-        }
-    }
-
-    /// Gives an event, waits until the next is asked for, and gives how long the answer took.
-    async fn request(&mut self, event: &str) -> Result<Duration, Failure> {
-        let given = Instant::now();
-        self.give.send(event.to_owned())?;
-        let Said::Answered(at, status, body) = self.hear().await? else { return Err("no answer".into()) };
-        let body: Value = serde_json::from_slice(&body)?;
-        let http = body["statusCode"].as_u64().is_some_and(|status| status != 200);
-        if !status.is_success() || http || body["batchItemFailures"].as_array().is_some_and(|failed| !failed.is_empty())
-        {
-            return Err(format!("the function failed: {body}").into());
-        }
-        self.asked().await?;
-        Ok(at - given)
-    }
-
-    fn calls(&self) -> BTreeMap<String, u64> {
-        std::mem::take(&mut *self.server.calls.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Running {
-    /// CPU time of all threads so far.
-    fn cpu(&self) -> Result<Duration, Failure> {
-        let mut nanos = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.0.id()))? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            nanos += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
-        }
-        Ok(Duration::from_nanos(nanos))
-    }
-
-    /// The most memory that it ever held, in MB.
-    fn peak_mb(&self) -> Result<f64, Failure> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
-        let kib: f64 = line.trim().trim_end_matches(" kB").trim().parse()?;
-        Ok(kib / 1024.0)
-    }
 }
 
 /// What was measured of one function. Durations in milliseconds, each a median.
@@ -260,29 +55,39 @@ fn median(values: &mut [f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// Gives an event that has to be done without a failure, and gives how long it took.
+async fn done(bench: &mut Lambda, event: &str) -> Result<Duration, Failure> {
+    let (body, took) = bench.request(event).await?;
+    let http = body["statusCode"].as_u64().is_some_and(|status| status != 200);
+    if http || body["batchItemFailures"].as_array().is_some_and(|failed| !failed.is_empty()) {
+        return Err(format!("the function failed: {body}").into());
+    }
+    Ok(took)
+}
+
 async fn measure(name: &'static str, event: Option<String>, options: &Options) -> Result<Row, Failure> {
     let binary = options.binaries.join(name);
-    let mut bench = Bench::new().await?;
+    let mut bench = Lambda::new(Arc::new(taken)).await?;
     let (mut starts, mut start_cpus, mut firsts, mut first_cpus) = (vec![], vec![], vec![], vec![]);
     let (mut warm, mut warm_cpu, mut peak, mut calls) = (vec![], 0.0, 0.0, BTreeMap::new());
     for round in 0..options.starts {
         // A server of its own for each: the one before may hold an open question of a function that was killed.
-        bench = if round == 0 { bench } else { Bench::new().await? };
+        bench = if round == 0 { bench } else { Lambda::new(Arc::new(taken)).await? };
         let spawned = Instant::now();
-        let running = bench.start(&binary)?;
+        let running = bench.start(&binary, &[])?;
         starts.push(ms(bench.asked().await? - spawned));
         let cpu = running.cpu()?;
         start_cpus.push(ms(cpu));
         peak = running.peak_mb()?;
         let Some(event) = &event else { continue };
         bench.calls();
-        firsts.push(ms(bench.request(event).await?));
+        firsts.push(ms(done(&mut bench, event).await?));
         first_cpus.push(ms(running.cpu()? - cpu));
         if round + 1 == options.starts {
             bench.calls();
             let cpu = running.cpu()?;
             for _ in 0..options.requests {
-                warm.push(ms(bench.request(event).await?));
+                warm.push(ms(done(&mut bench, event).await?));
             }
             #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
             let requests = options.requests as f64;

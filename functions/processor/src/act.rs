@@ -20,7 +20,11 @@ use commerce::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Processor, pull::Pulled};
+use crate::{
+    Processor,
+    places::Place,
+    pull::{Pulled, fits},
+};
 
 /// How long acting may take in all.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -105,6 +109,7 @@ where
     /// it is done for.
     pub(crate) async fn act(
         &self,
+        place: &Place<'_>,
         platform: &Platform,
         key: &EntityKey,
         connection: &Connection,
@@ -128,7 +133,8 @@ where
             return refuse(why);
         }
         // A time-out is no answer: whatever was under way may yet take effect, so the guard stays until its lease is over.
-        let acting = tokio::time::timeout(PATIENCE, self.perform(platform, key, connection, &wanted, &guard.decision));
+        let acting =
+            tokio::time::timeout(PATIENCE, self.perform(place, platform, key, connection, &wanted, &guard.decision));
         let acted = acting.await.map_err(|_| Fault::Unavailable("acting took too long".into()))?;
         if let Err(Fault::Throttled { .. } | Fault::Connection(_) | Fault::Unreadable(_) | Fault::TooLarge(_)) = &acted
         {
@@ -176,6 +182,7 @@ where
 
     async fn perform(
         &self,
+        place: &Place<'_>,
         platform: &Platform,
         key: &EntityKey,
         connection: &Connection,
@@ -190,7 +197,8 @@ where
             let next = self.heed(&key.connection, connection.generation, answers.last(), next).await?;
             match next {
                 Acted::Ask(request) if answers.len() < MAX_CALLS => {
-                    answers.push(self.call(platform, &key.connection, connection, request).await?);
+                    answers.push(self.call(place, platform, &key.connection, connection, request).await?);
+                    fits(&answers)?;
                 }
                 other => return Ok(other),
             }

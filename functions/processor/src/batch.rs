@@ -3,12 +3,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     panic::AssertUnwindSafe,
     time::Duration,
 };
 
 use cloud::{
-    connections::{CONNECTION, Vault},
+    connections::Vault,
     coordination::{Coordination, Note},
     outbound::Outbound,
     queue::{DeadLetters, Inbox, Jobs, Retries},
@@ -31,8 +32,9 @@ use futures_util::{
 use serde_json::Value;
 
 use crate::{
-    End, MAX_ATTEMPTS, MAX_DEFERRALS, Message, Processor, Task, Understood, Work, dead_letter, gate,
-    group::{Ends, Losses},
+    End, MAX_ATTEMPTS, MAX_DEFERRALS, Message, Processor, Task, Understood, Unpacked, Work, dead_letter, gate,
+    group::{Ends, Losses, Run, end_of_unreadable},
+    places::{Places, ROUND_MESSAGES, ROUND_WEIGHT},
     report::{self, Entry},
     sightings::Seen,
     understand,
@@ -107,13 +109,23 @@ where
     pub async fn process(&self, messages: &[Message], deadline: Stamp) -> Report {
         let started = (self.clock)();
         let mut ends: Vec<Option<(End, String)>> = vec![None; messages.len()];
-        let mut asked = Asked::default();
+        let (losses, mut entities) = (Losses::default(), 0);
+        let (mut asked, mut held, mut round) = (Asked::default(), 0, 0..0);
         for (index, message) in messages.iter().enumerate() {
-            asked.add(understand(self.platforms, index, message), index, &mut ends);
+            let unpacked = Unpacked::of(message);
+            let weight = unpacked.weight();
+            // What was understood is let go before more is understood than there is room for.
+            if !round.is_empty() && (held + weight > ROUND_WEIGHT || round.len() == ROUND_MESSAGES) {
+                entities += asked.groups.len();
+                let part = (std::mem::take(&mut asked), std::mem::replace(&mut round, index..index));
+                self.bring_up_to_date(part, messages, deadline, &mut ends, &losses).await;
+                held = 0;
+            }
+            asked.add(understand(self.platforms, index, unpacked), index, &mut ends);
+            (held, round.end) = (held + weight, index + 1);
         }
-        let entities = asked.groups.len();
-        let losses = Losses::default();
-        self.bring_up_to_date(asked, messages, deadline, &mut ends, &losses).await;
+        entities += asked.groups.len();
+        self.bring_up_to_date((asked, round), messages, deadline, &mut ends, &losses).await;
         let seen = Seen::of(self.platforms, messages, &ends);
         // What has no end by now ran out of time.
         let ends = ends.into_iter().map(|end| end.unwrap_or((End::Unfinished, String::new())));
@@ -136,9 +148,10 @@ where
         }
     }
 
+    /// Does what the messages of a round ask for.
     async fn bring_up_to_date(
         &self,
-        mut asked: Asked,
+        (mut asked, round): (Asked, Range<usize>),
         messages: &[Message],
         deadline: Stamp,
         ends: &mut [Option<(End, String)>],
@@ -150,6 +163,7 @@ where
             .iter()
             .zip(messages)
             .enumerate()
+            .filter(|(index, _)| round.contains(index))
             .filter(|(_, (end, _))| matches!(end, Some((End::Outcome(Outcome::Quarantined(_)), _))))
             .filter_map(|(index, (_, message))| Some((index, Envelope::parse(&message.body).ok()?)))
             .filter(|(_, envelope)| find(self.platforms, &envelope.key.platform).is_some())
@@ -179,8 +193,9 @@ where
                 return;
             }
         };
-        let Read { mut items, connections, broken, damaged } = read;
-        let is_broken = |key: &ConnectionKey| broken.contains(&(key.to_string(), CONNECTION.to_owned()));
+        let places = Places::new(&connections);
+        let Read { mut items, connections, broken } = read;
+        let is_broken = |key: &ConnectionKey| broken.contains(key);
         for (index, envelope) in doubtful {
             let Some(platform) = find(self.platforms, &envelope.key.platform) else { continue };
             let gated = gate(connections.get(&envelope.key), platform, &envelope);
@@ -188,8 +203,7 @@ where
                 ends[index] = Some((End::Outcome(Outcome::Ignored(rule)), String::new()));
             }
         }
-        let unreadable = "its item, or its connection's, cannot be read";
-        let fails = || Some((End::Failed(Reason::StateUnavailable, unreadable.to_owned()), String::new()));
+        let fails = || Some((end_of_unreadable(), String::new()));
         // Scopes that say too little are resolved by the presets, now that they are known.
         for task in std::mem::take(&mut asked.tasks) {
             let index = task.index;
@@ -201,30 +215,28 @@ where
             asked.add(task.resolved(presets.unwrap_or_default()), index, ends);
         }
         asked.groups.retain(|key, works| {
-            let readable = !broken.contains(&(key.partition(), key.sort())) && !is_broken(&key.connection);
+            let readable = !is_broken(&key.connection);
             if !readable {
                 works.iter().for_each(|work| ends[work.index] = fails());
             }
             readable
         });
-        // What could not be read of an item is asked for again, where it can be.
-        let can_ask = |key: &ConnectionKey| connections.get(key).is_some_and(|known| known.credentials.is_some());
-        for (_, works) in asked.groups.iter_mut().filter(|(key, _)| damaged.contains(key) && can_ask(&key.connection)) {
-            works.iter_mut().for_each(Work::ask_again);
-        }
+        let run = Run { messages, losses, places: &places };
         let mut running: Vec<BoxFuture<'_, Ends>> = Vec::with_capacity(asked.groups.len() + asked.tasks.len());
-        for (key, works) in &asked.groups {
-            let item = items.remove(key);
-            let group = self.group(key, works, messages, connections.get(&key.connection), item, losses);
-            running.push(isolated(group, works.iter().map(|work| work.index).collect()).boxed());
+        for (key, works) in asked.groups {
+            let (item, connection) = (items.remove(&key), connections.get(&key.connection));
+            let indices = works.iter().map(|work| work.index).collect();
+            running.push(isolated(self.group(run, key, works, connection, item), indices).boxed());
         }
-        for task in &asked.tasks {
+        for task in asked.tasks {
             let connection = connections.get(&task.envelope.key);
-            let run = async move {
-                let (end, why) = self.task(task, connection).await;
-                vec![(task.index, end, why)]
+            let index = task.index;
+            let done = async move {
+                let place = run.places.of(&task.envelope.key);
+                let (end, why) = self.task(&task, connection, &place).await;
+                vec![(index, end, why)]
             };
-            running.push(isolated(run, vec![task.index]).boxed());
+            running.push(isolated(done, vec![index]).boxed());
         }
         let mut running = stream::iter(running).buffer_unordered(CONCURRENCY);
         while let Ok(Some(group)) = tokio::time::timeout_at(until, running.next()).await {

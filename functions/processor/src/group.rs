@@ -11,7 +11,7 @@ use cloud::{
     coordination::{Coordination, Note},
     outbound::Outbound,
     queue::{Inbox, Jobs},
-    state::{Entities, Put},
+    state::{Entities, Put, Stored},
 };
 use commerce::{
     api::Fault,
@@ -33,6 +33,7 @@ use crate::{
     End, MAX_ATTEMPTS, Message, Processor, Work,
     act::hash,
     gate,
+    places::{Place, Places},
     strangers::{may_be_first, may_precede},
     task::{end_of_fault, without_credentials},
 };
@@ -92,6 +93,22 @@ impl Losses {
     }
 }
 
+/// What the entities of a batch are brought up to date with.
+#[derive(Clone, Copy)]
+pub(crate) struct Run<'a> {
+    /// The batch.
+    pub messages: &'a [Message],
+    /// What polling would have found.
+    pub losses: &'a Losses,
+    /// What there is room for.
+    pub places: &'a Places,
+}
+
+/// How a message ends whose entity's item, or connection, is there and cannot be read.
+pub(crate) fn end_of_unreadable() -> End {
+    End::Failed(Reason::StateUnavailable, "its item, or its connection's, cannot be read".to_owned())
+}
+
 /// A message whose changes are ready to be merged.
 struct Ready {
     index: usize,
@@ -130,13 +147,33 @@ where
     /// Brings one entity up to date.
     pub(crate) async fn group(
         &self,
-        key: &EntityKey,
-        works: &[Work],
-        messages: &[Message],
+        run: Run<'_>,
+        key: EntityKey,
+        mut works: Vec<Work>,
         connection: Option<&Connection>,
-        item: Option<Item>,
-        losses: &Losses,
+        stored: Option<Stored>,
     ) -> Ends {
+        let Run { messages, losses, places } = run;
+        let key = &key;
+        let place = &places.of(&key.connection);
+        let weight = works.iter().map(|work| work.weight).sum::<usize>();
+        place.hold(weight + stored.as_ref().map_or(0, Stored::weight)).await;
+        let item = match stored.map(Stored::open) {
+            None => None,
+            Some(Some((item, false))) => Some(item),
+            Some(Some((item, true))) => {
+                cloud::telemetry::warn("item-damaged", &format!("{} {}", key.partition(), key.sort()));
+                // What could not be read is asked for again, where it can be.
+                if connection.is_some_and(|connection| connection.credentials.is_some()) {
+                    works.iter_mut().for_each(Work::ask_again);
+                }
+                Some(item)
+            }
+            Some(None) => {
+                return works.iter().map(|work| (work.index, end_of_unreadable(), String::new())).collect();
+            }
+        };
+        let works = &works[..];
         let mut ends = Ends::new();
         let mut ready = Vec::new();
         // Many hints about one entity are one pull.
@@ -193,7 +230,7 @@ where
                     let known =
                         item.is_some() || works.iter().any(|work| is_told(work) && work.only_if_known.is_none());
                     let by = &messages[work.index].id;
-                    asked = Some(self.ask(key, work, connection, item.as_ref(), known, by).await);
+                    asked = Some(self.ask(place, key, work, connection, item.as_ref(), known, by).await);
                 }
                 let last_try = messages[work.index].attempts >= MAX_ATTEMPTS;
                 match asked.as_mut() {
@@ -224,7 +261,8 @@ where
                         if matches!(fault, Fault::Unreadable(_) | Fault::TooLarge(_)) {
                             losses.add(work.index, Difference::Unmapped);
                         }
-                        end(end_of_fault(fault), "");
+                        let (ended, why) = end_of_fault(fault);
+                        end(ended, &why);
                         continue;
                     }
                     None => continue,
@@ -269,14 +307,16 @@ where
             }));
         }
         if let Some(connection) = taken_by {
-            self.settle(key, works, messages, connection, item, ready, &mut ends, losses).await;
+            self.settle(run, place, key, works, connection, item, ready, &mut ends).await;
         }
         ends
     }
 
     /// Asks the platform for the entity, and does what the connection's settings say about it.
+    #[expect(clippy::too_many_arguments, reason = "what is known of one entity")]
     async fn ask(
         &self,
+        place: &Place<'_>,
         key: &EntityKey,
         work: &Work,
         connection: &Connection,
@@ -284,7 +324,7 @@ where
         known: bool,
         by: &str,
     ) -> Result<Answer, Fault> {
-        let mut pulled = self.pull(&work.platform, key, connection, known).await?;
+        let mut pulled = self.pull(place, &work.platform, key, connection, known).await?;
         let mut refused = None;
         if work.platform.mapping.acts_on(key.kind, &connection.settings) {
             let known = item.map(Item::state).filter(|state| !state.is_deleted());
@@ -293,7 +333,7 @@ where
             if shown.is_some() && shown == known && self.is_echo(key, shown.as_deref().unwrap_or_default()).await {
                 return Ok(Answer { change: Err(Rule::ECHO), only_if_known: None, refused: None });
             }
-            if let Some(done) = self.act(&work.platform, key, connection, &pulled, by).await? {
+            if let Some(done) = self.act(place, &work.platform, key, connection, &pulled, by).await? {
                 (pulled.mapped, refused) = (done.mapped, done.refused);
             }
         }
@@ -336,15 +376,8 @@ where
         let required: Vec<EntityKey> = required.map(entity).take(MAX_REQUIRED).collect();
         let mut asked = Vec::new();
         if !required.is_empty() {
-            let known = self.edges.entities.read(&required, &[]).await?;
-            let mut unknown = Vec::new();
-            for wanted in required {
-                let readable = !known.broken.contains(&(wanted.partition(), wanted.sort()));
-                if known.items.contains_key(&wanted) || !readable {
-                    continue;
-                }
-                unknown.push(wanted);
-            }
+            let known = self.edges.entities.known(&required).await?;
+            let unknown: Vec<_> = required.into_iter().filter(|wanted| !known.contains(wanted)).collect();
             let name = |wanted: &EntityKey| format!("asked#{}", wanted.sort());
             let notes = join_all(
                 unknown
@@ -380,14 +413,14 @@ where
     #[expect(clippy::too_many_arguments, reason = "one step of `group`, split off for its length")]
     async fn settle(
         &self,
+        Run { messages, losses, .. }: Run<'_>,
+        place: &Place<'_>,
         key: &EntityKey,
         works: &[Work],
-        messages: &[Message],
         connection: &Connection,
         mut item: Option<Item>,
         mut ready: Vec<Ready>,
         ends: &mut Ends,
-        losses: &Losses,
     ) {
         let asks = |work: &Work| work.processor().is_some_and(|declared| declared.pull);
         let mut may_ask = connection.credentials.is_some() && works.iter().any(asks);
@@ -401,16 +434,16 @@ where
             let before = item.as_ref().map(Item::state).unwrap_or_default();
             let (state, outcomes) = match merge_all(&before, &ready, may_ask, &projection) {
                 Ok(merged) => merged,
-                Err(Doubtful(place)) => {
-                    let index = ready[place].index;
+                Err(Doubtful(nth)) => {
+                    let index = ready[nth].index;
                     let Some(work) = works.iter().find(|work| work.index == index) else { continue };
                     let by = &messages[work.index].id;
-                    let answer = self.ask(key, work, connection, item.as_ref(), true, by).await;
+                    let answer = self.ask(place, key, work, connection, item.as_ref(), true, by).await;
                     let gives_up = |fault: &Fault| is_lasting(fault) && messages[index].attempts >= MAX_ATTEMPTS;
                     // Once per group: an answer is newer than all that was delivered.
                     may_ask = answer.as_ref().is_err_and(|fault| !gives_up(fault));
                     match answer {
-                        Ok(Answer { change: Ok(change), .. }) => ready[place].changes.push(change),
+                        Ok(Answer { change: Ok(change), .. }) => ready[nth].changes.push(change),
                         // What was delivered stands.
                         Ok(Answer { change: Err(_), .. }) => {}
                         // A platform that does not answer at all must not keep back for ever what it delivers.
@@ -421,8 +454,9 @@ where
                             );
                         }
                         Err(fault) => {
-                            ends.push((index, end_of_fault(&fault), String::new()));
-                            ready.remove(place);
+                            let (end, why) = end_of_fault(&fault);
+                            ends.push((index, end, why));
+                            ready.remove(nth);
                         }
                     }
                     continue;
@@ -469,18 +503,19 @@ where
                         && may_ask
                         && mapping.is_some_and(|mapping| mapping.tells_of_strangers())
                         && let told = self.told_gone(key).await.unwrap_or(Some((self.clock)()))
-                        && let Some(place) = ready.iter().position(|ready| {
+                        && let Some(nth) = ready.iter().position(|ready| {
                             told.is_some_and(|gone| ready.changes.iter().any(|change| may_precede(change, gone)))
                         })
-                        && let Some(work) = works.iter().find(|work| work.index == ready[place].index) =>
+                        && let Some(work) = works.iter().find(|work| work.index == ready[nth].index) =>
                 {
                     let by = &messages[work.index].id;
-                    match self.ask(key, work, connection, Some(&next), true, by).await {
-                        Ok(Answer { change: Ok(change), .. }) => ready[place].changes.push(change),
+                    match self.ask(place, key, work, connection, Some(&next), true, by).await {
+                        Ok(Answer { change: Ok(change), .. }) => ready[nth].changes.push(change),
                         Ok(Answer { change: Err(_), .. }) => {}
                         Err(fault) => {
-                            ends.push((work.index, end_of_fault(&fault), String::new()));
-                            ready.remove(place);
+                            let (end, why) = end_of_fault(&fault);
+                            ends.push((work.index, end, why));
+                            ready.remove(nth);
                         }
                     }
                     (may_ask, item) = (false, Some(next));

@@ -6,6 +6,7 @@ mod act;
 pub mod batch;
 pub mod config;
 mod group;
+mod places;
 mod pull;
 mod report;
 mod sightings;
@@ -18,6 +19,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use bytes::Bytes;
 use cloud::{EdgeError, budget::Leases, connections::Vault, queue::DeadLetter};
 use commerce::{
     change::Change,
@@ -29,7 +31,7 @@ use commerce::{
     },
     outcome::{Outcome, Reason, Rule},
     platforms::{Incoming, MapError, Mapped, Notice, PROBE, Platform, find, mapped},
-    request::has_too_many_values,
+    request::{has_too_many_values, weight},
     stamp::Stamp,
     transfer::{EntityProcessor, Preset, Resolved, late, processor, resolve},
     verify::{Strength, UNNAMED_SCOPE},
@@ -95,6 +97,8 @@ pub(crate) struct Work {
     pub only_if_known: Option<Rule>,
     /// Whether what the delivery says is kept beside what the platform shows, which is asked in any case.
     pub beside: bool,
+    /// What the delivery takes in memory, in bytes, roughly.
+    pub weight: usize,
 }
 
 impl Work {
@@ -179,7 +183,7 @@ pub(crate) enum What {
     /// The same, where an error was delivered; and what is done all the same.
     Complaint(Notice, Box<Understood>),
     /// Its scope says too little: the connection's presets may know which entity is meant. Else it is what it would be without.
-    Late(bytes::Bytes, Box<Understood>),
+    Late(Bytes, Box<Understood>),
 }
 
 impl Clone for Understood {
@@ -192,9 +196,36 @@ impl Clone for Understood {
     }
 }
 
+/// A message that was unpacked: what it says of itself, and its body's bytes.
+pub(crate) struct Unpacked {
+    envelope: Result<Envelope, EnvelopeError>,
+    body: Option<Result<Bytes, BodyError>>,
+}
+
+impl Unpacked {
+    /// Unpacks a message. Nothing is built of its body yet.
+    pub(crate) fn of(message: &Message) -> Self {
+        let envelope = Envelope::parse(&message.body);
+        let body = match envelope.as_ref().map(|envelope| &envelope.content) {
+            Ok(Content::Delivery(body)) => Some(body.unpack()),
+            _ => None,
+        };
+        Self { envelope, body }
+    }
+
+    /// What it takes in memory to understand it, in bytes, roughly. What is too large is put aside as it is.
+    pub(crate) fn weight(&self) -> usize {
+        match &self.body {
+            Some(Ok(body)) if has_too_many_values(body) => body.len(),
+            Some(Ok(body)) => weight(body),
+            _ => 0,
+        }
+    }
+}
+
 /// Understands one message. A panic in a mapping is that message's failure alone.
-pub(crate) fn understand(platforms: &'static [Platform], index: usize, message: &Message) -> Understood {
-    catch_unwind(AssertUnwindSafe(|| read(platforms, index, message)))
+pub(crate) fn understand(platforms: &'static [Platform], index: usize, unpacked: Unpacked) -> Understood {
+    catch_unwind(AssertUnwindSafe(|| read(platforms, index, unpacked)))
         .unwrap_or_else(|_| Understood::End(End::Failed(Reason::Panic, String::new()), String::new()))
 }
 
@@ -206,8 +237,8 @@ fn ignored(rule: Rule) -> Understood {
     Understood::End(End::Outcome(Outcome::Ignored(rule)), String::new())
 }
 
-fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Understood {
-    let envelope = match Envelope::parse(&message.body) {
+fn read(platforms: &'static [Platform], index: usize, unpacked: Unpacked) -> Understood {
+    let envelope = match unpacked.envelope {
         Ok(envelope) => envelope,
         Err(error @ (EnvelopeError::NotAMessage | EnvelopeError::UnknownVersion(_) | EnvelopeError::Malformed)) => {
             return quarantined(Reason::UnknownMessage, error);
@@ -221,8 +252,9 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
     let body = match &envelope.content {
         Content::Transfer(transfer) => {
             let key = EntityKey { connection, kind: transfer.entity, id: transfer.id.clone() };
-            let (changes, only_if_known, beside) = (Vec::new(), None, false);
-            return Understood::Work(Box::new(Work { index, platform, key, changes, only_if_known, beside, envelope }));
+            let (changes, only_if_known, beside, weight) = (Vec::new(), None, false, 0);
+            let work = Work { index, platform, key, changes, only_if_known, beside, weight, envelope };
+            return Understood::Work(Box::new(work));
         }
         Content::Listing(listing) => {
             let listing = listing.clone();
@@ -248,10 +280,11 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
             let reprojection = reprojection.clone();
             return task(envelope, What::Reproject(reprojection));
         }
-        Content::Delivery(body) => match body.unpack() {
-            Ok(body) => body,
-            Err(error @ BodyError::Dropped(_)) => return quarantined(Reason::TooLarge, error),
-            Err(error @ BodyError::Broken) => return quarantined(Reason::UnknownMessage, error),
+        Content::Delivery(_) => match unpacked.body {
+            Some(Ok(body)) => body,
+            Some(Err(error @ BodyError::Dropped(_))) => return quarantined(Reason::TooLarge, error),
+            Some(Err(error @ BodyError::Broken)) => return quarantined(Reason::UnknownMessage, error),
+            None => return quarantined(Reason::UnknownMessage, BodyError::Broken),
         },
     };
     if has_too_many_values(&body) {
@@ -291,7 +324,8 @@ fn read(platforms: &'static [Platform], index: usize, message: &Message) -> Unde
     let work = |id, changes| {
         let key = EntityKey { connection: connection.clone(), kind: entity, id };
         let envelope = envelope.clone();
-        Box::new(Work { index, platform, key, changes, only_if_known: None, beside: false, envelope })
+        let weight = weight(&body);
+        Box::new(Work { index, platform, key, changes, only_if_known: None, beside: false, weight, envelope })
     };
     let by_user = |mapped| match &envelope.user {
         Some(user) => mapping.by_user(&incoming, user, mapped),

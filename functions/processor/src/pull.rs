@@ -1,24 +1,30 @@
 //! Asking a platform: for one entity, call after call, and for a page of a list. Every call goes to the connection's own host, and
 //! out of its budget.
 
-use cloud::{connections::Vault, coordination::Coordination, outbound::Outbound, queue::Jobs, telemetry};
+use cloud::{
+    connections::Vault,
+    coordination::Coordination,
+    outbound::{MAX_ANSWER_BYTES, Outbound},
+    queue::Jobs,
+    telemetry,
+};
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
     connection::{Connection, ConnectionKey, Generation},
     entity::EntityKey,
     job::{Cause, Job},
     platforms::{Access, Mapped, Next, Platform, Wanted},
-    request::has_too_many_values,
+    request::{MAX_VALUES, values, weight},
     stamp::Stamp,
 };
 
-use crate::Processor;
+use crate::{Processor, places::Place};
 
 /// More calls than any entity needs.
 const MAX_CALLS: usize = 40;
 
-/// How many bytes of answers one entity may come to, before another call: several entities are pulled side by side.
-const MAX_BYTES: usize = 4 * 1024 * 1024;
+/// How many bytes of answers one entity may come to.
+const MAX_BYTES: usize = MAX_ANSWER_BYTES;
 
 /// The name of what is remembered of telling that credentials are refused.
 const REFUSED: &str = "refused";
@@ -56,9 +62,10 @@ where
         opened.map_err(|error| Fault::Unavailable(format!("the credentials cannot be decrypted: {error}")))
     }
 
-    /// Runs one call.
+    /// Runs one call. Its answer has room for as long as the place is held.
     pub(crate) async fn call(
         &self,
+        place: &Place<'_>,
         platform: &Platform,
         key: &ConnectionKey,
         connection: &Connection,
@@ -68,10 +75,10 @@ where
         self.leases
             .take(&self.edges.coordination, key, connection.generation, platform.mapping.budget(), (self.clock)())
             .await?;
+        let reading = place.call().await;
         let response = self.edges.outbound.call(request).await?;
-        if has_too_many_values(&response.body) {
-            return Err(Fault::TooLarge("it holds more values than any entity".into()));
-        }
+        place.hold(weight(&response.body)).await;
+        drop(reading);
         Ok(response)
     }
 
@@ -112,6 +119,7 @@ where
     /// Asks the platform for an entity as it is now. Of one that is not `known` here no more is asked than shows whether it is kept.
     pub(crate) async fn pull(
         &self,
+        place: &Place<'_>,
         platform: &Platform,
         key: &EntityKey,
         connection: &Connection,
@@ -133,15 +141,22 @@ where
                 Next::Ask(_) if answers.len() == MAX_CALLS => {
                     return Err(Fault::TooLarge(format!("an entity of more than {MAX_CALLS} calls")));
                 }
-                Next::Ask(_)
-                    if answers.iter().map(|answer: &ApiResponse| answer.body.len()).sum::<usize>() > MAX_BYTES =>
-                {
-                    return Err(Fault::TooLarge(format!("an entity of more than {MAX_BYTES} bytes")));
-                }
                 Next::Ask(request) => {
-                    answers.push(self.call(platform, &key.connection, connection, request).await?);
+                    answers.push(self.call(place, platform, &key.connection, connection, request).await?);
+                    fits(&answers)?;
                 }
             }
         }
     }
+}
+
+/// Whether an entity is no larger than any, by the answers that it is read from.
+pub(crate) fn fits(answers: &[ApiResponse]) -> Result<(), Fault> {
+    if answers.iter().map(|answer| answer.body.len()).sum::<usize>() > MAX_BYTES {
+        return Err(Fault::TooLarge(format!("an entity of more than {MAX_BYTES} bytes")));
+    }
+    if answers.iter().map(|answer| values(&answer.body)).sum::<usize>() > MAX_VALUES {
+        return Err(Fault::TooLarge("it holds more values than any entity".into()));
+    }
+    Ok(())
 }

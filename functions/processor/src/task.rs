@@ -21,10 +21,11 @@ use commerce::{
     loss::{NOT_IN_SWEEP, SweptPage, all_swept, swept_notes},
     outcome::{Outcome, Reason, Rule},
     platforms::{self, Access, NOTICE, NOTICE_SECONDS, Notice},
+    request::is_too_large_a_page,
     stamp::Stamp,
 };
 
-use crate::{End, Processor, Task, Understood, What, gate};
+use crate::{End, Processor, Task, Understood, What, gate, places::Place};
 
 /// How many pages of a list are gone through at once; the rest is a message of its own.
 const MAX_PAGES: usize = 5;
@@ -42,9 +43,9 @@ const MAX_LIST_PAGES: u32 = 1_000;
 /// How many items are erased by one call, and how many such pages by one message; the rest is a message of its own.
 const ERASED_AT_ONCE: u32 = 100;
 const ERASED_PAGES: usize = 20;
-/// The same of items that are shown by another policy.
-const REPROJECTED_AT_ONCE: u32 = 100;
-const REPROJECTED_PAGES: usize = 5;
+/// The same of items that are shown by another policy, which are read whole.
+const REPROJECTED_AT_ONCE: u32 = 25;
+const REPROJECTED_PAGES: usize = 20;
 
 impl<E, Q, V, O, C, J> Processor<E, Q, V, O, C, J>
 where
@@ -56,7 +57,7 @@ where
     J: Jobs + Sync,
 {
     /// Does what a task asks for.
-    pub(crate) async fn task(&self, task: &Task, connection: Option<&Connection>) -> (End, String) {
+    pub(crate) async fn task(&self, task: &Task, connection: Option<&Connection>, place: &Place<'_>) -> (End, String) {
         match &task.what {
             What::Erase(erasure) => return self.erase(task, erasure).await,
             What::Reproject(reprojection) => return self.reproject(task, reprojection).await,
@@ -71,7 +72,7 @@ where
             What::List(_, otherwise) if connection.credentials.is_none() => {
                 otherwise.clone().unwrap_or_else(without_credentials)
             }
-            What::List(listing, otherwise) => match self.list(task, listing, connection).await {
+            What::List(listing, otherwise) => match self.list(task, listing, connection, place).await {
                 // It has to be in there, and is not.
                 (End::Outcome(Outcome::Split(0)), _) if otherwise.is_some() => {
                     otherwise.clone().unwrap_or_else(without_credentials)
@@ -84,7 +85,7 @@ where
                 }
                 match then.as_ref() {
                     Understood::End(end, why) => (end.clone(), why.clone()),
-                    Understood::Task(task) => Box::pin(self.task(task, Some(connection))).await,
+                    Understood::Task(task) => Box::pin(self.task(task, Some(connection), place)).await,
                     Understood::Work(_) => (End::Unfinished, String::new()),
                 }
             }
@@ -150,7 +151,8 @@ where
             };
             let Some(connection) = read.connections.get(key) else { break };
             let policy = connection.delete_policy(reprojection.entity);
-            for (entity, item) in read.items {
+            for (entity, stored) in read.items {
+                let Some((item, _)) = stored.open() else { continue };
                 let state = item.state();
                 if !state.is_deleted() {
                     continue;
@@ -310,7 +312,7 @@ where
     }
 
     /// Goes through a list, page after page; each entry becomes a message, and so does what is left of the list.
-    async fn list(&self, task: &Task, listing: &Listing, connection: &Connection) -> (End, String) {
+    async fn list(&self, task: &Task, listing: &Listing, connection: &Connection, place: &Place<'_>) -> (End, String) {
         let mut parts = 0;
         let (what, key) = (task.envelope.scope.as_str(), &task.envelope.key);
         if listing.pages >= MAX_LIST_PAGES {
@@ -331,7 +333,7 @@ where
         let mut next = Some(first);
         for _ in 0..MAX_PAGES {
             let Some(listing) = next.take() else { break };
-            let (found, rest) = match self.page(task, &listing, connection).await {
+            let (found, rest) = match self.page(task, &listing, connection, place).await {
                 Ok(page) => page,
                 // What was found before is on the queue; the list goes on from the page that could not be had.
                 Err(fault) if parts > 0 => {
@@ -339,7 +341,7 @@ where
                     next = Some(listing);
                     break;
                 }
-                Err(fault) => return (end_of_fault(&fault), String::new()),
+                Err(fault) => return end_of_fault(&fault),
             };
             let sealed: Vec<_> =
                 found.into_iter().map(|transfer| Sealed::part(&task.envelope, Content::Transfer(transfer))).collect();
@@ -393,13 +395,17 @@ where
         task: &Task,
         listing: &Listing,
         connection: &Connection,
+        place: &Place<'_>,
     ) -> Result<(Vec<Transfer>, Option<Listing>), Fault> {
         let key = &task.envelope.key;
         let credentials = self.credentials(key, connection).await?;
         let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
         let at = (self.clock)();
         let request = task.platform.mapping.list(&access, listing)?;
-        let response = self.call(&task.platform, key, connection, request).await?;
+        let response = self.call(place, &task.platform, key, connection, request).await?;
+        if is_too_large_a_page(&response.body) {
+            return Err(Fault::TooLarge("a page of more values than any list has".into()));
+        }
         let listed = platforms::listed(task.platform.mapping, &access, listing, &response, at);
         let listed = self.heed(key, connection.generation, Some(&response), listed).await?;
         Ok((listed.found, listed.next))
@@ -479,12 +485,14 @@ fn failed(error: &EdgeError) -> (End, String) {
 }
 
 /// How a message ends for which the platform could not be asked.
-pub(crate) fn end_of_fault(fault: &Fault) -> End {
-    match fault {
+pub(crate) fn end_of_fault(fault: &Fault) -> (End, String) {
+    let end = match fault {
         Fault::Throttled { seconds } => End::Deferred(*seconds),
         Fault::Unavailable(_) => End::Failed(Reason::PlatformUnavailable, fault.to_string()),
         Fault::Connection(_) => End::Failed(Reason::ConnectionFault, fault.to_string()),
         Fault::Unreadable(_) => End::Failed(Reason::Malformed, fault.to_string()),
-        Fault::TooLarge(_) => End::Failed(Reason::TooLarge, fault.to_string()),
-    }
+        // To try again would take the same again, and the others of a batch would wait for it.
+        Fault::TooLarge(_) => return (End::Outcome(Outcome::Quarantined(Reason::TooLarge)), fault.to_string()),
+    };
+    (end, String::new())
 }

@@ -18,7 +18,7 @@ use commerce::{
     job::Job,
     loss::{DIFFERENCES, Differences, SweptPage, swept_notes},
     platforms::{Access, Mapping, Platform},
-    request::{HookPath, has_too_many_values},
+    request::{HookPath, is_too_large_a_page},
     stamp::Stamp,
     transfer::{Polling, processor},
 };
@@ -388,7 +388,7 @@ impl<P: Parts> Registrar<P> {
         let (mapping, now) = (platform.mapping, (self.clock)());
         self.leases.take(&self.edges.notes, key, path.generation, mapping.budget(), now).await?;
         let response = self.call(at, mapping.list(&access, &run.next)?).await?;
-        if has_too_many_values(&response.body) {
+        if is_too_large_a_page(&response.body) {
             return Err(Fault::Unreadable("a page of more values than any list has".into()).into());
         }
         let answered = Answered::read(mapping, path, &access, &run.next, &response, now);

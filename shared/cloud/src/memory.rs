@@ -26,7 +26,7 @@ use crate::{
     proof_keys::{KeepProofKeys, ProofKeys},
     queue::{DeadLetter, DeadLetters, Inbox, Jobs, Retries},
     secrets::{KeepSecret, SecretSource},
-    state::{CountPage, Entities, KeyPage, Put, Read, stored},
+    state::{CountPage, Entities, KeyPage, Put, Read, Stored, stored},
 };
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -235,10 +235,17 @@ impl Entities for MemoryTables {
         let mut read = Read { connections: known, ..Read::default() };
         for entity in entities {
             if let Some(attributes) = item(entity) {
-                read.take(entity.clone(), attributes);
+                read.items.insert(entity.clone(), Stored(attributes));
             }
         }
         Ok(read)
+    }
+
+    async fn known(&self, entities: &[EntityKey]) -> Result<BTreeSet<EntityKey>, EdgeError> {
+        let mut tables = lock(&self.0);
+        tables.reads += 1;
+        let is_there = |entity: &&EntityKey| tables.items.contains_key(&(entity.partition(), entity.sort()));
+        Ok(entities.iter().filter(is_there).cloned().collect())
     }
 
     async fn latest(&self, entity: &EntityKey) -> Result<Option<Item>, EdgeError> {

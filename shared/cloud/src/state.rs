@@ -18,6 +18,7 @@ use commerce::{
     connection::{Connection, ConnectionKey},
     entity::{EntityKey, EntityKind},
     item::Item,
+    request::weight,
     stamp::Stamp,
 };
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
@@ -37,28 +38,28 @@ const ROUNDS: u32 = 4;
 #[derive(Clone, Debug, Default)]
 pub struct Read {
     /// The items that there are.
-    pub items: BTreeMap<EntityKey, Item>,
+    pub items: BTreeMap<EntityKey, Stored>,
     /// The connections that there are.
     pub connections: BTreeMap<ConnectionKey, Connection>,
-    /// Partition and sort key of what is there but cannot be read: it must neither be taken for absent nor keep others back.
-    pub broken: BTreeSet<(String, String)>,
-    /// Of the items, those of which a part could not be read and was left out.
-    pub damaged: BTreeSet<EntityKey>,
+    /// The connections that are there but cannot be read: they must neither be taken for absent nor keep others back.
+    pub broken: BTreeSet<ConnectionKey>,
 }
 
-impl Read {
-    /// Adds an item as it was stored.
-    pub(crate) fn take(&mut self, key: EntityKey, attributes: Attributes) {
-        match stored(attributes) {
-            Some((item, damaged)) => {
-                if damaged {
-                    crate::telemetry::warn("item-damaged", &format!("{} {}", key.partition(), key.sort()));
-                    self.damaged.insert(key.clone());
-                }
-                self.items.insert(key, item);
-            }
-            None => _ = self.broken.insert((key.partition(), key.sort())),
-        }
+/// An item as it is stored. As a tree it takes many times as much, so it is opened only when its entity's turn has come.
+#[derive(Clone, Debug)]
+pub struct Stored(pub(crate) Attributes);
+
+impl Stored {
+    /// What it takes in memory once it is open, in bytes, roughly.
+    pub fn weight(&self) -> usize {
+        let texts = self.0.values().filter_map(|value| value.as_s().ok());
+        texts.map(|text| weight(text.as_bytes())).sum()
+    }
+
+    /// The item, and whether a part of it could not be read and was left out; nothing when it is there but cannot be read, which must
+    /// not be taken for absent.
+    pub fn open(self) -> Option<(Item, bool)> {
+        stored(self.0)
     }
 }
 
@@ -142,6 +143,9 @@ pub trait Entities {
         connections: &[ConnectionKey],
     ) -> impl Future<Output = Result<Read, EdgeError>> + Send;
 
+    /// Which of these entities there is an item of. Eventually consistent.
+    fn known(&self, entities: &[EntityKey]) -> impl Future<Output = Result<BTreeSet<EntityKey>, EdgeError>> + Send;
+
     /// Reads one item, consistently.
     fn latest(&self, entity: &EntityKey) -> impl Future<Output = Result<Option<Item>, EdgeError>> + Send;
 
@@ -191,7 +195,12 @@ impl DynamoEntities {
         let _ = self.client.get_item().table_name(&self.entities).set_key(Some(key)).send().await;
     }
 
-    async fn get(&self, mut wanted: Vec<(String, Attributes)>) -> Result<Vec<(String, Attributes)>, EdgeError> {
+    /// Reads items of both tables: whole, or only their keys.
+    async fn get(
+        &self,
+        mut wanted: Vec<(String, Attributes)>,
+        only_keys: bool,
+    ) -> Result<Vec<(String, Attributes)>, EdgeError> {
         let operation = "BatchGetItem";
         let mut found = Vec::new();
         let mut idle_rounds = 0;
@@ -202,7 +211,12 @@ impl DynamoEntities {
                 let keys: Vec<_> = wanted.iter().filter(|(of, _)| of == table).map(|(_, key)| key.clone()).collect();
                 if !keys.is_empty() {
                     let consistent = table == &self.connections;
-                    let keys = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(consistent).build();
+                    let attributes = only_keys.then(|| "pk, sk".to_owned());
+                    let keys = KeysAndAttributes::builder()
+                        .set_keys(Some(keys))
+                        .consistent_read(consistent)
+                        .set_projection_expression(attributes)
+                        .build();
                     let keys = keys.map_err(|_| EdgeError::new(operation, "the keys cannot be built"))?;
                     request = request.request_items(table, keys);
                 }
@@ -243,20 +257,29 @@ impl Entities for DynamoEntities {
         let items = by_key.keys().map(|(pk, sk)| (self.entities.clone(), key(pk.clone(), sk.clone())));
         let records = by_partition.keys().map(|pk| (self.connections.clone(), key(pk.clone(), CONNECTION.to_owned())));
         let mut read = Read::default();
-        for (table, item) in self.get(items.chain(records).collect()).await? {
+        for (table, item) in self.get(items.chain(records).collect(), false).await? {
             let place = (text(&item, "pk").to_owned(), text(&item, "sk").to_owned());
             if table == self.entities {
                 let Some(key) = by_key.get(&place) else { continue };
-                read.take((*key).clone(), item);
+                read.items.insert((*key).clone(), Stored(item));
                 continue;
             }
             let Some(key) = by_partition.get(&place.0) else { continue };
             match from_item(item) {
                 Ok(record) => _ = read.connections.insert((*key).clone(), record),
-                Err(_) => _ = read.broken.insert(place),
+                Err(_) => _ = read.broken.insert((*key).clone()),
             }
         }
         Ok(read)
+    }
+
+    async fn known(&self, entities: &[EntityKey]) -> Result<BTreeSet<EntityKey>, EdgeError> {
+        let by_key: BTreeMap<_, _> =
+            entities.iter().map(|entity| ((entity.partition(), entity.sort()), entity)).collect();
+        let wanted = by_key.keys().map(|(pk, sk)| (self.entities.clone(), key(pk.clone(), sk.clone())));
+        let found = self.get(wanted.collect(), true).await?;
+        let place = |item: &Attributes| (text(item, "pk").to_owned(), text(item, "sk").to_owned());
+        Ok(found.iter().filter_map(|(_, item)| by_key.get(&place(item)).copied().cloned()).collect())
     }
 
     async fn latest(&self, entity: &EntityKey) -> Result<Option<Item>, EdgeError> {

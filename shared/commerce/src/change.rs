@@ -4,8 +4,10 @@
 //! associative, and merging a change is joining the state that the change alone would make. What a reader sees
 //! ([`State::visible`]) is derived from the parts, never stored as a flag of its own. `ARCHITECTURE.md` explains it at
 //! length, with the simpler rules that fail; each of those is a test below.
+//!
+//! Contents are shared, for states are copied freely while they are merged, and a content can take much memory.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,14 +42,14 @@ pub struct Upsert {
     /// Rises when the mapping's output changes, so that a replay wins over what the old mapping made of the same delivery.
     pub mapping: u32,
     /// The canonical fields, without the volatile ones. Of a partial payload: what its facets say together.
-    pub content: Content,
+    pub content: Arc<Content>,
     /// Of a partial payload: its facets, by name. None for a full one.
     pub facets: Facets,
 }
 
 /// Fields that always travel together (an order's core, `payment#9`), each set under its name. A facet of one name has
 /// the same fields each time; what has become empty is `null` in it.
-pub type Facets = BTreeMap<String, Content>;
+pub type Facets = BTreeMap<String, Arc<Content>>;
 
 /// The entity's end, at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,7 +65,7 @@ impl Upsert {
     pub fn partial(source: Option<Stamp>, received: Stamp, observed: bool, mapping: u32, facets: Facets) -> Self {
         let mut content = Content::default();
         facets.values().for_each(|facet| content.overlay(facet));
-        Self { source, received, observed, mapping, content, facets }
+        Self { source, received, observed, mapping, content: content.into(), facets }
     }
 }
 
@@ -118,7 +120,7 @@ pub struct Winner {
     pub version: Version,
     /// Its content; none when a policy has dropped it.
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
-    pub content: Option<Content>,
+    pub content: Option<Arc<Content>>,
     /// What stands in for a content that was dropped: the greatest of those that were given since.
     #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
     pub instead: Option<Box<StandIn>>,
@@ -132,18 +134,18 @@ pub struct StandIn {
     pub version: Version,
     /// The content.
     #[serde(rename = "c")]
-    pub content: Content,
+    pub content: Arc<Content>,
 }
 
 impl Winner {
     /// With its content.
-    pub fn new(version: Version, content: Content) -> Self {
-        Self { version, content: Some(content), instead: None }
+    pub fn new(version: Version, content: impl Into<Arc<Content>>) -> Self {
+        Self { version, content: Some(content.into()), instead: None }
     }
 
     /// What there is to show: its content, or what stands in for it.
     pub fn shown(&self) -> Option<&Content> {
-        self.content.as_ref().or_else(|| self.instead.as_ref().map(|stand_in| &stand_in.content))
+        self.content.as_deref().or_else(|| self.instead.as_ref().map(|stand_in| &*stand_in.content))
     }
 }
 
@@ -199,14 +201,14 @@ impl State {
         let mut state = Self::default();
         match change {
             Change::Upsert(upsert) => {
-                let winner = |content: &Content| {
+                let winner = |content: &Arc<Content>| {
                     let version = Version {
                         rank: clamp(upsert.source, upsert.received),
                         received: upsert.received,
                         mapping: upsert.mapping,
                         hash: content.hash(),
                     };
-                    Winner::new(version, content.clone())
+                    Winner::new(version, Arc::clone(content))
                 };
                 state.marks.first = Some(upsert.received);
                 state.marks.seen = upsert.observed.then_some(upsert.received);
@@ -424,7 +426,7 @@ mod tests {
             received: at(received),
             observed: false,
             mapping: 1,
-            content: content(text),
+            content: content(text).into(),
             facets: Facets::new(),
         })
     }
@@ -438,7 +440,7 @@ mod tests {
     fn part(source: impl Into<Option<i64>>, received: i64, facets: &[(&str, serde_json::Value)]) -> Change {
         let content =
             |fields: &serde_json::Value| Content::facet(fields.as_object().unwrap().clone(), Default::default());
-        let facets = facets.iter().map(|(name, fields)| ((*name).to_owned(), content(fields))).collect();
+        let facets = facets.iter().map(|(name, fields)| ((*name).to_owned(), content(fields).into())).collect();
         Change::Upsert(Upsert::partial(source.into().map(at), at(received), false, 1, facets))
     }
 
@@ -845,7 +847,7 @@ mod tests {
             let mut expected = state.win.clone().unwrap();
             for (change, _) in changes.iter().zip(&again).filter(|(_, again)| **again) {
                 let Change::Upsert(upsert) = change else { unreachable!() };
-                let anew = Change::Upsert(Upsert { mapping: 9, content: content("remapped"), ..upsert.clone() });
+                let anew = Change::Upsert(Upsert { mapping: 9, content: content("remapped").into(), ..upsert.clone() });
                 let winner = State::of(change).win.unwrap().version;
                 if winner == expected.version { expected = State::of(&anew).win.unwrap(); }
                 replayed = replayed.merge(&anew).state;
@@ -866,7 +868,7 @@ mod tests {
             let mut newer: Vec<Winner> = alone.iter().flat_map(|state| state.facets.values().cloned()).collect();
             newer.retain(|facet| full.as_ref().is_none_or(|full| facet.version > full.version));
             newer.sort_by(|a, b| a.version.cmp(&b.version));
-            let mut expected = full.and_then(|full| full.content).unwrap_or_default();
+            let mut expected = full.and_then(|full| full.content).map(Arc::unwrap_or_clone).unwrap_or_default();
             newer.iter().for_each(|facet| expected.overlay(facet.shown().unwrap()));
             let state = shuffled(&changes, &order, cut);
             prop_assert_eq!(state.content().unwrap().into_owned(), expected.without_empty());

@@ -1,7 +1,7 @@
 //! Owns the state of an entity as the `Entities` table holds it: its attributes, its fingerprint, its size, and the policies
 //! for deletes, which are projections and never touch the state itself.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
 use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -238,7 +238,9 @@ impl Item {
         // Before there was a word for it, what the policy `remove` had emptied was told by its expiry.
         let emptied = self.expires.is_some();
         let mut facets = self.facets.clone();
-        for facet in facets.values_mut().filter(|facet| emptied && facet.content == Some(Content::default())) {
+        for facet in
+            facets.values_mut().filter(|facet| emptied && facet.content.as_deref() == Some(&Content::default()))
+        {
             facet.content = None;
         }
         let win = match facets.remove(FULL) {
@@ -258,7 +260,7 @@ impl Item {
                 }
                 self.version.clone().map(|version| match &self.instead {
                     Some(of) => {
-                        let instead = Some(Box::new(StandIn { version: of.clone(), content }));
+                        let instead = Some(Box::new(StandIn { version: of.clone(), content: content.into() }));
                         Winner { version, content: None, instead }
                     }
                     None if self.partial || emptied => Winner { version, content: None, instead: None },
@@ -291,7 +293,7 @@ impl Item {
         self.truncated = true;
         self.extra = Map::new();
         if let Some(full) = self.facets.get_mut(FULL).and_then(|full| full.content.as_mut()) {
-            full.extra = Map::new();
+            Arc::make_mut(full).extra = Map::new();
         }
         if !self.facets.is_empty() {
             self.extra = self.state().content().map(|content| content.extra.clone()).unwrap_or_default();
@@ -362,7 +364,7 @@ mod tests {
             received,
             observed: false,
             mapping: 1,
-            content,
+            content: content.into(),
             facets: Facets::new(),
         })
     }
@@ -370,7 +372,7 @@ mod tests {
     fn part(received: i64, facet: &str, fields: Value) -> Change {
         let content = Content::facet(fields.as_object().unwrap().clone(), Map::new());
         let at = Stamp::from_millis(received);
-        Change::Upsert(Upsert::partial(Some(at), at, false, 1, Facets::from([(facet.into(), content)])))
+        Change::Upsert(Upsert::partial(Some(at), at, false, 1, Facets::from([(facet.into(), content.into())])))
     }
 
     fn delete(received: i64) -> Change {
@@ -522,7 +524,7 @@ mod tests {
         assert!(old.state().lacks_content());
         let state = State::of(&part(1, "core", json!({"b": 1}))).merge(&delete(2)).state;
         let mut old = Item { partial: false, ..project(&state, DeletePolicy::Remove, None).unwrap() };
-        old.facets.values_mut().for_each(|facet| facet.content = Some(Content::default()));
+        old.facets.values_mut().for_each(|facet| facet.content = Some(Arc::default()));
         assert!(old.state().lacks_content());
     }
 
@@ -654,7 +656,7 @@ mod tests {
             let object = |name: &str, value: Value| Map::from_iter([(name.to_owned(), value)]);
             let content = Content { fields: object("f", fields), extra: object("e", extra), unreadable: vec!["x".into()] };
             let Change::Upsert(made) = upsert(1, "A", "x") else { unreachable!() };
-            let state = State::of(&Change::Upsert(Upsert { content: content.clone(), ..made }));
+            let state = State::of(&Change::Upsert(Upsert { content: content.clone().into(), ..made }));
             let item = project(&state, DeletePolicy::Mark, None).unwrap();
             let read: Item = serde_json::from_str(&serde_json::to_string(&item).unwrap()).unwrap();
             prop_assert_eq!(&read, &item);

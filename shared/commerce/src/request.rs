@@ -47,13 +47,34 @@ impl fmt::Debug for RawRequest {
     }
 }
 
-/// The most values that a body may hold. What is not known of an entity is kept as a tree, in which the smallest objects take
-/// some 80 times their text: without a bound, one store could take the memory of all.
-pub const MAX_VALUES: usize = 200_000;
+/// The most values that an entity may hold, as it is delivered or shown: an order of a thousand lines. What is not known of an entity is
+/// kept as a tree, in which the smallest objects take some 80 times their text: without a bound, one store could take the memory of all.
+pub const MAX_VALUES: usize = 50_000;
 
-/// Whether a JSON text holds more values than an entity can have, by its commas and brackets: never fewer than there are.
+/// The most values that a page of a list may hold, of which only one is held at a time.
+pub const MAX_PAGE_VALUES: usize = 200_000;
+
+/// What a value takes as part of a tree, in bytes: the smallest objects, of one member each, take some 650.
+const VALUE_BYTES: usize = 256;
+
+/// How many values a JSON text holds, by its commas and brackets: never fewer than there are.
+pub fn values(text: &[u8]) -> usize {
+    text.iter().filter(|byte| matches!(byte, b',' | b'{' | b'[')).count()
+}
+
+/// Whether a JSON text holds more values than an entity can have.
 pub fn has_too_many_values(body: &[u8]) -> bool {
-    body.len() > MAX_VALUES && body.iter().filter(|byte| matches!(byte, b',' | b'{' | b'[')).count() > MAX_VALUES
+    body.len() > MAX_VALUES && values(body) > MAX_VALUES
+}
+
+/// Whether a JSON text holds more values than a page of a list can have.
+pub fn is_too_large_a_page(body: &[u8]) -> bool {
+    body.len() > MAX_PAGE_VALUES && values(body) > MAX_PAGE_VALUES
+}
+
+/// What a JSON text and the tree that is read from it take in memory, in bytes, roughly.
+pub fn weight(text: &[u8]) -> usize {
+    text.len() + VALUE_BYTES * values(text)
 }
 
 /// Where a hook points: `/hooks/{platform}/{connection}` for the first generation, with `/{generation}` for later ones.

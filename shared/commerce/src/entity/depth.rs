@@ -131,12 +131,12 @@ mod tests {
                 received: at,
                 observed: false,
                 mapping: 1,
-                content: whole,
+                content: whole.into(),
                 facets: Facets::new(),
             };
             let extra = members(json!({ "9": { "more": nested(levels) } }));
             let facet = Content::facet(members(json!("x")), extra);
-            let part = Upsert::partial(Some(at), at, false, 1, Facets::from([("more.more".to_owned(), facet)]));
+            let part = Upsert::partial(Some(at), at, false, 1, Facets::from([("more.more".to_owned(), facet.into())]));
             let [whole, part] = [whole, part].map(|upsert| State::of(&Change::Upsert(upsert)));
             for state in [whole.clone(), part.clone(), whole.join(part)] {
                 for policy in [DeletePolicy::Mark, DeletePolicy::Update] {

@@ -387,7 +387,7 @@ fn fate(scope: &str, id: &ExternalId, entries: &[Value], created_at: Option<i64>
     let order = order.filter(|_| scope == CART_CONVERTED);
     let fields = [("id", json!(id)), ("status", json!(status)), ("order", json!(order))];
     let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    let facets = Facets::from_iter([("fate".to_owned(), Content::facet(fields, Map::new()))]);
+    let facets = Facets::from_iter([("fate".to_owned(), Content::facet(fields, Map::new()).into())]);
     let dated = created_at.map(|seconds| Stamp::from_micros(seconds.saturating_mul(1_000_000)));
     let dated = dated.filter(|at| scope == CART_ABANDONED && at.plus_seconds(RETRIED_SECONDS) > received);
     let at = dated.unwrap_or(received);

@@ -245,7 +245,7 @@ impl<'a> Bucket<'a> {
             received: self.wanted.at,
             observed: true,
             mapping: MAPPING,
-            content,
+            content: content.into(),
             facets: Facets::new(),
         }))
     }
@@ -628,7 +628,10 @@ mod tests {
         let Ok(Mapped::Change(_, Change::Upsert(upsert))) = mapped else { unreachable!("{mapped:?}") };
         assert!(upsert.observed && upsert.received == AT);
         let source = upsert.source.map(|at| at.to_string());
-        (source, Value::Object(upsert.content.fields), Value::Object(upsert.content.extra))
+        {
+            let content = std::sync::Arc::unwrap_or_clone(upsert.content);
+            (source, Value::Object(content.fields), Value::Object(content.extra))
+        }
     }
 
     fn gone(id: &str) -> Mapped {
@@ -1038,7 +1041,7 @@ mod tests {
             let name = file.file_stem().unwrap().to_str().unwrap();
             let case: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
             let Ok(Mapped::Change(_, Change::Upsert(upsert))) = by_path(&case).1 else { unreachable!("{name}") };
-            let Content { fields, extra, unreadable } = upsert.content;
+            let Content { fields, extra, unreadable } = std::sync::Arc::unwrap_or_clone(upsert.content);
             for (part, found) in [("fields", Value::Object(fields)), ("extra", Value::Object(extra))] {
                 for (place, right) in case["right"][part].as_object().unwrap() {
                     let found = found.pointer(place).unwrap_or(&Value::Null);
@@ -1149,7 +1152,7 @@ mod tests {
                 "v2/orders/250/products": { "status": 200, "body": [line(1)] },
             }});
             by_path(&case).1.map(|mapped| match mapped {
-                Mapped::Change(_, Change::Upsert(upsert)) => upsert.content.unreadable,
+                Mapped::Change(_, Change::Upsert(upsert)) => upsert.content.unreadable.clone(),
                 other => unreachable!("{other:?}"),
             })
         };

@@ -453,7 +453,14 @@ fn mapped(wanted: &Wanted<'_>, answer: &ApiResponse) -> Result<Mapped, Fault> {
         return Err(Fault::Unreadable("another id than was asked for".into()));
     }
     let source = source.map(Stamp::from);
-    let upsert = Upsert { source, received: at, observed: true, mapping: MAPPING, content, facets: Facets::new() };
+    let upsert = Upsert {
+        source,
+        received: at,
+        observed: true,
+        mapping: MAPPING,
+        content: content.into(),
+        facets: Facets::new(),
+    };
     Ok(Mapped::Change(shown, Change::Upsert(upsert)))
 }
 
@@ -936,7 +943,9 @@ mod tests {
     }
 
     fn kept(entity: EntityKind, shown: &Value) -> Content {
-        upsert(pulled(entity, shown["id"].as_str().unwrap(), answer(200, shown)).unwrap()).content
+        std::sync::Arc::unwrap_or_clone(
+            upsert(pulled(entity, shown["id"].as_str().unwrap(), answer(200, shown)).unwrap()).content,
+        )
     }
 
     #[test]
@@ -1117,7 +1126,7 @@ mod tests {
     fn one_odd_member_does_not_lose_the_entity() {
         let odd = |place: fn(&mut Value) -> &mut Value, value: Value| {
             let shown = small(|shown| *place(shown) = value);
-            pulled(EntityKind::Request, PR, answer(200, &shown)).map(|change| upsert(change).content.unreadable)
+            pulled(EntityKind::Request, PR, answer(200, &shown)).map(|change| upsert(change).content.unreadable.clone())
         };
         let named = |name: &str| Ok(vec![name.to_owned()]);
         assert_eq!(odd(|s| &mut s["reason"], json!({"a": 1})), named("reason"));

@@ -318,7 +318,8 @@ pub(super) fn entity(entity: EntityKind, body: &[u8], received: Stamp, observed:
     };
     let source = source.map(Stamp::from);
     let content = content.with_unbalanced(entity);
-    let upsert = Upsert { source, received, observed, mapping: MAPPING, content, facets: Facets::new() };
+    let upsert =
+        Upsert { source, received, observed, mapping: MAPPING, content: content.into(), facets: Facets::new() };
     let change = Change::Upsert(upsert);
     let rule = match (entity, status) {
         (EntityKind::Customer, _) if buys(head.role.as_deref(), head.is_paying_customer) => None,

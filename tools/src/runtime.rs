@@ -1,0 +1,279 @@
+//! A small server that is Lambda's Runtime API and the AWS services that a function calls, and the function's release binary driven
+//! through it. Linux only, for it reads `/proc`.
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{Path as UrlPath, State},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+use tokio::{
+    net::TcpListener,
+    sync::{Mutex as AsyncMutex, mpsc},
+};
+
+use crate::events;
+
+/// What goes wrong with a function or the server.
+pub type Failure = Box<dyn Error>;
+
+/// What an AWS service answers, by the name of the operation and the request's JSON.
+pub type Answers = Arc<dyn Fn(&str, &Value) -> Value + Send + Sync>;
+
+/// The tracing header of every invocation: with a lineage, by which Lambda counts how often functions have made each other run.
+pub const TRACE: &str = "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Lineage=1:8f2a9c01:15";
+
+/// What a function is waited for at most.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the server tells the bench.
+enum Said {
+    /// The function asks for an event.
+    Next(Instant),
+    /// The function has answered.
+    Answered(Instant, StatusCode, Bytes),
+    /// The function cannot start.
+    Failed(String),
+}
+
+struct Server {
+    answers: Answers,
+    events: AsyncMutex<mpsc::UnboundedReceiver<String>>,
+    said: mpsc::UnboundedSender<Said>,
+    calls: Mutex<BTreeMap<String, u64>>,
+    traces: Mutex<BTreeMap<String, String>>,
+}
+
+/// The server with both ends of what goes through it.
+pub struct Lambda {
+    address: String,
+    give: mpsc::UnboundedSender<String>,
+    said: mpsc::UnboundedReceiver<Said>,
+    server: Arc<Server>,
+}
+
+async fn next(State(server): State<Arc<Server>>) -> Response {
+    let _ = server.said.send(Said::Next(Instant::now()));
+    let Some(event) = server.events.lock().await.recv().await else { return StatusCode::GONE.into_response() };
+    let deadline = cloud::now().plus_seconds(60).micros() / 1000;
+    let headers = [
+        ("lambda-runtime-aws-request-id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd".to_owned()),
+        ("lambda-runtime-deadline-ms", deadline.to_string()),
+        (
+            "lambda-runtime-invoked-function-arn",
+            "arn:aws:lambda:us-east-1:000000000000:function:commerce-hooks".to_owned(),
+        ),
+        ("lambda-runtime-trace-id", TRACE.to_owned()),
+        ("content-type", "application/json".to_owned()),
+    ];
+    (headers, event).into_response()
+}
+
+async fn answered(State(server): State<Arc<Server>>, UrlPath((_, what)): UrlPath<(String, String)>, body: Bytes) {
+    let status = if what == "response" { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+    let _ = server.said.send(Said::Answered(Instant::now(), status, body));
+}
+
+async fn failed(State(server): State<Arc<Server>>, body: String) {
+    let _ = server.said.send(Said::Failed(body));
+}
+
+async fn aws(State(server): State<Arc<Server>>, headers: HeaderMap, body: Bytes) -> Response {
+    let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+    let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+    if let Some(trace) = headers.get("x-amzn-trace-id").and_then(|trace| trace.to_str().ok()) {
+        server.traces.lock().unwrap_or_else(PoisonError::into_inner).insert(operation.clone(), trace.to_owned());
+    }
+    let answer = (server.answers)(&operation, &serde_json::from_slice(&body).unwrap_or_default());
+    *server.calls.lock().unwrap_or_else(PoisonError::into_inner).entry(operation).or_default() += 1;
+    ([("content-type", "application/x-amz-json-1.0")], answer.to_string()).into_response()
+}
+
+/// The AWS services, as far as the functions ask them: everything is taken, nothing is kept.
+pub fn taken(operation: &str, request: &Value) -> Value {
+    match operation {
+        "SendMessage" => json!({ "MessageId": "5fea7756-0ea4-451a-a703-a558b933e274" }),
+        "SendMessageBatch" => {
+            let entries = request["Entries"].as_array().into_iter().flatten();
+            let sent = entries.map(|entry| json!({ "Id": entry["Id"], "MessageId": entry["Id"] }));
+            json!({ "Successful": sent.collect::<Vec<_>>(), "Failed": [] })
+        }
+        "GetSecretValue" => json!({ "SecretString": events::SAMPLE_KEY }),
+        "BatchGetItem" => batch_get_item(request),
+        _ => json!({}),
+    }
+}
+
+/// Every connection is there, and no entity.
+fn batch_get_item(request: &Value) -> Value {
+    let keys = request["RequestItems"]["connections"]["Keys"].as_array().cloned().unwrap_or_default();
+    let connections: Vec<_> = keys
+        .into_iter()
+        .map(|mut item| {
+            item["status"] = json!({ "S": "active" });
+            item["generation"] = json!({ "N": "1" });
+            item["site"] = json!({ "S": "https://shop.example.com" });
+            item
+        })
+        .collect();
+    json!({ "Responses": { "connections": connections, "entities": [] }, "UnprocessedKeys": {} })
+}
+
+impl Lambda {
+    /// With what the AWS services answer.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub async fn new(answers: Answers) -> Result<Self, Failure> {
+        let (give, events) = mpsc::unbounded_channel();
+        let (say, said) = mpsc::unbounded_channel();
+        let server = Arc::new(Server {
+            answers,
+            events: AsyncMutex::new(events),
+            said: say,
+            calls: Mutex::default(),
+            traces: Mutex::default(),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?.to_string();
+        let router = Router::new()
+            .route("/2018-06-01/runtime/invocation/next", get(next))
+            .route("/2018-06-01/runtime/invocation/{id}/{what}", post(answered))
+            .route("/2018-06-01/runtime/init/error", post(failed))
+            .route("/", post(aws))
+            .with_state(Arc::clone(&server));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Ok(Self { address, give, said, server })
+    }
+
+    /// Starts a function, with these variables beside what all of them need.
+    ///
+    /// # Errors
+    /// When there is no such binary.
+    pub fn start(&self, binary: &Path, more: &[(&str, &str)]) -> Result<Running, Failure> {
+        let aws = format!("http://{}", self.address);
+        let child = Command::new(binary)
+            .env_clear()
+            .envs([
+                ("AWS_LAMBDA_RUNTIME_API", self.address.as_str()),
+                ("AWS_LAMBDA_FUNCTION_NAME", "commerce-hooks"),
+                ("AWS_LAMBDA_FUNCTION_VERSION", "1"),
+                ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
+                ("AWS_REGION", "us-east-1"),
+                ("AWS_ACCESS_KEY_ID", "commerce-hooks"),
+                ("AWS_SECRET_ACCESS_KEY", "commerce-hooks"),
+                ("AWS_ENDPOINT_URL", &aws),
+                ("INBOX_URL", &format!("{aws}/000000000000/inbox")),
+                ("DLQ_URL", &format!("{aws}/000000000000/dead-letters")),
+                ("ENTITIES_TABLE", "entities"),
+                ("CONNECTIONS_TABLE", "connections"),
+                ("COORDINATION_TABLE", "coordination"),
+                ("PROOF_KEYS_TABLE", "proof-keys"),
+                ("SIGNING_KEYS", "signing-keys"),
+                ("APP_CREDENTIALS", "app-credentials"),
+                ("ADMIN_KEY", "admin-key"),
+                ("CREDENTIALS_KEY", "credentials-key"),
+                ("PUBLIC_BASE_URL", "https://hooks.example.com"),
+                ("JOBS_URL", &format!("{aws}/000000000000/jobs")),
+            ])
+            .envs(more.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .map_err(|error| format!("{}: {error}; it has to be built first", binary.display()))?;
+        Ok(Running(child))
+    }
+
+    async fn hear(&mut self) -> Result<Said, Failure> {
+        match tokio::time::timeout(PATIENCE, self.said.recv()).await {
+            Ok(Some(Said::Failed(why))) => Err(format!("the function cannot start: {why}").into()),
+            Ok(Some(said)) => Ok(said),
+            _ => Err("the function says nothing".into()),
+        }
+    }
+
+    /// Waits until the function asks for an event.
+    ///
+    /// # Errors
+    /// When it does something else.
+    pub async fn asked(&mut self) -> Result<Instant, Failure> {
+        match self.hear().await? {
+            Said::Next(at) => Ok(at),
+            Said::Answered(..) | Said::Failed(_) => Err("an answer to nothing".into()),
+        }
+    }
+
+    /// Gives an event, waits until the next is asked for, and gives the answer and how long it took.
+    ///
+    /// # Errors
+    /// When the function fails.
+    pub async fn request(&mut self, event: &str) -> Result<(Value, Duration), Failure> {
+        let given = Instant::now();
+        self.give.send(event.to_owned())?;
+        let Said::Answered(at, status, body) = self.hear().await? else { return Err("no answer".into()) };
+        if !status.is_success() {
+            return Err(format!("the function failed: {}", String::from_utf8_lossy(&body)).into());
+        }
+        self.asked().await?;
+        Ok((serde_json::from_slice(&body)?, at - given))
+    }
+
+    /// The tracing header of the last call of an operation of AWS.
+    pub fn trace(&self, operation: &str) -> Option<String> {
+        self.server.traces.lock().unwrap_or_else(PoisonError::into_inner).get(operation).cloned()
+    }
+
+    /// How often each operation of AWS was called since this was asked last.
+    pub fn calls(&self) -> BTreeMap<String, u64> {
+        std::mem::take(&mut *self.server.calls.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A function that runs.
+pub struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    /// CPU time of all threads so far.
+    ///
+    /// # Errors
+    /// When it runs no more.
+    pub fn cpu(&self) -> Result<Duration, Failure> {
+        let mut nanos = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.0.id()))? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            nanos += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(Duration::from_nanos(nanos))
+    }
+
+    /// The most memory that it ever held, in MB.
+    ///
+    /// # Errors
+    /// When it runs no more.
+    pub fn peak_mb(&self) -> Result<f64, Failure> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+        let kib: f64 = line.trim().trim_end_matches(" kB").trim().parse()?;
+        Ok(kib / 1024.0)
+    }
+}
