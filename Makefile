@@ -7,7 +7,7 @@ LOCAL := $(PYTHON) tools/local/local.py
 # The commands behind make, with the environment of a stack: the local one, or ENV=file made by `make env`.
 TOOLS = test -f "$(ENV)" || { echo "$(ENV) is missing: \`make run\` makes .local/env, \`make env\` one for a stack on AWS" >&2; exit 1; } && set -a && . "$(abspath $(ENV))" && set +a && ./.local/tools
 
-.PHONY: help run stop test secret token events redrive bench figures env retained fmt
+.PHONY: help run stop test secret token events redrive bench figures cost env retained fmt
 
 help: ## Lists the commands.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -30,8 +30,8 @@ token: tools ## Prints a token for the admin interface: [MINUTES=15] [SCOPES="re
 events: tools ## Signs the files in events/ anew, after one was changed or added.
 	@./.local/tools events
 
-redrive: tools ## Counts the dead letters, and with RUN=1 brings them back: [REASON=malformed] [RUN=1]
-	@$(TOOLS) redrive $(if $(REASON),--reason $(REASON)) $(if $(RUN),--run)
+redrive: tools ## Counts the dead letters, and with RUN=1 brings them back: [QUEUE=jobs] [REASON=malformed] [RUN=1]
+	@$(TOOLS) redrive $(if $(QUEUE),--queue $(QUEUE)) $(if $(REASON),--reason $(REASON)) $(if $(RUN),--run)
 
 bench: tools ## Measures the release binaries and writes docs/benchmarks.md.
 	cargo build --release --locked -p receiver -p processor -p registrar
@@ -41,6 +41,9 @@ bench: tools ## Measures the release binaries and writes docs/benchmarks.md.
 figures: ## Counts and measures a sweep over 10,000 connections in memory, and writes docs/sweep.md.
 	cargo build --release --locked -p tests --bin figures
 	@$${CARGO_TARGET_DIR:-target}/release/figures | grep -v '^{' > docs/sweep.md
+
+cost: ## Counts what a million deliveries cost, by platform, and writes docs/costs.md.
+	@cargo run --quiet --locked -p tests --bin cost | grep -v '^{' > docs/costs.md; cat docs/costs.md
 
 env: ## Prints the environment of a stack on AWS, for ENV=file: STACK=commerce-hooks > my.env
 	@$(LOCAL) env $(or $(STACK),commerce-hooks)

@@ -7,21 +7,14 @@ use std::{
     sync::Arc,
 };
 
-use commerce::{
-    connection::ConnectionKey,
-    item::Item,
-    platforms::{PLATFORMS, find},
-    request::HookPath,
-    stamp::Stamp,
-};
+use commerce::{connection::ConnectionKey, item::Item, platforms::PLATFORMS, stamp::Stamp};
 use processor::{End, Message};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use tests::{
     platforms::{Delivery, Simulator, Trouble, Truth, simulators},
-    truth::Connected,
-    world::{BASE, Outside, World, gateway_event, request},
+    truth::{Connected, connect},
+    world::{Outside, World, gateway_event, request},
 };
-use tools::events::sample_ring;
 
 /// What is on the queue, and when it can be seen.
 struct Waiting {
@@ -55,20 +48,8 @@ impl Day {
         world.outside = Outside::Simulated(outside.clone());
         let mut connected = Vec::new();
         for (site, simulator) in outside {
-            let (platform, connection) = (simulator.platform(), simulator.connection());
-            let settings = simulator.settings(&site).to_string();
-            let (status, shown) = world.admin_of(platform, "PUT", &connection, "", &settings).await;
-            assert_eq!(status, 200, "{platform}: {shown}");
-            let path = HookPath::parse(platform, &connection, None).unwrap();
-            let manual = shown["subscriptions"].as_array().unwrap().iter().all(|hook| hook["status"] == "manual");
-            if manual {
-                let secret = |scope: &str| {
-                    let bound = find(PLATFORMS, platform).unwrap().delivery.secret_per_scope().then_some(scope);
-                    sample_ring().signing().webhook_secret(&path, bound).reveal().to_owned()
-                };
-                simulator.subscribe(&format!("{BASE}{path}"), &secret);
-            }
-            connected.push((path.key, site, simulator));
+            let key = connect(&world, &*simulator, &site).await;
+            connected.push((key, site, simulator));
         }
         Self {
             world,

@@ -11,7 +11,12 @@ use commerce::{
 };
 use serde_json::Value;
 
-use crate::platforms::{Simulator, Truth};
+use tools::events::sample_ring;
+
+use crate::{
+    platforms::{Simulator, Truth},
+    world::{BASE, World},
+};
 
 /// More troubles than any test makes.
 const MAX_TROUBLES: usize = 100;
@@ -23,6 +28,26 @@ pub struct Connected<'a> {
     /// The connection.
     pub key: ConnectionKey,
     settings: Settings,
+}
+
+/// Connects a simulated platform at a site, and tells it where to deliver to where the registrar does not; gives the connection's key.
+///
+/// # Panics
+/// When it cannot be connected.
+pub async fn connect(world: &World, simulator: &dyn Simulator, site: &str) -> ConnectionKey {
+    let (platform, connection) = (simulator.platform(), simulator.connection());
+    let settings = simulator.settings(site).to_string();
+    let (status, shown) = world.admin_of(platform, "PUT", &connection, "", &settings).await;
+    assert_eq!(status, 200, "{platform}: {shown}");
+    let path = HookPath::parse(platform, &connection, None).unwrap();
+    if shown["subscriptions"].as_array().unwrap().iter().all(|hook| hook["status"] == "manual") {
+        let secret = |scope: &str| {
+            let bound = find(PLATFORMS, platform).unwrap().delivery.secret_per_scope().then_some(scope);
+            sample_ring().signing().webhook_secret(&path, bound).reveal().to_owned()
+        };
+        simulator.subscribe(&format!("{BASE}{path}"), &secret);
+    }
+    path.key
 }
 
 impl<'a> Connected<'a> {

@@ -222,6 +222,8 @@ class Stack:
             "GATEWAY_PORT": str(port),
             "BIND_HOST": "127.0.0.1",
             "MINISTACK_HOST": "127.0.0.1",
+            # Each function may do what its role in the template allows, and nothing else.
+            "AUTH": "true",
             # One environment for each function is enough, and quicker than many.
             "PYTHONDONTWRITEBYTECODE": "1",
         }
@@ -383,6 +385,7 @@ def environment_of(outputs, api_url):
         "ADMIN_KEY": outputs["AdminKeyArn"],
         "APP_CREDENTIALS": outputs["AppCredentialsArn"],
         "JOBS_URL": outputs["JobsUrl"],
+        "FAILED_JOBS_URL": outputs["FailedJobsUrl"],
         "REGISTRAR": outputs["RegistrarName"],
         "COORDINATION_TABLE": outputs["CoordinationTable"],
         "PROOF_KEYS_TABLE": outputs["ProofKeysTable"],

@@ -1,5 +1,5 @@
-//! Brings dead letters back: receive, send to the inbox without the reason, delete. SQS's own move tasks do not know where
-//! messages belong that were sent to a dead-letter queue by hand, as ours are.
+//! Brings dead letters back: receive, send to the queue that they belong on without the reason, delete. SQS's own move tasks do not know
+//! where messages belong that were sent to a dead-letter queue by hand, as the processor's are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,17 +8,43 @@ use aws_sdk_sqs::{
     types::{Message, MessageSystemAttributeName::SentTimestamp},
 };
 use cloud::aws::{Aws, Patience, variable};
-use commerce::envelope::{Envelope, Sealed};
+use commerce::{
+    envelope::{Envelope, Sealed},
+    job::Job,
+};
 
 /// What to bring back.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Only those with this reason, for example malformed; all without.
+    /// Which queue they belong on.
+    #[arg(long, value_enum, default_value_t)]
+    queue: Queue,
+    /// Only those with this reason, for example malformed; all without. A failed job has its kind for a reason, for example check.
     #[arg(long)]
     reason: Option<String>,
     /// Really bring them back. Without it, they are only counted.
     #[arg(long)]
     run: bool,
+}
+
+/// A queue that dead letters belong on.
+#[derive(Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Queue {
+    /// The processor's.
+    #[default]
+    Inbox,
+    /// The registrar's own.
+    Jobs,
+}
+
+impl Queue {
+    /// The variables with the URLs of the queue, and of its dead letters.
+    const fn variables(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Inbox => ("INBOX_URL", "DLQ_URL"),
+            Self::Jobs => ("JOBS_URL", "FAILED_JOBS_URL"),
+        }
+    }
 }
 
 /// Reason of what SQS itself put aside after 20 receives: the function crashed or timed out each time.
@@ -36,7 +62,8 @@ type Failure = Box<dyn std::error::Error>;
 /// Goes through the dead-letter queue once.
 pub async fn run(options: &Options) -> Result<(), Failure> {
     let client = Aws::from_env(Patience::Worker)?.sqs();
-    let (inbox, dead) = (variable("INBOX_URL")?, variable("DLQ_URL")?);
+    let (queue, dead) = options.queue.variables();
+    let (queue, dead) = (variable(queue)?, variable(dead)?);
     let started_ms = cloud::now().micros() / 1000;
     let mut counts: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     let (mut seen, mut kept, mut empty) = (BTreeSet::new(), Vec::new(), 0);
@@ -51,12 +78,12 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
                 kept.push(handle);
                 continue;
             }
-            let reason = attribute(&letter, "reason").unwrap_or(UNNAMED).to_owned();
+            let reason = reason(&letter, options.queue);
             let wanted = options.reason.as_ref().is_none_or(|only| *only == reason);
             let count = counts.entry(reason).or_default();
             count.0 += 1;
             if wanted && options.run {
-                send_back(&client, &inbox, &letter).await?;
+                send_back(&client, &queue, &letter, options.queue).await?;
                 client.delete_message().queue_url(&dead).receipt_handle(handle).send().await?;
                 count.1 += 1;
             } else {
@@ -88,10 +115,27 @@ fn attribute<'a>(letter: &'a Message, name: &str) -> Option<&'a str> {
     letter.message_attributes.as_ref()?.get(name)?.string_value.as_deref()
 }
 
+/// Why a letter was put aside, as far as anything says so; of a job, its kind.
+fn reason(letter: &Message, queue: Queue) -> String {
+    let named = match queue {
+        Queue::Inbox => attribute(letter, "reason").map(str::to_owned),
+        Queue::Jobs => letter
+            .body
+            .as_deref()
+            .and_then(Job::parse)
+            .and_then(|job| Some(serde_json::to_value(job).ok()?.get("job")?.as_str()?.to_owned())),
+    };
+    named.unwrap_or_else(|| UNNAMED.to_owned())
+}
+
 /// Sent before it is deleted: what breaks off in between leaves two, which merge into one. A letter that was deferred too often
 /// starts to count anew.
-async fn send_back(client: &Client, inbox: &str, letter: &Message) -> Result<(), Failure> {
+async fn send_back(client: &Client, url: &str, letter: &Message, queue: Queue) -> Result<(), Failure> {
     let body = letter.body.as_deref().unwrap_or_default();
+    if queue == Queue::Jobs {
+        client.send_message().queue_url(url).message_body(body).send().await?;
+        return Ok(());
+    }
     let (body, group) = match Envelope::parse(body) {
         Ok(envelope) if envelope.deferrals > 0 => {
             let sealed = Sealed::redriven(&envelope);
@@ -100,7 +144,7 @@ async fn send_back(client: &Client, inbox: &str, letter: &Message) -> Result<(),
         Ok(envelope) => (body.to_owned(), envelope.key.to_string()),
         Err(_) => (body.to_owned(), "unknown".to_owned()),
     };
-    client.send_message().queue_url(inbox).message_body(body).message_group_id(group).send().await?;
+    client.send_message().queue_url(url).message_body(body).message_group_id(group).send().await?;
     Ok(())
 }
 

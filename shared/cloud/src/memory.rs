@@ -16,6 +16,7 @@ use commerce::{
     keys::BroughtKey,
 };
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use serde_dynamo::aws_sdk_dynamodb_1::to_item;
 
 use crate::{
@@ -167,6 +168,51 @@ struct Tables {
     faults: VecDeque<TableFault>,
     reads: usize,
     writes: usize,
+    used: Used,
+}
+
+/// What tables were asked for, as DynamoDB bills it on demand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Used {
+    /// Calls.
+    pub calls: u64,
+    /// Halves of a read unit: what an eventually consistent read of 4 KB costs.
+    pub read_halves: u64,
+    /// Write units of 1 KB.
+    pub write_units: u64,
+}
+
+impl Used {
+    fn read(&mut self, bytes: impl IntoIterator<Item = usize>, halves: u64) {
+        self.calls += 1;
+        self.read_halves += bytes.into_iter().map(|bytes| halves * units(bytes, 4096)).sum::<u64>();
+    }
+
+    fn write(&mut self, bytes: usize) {
+        self.calls += 1;
+        self.write_units += units(bytes, 1024);
+    }
+}
+
+fn units(bytes: usize, of: usize) -> u64 {
+    bytes.div_ceil(of).max(1) as u64
+}
+
+/// What an item has, in bytes, as DynamoDB counts it.
+fn bytes(item: &Attributes) -> usize {
+    item.iter().map(|(name, value)| name.len() + value_bytes(value)).sum()
+}
+
+fn value_bytes(value: &AttributeValue) -> usize {
+    match value {
+        AttributeValue::S(text) => text.len(),
+        AttributeValue::N(number) => number.len().div_ceil(2) + 2,
+        AttributeValue::M(members) => {
+            3 + members.iter().map(|(name, member)| 1 + name.len() + value_bytes(member)).sum::<usize>()
+        }
+        AttributeValue::L(elements) => 3 + elements.iter().map(|element| 1 + value_bytes(element)).sum::<usize>(),
+        _ => 1,
+    }
 }
 
 impl MemoryTables {
@@ -189,6 +235,11 @@ impl MemoryTables {
     pub fn calls(&self) -> (usize, usize) {
         let tables = lock(&self.0);
         (tables.reads, tables.writes)
+    }
+
+    /// What was used since this was asked last.
+    pub fn used(&self) -> Used {
+        std::mem::take(&mut lock(&self.0).used)
     }
 
     /// What is to go wrong, in this order, each with the next call that it can happen to.
@@ -233,23 +284,34 @@ impl Entities for MemoryTables {
             .filter_map(|key| Some((key.clone(), tables.connections.get(key)?.connection.clone()?)))
             .collect();
         let mut read = Read { connections: known, ..Read::default() };
+        let mut sizes = Vec::new();
         for entity in entities {
-            if let Some(attributes) = item(entity) {
+            let found = item(entity);
+            sizes.push(found.as_ref().map_or(0, bytes));
+            if let Some(attributes) = found {
                 read.items.insert(entity.clone(), Stored(attributes));
             }
         }
+        tables.used.read(sizes, 1);
+        // They are read consistently, in the same call, and none is above 4 KB.
+        tables.used.read_halves += 2 * connections.len() as u64;
         Ok(read)
     }
 
     async fn known(&self, entities: &[EntityKey]) -> Result<BTreeSet<EntityKey>, EdgeError> {
         let mut tables = lock(&self.0);
         tables.reads += 1;
-        let is_there = |entity: &&EntityKey| tables.items.contains_key(&(entity.partition(), entity.sort()));
-        Ok(entities.iter().filter(is_there).cloned().collect())
+        let found = |entity: &EntityKey| tables.items.get(&(entity.partition(), entity.sort()));
+        let sizes: Vec<_> = entities.iter().map(|entity| found(entity).map_or(0, bytes)).collect();
+        let known = entities.iter().filter(|entity| found(entity).is_some()).cloned().collect();
+        tables.used.read(sizes, 1);
+        Ok(known)
     }
 
     async fn latest(&self, entity: &EntityKey) -> Result<Option<Item>, EdgeError> {
-        let attributes = lock(&self.0).items.get(&(entity.partition(), entity.sort())).cloned();
+        let mut tables = lock(&self.0);
+        let attributes = tables.items.get(&(entity.partition(), entity.sort())).cloned();
+        tables.used.read([attributes.as_ref().map_or(0, bytes)], 2);
         Ok(attributes.and_then(|attributes| Some(stored(attributes)?.0)))
     }
 
@@ -314,6 +376,7 @@ impl Entities for MemoryTables {
         }
         let attributes = to_item(item).map_err(|_| EdgeError::new("PutItem", "the item cannot be written"))?;
         let before = tables.items.get(&key).cloned();
+        tables.used.write(bytes(&attributes).max(before.as_ref().map_or(0, bytes)));
         let rev = before.as_ref().and_then(|before| before.get("rev")?.as_s().ok());
         if before.is_some() != expected.is_some() || rev.map(String::as_str) != expected {
             return Ok(Put::Conflict(before.and_then(stored).map(|(item, _)| Box::new(item))));
@@ -413,7 +476,9 @@ impl Connections for MemoryTables {
 
 impl Coordination for MemoryTables {
     async fn note(&self, key: &ConnectionKey, name: &str) -> Result<Option<Note>, EdgeError> {
-        Ok(lock(&self.0).notes.get(&(key.clone(), name.to_owned())).cloned())
+        let mut tables = lock(&self.0);
+        tables.used.read([0], 2);
+        Ok(tables.notes.get(&(key.clone(), name.to_owned())).cloned())
     }
 
     async fn notes(&self, key: &ConnectionKey, prefix: &str) -> Result<Vec<(String, Note)>, EdgeError> {
@@ -425,6 +490,7 @@ impl Coordination for MemoryTables {
     async fn keep(&self, key: &ConnectionKey, name: &str, note: &Note) -> Result<bool, EdgeError> {
         let mut tables = lock(&self.0);
         let place = (key.clone(), name.to_owned());
+        tables.used.write(note.body.len() + name.len());
         let ours = tables.notes.get(&place).map_or(0, |note| note.revision) + 1 == note.revision;
         if ours {
             tables.notes.insert(place, note.clone());

@@ -1,0 +1,224 @@
+//! What a million deliveries cost, by platform: each simulated platform plays, and what the functions ask of AWS is counted, on in-memory
+//! edges that count as AWS bills. Prices are those of us-east-1, November 2026, on demand, without the free tier.
+#![allow(clippy::expect_used, clippy::print_stdout, clippy::cast_precision_loss, reason = "a command")]
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use processor::Message;
+use rand::{Rng as _, SeedableRng, rngs::StdRng};
+use tests::{
+    platforms::{Simulator, simulators},
+    truth::connect,
+    world::{Outside, Processes, World, gateway_event, message, request},
+};
+
+/// <https://aws.amazon.com/api-gateway/pricing/>: a request to an HTTP API, of up to 512 KB.
+const HTTP_API: f64 = 1.00e-6;
+/// <https://aws.amazon.com/lambda/pricing/>: an invocation, and a GB-second of arm64.
+const INVOCATION: f64 = 0.20e-6;
+const GB_SECOND: f64 = 0.000_013_333_4;
+/// <https://aws.amazon.com/sqs/pricing/>: a request of up to 64 KB to a standard queue.
+const SQS: f64 = 0.40e-6;
+/// <https://aws.amazon.com/dynamodb/pricing/on-demand/>: a write unit, and a read unit.
+const WRITE_UNIT: f64 = 0.625e-6;
+const READ_UNIT: f64 = 0.125e-6;
+/// <https://aws.amazon.com/cloudwatch/pricing/>: a byte of logs.
+const LOG_BYTE: f64 = 0.50e-9;
+
+/// What a function has by default, in GB.
+const MEMORY: f64 = 0.25;
+/// What cannot be measured on one machine, in seconds: a call of an AWS service, and of a platform.
+const AWS_CALL: f64 = 0.005;
+const PLATFORM_CALL: f64 = 0.3;
+/// CPU time of a delivery in the receiver, and of a message in the processor, in seconds (`docs/benchmarks.md`), over the share of a CPU
+/// that 256 MB come with.
+const RECEIVER_CPU: f64 = 0.000_25 * 1769.0 / 256.0;
+const PROCESSOR_CPU: f64 = 0.000_2 * 1769.0 / 256.0;
+/// What the access log says of a request, in bytes.
+const ACCESS_LOG: f64 = 300.0;
+
+/// How many things happen at each platform.
+const CHANGES: usize = 400;
+/// How many messages a batch has at most.
+const BATCH: usize = 10;
+
+/// What was counted.
+#[derive(Default)]
+struct Counted {
+    deliveries: f64,
+    messages: f64,
+    invocations: f64,
+    seconds: f64,
+    sqs: f64,
+    reads: f64,
+    writes: f64,
+    calls: f64,
+    log: f64,
+}
+
+struct Shop {
+    world: World,
+    processor: Processes,
+    simulator: Arc<dyn Simulator>,
+    waiting: Vec<Message>,
+    taken: usize,
+    counted: Counted,
+}
+
+fn chunks(bytes: usize) -> f64 {
+    bytes.div_ceil(64 * 1024).max(1) as f64
+}
+
+impl Shop {
+    /// Delivers what the platform sends.
+    async fn deliver(&mut self) {
+        for delivery in self.simulator.outbox() {
+            let Some(event) = gateway_event(&delivery, self.world.clock.now()) else { continue };
+            let status = self.world.receiver.receive(request(&event)).await.status().as_u16();
+            self.simulator.answered(&delivery, status);
+            self.counted.deliveries += 1.0;
+            self.counted.seconds += RECEIVER_CPU + AWS_CALL;
+            self.counted.log += ACCESS_LOG;
+        }
+        self.take(1);
+    }
+
+    /// Takes what was put on the queue since, so many with each request.
+    fn take(&mut self, at_once: usize) {
+        let sent = self.world.queues.sent();
+        let new: Vec<_> = sent.iter().enumerate().skip(self.taken).collect();
+        for part in new.chunks(at_once) {
+            self.counted.sqs += chunks(part.iter().map(|(_, (sealed, _))| sealed.text().len()).sum());
+        }
+        // What is put off has its time, and what comes meanwhile does not wait for it.
+        let delay = new.iter().map(|(_, (_, delay))| *delay).max().unwrap_or(0);
+        self.world.clock.pass_seconds(i64::from(delay));
+        self.waiting.extend(new.iter().map(|(n, (sealed, _))| message(*n, sealed.text())));
+        self.taken = sent.len();
+    }
+
+    /// Processes a batch of what waits.
+    async fn process(&mut self) {
+        let rest = self.waiting.split_off(self.waiting.len().min(BATCH));
+        let batch = std::mem::replace(&mut self.waiting, rest);
+        self.world.tables.used();
+        let report = self.processor.process(&batch, self.world.clock.now().plus_seconds(60)).await;
+        let used = self.world.tables.used();
+        let calls = self.simulator.calls().len() as f64;
+        self.counted.messages += batch.len() as f64;
+        self.counted.invocations += 1.0;
+        // Received, and deleted.
+        self.counted.sqs += chunks(batch.iter().map(|message| message.body.len()).sum()) + 1.0;
+        self.counted.reads += used.read_halves as f64 / 2.0;
+        self.counted.writes += used.write_units as f64;
+        self.counted.calls += calls;
+        // Entities are brought up to date side by side: the batch takes as long as the slowest, which is one read, one write, and its calls.
+        let slowest = (calls / batch.len() as f64).ceil() * PLATFORM_CALL;
+        self.counted.seconds += 3.0 * AWS_CALL + slowest + PROCESSOR_CPU * batch.len() as f64;
+        self.counted.log += report.lines.iter().map(|line| line.to_string().len() as f64).sum::<f64>();
+        let back: Vec<_> = batch.into_iter().filter(|message| report.failures.contains(&message.id)).collect();
+        self.world.clock.pass_seconds(if back.is_empty() { 0 } else { 700 });
+        self.waiting.extend(back);
+        self.take(BATCH);
+    }
+
+    /// What was counted, in dollars for a million deliveries, by what it is for.
+    fn dollars(&self) -> BTreeMap<&'static str, f64> {
+        let Counted { deliveries, invocations, seconds, sqs, reads, writes, log, .. } = self.counted;
+        let million = |dollars: f64| dollars / deliveries * 1e6;
+        BTreeMap::from([
+            ("API Gateway", million(deliveries * HTTP_API)),
+            ("Lambda", million((deliveries + invocations) * INVOCATION + seconds * MEMORY * GB_SECOND)),
+            ("SQS", million(sqs * SQS)),
+            ("DynamoDB", million(reads * READ_UNIT + writes * WRITE_UNIT)),
+            ("logs", million(log * LOG_BYTE)),
+        ])
+    }
+}
+
+async fn played(place: usize) -> Shop {
+    let mut world = World::new();
+    world.allow_loopback = true;
+    let simulator = simulators(world.clock.function()).swap_remove(place);
+    let site = "http://127.0.0.1:20000";
+    world.outside = Outside::Simulated(vec![(site.to_owned(), Arc::clone(&simulator))]);
+    connect(&world, &*simulator, site).await;
+    let processor = world.processor();
+    let mut shop = Shop { world, processor, simulator, waiting: Vec::new(), taken: 0, counted: Counted::default() };
+    let mut random = StdRng::seed_from_u64(1);
+    // What is there before is not counted, nor is what connecting costs.
+    for change in 0..2 * CHANGES {
+        if change == CHANGES {
+            shop.simulator.calls();
+            shop.counted = Counted::default();
+        }
+        shop.simulator.change(&mut random);
+        shop.world.clock.pass_seconds(random.random_range(0..10));
+        shop.deliver().await;
+        while shop.waiting.len() >= BATCH || (change % 20 == 0 && !shop.waiting.is_empty()) {
+            shop.process().await;
+        }
+    }
+    while !shop.waiting.is_empty() {
+        shop.process().await;
+    }
+    shop
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let mut shops = Vec::new();
+    for place in 0..4 {
+        shops.push(played(place).await);
+    }
+    println!("# Costs\n");
+    println!(
+        "What a million deliveries cost, in dollars, by platform. `make cost` measures it again: each simulated platform plays, and"
+    );
+    println!(
+        "what the functions ask of AWS is counted on in-memory edges, in the units that AWS bills: requests of 64 KB, read units of"
+    );
+    println!(
+        "4 KB, write units of 1 KB. Prices are those of us-east-1 on demand, November 2026, without the free tier.\n"
+    );
+    let names: Vec<_> = shops.iter().map(|shop| shop.simulator.platform()).collect();
+    println!("| | {} |\n|---|{}", names.join(" | "), "---:|".repeat(names.len()));
+    let row = |what: &str, cell: &dyn Fn(&Shop) -> f64| {
+        let cells: Vec<_> = shops.iter().map(|shop| format!("{:.2}", cell(shop))).collect();
+        println!("| {what} | {} |", cells.join(" | "));
+    };
+    for what in ["API Gateway", "Lambda", "SQS", "DynamoDB", "logs"] {
+        row(what, &|shop| shop.dollars().get(what).copied().unwrap_or_default());
+    }
+    let total = |shop: &Shop| shop.dollars().values().sum::<f64>();
+    row("**together**", &total);
+    row("with `FrontDoor=FunctionUrls`", &|shop| total(shop) - HTTP_API * 1e6);
+    println!("\nWhat was counted, for each delivery:\n");
+    println!("| | {} |\n|---|{}", names.join(" | "), "---:|".repeat(names.len()));
+    let each = |shop: &Shop, count: f64| count / shop.counted.deliveries;
+    row("messages", &|shop| each(shop, shop.counted.messages));
+    row("requests to SQS", &|shop| each(shop, shop.counted.sqs));
+    row("read units", &|shop| each(shop, shop.counted.reads));
+    row("write units", &|shop| each(shop, shop.counted.writes));
+    row("calls of the platform", &|shop| each(shop, shop.counted.calls));
+    println!(
+        "\nTimes cannot be measured here. Taken are {:.0} ms for a call of AWS and {:.0} ms for one of a platform, which the processor",
+        AWS_CALL * 1e3,
+        PLATFORM_CALL * 1e3
+    );
+    println!(
+        "waits for, and the CPU time of `docs/benchmarks.md` at 256 MB. Batches are full ({BATCH} messages) or what a simulated two minutes bring;"
+    );
+    println!("a quiet store has smaller ones, and costs more for each delivery, though little in all.\n");
+    println!(
+        "What is not in it: the registrar's looks at each connection (five jobs an hour, some $0.01 a month for each), the tables' storage"
+    );
+    println!(
+        "($0.25 a GB and month), point-in-time recovery ($0.20 a GB and month), secrets ($0.40 a month each), the key ($1.00 a month), metrics"
+    );
+    println!("($0.30 a month for each that there is) and alarms ($0.10 a month each).\n");
+    println!(
+        "What lowers it: `FrontDoor=FunctionUrls` (see [operations](operations.md)), `ignores` for scopes that nobody reads, and a longer"
+    );
+    println!("`BatchingWindow`, which fills batches.");
+}
