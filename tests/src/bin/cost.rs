@@ -38,7 +38,7 @@ const PROCESSOR_CPU: f64 = 0.000_2 * 1769.0 / 256.0;
 const ACCESS_LOG: f64 = 300.0;
 
 /// How many things happen at each platform.
-const CHANGES: usize = 400;
+const CHANGES: usize = 60;
 /// How many messages a batch has at most.
 const BATCH: usize = 10;
 
@@ -209,7 +209,10 @@ async fn main() {
     println!(
         "waits for, and the CPU time of `docs/benchmarks.md` at 256 MB. Batches are full ({BATCH} messages) or what a simulated two minutes bring;"
     );
-    println!("a quiet store has smaller ones, and costs more for each delivery, though little in all.\n");
+    println!(
+        "a quiet store has smaller ones, and costs more for each delivery, though little in all. A delivery of CloudBlue's can stand for"
+    );
+    println!("many requests, which are listed and asked for one by one.\n");
     println!(
         "What is not in it: the registrar's looks at each connection (five jobs an hour, some $0.01 a month for each), the tables' storage"
     );
