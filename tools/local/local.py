@@ -38,6 +38,8 @@ REGION = "us-east-1"
 SAMPLE_KEY_ID = "sample"
 SAMPLE_KEY = "commerce-hooks-sample-key--public--never-deploy-it"
 FIRST_PORT = 4566
+# What is allowed of one message is allowed of a batch of them.
+BATCHED = {"sqs:SendMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"}
 SAM_CONFIG = ["--config-file", ROOT / "samconfig.toml", "--config-env", "local"]
 
 # A local build is linked quickly; what is deployed to AWS is linked for size (Cargo.toml, profile.release).
@@ -311,6 +313,7 @@ class Stack:
             self.save(api_url=f"{self.endpoint}/_aws/execute-api/{api}/$default")
             self.sam_deploy("AllowLoopbackPlatforms=true", f"LocalBaseUrl={self.state['api_url']}")
         self.mend_event_source_mapping()
+        self.mend_policies()
         self.mend_generated_keys()
         self.accept_sample_key()
         self.write_env()
@@ -333,6 +336,26 @@ class Stack:
             numbers = {name: int(mapping.get(name) or 0) for name in ["BatchSize", "MaximumBatchingWindowInSeconds"]}
             scaling = {name: int(value) for name, value in mapping.get("ScalingConfig", {}).items()}
             functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig=scaling, **numbers)
+
+    def mend_policies(self):
+        """What the emulator understands otherwise than AWS: its `Ref` of a secret is the name, where that of AWS is the ARN, which a policy
+        has to name; it has actions of their own for batches of messages, where AWS has those of one message; and it does not know the
+        context of an encryption, so no condition on that is ever met (`tests/release` asks for the context in its place)."""
+        iam, secrets_manager = self.client("iam"), self.client("secretsmanager")
+        arns = {secret["Name"]: secret["ARN"] for secret in secrets_manager.list_secrets()["SecretList"]}
+        listed = lambda value: value if isinstance(value, list) else [value]
+        for role in iam.list_roles()["Roles"]:
+            for policy in iam.list_role_policies(RoleName=role["RoleName"])["PolicyNames"]:
+                where = {"RoleName": role["RoleName"], "PolicyName": policy}
+                document = iam.get_role_policy(**where)["PolicyDocument"]
+                for statement in document["Statement"]:
+                    actions = listed(statement["Action"])
+                    batches = [f"{action}Batch" for action in actions if action in BATCHED]
+                    statement["Action"] = [*actions, *batches]
+                    statement["Resource"] = [arns.get(resource, resource) for resource in listed(statement["Resource"])]
+                    if "kms:EncryptionContext:purpose" in statement.get("Condition", {}).get("StringEquals", {}):
+                        del statement["Condition"]
+                iam.put_role_policy(**where, PolicyDocument=json.dumps(document))
 
     def mend_generated_keys(self):
         """The emulator generates keys with punctuation, which the template excludes and AWS does not put in."""
