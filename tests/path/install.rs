@@ -32,7 +32,7 @@ use tests::{
         bigcommerce::{self, ACCESS_TOKEN, CLIENT_ID, CLIENT_SECRET, GRANTS, PAYLOAD, STORE},
         woocommerce,
     },
-    world::{BASE, Outside, World, gateway_event, request},
+    world::{BASE, INSTALL_KEY, Outside, World, gateway_event, request},
 };
 
 const APPS: &str = "https://hooks.example.com/apps/bigcommerce";
@@ -498,7 +498,7 @@ fn woocommerce() -> (World, woocommerce::Store, woocommerce::Store) {
 /// Begins an installation: where the owner is sent.
 async fn begin(world: &World, site: &str) -> String {
     let site: String = url::form_urlencoded::byte_serialize(site.as_bytes()).collect();
-    let sent = get(world, &format!("{BASE}/apps/woocommerce/install?site={site}")).await;
+    let sent = get(world, &format!("{BASE}/apps/woocommerce/install?site={site}&key={INSTALL_KEY}")).await;
     assert_eq!((sent.status, sent.body.as_str()), (302, ""));
     assert!(sent.headers["content-security-policy"].ends_with("frame-ancestors 'none'"));
     sent.headers["location"].clone()
@@ -647,7 +647,7 @@ async fn sites_that_are_none_are_not_visited() {
         "https://<script>",
     ] {
         let site: String = url::form_urlencoded::byte_serialize(site.as_bytes()).collect();
-        let page = get(&world, &format!("{BASE}/apps/woocommerce/install?site={site}")).await;
+        let page = get(&world, &format!("{BASE}/apps/woocommerce/install?site={site}&key={INSTALL_KEY}")).await;
         assert!(page.status == 400 && !page.headers.contains_key("location"), "{site}");
     }
     let traversed = begin(&world, "https://shop.example.com/a/../../b").await;
@@ -686,6 +686,110 @@ async fn links_with_a_key_are_for_those_who_were_given_one() {
     assert_eq!(connection(&world, &shop_key()).site, SITE);
     world.apps.set(Some(r#"{"woocommerce":{"install_key":""}}"#));
     assert_eq!(get(&world, &link("&key=")).await.status, 503, "an empty one would keep nobody out");
+}
+
+/// Nobody may install it whom the vendor does not let.
+#[tokio::test]
+async fn installing_is_closed_unless_the_vendor_opens_it() {
+    let (world, shop, _) = woocommerce();
+    let link = format!("{BASE}/apps/woocommerce/install?site=https%3A%2F%2Fshop.example.com");
+    for closed in ["{}", r#"{"woocommerce":{}}"#, r#"{"woocommerce":{"open":false}}"#] {
+        world.apps.set(Some(closed));
+        let page = get(&world, &link).await;
+        assert!(page.status == 404 && !page.headers.contains_key("location"), "{closed}");
+    }
+    world.apps.set(Some(r#"{"woocommerce":{"open":"yes"}}"#));
+    assert_eq!(get(&world, &link).await.status, 503, "it may have been meant otherwise");
+    // An open door leads nowhere by itself: whoever was handed the link sees where it goes.
+    world.apps.set(Some(r#"{"woocommerce":{"open":true}}"#));
+    let page = get(&world, &link).await;
+    assert!(page.status == 200 && !page.headers.contains_key("location"));
+    assert!(page.body.contains("Go on to shop.example.com"), "{}", page.body);
+    let begins = page.body.find("href=\"").unwrap() + 6;
+    let onward = page.body[begins..].split('"').next().unwrap().replace("&amp;", "&");
+    assert!(onward.starts_with(&format!("{SITE}/wc-auth/v1/authorize?")), "{onward}");
+    shop.authorize(&onward, true).await.unwrap();
+    assert!(connection(&world, &shop_key()).unconfirmed);
+    let shown = async |method: &str, path: &str| {
+        world.admin_of("woocommerce", method, &format!("shop.example.com{path}"), "", "").await
+    };
+    assert_eq!(shown("GET", "").await.1["confirmed"], false);
+    let (status, confirmed) = shown("POST", "/confirm").await;
+    assert_eq!((status, &confirmed["confirmed"]), (200, &json!(true)));
+    assert!(!connection(&world, &shop_key()).unconfirmed);
+    assert_eq!(shown("POST", "/confirm").await.0, 200, "the same again changes nothing");
+    // What was confirmed stays so, whoever installs it again.
+    shop.authorize(&onward_again(&world, &link).await, true).await.unwrap();
+    assert!(!connection(&world, &shop_key()).unconfirmed);
+}
+
+async fn onward_again(world: &World, link: &str) -> String {
+    let page = get(world, link).await;
+    let begins = page.body.find("href=\"").unwrap() + 6;
+    page.body[begins..].split('"').next().unwrap().replace("&amp;", "&")
+}
+
+/// Until somebody has confirmed it, a store costs a part of what it could.
+#[tokio::test]
+async fn a_store_that_nobody_has_confirmed_is_not_fetched_as_a_whole() {
+    let (world, shop, _) = woocommerce();
+    for id in 1..=1_500 {
+        shop.set("products", id, Some(json!({ "id": id, "name": "x", "date_modified_gmt": "2026-11-20T01:00:00" })));
+    }
+    world.apps.set(Some(r#"{"woocommerce":{"open":true}}"#));
+    let link = format!("{BASE}/apps/woocommerce/install?site=https%3A%2F%2Fshop.example.com");
+    shop.authorize(&onward_again(&world, &link).await, true).await.unwrap();
+    world.run_jobs().await;
+    let wanted = || {
+        let sent = world.queues.sent().into_iter();
+        let of = sent
+            .filter(|(sealed, _)| sealed.text().contains(r#""entity":"product""#) && sealed.text().contains("import"));
+        of.count()
+    };
+    let before = wanted();
+    assert!((1_000..1_100).contains(&before), "{before}");
+    world.clock.pass_seconds(3_600);
+    let check = commerce::job::Job::check(&shop_key(), commerce::job::Cause::Schedule);
+    cloud::queue::Jobs::send_jobs(&world.queues, &[(check, 0)]).await.unwrap();
+    world.run_jobs().await;
+    assert_eq!(wanted(), before, "nor by and by");
+    assert_eq!(world.admin_of("woocommerce", "POST", "shop.example.com/confirm", "", "").await.0, 200);
+    world.run_jobs().await;
+    assert!(wanted() >= 1_500, "{}", wanted());
+}
+
+/// Credentials that are entered late work at once, in an environment that has seen none, too.
+#[tokio::test]
+async fn an_app_that_was_set_up_just_now_is_there_at_once() {
+    let (world, ..) = woocommerce();
+    let registrar = world.registrar();
+    let query = format!("site=https%3A%2F%2Fshop.example.com&key={INSTALL_KEY}");
+    let status =
+        async || world.visit_at(&registrar, "GET", "/apps/woocommerce/install", &query, "").await.status().as_u16();
+    let set_up = world.apps.value();
+    world.apps.set(Some("{}"));
+    assert_eq!(status().await, 404);
+    world.apps.set(set_up.as_deref());
+    world.clock.pass_seconds(31);
+    assert_eq!(status().await, 302);
+}
+
+#[tokio::test]
+async fn so_many_stores_connect_themselves_within_an_hour_and_no_more() {
+    let (world, shop, other) = woocommerce();
+    let app = json!({ "woocommerce": { "install_key": INSTALL_KEY, "installs_per_hour": 1 } });
+    world.apps.set(Some(&app.to_string()));
+    shop.authorize(&begin(&world, SITE).await, true).await.unwrap();
+    let keys_of_other = async || {
+        let nonce = nonce(&begin(&world, "https://other.example.com").await);
+        post_keys(&world, &keys(&nonce, ("ck_other", "cs_other"))).await
+    };
+    assert_eq!(keys_of_other().await, 429);
+    assert!(other.webhooks().is_empty() && other.calls().is_empty());
+    // One that is connected already may come again.
+    shop.authorize(&begin(&world, SITE).await, true).await.unwrap();
+    world.clock.pass_seconds(3_600);
+    assert_eq!(keys_of_other().await, 200);
 }
 
 /// Whoever begins an installation at a site that is connected, and has any key of it, must not put that in place of the good one.

@@ -40,6 +40,32 @@ async fn all_sixteen_recorded_requests_are_answered_200_and_fifteen_are_queued()
     assert_eq!(world.signing.fetches(), 1, "keys are cached");
 }
 
+/// A function URL has no routes; the path says the same.
+#[tokio::test]
+async fn at_a_function_url_the_path_says_what_a_route_would() {
+    let world = World::new();
+    let at = |path: &str| {
+        tampered("018", |event| {
+            event["routeKey"] = "$default".into();
+            event["rawPath"] = path.into();
+            event["requestContext"]["routeKey"] = "$default".into();
+            event["requestContext"]["http"]["path"] = path.into();
+            event.as_object_mut().unwrap().remove("pathParameters");
+        })
+    };
+    assert_eq!(status(&world, &at("/hooks/woocommerce/shop.example.com")).await, 200);
+    assert_eq!(status(&world, &at("/hooks/woocommerce/shop%2Eexample.com/1")).await, 200);
+    for path in ["/hooks/woocommerce/shop.example.com/2", "/hooks/woocommerce/other.example.com"] {
+        assert_eq!(status(&world, &at(path)).await, 401, "{path}");
+    }
+    for path in
+        ["/", "/hooks", "/hooks/woocommerce", "/hooks/woocommerce/a/1/b", "/hooks/woocommerce/%zz", "/x/hooks/a/b"]
+    {
+        assert_eq!(status(&world, &at(path)).await, 404, "{path}");
+    }
+    assert_eq!(world.queues.sent().len(), 2);
+}
+
 #[tokio::test]
 async fn an_accepted_delivery_carries_the_id_that_sqs_gave_it() {
     let response = World::new().receive(&event("018")).await;

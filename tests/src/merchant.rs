@@ -8,7 +8,7 @@ use commerce::{
 };
 use http::{HeaderMap, Method};
 
-use crate::platforms::bigcommerce;
+use crate::{platforms::bigcommerce, world::INSTALL_KEY};
 
 /// Opens an address. Redirects are not followed.
 pub async fn open(http: &Guarded, url: &str) -> ApiResponse {
@@ -31,7 +31,7 @@ pub fn connection_id(site: &str) -> String {
 /// Installs the app at a WooCommerce site: the app sends the browser to the site, where the merchant approves.
 pub async fn install_woocommerce(http: &Guarded, api_url: &str, site: &str) {
     let site: String = url::form_urlencoded::byte_serialize(site.as_bytes()).collect();
-    let mut next = format!("{api_url}/apps/woocommerce/install?site={site}");
+    let mut next = format!("{api_url}/apps/woocommerce/install?site={site}&key={INSTALL_KEY}");
     // To the site, which asks; to what the merchant approves with; and back.
     for _ in 0..4 {
         let page = open(http, &next).await;

@@ -49,18 +49,24 @@ pub fn signing_keys() -> String {
         .to_string()
 }
 
-/// The text of the app credentials: what the simulated platforms sign with.
+/// What links have to carry that begin an installation. Public: only the local AWS accepts it.
+pub const INSTALL_KEY: &str = "commerce-hooks-sample-install-key";
+
+/// The text of the app credentials: what the simulated platforms sign with, and what links have to carry.
 pub fn app_credentials() -> String {
-    json!({ "bigcommerce": { "client_id": bigcommerce::CLIENT_ID, "client_secret": bigcommerce::CLIENT_SECRET } })
-        .to_string()
+    json!({
+        "bigcommerce": { "client_id": bigcommerce::CLIENT_ID, "client_secret": bigcommerce::CLIENT_SECRET },
+        "woocommerce": { "install_key": INSTALL_KEY },
+    })
+    .to_string()
 }
 
 /// The same, for a simulated platform that listens at a site.
 pub fn app_credentials_at(site: &str) -> String {
-    json!({ "bigcommerce": {
-        "client_id": bigcommerce::CLIENT_ID, "client_secret": bigcommerce::CLIENT_SECRET, "login_url": site, "api_url": site,
-    } })
-    .to_string()
+    let mut credentials: Value = serde_json::from_str(&app_credentials()).unwrap();
+    credentials["bigcommerce"]["login_url"] = site.into();
+    credentials["bigcommerce"]["api_url"] = site.into();
+    credentials.to_string()
 }
 
 /// A clock that stands until it is moved.

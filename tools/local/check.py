@@ -72,6 +72,7 @@ def main():
         run("building for cargo lambda", ["cargo", "build", "--locked", "--bins", "-p", "receiver", "-p", "processor"])
         e2e = ["cargo", "test", "--locked", "-p", "tests", "--test", "e2e"]
         run("tests against the deployed bundle", e2e, env=environment(stack) | QUIET)
+        run("the functions' roles", [sys.executable, "-m", "unittest", "-v", "tests/roles_test.py"], env=environment(stack))
     finally:
         stack.stop()
     say(f"\nAll is well, after {time.monotonic() - started:.0f} s.")

@@ -316,6 +316,7 @@ class Stack:
         self.mend_policies()
         self.mend_generated_keys()
         self.accept_sample_key()
+        self.let_sample_stores_in()
         self.write_env()
         self.save(deployed=version)
 
@@ -375,6 +376,11 @@ class Stack:
                 {"id": SAMPLE_KEY_ID, "state": "verify", "secret": SAMPLE_KEY},
             ]
             client.put_secret_value(SecretId=arn, SecretString=json.dumps({"keys": keys}))
+
+    def let_sample_stores_in(self):
+        """A public key for links that begin an installation: without one, nobody may install the app."""
+        apps = {"woocommerce": {"install_key": "commerce-hooks-sample-install-key"}}
+        self.client("secretsmanager").put_secret_value(SecretId=self.outputs()["AppCredentialsArn"], SecretString=json.dumps(apps))
 
     def write_env(self):
         values = environment_of(self.outputs(), self.state["api_url"]) | {

@@ -13,7 +13,7 @@ use commerce::{
     connection::{Connection, ConnectionKey, Generation},
     entity::EntityKey,
     job::{Cause, Job},
-    platforms::{Access, Mapped, Next, Platform, Wanted},
+    platforms::{Access, Mapped, Next, Platform, Wanted, budget},
     request::{MAX_VALUES, values, weight},
     stamp::Stamp,
 };
@@ -73,7 +73,13 @@ where
     ) -> Result<ApiResponse, Fault> {
         platform.hosts.check(&connection.site, &request, self.allow_loopback)?;
         self.leases
-            .take(&self.edges.coordination, key, connection.generation, platform.mapping.budget(), (self.clock)())
+            .take(
+                &self.edges.coordination,
+                key,
+                connection.generation,
+                budget(platform.mapping, connection),
+                (self.clock)(),
+            )
             .await?;
         let reading = place.call().await;
         let response = self.edges.outbound.call(request).await?;

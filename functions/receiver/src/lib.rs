@@ -18,7 +18,7 @@ use commerce::{
     envelope::Sealed,
     keys::{Apps, BroughtKey, KeyRing},
     platforms::{Platform, find},
-    request::{HookPath, RawRequest},
+    request::{HookPath, RawRequest, decoded},
     stamp::Stamp,
     verify::{Material, Refusal, Verified, verify},
 };
@@ -161,10 +161,18 @@ impl AtHand {
     }
 }
 
-/// The path's parts, as API Gateway's route found them.
+/// The path's parts: as API Gateway's route found them, or, at a function URL, which has no routes, as they stand in the path.
 fn hook_path(request: &Request) -> Option<HookPath> {
-    let parameters = request.path_parameters_ref()?;
-    HookPath::parse(parameters.first("platform")?, parameters.first("connection")?, parameters.first("generation"))
+    if let Some(platform) = request.path_parameters_ref().and_then(|parameters| parameters.first("platform")) {
+        let parameters = request.path_parameters_ref()?;
+        return HookPath::parse(platform, parameters.first("connection")?, parameters.first("generation"));
+    }
+    let parts: Option<Vec<String>> = request.raw_http_path().strip_prefix("/hooks/")?.split('/').map(decoded).collect();
+    match &parts?[..] {
+        [platform, connection] => HookPath::parse(platform, connection, None),
+        [platform, connection, generation] => HookPath::parse(platform, connection, Some(generation)),
+        _ => None,
+    }
 }
 
 /// The request as it came: the body's bytes untouched, and the time when API Gateway took it (`now` where there is none).

@@ -126,10 +126,10 @@ impl View<'_> {
 
 impl<P: Parts> Registrar<P> {
     /// Answers a request below `/admin`.
-    pub(crate) async fn administer(&self, request: &Request) -> Result<(StatusCode, Value), Problem> {
+    pub(crate) async fn administer(&self, request: &Request, path: &str) -> Result<(StatusCode, Value), Problem> {
         // Nobody who is not known learns what there is.
         let claims = self.authorize(request.headers()).await?;
-        let (route, parameters) = routes::find(request.method(), request.raw_http_path())?;
+        let (route, parameters) = routes::find(request.method(), path)?;
         if !claims.allow(route.scope) {
             return Err(Problem::Forbidden(route.scope));
         }
@@ -152,6 +152,7 @@ impl<P: Parts> Registrar<P> {
                 match of_one {
                     Handler::Connect => self.connect(platform, key, body).await,
                     Handler::Disconnect => self.disconnect(platform, key, query.first("force") == Some("true")).await,
+                    Handler::Confirm => self.confirm(platform, key).await,
                     Handler::Pause => self.pause(platform, key).await,
                     Handler::Resume => self.resume(platform, key).await,
                     Handler::Revoke => self.revoke_named(platform, key, body).await,
@@ -195,7 +196,7 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// The same of one that is not disconnected, and not about to be.
-    async fn living(&self, key: &ConnectionKey) -> Result<(Loaded, Connection), Problem> {
+    pub(crate) async fn living(&self, key: &ConnectionKey) -> Result<(Loaded, Connection), Problem> {
         let (loaded, connection) = self.known(key).await?;
         match connection.status {
             ConnectionStatus::Active | ConnectionStatus::Paused => Ok((loaded, connection)),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use cloud::{
     EdgeError,
     connections::Connections,
-    coordination::{Coordination, Note, strangers},
+    coordination::{Coordination, Note, deployment, strangers},
     outbound::Outbound,
     queue::Jobs,
     secrets::REFRESH_SECONDS,
@@ -25,13 +25,19 @@ use commerce::{
     stamp::Stamp,
 };
 use http::{HeaderValue, StatusCode, header};
-use lambda_http::{Body, Request, RequestExt, Response};
+use lambda_http::{Body, Request, Response};
 use serde_json::json;
 
-use crate::{Parts, Registrar, page, problem::Problem};
+use crate::{
+    Parts, Registrar,
+    connect::{Installed, is_alive},
+    page,
+    problem::Problem,
+};
 
 /// How long a visitor may take until the platform sends what the nonce is for, in seconds.
 const NONCE_SECONDS: i64 = 1800;
+const HOUR: i64 = 3600;
 /// More than any installation asks.
 const MAX_STEPS: usize = 8;
 /// More than any platform sends, in bytes.
@@ -70,17 +76,22 @@ fn not_proven(why: &str) -> Away {
 }
 
 impl<P: Parts> Registrar<P> {
-    /// Answers a request below `/apps/{platform}/`.
-    pub(crate) async fn visit(&self, request: Request) -> Response<Body> {
-        let parameters = request.path_parameters();
-        let platform = find(self.platforms, parameters.first("platform").unwrap_or_default());
+    /// Answers a request below `/apps/{platform}/`, which came to an address of the registrar's own where there is one.
+    pub(crate) async fn visit(
+        &self,
+        request: Request,
+        platform: &str,
+        action: &str,
+        own_address: Option<String>,
+    ) -> Response<Body> {
+        let platform = find(self.platforms, platform);
+        let base = own_address.unwrap_or_else(|| self.public_base_url.clone());
         let installation = platform.and_then(|platform| platform.installation);
         let framed_by = installation.map_or(&[][..], |installation| installation.framed_by());
-        let action = parameters.first("action").unwrap_or_default();
         // Only what the platform's folder knows is a word of ours.
         let action = installation.and_then(|known| known.actions().iter().copied().find(|known| *known == action));
         let done = match (platform, action.map(|action| read(&request, action, (self.clock)()))) {
-            (Some(platform), Some(Ok(visit))) => self.follow(platform, &visit).await,
+            (Some(platform), Some(Ok(visit))) => self.follow(platform, &visit, &base).await,
             (_, Some(Err(turned))) => Err(turned.into()),
             (_, _) => Err(Turned::NoAction.into()),
         };
@@ -102,9 +113,9 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// Does step after step, until there is an answer.
-    async fn follow(&self, platform: &Platform, visit: &Visit) -> Result<Response<Body>, Away> {
+    async fn follow(&self, platform: &Platform, visit: &Visit, base: &str) -> Result<Response<Body>, Away> {
         let installation = platform.installation.ok_or(Turned::NoAction)?;
-        let apps_url = format!("{}/apps/{}", self.public_base_url, platform.name);
+        let apps_url = format!("{base}/apps/{}", platform.name);
         let nonce = cloud::nonce()?;
         let mut apps = self.edges.apps.current(visit.now).await?;
         let mut is_fresh = false;
@@ -116,10 +127,12 @@ impl<P: Parts> Registrar<P> {
                 installation.visit(visit, &vendor, &known)
             };
             let step = match step {
-                // The app's secret may have been replaced since it was read.
-                Err(Turned::NotProven(why)) if known.is_empty() && !is_fresh => {
+                // The app's secret may have been replaced, or have been entered, since it was read.
+                Err(turned @ (Turned::NotProven(_) | Turned::NoApp | Turned::Closed))
+                    if known.is_empty() && !is_fresh =>
+                {
                     let fresh = self.edges.apps.after_failed_proof(visit.now).await;
-                    (apps, is_fresh) = (fresh.ok_or(Turned::NotProven(why))?, true);
+                    (apps, is_fresh) = (fresh.ok_or(turned)?, true);
                     continue;
                 }
                 step => step?,
@@ -131,11 +144,14 @@ impl<P: Parts> Registrar<P> {
                 }
                 Step::Ask(request) => known.push(Known::Answer(self.ask(platform, request).await?)),
                 Step::Spend(nonce) => known.push(Known::Intent(self.spend(platform, &nonce, visit.now).await?)),
-                Step::Begin { intent, location } => {
+                Step::Begin { intent, location, invited } => {
                     let note = Note { body: intent, revision: 1, expires: visit.now.seconds() + NONCE_SECONDS };
                     let (place, name) = nonce_note(platform, &nonce);
                     if !self.edges.notes.keep(&place, &name, &note).await? {
                         return Err(EdgeError::new("noting a nonce", "it is there already").into());
+                    }
+                    if !invited {
+                        return Ok(page::response(StatusCode::OK, page::leave_page(&location)));
                     }
                     let location = HeaderValue::from_str(location.as_str())
                         .map_err(|_| Turned::Malformed("the address cannot be visited".into()))?;
@@ -143,17 +159,27 @@ impl<P: Parts> Registrar<P> {
                     response.headers_mut().insert(header::LOCATION, location);
                     return Ok(response);
                 }
-                Step::Install { connection, settings, proven, reply } => {
+                Step::Install { connection, settings, proven, invited, reply } => {
                     let key = key(platform, connection);
+                    let is_new = !self.edges.connections.load(&key).await?.connection.as_ref().is_some_and(is_alive);
+                    let most = apps.get(platform.name).map_or(u32::MAX, |app| app.installs_per_hour);
+                    if is_new && self.installs(platform, visit.now).await?.0 >= most {
+                        telemetry::emit(&telemetry::count("InstallsRefused", platform.name, 1, visit.now));
+                        return Err(Turned::TooMany(most).into());
+                    }
                     let mut tries = 1..TRIES;
-                    while let Err(problem) = self.install(platform, &key, settings.as_bytes(), proven).await {
+                    let installed = Installed { proven, invited };
+                    while let Err(problem) = self.install(platform, &key, settings.as_bytes(), installed).await {
                         let again = matches!(problem, Problem::Conflict(_)) && tries.next().is_some();
                         if !again {
                             return Err(problem.into());
                         }
                     }
                     telemetry::emit(&json!({ "level": "INFO", "event": "installed", "connection": key.to_string() }));
-                    telemetry::emit(&telemetry::count("Installed", platform.name, 1, visit.now));
+                    if is_new {
+                        telemetry::emit(&telemetry::count("Installed", platform.name, 1, visit.now));
+                        self.count_install(platform, visit.now).await;
+                    }
                     return self.reply(platform, &key, reply).await;
                 }
                 Step::Show(connection) => {
@@ -205,6 +231,24 @@ impl<P: Parts> Registrar<P> {
             return Err(Turned::Platform(Fault::Connection("a call to another host was not made".into())).into());
         }
         self.edges.outbound.call(request).await.map_err(|fault| Turned::Platform(fault).into())
+    }
+
+    /// How many stores have connected themselves in this hour, and the note that says so.
+    async fn installs(&self, platform: &Platform, now: Stamp) -> Result<(u32, Option<Note>), EdgeError> {
+        let note = self.edges.notes.note(&deployment(), &installs_note(platform, now)).await?;
+        Ok((note.as_ref().and_then(|note| note.body.parse().ok()).unwrap_or(0), note))
+    }
+
+    /// Counts a store that has connected itself. What others count at the same moment may be lost: it is a bound, not a ledger.
+    async fn count_install(&self, platform: &Platform, now: Stamp) {
+        for _ in 0..TRIES {
+            let Ok((count, before)) = self.installs(platform, now).await else { return };
+            let revision = before.map_or(0, |note| note.revision) + 1;
+            let note = Note { body: (count + 1).to_string(), revision, expires: now.seconds() + 2 * HOUR };
+            if !matches!(self.edges.notes.keep(&deployment(), &installs_note(platform, now), &note).await, Ok(false)) {
+                return;
+            }
+        }
     }
 
     /// Spends a nonce: of two who come with it, one gets what it stands for.
@@ -291,6 +335,11 @@ fn noted(kind: &str, platform: &Platform, text: &str) -> (ConnectionKey, String)
     (strangers(&hash), format!("{kind}#{}", URL_SAFE_NO_PAD.encode(hash)))
 }
 
+/// The note that counts how many stores have connected themselves in the hour of a time.
+fn installs_note(platform: &Platform, now: Stamp) -> String {
+    format!("installs#{}#{}", platform.name, now.seconds().div_euclid(HOUR))
+}
+
 fn nonce_note(platform: &Platform, nonce: &str) -> (ConnectionKey, String) {
     noted("nonce", platform, nonce)
 }
@@ -326,7 +375,12 @@ fn told(reply: Reply) -> Response<Body> {
 /// What a visitor sees who is turned away, and what the log says.
 fn turned_away(away: &Away) -> (StatusCode, &'static str, Cow<'static, str>, String) {
     let (status, title, text): (_, _, Cow<'static, str>) = match away {
-        Away::Turned(Turned::NoAction) => {
+        Away::Turned(Turned::TooMany(_)) => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "Not right now",
+            "Many stores are being connected at the moment, and nothing was changed at yours. Begin again in an hour.".into(),
+        ),
+        Away::Turned(Turned::NoAction | Turned::Closed) => {
             (StatusCode::NOT_FOUND, "There is nothing here", "Open the app from your store’s list of apps.".into())
         }
         Away::Turned(Turned::NoApp) => (

@@ -26,6 +26,22 @@ use crate::{
     reconcile::{Ownership, Plan, Step, reconcile},
 };
 
+/// As what a store is connected.
+#[derive(Clone, Copy)]
+struct Admitted {
+    generation: Generation,
+    unconfirmed: bool,
+}
+
+/// How a store comes that connects itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Installed {
+    /// Whether the platform itself gave the credentials just now, so that no call has to prove them.
+    pub proven: bool,
+    /// Whether the vendor let it in; else an operator has to confirm it.
+    pub invited: bool,
+}
+
 impl<P: Parts> Registrar<P> {
     /// Connects a store: proves its credentials, keeps them, and makes the subscriptions. The same again changes nothing.
     pub(crate) async fn connect(
@@ -43,15 +59,15 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// The same for an app that a merchant installs: the subscriptions are made by the registrar's own queue, for the store may be
-    /// waiting for an answer before it can take any call. Credentials that are `proven` need no call that proves them.
+    /// waiting for an answer before it can take any call.
     pub(crate) async fn install(
         &self,
         platform: &Platform,
         key: &ConnectionKey,
         body: &[u8],
-        proven: bool,
+        installed: Installed,
     ) -> Result<(), Problem> {
-        self.take(platform, key, body, Some(proven)).await.map(|_| ())
+        self.take(platform, key, body, Some(installed)).await.map(|_| ())
     }
 
     async fn take(
@@ -59,7 +75,7 @@ impl<P: Parts> Registrar<P> {
         platform: &Platform,
         key: &ConnectionKey,
         body: &[u8],
-        installed: Option<bool>,
+        installed: Option<Installed>,
     ) -> Result<Option<Plan>, Problem> {
         let mut settings = platforms::settings(platform, key, body, self.allow_loopback)?;
         let before = self.edges.connections.load(key).await?;
@@ -73,7 +89,7 @@ impl<P: Parts> Registrar<P> {
             settings.polls.clone_from(&alive.polls);
             settings.retention = alive.retention;
         }
-        if installed == Some(false)
+        if installed.is_some_and(|installed| !installed.proven)
             && let Some(other) = before.connection.as_ref().filter(|before| before.site != settings.site)
         {
             // Only an operator knows whether the one is the other's heir.
@@ -83,23 +99,28 @@ impl<P: Parts> Registrar<P> {
             )));
         }
         let generation = next_generation(before.connection.as_ref(), &settings)?;
+        // What an operator connects is confirmed by that, and what was confirmed stays so.
+        let confirmed = before.connection.as_ref().is_some_and(|before| is_alive(before) && !before.unconfirmed);
+        let unconfirmed = installed.is_some_and(|installed| !installed.invited) && !confirmed;
+        let admitted = Admitted { generation, unconfirmed };
         let brought: Vec<_> = settings.brought.iter().map(|key| BroughtKey::of(key)).collect();
         let Some(credentials) = &settings.credentials else {
             // Without credentials nothing is made at the store; somebody enters the hooks by hand.
-            self.keep(key, before.connection.as_ref(), &settings, generation, None, settings.own.clone()).await?;
+            self.keep(key, before.connection.as_ref(), &settings, admitted, None, settings.own.clone()).await?;
             self.edges.proof_keys.replace(key, &brought).await?;
             return Ok(None);
         };
         let at = At { platform, key, access: Access { site: &settings.site, credentials, settings: &settings.own } };
         // The call that proves the credentials is the one that is needed anyway, where there is one.
-        let (existing, other) = match platform.subscriptions.hooks().filter(|_| installed != Some(true)) {
-            Some(hooks) if installed.is_some() => (None, self.prove(at, hooks, &before).await?),
-            Some(hooks) => {
-                let (existing, other) = self.reach(at, hooks, true).await?;
-                (Some((hooks, existing)), other)
-            }
-            None => (None, None),
-        };
+        let (existing, other) =
+            match platform.subscriptions.hooks().filter(|_| !installed.is_some_and(|installed| installed.proven)) {
+                Some(hooks) if installed.is_some() => (None, self.prove(at, hooks, &before).await?),
+                Some(hooks) => {
+                    let (existing, other) = self.reach(at, hooks, true).await?;
+                    (Some((hooks, existing)), other)
+                }
+                None => (None, None),
+            };
         let other = other.unwrap_or_else(|| settings.own.clone());
         let at = At { access: Access { settings: &other, ..at.access }, ..at };
         let cipher = self.seal(key, before.connection.as_ref(), credentials).await?;
@@ -111,7 +132,7 @@ impl<P: Parts> Registrar<P> {
             }
             None => other.clone(),
         };
-        let connection = self.keep(key, before.connection.as_ref(), &settings, generation, Some(cipher), own).await?;
+        let connection = self.keep(key, before.connection.as_ref(), &settings, admitted, Some(cipher), own).await?;
         self.edges.proof_keys.replace(key, &brought).await?;
         // Whatever is not done now is done by the registrar's own queue: the rest of the hooks, and the first import. Not while they
         // are being made here.
@@ -173,6 +194,7 @@ impl<P: Parts> Registrar<P> {
             "status": connection.status,
             "site": connection.site,
             "generation": connection.generation,
+            "confirmed": !connection.unconfirmed,
             "deletes": connection.deletes,
             "ignores": connection.ignores,
             "presets": connection.presets,
@@ -208,6 +230,20 @@ impl<P: Parts> Registrar<P> {
             shown["problem"] = problem.into();
         }
         Ok(shown)
+    }
+
+    /// Confirms a store that has connected itself: from now on it is fetched as a whole. The same again changes nothing.
+    pub(crate) async fn confirm(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+        let (loaded, mut connection) = self.living(key).await?;
+        if connection.unconfirmed {
+            connection.unconfirmed = false;
+            self.save(key, &mut connection).await?;
+            let waiting = loaded.cursors.values().filter(|cursor| cursor.run.is_some());
+            let polls = waiting.map(|cursor| (Job::Poll { key: key.clone(), entity: cursor.entity }, 0));
+            let jobs: Vec<_> = polls.chain([(Job::check(key, Cause::Connected), 0)]).collect();
+            self.edges.jobs.send_jobs(&jobs).await?;
+        }
+        self.show(platform, key).await
     }
 
     /// What the platform had to tell about the connection itself.
@@ -304,7 +340,7 @@ impl<P: Parts> Registrar<P> {
         key: &ConnectionKey,
         before: Option<&Connection>,
         settings: &Settings,
-        generation: Generation,
+        Admitted { generation, unconfirmed }: Admitted,
         credentials: Option<String>,
         own: Map<String, Value>,
     ) -> Result<Connection, Problem> {
@@ -329,6 +365,7 @@ impl<P: Parts> Registrar<P> {
                 _ => ConnectionStatus::Active,
             },
             paused_at: alive.and_then(|alive| alive.paused_at),
+            unconfirmed,
             signed_with: alive.and_then(|alive| alive.signed_with.clone()),
             ..Connection::new(&settings.site)
         };

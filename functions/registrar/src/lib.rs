@@ -9,6 +9,7 @@ mod apps;
 pub mod config;
 mod connect;
 mod controller;
+mod entry;
 pub mod health;
 mod hooks;
 pub mod jobs;
@@ -45,11 +46,11 @@ use commerce::{
     },
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use lambda_http::{Body, Request, RequestExt, Response};
+use lambda_http::{Body, Request, Response};
 use serde_json::Value;
 
-use crate::problem::Problem;
 pub use crate::routes::SCOPES;
+use crate::{entry::Way, problem::Problem};
 
 /// What an admin token must be: minted with the admin key, for this audience, for an hour at most.
 pub const ADMIN_TOKEN: Hs256 = Hs256 { audience: "commerce-hooks/admin", max_lifetime_seconds: 3600 };
@@ -126,10 +127,15 @@ impl<P: Parts> Registrar<P> {
 
     /// Answers one HTTP request.
     pub async fn answer(&self, request: Request) -> Response<Body> {
-        if request.raw_http_path().starts_with("/apps/") {
-            return self.visit(request).await;
+        let way = entry::way(&request);
+        if let Some(Way::App { platform, action, own_address }) = way {
+            return self.visit(request, &platform, &action, own_address).await;
         }
-        match self.administer(&request).await {
+        let path = match way {
+            Some(Way::Admin(path)) => path,
+            _ => String::new(),
+        };
+        match self.administer(&request, &path).await {
             Ok((status, body)) => json_response(status, &body),
             Err(problem) => problem.into_response(),
         }

@@ -329,6 +329,10 @@ fn schemas(platforms: &[Platform]) -> Vec<(&'static str, Value)> {
                 ("status", reference("Status")),
                 ("site", a("string", "The store's or account's base URL.")),
                 ("generation", a("integer", "The generation whose deliveries count.")),
+                (
+                    "confirmed",
+                    a("boolean", "Whether an operator has connected or confirmed it, or the vendor has invited it."),
+                ),
                 ("deletes", deletes()),
                 ("ignores", strings()),
                 ("presets", presets()),

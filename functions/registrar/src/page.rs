@@ -11,6 +11,7 @@ use commerce::{
 };
 use http::{HeaderValue, StatusCode, header};
 use lambda_http::{Body, Response};
+use url::Url;
 
 use crate::connect::stopped;
 
@@ -210,6 +211,17 @@ pub fn load_page(view: &View<'_>) -> String {
 /// A page with a heading and a line of text.
 pub fn message_page(title: &str, text: &str) -> String {
     document(title, &format!("<section class=\"summary\"><h1>{}</h1><p>{}</p></section>", escape(title), escape(text)))
+}
+
+/// A page that says where the way leads on. Whoever reads it was not invited by the vendor, and anybody may have given them the link.
+pub fn leave_page(location: &Url) -> String {
+    let host = escape(location.host_str().unwrap_or_default());
+    let main = format!(
+        "<section class=\"summary\"><h1>Connect {host}</h1><p>You are about to go on to {host}, which asks you whether this app may have \
+         access to it. Go on only if that is your store.</p><p><a href=\"{}\" rel=\"noreferrer\">Go on to {host}</a></p></section>",
+        escape(location.as_str()),
+    );
+    document("Connect a store", &main)
 }
 
 fn needs_care(verdict: Option<Verdict>) -> bool {

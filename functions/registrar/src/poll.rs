@@ -17,7 +17,7 @@ use commerce::{
     envelope::{Answered, IMPORT, POLL, Sealed},
     job::Job,
     loss::{DIFFERENCES, Differences, SweptPage, swept_notes},
-    platforms::{Access, Mapping, Platform},
+    platforms::{self, Access, Budget, Mapping, Platform},
     request::{HookPath, is_too_large_a_page},
     stamp::Stamp,
     transfer::{Polling, processor},
@@ -60,6 +60,9 @@ const MAX_PAGES: u32 = 100_000;
 const TRIES: usize = 5;
 /// How long it is remembered what a full run came upon, in seconds.
 const SWEPT_SECONDS: i64 = 7 * 24 * 60 * 60;
+
+/// How many of an entity are fetched of a store that has connected itself before an operator confirms it.
+const UNCONFIRMED_ENTITIES: u64 = 1_000;
 
 impl<P: Parts> Registrar<P> {
     /// Begins to fetch an entity, by a job, if nothing that covers it is under way: for [`Fetch::Changed`] all that has changed since the
@@ -181,6 +184,13 @@ impl<P: Parts> Registrar<P> {
             }
             return Ok(());
         };
+        if connection.unconfirmed && cursor.run.as_ref().is_some_and(|run| run.found >= UNCONFIRMED_ENTITIES) {
+            let line = json!({
+                "level": "WARN", "event": "waits-for-confirmation", "connection": key.to_string(), "entity": entity,
+            });
+            telemetry::emit(&line);
+            return Ok(());
+        }
         let started = (self.clock)();
         let to_come = cursor.run.as_ref().map(|run| run.at).or(cursor.next);
         if to_come.is_none_or(|at| started.plus_seconds(EARLY_SECONDS) < at) {
@@ -191,12 +201,13 @@ impl<P: Parts> Registrar<P> {
         }
         let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
         let path = HookPath { key: key.clone(), generation: connection.generation };
+        let budget = platforms::budget(platform.mapping, connection);
         // Each of them queues, and all are pulled within one budget.
         let whole = |cursor: &&Cursor| cursor.run.as_ref().is_some_and(|run| run.fetch != Fetch::Changed);
         let others = loaded.cursors.values().filter(|other| other.entity != entity).filter(whole).count();
         for _ in 0..PAGES {
             let Some(run) = cursor.run.clone() else { return Ok(()) };
-            let page = self.page(At { platform, key, access }, &path, entity, &run).await;
+            let page = self.page(At { platform, key, access }, &path, entity, &run, budget).await;
             let now = (self.clock)();
             let answered = match page {
                 Ok(answered) => answered,
@@ -221,7 +232,7 @@ impl<P: Parts> Registrar<P> {
             match answered.next() {
                 Some(next) if run.pages < MAX_PAGES => {
                     if run.fetch != Fetch::Changed {
-                        delay = pace(platform.mapping, count * (others + 1));
+                        delay = pace(budget, count * (others + 1));
                     }
                     let at = now.plus_seconds(delay);
                     cursor.run = Some(Run { at, next: next.clone(), pages: run.pages + 1, found, ..run });
@@ -234,7 +245,7 @@ impl<P: Parts> Registrar<P> {
                     end(&mut cursor, &run, now);
                     if run.fetch == Fetch::Changed && is_over(cursor.counted, COUNT_SECONDS, now) {
                         cursor.counted = Some(now);
-                        self.count(At { platform, key, access }, &path, entity).await;
+                        self.count(At { platform, key, access }, &path, entity, budget).await;
                     }
                     let from = run.begun.plus_seconds(-OVERLAP_SECONDS);
                     cursor.run = run.again.and_then(|fetch| {
@@ -283,11 +294,11 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// Asks how many there are of an entity, which shows what is gone without a word. Nothing depends on a single answer.
-    async fn count(&self, at: At<'_>, path: &HookPath, entity: EntityKind) {
+    async fn count(&self, at: At<'_>, path: &HookPath, entity: EntityKind, budget: Budget) {
         let (mapping, now) = (at.platform.mapping, (self.clock)());
         let Some(request) = mapping.count(&at.access, entity) else { return };
         let asked = async {
-            self.leases.take(&self.edges.notes, at.key, path.generation, mapping.budget(), now).await?;
+            self.leases.take(&self.edges.notes, at.key, path.generation, budget, now).await?;
             let answer = self.call(at, request?).await?;
             let Some(order) = Answered::count(mapping, path, entity, &answer, now) else { return Ok(()) };
             Ok::<_, Problem>(self.edges.inbox.send_all(&[order]).await?)
@@ -383,10 +394,17 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// Fetches a page, and queues what is on it.
-    async fn page(&self, at: At<'_>, path: &HookPath, entity: EntityKind, run: &Run) -> Result<Answered, Problem> {
+    async fn page(
+        &self,
+        at: At<'_>,
+        path: &HookPath,
+        entity: EntityKind,
+        run: &Run,
+        budget: Budget,
+    ) -> Result<Answered, Problem> {
         let At { platform, key, access } = at;
         let (mapping, now) = (platform.mapping, (self.clock)());
-        self.leases.take(&self.edges.notes, key, path.generation, mapping.budget(), now).await?;
+        self.leases.take(&self.edges.notes, key, path.generation, budget, now).await?;
         let response = self.call(at, mapping.list(&access, &run.next)?).await?;
         if is_too_large_a_page(&response.body) {
             return Err(Fault::Unreadable("a page of more values than any list has".into()).into());
@@ -484,8 +502,7 @@ fn end(cursor: &mut Cursor, run: &Run, now: Stamp) {
 }
 
 /// For how long nothing more is queued after so many entries, in seconds, so that they are not put off again and again.
-fn pace(mapping: &dyn Mapping, entries: usize) -> i64 {
-    let budget = mapping.budget();
+fn pace(budget: Budget, entries: usize) -> i64 {
     let seconds = i64::try_from(entries).unwrap_or(i64::MAX).saturating_mul(i64::from(budget.seconds));
     (seconds / i64::from(budget.calls.max(1))).clamp(1, LONGEST_SECONDS)
 }
@@ -571,7 +588,7 @@ fn known(loaded: &Loaded, connection: &Connection, entity: EntityKind) -> Cursor
 
 #[cfg(test)]
 mod tests {
-    use commerce::{connection::Generation, envelope::Listing, platforms::Budget};
+    use commerce::{connection::Generation, envelope::Listing};
 
     use super::*;
 
@@ -664,9 +681,8 @@ mod tests {
 
     #[test]
     fn nothing_is_queued_faster_than_it_can_be_pulled() {
-        let mapping = commerce::platforms::woocommerce::PLATFORM.mapping;
-        let Budget { calls, seconds } = mapping.budget();
-        assert_eq!((calls, seconds), (120, 60));
-        assert_eq!([0, 1, 100, 1000, 100_000].map(|entries| pace(mapping, entries)), [1, 1, 50, 500, 900]);
+        let budget = commerce::platforms::woocommerce::PLATFORM.mapping.budget();
+        assert_eq!((budget.calls, budget.seconds), (120, 60));
+        assert_eq!([0, 1, 100, 1000, 100_000].map(|entries| pace(budget, entries)), [1, 1, 50, 500, 900]);
     }
 }

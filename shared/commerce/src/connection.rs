@@ -206,6 +206,9 @@ pub struct Connection {
     /// When its state was erased, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub erased_at: Option<Stamp>,
+    /// Whether it has connected itself and nobody has confirmed it: its API is called less often, and not everything is fetched.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unconfirmed: bool,
     /// The signing key that all of its subscriptions are derived from; none while they are not all derived from one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_with: Option<String>,
@@ -231,6 +234,7 @@ impl Connection {
             paused_at: None,
             disconnected_at: None,
             erased_at: None,
+            unconfirmed: false,
             signed_with: None,
         }
     }

@@ -101,6 +101,9 @@ pub enum Step {
         intent: String,
         /// Where the visitor goes.
         location: Url,
+        /// Whether the vendor let the visitor in. Whoever comes by an open door sees where the way leads before going on, for anybody can
+        /// hand out a link that leads there.
+        invited: bool,
     },
     /// The store is proven: it is connected with these settings, as `PUT /admin/connections/...` takes them.
     Install {
@@ -111,6 +114,8 @@ pub enum Step {
         /// Whether the platform itself gave the credentials just now: they are kept even if the store cannot be asked, for those of
         /// before may be worth nothing any more. Else a call to the store proves them first.
         proven: bool,
+        /// Whether the vendor let the store in, by a key or because it is the platform that says so; else an operator has to confirm it.
+        invited: bool,
         /// What the visitor, who may be a machine, gets.
         reply: Reply,
     },
@@ -190,6 +195,14 @@ pub enum Turned {
     /// The vendor's credentials for the platform are not configured.
     #[error("the app's credentials are not configured")]
     NoApp,
+    /// Nobody may install it. For those who look: there is no such action.
+    #[error("nobody may install it: set \"install_key\", or \"open\": true, in the app's credentials")]
+    Closed,
+    /// Too many stores have connected themselves of late.
+    #[error(
+        "more than {0} stores within an hour; raise \"installs_per_hour\" in the app's credentials if that is right"
+    )]
+    TooMany(u32),
     /// The platform could not be asked.
     #[error("{0}")]
     Platform(Fault),

@@ -283,17 +283,28 @@ pub struct App {
     /// Public keys of the platform as a JWK set, where it signs with one.
     #[serde(default)]
     pub jwks: Option<serde_json::Value>,
-    /// Where links that begin an installation are open to anyone: what they have to carry as `key` to lead anywhere, such as
-    /// `{"woocommerce":{"install_key":"…"}}` for `…/install?site=…&key=…`. Without it, whoever has a store may connect it. It keeps
-    /// strangers out and is no proof of anything: whoever was given a link can hand it on. Takes effect within minutes.
+    /// Where anybody could begin an installation: what links have to carry as `key` to lead anywhere, such as
+    /// `{"woocommerce":{"install_key":"…"}}` for `…/install?site=…&key=…`. It keeps strangers out and is no proof of anything: whoever
+    /// was given a link can hand it on. Takes effect within minutes.
     #[serde(default)]
     pub install_key: Option<Zeroizing<String>>,
+    /// Where anybody could begin an installation: whether anybody may. Without it and without an `install_key`, nobody may. What comes so
+    /// is confirmed by an operator before all of it is fetched.
+    #[serde(default)]
+    pub open: bool,
+    /// How many stores may connect themselves within an hour.
+    #[serde(default = "installs_per_hour")]
+    pub installs_per_hour: u32,
     /// For local runs: where codes are exchanged, in place of the platform's own host. On this machine, or it is not called.
     #[serde(default)]
     pub login_url: Option<String>,
     /// For local runs: where the platform's API is.
     #[serde(default)]
     pub api_url: Option<String>,
+}
+
+const fn installs_per_hour() -> u32 {
+    100
 }
 
 impl fmt::Debug for App {

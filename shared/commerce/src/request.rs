@@ -47,6 +47,19 @@ impl fmt::Debug for RawRequest {
     }
 }
 
+/// A segment of a path without its percent signs; none where they are not what they should be.
+pub fn decoded(segment: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut parts = segment.split('%');
+    bytes.extend_from_slice(parts.next()?.as_bytes());
+    for part in parts {
+        let hex = part.get(..2).filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+        bytes.push(u8::from_str_radix(hex, 16).ok()?);
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).ok()
+}
+
 /// The most values that an entity may hold, as it is delivered or shown: an order of a thousand lines. What is not known of an entity is
 /// kept as a tree, in which the smallest objects take some 80 times their text: without a bound, one store could take the memory of all.
 pub const MAX_VALUES: usize = 50_000;
@@ -119,5 +132,13 @@ mod tests {
         assert_eq!(third.to_string(), "/hooks/woocommerce/shop.example.com/3");
         assert_eq!(HookPath::parse("woocommerce", "shop.example.com", Some("03")), None);
         assert_eq!(HookPath::parse("woocommerce", "shop example", None), None);
+    }
+
+    #[test]
+    fn percent_signs_are_read_strictly() {
+        assert_eq!(decoded("a%2Db%C3%A9").as_deref(), Some("a-bé"));
+        for broken in ["%", "%2", "%zz", "%+1", "%ff", "%é1"] {
+            assert_eq!(decoded(broken), None, "{broken}");
+        }
     }
 }

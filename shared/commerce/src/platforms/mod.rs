@@ -274,6 +274,12 @@ pub struct Budget {
     pub seconds: u32,
 }
 
+/// How often a connection's API is called: as often as its platform allows, or a quarter of that until the connection is confirmed.
+pub fn budget(mapping: &dyn Mapping, connection: &Connection) -> Budget {
+    let Budget { calls, seconds } = mapping.budget();
+    Budget { calls: if connection.unconfirmed { calls.div_ceil(4) } else { calls }, seconds }
+}
+
 /// What the processor has to know of a platform.
 pub trait Mapping: Sync {
     /// The entity processors; their scopes are what is subscribed to.

@@ -110,7 +110,7 @@ fn auth(visit: &Visit, vendor: &Vendor<'_>, app: &App, secret: &str, known: &[Kn
         settings["site"] = format!("{}/stores/{connection}", api.trim_end_matches('/')).into();
     }
     let settings = Zeroizing::new(settings.to_string());
-    Ok(Step::Install { connection, settings, proven: true, reply: Reply::Store })
+    Ok(Step::Install { connection, settings, proven: true, invited: true, reply: Reply::Store })
 }
 
 /// `signed_payload_jwt`. The algorithm is not documented; the official clients sign and check HS256.

@@ -52,11 +52,16 @@ impl Installation for WooCommerce {
     }
 }
 
-/// Anybody may come with the link, unless the vendor gave out links with a key.
+/// What the intent of an installation begins with that nobody was invited to.
+const UNINVITED: &str = "uninvited ";
+
+/// Whoever comes with a key that the vendor gave out is invited; others may come if the vendor says so.
 fn install(visit: &Visit, vendor: &Vendor<'_>) -> Result<Step, Turned> {
+    let app = vendor.app.ok_or(Turned::NoApp)?;
     let given = visit.query.get("key").map_or("", String::as_str);
-    if vendor.app.and_then(|app| app.install_key.as_ref()).is_some_and(|key| !same_secret(key, given)) {
-        return Err(Turned::NoAction);
+    let invited = app.install_key.as_ref().is_some_and(|key| same_secret(key, given));
+    if !invited && !app.open {
+        return Err(if app.install_key.is_some() { Turned::NoAction } else { Turned::Closed });
     }
     let (site, _) = site_connection(visit.parameter("site")?, vendor.allow_loopback)?;
     let mut location = Url::parse(&format!("{site}/wc-auth/v1/authorize")).map_err(|_| unfit())?;
@@ -67,7 +72,8 @@ fn install(visit: &Visit, vendor: &Vendor<'_>) -> Result<Step, Turned> {
         .append_pair("user_id", vendor.nonce)
         .append_pair("return_url", &format!("{}/return", vendor.apps_url))
         .append_pair("callback_url", &format!("{}/callback", vendor.apps_url));
-    Ok(Step::Begin { intent: site, location })
+    let intent = if invited { site } else { format!("{UNINVITED}{site}") };
+    Ok(Step::Begin { intent, location, invited })
 }
 
 /// The nonce says which site was meant, and a call with the keys shows that they are that site's.
@@ -78,12 +84,16 @@ fn callback(visit: &Visit, vendor: &Vendor<'_>, known: &[Known]) -> Result<Step,
         return Err(Turned::Malformed("the key must be allowed to read and write; begin again".into()));
     }
     let Some(Known::Intent(intent)) = known.first() else { return Ok(Step::Spend(keys.user_id.to_string())) };
-    let (site, connection) = site_connection(intent, vendor.allow_loopback)?;
+    let (site, invited) = match intent.strip_prefix(UNINVITED) {
+        Some(site) => (site, false),
+        None => (intent.as_str(), true),
+    };
+    let (site, connection) = site_connection(site, vendor.allow_loopback)?;
     let settings = json!({
         "site": site, "consumer_key": keys.consumer_key.as_str(), "consumer_secret": keys.consumer_secret.as_str(),
     });
     let settings = Zeroizing::new(settings.to_string());
-    Ok(Step::Install { connection, settings, proven: false, reply: Reply::Ok })
+    Ok(Step::Install { connection, settings, proven: false, invited, reply: Reply::Ok })
 }
 
 /// Where the site sends its owner. Anybody can come here: it says nothing of any store.

@@ -1,0 +1,75 @@
+"""What the functions may do: their roles, as they were deployed on the local AWS, which lets them do nothing else. Runs after the tests against
+the deployed bundle: whatever those made the functions do was asked of AWS under these roles."""
+
+import os
+import unittest
+
+import boto3
+
+ENTITIES, CONNECTIONS = os.environ["ENTITIES_TABLE"], os.environ["CONNECTIONS_TABLE"]
+FUNCTIONS = ["receiver", "processor", "registrar"]
+
+
+def client(service):
+    return boto3.client(service)
+
+
+def table(name):
+    return client("dynamodb").describe_table(TableName=name)["Table"]["TableArn"]
+
+
+def queue(variable):
+    return client("sqs").get_queue_attributes(QueueUrl=os.environ[variable], AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+
+
+class Roles(unittest.TestCase):
+    def role(self, function):
+        roles = [role["Arn"] for role in client("iam").list_roles()["Roles"] if f"{function.title()}Role" in role["RoleName"]]
+        self.assertEqual(len(roles), 1, function)
+        return roles[0]
+
+    def decision(self, function, action, resource):
+        answer = client("iam").simulate_principal_policy(
+            PolicySourceArn=self.role(function), ActionNames=[action], ResourceArns=[resource]
+        )
+        return answer["EvaluationResults"][0]["EvalDecision"]
+
+    def test_nothing_that_a_function_asked_for_was_denied(self):
+        for function in FUNCTIONS:
+            group = f"/aws/lambda/commerce-hooks-{function}"
+            pages = client("logs").get_paginator("filter_log_events").paginate(logGroupName=group)
+            lines = [event["message"] for page in pages for event in page["events"]]
+            self.assertTrue(lines, f"{function} has run")
+            self.assertEqual([line for line in lines if "AccessDenied" in line], [], function)
+
+    def test_a_role_may_do_what_its_function_does_and_no_more(self):
+        admin, signing = os.environ["ADMIN_KEY"], os.environ["SIGNING_KEYS"]
+        may = [
+            ("receiver", "sqs:SendMessage", queue("INBOX_URL")),
+            ("receiver", "secretsmanager:GetSecretValue", signing),
+            ("processor", "dynamodb:PutItem", table(ENTITIES)),
+            ("registrar", "secretsmanager:GetSecretValue", admin),
+            ("registrar", "dynamodb:PutItem", table(CONNECTIONS)),
+        ]
+        may_not = [
+            ("receiver", "dynamodb:PutItem", table(ENTITIES)),
+            ("receiver", "dynamodb:GetItem", table(CONNECTIONS)),
+            ("receiver", "secretsmanager:GetSecretValue", admin),
+            ("receiver", "secretsmanager:PutSecretValue", signing),
+            ("receiver", "sqs:SendMessage", queue("JOBS_URL")),
+            ("processor", "dynamodb:PutItem", table(CONNECTIONS)),
+            ("processor", "dynamodb:Scan", table(ENTITIES)),
+            ("processor", "secretsmanager:GetSecretValue", signing),
+            ("registrar", "dynamodb:PutItem", table(ENTITIES)),
+            ("registrar", "dynamodb:DeleteItem", table(ENTITIES)),
+            ("registrar", "secretsmanager:PutSecretValue", admin),
+            ("registrar", "sqs:SendMessage", queue("DLQ_URL")),
+        ]
+        for function, action, resource in may:
+            self.assertEqual(self.decision(function, action, resource), "allowed", (function, action, resource))
+        for function, action, resource in may_not:
+            self.assertEqual(self.decision(function, action, resource), "implicitDeny", (function, action, resource))
+
+
+if __name__ == "__main__":
+    unittest.main()
