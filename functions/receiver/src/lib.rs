@@ -163,9 +163,17 @@ impl AtHand {
 
 /// The path's parts: as API Gateway's route found them, or, at a function URL, which has no routes, as they stand in the path.
 fn hook_path(request: &Request) -> Option<HookPath> {
-    if let Some(platform) = request.path_parameters_ref().and_then(|parameters| parameters.first("platform")) {
+    let route = match request.request_context_ref() {
+        Some(RequestContext::ApiGatewayV2(context)) => context.route_key.as_deref(),
+        _ => None,
+    };
+    if route != Some("$default") {
         let parameters = request.path_parameters_ref()?;
-        return HookPath::parse(platform, parameters.first("connection")?, parameters.first("generation"));
+        return HookPath::parse(
+            parameters.first("platform")?,
+            parameters.first("connection")?,
+            parameters.first("generation"),
+        );
     }
     let parts: Option<Vec<String>> = request.raw_http_path().strip_prefix("/hooks/")?.split('/').map(decoded).collect();
     match &parts?[..] {
