@@ -282,9 +282,17 @@ class Template(unittest.TestCase):
             if name == "AppCredentials":
                 self.assertEqual(secret["Properties"]["SecretString"], "{}")
                 continue
-            generated = secret["Properties"]["GenerateSecretString"]
-            self.assertIn("{", generated["ExcludeCharacters"], name)
-            self.assertGreaterEqual(generated["PasswordLength"], 32, name)
+            self.assertNotIn("SecretString", secret["Properties"], name)
+
+    def test_no_deployment_replaces_a_key(self):
+        """CloudFormation makes another value when `GenerateSecretString` is edited in any way, also where the result would do as well. Every
+        stack would lose its signing key at its next deployment: all deliveries are refused until the hooks have moved to the new one."""
+        written = '      GenerateSecretString: { PasswordLength: 64, ExcludePunctuation: true, ExcludeCharacters: "{" }\n'
+        text = TEXT
+        self.assertEqual(text.count("GenerateSecretString"), 2)
+        for name in ["SigningKeys", "AdminKey"]:
+            block = text.split(f"\n  {name}:\n")[1].split("\n\n")[0] + "\n"
+            self.assertTrue(block.endswith(written), f"{name}: {block}")
 
     def test_functions_log_json_with_metrics(self):
         for name, function in of_type("AWS::Serverless::Function").items():

@@ -856,6 +856,7 @@ fn record(scope: &str, verdict: Verdict, reason: &str) -> (String, SubscriptionR
         id: 1.into(),
         url: "https://hooks.example.com".into(),
         key_id: "k".into(),
+        fingerprint: None,
         generation: Generation::FIRST,
         health,
     };

@@ -573,6 +573,7 @@ fn steps_json(plan: &Plan, managed: bool) -> Value {
     let why = |why: &Why| match why {
         Why::Url => "url",
         Why::Secret => "secret",
+        Why::Replaced => "replaced",
         Why::Inactive => "inactive",
         Why::Paused => "paused",
         Why::Duplicate => "duplicate",

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use crate::{
     Parts, Registrar,
     controller::LATER,
-    hooks::{At, manages},
+    hooks::{At, manages, secret_of},
     problem::Problem,
     reconcile::{Ownership, Plan, Step, reconcile},
 };
@@ -173,8 +173,7 @@ impl<P: Parts> Registrar<P> {
         });
         let Some(record) = as_it_is else { return Ok(other) };
         let path = HookPath { key: at.key.clone(), generation: record.generation };
-        let secret =
-            ring.signing().webhook_secret(&path, at.platform.delivery.secret_per_scope().then_some(&record.scope));
+        let secret = secret_of(at.platform, &path, &record.scope, &ring);
         let desired = Desired { scope: &record.scope, url: &record.url, secret: &secret, active };
         if let Saving::Ask(request) = hooks.update(&at.access, &record.id, &desired, &[], (self.clock)())? {
             let answer = self.call(at, request).await?;

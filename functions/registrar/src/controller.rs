@@ -30,7 +30,7 @@ use crate::{
     Parts, Registrar,
     connect::not_connected,
     health,
-    hooks::{At, RING_SECONDS, manages},
+    hooks::{At, RING_SECONDS, manages, secret_of},
     jobs::MAX_TRIES,
     problem::Problem,
     reconcile::{Plan, Step, Why},
@@ -93,7 +93,7 @@ impl<P: Parts> Registrar<P> {
                 self.leave(platform, key, told).await
             }
             ConnectionStatus::Active | ConnectionStatus::Paused => {
-                if self.is_well(platform, connection, &loaded, since).await? {
+                if self.is_well(platform, key, connection, &loaded, since).await? {
                     return self.begin_due_polls(platform, key, connection, &loaded).await;
                 }
                 self.tend(platform, key, connection, &loaded, why, tries).await
@@ -221,6 +221,7 @@ impl<P: Parts> Registrar<P> {
     async fn is_well(
         &self,
         platform: &Platform,
+        key: &ConnectionKey,
         connection: &Connection,
         loaded: &Loaded,
         since: Option<Stamp>,
@@ -232,10 +233,13 @@ impl<P: Parts> Registrar<P> {
         let ring = self.edges.signing_keys.recent((self.clock)(), RING_SECONDS).await?;
         let hooks = platform.subscriptions.hooks().filter(|_| connection.credentials.is_some());
         let wanted = hooks.map(|hooks| hooks.wanted(platform.mapping, &connection.settings)).unwrap_or_default();
+        let path = HookPath { key: key.clone(), generation: connection.generation };
         let is_well = |record: &SubscriptionRecord| {
+            let is_given = |given: &String| *given == secret_of(platform, &path, &record.scope, &ring).fingerprint();
             record.health.verdict == Verdict::Healthy
                 && record.generation == connection.generation
                 && record.key_id == ring.signing().id()
+                && record.fingerprint.as_ref().is_none_or(is_given)
         };
         Ok(wanted.iter().all(|scope| loaded.subscriptions.get(scope).is_some_and(is_well)))
     }
@@ -394,9 +398,12 @@ impl<P: Parts> Registrar<P> {
                             (&wanted.scope, None, Verdict::Missing, "it delivered elsewhere".to_owned())
                         }
                         None if *why == Why::Secret
-                            && record.is_some_and(|record| look.ring.iter().all(|key| key.id() != record.key_id)) =>
+                            && record.is_some_and(|record| !look.ring.knows(&record.key_id)) =>
                         {
                             (&wanted.scope, None, Verdict::Missing, "its key was retired before it moved".to_owned())
+                        }
+                        None if *why == Why::Replaced => {
+                            (&wanted.scope, None, Verdict::Missing, "its key was replaced by another one".to_owned())
                         }
                         None if record.is_some_and(|record| record.id != *id) => {
                             (&wanted.scope, None, Verdict::Missing, "another one was in its place".to_owned())

@@ -12,7 +12,7 @@ use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
     connection::{Connection, ConnectionKey, ConnectionStatus, Health, SubscriptionRecord, Verdict},
     job::Cause,
-    keys::KeyRing,
+    keys::{KeyRing, WebhookSecret},
     platforms::{
         Access, Desired, Hooks, NOTICE, NOTICE_SECONDS, Notice, Page, Platform, Saving, Subscription, WITHOUT_RIGHTS,
         subscriptions,
@@ -160,6 +160,7 @@ impl<P: Parts> Registrar<P> {
             .into_iter()
             .map(|scope| Wanted {
                 url: hooks.url(&scope, &delivery_url),
+                fingerprint: secret_of(at.platform, &path, &scope, ring).fingerprint(),
                 scope,
                 key_id: ring.signing().id().to_owned(),
                 generation: connection.generation,
@@ -355,8 +356,7 @@ impl<P: Parts> Registrar<P> {
         let At { platform, key, access } = &at;
         let secret = |wanted: &Wanted| {
             let path = HookPath { key: (*key).clone(), generation: wanted.generation };
-            let bound = platform.delivery.secret_per_scope().then_some(wanted.scope.as_str());
-            ring.signing().webhook_secret(&path, bound)
+            secret_of(platform, &path, &wanted.scope, ring)
         };
         let (saved, wanted) = match step {
             Step::Create(wanted) => {
@@ -399,6 +399,7 @@ impl<P: Parts> Registrar<P> {
             id: saved.id,
             url: wanted.url.clone(),
             key_id: wanted.key_id.clone(),
+            fingerprint: Some(wanted.fingerprint.clone()),
             generation: wanted.generation,
             health: records
                 .get(&wanted.scope)
@@ -410,6 +411,11 @@ impl<P: Parts> Registrar<P> {
         );
         Ok(())
     }
+}
+
+/// The secret of a hook, derived from the key that signs.
+pub(crate) fn secret_of(platform: &Platform, path: &HookPath, scope: &str, ring: &KeyRing) -> WebhookSecret {
+    ring.signing().webhook_secret(path, platform.delivery.secret_per_scope().then_some(scope))
 }
 
 /// The name of the note of when the hook of a scope was made anew.

@@ -223,7 +223,10 @@ fn schemas(platforms: &[Platform]) -> Vec<(&'static str, Value)> {
         ("scope", a("string", "What the subscription delivers.")),
         ("id", maybe("string", "Its id at the platform.")),
         ("url", maybe("string", "Where it will deliver to.")),
-        ("why", json!({ "enum": ["url", "secret", "inactive", "paused", "duplicate", "undeclared", null] })),
+        (
+            "why",
+            json!({ "enum": ["url", "secret", "replaced", "inactive", "paused", "duplicate", "undeclared", null] }),
+        ),
     ]);
     let status = "active, missing, manual, unknown, paused where its connection is, or the platform's own word.";
     let failures = "How many deliveries have failed since one succeeded, where the platform tells.";

@@ -22,6 +22,8 @@ pub struct Wanted {
     pub url: String,
     /// The key that its secret is derived from.
     pub key_id: String,
+    /// What tells its secret apart from others.
+    pub fingerprint: String,
     /// The generation that its secret is derived for.
     pub generation: Generation,
     /// Whether it is to be switched on.
@@ -46,6 +48,8 @@ pub enum Why {
     Url,
     /// Its secret was derived from another key or for another generation, or nobody knows.
     Secret,
+    /// The key that its secret was derived from was replaced by another one of the same id: what it signs is refused.
+    Replaced,
     /// The platform or the merchant has switched it off.
     Inactive,
     /// It is on, and the connection is paused.
@@ -133,10 +137,15 @@ fn difference(wanted: &Wanted, hook: &Subscription, record: Option<&Subscription
     let secret_is_known = record.is_some_and(|record| {
         record.id == hook.id && record.key_id == wanted.key_id && record.generation == wanted.generation
     });
+    let replaced = |record: &SubscriptionRecord| {
+        secret_is_known && record.fingerprint.as_ref().is_some_and(|given| *given != wanted.fingerprint)
+    };
     if hook.url != wanted.url {
         Some(Why::Url)
     } else if !secret_is_known {
         Some(Why::Secret)
+    } else if record.is_some_and(replaced) {
+        Some(Why::Replaced)
     } else if wanted.active && hook.status != SubscriptionStatus::Active {
         Some(Why::Inactive)
     } else if !wanted.active && hook.status == SubscriptionStatus::Active {
@@ -159,7 +168,14 @@ mod tests {
 
     fn wanted(scope: &str) -> Wanted {
         let url = format!("{BASE}{PATH}");
-        Wanted { scope: scope.into(), url, key_id: "k1".into(), generation: Generation::FIRST, active: true }
+        Wanted {
+            scope: scope.into(),
+            url,
+            key_id: "k1".into(),
+            fingerprint: "f1".into(),
+            generation: Generation::FIRST,
+            active: true,
+        }
     }
 
     fn hook(id: u64, scope: &str, url: &str) -> Subscription {
@@ -177,8 +193,9 @@ mod tests {
     }
 
     fn record(id: u64, scope: &str) -> SubscriptionRecord {
-        let Wanted { scope, url, key_id, generation, .. } = wanted(scope);
-        SubscriptionRecord { scope, id: id.into(), url, key_id, generation, health: Health::default() }
+        let Wanted { scope, url, key_id, fingerprint, generation, .. } = wanted(scope);
+        let fingerprint = Some(fingerprint);
+        SubscriptionRecord { scope, id: id.into(), url, key_id, fingerprint, generation, health: Health::default() }
     }
 
     fn plan(scopes: &[&str], existing: &[Subscription], records: &[SubscriptionRecord]) -> Plan {

@@ -275,6 +275,10 @@ pub struct SubscriptionRecord {
     pub url: String,
     /// The signing key that its secret was derived from.
     pub key_id: String,
+    /// What tells the secret that it was given apart from others: one that is derived now under the same id may be another. Records of before
+    /// have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
     /// The generation that its secret was derived for.
     pub generation: Generation,
     /// How it was doing when it was looked at last.

@@ -17,8 +17,24 @@ use crate::{
 /// The shortest secret that a key may have, in bytes.
 pub const MIN_SECRET_BYTES: usize = 32;
 
-/// The id of the key that a bare generated string makes.
+/// What the id of the key begins with that a bare generated string makes; the beginning of its hash follows. A string that takes its
+/// place, as CloudFormation makes one when the secret's `GenerateSecretString` is edited, is another key. Before it had a hash, the id was
+/// this alone.
 pub const BARE_KEY_ID: &str = "initial";
+
+/// What the hash in a bare key's id is bound to.
+const KEY_ID_LABEL: &str = "commerce-hooks/v1/key-id";
+/// What the fingerprint of a webhook's secret is bound to.
+const FINGERPRINT_LABEL: &str = "commerce-hooks/v1/fingerprint";
+
+/// The beginning of a hash of a secret of at least 32 random bytes: it tells secrets apart, and nothing of what they are.
+fn hash_of<const N: usize>(label: &str, secret: &[u8]) -> String {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    context.update(label.as_bytes());
+    context.update(&[0]);
+    context.update(secret);
+    hex::encode(&context.finish().as_ref()[..N])
+}
 
 /// What the ids of keys begin with that clients brought.
 pub const BROUGHT: &str = "brought-";
@@ -121,6 +137,11 @@ impl WebhookSecret {
     pub fn reveal(&self) -> &str {
         &self.0
     }
+
+    /// What tells it apart from others, 16 hex digits. Not secret.
+    pub fn fingerprint(&self) -> String {
+        hash_of::<8>(FINGERPRINT_LABEL, self.0.as_bytes())
+    }
 }
 
 impl fmt::Debug for WebhookSecret {
@@ -204,8 +225,13 @@ impl KeyRing {
             let ring: RingWire = serde_json::from_str(text).map_err(|_| KeyRingError::Shape)?;
             ring.keys
         } else {
-            let secret = Zeroizing::new(text.into());
-            vec![Key { id: BARE_KEY_ID.into(), state: KeyState::Sign, secret, since: None, phase: None }]
+            let secret: Zeroizing<String> = Zeroizing::new(text.into());
+            // The hash of what could be guessed would give it away.
+            let id = match secret.len() < MIN_SECRET_BYTES || !is_secret(&secret) {
+                true => BARE_KEY_ID.to_owned(),
+                false => format!("{BARE_KEY_ID}-{}", hash_of::<4>(KEY_ID_LABEL, secret.as_bytes())),
+            };
+            vec![Key { id, state: KeyState::Sign, secret, since: None, phase: None }]
         };
         for (index, key) in keys.iter().enumerate() {
             let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
@@ -233,6 +259,12 @@ impl KeyRing {
     pub fn signing(&self) -> &Key {
         // `parse`, the only constructor, puts the one signing key first.
         &self.keys[0]
+    }
+
+    /// Whether there is a key of this id. Of what a release recorded whose bare keys had no hash in their ids, nobody knows which bare key
+    /// it was.
+    pub fn knows(&self, id: &str) -> bool {
+        self.keys.iter().any(|key| key.id == id || id == BARE_KEY_ID && key.id.starts_with(BARE_KEY_ID))
     }
 
     /// All keys, the signing one first.
@@ -440,8 +472,16 @@ mod tests {
     #[test]
     fn a_bare_string_is_one_signing_key() {
         let ring = KeyRing::parse(SECRET).unwrap();
-        assert_eq!(ring.signing().id(), BARE_KEY_ID);
         assert_eq!(ring.iter().count(), 1);
+        // Another string is another key, and a release of before called each of them the same.
+        let other = KeyRing::parse(&SECRET.replace(|c: char| c.is_ascii_digit(), "x")).unwrap();
+        for ring in [&ring, &other] {
+            let hash = ring.signing().id().strip_prefix("initial-").unwrap();
+            assert!(hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{hash}");
+            assert!(ring.knows(ring.signing().id()) && ring.knows(BARE_KEY_ID) && !ring.knows("initial-00000000"));
+        }
+        assert_ne!(ring.signing().id(), other.signing().id());
+        assert!(!self::ring(&[("k", "sign")]).unwrap().knows(BARE_KEY_ID));
     }
 
     #[test]

@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_rotation_from_beginning_to_end() {
-        let (old, new) = ("initial".to_owned(), "k-20261121-070707".to_owned());
+        let (old, new) = (KeyRing::parse(BARE).unwrap().signing().id().to_owned(), "k-20261121-070707".to_owned());
         assert!(next(BARE, NOON, false, 0, &[]).ring.is_none(), "nobody asked");
         let added = next(BARE, NOON, true, 0, &[]).ring.unwrap();
         let expected =
@@ -219,13 +219,13 @@ mod tests {
             (begun + quiet, 0, Some(begun + 10), begun + 10 + quiet, 1),
             (begun + quiet, 3, Some(begun + 10), begun + 10 + quiet, 2),
         ] {
-            let used: Vec<_> = used.map(|used| ("initial", used)).into_iter().collect();
+            let used: Vec<_> = used.map(|used| (old.as_str(), used)).into_iter().collect();
             let still = next(&moved, at, true, elsewhere, &used);
             assert_eq!((still.stage, still.due, still.keeps.len()), (Stage::Moving, Some(stamp(due)), keeps));
             assert!(still.ring.is_none());
         }
         // What was used before it went out, and what the new one is used for, does not matter.
-        let used = [("initial", begun - 10), (new.as_str(), begun + quiet)];
+        let used = [(old.as_str(), begun - 10), (new.as_str(), begun + quiet)];
         let done = next(&moved, begun + quiet, false, 0, &used);
         assert_eq!(done.then, Stage::None);
         assert_eq!(shown(&done.ring.unwrap()), [(new, KeyState::Sign, None)]);
@@ -235,11 +235,12 @@ mod tests {
     fn only_what_is_on_its_way_out_is_retired() {
         let added = next(BARE, NOON, true, 0, &[]).ring.unwrap();
         let moved = next(&added, NOON + KNOWN, false, 0, &[]).ring.unwrap();
-        let new = shown(&moved)[0].0.clone();
-        for (text, id) in [(&added, "initial"), (&added, new.as_str()), (&moved, new.as_str()), (&moved, "unknown")] {
+        let (new, old) = (shown(&moved)[0].0.clone(), shown(&moved)[1].0.clone());
+        for (text, id) in [(&added, old.as_str()), (&added, new.as_str()), (&moved, new.as_str()), (&moved, "unknown")]
+        {
             assert!(retire(text, id).unwrap().is_none(), "{id}");
         }
-        let retired = retire(&moved, "initial").unwrap().unwrap();
+        let retired = retire(&moved, &old).unwrap().unwrap();
         assert_eq!(shown(&retired), [(new, KeyState::Sign, None)]);
     }
 

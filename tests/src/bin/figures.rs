@@ -56,6 +56,7 @@ async fn connect(world: &World, number: usize) {
             id: id.into(),
             url: format!("{BASE}{path}"),
             key_id: tools::events::SAMPLE_KEY_ID.to_owned(),
+            fingerprint: None,
             generation: Generation::FIRST,
             health: Health::new(world.clock.now()),
         };
