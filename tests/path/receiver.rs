@@ -1,5 +1,7 @@
 //! The receiver: what is let in, and how everything else is answered.
 
+use std::time::Duration;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use commerce::{
     envelope::{Body, Content, Envelope, MAX_MESSAGE_BYTES},
@@ -156,7 +158,7 @@ async fn upper_case_connections_are_the_same() {
     assert_eq!(sent(&world)[0].key.connection.as_str(), "shop.example.com");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_fault_of_ours_makes_the_platform_try_again() {
     let world = World::new();
     world.queues.refuse(true);
@@ -173,9 +175,53 @@ async fn a_fault_of_ours_makes_the_platform_try_again() {
     world.signing.set(Some(&signing_keys()));
     let fetches = world.signing.fetches();
     assert_eq!(status(&world, &event("018")).await, 503);
-    assert_eq!(world.signing.fetches(), fetches, "it is not tried with every request");
+    assert_eq!(
+        world.signing.fetches(),
+        fetches,
+        "what is wrong with the secret itself is not looked at with every request"
+    );
     world.clock.pass_seconds(3);
     assert_eq!(status(&world, &event("018")).await, 200);
+}
+
+/// A sender that is refused may never send it again.
+#[tokio::test(start_paused = true)]
+async fn the_keys_are_looked_for_as_long_as_the_sender_waits() {
+    let world = World::new();
+    world.signing.set(None);
+    // A first look while Lambda initialises has failed.
+    let started = tokio::time::Instant::now();
+    world.receiver.warm().await;
+    assert!(started.elapsed() <= Duration::from_secs(2) && world.signing.fetches() > 2);
+    let delivery = event("018");
+    let (answered, ()) = tokio::join!(status(&world, &delivery), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world.signing.set(Some(&signing_keys()));
+    });
+    assert_eq!(answered, 200);
+    // Only then is it refused, within the time that a store waits, less what the queue needs; and of many one looks for all.
+    let world = World::new();
+    world.signing.set(None);
+    let started = tokio::time::Instant::now();
+    let answers = futures_util::future::join_all((0..20).map(|_| status(&world, &delivery))).await;
+    assert_eq!(answers, [503; 20]);
+    let took = started.elapsed();
+    assert!(took >= Duration::from_secs(2) && took <= Duration::from_secs(3), "{took:?}");
+    assert!(world.signing.fetches() < 20, "{}", world.signing.fetches());
+}
+
+/// What could not be put on the queue is tried again for a while: the fault of one call is not paid for by the next.
+#[tokio::test(start_paused = true)]
+async fn the_queue_is_tried_for_a_while() {
+    let world = World::new();
+    for _ in 0..50 {
+        world.queues.refuse_next(5);
+        assert_eq!(status(&world, &event("018")).await, 200);
+    }
+    world.queues.refuse(true);
+    let started = tokio::time::Instant::now();
+    assert_eq!(status(&world, &event("018")).await, 503);
+    assert!(started.elapsed() <= Duration::from_secs(2), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -333,7 +379,7 @@ proptest! {
             event["headers"]["x-wc-webhook-topic"] = topic.into();
             event["headers"]["x-wc-webhook-signature"] = signature.into();
         });
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let world = World::new();
         let response = runtime.block_on(world.receiver.receive(request(&event.request)));
         prop_assert_eq!(response.status().as_u16(), 401);

@@ -1,10 +1,22 @@
-//! The processor's release binary, as Lambda runs it: the memory that it takes for the worst that it can legally meet, for a function that takes
-//! more than it has is killed with all messages of its batch. `make test` builds the binary and says where it is.
+//! The release binaries, as Lambda runs them, on a stub of AWS. The memory that the processor takes for the worst that it can legally meet, for
+//! a function that takes more than it has is killed with all messages of its batch; and what the receiver makes of an AWS that fails.
+//! `make test` builds the binaries and says where they are.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
-use tools::{runtime::TRACE, worst};
+use serde_json::Value;
+use tools::{
+    events,
+    runtime::{Lambda, TRACE, taken},
+    worst,
+};
 
 /// The most that any batch may take, in MB: the processor has 256 by default.
 const MOST_MB: f64 = 160.0;
@@ -43,4 +55,27 @@ async fn what_is_sent_says_what_it_comes_from() {
     let lines = cases.iter().find(|case| case.name == worst::MANY_LINES).unwrap();
     let measured = worst::run(&processor(), lines).await.unwrap();
     assert_eq!(measured.trace.as_deref(), Some(TRACE));
+}
+
+/// A queue that fails three calls of ten, for as long as it takes. A sender that is refused may never send it again.
+#[tokio::test]
+async fn faults_of_the_queue_that_last_refuse_no_delivery() {
+    let binary = PathBuf::from(std::env::var("RECEIVER").expect("RECEIVER says where the receiver's binary is"));
+    let calls = AtomicUsize::new(0);
+    let answers = move |operation: &str, request: &Value| match operation {
+        "SendMessage" if [0, 3, 6].contains(&(calls.fetch_add(1, Ordering::Relaxed) % 10)) => Value::Null,
+        _ => taken(operation, request),
+    };
+    let mut lambda = Lambda::new(Arc::new(answers)).await.unwrap();
+    let _running = lambda.start(&binary, &[]).unwrap();
+    lambda.asked().await.unwrap();
+    let samples = events::load("woocommerce").unwrap();
+    let mut order = samples.iter().find(|event| event.name.starts_with("018")).unwrap().clone();
+    order.sign(&events::sample_ring());
+    let mut refused = 0;
+    for _ in 0..2_000 {
+        let (answer, _) = lambda.request(&order.request.to_string()).await.unwrap();
+        refused += usize::from(answer["statusCode"] != 200);
+    }
+    assert_eq!(refused, 0);
 }

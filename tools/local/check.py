@@ -66,8 +66,10 @@ def main():
     try:
         stack.stop()
         stack.up()
-        release = os.environ | QUIET | {"PROCESSOR": str(LOCAL / "build/Processor/bootstrap")}
-        run("the memory of the release binary", ["cargo", "test", "--locked", "-p", "tests", "--test", "release"], env=release)
+        release = os.environ | QUIET | {
+            name.upper(): str(LOCAL / f"build/{name}/bootstrap") for name in ["Processor", "Receiver"]
+        }
+        run("the release binaries", ["cargo", "test", "--locked", "-p", "tests", "--test", "release"], env=release)
         # What cargo lambda will run with the sample events; it would compile it while a test waits.
         run("building for cargo lambda", ["cargo", "build", "--locked", "--bins", "-p", "receiver", "-p", "processor"])
         e2e = ["cargo", "test", "--locked", "-p", "tests", "--test", "e2e"]

@@ -30,7 +30,7 @@ use crate::events;
 /// What goes wrong with a function or the server.
 pub type Failure = Box<dyn Error>;
 
-/// What an AWS service answers, by the name of the operation and the request's JSON.
+/// What an AWS service answers, by the name of the operation and the request's JSON; [`Value::Null`] for a fault of its own, 500.
 pub type Answers = Arc<dyn Fn(&str, &Value) -> Value + Send + Sync>;
 
 /// The tracing header of every invocation: with a lineage, by which Lambda counts how often functions have made each other run.
@@ -98,8 +98,9 @@ async fn aws(State(server): State<Arc<Server>>, headers: HeaderMap, body: Bytes)
         server.traces.lock().unwrap_or_else(PoisonError::into_inner).insert(operation.clone(), trace.to_owned());
     }
     let answer = (server.answers)(&operation, &serde_json::from_slice(&body).unwrap_or_default());
+    let status = if answer.is_null() { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
     *server.calls.lock().unwrap_or_else(PoisonError::into_inner).entry(operation).or_default() += 1;
-    ([("content-type", "application/x-amz-json-1.0")], answer.to_string()).into_response()
+    (status, [("content-type", "application/x-amz-json-1.0")], answer.to_string()).into_response()
 }
 
 /// The AWS services, as far as the functions ask them: everything is taken, nothing is kept.

@@ -4,11 +4,12 @@
 pub mod config;
 pub mod reply;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use cloud::{
     EdgeError,
+    aws::within,
     proof_keys::{CachedProofKeys, ProofKeys},
     queue::Inbox,
     secrets::{AppCredentials, Keys, SecretSource},
@@ -26,6 +27,15 @@ use lambda_http::{Body, Request, RequestExt, Response, request::RequestContext};
 use serde_json::json;
 
 pub use crate::reply::Reply;
+
+/// How long a delivery is tried to be put on the queue.
+const QUEUEING: Duration = Duration::from_secs(2);
+/// How long keys that a client brought are looked up.
+const LOOKING_UP: Duration = Duration::from_secs(1);
+/// What a request and its answer take on their way, to be on the safe side.
+const ON_THE_WAY: Duration = Duration::from_millis(500);
+/// How long keys are looked for while Lambda initialises.
+const WARMING: Duration = Duration::from_millis(1500);
 
 /// The receiver on its edges.
 pub struct Receiver<Q, S, P> {
@@ -67,7 +77,8 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync> Receiver<Q, S
     /// Fetches the keys while Lambda initialises; a failure shows with the first delivery.
     pub async fn warm(&self) {
         let now = (self.clock)();
-        let _ = tokio::join!(self.edges.signing_keys.current(now), self.edges.apps.current(now));
+        let (keys, apps) = (&self.edges.signing_keys, &self.edges.apps);
+        let _ = tokio::join!(keys.current_within(now, WARMING), apps.current_within(now, WARMING));
     }
 
     /// Answers one HTTP request.
@@ -89,7 +100,7 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync> Receiver<Q, S
             Err(reply) => return reply,
         };
         let sealed = Sealed::from_verified(&verified);
-        match self.edges.queue.send(&sealed, 0).await {
+        match within(QUEUEING, || self.edges.queue.send(&sealed, 0)).await {
             Ok(message_id) => Reply::Accepted(delivery.accepted(), message_id),
             Err(error) => {
                 telemetry::error("not-queued", &format!("{}: {error}", path.key));
@@ -107,17 +118,21 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync> Receiver<Q, S
         };
         let now = (self.clock)();
         let scheme = platform.delivery.scheme();
-        let mut keys = AtHand {
-            ring: Some(self.edges.signing_keys.current(now).await.map_err(unavailable)?),
-            ..AtHand::default()
-        };
-        if scheme.wants_app() {
-            keys.apps = Some(self.edges.apps.current(now).await.map_err(unavailable)?);
-        }
+        // A sender that is refused may never send it again, so the keys are looked for as long as it waits.
+        let patience = platform.delivery.patience().saturating_sub(QUEUEING + ON_THE_WAY);
+        let (ring, apps) = tokio::join!(self.edges.signing_keys.current_within(now, patience), async {
+            match scheme.wants_app() {
+                true => self.edges.apps.current_within(now, patience).await.map(Some),
+                false => Ok(None),
+            }
+        });
+        let mut keys =
+            AtHand { ring: Some(ring.map_err(unavailable)?), apps: apps.map_err(unavailable)?, brought: None };
         let mut proven = keys.verify(platform, path, raw, now);
         // Forgers must not run up the bill: what could not belong here anyway is not looked up.
         if proven == Err(Refusal::WrongProof) && scheme.wants_brought() && platform.delivery.belongs(path, raw) {
-            keys.brought = Some(self.edges.proof_keys.brought(&path.key, now).await.map_err(unavailable)?);
+            let brought = within(LOOKING_UP, || self.edges.proof_keys.brought(&path.key, now)).await;
+            keys.brought = Some(brought.map_err(unavailable)?);
             proven = keys.verify(platform, path, raw, now);
             if proven == Err(Refusal::WrongProof)
                 && let Some(fresh) = self.edges.proof_keys.after_failed_proof(&path.key, now).await

@@ -1,7 +1,12 @@
 //! Owns how AWS is reached: region, endpoint and credentials from the environment, as Lambda sets them, without the chain of
 //! providers that a Lambda never uses; one HTTP client for all services; short timeouts, for a webhook sender is waiting.
 
-use std::{env, time::Duration};
+use std::{
+    collections::hash_map::RandomState,
+    env,
+    hash::{BuildHasher, Hasher},
+    time::Duration,
+};
 
 use aws_credential_types::Credentials;
 use aws_sdk_sqs::config::SharedHttpClient;
@@ -14,9 +19,10 @@ use crate::EdgeError;
 /// How long a call may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Patience {
-    /// A webhook sender is waiting: a second an attempt, three in all.
+    /// A webhook sender is waiting: a second, and one attempt. Who calls tries again for as long as the sender waits ([`within`]); the SDK
+    /// would do so from an allowance that all calls share, and that runs dry when faults last.
     Sender,
-    /// Nobody is: five seconds an attempt, fifteen in all, for batches can be large.
+    /// Nobody is: five seconds an attempt, fifteen in three of them, for batches can be large.
     Worker,
 }
 
@@ -55,7 +61,7 @@ macro_rules! client {
                 .region($sdk::config::Region::new(self.region.clone()))
                 .credentials_provider(self.credentials.clone())
                 .http_client(self.http.clone())
-                .retry_config(retries())
+                .retry_config(retries(self.patience))
                 .timeout_config(timeouts(self.patience));
             config.set_endpoint_url(self.endpoint.clone());
             $sdk::Client::from_conf(config.build())
@@ -125,13 +131,18 @@ fn embedded_roots() -> Result<TlsContext, EdgeError> {
 }
 
 /// Three attempts with a back-off that starts at 25 ms. The SDK's own second would be the sender's time-out.
-fn retries() -> RetryConfig {
-    RetryConfig::standard().with_max_attempts(3).with_initial_backoff(Duration::from_millis(25))
+fn retries(patience: Patience) -> RetryConfig {
+    match patience {
+        Patience::Sender => RetryConfig::disabled(),
+        Patience::Worker => {
+            RetryConfig::standard().with_max_attempts(3).with_initial_backoff(Duration::from_millis(25))
+        }
+    }
 }
 
 fn timeouts(patience: Patience) -> TimeoutConfig {
     let (attempt, operation) = match patience {
-        Patience::Sender => (1, 3),
+        Patience::Sender => (1, 1),
         Patience::Worker => (5, 15),
     };
     TimeoutConfig::builder()
@@ -139,6 +150,56 @@ fn timeouts(patience: Patience) -> TimeoutConfig {
         .operation_attempt_timeout(Duration::from_secs(attempt))
         .operation_timeout(Duration::from_secs(operation))
         .build()
+}
+
+/// What a call is tried for again at first, and at most, in milliseconds.
+const FIRST_PAUSE: u64 = 10;
+const LONGEST_PAUSE: u64 = 320;
+
+/// Tries a call again and again until it is done, fails for good, or so much time has passed; at least once. A fault of one call costs
+/// nothing of another's time.
+///
+/// # Errors
+/// What the last attempt came to.
+pub async fn within<T, F: Future<Output = Result<T, EdgeError>>>(
+    limit: Duration,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, EdgeError> {
+    let until = tokio::time::Instant::now() + limit;
+    let mut pause = FIRST_PAUSE;
+    let mut last = None;
+    loop {
+        match tokio::time::timeout_at(until, attempt()).await {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(error)) if error.lasting => return Err(error),
+            Ok(Err(error)) => last = Some(error),
+            Err(_) => return Err(last.unwrap_or_else(|| EdgeError::new("waiting for AWS", "timed out"))),
+        }
+        // Half of it is by chance, so that many do not come at once.
+        let chance = RandomState::new().build_hasher().finish() % (pause / 2).max(1);
+        let next = tokio::time::Instant::now() + Duration::from_millis(pause / 2 + chance);
+        if next >= until {
+            return Err(last.unwrap_or_else(|| EdgeError::new("waiting for AWS", "timed out")));
+        }
+        tokio::time::sleep_until(next).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// What a call to AWS failed of. What AWS refuses as it stands is not tried again; what it refuses because there is too much is.
+pub(crate) fn fault<E>(
+    operation: &'static str,
+    error: &aws_sdk_sqs::error::SdkError<E, aws_sdk_sqs::config::http::HttpResponse>,
+) -> EdgeError
+where
+    E: aws_sdk_sqs::error::ProvideErrorMetadata,
+{
+    let busy = |code: &str| {
+        code.contains("Throttl") || code.contains("TooMany") || code.contains("Exceeded") || code.contains("Timeout")
+    };
+    let refused = error.raw_response().is_some_and(|response| (400..500).contains(&response.status().as_u16()));
+    let lasting = refused && !error.as_service_error().and_then(|service| service.code()).is_some_and(busy);
+    EdgeError { lasting, ..EdgeError::new(operation, cause(error)) }
 }
 
 /// What an SDK error is worth in a log: its code, or what the transport said. Never the request.

@@ -48,11 +48,13 @@ pub struct EdgeError {
     pub operation: &'static str,
     /// What came of it.
     pub cause: String,
+    /// Whether trying again at once cannot help.
+    pub lasting: bool,
 }
 
 impl EdgeError {
     /// An error of an operation.
     pub fn new(operation: &'static str, cause: impl Into<String>) -> Self {
-        Self { operation, cause: cause.into() }
+        Self { operation, cause: cause.into(), lasting: false }
     }
 }

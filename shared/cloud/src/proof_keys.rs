@@ -9,7 +9,11 @@ use std::{
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use commerce::{connection::ConnectionKey, keys::BroughtKey, stamp::Stamp};
 
-use crate::{EdgeError, aws::cause, connections::key};
+use crate::{
+    EdgeError,
+    aws::{cause, fault},
+    connections::key,
+};
 
 /// The sort key of a connection's keys: one item holds them all.
 const BROUGHT: &str = "brought";
@@ -56,7 +60,7 @@ impl ProofKeys for DynamoProofKeys {
             .set_key(Some(key(connection.to_string(), BROUGHT.to_owned())))
             .send()
             .await
-            .map_err(|error| EdgeError::new(operation, cause(&error)))?;
+            .map_err(|error| fault(operation, &error))?;
         let Some(item) = answer.item else { return Ok(Vec::new()) };
         let text = item.get("keys").and_then(|keys| keys.as_s().ok()).map_or("", String::as_str);
         serde_json::from_str(text).map_err(|_| EdgeError::new(operation, "the record cannot be read"))

@@ -12,7 +12,10 @@ use commerce::{
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 
-use crate::{EdgeError, aws::cause};
+use crate::{
+    EdgeError,
+    aws::{cause, fault},
+};
 
 /// Putting messages on the inbox.
 pub trait Inbox {
@@ -163,7 +166,7 @@ impl Inbox for Sqs {
             .set_delay_seconds((delay_seconds > 0).then_some(delay_seconds.min(900)))
             .send()
             .await
-            .map_err(|error| EdgeError::new(operation, cause(&error)))?;
+            .map_err(|error| fault(operation, &error))?;
         sent.message_id.ok_or_else(|| EdgeError::new(operation, "no message id came back"))
     }
 

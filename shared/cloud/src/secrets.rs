@@ -3,7 +3,11 @@
 use std::{
     collections::hash_map::RandomState,
     hash::{BuildHasher, Hasher},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use aws_sdk_secretsmanager::Client;
@@ -12,7 +16,10 @@ use commerce::{
     stamp::Stamp,
 };
 
-use crate::{EdgeError, aws::cause};
+use crate::{
+    EdgeError,
+    aws::{cause, fault, within},
+};
 
 /// A cached ring is fetched again when it is older than this, in seconds, plus up to [`JITTER_SECONDS`].
 pub const MAX_AGE_SECONDS: i64 = 300;
@@ -21,7 +28,7 @@ pub const JITTER_SECONDS: i64 = 60;
 /// After a failed proof, the ring is fetched again at most this often, in seconds: forgers must not run up the bill.
 pub const REFRESH_SECONDS: i64 = 30;
 
-/// A first fetch that failed is not tried again for so many seconds.
+/// A first fetch that failed for good is not tried again for so many seconds.
 pub const FAILED_SECONDS: i64 = 2;
 
 /// Where a secret's value comes from.
@@ -66,7 +73,7 @@ impl SecretSource for SecretsManager {
             .secret_id(&self.id)
             .send()
             .await
-            .map_err(|error| EdgeError::new(operation, cause(&error)))?;
+            .map_err(|error| fault(operation, &error))?;
         value.secret_string.ok_or_else(|| EdgeError::new(operation, "the secret has no text"))
     }
 }
@@ -108,6 +115,10 @@ pub struct Cache<S, T> {
     refreshed: Mutex<Option<Stamp>>,
     /// When the first fetch last failed, and how.
     failed: Mutex<Option<(Stamp, EdgeError)>>,
+    /// One at a time: those who wait find what the first one fetched.
+    first: tokio::sync::Mutex<()>,
+    /// How often it was looked for.
+    looks: AtomicU64,
 }
 
 /// A key ring, cached.
@@ -124,7 +135,14 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
 
     /// Nothing is fetched yet.
     pub fn new(source: S) -> Self {
-        Self { source, cached: Mutex::new(None), refreshed: Mutex::new(None), failed: Mutex::new(None) }
+        Self {
+            source,
+            cached: Mutex::new(None),
+            refreshed: Mutex::new(None),
+            failed: Mutex::new(None),
+            first: tokio::sync::Mutex::new(()),
+            looks: AtomicU64::new(0),
+        }
     }
 
     /// The value, fetched if there is none or it is old. When that fails, the last good one stays for another while.
@@ -150,6 +168,39 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
         }
     }
 
+    /// The value, for somebody who waits for so long: where there is none yet, it is looked for until then.
+    ///
+    /// # Errors
+    /// As [`Cache::current`].
+    pub async fn current_within(&self, now: Stamp, limit: Duration) -> Result<Arc<T>, EdgeError> {
+        if self.has_any() {
+            return self.current(now).await;
+        }
+        let (until, looks) = (tokio::time::Instant::now() + limit, self.looks.load(Ordering::Relaxed));
+        let timed_out = || EdgeError::new("waiting for a secret", "timed out");
+        let Ok(_one_at_a_time) = tokio::time::timeout_at(until, self.first.lock()).await else {
+            return Err(timed_out());
+        };
+        if self.has_any() {
+            return self.current(now).await;
+        }
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Who has waited for another one's look takes what that came to.
+        let is_told = looks != self.looks.load(Ordering::Relaxed);
+        let told = failed.filter(|(at, error)| is_told || error.lasting && now < at.plus_seconds(FAILED_SECONDS));
+        if let Some((_, error)) = told {
+            return Err(error);
+        }
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        let looked = self.noted(now, within(left, || self.fetch(now)).await);
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        looked
+    }
+
+    fn has_any(&self) -> bool {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// The first fetch; one that failed a moment ago is not tried again, for every request would.
     async fn first(&self, now: Stamp) -> Result<Arc<T>, EdgeError> {
         {
@@ -158,7 +209,11 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
                 return Err(error.clone());
             }
         }
-        let fetched = self.fetch(now).await;
+        self.noted(now, self.fetch(now).await)
+    }
+
+    /// Notes how a first fetch ended.
+    fn noted(&self, now: Stamp, fetched: Result<Arc<T>, EdgeError>) -> Result<Arc<T>, EdgeError> {
         let failure = fetched.as_ref().err().map(|error| (now, error.clone()));
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         fetched
@@ -202,7 +257,9 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
 
     async fn fetch(&self, now: Stamp) -> Result<Arc<T>, EdgeError> {
         let text = self.source.fetch().await?;
-        let value = Arc::new(T::read(&text).map_err(|error| EdgeError::new("reading a secret", error))?);
+        // Until somebody mends it, to fetch it again gives the same.
+        let unreadable = |error| EdgeError { lasting: true, ..EdgeError::new("reading a secret", error) };
+        let value = Arc::new(T::read(&text).map_err(unreadable)?);
         let jitter = i64::try_from(RandomState::new().build_hasher().finish() % JITTER_SECONDS.unsigned_abs());
         self.keep(Arc::clone(&value), now, now.plus_seconds(MAX_AGE_SECONDS + jitter.unwrap_or(0)));
         Ok(value)

@@ -10,7 +10,10 @@ mod lenient;
 mod paging;
 pub mod woocommerce;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
@@ -104,6 +107,12 @@ pub trait Delivery: Sync {
     /// The status that the platform takes for success.
     fn accepted(&self) -> StatusCode {
         StatusCode::OK
+    }
+
+    /// How long the platform waits for an answer. Five seconds where nothing else is known: that is what HTTP clients of stores use who do not
+    /// say otherwise.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(5)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the receiver has to know of BigCommerce.
 
+use std::time::Duration;
+
 use serde_json::{Map, json};
 
 use super::wire;
@@ -17,6 +19,11 @@ pub struct BigCommerce;
 pub const SECRET_HEADER: &str = "x-commerce-hooks-key";
 
 impl Delivery for BigCommerce {
+    /// Not documented; what integrators report.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+
     /// Even of a hook for `store/order/*`, the callback names the event itself.
     fn scope(&self, request: &RawRequest) -> Option<String> {
         let scope = wire::callback(&request.body).ok()?.scope?;
