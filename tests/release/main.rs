@@ -57,13 +57,13 @@ async fn what_is_sent_says_what_it_comes_from() {
     assert_eq!(measured.trace.as_deref(), Some(TRACE));
 }
 
-/// A queue that fails three calls of ten, for as long as it takes. A sender that is refused may never send it again.
+/// A queue that fails two calls of three, for as long as it takes: what one delivery needs must not be taken from the next. A sender that is refused may never send it again.
 #[tokio::test]
 async fn faults_of_the_queue_that_last_refuse_no_delivery() {
     let binary = PathBuf::from(std::env::var("RECEIVER").expect("RECEIVER says where the receiver's binary is"));
     let calls = AtomicUsize::new(0);
     let answers = move |operation: &str, request: &Value| match operation {
-        "SendMessage" if [0, 3, 6].contains(&(calls.fetch_add(1, Ordering::Relaxed) % 10)) => Value::Null,
+        "SendMessage" if calls.fetch_add(1, Ordering::Relaxed) % 3 < 2 => Value::Null,
         _ => taken(operation, request),
     };
     let mut lambda = Lambda::new(Arc::new(answers)).await.unwrap();
@@ -73,7 +73,7 @@ async fn faults_of_the_queue_that_last_refuse_no_delivery() {
     let mut order = samples.iter().find(|event| event.name.starts_with("018")).unwrap().clone();
     order.sign(&events::sample_ring());
     let mut refused = 0;
-    for _ in 0..2_000 {
+    for _ in 0..500 {
         let (answer, _) = lambda.request(&order.request.to_string()).await.unwrap();
         refused += usize::from(answer["statusCode"] != 200);
     }
