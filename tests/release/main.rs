@@ -11,7 +11,9 @@ use std::{
     },
 };
 
-use serde_json::Value;
+use commerce::keys::KeyRing;
+use registrar::ADMIN_TOKEN;
+use serde_json::{Value, json};
 use tools::{
     events,
     runtime::{Lambda, TRACE, taken},
@@ -23,8 +25,12 @@ const MOST_MB: f64 = 160.0;
 /// The messages of each batch.
 const MESSAGES: u64 = 10;
 
+fn binary(name: &str) -> PathBuf {
+    PathBuf::from(std::env::var(name).expect("PROCESSOR, RECEIVER and REGISTRAR say where the binaries are"))
+}
+
 fn processor() -> PathBuf {
-    PathBuf::from(std::env::var("PROCESSOR").expect("PROCESSOR says where the processor's binary is"))
+    binary("PROCESSOR")
 }
 
 #[tokio::test]
@@ -60,14 +66,13 @@ async fn what_is_sent_says_what_it_comes_from() {
 /// A queue that fails two calls of three, for as long as it takes: what one delivery needs must not be taken from the next. A sender that is refused may never send it again.
 #[tokio::test]
 async fn faults_of_the_queue_that_last_refuse_no_delivery() {
-    let binary = PathBuf::from(std::env::var("RECEIVER").expect("RECEIVER says where the receiver's binary is"));
     let calls = AtomicUsize::new(0);
     let answers = move |operation: &str, request: &Value| match operation {
         "SendMessage" if calls.fetch_add(1, Ordering::Relaxed) % 3 < 2 => Value::Null,
         _ => taken(operation, request),
     };
     let mut lambda = Lambda::new(Arc::new(answers)).await.unwrap();
-    let _running = lambda.start(&binary, &[]).unwrap();
+    let _running = lambda.start(&binary("RECEIVER"), &[]).unwrap();
     lambda.asked().await.unwrap();
     let samples = events::load("woocommerce").unwrap();
     let mut order = samples.iter().find(|event| event.name.starts_with("018")).unwrap().clone();
@@ -78,4 +83,56 @@ async fn faults_of_the_queue_that_last_refuse_no_delivery() {
         refused += usize::from(answer["statusCode"] != 200);
     }
     assert_eq!(refused, 0);
+}
+
+/// An answer of AWS without what it always has is a fault, not an absence: what a delivery is ignored for, it is ignored for ever.
+#[tokio::test]
+async fn answers_that_are_not_whole_are_none() {
+    let samples = events::load("woocommerce").unwrap();
+    let mut order = samples.iter().find(|event| event.name.starts_with("018")).unwrap().clone();
+    order.sign(&events::sample_ring());
+    let batch = order.sqs(&events::sample_ring()).unwrap();
+    for (answer, comes_back) in [
+        (json!({}), true),
+        (json!({ "Responses": {}, "UnprocessedKeys": {} }), true),
+        (json!({ "Responses": { "entities": [] }, "UnprocessedKeys": {} }), true),
+        // There is no such connection.
+        (json!({ "Responses": { "entities": [], "connections": [] }, "UnprocessedKeys": {} }), false),
+    ] {
+        let given = answer.clone();
+        let answers = move |operation: &str, request: &Value| match operation {
+            "BatchGetItem" => given.clone(),
+            _ => taken(operation, request),
+        };
+        let mut lambda = Lambda::new(Arc::new(answers)).await.unwrap();
+        let _running = lambda.start(&processor(), &[]).unwrap();
+        lambda.asked().await.unwrap();
+        let (report, _) = lambda.request(&batch.to_string()).await.unwrap();
+        assert_eq!(report["batchItemFailures"].as_array().unwrap().len(), usize::from(comes_back), "{answer}");
+    }
+    for (answer, status) in [(json!({}), 503), (json!({ "Items": [], "Count": 0, "ScannedCount": 0 }), 404)] {
+        let given = answer.clone();
+        let answers = move |operation: &str, request: &Value| match operation {
+            "Query" => given.clone(),
+            _ => taken(operation, request),
+        };
+        let mut lambda = Lambda::new(Arc::new(answers)).await.unwrap();
+        let _running = lambda.start(&binary("REGISTRAR"), &[]).unwrap();
+        lambda.asked().await.unwrap();
+        let token =
+            ADMIN_TOKEN.mint(&KeyRing::parse(events::SAMPLE_KEY).unwrap(), cloud::now(), 60, "read", None).unwrap();
+        let path = "/admin/connections/woocommerce/shop.example.com";
+        let request = json!({
+            "version": "2.0", "routeKey": "ANY /admin/{proxy+}", "rawPath": path, "rawQueryString": "",
+            "headers": { "authorization": format!("Bearer {token}") },
+            "pathParameters": { "proxy": "connections/woocommerce/shop.example.com" },
+            "requestContext": {
+                "routeKey": "ANY /admin/{proxy+}", "stage": "$default",
+                "http": { "method": "GET", "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "x" },
+            },
+            "isBase64Encoded": false,
+        });
+        let (shown, _) = lambda.request(&request.to_string()).await.unwrap();
+        assert_eq!(shown["statusCode"], status, "{answer}: {shown}");
+    }
 }

@@ -67,7 +67,7 @@ def main():
         stack.stop()
         stack.up()
         release = os.environ | QUIET | {
-            name.upper(): str(LOCAL / f"build/{name}/bootstrap") for name in ["Processor", "Receiver"]
+            name.upper(): str(LOCAL / f"build/{name}/bootstrap") for name in ["Processor", "Receiver", "Registrar"]
         }
         run("the release binaries", ["cargo", "test", "--locked", "-p", "tests", "--test", "release"], env=release)
         # What cargo lambda will run with the sample events; it would compile it while a test waits.

@@ -202,6 +202,12 @@ where
     EdgeError { lasting, ..EdgeError::new(operation, cause(error)) }
 }
 
+/// What an answer has to have. AWS always sends it, with nothing in it where there is nothing: an answer without it is no answer, and what is
+/// not in it must not be taken for absent.
+pub(crate) fn told<T>(operation: &'static str, what: Option<T>) -> Result<T, EdgeError> {
+    what.ok_or_else(|| EdgeError::new(operation, "the answer is not whole"))
+}
+
 /// What an SDK error is worth in a log: its code, or what the transport said. Never the request.
 pub(crate) fn cause<E, R>(error: &aws_sdk_sqs::error::SdkError<E, R>) -> String
 where

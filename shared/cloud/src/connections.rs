@@ -15,7 +15,10 @@ use commerce::{
 use serde::{Deserialize, Serialize};
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
-use crate::{EdgeError, aws::cause};
+use crate::{
+    EdgeError,
+    aws::{cause, told},
+};
 
 /// The sort key of a connection's own record.
 pub const CONNECTION: &str = "connection";
@@ -214,7 +217,7 @@ impl Connections for DynamoConnections {
                 .send()
                 .await
                 .map_err(|error| EdgeError::new(operation, cause(&error)))?;
-            for item in page.items.unwrap_or_default() {
+            for item in told(operation, page.items)? {
                 let sk = item.get("sk").and_then(|sk| sk.as_s().ok()).cloned().unwrap_or_default();
                 if sk == CONNECTION {
                     loaded.connection = Some(from_item(item).map_err(unreadable)?);
@@ -302,7 +305,7 @@ impl Connections for DynamoConnections {
         }
         let answer = request.send().await.map_err(|error| EdgeError::new(operation, cause(&error)))?;
         let mut page = EntryPage::default();
-        for mut item in answer.items.unwrap_or_default() {
+        for mut item in told(operation, answer.items)? {
             let mut text = |name: &str| item.remove(name).and_then(|value| value.as_s().ok().cloned());
             let (listed, site) = (text("listed").ok_or_else(unreadable)?, text("site").unwrap_or_default());
             let signed_with = text("signed_with");
@@ -331,8 +334,9 @@ impl Connections for DynamoConnections {
             .send()
             .await
             .map_err(|error| EdgeError::new("UpdateItem", cause(&error)))?;
-        let urls = updated.attributes.unwrap_or_default().remove("urls");
-        Ok(urls.and_then(|urls| urls.as_ss().ok().cloned()).unwrap_or_default().into_iter().collect())
+        let urls = told("UpdateItem", updated.attributes)?.remove("urls");
+        let urls = told("UpdateItem", urls.and_then(|urls| urls.as_ss().ok().cloned()))?;
+        Ok(urls.into_iter().collect())
     }
 }
 

@@ -6,7 +6,7 @@ use commerce::{connection::ConnectionKey, stamp::Stamp};
 
 use crate::{
     EdgeError,
-    aws::cause,
+    aws::{cause, told},
     connections::{Attributes, key, put_over},
 };
 
@@ -115,7 +115,7 @@ impl Coordination for DynamoCoordination {
                 .send()
                 .await
                 .map_err(|error| EdgeError::new("Query of notes", cause(&error)))?;
-            let items = page.items.unwrap_or_default();
+            let items = told("Query of notes", page.items)?;
             found.extend(items.iter().filter_map(|item| Some((item.get("sk")?.as_s().ok()?.clone(), read(item)?))));
             start = page.last_evaluated_key;
             if start.is_none() {

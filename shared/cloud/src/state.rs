@@ -25,7 +25,7 @@ use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
 use crate::{
     EdgeError,
-    aws::cause,
+    aws::{cause, told},
     connections::{Attributes, CONNECTION, key},
 };
 
@@ -223,15 +223,24 @@ impl DynamoEntities {
             }
             let answer = request.send().await.map_err(|error| EdgeError::new(operation, cause(&error)))?;
             let asked = wanted.len();
-            wanted = rest;
-            let mut unprocessed = 0;
+            let mut left: BTreeMap<String, usize> = BTreeMap::new();
+            let asked_of = |table: &str| wanted.iter().filter(|(of, _)| of == table).count();
+            let mut again = Vec::new();
             for (table, keys) in answer.unprocessed_keys.unwrap_or_default() {
-                unprocessed += keys.keys.len();
-                wanted.extend(keys.keys.into_iter().map(|key| (table.clone(), key)));
+                left.insert(table.clone(), keys.keys.len());
+                again.extend(keys.keys.into_iter().map(|key| (table.clone(), key)));
             }
-            for (table, items) in answer.responses.unwrap_or_default() {
-                found.extend(items.into_iter().map(|item| (table.clone(), item)));
+            let mut responses = told(operation, answer.responses)?;
+            for table in [&self.entities, &self.connections] {
+                // A table that was asked says what it has, and be it nothing; or it has left all keys for later.
+                let all_left = left.get(table).copied().unwrap_or(0) == asked_of(table);
+                let items =
+                    if all_left { responses.remove(table) } else { Some(told(operation, responses.remove(table))?) };
+                found.extend(items.into_iter().flatten().map(|item| (table.clone(), item)));
             }
+            let unprocessed = again.len();
+            wanted = rest;
+            wanted.extend(again);
             // Some are left when the answer would be larger than 16 MB, which is progress, or when the table is throttled.
             if unprocessed == asked {
                 idle_rounds += 1;
@@ -314,7 +323,7 @@ impl Entities for DynamoEntities {
                 .expression_attribute_values(":kind", AttributeValue::S(format!("{kind}#"))),
         };
         let answer = request.send().await.map_err(|error| EdgeError::new(operation, cause(&error)))?;
-        let found = answer.items.unwrap_or_default();
+        let found = told(operation, answer.items)?;
         let read = |item: &Attributes| {
             let deleted = item.get("deleted").and_then(|deleted| deleted.as_bool().ok()).copied().unwrap_or(false);
             Some((EntityKey::of(connection, text(item, "sk"))?, !deleted))
@@ -343,6 +352,7 @@ impl Entities for DynamoEntities {
             .expression_attribute_values(":no", AttributeValue::Bool(false))
             .set_exclusive_start_key(after.map(|after| key(connection.to_string(), after.to_owned())));
         let answer = request.send().await.map_err(|error| EdgeError::new("Count of entities", cause(&error)))?;
+        // Of a count that is not there, the SDK makes nought: too few are known then, from which nothing follows.
         let next = answer.last_evaluated_key.map(|last| text(&last, "sk").to_owned());
         Ok(CountPage { alive: u64::try_from(answer.count).unwrap_or(0), next })
     }
@@ -362,7 +372,7 @@ impl Entities for DynamoEntities {
             let request = self.client.batch_write_item().request_items(&self.entities, wanted);
             let answer = request.send().await.map_err(|error| EdgeError::new(operation, cause(&error)))?;
             wanted = rest;
-            let unprocessed: Vec<_> = answer.unprocessed_items.unwrap_or_default().into_values().flatten().collect();
+            let unprocessed: Vec<_> = told(operation, answer.unprocessed_items)?.into_values().flatten().collect();
             if unprocessed.len() == asked {
                 idle_rounds += 1;
                 if idle_rounds == ROUNDS {
