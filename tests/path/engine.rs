@@ -619,13 +619,17 @@ mod directscale {
     use super::*;
 
     async fn post(world: &World, bearer: &str) -> u16 {
+        post_to(world, "acme", bearer).await
+    }
+
+    async fn post_to(world: &World, client: &str, bearer: &str) -> u16 {
         let body = json!({ "EventType": "DailyEvent", "EventDateUtc": "2026-11-21T01:00:00Z" });
         let delivery = tests::platforms::Delivery {
             method: http::Method::POST,
-            url: format!("{BASE}/hooks/directscale/acme"),
+            url: format!("{BASE}/hooks/directscale/{client}"),
             headers: [
                 ("authorization", bearer),
-                ("x-directscale-client-id", "ACME"),
+                ("x-directscale-client-id", &client.to_uppercase()),
                 ("x-directscale-message-id", "m1"),
             ]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -656,6 +660,12 @@ mod directscale {
         let path = HookPath::parse("directscale", "acme", None).unwrap();
         let derived = sample_ring().signing().webhook_secret(&path, None).reveal().to_owned();
         assert_eq!(post(&world, &format!("Bearer {derived}")).await, 200);
+        // A forged request costs no read of its own, whatever client it names.
+        let reads = world.tables.brought_reads();
+        for client in 0..200 {
+            assert_eq!(post_to(&world, &format!("client{client}"), "Bearer a-made-up-key-of-some-length").await, 401);
+        }
+        assert_eq!(world.tables.brought_reads(), reads);
         put(&[two]).await;
         world.clock.pass_seconds(61);
         assert_eq!(post(&world, &format!("Bearer {one}")).await, 401);

@@ -24,7 +24,7 @@ use crate::{
     connections::{Attributes, Check, Connections, Entry, EntryPage, Loaded, Vault},
     coordination::{Coordination, Note},
     outbound::Outbound,
-    proof_keys::{KeepProofKeys, ProofKeys},
+    proof_keys::{Brought, KeepProofKeys, ProofKeys},
     queue::{DeadLetter, DeadLetters, Inbox, Jobs, Retries},
     secrets::{KeepSecret, SecretSource},
     state::{CountPage, Entities, KeyPage, Put, Read, Stored, stored},
@@ -165,6 +165,7 @@ struct Tables {
     base_urls: BTreeSet<String>,
     notes: BTreeMap<(ConnectionKey, String), Note>,
     brought: BTreeMap<ConnectionKey, Vec<BroughtKey>>,
+    brought_reads: usize,
     faults: VecDeque<TableFault>,
     reads: usize,
     writes: usize,
@@ -235,6 +236,11 @@ impl MemoryTables {
     pub fn calls(&self) -> (usize, usize) {
         let tables = lock(&self.0);
         (tables.reads, tables.writes)
+    }
+
+    /// How often the keys that clients brought were read.
+    pub fn brought_reads(&self) -> usize {
+        lock(&self.0).brought_reads
     }
 
     /// What was used since this was asked last.
@@ -500,8 +506,10 @@ impl Coordination for MemoryTables {
 }
 
 impl ProofKeys for MemoryTables {
-    async fn brought(&self, key: &ConnectionKey) -> Result<Vec<BroughtKey>, EdgeError> {
-        Ok(lock(&self.0).brought.get(key).cloned().unwrap_or_default())
+    async fn all(&self) -> Result<Brought, EdgeError> {
+        let mut tables = lock(&self.0);
+        tables.brought_reads += 1;
+        Ok(tables.brought.iter().map(|(key, keys)| (key.clone(), keys.clone().into())).collect())
     }
 }
 

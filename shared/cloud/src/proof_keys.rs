@@ -11,23 +11,27 @@ use commerce::{connection::ConnectionKey, keys::BroughtKey, stamp::Stamp};
 
 use crate::{
     EdgeError,
-    aws::{cause, fault},
-    connections::key,
+    aws::{cause, fault, told},
+    connections::{key, parse_key},
 };
 
 /// The sort key of a connection's keys: one item holds them all.
 const BROUGHT: &str = "brought";
 /// How long the receiver believes what it has read, in seconds: a key that was withdrawn works this much longer.
 pub const MAX_AGE_SECONDS: i64 = 60;
-/// How long it believes that a connection has no key, in seconds. Short, for somebody may just be connecting.
-pub const MAX_ABSENCE_SECONDS: i64 = 5;
-/// How many connections are remembered.
-const MAX_REMEMBERED: usize = 2_000;
+/// After a failed proof, they are read again at most this often, in seconds: forgers must not run up the bill, and somebody may just be
+/// connecting.
+pub const REFRESH_SECONDS: i64 = 5;
+/// How many pages of 1 MB are read: some 60,000 connections whose clients brought keys.
+const MAX_PAGES: usize = 16;
 
-/// Reading the keys that a client brought.
+/// Keys that clients brought, by connection.
+pub type Brought = HashMap<ConnectionKey, Arc<[BroughtKey]>>;
+
+/// Reading the keys that clients brought.
 pub trait ProofKeys {
-    /// Those of a connection; none when it has none.
-    fn brought(&self, key: &ConnectionKey) -> impl Future<Output = Result<Vec<BroughtKey>, EdgeError>> + Send;
+    /// All of them. So no request costs a read of its own, whatever connection it names.
+    fn all(&self) -> impl Future<Output = Result<Brought, EdgeError>> + Send;
 }
 
 /// Writing them.
@@ -51,19 +55,28 @@ impl DynamoProofKeys {
 }
 
 impl ProofKeys for DynamoProofKeys {
-    async fn brought(&self, connection: &ConnectionKey) -> Result<Vec<BroughtKey>, EdgeError> {
-        let operation = "GetItem of keys that were brought";
-        let answer = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .set_key(Some(key(connection.to_string(), BROUGHT.to_owned())))
-            .send()
-            .await
-            .map_err(|error| fault(operation, &error))?;
-        let Some(item) = answer.item else { return Ok(Vec::new()) };
-        let text = item.get("keys").and_then(|keys| keys.as_s().ok()).map_or("", String::as_str);
-        serde_json::from_str(text).map_err(|_| EdgeError::new(operation, "the record cannot be read"))
+    async fn all(&self) -> Result<Brought, EdgeError> {
+        let operation = "Scan of keys that were brought";
+        let (mut found, mut start) = (Brought::new(), None);
+        for _ in 0..MAX_PAGES {
+            let request = self.client.scan().table_name(&self.table).set_exclusive_start_key(start);
+            let page = request.send().await.map_err(|error| fault(operation, &error))?;
+            for item in told(operation, page.items)? {
+                let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).map_or("", String::as_str);
+                // What cannot be read lets nobody in, and keeps nobody else out.
+                let Some((key, keys)) = parse_key(text("pk")).zip(serde_json::from_str::<Vec<_>>(text("keys")).ok())
+                else {
+                    crate::telemetry::warn("brought-key-unreadable", text("pk"));
+                    continue;
+                };
+                found.insert(key, keys.into());
+            }
+            start = page.last_evaluated_key;
+            if start.is_none() {
+                return Ok(found);
+            }
+        }
+        Err(EdgeError::new(operation, format!("there are more than {MAX_PAGES} MB of them")))
     }
 }
 
@@ -81,17 +94,10 @@ impl KeepProofKeys for DynamoProofKeys {
     }
 }
 
-/// What was read of one connection.
-struct Remembered {
-    keys: Arc<[BroughtKey]>,
-    read: Stamp,
-    until: Stamp,
-}
-
 /// Keys that were brought, remembered for a short time.
 pub struct CachedProofKeys<P> {
     source: P,
-    remembered: Mutex<HashMap<ConnectionKey, Remembered>>,
+    remembered: Mutex<Option<(Arc<Brought>, Stamp)>>,
 }
 
 impl<P: ProofKeys + Sync> CachedProofKeys<P> {
@@ -100,41 +106,42 @@ impl<P: ProofKeys + Sync> CachedProofKeys<P> {
         Self { source, remembered: Mutex::default() }
     }
 
-    /// The keys of a connection.
+    /// The keys of a connection; none where it has none.
     ///
     /// # Errors
     /// When the table cannot be read.
     pub async fn brought(&self, key: &ConnectionKey, now: Stamp) -> Result<Arc<[BroughtKey]>, EdgeError> {
-        {
-            let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(known) = remembered.get(key).filter(|known| now < known.until) {
-                return Ok(Arc::clone(&known.keys));
-            }
-        }
-        self.read(key, now).await
+        let known = self.read_since(now.plus_seconds(-MAX_AGE_SECONDS));
+        let all = match known {
+            Some(all) => all,
+            None => self.read(now).await?,
+        };
+        Ok(of(&all, key))
     }
 
     /// The keys of a connection read anew because none of those that are remembered fits; `None` when that was done a moment ago,
     /// or does not work.
     pub async fn after_failed_proof(&self, key: &ConnectionKey, now: Stamp) -> Option<Arc<[BroughtKey]>> {
-        {
-            let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-            if remembered.get(key).is_some_and(|known| now < known.read.plus_seconds(MAX_ABSENCE_SECONDS)) {
-                return None;
-            }
+        if self.read_since(now.plus_seconds(-REFRESH_SECONDS)).is_some() {
+            return None;
         }
-        self.read(key, now).await.ok()
+        let all = self.read(now).await.ok()?;
+        Some(of(&all, key))
     }
 
-    async fn read(&self, key: &ConnectionKey, now: Stamp) -> Result<Arc<[BroughtKey]>, EdgeError> {
-        let keys: Arc<[BroughtKey]> = self.source.brought(key).await?.into();
-        let age = if keys.is_empty() { MAX_ABSENCE_SECONDS } else { MAX_AGE_SECONDS };
-        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        // Paths can be made up, so that this must not grow with them; those that have keys cannot.
-        if remembered.len() >= MAX_REMEMBERED {
-            remembered.retain(|_, known| now < known.until && !known.keys.is_empty());
-        }
-        remembered.insert(key.clone(), Remembered { keys: Arc::clone(&keys), read: now, until: now.plus_seconds(age) });
-        Ok(keys)
+    /// What was read after a moment, if anything was.
+    fn read_since(&self, moment: Stamp) -> Option<Arc<Brought>> {
+        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        remembered.as_ref().filter(|(_, read)| *read > moment).map(|(all, _)| Arc::clone(all))
     }
+
+    async fn read(&self, now: Stamp) -> Result<Arc<Brought>, EdgeError> {
+        let all = Arc::new(self.source.all().await?);
+        *self.remembered.lock().unwrap_or_else(PoisonError::into_inner) = Some((Arc::clone(&all), now));
+        Ok(all)
+    }
+}
+
+fn of(all: &Brought, key: &ConnectionKey) -> Arc<[BroughtKey]> {
+    all.get(key).cloned().unwrap_or_default()
 }
