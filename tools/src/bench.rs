@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tools::{
     events,
     runtime::{Failure, Lambda, taken},
+    worst::{self, Measured},
 };
 
 /// What to measure.
@@ -126,7 +127,11 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         measure("processor", Some(batch_of_ten(&one)?.to_string()), options).await?,
         measure("registrar", None, options).await?,
     ];
-    let page = page(&rows, &write_units(&samples)?, options)?;
+    let mut worst_of_all = Vec::new();
+    for case in worst::cases()? {
+        worst_of_all.push((case.name, worst::run(&options.binaries.join("processor"), &case).await?));
+    }
+    let page = page(&rows, &write_units(&samples)?, &worst_of_all, options)?;
     fs::write(&options.output, &page)?;
     println!("{page}\nwritten to {}", options.output.display());
     Ok(())
@@ -187,7 +192,12 @@ fn write_units(samples: &[events::Event]) -> Result<Vec<(String, usize)>, Failur
     Ok(units)
 }
 
-fn page(rows: &[Row], units: &[(String, usize)], options: &Options) -> Result<String, Failure> {
+fn page(
+    rows: &[Row],
+    units: &[(String, usize)],
+    worst: &[(&str, Measured)],
+    options: &Options,
+) -> Result<String, Failure> {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown");
     let cores = std::thread::available_parallelism()?;
@@ -231,6 +241,11 @@ fn page(rows: &[Row], units: &[(String, usize)], options: &Options) -> Result<St
     writeln!(page, "| entity | bytes | write units |\n|---|---:|---:|")?;
     for (name, bytes) in units {
         writeln!(page, "| {name} | {bytes} | {} |", bytes.div_ceil(1024))?;
+    }
+    writeln!(page, "\nWhat the worst batches take of the processor, each in a process of its own:\n")?;
+    writeln!(page, "| batch | peak memory, MB | CPU, ms |\n|---|---:|---:|")?;
+    for (name, measured) in worst {
+        writeln!(page, "| {name} | {:.0} | {:.0} |", measured.peak_mb, ms(measured.cpu))?;
     }
     Ok(page)
 }
