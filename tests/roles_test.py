@@ -22,6 +22,10 @@ def queue(variable):
     return client("sqs").get_queue_attributes(QueueUrl=os.environ[variable], AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
 
 
+def secret(variable):
+    return client("secretsmanager").describe_secret(SecretId=os.environ[variable])["ARN"]
+
+
 class Roles(unittest.TestCase):
     def role(self, function):
         roles = [role["Arn"] for role in client("iam").list_roles()["Roles"] if f"{function.title()}Role" in role["RoleName"]]
@@ -43,7 +47,7 @@ class Roles(unittest.TestCase):
             self.assertEqual([line for line in lines if "AccessDenied" in line], [], function)
 
     def test_a_role_may_do_what_its_function_does_and_no_more(self):
-        admin, signing = os.environ["ADMIN_KEY"], os.environ["SIGNING_KEYS"]
+        admin, signing = secret("ADMIN_KEY"), secret("SIGNING_KEYS")
         may = [
             ("receiver", "sqs:SendMessage", queue("INBOX_URL")),
             ("receiver", "secretsmanager:GetSecretValue", signing),
