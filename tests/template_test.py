@@ -126,7 +126,7 @@ class Template(unittest.TestCase):
     def test_each_function_may_do_what_it_does_and_no_more(self):
         log = {"logs:CreateLogStream", "logs:PutLogEvents"}
         self.assertEqual(actions("Receiver"), log | {"sqs:SendMessage", "sqs:GetQueueAttributes",
-                                                     "secretsmanager:GetSecretValue", "dynamodb:GetItem"})
+                                                     "secretsmanager:GetSecretValue", "dynamodb:Scan"})
         self.assertEqual(
             actions("Processor"),
             log | {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes",
