@@ -28,9 +28,12 @@ use commerce::{
     entity::{EntityKey, EntityKind},
     item::{Item, Projection, Writer},
     keys::KeyRing,
-    platforms::{PLATFORMS, declared_scopes, find, woocommerce},
+    platform::{
+        find,
+        mapping::{declared_scopes, processor},
+    },
+    platforms::{PLATFORMS, woocommerce},
     request::HookPath,
-    transfer::processor,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use rand::{SeedableRng, rngs::StdRng};

@@ -12,7 +12,8 @@ use commerce::{
     job::{Cause, Job},
     keys::KeyRing,
     loss::{DIFFERENCES, Differences},
-    platforms::{PLATFORMS, declared_scopes, find},
+    platform::{find, mapping::declared_scopes},
+    platforms::PLATFORMS,
     request::HookPath,
     sighting::{SEEN, Sighting},
 };

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use commerce::{
     envelope::Envelope,
-    platforms::{PLATFORMS, Platform, declared_scopes},
+    platform::{Platform, mapping::declared_scopes},
+    platforms::PLATFORMS,
     request::HookPath,
 };
 use serde::Deserialize;

@@ -18,14 +18,18 @@ use commerce::{
     connection::{Connection, ConnectionKey, ConnectionStatus, Generation, Retention, SubscriptionRecord, Verdict},
     entity::EntityKind,
     job::{Cause, Job},
-    platforms::{
-        self, Budget, Incoming, MapError, Mapped, Mapping, NOTICE, Next, Notice, Platform, UNINSTALLED, Wanted,
-        declared_scopes, find,
+    platform::{
+        Platform, find,
+        mapping::{
+            Budget, Incoming, MapError, Mapped, Mapping, Next, Resolved, Wanted, declared_scopes, processor, resolve,
+        },
+        notice::{NOTICE, Notice, UNINSTALLED},
     },
+    platforms,
     request::HookPath,
     sighting::Sighting,
     stamp::Stamp,
-    transfer::{EntityProcessor, Resolved, processor, resolve},
+    transfer::EntityProcessor,
 };
 use futures_util::future::BoxFuture;
 use rand::{SeedableRng, rngs::StdRng};
@@ -943,7 +947,7 @@ async fn a_probe_is_nothing_that_the_store_has_sent() {
     let last = place.world.clock.now();
     let sighting = Sighting { last, generation: Generation::FIRST, key_id: "sample".into(), gaps: Vec::new() };
     let before = shown().await;
-    place.see(platforms::PROBE, &sighting).await;
+    place.see(commerce::platform::delivery::PROBE, &sighting).await;
     assert_eq!(shown().await.as_ref(), before.as_ref());
     place.see(&place.ours()[0].scope, &sighting).await;
     assert_ne!(shown().await.as_ref(), before.as_ref());

@@ -3,9 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use commerce::{
-    connection::ConnectionKey,
-    platforms::{bigcommerce::PLATFORM, declared_scopes},
-    request::HookPath,
+    connection::ConnectionKey, platform::mapping::declared_scopes, platforms::bigcommerce::PLATFORM, request::HookPath,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};

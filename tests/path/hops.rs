@@ -5,10 +5,14 @@ use commerce::{
     change::Change,
     entity::EntityKind,
     envelope::{Content, Envelope},
-    platforms::{Access, Incoming, Mapped, Next, PLATFORMS, Platform, Wanted, find},
+    platform::{
+        Platform, find,
+        mapping::{Access, Incoming, Mapped, Next, Resolved, Wanted, resolve},
+    },
+    platforms::PLATFORMS,
     request::HookPath,
     stamp::Stamp,
-    transfer::{Action, Resolved, resolve},
+    transfer::Action,
 };
 use serde_json::{Map, Value, json};
 use tests::{

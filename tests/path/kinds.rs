@@ -8,10 +8,14 @@ use commerce::{
     connection::DeletePolicy,
     entity::{Content, EntityKey, EntityKind},
     item::{Item, Projection, Writer},
-    platforms::{Access, Incoming, Mapped, Next, PLATFORMS, Platform, Wanted},
+    platform::{
+        Platform,
+        mapping::{Access, Incoming, Mapped, Next, Resolved, Wanted, resolve},
+    },
+    platforms::PLATFORMS,
     request::HookPath,
     stamp::Stamp,
-    transfer::{Action, Resolved, resolve},
+    transfer::Action,
 };
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, Value, json};

@@ -9,7 +9,11 @@ use std::{
 use commerce::{
     change::Change,
     entity::{Content, EntityKind, unbalanced},
-    platforms::{Incoming, Mapped, find, woocommerce},
+    platform::{
+        find,
+        mapping::{Incoming, Mapped},
+    },
+    platforms::woocommerce,
     stamp::Stamp,
     transfer::Action,
 };

@@ -17,10 +17,14 @@ use commerce::{
     envelope::{Envelope, IMPORT},
     item::Item,
     job::{Cause, Job},
-    platforms::{PLATFORMS, find},
+    platform::{
+        find,
+        mapping::{Resolved, resolve},
+    },
+    platforms::PLATFORMS,
     request::HookPath,
     stamp::Stamp,
-    transfer::{Polling, Resolved, resolve},
+    transfer::Polling,
 };
 use futures_util::future::BoxFuture;
 use http::Method;

@@ -11,7 +11,10 @@ use commerce::{
     envelope::Envelope,
     item::Item,
     outcome::Rule,
-    platforms::{Budget, Incoming, MapError, Mapped, Mapping, Next, Platform, Wanted},
+    platform::{
+        Platform,
+        mapping::{Budget, Incoming, MapError, Mapped, Mapping, Next, Wanted},
+    },
     transfer::EntityProcessor,
 };
 use processor::Message;

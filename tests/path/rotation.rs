@@ -9,7 +9,8 @@ use cloud::coordination::{Coordination, Note, deployment};
 use commerce::{
     envelope::{Envelope, Provenance},
     keys::KeyRing,
-    platforms::{PLATFORMS, find},
+    platform::find,
+    platforms::PLATFORMS,
     request::HookPath,
 };
 use rand::{SeedableRng, rngs::StdRng};

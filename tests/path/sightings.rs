@@ -9,7 +9,8 @@ use commerce::{
     api::{ApiRequest, ApiResponse},
     connection::{Connection, ConnectionKey, ConnectionStatus},
     job::{Cause, Job},
-    platforms::{PLATFORMS, PROBE},
+    platform::delivery::PROBE,
+    platforms::PLATFORMS,
     request::HookPath,
     sighting::{OTHER, SEEN, Sighting, USED, Use},
 };

@@ -5,7 +5,12 @@ use commerce::{
     connection::ConnectionKey,
     entity::{EntityKey, EntityKind},
     item::Item,
-    platforms::{Access, Mapped, Next, PLATFORMS, Settings, Wanted, find, settings},
+    platform::{
+        find,
+        mapping::{Access, Mapped, Next, Wanted},
+        settings::{Settings, settings},
+    },
+    platforms::PLATFORMS,
     request::HookPath,
     stamp::Stamp,
 };

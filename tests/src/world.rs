@@ -20,7 +20,8 @@ use commerce::{
     connection::{Connection, ConnectionKey},
     item::Item,
     job::Job,
-    platforms::{PLATFORMS, Platform},
+    platform::Platform,
+    platforms::PLATFORMS,
     request::HookPath,
     stamp::Stamp,
 };

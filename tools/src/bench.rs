@@ -159,8 +159,11 @@ fn write_units(samples: &[events::Event]) -> Result<Vec<(String, usize)>, Failur
         connection::DeletePolicy,
         entity::EntityKey,
         item::{Projection, Writer},
-        platforms::{Incoming, Mapped, PLATFORMS, find},
-        transfer::{Resolved, resolve},
+        platform::{
+            find,
+            mapping::{Incoming, Mapped, Resolved, resolve},
+        },
+        platforms::PLATFORMS,
     };
     let mut units = Vec::new();
     for prefix in ["013", "017", "022"] {

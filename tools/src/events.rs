@@ -11,7 +11,8 @@ use bytes::Bytes;
 use commerce::{
     envelope::Sealed,
     keys::KeyRing,
-    platforms::{PLATFORMS, Platform, find},
+    platform::{Platform, find},
+    platforms::PLATFORMS,
     request::{HookPath, RawRequest},
     stamp::Stamp,
     verify::{Material, Scheme, jwt::unproven_claims, sign, verify},

@@ -13,7 +13,8 @@ use cloud::{
 };
 use commerce::{
     keys::KeyRing,
-    platforms::{PLATFORMS, declared_scopes, find},
+    platform::{find, mapping::declared_scopes},
+    platforms::PLATFORMS,
     request::HookPath,
 };
 use tools::events;

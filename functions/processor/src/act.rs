@@ -16,7 +16,10 @@ use commerce::{
     change::Change,
     connection::Connection,
     entity::EntityKey,
-    platforms::{Access, Acted, Decision, Mapped, Platform, Wanted},
+    platform::{
+        Platform,
+        mapping::{Access, Acted, Decision, Mapped, Wanted},
+    },
 };
 use serde::{Deserialize, Serialize};
 

@@ -21,7 +21,7 @@ use commerce::{
     envelope::{Content, Envelope, Sealed},
     loss::{DIFFERENCES, Difference, Differences, shows_loss},
     outcome::{Outcome, Reason},
-    platforms::find,
+    platform::find,
     stamp::Stamp,
 };
 use futures_util::{

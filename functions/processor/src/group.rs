@@ -18,12 +18,12 @@ use commerce::{
     change::{Change, State},
     connection::{Connection, DeletePolicy},
     entity::{EntityKey, references},
-    envelope::{Content, Sealed, Transfer},
+    envelope::{Content, Sealed},
     item::{Item, Projection, TOO_OLD_SECONDS, Writer},
     loss::Difference,
     outcome::{Outcome, Reason, Rule},
-    platforms::Mapped,
-    transfer::Payload,
+    platform::mapping::Mapped,
+    transfer::{Payload, Transfer},
     verify::Strength,
 };
 

@@ -25,15 +25,18 @@ use commerce::{
     change::Change,
     connection::{Connection, ConnectionKey, ConnectionStatus},
     entity::EntityKey,
-    envelope::{
-        BodyError, Content, Counted, Envelope, EnvelopeError, Erasure, Known, Listing, Provenance, Reprojection, Swept,
-        Transfer,
-    },
+    envelope::{BodyError, Content, Counted, Envelope, EnvelopeError, Erasure, Known, Provenance, Reprojection, Swept},
     outcome::{Outcome, Reason, Rule},
-    platforms::{Incoming, MapError, Mapped, Notice, PROBE, Platform, find, mapped},
+    platform::{
+        Platform,
+        delivery::PROBE,
+        find,
+        mapping::{Incoming, MapError, Mapped, Resolved, mapped, processor, resolve},
+        notice::Notice,
+    },
     request::{has_too_many_values, weight},
     stamp::Stamp,
-    transfer::{EntityProcessor, Preset, Resolved, late, processor, resolve},
+    transfer::{EntityProcessor, Listing, Preset, Transfer, late},
     verify::{Strength, UNNAMED_SCOPE},
 };
 

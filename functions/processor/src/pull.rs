@@ -13,7 +13,10 @@ use commerce::{
     connection::{Connection, ConnectionKey, Generation},
     entity::EntityKey,
     job::{Cause, Job},
-    platforms::{Access, Mapped, Next, Platform, Wanted, budget},
+    platform::{
+        Platform,
+        mapping::{Access, Mapped, Next, Wanted, budget},
+    },
     request::{MAX_VALUES, values, weight},
     stamp::Stamp,
 };

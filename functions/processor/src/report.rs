@@ -9,9 +9,8 @@ use commerce::{
     envelope::Envelope,
     loss::{Difference, Differences},
     outcome::Outcome,
-    platforms::{Platform, find},
+    platform::{Platform, find, mapping::processor},
     stamp::Stamp,
-    transfer::processor,
 };
 use serde_json::{Map, Value, json};
 

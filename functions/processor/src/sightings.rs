@@ -16,7 +16,7 @@ use commerce::{
     envelope::{Envelope, Provenance},
     keys::BROUGHT,
     outcome::{Outcome, Reason, Rule},
-    platforms::{PROBE, Platform, declared_scopes, find},
+    platform::{Platform, delivery::PROBE, find, mapping::declared_scopes},
     sighting::{NOTED_EVERY_SECONDS, OTHER, SEEN, Sighting, USED, Use},
     stamp::Stamp,
 };

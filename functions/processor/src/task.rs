@@ -15,14 +15,18 @@ use commerce::{
     api::Fault,
     connection::{Connection, ConnectionKey, ConnectionStatus},
     entity,
-    envelope::{Content, Counted, Erasure, Known, Listing, Reprojection, Sealed, Swept, Transfer},
+    envelope::{Content, Counted, Erasure, Known, Reprojection, Sealed, Swept},
     item::{Projection, Writer},
     job::{Cause, Job},
     loss::{NOT_IN_SWEEP, SweptPage, all_swept, swept_notes},
     outcome::{Outcome, Reason, Rule},
-    platforms::{self, Access, NOTICE, NOTICE_SECONDS, Notice},
+    platform::{
+        mapping::Access,
+        notice::{NOTICE, NOTICE_SECONDS, Notice},
+    },
     request::is_too_large_a_page,
     stamp::Stamp,
+    transfer::{Listing, Transfer},
 };
 
 use crate::{End, Processor, Task, Understood, What, gate, places::Place};
@@ -406,7 +410,7 @@ where
         if is_too_large_a_page(&response.body) {
             return Err(Fault::TooLarge("a page of more values than any list has".into()));
         }
-        let listed = platforms::listed(task.platform.mapping, &access, listing, &response, at);
+        let listed = commerce::platform::mapping::listed(task.platform.mapping, &access, listing, &response, at);
         let listed = self.heed(key, connection.generation, Some(&response), listed).await?;
         Ok((listed.found, listed.next))
     }

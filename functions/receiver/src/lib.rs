@@ -18,7 +18,7 @@ use cloud::{
 use commerce::{
     envelope::Sealed,
     keys::{Apps, BroughtKey, KeyRing},
-    platforms::{Platform, find},
+    platform::{Platform, find},
     request::{HookPath, RawRequest, decoded},
     stamp::Stamp,
     verify::{Material, Refusal, Verified, verify},

@@ -11,14 +11,17 @@ use commerce::{
     connection::{Connection, ConnectionKey, ConnectionStatus, Fetch, Verdict},
     entity::EntityKind,
     job::{Cause, Job, SHARDS, shard},
-    platforms::{
-        self, Access, Hooks, Platform, SettingsError, Subscription, SubscriptionStatus, declared_scopes, find,
+    json::{self, JsonError},
+    platform::{
+        Platform, find,
+        mapping::{Access, declared_scopes},
+        settings::SettingsError,
+        webhooks::{Hooks, Subscription, SubscriptionStatus},
     },
     request::{HookPath, has_too_many_values},
     sighting::Sighting,
     stamp::{Stamp, parse_utc},
     transfer::Direction,
-    unique::{self, Wrong},
     verify::jwt::Claims,
 };
 use http::StatusCode;
@@ -422,7 +425,7 @@ impl<P: Parts> Registrar<P> {
                 members.insert("site".to_owned(), site.into());
             }
             let body = Zeroizing::new(Value::Object(members).to_string());
-            platforms::settings(platform, key, body.as_bytes(), self.allow_loopback)
+            commerce::platform::settings::settings(platform, key, body.as_bytes(), self.allow_loopback)
         };
         // Where the site follows from the connection's id, it must not be given.
         let settings = match read(Some(&connection.site)) {
@@ -517,9 +520,9 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     if has_too_many_values(body) {
         return Err(Problem::Invalid("body: holds more than any settings".into()));
     }
-    unique::object(body).map_err(|wrong| match wrong {
-        Wrong::Twice(name) => Problem::Invalid(format!("body: {name} is there twice; leave one of them out")),
-        Wrong::Form(_) | Wrong::TooDeep => Problem::Invalid(NO_OBJECT.into()),
+    json::object(body).map_err(|wrong| match wrong {
+        JsonError::Twice(name) => Problem::Invalid(format!("body: {name} is there twice; leave one of them out")),
+        JsonError::Form(_) | JsonError::TooDeep => Problem::Invalid(NO_OBJECT.into()),
     })
 }
 

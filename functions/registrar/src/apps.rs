@@ -21,7 +21,10 @@ use commerce::{
     connection::{ConnectionId, ConnectionKey, ConnectionStatus},
     install::{Known, Once, Reply, Step, Turned, Vendor, Visit, sha256},
     job::{Cause, Job},
-    platforms::{NOTICE, NOTICE_SECONDS, Notice, Platform, UNINSTALLED, find},
+    platform::{
+        Platform, find,
+        notice::{NOTICE, NOTICE_SECONDS, Notice, UNINSTALLED},
+    },
     stamp::Stamp,
 };
 use http::{HeaderValue, StatusCode, header};

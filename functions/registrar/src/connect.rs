@@ -12,7 +12,13 @@ use commerce::{
     entity::EntityKind,
     job::{Cause, Job},
     keys::BroughtKey,
-    platforms::{self, Access, Desired, Hooks, NOTICE, Notice, Platform, Saving, Settings, SubscriptionStatus},
+    platform::{
+        Platform,
+        mapping::Access,
+        notice::{NOTICE, Notice},
+        settings::Settings,
+        webhooks::{Desired, Hooks, Saving, SubscriptionStatus},
+    },
     request::HookPath,
 };
 use serde_json::{Map, Value, json};
@@ -77,7 +83,7 @@ impl<P: Parts> Registrar<P> {
         body: &[u8],
         installed: Option<Installed>,
     ) -> Result<Option<Plan>, Problem> {
-        let mut settings = platforms::settings(platform, key, body, self.allow_loopback)?;
+        let mut settings = commerce::platform::settings::settings(platform, key, body, self.allow_loopback)?;
         let before = self.edges.connections.load(key).await?;
         if installed.is_some()
             && let Some(alive) = before.connection.as_ref().filter(|before| is_alive(before))

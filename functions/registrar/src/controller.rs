@@ -18,11 +18,17 @@ use commerce::{
     envelope::Sealed,
     job::{Cause, Job},
     keys::KeyRing,
-    platforms::{Access, Hooks, NOTICE, Notice, PROBE, Platform, Subscription, SubscriptionStatus, UNINSTALLED},
+    platform::{
+        Platform,
+        delivery::PROBE,
+        mapping::{Access, Resolved, processor, resolve},
+        notice::{NOTICE, Notice, UNINSTALLED},
+        webhooks::{Hooks, Subscription, SubscriptionStatus},
+    },
     request::HookPath,
     sighting::{SEEN, Sighting},
     stamp::Stamp,
-    transfer::{Action, EntityProcessor, Polling, Resolved, Via, processor, resolve},
+    transfer::{Action, EntityProcessor, Polling, Via},
 };
 use serde_json::{Map, Value, json};
 

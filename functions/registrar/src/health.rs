@@ -2,7 +2,7 @@
 
 use commerce::{
     connection::{Health, Verdict},
-    platforms::{Subscription, SubscriptionStatus},
+    platform::webhooks::{Subscription, SubscriptionStatus},
     sighting::Sighting,
     stamp::Stamp,
 };

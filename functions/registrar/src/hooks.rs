@@ -13,9 +13,11 @@ use commerce::{
     connection::{Connection, ConnectionKey, ConnectionStatus, Health, SubscriptionRecord, Verdict},
     job::Cause,
     keys::{KeyRing, WebhookSecret},
-    platforms::{
-        Access, Desired, Hooks, NOTICE, NOTICE_SECONDS, Notice, Page, Platform, Saving, Subscription, WITHOUT_RIGHTS,
-        subscriptions,
+    platform::{
+        Platform,
+        mapping::Access,
+        notice::{NOTICE, NOTICE_SECONDS, Notice, WITHOUT_RIGHTS},
+        webhooks::{Desired, Hooks, Page, Saving, Subscription, subscriptions},
     },
     request::HookPath,
     stamp::Stamp,

@@ -5,7 +5,7 @@ use commerce::{
     api::Fault,
     connection::ConnectionKey,
     job::{Cause, Job, SHARDS},
-    platforms::{Platform, find},
+    platform::{Platform, find},
     stamp::Stamp,
 };
 use serde_json::{Value, json};

@@ -38,7 +38,7 @@ use cloud::{
     telemetry,
 };
 use commerce::{
-    platforms::Platform,
+    platform::Platform,
     stamp::Stamp,
     verify::{
         Refusal,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use commerce::{
     connection::{ConnectionStatus, DeletePolicy, Verdict},
     keys::{KeyState, Phase},
-    platforms::{MIN_POLL_SECONDS, Platform},
+    platform::{Platform, settings::MIN_POLL_SECONDS},
     rotation::Stage,
 };
 use serde_json::{Map, Value, json};

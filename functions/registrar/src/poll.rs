@@ -17,10 +17,13 @@ use commerce::{
     envelope::{Answered, IMPORT, POLL, Sealed},
     job::Job,
     loss::{DIFFERENCES, Differences, SweptPage, swept_notes},
-    platforms::{self, Access, Budget, Mapping, Platform},
+    platform::{
+        Platform,
+        mapping::{Access, Budget, Mapping, processor},
+    },
     request::{HookPath, is_too_large_a_page},
     stamp::Stamp,
-    transfer::{Polling, processor},
+    transfer::Polling,
 };
 use serde_json::json;
 
@@ -201,7 +204,7 @@ impl<P: Parts> Registrar<P> {
         }
         let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
         let path = HookPath { key: key.clone(), generation: connection.generation };
-        let budget = platforms::budget(platform.mapping, connection);
+        let budget = commerce::platform::mapping::budget(platform.mapping, connection);
         // Each of them queues, and all are pulled within one budget.
         let whole = |cursor: &&Cursor| cursor.run.as_ref().is_some_and(|run| run.fetch != Fetch::Changed);
         let others = loaded.cursors.values().filter(|other| other.entity != entity).filter(whole).count();
@@ -588,7 +591,7 @@ fn known(loaded: &Loaded, connection: &Connection, entity: EntityKind) -> Cursor
 
 #[cfg(test)]
 mod tests {
-    use commerce::{connection::Generation, envelope::Listing};
+    use commerce::{connection::Generation, transfer::Listing};
 
     use super::*;
 

@@ -5,7 +5,7 @@ use cloud::outbound::Outbound;
 use commerce::{
     api::ApiRequest,
     keys::KeyRing,
-    platforms::{PROBE, Platform},
+    platform::{Platform, delivery::PROBE},
     request::{HookPath, RawRequest},
     verify::sign,
 };

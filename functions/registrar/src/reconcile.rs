@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use commerce::{
     connection::{ConnectionKey, Generation, SubscriptionRecord},
     entity::ExternalId,
-    platforms::{Subscription, SubscriptionStatus},
+    platform::webhooks::{Subscription, SubscriptionStatus},
     request::HookPath,
 };
 

@@ -17,7 +17,7 @@ use commerce::{
     connection::{ConnectionKey, ConnectionStatus},
     job::SHARDS,
     keys::{KeyRing, Phase},
-    platforms::find,
+    platform::find,
     rotation::{Facts, Next, QUIET_SECONDS, Stage, advance, retire},
     sighting::{SEEN, Sighting, USED, Use},
     stamp::Stamp,

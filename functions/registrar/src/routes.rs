@@ -1,6 +1,6 @@
 //! Owns the routes of the admin interface, as data. The router goes by this table, and the description that is served is made of it.
 
-use commerce::{platforms::Platform, request::decoded};
+use commerce::{platform::Platform, request::decoded};
 use http::Method;
 use serde_json::{Value, json};
 

@@ -9,7 +9,7 @@ use std::{
 use commerce::{
     api::Fault,
     connection::{ConnectionKey, Generation},
-    platforms::Budget,
+    platform::mapping::Budget,
     stamp::Stamp,
 };
 use serde::{Deserialize, Serialize};

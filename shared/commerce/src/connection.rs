@@ -11,9 +11,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     entity::{EntityKind, ExternalId},
-    envelope::Listing,
     stamp::Stamp,
-    transfer::Preset,
+    transfer::{Listing, Preset},
 };
 
 /// One installed store or account on a platform: the tenant. `[a-z0-9][a-z0-9._-]{0,99}`, lower-cased on entry.

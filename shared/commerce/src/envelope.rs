@@ -7,16 +7,20 @@ use std::{collections::BTreeMap, fmt, io::Read};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use flate2::{Compression, read::DeflateDecoder, read::DeflateEncoder};
+use flate2::{
+    Compression,
+    read::{DeflateDecoder, DeflateEncoder},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     api::{ApiResponse, Fault},
     connection::{Connection, ConnectionKey, ConnectionStatus, Generation},
-    entity::{self, EntityKind, ExternalId},
-    platforms::{Access, Listed, Mapping, listed},
+    entity::EntityKind,
+    platform::mapping::{Access, Listed, Mapping, listed},
     request::HookPath,
     stamp::Stamp,
+    transfer::{Listing, Transfer},
     verify::{Strength, Verified},
 };
 
@@ -140,63 +144,6 @@ impl Answered {
     }
 }
 
-/// One entity to bring up to date, and why.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Transfer {
-    /// The kind of entity.
-    pub entity: EntityKind,
-    /// Its id at the platform.
-    pub id: ExternalId,
-    /// Why it is to be brought up to date.
-    pub reason: String,
-    /// When the source changed it last, as far as whoever asks knows: what is as new here already need not be pulled.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub changed: Option<Stamp>,
-    /// What the source shows of it, where whoever asks has seen that: what is here and says the same need not be pulled. It counts more
-    /// than a date, for not everything that changes moves one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shown: Option<Shown>,
-    /// Whether it matters only if it is known here.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub only_known: bool,
-}
-
-impl Transfer {
-    /// Of one entity.
-    pub fn new(entity: EntityKind, id: ExternalId, reason: impl Into<String>) -> Self {
-        Self { entity, id, reason: reason.into(), changed: None, shown: None, only_known: false }
-    }
-}
-
-/// What a list shows of an entity, as a hash: a list may be gone through without a call for each of its entries.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Shown {
-    /// The canonical members that the list shows; none of them: the entity as a whole.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub members: Vec<String>,
-    /// The hash of these, or of the whole.
-    pub hash: String,
-}
-
-impl Shown {
-    /// An entity as a whole.
-    pub fn whole(content: &entity::Content) -> Self {
-        Self { members: Vec::new(), hash: content.hash() }
-    }
-
-    /// Some of its canonical members.
-    pub fn part(content: &entity::Content, members: &[&str]) -> Self {
-        let members: Vec<String> = members.iter().map(|name| (*name).to_owned()).collect();
-        Self { hash: content.hash_of(&members), members }
-    }
-
-    /// Whether a content says the same.
-    pub fn is(&self, content: &entity::Content) -> bool {
-        let hash = if self.members.is_empty() { content.hash() } else { content.hash_of(&self.members) };
-        hash == self.hash
-    }
-}
-
 /// What a message is about.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -274,29 +221,6 @@ pub struct Erasure {
     /// Where to go on among what is known here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-}
-
-/// A list of the platform's, and how far it was gone through.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Listing {
-    /// Which list, in the words of the platform's mapping.
-    pub what: String,
-    /// Where to go on. Only the platform's mapping can read it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cursor: Option<String>,
-    /// When it was begun; none while it is not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub begun: Option<Stamp>,
-    /// How many pages were gone through.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub pages: u32,
-}
-
-impl Listing {
-    /// A list that is to be gone through.
-    pub fn new(what: impl Into<String>, cursor: Option<String>) -> Self {
-        Self { what: what.into(), cursor, begun: None, pages: 0 }
-    }
 }
 
 /// A body as a message carries it. SQS takes only characters that are legal in XML.
@@ -415,18 +339,13 @@ pub struct Envelope {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub claims: BTreeMap<String, String>,
     /// How often it was put off.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::json::is_default")]
     pub deferrals: u32,
     /// How many messages it is away from its delivery, by being asked for: what is asked for asks for no more.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::json::is_default")]
     pub depth: u32,
     /// What it is about.
     pub content: Content,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
 }
 
 /// A text that is no message this release can read.

@@ -31,7 +31,7 @@ pub enum Job {
         /// Why.
         why: Cause,
         /// How often it was put off already.
-        #[serde(default, skip_serializing_if = "is_zero")]
+        #[serde(default, skip_serializing_if = "crate::json::is_default")]
         tries: u8,
         /// A look since then, at which all was well, is enough: when jobs come late, there are several for each connection.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,10 +55,6 @@ pub enum Job {
     },
     /// Take a rotation of the signing keys that is under way as far as it can go.
     Rotate,
-}
-
-fn is_zero(tries: &u8) -> bool {
-    *tries == 0
 }
 
 /// Why a connection is looked after.

@@ -8,9 +8,10 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::{
-    platforms::{PLATFORMS, find},
+    json::{self, JsonError},
+    platform::find,
+    platforms::PLATFORMS,
     request::HookPath,
-    unique::{self, Wrong},
     verify::jwt::PublicKeys,
 };
 
@@ -410,9 +411,9 @@ impl Apps {
         if text.is_empty() {
             return Ok(Self::default());
         }
-        let apps: BTreeMap<String, App> = unique::read(text.as_bytes()).map_err(|wrong| match wrong {
-            Wrong::Twice(name) => AppsError::Twice(name),
-            Wrong::Form(_) | Wrong::TooDeep => AppsError::Shape,
+        let apps: BTreeMap<String, App> = json::read(text.as_bytes()).map_err(|wrong| match wrong {
+            JsonError::Twice(name) => AppsError::Twice(name),
+            JsonError::Form(_) | JsonError::TooDeep => AppsError::Shape,
         })?;
         for (platform, app) in &apps {
             if find(PLATFORMS, platform).is_none() {

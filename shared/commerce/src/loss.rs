@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     entity::{EntityKind, ExternalId},
-    envelope::{Content, Envelope, POLL, Provenance, Transfer},
+    envelope::{Content, Envelope, POLL, Provenance},
     stamp::Stamp,
+    transfer::Transfer,
 };
 
 /// What the names of a connection's notes begin with that hold [`Differences`]; the kind of entity follows.

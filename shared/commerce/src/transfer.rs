@@ -5,10 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    entity::{EntityKind, ExternalId},
-    envelope::Transfer,
-    outcome::Rule,
-    platforms::Mapping,
+    entity::{self, EntityKind, ExternalId},
+    stamp::Stamp,
 };
 
 /// What a scope says has happened.
@@ -113,37 +111,6 @@ impl EntityProcessor {
     }
 }
 
-/// What a scope resolves to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Resolved {
-    /// An entity, and what has happened to it.
-    Entity(EntityKind, Action),
-    /// Something that the registrar has to know.
-    Notice,
-    /// Nothing that is kept.
-    Ignored(Rule),
-}
-
-/// Finds what a scope means to a platform. An unknown scope goes to the platform's fallback where it has one; else it is ignored
-/// by a named rule, and counted: it is no error of the sender, who would switch the hook off.
-pub fn resolve(mapping: &dyn Mapping, scope: &str) -> Resolved {
-    let declared = mapping.processors().iter().filter(|processor| processor.takes_hooks()).find_map(|processor| {
-        let found = processor.scopes.iter().find(|declared| declared.name == scope)?;
-        Some(Resolved::Entity(processor.entity, found.action))
-    });
-    let noticed = || mapping.notices().contains(&scope).then_some(Resolved::Notice);
-    declared.or_else(noticed).unwrap_or_else(|| match (mapping.ignores(scope), mapping.fallback()) {
-        (Some(rule), _) => Resolved::Ignored(rule),
-        (None, Some((entity, action))) => Resolved::Entity(entity, action),
-        (None, None) => Resolved::Ignored(Rule::UNKNOWN_SCOPE),
-    })
-}
-
-/// The processor of a kind of entity.
-pub fn processor(mapping: &dyn Mapping, entity: EntityKind) -> Option<&'static EntityProcessor> {
-    mapping.processors().iter().find(|processor| processor.entity == entity)
-}
-
 /// How a connection resolves a scope that only its own conventions explain: "`message/created` whose `/reference` begins with
 /// `Car:` is about the product with what follows as its id".
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -181,47 +148,90 @@ pub fn late(presets: &[Preset], scope: &str, body: &[u8]) -> Option<Transfer> {
     })
 }
 
+/// One entity to bring up to date, and why.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Transfer {
+    /// The kind of entity.
+    pub entity: EntityKind,
+    /// Its id at the platform.
+    pub id: ExternalId,
+    /// Why it is to be brought up to date.
+    pub reason: String,
+    /// When the source changed it last, as far as whoever asks knows: what is as new here already need not be pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Stamp>,
+    /// What the source shows of it, where whoever asks has seen that: what is here and says the same need not be pulled. It counts more
+    /// than a date, for not everything that changes moves one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<Shown>,
+    /// Whether it matters only if it is known here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_known: bool,
+}
+
+impl Transfer {
+    /// Of one entity.
+    pub fn new(entity: EntityKind, id: ExternalId, reason: impl Into<String>) -> Self {
+        Self { entity, id, reason: reason.into(), changed: None, shown: None, only_known: false }
+    }
+}
+
+/// What a list shows of an entity, as a hash: a list may be gone through without a call for each of its entries.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Shown {
+    /// The canonical members that the list shows; none of them: the entity as a whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<String>,
+    /// The hash of these, or of the whole.
+    pub hash: String,
+}
+
+impl Shown {
+    /// An entity as a whole.
+    pub fn whole(content: &entity::Content) -> Self {
+        Self { members: Vec::new(), hash: content.hash() }
+    }
+
+    /// Some of its canonical members.
+    pub fn part(content: &entity::Content, members: &[&str]) -> Self {
+        let members: Vec<String> = members.iter().map(|name| (*name).to_owned()).collect();
+        Self { hash: content.hash_of(&members), members }
+    }
+
+    /// Whether a content says the same.
+    pub fn is(&self, content: &entity::Content) -> bool {
+        let hash = if self.members.is_empty() { content.hash() } else { content.hash_of(&self.members) };
+        hash == self.hash
+    }
+}
+
+/// A list of the platform's, and how far it was gone through.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Listing {
+    /// Which list, in the words of the platform's mapping.
+    pub what: String,
+    /// Where to go on. Only the platform's mapping can read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// When it was begun; none while it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<Stamp>,
+    /// How many pages were gone through.
+    #[serde(default, skip_serializing_if = "crate::json::is_default")]
+    pub pages: u32,
+}
+
+impl Listing {
+    /// A list that is to be gone through.
+    pub fn new(what: impl Into<String>, cursor: Option<String>) -> Self {
+        Self { what: what.into(), cursor, begun: None, pages: 0 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::{
-        api::{ApiResponse, Fault},
-        platforms::{Budget, Incoming, MapError, Mapped, Next, Wanted, declared_scopes},
-    };
-
-    struct Exporting;
-
-    impl Mapping for Exporting {
-        fn processors(&self) -> &'static [EntityProcessor] {
-            static PROCESSORS: &[EntityProcessor] = &[EntityProcessor {
-                entity: EntityKind::Product,
-                direction: Direction::Export,
-                payload: Payload::Full,
-                pull: true,
-                polling: None,
-                scopes: &[own("product.updated", Action::Updated)],
-                requires: &[],
-                followed_by: &[],
-            }];
-            PROCESSORS
-        }
-        fn map(&self, _: &Incoming<'_>) -> Result<Mapped, MapError> {
-            Err(MapError::Malformed("never".into()))
-        }
-        fn budget(&self) -> Budget {
-            Budget { calls: 1, seconds: 1 }
-        }
-        fn pull(&self, _: &Wanted<'_>, _: &[ApiResponse]) -> Result<Next, Fault> {
-            Err(Fault::Unreadable("never".into()))
-        }
-    }
-
-    #[test]
-    fn what_is_only_exported_takes_no_hooks() {
-        assert_eq!(resolve(&Exporting, "product.updated"), Resolved::Ignored(Rule::UNKNOWN_SCOPE));
-        assert_eq!(declared_scopes(&Exporting).count(), 0);
-    }
 
     #[test]
     fn a_preset_finds_the_entity_behind_a_reference() {

@@ -16,7 +16,8 @@ use bytes::Bytes;
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
     entity::EntityKind,
-    platforms::{bigcommerce::PLATFORM, declared_scopes},
+    platform::mapping::declared_scopes,
+    platforms::bigcommerce::PLATFORM,
     stamp::{Stamp, parse_utc},
     verify::{
         jwt::{Algorithm, Rules},
@@ -1316,7 +1317,7 @@ impl Inner {
                 let amount = random.random_range(1..=minor(total.as_str().unwrap(), places) / 4 + 1);
                 let (refund, payment, now) = (self.id(), self.id(), iso(self.now));
                 let shown = json!({
-                    "id": refund, "order_id": id, "user_id": 0, "created": now, "reason": "Wrong size",
+                    "id": refund, "order_id": id, "user_id": 0, "created": now, "reason": "JsonError size",
                     "total_amount": plain(amount, places), "total_tax": 0, "uses_merchant_override_values": false,
                     "items": [{ "item_type": "ORDER", "item_id": id, "requested_amount": plain(amount, places) }],
                     "payments": [{ "id": payment, "provider_id": "storecredit", "amount": plain(amount, places),

@@ -15,11 +15,14 @@ use std::{
 use commerce::{
     api::ApiRequest,
     entity::EntityKind,
-    envelope::Listing,
-    platforms::{Access, Incoming, Mapped, PLATFORMS, Platform, find},
+    platform::{
+        Platform, find,
+        mapping::{Access, Incoming, Mapped},
+    },
+    platforms::PLATFORMS,
     request::HookPath,
     stamp::Stamp,
-    transfer::Action,
+    transfer::{Action, Listing},
 };
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::{Map, Value, json};

@@ -20,7 +20,8 @@ use commerce::{
     api::ApiResponse,
     connection::{Connection, Generation, Health, SubscriptionRecord},
     job::Job,
-    platforms::{declared_scopes, woocommerce::PLATFORM},
+    platform::mapping::declared_scopes,
+    platforms::woocommerce::PLATFORM,
     request::HookPath,
 };
 use http::HeaderMap;

@@ -20,6 +20,8 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::connection::ConnectionKey;
+
 pub use self::{
     cart::Cart,
     catalog::{CategoryEntity, CurrencyPrice, Price, PriceTier},
@@ -33,8 +35,6 @@ pub use self::{
     product::{Category, Choice, Product, Stock},
     subscription::{Actor, Event, Request, Subscription, SubscriptionItem},
 };
-use crate::connection::ConnectionKey;
-
 /// The kinds of entity that are kept.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -18,11 +18,10 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-pub use jsonwebtoken::Algorithm;
-
 use super::Refusal;
 use crate::{keys::KeyRing, request::RawRequest, stamp::Stamp};
 
+pub use jsonwebtoken::Algorithm;
 /// How far the clocks of who mints and who verifies may differ, both ways, in seconds.
 pub const LEEWAY_SECONDS: i64 = 30;
 

@@ -5,7 +5,7 @@
 //! What was verified can be queued:
 //!
 //! ```
-//! # use commerce::{envelope::Sealed, platforms::Delivery, request::{HookPath, RawRequest}};
+//! # use commerce::{envelope::Sealed, platform::delivery::Delivery, request::{HookPath, RawRequest}};
 //! # use commerce::verify::{Material, Refusal, verify};
 //! fn queue(platform: &dyn Delivery, path: &HookPath, request: &RawRequest, keys: &Material<'_>) -> Result<Sealed, Refusal> {
 //!     Ok(Sealed::from_verified(&verify(platform, path, request, keys)?))
@@ -65,7 +65,7 @@ use bytes::Bytes;
 
 use crate::{
     keys::{App, BroughtKey, KeyRing, Requirement, WebhookSecret},
-    platforms::Delivery,
+    platform::delivery::Delivery,
     request::{HookPath, RawRequest, has_too_many_values},
     stamp::Stamp,
 };
@@ -479,8 +479,8 @@ mod tests {
     struct Signed;
 
     impl Delivery for Signed {
-        fn probe(&self, _: &HookPath, _: Stamp) -> crate::platforms::Probe {
-            crate::platforms::Probe::default()
+        fn probe(&self, _: &HookPath, _: Stamp) -> crate::platform::delivery::Probe {
+            crate::platform::delivery::Probe::default()
         }
         fn scope(&self, _: &RawRequest) -> Option<String> {
             None
@@ -501,7 +501,7 @@ mod tests {
         None,
         Right,
         Stale,
-        Wrong,
+        JsonError,
     }
 
     fn proven(require: &str, header: Part, signature: Part) -> Result<Strength, Refusal> {
@@ -516,12 +516,12 @@ mod tests {
         let derived = ring.signing().webhook_secret(&path, None);
         match header {
             Part::None => {}
-            Part::Wrong => set(HEADER, "something else"),
+            Part::JsonError => set(HEADER, "something else"),
             Part::Right | Part::Stale => set(HEADER, derived.reveal()),
         }
         if signature != Part::None {
             let at = if signature == Part::Stale { NOW - 21_600 } else { NOW };
-            let secret = if signature == Part::Wrong { "another secret" } else { SECRET };
+            let secret = if signature == Part::JsonError { "another secret" } else { SECRET };
             set("webhook-id", "msg_1");
             set("webhook-timestamp", &at.to_string());
             set("webhook-signature", &STANDARD_HEADERS.sign(secret.as_bytes(), "msg_1", at, b"{}"));
@@ -534,7 +534,7 @@ mod tests {
 
     #[test]
     fn which_of_signature_and_header_is_required_is_configuration_and_one_always_is() {
-        use Part::{None as Absent, Right, Stale, Wrong};
+        use Part::{JsonError, None as Absent, Right, Stale};
         use Refusal::{MissingProof, Stale as TooOld, WrongProof};
         let (body, caller) = (Ok(Strength::Body), Ok(Strength::Caller));
         for (header, signature, either, by_signature, by_header, both) in [
@@ -546,12 +546,12 @@ mod tests {
             (Right, Stale, caller, caller, caller, caller),
             (Absent, Stale, Err(TooOld), Err(TooOld), Err(MissingProof), Err(MissingProof)),
             // What is not required does no harm when it is wrong.
-            (Wrong, Right, body, body, Err(WrongProof), Err(WrongProof)),
-            (Right, Wrong, caller, Err(WrongProof), caller, Err(WrongProof)),
-            (Wrong, Wrong, Err(WrongProof), Err(WrongProof), Err(WrongProof), Err(WrongProof)),
-            (Absent, Wrong, Err(WrongProof), Err(WrongProof), Err(WrongProof), Err(WrongProof)),
-            (Wrong, Absent, Err(WrongProof), Err(MissingProof), Err(WrongProof), Err(MissingProof)),
-            (Wrong, Stale, Err(TooOld), Err(TooOld), Err(WrongProof), Err(WrongProof)),
+            (JsonError, Right, body, body, Err(WrongProof), Err(WrongProof)),
+            (Right, JsonError, caller, Err(WrongProof), caller, Err(WrongProof)),
+            (JsonError, JsonError, Err(WrongProof), Err(WrongProof), Err(WrongProof), Err(WrongProof)),
+            (Absent, JsonError, Err(WrongProof), Err(WrongProof), Err(WrongProof), Err(WrongProof)),
+            (JsonError, Absent, Err(WrongProof), Err(MissingProof), Err(WrongProof), Err(MissingProof)),
+            (JsonError, Stale, Err(TooOld), Err(TooOld), Err(WrongProof), Err(WrongProof)),
         ] {
             let proven = |require| proven(require, header, signature);
             assert_eq!(proven("either"), either);

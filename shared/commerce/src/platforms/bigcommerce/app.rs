@@ -11,7 +11,7 @@ use crate::{
     connection::ConnectionId,
     install::{Installation, Known, MISSING_PERMISSIONS, Once, Reply, Step, Turned, Vendor, Visit},
     keys::App,
-    platforms::lenient,
+    platform::lenient,
     stamp::Stamp,
     verify::jwt::{Algorithm, Keys, LEEWAY_SECONDS, Rules},
 };

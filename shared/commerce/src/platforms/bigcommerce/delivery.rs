@@ -6,7 +6,7 @@ use serde_json::{Map, json};
 
 use super::wire;
 use crate::{
-    platforms::{Delivery, PROBE, Probe},
+    platform::delivery::{Delivery, PROBE, Probe},
     request::{HookPath, RawRequest},
     stamp::Stamp,
     verify::{Scheme, standard_webhooks::STANDARD_HEADERS},

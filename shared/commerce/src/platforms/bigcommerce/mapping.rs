@@ -12,14 +12,15 @@ use crate::{
     api::{ApiRequest, ApiResponse, Fault},
     change::{Change, Delete, Facets, Upsert},
     entity::{Content, EntityKind, ExternalId},
-    envelope::{Listing, Transfer},
     outcome::Rule,
-    platforms::{
-        Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Notice, UNINSTALLED, Wanted, lenient,
+    platform::{
+        lenient,
+        mapping::{Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted},
+        notice::{Notice, UNINSTALLED},
         paging::Place,
     },
     stamp::Stamp,
-    transfer::{Action, Direction, EntityProcessor, Payload, Polling, Scope, child, own},
+    transfer::{Action, Direction, EntityProcessor, Listing, Payload, Polling, Scope, Transfer, child, own},
 };
 
 /// The processor's view.
@@ -460,9 +461,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        platforms::declared_scopes,
+        platform::mapping::{Resolved, declared_scopes, resolve},
         request::HookPath,
-        transfer::{Resolved, resolve},
     };
 
     const AT: Stamp = Stamp::from_millis(1_760_000_000_000);

@@ -19,7 +19,10 @@ use crate::{
         Address, Cart, Category, CategoryEntity, Choice, Content, CurrencyPrice, Customer, CustomerId, EntityKind,
         ExternalId, Line, Price, PriceTier, Product, ProductId, Stock,
     },
-    platforms::{Mapped, Next, Wanted, lenient},
+    platform::{
+        lenient,
+        mapping::{Mapped, Next, Wanted},
+    },
     stamp::Stamp,
 };
 
@@ -582,7 +585,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        platforms::{Access, Mapping, bigcommerce::mapping::BigCommerce},
+        platform::mapping::{Access, Mapping},
+        platforms::bigcommerce::mapping::BigCommerce,
         stamp::Stamp,
     };
 

@@ -15,9 +15,11 @@ use crate::{
     entity::ExternalId,
     install::MISSING_PERMISSIONS,
     keys::WebhookSecret,
-    platforms::{
-        Access, Desired, Hooks, OwnSettings, Page, Saving, SettingsError, Subscription, SubscriptionStatus,
-        Subscriptions, lenient, read_own,
+    platform::{
+        lenient,
+        mapping::Access,
+        settings::{OwnSettings, SettingsError, read_own},
+        webhooks::{Desired, Hooks, Page, Saving, Subscription, SubscriptionStatus, Subscriptions},
     },
     stamp::Stamp,
 };
@@ -227,7 +229,8 @@ mod tests {
     use super::*;
     use crate::{
         keys::KeyRing,
-        platforms::{self, Settings, bigcommerce::delivery::SECRET_HEADER, declared_scopes},
+        platform::{mapping::declared_scopes, settings::Settings},
+        platforms::bigcommerce::delivery::SECRET_HEADER,
         request::HookPath,
     };
 
@@ -258,7 +261,7 @@ mod tests {
 
     fn settings(body: &str, allow_loopback: bool) -> Result<Settings, SettingsError> {
         let path = HookPath::parse("bigcommerce", "abc123", None).unwrap();
-        platforms::settings(&super::super::PLATFORM, &path.key, body.as_bytes(), allow_loopback)
+        crate::platform::settings::settings(&super::super::PLATFORM, &path.key, body.as_bytes(), allow_loopback)
     }
 
     fn error(body: &str, allow_loopback: bool) -> (String, String) {

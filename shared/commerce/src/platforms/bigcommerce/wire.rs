@@ -10,12 +10,12 @@ use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     entity::ExternalId,
-    platforms::{
-        MapError,
+    platform::{
         lenient::{
             count, flag, id, ids, lines, object, objects, quantity, read, required_decimal, required_id, text, time,
             version, without_mark,
         },
+        mapping::MapError,
     },
     stamp::parse_utc,
 };
@@ -68,7 +68,7 @@ pub fn is_not_found(body: &[u8]) -> bool {
 
 /// An amount of money, without the zeros that v2 pads it with.
 fn money<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Decimal>, D::Error> {
-    Ok(crate::platforms::lenient::decimal(from)?.map(|amount| amount.normalize()))
+    Ok(crate::platform::lenient::decimal(from)?.map(|amount| amount.normalize()))
 }
 
 /// A price that is 0 when there is none.

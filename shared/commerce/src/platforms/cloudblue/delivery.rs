@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::wire;
 use crate::{
-    platforms::{Delivery, PROBE, Probe},
+    platform::delivery::{Delivery, PROBE, Probe},
     request::{HookPath, RawRequest},
     stamp::Stamp,
     verify::{

@@ -21,14 +21,13 @@ use crate::{
         Actor, Content, CustomerId, EntityKind, Event, ExternalId, ProductId, Request, Subscription, SubscriptionId,
         SubscriptionItem,
     },
-    envelope::{Listing, Transfer},
     outcome::Rule,
-    platforms::{
-        Access, Acted, Budget, Decision, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted,
+    platform::{
         lenient::{self, read, read_list},
+        mapping::{Access, Acted, Budget, Decision, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted},
     },
     stamp::{Stamp, parse_utc},
-    transfer::{Action, Direction, EntityProcessor, Payload, Polling, own},
+    transfer::{Action, Direction, EntityProcessor, Listing, Payload, Polling, Transfer, own},
 };
 
 /// The processor's view.

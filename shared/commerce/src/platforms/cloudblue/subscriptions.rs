@@ -17,11 +17,11 @@ use crate::{
     connection::ConnectionKey,
     entity::ExternalId,
     keys::WebhookSecret,
-    platforms::{
-        Access, Desired, Hooks, Mapping, OwnSettings, Page, Saving, SettingsError, Subscription, SubscriptionStatus,
-        Subscriptions,
+    platform::{
         lenient::{read, read_list},
-        read_own,
+        mapping::{Access, Mapping},
+        settings::{OwnSettings, SettingsError, read_own},
+        webhooks::{Desired, Hooks, Page, Saving, Subscription, SubscriptionStatus, Subscriptions},
     },
     stamp::Stamp,
 };
@@ -419,13 +419,13 @@ mod tests {
     use http::{HeaderMap, HeaderValue};
 
     use super::*;
-    use crate::platforms::{self, Settings};
+    use crate::platform::settings::Settings;
 
     const NOW: Stamp = Stamp::from_micros(0);
 
     fn settings(body: &Value) -> Result<Settings, SettingsError> {
         let path = crate::request::HookPath::parse("cloudblue", "va-000-111", None).unwrap();
-        platforms::settings(&super::super::PLATFORM, &path.key, body.to_string().as_bytes(), false)
+        crate::platform::settings::settings(&super::super::PLATFORM, &path.key, body.to_string().as_bytes(), false)
     }
 
     fn error(body: Value) -> (String, String) {
@@ -455,7 +455,7 @@ mod tests {
         assert_eq!(error(json!({ "site": "http://127.0.0.1:8080" })).0, "site");
         let path = crate::request::HookPath::parse("cloudblue", "va-000-111", None).unwrap();
         let local = br#"{"site":"http://127.0.0.1:8080/public/v1/"}"#;
-        let read = platforms::settings(&super::super::PLATFORM, &path.key, local, true).unwrap();
+        let read = crate::platform::settings::settings(&super::super::PLATFORM, &path.key, local, true).unwrap();
         assert_eq!(read.site, "http://127.0.0.1:8080/public/v1");
     }
 

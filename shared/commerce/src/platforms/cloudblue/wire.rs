@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     entity::ExternalId,
-    platforms::lenient::{count, flag, object, objects, required_id, text, time, version},
+    platform::lenient::{count, flag, object, objects, required_id, text, time, version},
 };
 
 /// The body of a delivery. All of it is a hint, and none of it has to be there.

@@ -4,7 +4,7 @@ use serde_json::{Map, json};
 
 use super::{client, wire};
 use crate::{
-    platforms::{Delivery, PROBE, Probe},
+    platform::delivery::{Delivery, PROBE, Probe},
     request::{HookPath, RawRequest},
     stamp::Stamp,
     verify::{Scheme, bearer::Bearer},

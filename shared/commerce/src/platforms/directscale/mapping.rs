@@ -16,7 +16,10 @@ use crate::{
     change::{Change, Delete, Facets, Upsert},
     entity::{Content, EntityKind, ExternalId},
     outcome::Rule,
-    platforms::{Access, Budget, Incoming, MapError, Mapped, Mapping, Next, PROBE, Wanted},
+    platform::{
+        delivery::PROBE,
+        mapping::{Access, Budget, Incoming, MapError, Mapped, Mapping, Next, Wanted},
+    },
     stamp::Stamp,
     transfer::{Action, Direction, EntityProcessor, Payload, Scope, child, own},
 };
@@ -605,9 +608,11 @@ mod tests {
     use super::*;
     use crate::{
         change::State,
-        platforms::Delivery,
+        platform::{
+            delivery::Delivery,
+            mapping::{Resolved, resolve},
+        },
         request::RawRequest,
-        transfer::{Resolved, resolve},
         verify::UNNAMED_SCOPE,
     };
 

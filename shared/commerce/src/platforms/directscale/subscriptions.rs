@@ -8,7 +8,10 @@ use super::client;
 use crate::{
     api::site_url,
     connection::ConnectionKey,
-    platforms::{Hooks, OwnSettings, SettingsError, Subscriptions, read_own},
+    platform::{
+        settings::{OwnSettings, SettingsError, read_own},
+        webhooks::{Hooks, Subscriptions},
+    },
 };
 
 /// The registrar's view.
@@ -154,11 +157,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::platforms::{self, Settings};
+    use crate::platform::settings::Settings;
 
     fn settings(connection: &str, body: Value, allow_loopback: bool) -> Result<Settings, SettingsError> {
         let path = crate::request::HookPath::parse("directscale", connection, None).unwrap();
-        platforms::settings(&super::super::PLATFORM, &path.key, body.to_string().as_bytes(), allow_loopback)
+        crate::platform::settings::settings(
+            &super::super::PLATFORM,
+            &path.key,
+            body.to_string().as_bytes(),
+            allow_loopback,
+        )
     }
 
     fn error(connection: &str, body: Value) -> String {

@@ -13,9 +13,9 @@ use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     entity::ExternalId,
-    platforms::{MapError, lenient::exact},
+    json::{self, JsonError, twice},
+    platform::{lenient::exact, mapping::MapError},
     stamp::parse_time,
-    unique::{self, Wrong, twice},
 };
 
 /// The most members that an event, or an answer, is read with. Those that are documented have a dozen; each that is not is a
@@ -33,12 +33,12 @@ pub enum Unread {
     TooMany,
 }
 
-impl From<Wrong> for Unread {
-    fn from(wrong: Wrong) -> Self {
+impl From<JsonError> for Unread {
+    fn from(wrong: JsonError) -> Self {
         match wrong {
-            Wrong::Twice(name) => Self::Twice(name),
+            JsonError::Twice(name) => Self::Twice(name),
             // Members are not looked into, so nothing is nested too deep here.
-            Wrong::Form(_) | Wrong::TooDeep => Self::NoObject,
+            JsonError::Form(_) | JsonError::TooDeep => Self::NoObject,
         }
     }
 }
@@ -55,11 +55,11 @@ impl From<Unread> for MapError {
 
 /// Reads JSON. What is none is read again without the commas before `}` and `]` that the documentation's examples have,
 /// and without a byte order mark.
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Wrong> {
-    match serde_json::from_slice(body).map_err(Wrong::from) {
-        Err(Wrong::Form(_)) => {
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, JsonError> {
+    match serde_json::from_slice(body).map_err(JsonError::from) {
+        Err(JsonError::Form(_)) => {
             let tidy = without_trailing_commas(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
-            serde_json::from_slice(&tidy).map_err(Wrong::from)
+            serde_json::from_slice(&tidy).map_err(JsonError::from)
         }
         read => read,
     }
@@ -304,10 +304,10 @@ pub fn money(raw: &RawValue) -> Result<Option<Decimal>, Unfit> {
 
 /// Whatever it is. What cannot be kept as a value (nested too deep, or a number beyond any) is kept as the text that was sent.
 pub fn value(raw: &RawValue) -> Result<Value, Unfit> {
-    match unique::value(raw.get().as_bytes()) {
+    match json::value(raw.get().as_bytes()) {
         Ok(value) => Ok(value),
-        Err(Wrong::Twice(_)) => Err(Unfit),
-        Err(Wrong::TooDeep | Wrong::Form(_)) => Ok(Value::String(raw.get().to_owned())),
+        Err(JsonError::Twice(_)) => Err(Unfit),
+        Err(JsonError::TooDeep | JsonError::Form(_)) => Ok(Value::String(raw.get().to_owned())),
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, value::RawValue};
 use super::wire;
 use crate::{
     api::{ApiResponse, Fault},
-    platforms::lenient::{entity, without_mark},
+    platform::lenient::{entity, without_mark},
     stamp::Stamp,
 };
 

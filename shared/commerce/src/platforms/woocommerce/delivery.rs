@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde_json::Map;
 
 use crate::{
-    platforms::{Delivery, PROBE, Probe},
+    platform::delivery::{Delivery, PROBE, Probe},
     request::{HookPath, RawRequest},
     stamp::Stamp,
     verify::{

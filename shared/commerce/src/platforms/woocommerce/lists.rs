@@ -8,14 +8,22 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{answers::heard, mapping, mapping::call, wire};
+use super::{
+    answers::heard,
+    mapping::{self, call},
+    wire,
+};
 use crate::{
     api::{ApiRequest, ApiResponse, Fault},
     change::Change,
     entity::{EntityKind, ExternalId},
-    envelope::{Listing, Shown, Transfer},
-    platforms::{Access, Listed, Mapped, lenient, paging::Place},
+    platform::{
+        lenient,
+        mapping::{Access, Listed, Mapped},
+        paging::Place,
+    },
     stamp::Stamp,
+    transfer::{Listing, Shown, Transfer},
 };
 
 const ENTITIES: [EntityKind; 4] = [EntityKind::Customer, EntityKind::Product, EntityKind::Order, EntityKind::Coupon];
@@ -52,7 +60,7 @@ struct Walk {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     parents: Vec<ExternalId>,
     /// How many variations of the first of them are done.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::json::is_default")]
     done: usize,
     /// The products of the last page that had variations: pages overlap.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -60,11 +68,6 @@ struct Walk {
     /// Whether the list itself has come to its end.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     ended: bool,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
-fn is_zero(number: &usize) -> bool {
-    *number == 0
 }
 
 impl Walk {

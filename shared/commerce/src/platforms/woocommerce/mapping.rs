@@ -16,13 +16,14 @@ use crate::{
         Address, AppliedCoupon, Category, Choice, Content, Coupon, CouponId, Customer, CustomerId, EntityKind,
         ExternalId, Fee, Line, Order, OrderId, Payment, Product, ProductId, Refund, ShippingLine, Stock, Tax, Totals,
     },
-    envelope::Listing,
     outcome::Rule,
-    platforms::{
-        Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Notice, WITHOUT_RIGHTS, Wanted, lenient,
+    platform::{
+        lenient,
+        mapping::{Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted},
+        notice::{Notice, WITHOUT_RIGHTS},
     },
     stamp::Stamp,
-    transfer::{Action, Direction, EntityProcessor, Payload, Polling, Scope, own},
+    transfer::{Action, Direction, EntityProcessor, Listing, Payload, Polling, Scope, own},
 };
 
 /// The processor's view.

@@ -22,11 +22,10 @@ mod mapping;
 mod subscriptions;
 mod wire;
 
-pub use app::site_connection;
-
 use super::Platform;
 use crate::api::Hosts;
 
+pub use app::site_connection;
 /// The descriptor.
 pub const PLATFORM: Platform = Platform {
     name: "woocommerce",

@@ -16,11 +16,11 @@ use crate::{
     connection::ConnectionKey,
     entity::ExternalId,
     keys::WebhookSecret,
-    platforms::{
-        Access, Desired, Hooks, OwnSettings, Page, Saving, SettingsError, Subscription, SubscriptionStatus,
-        Subscriptions,
+    platform::{
         lenient::{read, read_list},
-        read_own,
+        mapping::Access,
+        settings::{OwnSettings, SettingsError, read_own},
+        webhooks::{Desired, Hooks, Page, Saving, Subscription, SubscriptionStatus, Subscriptions},
     },
     stamp::Stamp,
 };
@@ -207,12 +207,7 @@ mod tests {
     use http::{HeaderMap, HeaderValue};
 
     use super::*;
-    use crate::{
-        connection::DeletePolicy,
-        entity::EntityKind,
-        keys::KeyRing,
-        platforms::{self, Settings},
-    };
+    use crate::{connection::DeletePolicy, entity::EntityKind, keys::KeyRing, platform::settings::Settings};
 
     const NOW: Stamp = Stamp::from_micros(0);
     const CREDENTIALS: &str = r#"{"consumer_key":"ck_1","consumer_secret":"cs_2"}"#;
@@ -224,7 +219,7 @@ mod tests {
 
     fn settings(body: &str) -> Result<Settings, SettingsError> {
         let path = crate::request::HookPath::parse("woocommerce", "shop", None).unwrap();
-        platforms::settings(&super::super::PLATFORM, &path.key, body.as_bytes(), false)
+        crate::platform::settings::settings(&super::super::PLATFORM, &path.key, body.as_bytes(), false)
     }
 
     fn answer(status: u16, body: &str) -> ApiResponse {

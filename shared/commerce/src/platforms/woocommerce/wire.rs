@@ -10,7 +10,7 @@ use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     entity::ExternalId,
-    platforms::lenient::{
+    platform::lenient::{
         count, decimal, flag, id, ids, lines, object, objects, quantity, required_decimal, required_id, text, texts,
         time, version,
     },

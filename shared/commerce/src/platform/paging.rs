@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{api::Fault, envelope::Listing, stamp::Stamp};
+use crate::{api::Fault, stamp::Stamp, transfer::Listing};
 
 /// How many entries may go before the place that was reached, while a page is under way, without one being passed over.
 const OVERLAP: usize = 10;

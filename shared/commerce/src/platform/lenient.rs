@@ -17,7 +17,7 @@ use serde::{
 use serde_json::value::RawValue;
 use serde_path_to_error::Segment;
 
-use super::MapError;
+use super::mapping::MapError;
 use crate::{
     api::{ApiResponse, Fault},
     entity::ExternalId,

@@ -1,4 +1,5 @@
-//! Owns reading JSON in which no member is there twice: of two, whoever reads it next could believe either.
+//! Reads JSON strictly: a member that appears twice is an error, because of two values the next reader could believe either one.
+//! Also holds what the wire types share when they are written.
 
 use std::fmt;
 
@@ -10,7 +11,7 @@ use serde_json::{Map, Value};
 
 /// Why a text is none that can be read. Repeats nothing of it but the names of members that are plain words.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Wrong {
+pub enum JsonError {
     /// No JSON, or not of the form that is meant.
     #[error("no JSON of the form that is meant (line {0})")]
     Form(usize),
@@ -22,7 +23,7 @@ pub enum Wrong {
     Twice(String),
 }
 
-impl From<serde_json::Error> for Wrong {
+impl From<serde_json::Error> for JsonError {
     fn from(error: serde_json::Error) -> Self {
         let text = error.to_string();
         if let Some(name) = text.strip_prefix(TWICE).and_then(|rest| rest.split_once('`')) {
@@ -100,6 +101,11 @@ impl<'de> Deserialize<'de> for Unique {
     }
 }
 
+/// Says whether a value is its type's default, so that serde can leave it out.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// The error that a member is there twice.
 pub(crate) fn twice<E: serde::de::Error>(name: &str) -> E {
     let plain = (1..=40).contains(&name.len())
@@ -110,8 +116,8 @@ pub(crate) fn twice<E: serde::de::Error>(name: &str) -> E {
 /// Reads a JSON text in which no member is there twice, at any depth.
 ///
 /// # Errors
-/// [`Wrong`].
-pub fn value(text: &[u8]) -> Result<Value, Wrong> {
+/// [`JsonError`].
+pub fn value(text: &[u8]) -> Result<Value, JsonError> {
     let Unique(value) = serde_json::from_slice(text)?;
     Ok(value)
 }
@@ -119,20 +125,20 @@ pub fn value(text: &[u8]) -> Result<Value, Wrong> {
 /// The same, of an object.
 ///
 /// # Errors
-/// [`Wrong`].
-pub fn object(text: &[u8]) -> Result<Map<String, Value>, Wrong> {
+/// [`JsonError`].
+pub fn object(text: &[u8]) -> Result<Map<String, Value>, JsonError> {
     match value(text)? {
         Value::Object(members) => Ok(members),
-        _ => Err(Wrong::Form(1)),
+        _ => Err(JsonError::Form(1)),
     }
 }
 
 /// The same, as what is wanted.
 ///
 /// # Errors
-/// [`Wrong`].
-pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, Wrong> {
-    serde_json::from_value(value(text)?).map_err(|_| Wrong::Form(1))
+/// [`JsonError`].
+pub fn read<T: DeserializeOwned>(text: &[u8]) -> Result<T, JsonError> {
+    serde_json::from_value(value(text)?).map_err(|_| JsonError::Form(1))
 }
 
 #[cfg(test)]
@@ -145,7 +151,7 @@ mod tests {
     #[test]
     fn no_member_is_there_twice_at_any_depth() {
         let twice = |text: &str| match value(text.as_bytes()) {
-            Err(Wrong::Twice(name)) => name,
+            Err(JsonError::Twice(name)) => name,
             other => unreachable!("{other:?}"),
         };
         assert_eq!(twice(r#"{"site":"a","site":"b"}"#), "site");
@@ -154,10 +160,10 @@ mod tests {
         assert_eq!(twice(r#"{"s3cr3t ` text":1,"s3cr3t ` text":2}"#), "a member", "what is no word is not repeated");
         assert_eq!(twice(r#"{"":1,"":2}"#), "a member");
         assert_eq!(value(br#"{"a":{"a":1},"b":{"a":1}}"#).unwrap().to_string(), r#"{"a":{"a":1},"b":{"a":1}}"#);
-        assert_eq!(value("[".repeat(200).as_bytes()), Err(Wrong::TooDeep));
-        assert_eq!(value(b"\n{"), Err(Wrong::Form(2)));
-        assert_eq!(object(b"[]"), Err(Wrong::Form(1)));
-        assert_eq!(read::<u8>(b"\"x\""), Err(Wrong::Form(1)));
+        assert_eq!(value("[".repeat(200).as_bytes()), Err(JsonError::TooDeep));
+        assert_eq!(value(b"\n{"), Err(JsonError::Form(2)));
+        assert_eq!(object(b"[]"), Err(JsonError::Form(1)));
+        assert_eq!(read::<u8>(b"\"x\""), Err(JsonError::Form(1)));
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

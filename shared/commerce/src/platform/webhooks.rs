@@ -1,0 +1,203 @@
+//! What the registrar has to know of a platform: its settings, and the calls that manage webhooks.
+
+use serde_json::{Map, Value};
+
+use crate::{
+    api::{ApiRequest, ApiResponse, Fault},
+    connection::ConnectionKey,
+    entity::ExternalId,
+    keys::WebhookSecret,
+    platform::{
+        mapping::{Access, MAX_ENTRIES, Mapping, declared_scopes},
+        settings::{OwnSettings, SettingsError},
+    },
+    stamp::Stamp,
+};
+
+/// Reads a page of subscriptions: the only way to [`Hooks::listed`] from outside of a platform's folder.
+///
+/// # Errors
+/// The [`Fault`] that the answer means, also for a page of more than [`MAX_ENTRIES`].
+pub fn subscriptions(hooks: &dyn Hooks, response: &ApiResponse, page: u32, now: Stamp) -> Result<Page, Fault> {
+    let listed = hooks.listed(response, page, now)?;
+    if listed.subscriptions.len() > MAX_ENTRIES {
+        return Err(Fault::Unreadable(format!("a page of more than {MAX_ENTRIES} subscriptions")));
+    }
+    Ok(listed)
+}
+
+/// Whether a subscription delivers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SubscriptionStatus {
+    /// It delivers.
+    Active,
+    /// It does not; the platform's own word for it.
+    Inactive(String),
+}
+
+impl SubscriptionStatus {
+    /// `active`, or the platform's own word.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Active => "active",
+            Self::Inactive(word) => word,
+        }
+    }
+}
+
+/// A webhook as it is at the platform.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Subscription {
+    /// Its id at the platform.
+    pub id: ExternalId,
+    /// What it delivers.
+    pub scope: String,
+    /// Where it delivers to.
+    pub url: String,
+    /// Whether it delivers.
+    pub status: SubscriptionStatus,
+    /// How many deliveries have failed since one succeeded, where the platform tells.
+    pub failures: Option<u64>,
+}
+
+/// One page of subscriptions.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Page {
+    /// The subscriptions.
+    pub subscriptions: Vec<Subscription>,
+    /// Whether there is another page.
+    pub more: bool,
+}
+
+/// What the registrar has to know of a platform.
+pub trait Subscriptions: Sync {
+    /// Reads the platform's own part of what somebody sent to connect a store.
+    ///
+    /// # Errors
+    /// [`SettingsError`] for the first setting that cannot be taken.
+    fn settings(
+        &self,
+        key: &ConnectionKey,
+        members: Map<String, Value>,
+        allow_loopback: bool,
+    ) -> Result<OwnSettings, SettingsError>;
+
+    /// The calls that manage hooks; none where they are entered by hand. Listing them proves the credentials.
+    fn hooks(&self) -> Option<&'static dyn Hooks>;
+
+    /// For a connection whose hooks are entered by hand: what to enter beside address and secret.
+    fn by_hand(&self) -> &'static str;
+}
+
+/// How a subscription has to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Desired<'a> {
+    /// What it delivers.
+    pub scope: &'a str,
+    /// Where to.
+    pub url: &'a str,
+    /// With what it signs.
+    pub secret: &'a WebhookSecret,
+    /// Whether it is switched on.
+    pub active: bool,
+}
+
+/// How far a change has come, seen the answers so far.
+#[derive(Clone, Debug)]
+pub enum Saving {
+    /// This has to be asked; its answer is added to the others.
+    Ask(ApiRequest),
+    /// It is saved.
+    Done(Subscription),
+}
+
+/// The calls that manage hooks at a platform.
+pub trait Hooks: Sync {
+    /// What is to be subscribed to, by the connection's own settings: each is the scope of a [`Subscription`]. Where a hook takes
+    /// more than a scope (one product each), it says so in its own form.
+    fn wanted(&self, mapping: &dyn Mapping, _settings: &Map<String, Value>) -> Vec<String> {
+        declared_scopes(mapping).map(str::to_owned).collect()
+    }
+
+    /// Where the hook for a scope delivers to: the connection's delivery URL, possibly with a query, for platforms that want
+    /// different addresses. The path stays, and the query is not looked at when it delivers.
+    fn url(&self, _scope: &str, delivery_url: &str) -> String {
+        delivery_url.to_owned()
+    }
+
+    /// What the deliveries of a subscription call themselves, where they do not say all that its scope does.
+    fn delivers<'s>(&self, scope: &'s str) -> &'s str {
+        scope
+    }
+
+    /// The connection's own settings, when these are its hooks.
+    fn settings_with(&self, settings: Map<String, Value>, _hooks: &[ExternalId]) -> Map<String, Value> {
+        settings
+    }
+
+    /// Settings to call the platform with in another way, where this answer to [`Hooks::list`] says that the present one does not lead
+    /// there. They are tried once, and kept if they do. While `connecting`, a way may be tried that shows more of the credentials.
+    fn another_way(
+        &self,
+        _access: &Access<'_>,
+        _answer: &ApiResponse,
+        _connecting: bool,
+    ) -> Option<Map<String, Value>> {
+        None
+    }
+
+    /// The call that lists subscriptions; an authenticated one, so that it proves the credentials. Pages count from 1.
+    ///
+    /// # Errors
+    /// [`Fault::Connection`] when the site or the credentials are none, here and below.
+    fn list(&self, access: &Access<'_>, page: u32) -> Result<ApiRequest, Fault>;
+
+    /// Reads the answer to [`Hooks::list`].
+    ///
+    /// # Errors
+    /// [`Fault`], here and below.
+    fn listed(&self, response: &ApiResponse, page: u32, now: Stamp) -> Result<Page, Fault>;
+
+    /// The call that makes a subscription.
+    ///
+    /// # Errors
+    /// As above.
+    fn create(&self, access: &Access<'_>, scope: &str, url: &str, secret: &WebhookSecret) -> Result<ApiRequest, Fault>;
+
+    /// Sets address, secret and switch of a subscription again, call after call: some platforms take only the whole of it, which
+    /// has to be read first.
+    ///
+    /// # Errors
+    /// As above.
+    fn update(
+        &self,
+        access: &Access<'_>,
+        id: &ExternalId,
+        desired: &Desired<'_>,
+        answers: &[ApiResponse],
+        now: Stamp,
+    ) -> Result<Saving, Fault>;
+
+    /// Whether the platform removes its hooks, and takes its token away, when the app is uninstalled there.
+    fn go_with_the_app(&self) -> bool {
+        false
+    }
+
+    /// Reads the answer to [`Hooks::create`].
+    ///
+    /// # Errors
+    /// As above.
+    fn saved(&self, response: &ApiResponse, now: Stamp) -> Result<Subscription, Fault>;
+
+    /// The call that removes a subscription.
+    ///
+    /// # Errors
+    /// As above.
+    fn delete(&self, access: &Access<'_>, id: &ExternalId) -> Result<ApiRequest, Fault>;
+
+    /// Reads the answer to [`Hooks::delete`]. Gone already is success.
+    ///
+    /// # Errors
+    /// As above.
+    fn deleted(&self, response: &ApiResponse, now: Stamp) -> Result<(), Fault>;
+}
