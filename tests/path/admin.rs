@@ -8,8 +8,9 @@ use std::{
 
 use cloud::coordination::{Coordination, Note};
 use commerce::{
-    connection::{Connection, ConnectionStatus, Generation},
+    connection::{Connection, ConnectionStatus},
     job::{Cause, Job},
+    key::Generation,
     keys::KeyRing,
     loss::{DIFFERENCES, Differences},
     platform::{find, mapping::declared_scopes},

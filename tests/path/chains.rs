@@ -8,8 +8,9 @@ use std::collections::{BTreeSet, VecDeque};
 
 use cloud::{connections::Connections, queue::Jobs, state::Entities};
 use commerce::{
-    connection::{Connection, ConnectionKey},
+    connection::Connection,
     job::{Cause, Job, shard},
+    key::ConnectionKey,
     request::HookPath,
 };
 use serde_json::json;

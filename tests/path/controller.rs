@@ -15,9 +15,11 @@ use cloud::{
 };
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
-    connection::{Connection, ConnectionKey, ConnectionStatus, Generation, Retention, SubscriptionRecord, Verdict},
+    connection::{Connection, ConnectionStatus, Retention},
     entity::EntityKind,
+    health::{SubscriptionRecord, Verdict},
     job::{Cause, Job},
+    key::{ConnectionKey, Generation},
     platform::{
         Platform, find,
         mapping::{

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use commerce::{connection::ConnectionKey, item::Item, platforms::PLATFORMS, stamp::Stamp};
+use commerce::{item::Item, key::ConnectionKey, platforms::PLATFORMS, stamp::Stamp};
 use processor::{End, Message};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use tests::{

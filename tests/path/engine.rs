@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use cloud::memory::MemoryPlatform;
 use commerce::{
     api::{ApiRequest, ApiResponse},
-    connection::{Connection, ConnectionKey, DeletePolicy},
+    connection::{Connection, DeletePolicy},
     entity::EntityKind,
     envelope::Envelope,
+    key::ConnectionKey,
     request::HookPath,
 };
 use futures_util::future::join;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use commerce::{
-    connection::ConnectionKey, platform::mapping::declared_scopes, platforms::bigcommerce::PLATFORM, request::HookPath,
+    key::ConnectionKey, platform::mapping::declared_scopes, platforms::bigcommerce::PLATFORM, request::HookPath,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};

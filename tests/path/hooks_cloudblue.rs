@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use cloud::queue::Jobs;
 use commerce::{
-    connection::{ConnectionKey, ConnectionStatus},
+    connection::ConnectionStatus,
     job::{Cause, Job},
+    key::ConnectionKey,
     request::HookPath,
 };
 use rand::{SeedableRng, rngs::StdRng};

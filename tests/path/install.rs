@@ -15,14 +15,16 @@ use cloud::{
     coordination::{Coordination, deployment, strangers},
 };
 use commerce::{
-    connection::{Connection, ConnectionKey, ConnectionStatus, Generation, Health, SubscriptionRecord, Verdict},
+    connection::{Connection, ConnectionStatus},
+    health::{Health, SubscriptionRecord, Verdict},
     install::sha256,
     job::{Cause, Job},
+    key::{ConnectionKey, Generation},
     platform::mapping::declared_scopes,
     platforms::{bigcommerce::PLATFORM as BIGCOMMERCE, woocommerce::PLATFORM as WOOCOMMERCE},
     request::HookPath,
+    scheme::jwt::{Algorithm, Rules, unproven_claims},
     stamp::Stamp,
-    verify::jwt::{Algorithm, Rules, unproven_claims},
 };
 use futures_util::future::BoxFuture;
 use registrar::page::{View, load_page};

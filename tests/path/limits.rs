@@ -3,9 +3,10 @@
 use cloud::memory::MemoryPlatform;
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
-    connection::{Connection, ConnectionKey},
+    connection::Connection,
     entity::{EntityKey, EntityKind},
     envelope::Envelope,
+    key::ConnectionKey,
     request::HookPath,
 };
 use serde_json::{Value, json};

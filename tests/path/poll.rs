@@ -12,11 +12,13 @@ use std::{
 use cloud::{memory::TableFault, queue::Jobs};
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
-    connection::{ConnectionKey, ConnectionStatus, Cursor, Fetch},
+    connection::ConnectionStatus,
+    cursor::{Cursor, Fetch},
     entity::EntityKind,
     envelope::{Envelope, IMPORT},
     item::Item,
     job::{Cause, Job},
+    key::ConnectionKey,
     platform::{
         find,
         mapping::{Resolved, resolve},

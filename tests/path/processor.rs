@@ -6,10 +6,11 @@ use cloud::memory::{MemoryPlatform, TableFault};
 use commerce::{
     api::{ApiResponse, Fault},
     change::Change,
-    connection::{Connection, ConnectionStatus, DeletePolicy, Generation},
+    connection::{Connection, ConnectionStatus, DeletePolicy},
     entity::EntityKind,
     envelope::Envelope,
     item::Item,
+    key::Generation,
     outcome::Rule,
     platform::{
         Platform,

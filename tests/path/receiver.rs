@@ -310,7 +310,7 @@ async fn what_are_no_app_credentials_is_refused_and_the_last_good_ones_kept() {
         let mut event = tools::events::load("bigcommerce").unwrap().remove(0);
         let body = event.request["body"].as_str().unwrap().to_owned();
         let at = World::new().clock.now().seconds();
-        let signed = commerce::verify::standard_webhooks::STANDARD_HEADERS.sign(
+        let signed = commerce::scheme::standard_webhooks::STANDARD_HEADERS.sign(
             tests::platforms::bigcommerce::CLIENT_SECRET.as_bytes(),
             "msg_1",
             at,

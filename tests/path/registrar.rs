@@ -1,6 +1,6 @@
 //! The registrar: connecting a simulated store, and disconnecting it.
 
-use commerce::{keys::KeyRing, platform::mapping::declared_scopes, platforms::woocommerce, verify::jwt::Hs256};
+use commerce::{keys::KeyRing, platform::mapping::declared_scopes, platforms::woocommerce, scheme::jwt::Hs256};
 use registrar::ADMIN_TOKEN;
 use serde_json::{Value, json};
 use tests::{

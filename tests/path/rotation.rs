@@ -507,10 +507,7 @@ async fn records_of_before_are_brought_up_to_date_without_an_alarm() {
     let ring = KeyRing::parse(tools::events::SAMPLE_KEY).unwrap();
     for record in world.tables.connection(&key()).subscriptions.into_values() {
         assert_eq!((record.key_id.as_str(), record.fingerprint.is_some()), (ring.signing().id(), true));
-        assert_eq!(
-            (record.health.verdict, record.health.reason.as_str()),
-            (commerce::connection::Verdict::Healthy, "")
-        );
+        assert_eq!((record.health.verdict, record.health.reason.as_str()), (commerce::health::Verdict::Healthy, ""));
     }
     for hook in world.store().webhooks() {
         assert_eq!(world.store().deliver_to(&hook, r#"{"id":1}"#).await, 200, "{}", hook.topic);

@@ -7,8 +7,9 @@ use cloud::{
 };
 use commerce::{
     api::{ApiRequest, ApiResponse},
-    connection::{Connection, ConnectionKey, ConnectionStatus},
+    connection::{Connection, ConnectionStatus},
     job::{Cause, Job},
+    key::ConnectionKey,
     platform::delivery::PROBE,
     platforms::PLATFORMS,
     request::HookPath,

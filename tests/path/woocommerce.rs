@@ -13,10 +13,10 @@ use cloud::{
     queue::Jobs,
 };
 use commerce::{
-    connection::ConnectionKey,
     entity::EntityKey,
     item::Item,
     job::{Cause, Job},
+    key::ConnectionKey,
     request::HookPath,
 };
 use futures_util::FutureExt;

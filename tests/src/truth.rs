@@ -2,9 +2,9 @@
 
 use commerce::{
     change::Change,
-    connection::ConnectionKey,
     entity::{EntityKey, EntityKind},
     item::Item,
+    key::ConnectionKey,
     platform::{
         find,
         mapping::{Access, Mapped, Next, Wanted},

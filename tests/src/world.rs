@@ -17,9 +17,10 @@ use cloud::{
 };
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
-    connection::{Connection, ConnectionKey},
+    connection::Connection,
     item::Item,
     job::Job,
+    key::ConnectionKey,
     platform::Platform,
     platforms::PLATFORMS,
     request::HookPath,

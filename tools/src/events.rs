@@ -14,8 +14,9 @@ use commerce::{
     platform::{Platform, find},
     platforms::PLATFORMS,
     request::{HookPath, RawRequest},
+    scheme::{Scheme, jwt::unproven_claims},
     stamp::Stamp,
-    verify::{Material, Scheme, jwt::unproven_claims, sign, verify},
+    verify::{Material, sign, verify},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::{Value, json};

@@ -16,9 +16,9 @@ use cloud::{
     state::{Entities, Read},
 };
 use commerce::{
-    connection::ConnectionKey,
     entity::{EntityKey, EntityKind},
     envelope::{Content, Envelope, Sealed},
+    key::ConnectionKey,
     loss::{DIFFERENCES, Difference, Differences, shows_loss},
     outcome::{Outcome, Reason},
     platform::find,

@@ -23,8 +23,8 @@ use commerce::{
     loss::Difference,
     outcome::{Outcome, Reason, Rule},
     platform::mapping::Mapped,
+    scheme::Strength,
     transfer::{Payload, Transfer},
-    verify::Strength,
 };
 
 use futures_util::future::join_all;

@@ -23,9 +23,10 @@ use bytes::Bytes;
 use cloud::{EdgeError, budget::Leases, connections::Vault, queue::DeadLetter};
 use commerce::{
     change::Change,
-    connection::{Connection, ConnectionKey, ConnectionStatus},
+    connection::{Connection, ConnectionStatus},
     entity::EntityKey,
     envelope::{BodyError, Content, Counted, Envelope, EnvelopeError, Erasure, Known, Provenance, Reprojection, Swept},
+    key::ConnectionKey,
     outcome::{Outcome, Reason, Rule},
     platform::{
         Platform,
@@ -35,9 +36,10 @@ use commerce::{
         notice::Notice,
     },
     request::{has_too_many_values, weight},
+    scheme::Strength,
     stamp::Stamp,
     transfer::{EntityProcessor, Listing, Preset, Transfer, late},
-    verify::{Strength, UNNAMED_SCOPE},
+    verify::UNNAMED_SCOPE,
 };
 
 use crate::sightings::Lately;

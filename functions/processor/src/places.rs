@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use commerce::connection::ConnectionKey;
+use commerce::key::ConnectionKey;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// What a batch holds of deliveries at a time, in bytes as [`commerce::request::weight`] counts them; a single one may be more.

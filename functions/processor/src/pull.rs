@@ -10,9 +10,10 @@ use cloud::{
 };
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
-    connection::{Connection, ConnectionKey, Generation},
+    connection::Connection,
     entity::EntityKey,
     job::{Cause, Job},
+    key::{ConnectionKey, Generation},
     platform::{
         Platform,
         mapping::{Access, Mapped, Next, Wanted, budget},

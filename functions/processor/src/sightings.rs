@@ -12,8 +12,8 @@ use cloud::{
     telemetry,
 };
 use commerce::{
-    connection::{ConnectionKey, Generation},
     envelope::{Envelope, Provenance},
+    key::{ConnectionKey, Generation},
     keys::BROUGHT,
     outcome::{Outcome, Reason, Rule},
     platform::{Platform, delivery::PROBE, find, mapping::declared_scopes},

@@ -13,11 +13,12 @@ use cloud::{
 };
 use commerce::{
     api::Fault,
-    connection::{Connection, ConnectionKey, ConnectionStatus},
+    connection::{Connection, ConnectionStatus},
     entity,
     envelope::{Content, Counted, Erasure, Known, Reprojection, Sealed, Swept},
     item::{Projection, Writer},
     job::{Cause, Job},
+    key::ConnectionKey,
     loss::{NOT_IN_SWEEP, SweptPage, all_swept, swept_notes},
     outcome::{Outcome, Reason, Rule},
     platform::{

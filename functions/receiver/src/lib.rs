@@ -16,12 +16,14 @@ use cloud::{
     telemetry,
 };
 use commerce::{
+    apps::Apps,
     envelope::Sealed,
-    keys::{Apps, BroughtKey, KeyRing},
+    keys::{BroughtKey, KeyRing},
     platform::{Platform, find},
     request::{HookPath, RawRequest, decoded},
+    scheme::Refusal,
     stamp::Stamp,
-    verify::{Material, Refusal, Verified, verify},
+    verify::{Material, Verified, verify},
 };
 use lambda_http::{Body, Request, RequestExt, Response, request::RequestContext};
 use serde_json::json;

@@ -8,10 +8,13 @@ use cloud::{
 };
 use commerce::{
     api::Fault,
-    connection::{Connection, ConnectionKey, ConnectionStatus, Fetch, Verdict},
+    connection::{Connection, ConnectionStatus},
+    cursor::Fetch,
     entity::EntityKind,
+    health::Verdict,
     job::{Cause, Job, SHARDS, shard},
     json::{self, JsonError},
+    key::ConnectionKey,
     platform::{
         Platform, find,
         mapping::{Access, declared_scopes},
@@ -19,10 +22,10 @@ use commerce::{
         webhooks::{Hooks, Subscription, SubscriptionStatus},
     },
     request::{HookPath, has_too_many_values},
+    scheme::jwt::Claims,
     sighting::Sighting,
     stamp::{Stamp, parse_utc},
     transfer::Direction,
-    verify::jwt::Claims,
 };
 use http::StatusCode;
 use lambda_http::{Request, RequestExt};
@@ -187,7 +190,7 @@ impl<P: Parts> Registrar<P> {
             Problem::NotFound(format!("there is no platform {platform:?}; there are: {}", known.join(", ")))
         })?;
         let path = HookPath::parse(platform.name, connection, None)
-            .ok_or_else(|| Problem::NotFound(commerce::connection::NotAConnectionId.to_string()))?;
+            .ok_or_else(|| Problem::NotFound(commerce::key::NotAConnectionId.to_string()))?;
         Ok((platform, path.key))
     }
 

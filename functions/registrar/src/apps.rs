@@ -18,9 +18,10 @@ use cloud::{
 };
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
-    connection::{ConnectionId, ConnectionKey, ConnectionStatus},
+    connection::ConnectionStatus,
     install::{Known, Once, Reply, Step, Turned, Vendor, Visit, sha256},
     job::{Cause, Job},
+    key::{ConnectionId, ConnectionKey},
     platform::{
         Platform, find,
         notice::{NOTICE, NOTICE_SECONDS, Notice, UNINSTALLED},

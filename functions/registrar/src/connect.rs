@@ -8,9 +8,11 @@ use cloud::{
 };
 use commerce::{
     api::Fault,
-    connection::{Connection, ConnectionKey, ConnectionStatus, Cursor, Generation, Stopped},
+    connection::{Connection, ConnectionStatus},
+    cursor::{Cursor, Stopped},
     entity::EntityKind,
     job::{Cause, Job},
+    key::{ConnectionKey, Generation},
     keys::BroughtKey,
     platform::{
         Platform,

@@ -11,12 +11,13 @@ use cloud::{
 };
 use commerce::{
     api::Fault,
-    connection::{
-        Connection, ConnectionKey, ConnectionStatus, Fetch, Generation, Retention, SubscriptionRecord, Verdict,
-    },
+    connection::{Connection, ConnectionStatus, Retention},
+    cursor::Fetch,
     entity::EntityKind,
     envelope::Sealed,
+    health::{SubscriptionRecord, Verdict},
     job::{Cause, Job},
+    key::{ConnectionKey, Generation},
     keys::KeyRing,
     platform::{
         Platform,

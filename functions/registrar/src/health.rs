@@ -1,7 +1,7 @@
 //! Owns the verdict on a subscription, and when one that was switched off may be switched on again. Pure.
 
 use commerce::{
-    connection::{Health, Verdict},
+    health::{Health, Verdict},
     platform::webhooks::{Subscription, SubscriptionStatus},
     sighting::Sighting,
     stamp::Stamp,
@@ -129,7 +129,7 @@ pub(crate) fn seen_on(before: &Health, verdict: Verdict, reason: String, now: St
 
 #[cfg(test)]
 mod tests {
-    use commerce::connection::Generation;
+    use commerce::key::Generation;
 
     use super::*;
 

@@ -10,8 +10,10 @@ use cloud::{
 };
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
-    connection::{Connection, ConnectionKey, ConnectionStatus, Health, SubscriptionRecord, Verdict},
+    connection::{Connection, ConnectionStatus},
+    health::{Health, SubscriptionRecord, Verdict},
     job::Cause,
+    key::ConnectionKey,
     keys::{KeyRing, WebhookSecret},
     platform::{
         Platform,

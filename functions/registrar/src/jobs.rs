@@ -3,8 +3,8 @@
 use cloud::{connections::Connections, queue::Jobs, telemetry};
 use commerce::{
     api::Fault,
-    connection::ConnectionKey,
     job::{Cause, Job, SHARDS},
+    key::ConnectionKey,
     platform::{Platform, find},
     stamp::Stamp,
 };

@@ -39,11 +39,11 @@ use cloud::{
 };
 use commerce::{
     platform::Platform,
-    stamp::Stamp,
-    verify::{
+    scheme::{
         Refusal,
         jwt::{Claims, Hs256},
     },
+    stamp::Stamp,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use lambda_http::{Body, Request, Response};

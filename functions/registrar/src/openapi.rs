@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use commerce::{
-    connection::{ConnectionStatus, DeletePolicy, Verdict},
+    connection::{ConnectionStatus, DeletePolicy},
+    health::Verdict,
     keys::{KeyState, Phase},
     platform::{Platform, settings::MIN_POLL_SECONDS},
     rotation::Stage,

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fmt::Write, sync::LazyLock};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use cloud::connections::Loaded;
 use commerce::{
-    connection::{ConnectionStatus, Verdict},
+    connection::ConnectionStatus,
+    health::Verdict,
     install::{MISSING_PERMISSIONS, sha256},
     stamp::Stamp,
 };

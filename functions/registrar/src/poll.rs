@@ -12,10 +12,12 @@ use cloud::{
 };
 use commerce::{
     api::Fault,
-    connection::{Connection, ConnectionKey, ConnectionStatus, Cursor, Fetch, Fetched, Run, Stopped},
+    connection::{Connection, ConnectionStatus},
+    cursor::{Cursor, Fetch, Fetched, Run, Stopped},
     entity::EntityKind,
     envelope::{Answered, IMPORT, POLL, Sealed},
     job::Job,
+    key::ConnectionKey,
     loss::{DIFFERENCES, Differences, SweptPage, swept_notes},
     platform::{
         Platform,
@@ -591,7 +593,7 @@ fn known(loaded: &Loaded, connection: &Connection, entity: EntityKind) -> Cursor
 
 #[cfg(test)]
 mod tests {
-    use commerce::{connection::Generation, transfer::Listing};
+    use commerce::{key::Generation, transfer::Listing};
 
     use super::*;
 

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use commerce::{
-    connection::{ConnectionKey, Generation, SubscriptionRecord},
     entity::ExternalId,
+    health::SubscriptionRecord,
+    key::{ConnectionKey, Generation},
     platform::webhooks::{Subscription, SubscriptionStatus},
     request::HookPath,
 };
@@ -158,7 +159,7 @@ fn difference(wanted: &Wanted, hook: &Subscription, record: Option<&Subscription
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use commerce::connection::Health;
+    use commerce::health::Health;
 
     use super::*;
 

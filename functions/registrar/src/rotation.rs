@@ -14,8 +14,9 @@ use cloud::{
     telemetry,
 };
 use commerce::{
-    connection::{ConnectionKey, ConnectionStatus},
+    connection::ConnectionStatus,
     job::SHARDS,
+    key::ConnectionKey,
     keys::{KeyRing, Phase},
     platform::find,
     rotation::{Facts, Next, QUIET_SECONDS, Stage, advance, retire},

@@ -8,7 +8,7 @@ use std::{
 
 use commerce::{
     api::Fault,
-    connection::{ConnectionKey, Generation},
+    key::{ConnectionKey, Generation},
     platform::mapping::Budget,
     stamp::Stamp,
 };

@@ -7,9 +7,12 @@ use aws_sdk_dynamodb::{Client, error::SdkError, types::AttributeValue};
 use aws_sdk_kms::primitives::Blob;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use commerce::{
-    connection::{Connection, ConnectionKey, ConnectionStatus, Cursor, SubscriptionRecord},
+    connection::{Connection, ConnectionStatus},
+    cursor::Cursor,
     entity::EntityKind,
+    health::SubscriptionRecord,
     job::shard,
+    key::ConnectionKey,
     stamp::Stamp,
 };
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 //! calls, marks of what was done from here, and what the registrar has to know.
 
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
-use commerce::{connection::ConnectionKey, stamp::Stamp};
+use commerce::{key::ConnectionKey, stamp::Stamp};
 
 use crate::{
     EdgeError,

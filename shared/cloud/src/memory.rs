@@ -8,11 +8,14 @@ use std::{
 
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
-    connection::{Connection, ConnectionKey, Cursor, SubscriptionRecord},
+    connection::Connection,
+    cursor::Cursor,
     entity::{EntityKey, EntityKind},
     envelope::Sealed,
+    health::SubscriptionRecord,
     item::Item,
     job::{Job, shard},
+    key::ConnectionKey,
     keys::BroughtKey,
 };
 

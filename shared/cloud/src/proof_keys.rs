@@ -7,7 +7,7 @@ use std::{
 };
 
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
-use commerce::{connection::ConnectionKey, keys::BroughtKey, stamp::Stamp};
+use commerce::{key::ConnectionKey, keys::BroughtKey, stamp::Stamp};
 
 use crate::{
     EdgeError,

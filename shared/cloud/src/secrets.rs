@@ -11,10 +11,7 @@ use std::{
 };
 
 use aws_sdk_secretsmanager::Client;
-use commerce::{
-    keys::{Apps, KeyRing},
-    stamp::Stamp,
-};
+use commerce::{apps::Apps, keys::KeyRing, platform::find, platforms::PLATFORMS, stamp::Stamp};
 
 use crate::{
     EdgeError,
@@ -95,7 +92,7 @@ impl FromSecret for KeyRing {
 
 impl FromSecret for Apps {
     fn read(text: &str) -> Result<Self, String> {
-        Self::parse(text).map_err(|error| error.to_string())
+        Self::parse(text, |name| find(PLATFORMS, name).is_some()).map_err(|error| error.to_string())
     }
 }
 

@@ -15,9 +15,10 @@ use aws_sdk_dynamodb::{
 };
 use commerce::{
     change::Version,
-    connection::{Connection, ConnectionKey},
+    connection::Connection,
     entity::{EntityKey, EntityKind},
     item::Item,
+    key::ConnectionKey,
     request::weight,
     stamp::Stamp,
 };

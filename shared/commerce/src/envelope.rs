@@ -15,13 +15,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     api::{ApiResponse, Fault},
-    connection::{Connection, ConnectionKey, ConnectionStatus, Generation},
+    connection::{Connection, ConnectionStatus},
     entity::EntityKind,
+    key::{ConnectionKey, Generation},
     platform::mapping::{Access, Listed, Mapping, listed},
     request::HookPath,
+    scheme::Strength,
     stamp::Stamp,
     transfer::{Listing, Transfer},
-    verify::{Strength, Verified},
+    verify::Verified,
 };
 
 /// The version that this release writes.

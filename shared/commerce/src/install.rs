@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 
 use crate::{
     api::{ApiRequest, ApiResponse, Fault, Hosts},
-    connection::ConnectionId,
-    keys::App,
+    apps::App,
+    key::ConnectionId,
     stamp::Stamp,
 };
 

@@ -339,8 +339,8 @@ mod tests {
     use super::*;
     use crate::{
         change::{Change, Delete, Facets, Upsert},
-        connection::ConnectionKey,
         entity::EntityKind,
+        key::ConnectionKey,
     };
 
     const THEN: &str = "2026-01-01T00:00:00Z";

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{connection::ConnectionKey, entity::EntityKind, stamp::Stamp};
+use crate::{entity::EntityKind, key::ConnectionKey, stamp::Stamp};
 
 /// How many parts the list of all connections has: each is gone through by itself.
 pub const SHARDS: u32 = 16;

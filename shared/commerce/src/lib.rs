@@ -7,14 +7,18 @@
 //! → [`item`].
 
 pub mod api;
+pub mod apps;
 pub mod change;
 pub mod connection;
+pub mod cursor;
 pub mod entity;
 pub mod envelope;
+pub mod health;
 pub mod install;
 pub mod item;
 pub mod job;
 pub mod json;
+pub mod key;
 pub mod keys;
 pub mod loss;
 pub mod outcome;
@@ -22,6 +26,7 @@ pub mod platform;
 pub mod platforms;
 pub mod request;
 pub mod rotation;
+pub mod scheme;
 pub mod sighting;
 pub mod stamp;
 pub mod transfer;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 
 use crate::{
-    connection::{ConnectionId, ConnectionKey, Generation},
+    key::{ConnectionId, ConnectionKey, Generation},
     stamp::Stamp,
 };
 

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{connection::Generation, stamp::Stamp};
+use crate::{key::Generation, stamp::Stamp};
 
 /// What the names of a connection's notes begin with that hold a [`Sighting`]; the scope follows.
 pub const SEEN: &str = "seen#";

@@ -18,11 +18,11 @@ use commerce::{
     entity::EntityKind,
     platform::mapping::declared_scopes,
     platforms::bigcommerce::PLATFORM,
-    stamp::{Stamp, parse_utc},
-    verify::{
+    scheme::{
         jwt::{Algorithm, Rules},
         standard_webhooks::STANDARD_HEADERS,
     },
+    stamp::{Stamp, parse_utc},
 };
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method};

@@ -23,8 +23,8 @@ use bytes::Bytes;
 use commerce::{
     api::{ApiRequest, ApiResponse, Fault},
     entity::EntityKind,
+    scheme::hmac::{Algorithm, Encoding, Hmac},
     stamp::Stamp,
-    verify::hmac::{Algorithm, Encoding, Hmac},
 };
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method};

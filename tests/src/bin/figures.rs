@@ -18,8 +18,10 @@ use std::{
 use cloud::{connections::Connections, memory::MemoryPlatform};
 use commerce::{
     api::ApiResponse,
-    connection::{Connection, Generation, Health, SubscriptionRecord},
+    connection::Connection,
+    health::{Health, SubscriptionRecord},
     job::Job,
+    key::Generation,
     platform::mapping::declared_scopes,
     platforms::woocommerce::PLATFORM,
     request::HookPath,

@@ -65,9 +65,10 @@ mod tests {
     use super::*;
     use crate::{
         change::{Change, Facets, State, Upsert},
-        connection::{ConnectionKey, DeletePolicy},
+        connection::DeletePolicy,
         entity::{Content, EntityKey, EntityKind},
         item::{Item, Projection, Writer},
+        key::ConnectionKey,
         stamp::Stamp,
     };
 

@@ -20,7 +20,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::connection::ConnectionKey;
+use crate::key::ConnectionKey;
 
 pub use self::{
     cart::Cart,

@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     request::{HookPath, RawRequest},
+    scheme::Scheme,
     stamp::Stamp,
-    verify::Scheme,
 };
 
 /// What the receiver has to know of a platform.

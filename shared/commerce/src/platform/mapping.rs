@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 use crate::{
     api::{ApiRequest, ApiResponse, Fault},
     change::Change,
-    connection::{Connection, ConnectionKey},
+    connection::Connection,
     entity::{EntityKind, ExternalId},
+    key::ConnectionKey,
     outcome::Rule,
     platform::{delivery::PROBE, notice::Notice},
     stamp::Stamp,

@@ -6,9 +6,10 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use crate::{
-    connection::{ConnectionKey, DeletePolicy, Retention, is_meant},
+    connection::{DeletePolicy, Retention, is_meant},
     entity::EntityKind,
     json::{self, JsonError},
+    key::ConnectionKey,
     platform::{
         Platform,
         delivery::PROBE,

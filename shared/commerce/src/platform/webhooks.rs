@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     api::{ApiRequest, ApiResponse, Fault},
-    connection::ConnectionKey,
     entity::ExternalId,
+    key::ConnectionKey,
     keys::WebhookSecret,
     platform::{
         mapping::{Access, MAX_ENTRIES, Mapping, declared_scopes},

@@ -1,16 +1,18 @@
 //! Every platform of the list keeps the contract.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::*;
-use crate::outcome::Rule;
-use crate::platform::mapping::Resolved;
-use crate::platform::mapping::declared_scopes;
-use crate::platform::mapping::resolve;
-use crate::platform::settings::settings;
-use crate::request::HookPath;
-use crate::transfer::{Direction, Via};
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use crate::{
+    outcome::Rule,
+    platform::{
+        mapping::{Resolved, declared_scopes, resolve},
+        settings::settings,
+    },
+    request::HookPath,
+    transfer::{Direction, Via},
+};
 
 #[test]
 fn names_are_unique_and_fit_their_grammar() {

@@ -6,7 +6,7 @@
 //!
 //! ```
 //! # use commerce::{envelope::Sealed, platform::delivery::Delivery, request::{HookPath, RawRequest}};
-//! # use commerce::verify::{Material, Refusal, verify};
+//! # use commerce::{scheme::Refusal, verify::{Material, verify}};
 //! fn queue(platform: &dyn Delivery, path: &HookPath, request: &RawRequest, keys: &Material<'_>) -> Result<Sealed, Refusal> {
 //!     Ok(Sealed::from_verified(&verify(platform, path, request, keys)?))
 //! }
@@ -54,67 +54,18 @@
 //! }
 //! ```
 
-pub mod bearer;
-pub mod hmac;
-pub mod jwt;
-pub mod standard_webhooks;
-
 use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
 
 use crate::{
-    keys::{App, BroughtKey, KeyRing, Requirement, WebhookSecret},
+    apps::{App, Requirement},
+    keys::{BroughtKey, KeyRing, WebhookSecret},
     platform::delivery::Delivery,
     request::{HookPath, RawRequest, has_too_many_values},
+    scheme::{APP_KEY_ID, Refusal, Scheme, Strength, bearer, jwt, standard_webhooks},
     stamp::Stamp,
 };
-
-/// How a platform proves its deliveries, with the parameters as data.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scheme {
-    /// A code over the body, made with a secret that is derived from a signing key.
-    Hmac(hmac::Hmac),
-    /// A token that proves the caller.
-    Jwt(jwt::Jwt),
-    /// A key that proves the caller: a derived one, or one that the client brought.
-    Bearer(bearer::Bearer),
-    /// Standard Webhooks, with a derived secret, whose text is the key: the platform is given it as
-    /// [`standard_webhooks::to_whsec`] writes it.
-    StandardWebhooks(standard_webhooks::StandardWebhooks),
-    /// Standard Webhooks, keyed with the raw bytes of the app's client secret; and a secret header that the registrar sets,
-    /// derived from a signing key. Which of the two is required is the app's configuration, and at least one always is.
-    AppSigned {
-        /// The signature.
-        signature: standard_webhooks::StandardWebhooks,
-        /// The header, lower case.
-        header: &'static str,
-    },
-}
-
-impl Scheme {
-    /// Whether the app's credentials take part.
-    pub fn wants_app(&self) -> bool {
-        match self {
-            Self::Jwt(scheme) => scheme.keys != jwt::KeySource::Derived,
-            Self::AppSigned { .. } => true,
-            Self::Hmac(_) | Self::Bearer(_) | Self::StandardWebhooks(_) => false,
-        }
-    }
-
-    /// Where id, time and signature are, where it has them.
-    pub fn standard_webhooks(&self) -> Option<standard_webhooks::StandardWebhooks> {
-        match self {
-            Self::StandardWebhooks(scheme) | Self::AppSigned { signature: scheme, .. } => Some(*scheme),
-            Self::Hmac(_) | Self::Jwt(_) | Self::Bearer(_) => None,
-        }
-    }
-
-    /// Whether keys that a client brought take part.
-    pub fn wants_brought(&self) -> bool {
-        matches!(self, Self::Bearer(_))
-    }
-}
 
 /// What proofs are checked with.
 #[derive(Clone, Copy, Debug)]
@@ -129,56 +80,8 @@ pub struct Material<'a> {
     pub now: Stamp,
 }
 
-/// The key id of what the app's own secret has proven.
-pub const APP_KEY_ID: &str = "app";
-
 /// The scope of a delivery that names none, where the platform does not sign by scope.
 pub const UNNAMED_SCOPE: &str = "unnamed";
-
-/// What a proof covers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Strength {
-    /// The body: what it says is what the platform said.
-    Body,
-    /// Only the caller: the body is a hint, and the entity must be pulled.
-    Caller,
-}
-
-/// Why a request was refused. For our logs and tests only: outside, every refusal looks the same.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Refusal {
-    /// No proof where the scheme wants it.
-    #[error("no proof")]
-    MissingProof,
-    /// A proof that cannot be read, or more than one where one is meant.
-    #[error("malformed proof")]
-    MalformedProof,
-    /// A proof that no key made.
-    #[error("wrong proof")]
-    WrongProof,
-    /// A proof that is right but too old to tell from a recorded one.
-    #[error("stale proof")]
-    Stale,
-    /// The scope, to which the secret is bound, is not named.
-    #[error("no scope")]
-    MissingScope,
-    /// A key is empty; a mistake of ours.
-    #[error("empty key")]
-    EmptyKey,
-    /// The method is not one that the platform delivers with.
-    #[error("method")]
-    Method,
-    /// It is proven, but for another connection.
-    #[error("another connection's")]
-    OtherConnection,
-    /// The app's secret is needed and is not configured; a mistake of ours.
-    #[error("the app's secret is not configured")]
-    NoApp,
-    /// A token that is signed well but says the wrong thing.
-    #[error("claim {0}")]
-    Claim(&'static str),
-}
 
 /// A delivery that was proven: the only thing that can be sealed for the queue. Made by [`verify`] alone.
 #[derive(Clone, PartialEq, Eq)]
@@ -470,7 +373,7 @@ mod tests {
     use serde_json::json;
 
     use super::{standard_webhooks::STANDARD_HEADERS, *};
-    use crate::keys::Apps;
+    use crate::apps::Apps;
 
     const HEADER: &str = "x-key";
     const SECRET: &str = "the-app's-client-secret";
@@ -508,7 +411,7 @@ mod tests {
         let ring = KeyRing::parse("0123456789abcdef0123456789abcdef").unwrap();
         let path = HookPath::parse("signed", "store", None).unwrap();
         let apps = json!({ "bigcommerce": { "client_id": "id", "client_secret": SECRET, "require": require } });
-        let apps = Apps::parse(&apps.to_string()).unwrap();
+        let apps = Apps::parse(&apps.to_string(), |_| true).unwrap();
         let mut headers = HeaderMap::new();
         let mut set = |name: &'static str, value: &str| {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
@@ -563,12 +466,12 @@ mod tests {
 
     #[test]
     fn an_app_without_a_secret_proves_nothing_by_signature() {
-        assert!(Apps::parse(r#"{"bigcommerce":{"client_secret":""}}"#).is_err());
+        assert!(Apps::parse(r#"{"bigcommerce":{"client_secret":""}}"#, |_| true).is_err());
         assert!(
-            Apps::parse(r#"{"bigcommerce":{"secret":"x"}}"#).is_err(),
+            Apps::parse(r#"{"bigcommerce":{"secret":"x"}}"#, |_| true).is_err(),
             "a misspelt name must not be taken for no secret"
         );
-        assert!(Apps::parse("").unwrap().get("bigcommerce").is_none());
-        assert!(Apps::parse("{}").unwrap().get("bigcommerce").is_none());
+        assert!(Apps::parse("", |_| true).unwrap().get("bigcommerce").is_none());
+        assert!(Apps::parse("{}", |_| true).unwrap().get("bigcommerce").is_none());
     }
 }

@@ -8,12 +8,12 @@ use zeroize::Zeroizing;
 
 use crate::{
     api::{ApiRequest, Hosts},
-    connection::ConnectionId,
+    apps::App,
     install::{Installation, Known, MISSING_PERMISSIONS, Once, Reply, Step, Turned, Vendor, Visit},
-    keys::App,
+    key::ConnectionId,
     platform::lenient,
+    scheme::jwt::{Algorithm, Keys, LEEWAY_SECONDS, Rules},
     stamp::Stamp,
-    verify::jwt::{Algorithm, Keys, LEEWAY_SECONDS, Rules},
 };
 
 /// The installation.

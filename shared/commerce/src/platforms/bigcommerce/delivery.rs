@@ -8,8 +8,8 @@ use super::wire;
 use crate::{
     platform::delivery::{Delivery, PROBE, Probe},
     request::{HookPath, RawRequest},
+    scheme::{Scheme, standard_webhooks::STANDARD_HEADERS},
     stamp::Stamp,
-    verify::{Scheme, standard_webhooks::STANDARD_HEADERS},
 };
 
 /// The receiver's view.
@@ -64,9 +64,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        keys::{App, KeyRing},
+        apps::App,
+        keys::KeyRing,
+        scheme::{Refusal, Strength},
         stamp::Stamp,
-        verify::{Material, Refusal, Strength, verify},
+        verify::{Material, verify},
     };
 
     const AT: i64 = 1_760_000_005;

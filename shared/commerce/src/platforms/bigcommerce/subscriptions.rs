@@ -11,9 +11,9 @@ use super::{
 };
 use crate::{
     api::{ApiRequest, ApiResponse, Fault, site_url},
-    connection::ConnectionKey,
     entity::ExternalId,
     install::MISSING_PERMISSIONS,
+    key::ConnectionKey,
     keys::WebhookSecret,
     platform::{
         lenient,

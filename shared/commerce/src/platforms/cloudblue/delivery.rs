@@ -7,11 +7,11 @@ use super::wire;
 use crate::{
     platform::delivery::{Delivery, PROBE, Probe},
     request::{HookPath, RawRequest},
-    stamp::Stamp,
-    verify::{
+    scheme::{
         Scheme,
         jwt::{Algorithm, Jwt, KeySource, Rules},
     },
+    stamp::Stamp,
 };
 
 /// The receiver's view.
@@ -82,8 +82,9 @@ mod tests {
     use crate::{
         keys::KeyRing,
         request::HookPath,
+        scheme::{Refusal, Strength},
         stamp::Stamp,
-        verify::{Material, Refusal, Strength, Verified, verify},
+        verify::{Material, Verified, verify},
     };
 
     const NOW: Stamp = Stamp::from_micros(1_800_000_000_000_000);

@@ -756,7 +756,7 @@ mod tests {
     use http::{HeaderMap, HeaderValue};
 
     use super::*;
-    use crate::connection::ConnectionKey;
+    use crate::key::ConnectionKey;
 
     const AT: Stamp = Stamp::from_micros(1_800_000_000_000_000);
     const SITE: &str = "https://api.connect.cloudblue.com/public/v1";

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     api::{ApiRequest, ApiResponse, Fault, site_url},
-    connection::ConnectionKey,
     entity::ExternalId,
+    key::ConnectionKey,
     keys::WebhookSecret,
     platform::{
         lenient::{read, read_list},

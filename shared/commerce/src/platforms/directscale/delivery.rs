@@ -6,8 +6,8 @@ use super::{client, wire};
 use crate::{
     platform::delivery::{Delivery, PROBE, Probe},
     request::{HookPath, RawRequest},
+    scheme::{Scheme, bearer::Bearer},
     stamp::Stamp,
-    verify::{Scheme, bearer::Bearer},
 };
 
 /// The receiver's view.
@@ -73,8 +73,9 @@ mod tests {
     use super::*;
     use crate::{
         keys::{BroughtKey, KeyRing},
+        scheme::Refusal,
         stamp::Stamp,
-        verify::{Material, Refusal, UNNAMED_SCOPE, verify},
+        verify::{Material, UNNAMED_SCOPE, verify},
     };
 
     const BROUGHT: &str = "they$brought!%41^~_- key";

@@ -625,7 +625,7 @@ mod tests {
         let scope = super::super::delivery::DirectScale.scope(&raw).unwrap_or_else(|| UNNAMED_SCOPE.into());
         let Resolved::Entity(entity, action) = resolve(&DirectScale, &scope) else { unreachable!() };
         let connection = "acme".parse().unwrap();
-        let connection = crate::connection::ConnectionKey { platform: "directscale".into(), connection };
+        let connection = crate::key::ConnectionKey { platform: "directscale".into(), connection };
         let incoming = Incoming {
             connection: &connection,
             scope: &scope,
@@ -919,7 +919,7 @@ mod tests {
         let scope = Head::of(body.as_bytes()).unwrap().event().unwrap();
         let (entity, id, change) = deliver(body);
         let connection =
-            crate::connection::ConnectionKey { platform: "directscale".into(), connection: "acme".parse().unwrap() };
+            crate::key::ConnectionKey { platform: "directscale".into(), connection: "acme".parse().unwrap() };
         let incoming = Incoming {
             connection: &connection,
             scope: &scope,

@@ -7,7 +7,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::client;
 use crate::{
     api::site_url,
-    connection::ConnectionKey,
+    key::ConnectionKey,
     platform::{
         settings::{OwnSettings, SettingsError, read_own},
         webhooks::{Hooks, Subscriptions},

@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 
 use crate::{
     api::{Hosts, SiteError, site_url},
-    connection::ConnectionId,
     install::{Installation, Known, Reply, Step, Turned, Vendor, Visit, same_secret, sha256},
+    key::ConnectionId,
 };
 
 /// The most that a connection's id holds.

@@ -6,11 +6,11 @@ use serde_json::Map;
 use crate::{
     platform::delivery::{Delivery, PROBE, Probe},
     request::{HookPath, RawRequest},
-    stamp::Stamp,
-    verify::{
+    scheme::{
         Scheme,
         hmac::{Algorithm, Encoding, Hmac},
     },
+    stamp::Stamp,
 };
 
 /// The receiver's view.

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     api::{ApiRequest, ApiResponse, Fault},
-    connection::ConnectionKey,
     entity::ExternalId,
+    key::ConnectionKey,
     keys::WebhookSecret,
     platform::{
         lenient::{read, read_list},

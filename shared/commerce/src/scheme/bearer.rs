@@ -71,7 +71,7 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// Whether two secrets are the same, in a time that tells nothing of either.
-pub(super) fn is_secret(one: &str, other: &str) -> bool {
+pub(crate) fn is_secret(one: &str, other: &str) -> bool {
     is_same(&sha256(one), &sha256(other))
 }
 
