@@ -13,7 +13,6 @@ use commerce::{
     entity::EntityKind,
     job::{Cause, Job},
     key::{ConnectionKey, Generation},
-    keys::BroughtKey,
     platform::{
         Platform,
         mapping::Access,
@@ -111,7 +110,7 @@ impl<P: Parts> Registrar<P> {
         let confirmed = before.connection.as_ref().is_some_and(|before| is_alive(before) && !before.unconfirmed);
         let unconfirmed = installed.is_some_and(|installed| !installed.invited) && !confirmed;
         let admitted = Admitted { generation, unconfirmed };
-        let brought: Vec<_> = settings.brought.iter().map(|key| BroughtKey::of(key)).collect();
+        let brought: Vec<_> = settings.brought.iter().map(|key| platform.delivery.scheme().brought_key(key)).collect();
         let Some(credentials) = &settings.credentials else {
             // Without credentials nothing is made at the store; somebody enters the hooks by hand.
             self.keep(key, before.connection.as_ref(), &settings, admitted, None, settings.own.clone()).await?;

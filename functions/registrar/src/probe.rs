@@ -14,7 +14,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use crate::{Parts, Registrar};
 
 impl<P: Parts> Registrar<P> {
-    /// Sends a delivery that tells of nothing. It has got through when it was queued: then there is a message id.
+    /// Sends a delivery that tells of nothing. It has got through when it was queued: then there is a message id. Where only the
+    /// platform can sign, nothing can be sent, and time alone decides.
     ///
     /// # Errors
     /// Why it did not, for people.
@@ -28,6 +29,9 @@ impl<P: Parts> Registrar<P> {
             headers.insert(HeaderName::from_static(name), value);
         }
         let scheme = delivery.scheme();
+        if !scheme.can_sign() {
+            return Ok(());
+        }
         if let Some(standard) = scheme.standard_webhooks() {
             headers.insert(HeaderName::from_static(standard.id), HeaderValue::from_static(PROBE));
             headers.insert(HeaderName::from_static(standard.timestamp), HeaderValue::from(now.seconds()));

@@ -278,20 +278,34 @@ fn is_secret(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"'`\\{}[]".contains(&byte))
 }
 
-/// A key that a client brought, as it is kept: not itself, but its SHA-256.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, Deserialize)]
+/// A key that a client brought, as it is kept: its SHA-256, and the key itself only where codes are made with it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BroughtKey {
     /// Its name in logs.
     pub id: String,
     /// Its SHA-256, in lower-case hex.
     pub sha256: String,
+    /// The key, where a hash of it is not enough. Wiped from memory on drop and never printed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) secret: Option<Zeroizing<String>>,
 }
 
 impl BroughtKey {
     /// Of a key. Its id is the beginning of its hash, which tells nothing of a key that is long enough.
     pub fn of(key: &str) -> Self {
         let sha256 = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.as_bytes()));
-        Self { id: format!("{BROUGHT}{}", &sha256[..8]), sha256 }
+        Self { id: format!("{BROUGHT}{}", &sha256[..8]), sha256, secret: None }
+    }
+
+    /// The same, with the key itself.
+    pub fn with_secret(key: &str) -> Self {
+        Self { secret: Some(Zeroizing::new(key.to_owned())), ..Self::of(key) }
+    }
+}
+
+impl fmt::Debug for BroughtKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BroughtKey").field("id", &self.id).finish_non_exhaustive()
     }
 }
 

@@ -738,7 +738,13 @@ fn product_of(request: &Value) -> &str {
 }
 
 fn token(claims: &Value, secret: &str) -> String {
-    const CODE: Hmac = Hmac { header: "", algorithm: Algorithm::Sha256, encoding: Encoding::Base64, prefix: "" };
+    const CODE: Hmac = Hmac {
+        header: "",
+        algorithm: Algorithm::Sha256,
+        encoding: Encoding::Base64,
+        prefix: "",
+        keys: commerce::scheme::hmac::KeySource::Derived,
+    };
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let signed = format!("{}.{}", part(&json!({"typ": "JWT", "alg": "HS256"})), part(claims));
     let code = CODE.sign(secret.as_bytes(), signed.as_bytes());

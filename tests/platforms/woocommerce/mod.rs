@@ -98,8 +98,13 @@ pub struct Store {
 }
 
 /// The store's signature.
-const SIGNATURE: Hmac =
-    Hmac { header: "x-wc-webhook-signature", algorithm: Algorithm::Sha256, encoding: Encoding::Base64, prefix: "" };
+const SIGNATURE: Hmac = Hmac {
+    header: "x-wc-webhook-signature",
+    algorithm: Algorithm::Sha256,
+    encoding: Encoding::Base64,
+    prefix: "",
+    keys: commerce::scheme::hmac::KeySource::Derived,
+};
 
 /// What can be subscribed to.
 const TOPICS: [&str; 15] = [

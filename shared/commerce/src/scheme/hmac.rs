@@ -26,6 +26,17 @@ pub enum Encoding {
     Base64,
 }
 
+/// Where the keys come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeySource {
+    /// The webhook secret, derived from the signing keys; its text is the key. We hand it to the platform.
+    Derived,
+    /// The app's client secret; its text is the key. Every store that the app is installed at signs with it.
+    AppSecret,
+    /// A secret that the platform made and the client handed to us, or a derived one.
+    Brought,
+}
+
 /// An HMAC over the body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hmac {
@@ -37,6 +48,8 @@ pub struct Hmac {
     pub encoding: Encoding,
     /// What stands before the code (`sha256=`), often nothing.
     pub prefix: &'static str,
+    /// What it is made with.
+    pub keys: KeySource,
 }
 
 impl Hmac {
@@ -93,8 +106,13 @@ mod tests {
     use super::*;
     use crate::stamp::Stamp;
 
-    const SCHEME: Hmac =
-        Hmac { header: "x-signature", algorithm: Algorithm::Sha256, encoding: Encoding::Base64, prefix: "" };
+    const SCHEME: Hmac = Hmac {
+        header: "x-signature",
+        algorithm: Algorithm::Sha256,
+        encoding: Encoding::Base64,
+        prefix: "",
+        keys: KeySource::Derived,
+    };
 
     fn request(header: Option<&str>, body: &[u8]) -> RawRequest {
         let mut headers = HeaderMap::new();

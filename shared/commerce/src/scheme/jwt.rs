@@ -148,6 +148,21 @@ impl PublicKeys {
         }
         if keys.is_empty() { Err(Refusal::EmptyKey) } else { Ok(Self(keys)) }
     }
+
+    /// Returns the id of the key that made a signature, in base64url, over a message.
+    pub(super) fn signer(&self, algorithm: Algorithm, message: &[u8], signature: &str) -> Option<String> {
+        self.signer_among(algorithm, None, message, signature)
+    }
+
+    /// Of the keys with this id alone, where one is given.
+    fn signer_among(&self, algorithm: Algorithm, kid: Option<&str>, message: &[u8], signature: &str) -> Option<String> {
+        let found = self.0.iter().find(|(id, of, key)| {
+            let named = kid.is_none_or(|kid| id.as_deref() == Some(kid));
+            let signed = || crypto::verify(signature, message, key, algorithm).is_ok_and(|signed| signed);
+            named && of.contains(&algorithm) && signed()
+        });
+        found.map(|(id, ..)| id.clone().unwrap_or_else(|| "public".to_owned()))
+    }
 }
 
 /// The algorithms that a public key is for: those of its kind and curve, and of them the one that it names, if it names one. None for a
@@ -302,12 +317,8 @@ impl Rules<'_> {
                 let found = candidates.find(|(_, secret)| signed(&DecodingKey::from_secret(secret)));
                 found.map(|(id, _)| (*id).to_owned()).ok_or(Refusal::WrongProof)
             }
-            Keys::Public(PublicKeys(keys)) => {
-                let found = keys.iter().find(|(id, of, key)| {
-                    let named = kid.is_none_or(|kid| id.as_deref() == Some(kid));
-                    named && of.contains(&self.algorithm) && signed(key)
-                });
-                found.map(|(id, ..)| id.clone().unwrap_or_else(|| "public".to_owned())).ok_or(Refusal::WrongProof)
+            Keys::Public(keys) => {
+                keys.signer_among(self.algorithm, kid, text.as_bytes(), signature).ok_or(Refusal::WrongProof)
             }
         }
     }

@@ -3,13 +3,18 @@
 pub mod bearer;
 pub mod hmac;
 pub mod jwt;
+pub mod signature;
 pub mod standard_webhooks;
+
+use crate::keys::BroughtKey;
 
 /// How a platform proves its deliveries, with the parameters as data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scheme {
-    /// A code over the body, made with a secret that is derived from a signing key.
+    /// A code over the body, made with a shared secret.
     Hmac(hmac::Hmac),
+    /// A signature over the body, made with a private key that only the platform has.
+    Signature(signature::Signature),
     /// A token that proves the caller.
     Jwt(jwt::Jwt),
     /// A key that proves the caller: a derived one, or one that the client brought.
@@ -32,8 +37,9 @@ impl Scheme {
     pub fn wants_app(&self) -> bool {
         match self {
             Self::Jwt(scheme) => scheme.keys != jwt::KeySource::Derived,
-            Self::AppSigned { .. } => true,
-            Self::Hmac(_) | Self::Bearer(_) | Self::StandardWebhooks(_) => false,
+            Self::Hmac(scheme) => scheme.keys == hmac::KeySource::AppSecret,
+            Self::AppSigned { .. } | Self::Signature(_) => true,
+            Self::Bearer(_) | Self::StandardWebhooks(_) => false,
         }
     }
 
@@ -41,13 +47,34 @@ impl Scheme {
     pub fn standard_webhooks(&self) -> Option<standard_webhooks::StandardWebhooks> {
         match self {
             Self::StandardWebhooks(scheme) | Self::AppSigned { signature: scheme, .. } => Some(*scheme),
-            Self::Hmac(_) | Self::Jwt(_) | Self::Bearer(_) => None,
+            Self::Hmac(_) | Self::Signature(_) | Self::Jwt(_) | Self::Bearer(_) => None,
         }
     }
 
     /// Whether keys that a client brought take part.
     pub fn wants_brought(&self) -> bool {
-        matches!(self, Self::Bearer(_))
+        match self {
+            Self::Bearer(_) => true,
+            Self::Hmac(scheme) => scheme.keys == hmac::KeySource::Brought,
+            Self::Signature(_) | Self::Jwt(_) | Self::StandardWebhooks(_) | Self::AppSigned { .. } => false,
+        }
+    }
+
+    /// Returns a key that a client brought as it is kept: a bearer key by its hash alone, a key that codes are made with as it is.
+    pub fn brought_key(&self, key: &str) -> BroughtKey {
+        match self {
+            Self::Hmac(_) => BroughtKey::with_secret(key),
+            _ => BroughtKey::of(key),
+        }
+    }
+
+    /// Whether a proof can be made here, for a probe: not where only the platform has the private key.
+    pub fn can_sign(&self) -> bool {
+        match self {
+            Self::Signature(_) => false,
+            Self::Jwt(scheme) => scheme.keys != jwt::KeySource::AppPublicKeys,
+            Self::Hmac(_) | Self::Bearer(_) | Self::StandardWebhooks(_) | Self::AppSigned { .. } => true,
+        }
     }
 }
 
@@ -94,6 +121,9 @@ pub enum Refusal {
     /// The app's secret is needed and is not configured; a mistake of ours.
     #[error("the app's secret is not configured")]
     NoApp,
+    /// Only the platform has the key that signs.
+    #[error("only the platform can sign")]
+    NotOurs,
     /// A token that is signed well but says the wrong thing.
     #[error("claim {0}")]
     Claim(&'static str),

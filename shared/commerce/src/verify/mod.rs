@@ -63,7 +63,7 @@ use crate::{
     keys::{BroughtKey, KeyRing, WebhookSecret},
     platform::delivery::Delivery,
     request::{HookPath, RawRequest, has_too_many_values},
-    scheme::{APP_KEY_ID, Refusal, Scheme, Strength, bearer, jwt, standard_webhooks},
+    scheme::{APP_KEY_ID, Refusal, Scheme, Strength, bearer, hmac, jwt, standard_webhooks},
     stamp::Stamp,
 };
 
@@ -195,9 +195,29 @@ pub fn sign(
         Ok(())
     };
     let (header, value) = match scheme {
-        Scheme::Hmac(scheme) => (scheme.header, scheme.sign(secret.as_bytes(), &request.body)),
+        Scheme::Hmac(scheme) => {
+            let app_secret;
+            let key = match scheme.keys {
+                hmac::KeySource::Derived | hmac::KeySource::Brought => secret.as_bytes(),
+                hmac::KeySource::AppSecret => {
+                    app_secret = app.and_then(|app| app.client_secret.as_ref()).ok_or(Refusal::NoApp)?;
+                    app_secret.as_bytes()
+                }
+            };
+            (scheme.header, scheme.sign(key, &request.body))
+        }
+        Scheme::Signature(_) => return Err(Refusal::NotOurs),
         Scheme::Jwt(scheme) => {
-            let token = scheme.rules.sign(claims, secret.as_bytes())?;
+            let app_secret;
+            let key = match scheme.keys {
+                jwt::KeySource::Derived => secret.as_bytes(),
+                jwt::KeySource::AppSecret => {
+                    app_secret = app.and_then(|app| app.client_secret.as_ref()).ok_or(Refusal::NoApp)?;
+                    app_secret.as_bytes()
+                }
+                jwt::KeySource::AppPublicKeys => return Err(Refusal::NotOurs),
+            };
+            let token = scheme.rules.sign(claims, key)?;
             (scheme.headers.first().copied().unwrap_or("authorization"), format!("{}{token}", scheme.prefix))
         }
         Scheme::Bearer(scheme) => (scheme.header, format!("Bearer {secret}")),
@@ -271,9 +291,10 @@ fn prove(
     let secrets: Vec<&str> = derived.iter().map(|(_, secret)| secret.reveal()).collect();
     let id_of = |place: usize| derived.get(place).map(|(id, _)| (*id).to_owned()).unwrap_or_default();
     match scheme {
-        Scheme::Hmac(scheme) => {
-            let place = scheme.verify(request, &secrets)?;
-            Ok(Proof::new(id_of(place), Strength::Body))
+        Scheme::Hmac(scheme) => prove_by_hmac(scheme, request, derived, keys),
+        Scheme::Signature(scheme) => {
+            let jwks = keys.app.and_then(|app| app.jwks.as_ref()).ok_or(Refusal::NoApp)?;
+            Ok(Proof::new(scheme.verify(request, &jwt::PublicKeys::from_jwks(jwks)?)?, Strength::Body))
         }
         Scheme::Jwt(scheme) => {
             let token = scheme.token(request)?;
@@ -316,6 +337,32 @@ fn prove(
             let by_header = secret_header(header, request, &secrets).map(id_of);
             let by_signature = app_signature(signature, request, keys);
             app_signed(keys.app.map(|app| app.require).unwrap_or_default(), by_header, by_signature)
+        }
+    }
+}
+
+/// Proves a request by a code over its body, with the keys of the scheme's source.
+fn prove_by_hmac(
+    scheme: hmac::Hmac,
+    request: &RawRequest,
+    derived: &[(&str, WebhookSecret)],
+    keys: &Material<'_>,
+) -> Result<Proof, Refusal> {
+    let by = |keys: Vec<(&str, &str)>| {
+        let secrets: Vec<&str> = keys.iter().map(|(_, secret)| *secret).collect();
+        let place = scheme.verify(request, &secrets)?;
+        Ok(Proof::new(keys.get(place).map(|(id, _)| *id).unwrap_or_default(), Strength::Body))
+    };
+    let derived = || derived.iter().map(|(id, secret)| (*id, secret.reveal())).collect();
+    match scheme.keys {
+        hmac::KeySource::Derived => by(derived()),
+        hmac::KeySource::AppSecret => {
+            by(vec![(APP_KEY_ID, keys.app.and_then(|app| app.client_secret.as_ref()).ok_or(Refusal::NoApp)?)])
+        }
+        hmac::KeySource::Brought => {
+            let brought = keys.brought.unwrap_or_default().iter();
+            let brought = brought.filter_map(|key| Some((key.id.as_str(), key.secret.as_ref()?.as_str())));
+            by(brought.chain(derived()).collect())
         }
     }
 }
@@ -473,5 +520,107 @@ mod tests {
         );
         assert!(Apps::parse("", |_| true).unwrap().get("bigcommerce").is_none());
         assert!(Apps::parse("{}", |_| true).unwrap().get("bigcommerce").is_none());
+    }
+
+    /// A platform that proves its deliveries by one scheme.
+    struct By(Scheme);
+
+    impl Delivery for By {
+        fn probe(&self, _: &HookPath, _: Stamp) -> crate::platform::delivery::Probe {
+            crate::platform::delivery::Probe::default()
+        }
+        fn scope(&self, _: &RawRequest) -> Option<String> {
+            None
+        }
+        fn delivery_id(&self, _: &RawRequest) -> Option<String> {
+            None
+        }
+        fn scheme(&self) -> Scheme {
+            self.0
+        }
+    }
+
+    #[test]
+    fn a_code_is_made_with_the_key_of_the_schemes_source_alone() {
+        use hmac::{Algorithm, Encoding, Hmac, KeySource};
+        let hmac =
+            |keys| Hmac { header: HEADER, algorithm: Algorithm::Sha256, encoding: Encoding::Hex, prefix: "", keys };
+        let ring = KeyRing::parse("0123456789abcdef0123456789abcdef").unwrap();
+        let path = HookPath::parse("signed", "store", None).unwrap();
+        let apps = json!({ "shop": { "client_secret": SECRET } });
+        let apps = Apps::parse(&apps.to_string(), |_| true).unwrap();
+        let derived = ring.signing().webhook_secret(&path, None);
+        let brought = [BroughtKey::with_secret("the sender's own secret")];
+        let signing = ring.signing().id();
+        for (source, secret, key_id) in [
+            (KeySource::Derived, derived.reveal(), Ok(signing)),
+            (KeySource::Derived, SECRET, Err(Refusal::WrongProof)),
+            (KeySource::AppSecret, SECRET, Ok(APP_KEY_ID)),
+            (KeySource::AppSecret, derived.reveal(), Err(Refusal::WrongProof)),
+            (KeySource::Brought, "the sender's own secret", Ok(brought[0].id.as_str())),
+            (KeySource::Brought, derived.reveal(), Ok(signing)),
+            (KeySource::Brought, SECRET, Err(Refusal::WrongProof)),
+        ] {
+            let scheme = hmac(source);
+            let mut headers = HeaderMap::new();
+            let code = scheme.sign(secret.as_bytes(), b"{}");
+            headers.insert(HeaderName::from_static(HEADER), HeaderValue::from_str(&code).unwrap());
+            let request =
+                RawRequest { method: Method::POST, headers, body: "{}".into(), received: Stamp::from_micros(0) };
+            let now = Stamp::from_millis(NOW * 1000);
+            let keys = Material { ring: &ring, app: apps.get("shop"), brought: Some(&brought), now };
+            let verified = verify(&By(Scheme::Hmac(scheme)), &path, &request, &keys);
+            let proven = verified.map(|verified| (verified.key_id().to_owned(), verified.strength()));
+            assert_eq!(proven, key_id.map(|id| (id.to_owned(), Strength::Body)), "{source:?}");
+            let without = Material { ring: &ring, app: None, brought: None, now };
+            let refused = verify(&By(Scheme::Hmac(scheme)), &path, &request, &without).err();
+            match source {
+                KeySource::Derived => assert_eq!(refused, key_id.err()),
+                KeySource::AppSecret => assert_eq!(refused, Some(Refusal::NoApp)),
+                KeySource::Brought => assert_eq!(refused.is_some(), key_id != Ok(signing)),
+            }
+            // What we would send as a probe proves itself.
+            let mut probe = RawRequest { headers: HeaderMap::new(), ..request };
+            sign(Scheme::Hmac(scheme), &mut probe, &derived, &serde_json::Map::new(), apps.get("shop")).unwrap();
+            assert!(verify(&By(Scheme::Hmac(scheme)), &path, &probe, &keys).is_ok());
+        }
+        assert!(!format!("{brought:?}").contains("secret"), "a brought key is never printed");
+    }
+
+    #[test]
+    fn a_signature_is_checked_with_the_apps_public_keys() {
+        use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+        use base64::{
+            Engine,
+            engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+        };
+        let pair = Ed25519KeyPair::generate().unwrap();
+        let jwk = json!({
+            "kty": "OKP", "crv": "Ed25519", "kid": "platform-1", "x": URL_SAFE_NO_PAD.encode(pair.public_key()),
+        });
+        let apps = json!({ "shop": { "jwks": { "keys": [jwk] } } });
+        let apps = Apps::parse(&apps.to_string(), |_| true).unwrap();
+        let scheme = crate::scheme::signature::Signature {
+            header: HEADER,
+            algorithm: jwt::Algorithm::EdDSA,
+            encoding: hmac::Encoding::Base64,
+            prefix: "",
+        };
+        let ring = KeyRing::parse("0123456789abcdef0123456789abcdef").unwrap();
+        let path = HookPath::parse("signed", "store", None).unwrap();
+        let proven = |signed: &[u8], app| {
+            let mut headers = HeaderMap::new();
+            let signature = STANDARD.encode(pair.sign(signed));
+            headers.insert(HeaderName::from_static(HEADER), HeaderValue::from_str(&signature).unwrap());
+            let request =
+                RawRequest { method: Method::POST, headers, body: "{}".into(), received: Stamp::from_micros(0) };
+            let keys = Material { ring: &ring, app, brought: None, now: Stamp::from_millis(NOW * 1000) };
+            let verified = verify(&By(Scheme::Signature(scheme)), &path, &request, &keys)?;
+            Ok((verified.key_id().to_owned(), verified.strength()))
+        };
+        assert_eq!(proven(b"{}", apps.get("shop")), Ok(("platform-1".to_owned(), Strength::Body)));
+        assert_eq!(proven(b"{ }", apps.get("shop")), Err(Refusal::WrongProof));
+        assert_eq!(proven(b"{}", None), Err(Refusal::NoApp));
+        assert!(!Scheme::Signature(scheme).can_sign());
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     request::{HookPath, RawRequest},
     scheme::{
         Scheme,
-        hmac::{Algorithm, Encoding, Hmac},
+        hmac::{Algorithm, Encoding, Hmac, KeySource},
     },
     stamp::Stamp,
 };
@@ -17,8 +17,13 @@ use crate::{
 pub struct WooCommerce;
 
 /// `base64(HMAC-SHA256(secret, body))` [`class-wc-webhook.php`, `generate_signature`].
-const SIGNATURE: Hmac =
-    Hmac { header: "x-wc-webhook-signature", algorithm: Algorithm::Sha256, encoding: Encoding::Base64, prefix: "" };
+const SIGNATURE: Hmac = Hmac {
+    header: "x-wc-webhook-signature",
+    algorithm: Algorithm::Sha256,
+    encoding: Encoding::Base64,
+    prefix: "",
+    keys: KeySource::Derived,
+};
 
 impl Delivery for WooCommerce {
     /// The ping that follows a registration: `webhook_id=1`, unsigned, without any of the store's headers
