@@ -8,7 +8,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use cloud::outbound::{Guarded, Outbound};
-use commerce::api::ApiRequest;
+use commerce::http_call::ApiRequest;
 use http::{HeaderMap, Method};
 use serde_json::{Value, json};
 

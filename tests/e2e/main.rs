@@ -22,10 +22,10 @@ use cloud::{
     state::{DynamoEntities, Entities, Put},
 };
 use commerce::{
-    api::ApiRequest,
     change::{Change, Delete, State},
     connection::DeletePolicy,
     entity::{EntityKey, EntityKind},
+    http_call::ApiRequest,
     item::{Item, Projection, Writer},
     keys::KeyRing,
     platform::{
@@ -33,7 +33,7 @@ use commerce::{
         mapping::{declared_scopes, processor},
     },
     platforms::{PLATFORMS, woocommerce},
-    request::HookPath,
+    request::WebhookPath,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use rand::{SeedableRng, rngs::StdRng};
@@ -406,7 +406,7 @@ async fn more_keys_than_dynamodb_takes_at_once_are_read_in_parts() {
     stack.connected(connection).await;
     let (entities, connections) = (variable("ENTITIES_TABLE").unwrap(), variable("CONNECTIONS_TABLE").unwrap());
     let table = DynamoEntities::new(stack.aws.dynamodb(), entities, connections);
-    let connection = HookPath::parse(PLATFORM, connection, None).unwrap().key;
+    let connection = WebhookPath::parse(PLATFORM, connection, None).unwrap().key;
     let key = |n: u64| EntityKey { connection: connection.clone(), kind: EntityKind::Coupon, id: n.into() };
     let now = cloud::now();
     let gone = State::of(&Change::Delete(Delete { source: None, received: now }));
@@ -508,7 +508,7 @@ async fn connects(stack: &Stack, simulator: &dyn Simulator, site: &str) -> Strin
     assert_eq!(status, 200, "{platform}: {shown}");
     let manual = shown["subscriptions"].as_array().unwrap().iter().all(|hook| hook["status"] == "manual");
     if manual {
-        let path = HookPath::parse(platform, &connection, None).unwrap();
+        let path = WebhookPath::parse(platform, &connection, None).unwrap();
         let secret = stack.ring.signing().webhook_secret(&path, None).reveal().to_owned();
         simulator.subscribe(shown["delivery_url"].as_str().unwrap(), &|_| secret.clone());
     }

@@ -8,15 +8,15 @@ use std::{
 
 use cloud::coordination::{Coordination, Note};
 use commerce::{
+    activity::{Activity, SEEN},
     connection::{Connection, ConnectionStatus},
-    job::{Cause, Job},
+    drift::{DRIFT, Drift},
+    job::{Job, Trigger},
     key::Generation,
     keys::KeyRing,
-    loss::{DIFFERENCES, Differences},
     platform::{find, mapping::declared_scopes},
     platforms::PLATFORMS,
-    request::HookPath,
-    sighting::{SEEN, Sighting},
+    request::WebhookPath,
 };
 use registrar::{ADMIN_TOKEN, SCOPES};
 use serde_json::{Value, json};
@@ -345,7 +345,7 @@ async fn unknown_paths_and_methods_are_told_apart() {
 async fn the_list_gives_each_connection_once() {
     let world = World::new();
     let connect = |platform: &str, number: usize| {
-        let key = HookPath::parse(platform, &format!("shop{number}"), None).unwrap().key;
+        let key = WebhookPath::parse(platform, &format!("shop{number}"), None).unwrap().key;
         world.tables.connect(&key, Connection::new(SITE));
     };
     (0..250).for_each(|number| connect(PLATFORM, number));
@@ -421,7 +421,7 @@ async fn no_answer_holds_a_secret_but_what_is_revealed() {
             strings(&settings[name], &mut secrets);
         }
         assert!(secrets.len() > 2, "{name}");
-        let path = |generation: Option<&str>| HookPath::parse(name, &connection, generation).unwrap();
+        let path = |generation: Option<&str>| WebhookPath::parse(name, &connection, generation).unwrap();
         for generation in [None, Some("2")] {
             let scopes = declared_scopes(platform.mapping).map(Some).chain([None]);
             let secret = |scope| sample_ring().signing().webhook_secret(&path(generation), scope).reveal().to_owned();
@@ -493,7 +493,7 @@ async fn what_has_to_be_entered_by_hand_is_revealed_and_nothing_else() {
     let by_hand = format!("/admin/connections/{PLATFORM}/{BY_HAND}/reveal");
     let (_, revealed) = ask(&world, "POST", &by_hand, "", "").await;
     assert_eq!(revealed["delivery_url"], format!("{BASE}/hooks/{PLATFORM}/{BY_HAND}"));
-    let path = HookPath::parse(PLATFORM, BY_HAND, None).unwrap();
+    let path = WebhookPath::parse(PLATFORM, BY_HAND, None).unwrap();
     let secret = |scope: &str| sample_ring().signing().webhook_secret(&path, Some(scope)).reveal().to_owned();
     let scopes = declared_scopes(find(PLATFORMS, PLATFORM).unwrap().mapping);
     let wanted: Value = scopes.map(|scope| json!({ "scope": scope, "secret": secret(scope) })).collect();
@@ -525,7 +525,7 @@ async fn settings_are_set_without_the_credentials_and_keep_them() {
         (&after.credentials, &after.site, after.revision),
         (&before.credentials, &before.site, before.revision + 1)
     );
-    assert_eq!(world.queues.jobs(), [(Job::check(&key(), Cause::Connected), 0)]);
+    assert_eq!(world.queues.jobs(), [(Job::check(&key(), Trigger::Connected), 0)]);
     // The presets alone; the rest stays.
     let (_, presets) = ask(&world, "PUT", &of("/presets"), "", r#"{"presets":[]}"#).await;
     assert_eq!(presets, json!({ "presets": [] }));
@@ -551,7 +551,7 @@ async fn settings_are_set_without_the_credentials_and_keep_them() {
     }
     assert_eq!(world.connection(), record);
     // Where the site follows from the connection's id, too.
-    let elsewhere = HookPath::parse("bigcommerce", "abc123", None).unwrap().key;
+    let elsewhere = WebhookPath::parse("bigcommerce", "abc123", None).unwrap().key;
     world.tables.connect(
         &elsewhere,
         Connection { revision: 1, ..Connection::new("https://api.bigcommerce.com/stores/abc123") },
@@ -560,7 +560,7 @@ async fn settings_are_set_without_the_credentials_and_keep_them() {
     assert_eq!(ask(&world, "PUT", path, "", r#"{"ignores":["store/cart/lineItem/*"]}"#).await.0, 200);
     assert_eq!(world.tables.connection(&elsewhere).connection.unwrap().ignores.len(), 1);
     // And what the platform has of its own comes back as it was sent.
-    let account = HookPath::parse("cloudblue", "va-1", None).unwrap().key;
+    let account = WebhookPath::parse("cloudblue", "va-1", None).unwrap().key;
     world.tables.connect(&account, Connection { revision: 1, ..Connection::new("https://api.connect.cloudblue.com") });
     let path = "/admin/connections/cloudblue/va-1/settings";
     let own = json!({ "products": { "PRD-000-000-001": "observe" }, "webhooks": ["WH-000-000-001"] });
@@ -665,7 +665,7 @@ async fn subscriptions_are_shown_with_their_health() {
     assert_eq!(last(&shown, "order.deleted"), Value::Null);
     let now = world.clock.now();
     for (scope, generation) in [("order.deleted", Generation::FIRST), ("order.created", Generation::FIRST.next())] {
-        let sighting = Sighting::next(None, now, generation, "sample");
+        let sighting = Activity::next(None, now, generation, "sample");
         let note = Note { body: serde_json::to_string(&sighting).unwrap(), revision: 1, expires: i64::MAX };
         assert!(world.tables.keep(&key(), &format!("{SEEN}{scope}"), &note).await.unwrap());
     }
@@ -702,8 +702,8 @@ async fn rows_of(world: &World, connection: &str, scope: &str) -> Value {
 async fn a_subscription_looks_the_same_wherever_it_is_shown() {
     let world = connected().await;
     let see = async |connection: &str, scope: &str, last| {
-        let key = HookPath::parse(PLATFORM, connection, None).unwrap().key;
-        let sighting = Sighting { gaps: vec![60; 9], ..Sighting::next(None, last, Generation::FIRST, "sample") };
+        let key = WebhookPath::parse(PLATFORM, connection, None).unwrap().key;
+        let sighting = Activity { gaps: vec![60; 9], ..Activity::next(None, last, Generation::FIRST, "sample") };
         let before = world.tables.note(&key, &format!("{SEEN}{scope}")).await.unwrap();
         let revision = before.map_or(0, |note| note.revision) + 1;
         let note = Note { body: serde_json::to_string(&sighting).unwrap(), revision, expires: i64::MAX };
@@ -754,10 +754,10 @@ async fn what_was_lost_is_shown_beside_how_far_it_was_fetched() {
     let none = json!({ "missed": 0, "stale": 0, "unmapped": 0, "since": null });
     assert_eq!(losses("order").await, none);
     let since = world.clock.now();
-    let counted = Differences { missed: 2, stale: 1, unmapped: 3, since: Some(since) };
+    let counted = Drift { missed: 2, stale: 1, unmapped: 3, since: Some(since) };
     let expires = since.seconds() + 100;
     let note = Note { body: serde_json::to_string(&counted).unwrap(), revision: 1, expires };
-    assert!(world.tables.keep(&key(), &format!("{DIFFERENCES}order"), &note).await.unwrap());
+    assert!(world.tables.keep(&key(), &format!("{DRIFT}order"), &note).await.unwrap());
     assert_eq!(losses("order").await, json!({ "missed": 2, "stale": 1, "unmapped": 3, "since": since.to_string() }));
     assert_eq!(losses("product").await, none);
     world.clock.pass_seconds(101);

@@ -9,9 +9,9 @@ use std::collections::{BTreeSet, VecDeque};
 use cloud::{connections::Connections, queue::Jobs, state::Entities};
 use commerce::{
     connection::Connection,
-    job::{Cause, Job, shard},
+    job::{Job, Trigger, shard},
     key::ConnectionKey,
-    request::HookPath,
+    request::WebhookPath,
 };
 use serde_json::json;
 use tests::{
@@ -104,7 +104,7 @@ async fn a_sweep_of_a_long_list_goes_on_to_its_end() {
         let world = World::new();
         let mut keys = BTreeSet::new();
         for number in 0.. {
-            let key = HookPath::parse("directscale", &format!("client{number}"), None).unwrap().key;
+            let key = WebhookPath::parse("directscale", &format!("client{number}"), None).unwrap().key;
             // All in one part of the list, so that few are enough.
             if shard(&key) == 0 {
                 let connection = Connection { revision: 1, ..Connection::new("https://api.example.com") };
@@ -136,7 +136,7 @@ async fn an_import_of_many_pages_goes_on_to_its_end() {
         shop.connect(json!({})).await;
         shop.lose_hooks();
         // The chain of polling has no end as long as it is wanted, and no more than one run in five minutes; it is not what is asked here.
-        let job = Job::check(&shop.key, Cause::Schedule);
+        let job = Job::check(&shop.key, Trigger::Schedule);
         shop.world.queues.send_jobs(&[(job, 0)]).await.unwrap();
         let mut chains = Chains::new(&shop.world, cuts);
         chains.run().await;
@@ -194,7 +194,7 @@ async fn erasing_what_is_known_of_a_large_store_goes_on_to_its_end() {
         assert_eq!(place.admin("DELETE", "").await.0, 200);
         place.run().await;
         place.world.clock.pass_seconds(24 * 3600);
-        let job = Job::check(&place.key, Cause::Schedule).text();
+        let job = Job::check(&place.key, Trigger::Schedule).text();
         place.world.registrar().run(&job).await.unwrap();
         let mut chains = Chains::new(&place.world, cuts);
         chains.run().await;

@@ -7,7 +7,7 @@ use commerce::{
     envelope::Envelope,
     platform::{Platform, mapping::declared_scopes},
     platforms::PLATFORMS,
-    request::HookPath,
+    request::WebhookPath,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -279,7 +279,7 @@ async fn a_delivery_of_one_connection_is_none_of_another_s() {
         event.request["pathParameters"]["connection"] = "somebody-else".into();
         event.sign(&sample_ring());
         let path = event.path().unwrap();
-        assert_eq!(path, HookPath::parse(platform.name, "somebody-else", None).unwrap());
+        assert_eq!(path, WebhookPath::parse(platform.name, "somebody-else", None).unwrap());
         let status = answer(&world, &event).await;
         if status == 200 {
             // The proof is of the other connection, which is not known.

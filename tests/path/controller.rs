@@ -14,11 +14,12 @@ use cloud::{
     coordination::{Coordination, Note},
 };
 use commerce::{
-    api::{ApiRequest, ApiResponse, Fault},
+    activity::Activity,
     connection::{Connection, ConnectionStatus, Retention},
     entity::EntityKind,
-    health::{SubscriptionRecord, Verdict},
-    job::{Cause, Job},
+    health::{Verdict, WebhookRecord},
+    http_call::{ApiRequest, ApiResponse, Fault},
+    job::{Job, Trigger},
     key::{ConnectionKey, Generation},
     platform::{
         Platform, find,
@@ -28,9 +29,8 @@ use commerce::{
         notice::{NOTICE, Notice, UNINSTALLED},
     },
     platforms,
-    request::HookPath,
-    sighting::Sighting,
-    stamp::Stamp,
+    request::WebhookPath,
+    timestamp::Timestamp,
     transfer::EntityProcessor,
 };
 use futures_util::future::BoxFuture;
@@ -238,7 +238,7 @@ impl Place {
         };
         hooked.add(&scope, "https://erp.example.com/");
         let platform = find(platforms::PLATFORMS, name).unwrap();
-        let key = HookPath::parse(name, &inner.connection(), None).unwrap().key;
+        let key = WebhookPath::parse(name, &inner.connection(), None).unwrap().key;
         let faulty =
             Arc::new(Faulty { inner, wrong: Mutex::new(None), meanwhile: Mutex::new(None), seen: AtomicUsize::new(0) });
         world.outside = Outside::Simulated(vec![(SITE.to_owned(), Arc::clone(&faulty) as Arc<dyn Simulator>)]);
@@ -302,7 +302,7 @@ impl Place {
     }
 
     /// One check, and what follows from it.
-    async fn check(&self, why: Cause) -> Vec<Job> {
+    async fn check(&self, why: Trigger) -> Vec<Job> {
         let job = Job::check(&self.key, why);
         self.world.registrar().run(&job.text()).await.unwrap();
         self.run().await
@@ -312,7 +312,7 @@ impl Place {
         self.world.tables.connection(&self.key).connection.unwrap()
     }
 
-    fn record(&self, scope: &str) -> SubscriptionRecord {
+    fn record(&self, scope: &str) -> WebhookRecord {
         self.world.tables.connection(&self.key).subscriptions[scope].clone()
     }
 
@@ -346,7 +346,7 @@ impl Place {
     /// which is not ours.
     fn assert_right_at(&self, base: &str, context: &str) {
         let (connection, hooks) = (self.connection(), self.platform.subscriptions.hooks().unwrap());
-        let path = HookPath { key: self.key.clone(), generation: connection.generation };
+        let path = WebhookPath { key: self.key.clone(), generation: connection.generation };
         let delivery_url = format!("{base}{path}");
         let key = tools::events::sample_ring();
         let mut wanted: Vec<_> = hooks
@@ -391,7 +391,7 @@ impl Place {
     }
 
     /// The platform tells, or told, that the app was removed there.
-    async fn told(&self, received: Stamp) {
+    async fn told(&self, received: Timestamp) {
         let notice = Notice { kind: UNINSTALLED.into(), detail: String::new(), received };
         let name = format!("{NOTICE}{UNINSTALLED}");
         let revision = self.world.tables.note(&self.key, &name).await.unwrap().map_or(0, |note| note.revision) + 1;
@@ -399,7 +399,7 @@ impl Place {
         assert!(self.world.tables.keep(&self.key, &name, &note).await.unwrap());
     }
 
-    async fn see(&self, name: &str, sighting: &Sighting) {
+    async fn see(&self, name: &str, sighting: &Activity) {
         let before = self.world.tables.note(&self.key, &format!("seen#{name}")).await.unwrap();
         let revision = before.map_or(0, |note| note.revision) + 1;
         let note = Note { body: serde_json::to_string(sighting).unwrap(), revision, expires: i64::MAX };
@@ -514,10 +514,10 @@ async fn what_a_hook_may_have_missed_is_fetched() {
 async fn a_look_at_what_is_well_is_one_call_and_writes_nothing() {
     for name in PLACES {
         let place = Place::connected(name).await;
-        place.check(Cause::Schedule).await;
+        place.check(Trigger::Schedule).await;
         place.faulty.calls();
         let before = place.world.tables.connection(&place.key);
-        place.check(Cause::Schedule).await;
+        place.check(Trigger::Schedule).await;
         let after = place.world.tables.connection(&place.key);
         assert_eq!(
             (before.connection, before.subscriptions, before.check),
@@ -541,7 +541,7 @@ async fn a_probe_that_fails_switches_nothing_on() {
             } else {
                 place.world.own.cut(true)
             }
-            let job = Job::check(&place.key, Cause::Asked);
+            let job = Job::check(&place.key, Trigger::Asked);
             for _ in 0..3 {
                 place.world.registrar().run(&job.text()).await.unwrap();
                 assert!(!place.hook(&hook.scope).active, "{name}: it would be switched off again at once");
@@ -612,21 +612,21 @@ async fn what_trips_again_cools_down_and_is_told_of_once() {
             assert_eq!((left, health.verdict), (seconds, Verdict::Healthy), "{name}: {health:?}");
         };
         trip();
-        place.check(Cause::Schedule).await;
+        place.check(Trigger::Schedule).await;
         place.assert_right(name);
         waits(15 * 60);
 
         trip();
         place.world.clock.pass_seconds(300);
-        place.check(Cause::Schedule).await;
+        place.check(Trigger::Schedule).await;
         assert!(!place.hook(&scope).active, "{name}: it cools down");
         let told = health();
         assert_eq!((told.verdict, told.trips, place.world.own.calls()), (Verdict::SwitchedOff, 1, 1), "{name}");
         place.world.clock.pass_seconds(300);
-        place.check(Cause::Schedule).await;
+        place.check(Trigger::Schedule).await;
         assert_eq!(health(), told, "{name}: it is told of once");
         place.world.clock.pass_seconds(300);
-        let jobs = place.check(Cause::Schedule).await;
+        let jobs = place.check(Trigger::Schedule).await;
         place.assert_right(name);
         assert!(!polls(&jobs).is_empty(), "{name}");
         assert_eq!(health().trips, 2);
@@ -641,11 +641,11 @@ async fn what_trips_again_cools_down_and_is_told_of_once() {
         waits(60 * 60);
 
         place.world.clock.pass_seconds(DAY);
-        place.check(Cause::Schedule).await;
+        place.check(Trigger::Schedule).await;
         assert_eq!((health().trips, health().not_before), (0, None), "{name}: it has stayed on");
         place.world.clock.pass_seconds(1200);
         trip();
-        place.check(Cause::Schedule).await;
+        place.check(Trigger::Schedule).await;
         assert_eq!(health().trips, 1);
     }
 }
@@ -656,7 +656,7 @@ async fn silence_shows_against_a_scope_s_own_past() {
         let place = Place::connected(name).await;
         let scope = place.ours()[0].scope.clone();
         let delivered = place.platform.subscriptions.hooks().unwrap().delivers(&scope).to_owned();
-        let sighting = |last: Stamp, generation: Generation| Sighting {
+        let sighting = |last: Timestamp, generation: Generation| Activity {
             last,
             generation,
             key_id: "sample".into(),
@@ -665,10 +665,10 @@ async fn silence_shows_against_a_scope_s_own_past() {
         let now = place.world.clock.now();
         // Another life of the connection says nothing about this one.
         place.see(&delivered, &sighting(now.plus_seconds(-DAY), Generation::FIRST.next())).await;
-        place.check(Cause::Schedule).await;
+        place.check(Trigger::Schedule).await;
         assert_eq!(place.record(&scope).health.verdict, Verdict::Healthy, "{name}");
         place.see(&delivered, &sighting(now.plus_seconds(-DAY), Generation::FIRST)).await;
-        place.check(Cause::Schedule).await;
+        place.check(Trigger::Schedule).await;
         let health = place.record(&scope).health;
         assert_eq!(health.verdict, Verdict::Silent, "{name}");
         assert!(health.reason.starts_with("nothing for 24 hours"), "{name}: {health:?}");
@@ -676,7 +676,7 @@ async fn silence_shows_against_a_scope_s_own_past() {
         assert!(shown["subscriptions"].as_array().unwrap().iter().any(|hook| hook["verdict"] == "silent"), "{shown}");
         assert!(changing(&place.faulty.calls()).is_empty(), "{name}: there is nothing to be done at the platform");
         place.see(&delivered, &sighting(now, Generation::FIRST)).await;
-        place.check(Cause::Schedule).await;
+        place.check(Trigger::Schedule).await;
         place.assert_right(name);
     }
 }
@@ -686,7 +686,7 @@ async fn what_was_entered_by_hand_is_manual_and_shows_when_it_was_seen() {
     let world = World::connected();
     let at = world.clock.now();
     let note = |last| {
-        let sighting = Sighting { last, generation: Generation::FIRST, key_id: "sample".into(), gaps: Vec::new() };
+        let sighting = Activity { last, generation: Generation::FIRST, key_id: "sample".into(), gaps: Vec::new() };
         Note { body: serde_json::to_string(&sighting).unwrap(), revision: 1, expires: i64::MAX }
     };
     assert!(world.tables.keep(&world::key(), "seen#order.updated", &note(at)).await.unwrap());
@@ -768,7 +768,7 @@ async fn revoking_makes_what_leaked_worth_nothing_at_once() {
 async fn another_base_url_moves_hooks_and_orphans_none() {
     for name in PLACES {
         let place = Place::connected(name).await;
-        let job = Job::check(&place.key, Cause::Schedule);
+        let job = Job::check(&place.key, Trigger::Schedule);
         let ids = |place: &Place| place.ours().into_iter().map(|hook| hook.id).collect::<BTreeSet<_>>();
         let before = ids(&place);
         place.world.registrar_at("https://hooks.example.net").run(&job.text()).await.unwrap();
@@ -802,7 +802,7 @@ static BEFORE: [Platform; 1] = [Platform { mapping: &Fewer, ..WOOCOMMERCE }];
 async fn a_release_with_other_scopes_makes_and_removes_hooks() {
     let place = Place::connected("woocommerce").await;
     let scopes = |place: &Place| place.ours().into_iter().map(|hook| hook.scope).collect::<BTreeSet<_>>();
-    let (all, job) = (scopes(&place), Job::check(&place.key, Cause::Schedule));
+    let (all, job) = (scopes(&place), Job::check(&place.key, Trigger::Schedule));
     place.world.registrar_for(&BEFORE, BASE).run(&job.text()).await.unwrap();
     let fewer: BTreeSet<_> = declared_scopes(&Fewer).map(str::to_owned).collect();
     assert!(!fewer.is_empty() && fewer.len() < all.len());
@@ -840,7 +840,7 @@ async fn trouble_is_kept_until_it_is_over_and_never_fails_the_job() {
         || place.world.tables.connection(&place.key).check.and_then(|check| Some((check.trouble?, check.since?)));
     store.replace_key("ck_2", "cs_2");
     let at = place.world.clock.now();
-    place.check(Cause::Refused).await;
+    place.check(Trigger::Refused).await;
     let (why, since) = trouble().unwrap();
     assert!(why.contains("401") && since >= at, "{why}");
     place.world.clock.pass_seconds(7200);
@@ -849,19 +849,19 @@ async fn trouble_is_kept_until_it_is_over_and_never_fails_the_job() {
     let shown = place.admin("GET", "").await.1;
     assert_eq!(shown["trouble"]["since"], since.to_string(), "{shown}");
     place.faulty.wrong(Some((0, Wrong::TimeOut)));
-    place.check(Cause::Schedule).await;
+    place.check(Trigger::Schedule).await;
     assert_eq!(trouble().unwrap(), ("no answer in time".to_owned(), since), "another one, and no day without");
     store.replace_key("ck_1", "cs_1");
     place.sweep().await;
     assert_eq!(trouble(), None);
     // Where no hooks can be listed, the refusal itself is all that is known, until somebody connects anew.
     let world = World::new();
-    let key = HookPath::parse("directscale", "client", None).unwrap().key;
+    let key = WebhookPath::parse("directscale", "client", None).unwrap().key;
     let connection =
         Connection { revision: 1, credentials: Some(format!("{key}|x")), ..Connection::new("https://x.example") };
     world.tables.connect(&key, connection);
     for (why, trouble) in
-        [(Cause::Schedule, false), (Cause::Refused, true), (Cause::Schedule, true), (Cause::Connected, false)]
+        [(Trigger::Schedule, false), (Trigger::Refused, true), (Trigger::Schedule, true), (Trigger::Connected, false)]
     {
         world.registrar().run(&Job::check(&key, why).text()).await.unwrap();
         let kept = world.tables.connection(&key).check.unwrap().trouble;
@@ -876,17 +876,18 @@ async fn a_store_that_asks_for_time_all_day_is_not_asked_ever_more_often() {
         let place = Place::connected(name).await;
         place.faulty.wrong(Some((EVERY, Wrong::Status(429))));
         let trouble = || place.world.tables.connection(&place.key).check.unwrap().trouble;
-        let tries = place.check(Cause::Asked).await;
-        let expected: Vec<_> =
-            (1..=5).map(|tries| Job::Check { key: place.key.clone(), why: Cause::Asked, tries, since: None }).collect();
+        let tries = place.check(Trigger::Asked).await;
+        let expected: Vec<_> = (1..=5)
+            .map(|tries| Job::Check { key: place.key.clone(), why: Trigger::Asked, tries, since: None })
+            .collect();
         assert_eq!(tries, expected, "{name}");
         assert!(trouble().is_some(), "{name}");
         for _ in 0..3 {
             place.world.clock.pass_seconds(3600);
-            assert_eq!(place.check(Cause::Schedule).await, [], "{name}: the next sweep comes anyway");
+            assert_eq!(place.check(Trigger::Schedule).await, [], "{name}: the next sweep comes anyway");
         }
         place.faulty.wrong(Some((0, Wrong::Status(429))));
-        let mut ran = place.check(Cause::Asked).await;
+        let mut ran = place.check(Trigger::Asked).await;
         ran.retain(|job| matches!(job, Job::Check { .. }));
         assert_eq!(ran, expected[..1], "{name}");
         assert_eq!(trouble(), None, "{name}");
@@ -901,7 +902,7 @@ async fn what_was_well_since_a_sweep_began_is_left_alone_by_it() {
         let place = Place::connected(name).await;
         let calls = async |since| {
             place.faulty.calls();
-            let job = Job::Check { key: place.key.clone(), why: Cause::Schedule, tries: 0, since };
+            let job = Job::Check { key: place.key.clone(), why: Trigger::Schedule, tries: 0, since };
             place.world.registrar().run(&job.text()).await.unwrap();
             place.run().await;
             place.faulty.calls().len()
@@ -926,7 +927,7 @@ async fn what_was_well_since_a_sweep_began_is_left_alone_by_it() {
 #[tokio::test]
 async fn the_ring_that_hooks_are_made_with_is_a_minute_old_at_most() {
     let place = Place::connected("woocommerce").await;
-    let (registrar, job) = (place.world.registrar(), Job::check(&place.key, Cause::Asked).text());
+    let (registrar, job) = (place.world.registrar(), Job::check(&place.key, Trigger::Asked).text());
     let before = place.world.signing.fetches();
     for (passes, fetches) in [(0, 1), (59, 1), (2, 2), (30, 2)] {
         place.world.clock.pass_seconds(passes);
@@ -947,7 +948,7 @@ async fn a_probe_is_nothing_that_the_store_has_sent() {
         page.into_body()
     };
     let last = place.world.clock.now();
-    let sighting = Sighting { last, generation: Generation::FIRST, key_id: "sample".into(), gaps: Vec::new() };
+    let sighting = Activity { last, generation: Generation::FIRST, key_id: "sample".into(), gaps: Vec::new() };
     let before = shown().await;
     place.see(commerce::platform::delivery::PROBE, &sighting).await;
     assert_eq!(shown().await.as_ref(), before.as_ref());
@@ -1014,14 +1015,14 @@ async fn an_uninstallation_counts_when_the_platform_shows_it() {
         let place = Place::connected("bigcommerce").await;
         let now = place.world.clock.now();
         place.told(now).await;
-        let again = |tries| Job::Check { key: place.key.clone(), why: Cause::Told, tries, since: None };
-        assert_eq!(place.check(Cause::Told).await, [again(1), again(2)]);
+        let again = |tries| Job::Check { key: place.key.clone(), why: Trigger::Told, tries, since: None };
+        assert_eq!(place.check(Trigger::Told).await, [again(1), again(2)]);
         assert!(place.world.clock.now() > now.plus_seconds(600), "some minutes later");
         place.assert_right("nothing shows of it");
         for hook in place.ours().into_iter().skip(left) {
             place.hooked.remove(&hook.id);
         }
-        place.check(Cause::Told).await;
+        place.check(Trigger::Told).await;
         if left == 0 {
             assert_eq!(place.connection().status, ConnectionStatus::Disconnected);
         } else {
@@ -1050,14 +1051,14 @@ async fn what_was_told_of_an_uninstallation_counts_for_two_days_and_until_all_is
         .tables
         .connect(&place.key, Connection { status: ConnectionStatus::Disconnecting, ..place.connection() });
     place.world.clock.pass_seconds(3 * DAY);
-    place.check(Cause::Schedule).await;
+    place.check(Trigger::Schedule).await;
     assert_eq!(place.connection().status, ConnectionStatus::Disconnected, "what broke off goes on");
 
     let place = told().await;
-    place.check(Cause::Told).await;
+    place.check(Trigger::Told).await;
     place.world.clock.pass_seconds(3 * DAY);
     uninstall(&place);
-    place.check(Cause::Schedule).await;
+    place.check(Trigger::Schedule).await;
     assert_eq!(place.connection().status, ConnectionStatus::Active, "it was not true then, and says nothing of today");
     assert!(place.world.tables.connection(&place.key).check.unwrap().trouble.is_some());
 }
@@ -1096,7 +1097,7 @@ async fn an_app_that_is_removed_at_the_platform_is_disconnected() {
         assert_eq!(place.world.drain(0).await, ["ignored: noted-for-the-registrar"]);
         // Whether the registrar is told, or finds that its token is worth nothing.
         if told {
-            place.check(Cause::Told).await
+            place.check(Trigger::Told).await
         } else {
             place.sweep().await
         };
@@ -1127,10 +1128,10 @@ async fn an_old_notice_disconnects_nothing() {
     let Hooked::Big(store) = &place.hooked else { unreachable!() };
     let received = place.connection().connected_at.unwrap().plus_seconds(-1);
     place.told(received).await;
-    place.check(Cause::Told).await;
+    place.check(Trigger::Told).await;
     place.assert_right("told of what is past");
     store.revoke();
-    place.check(Cause::Told).await;
+    place.check(Trigger::Told).await;
     assert_eq!(place.connection().status, ConnectionStatus::Active);
     assert!(place.world.tables.connection(&place.key).check.unwrap().trouble.is_some());
 }
@@ -1141,10 +1142,10 @@ async fn a_platform_whose_hooks_stay_is_not_told_of_uninstallations() {
     let place = Place::connected("woocommerce").await;
     let Hooked::Woo(store) = &place.hooked else { unreachable!() };
     place.told(place.world.clock.now()).await;
-    assert_eq!(place.check(Cause::Told).await, []);
+    assert_eq!(place.check(Trigger::Told).await, []);
     place.assert_right("told");
     store.replace_key("ck_2", "cs_2");
-    place.check(Cause::Told).await;
+    place.check(Trigger::Told).await;
     assert_eq!(place.connection().status, ConnectionStatus::Active);
     assert!(place.world.tables.connection(&place.key).check.unwrap().trouble.is_some());
 }
@@ -1164,12 +1165,12 @@ async fn connecting_with_other_credentials_is_connecting_anew() {
     for hook in place.ours() {
         place.hooked.remove(&hook.id);
     }
-    place.check(Cause::Told).await;
+    place.check(Trigger::Told).await;
     place.assert_right("connected anew");
     // But what is told afterwards does.
     place.told(place.world.clock.now()).await;
     store.uninstall();
-    place.check(Cause::Told).await;
+    place.check(Trigger::Told).await;
     assert_eq!(place.connection().status, ConnectionStatus::Disconnected);
     assert!(place.ours().is_empty());
 }
@@ -1186,7 +1187,7 @@ async fn a_disconnection_that_the_platform_told_of_needs_no_list() {
     place.sweep().await;
     assert_eq!(place.connection().status, ConnectionStatus::Disconnecting, "a token may be refused for other reasons");
     assert!(place.world.tables.connection(&place.key).check.unwrap().trouble.is_some());
-    place.check(Cause::Told).await;
+    place.check(Trigger::Told).await;
     let loaded = place.world.tables.connection(&place.key);
     assert_eq!(loaded.connection.unwrap().status, ConnectionStatus::Disconnected);
     assert!(loaded.subscriptions.is_empty() && loaded.check.unwrap().trouble.is_none());
@@ -1198,21 +1199,21 @@ async fn the_last_good_look_is_remembered_through_trouble() {
     let place = Place::connected("woocommerce").await;
     let scope = place.polled()[0].scope.clone();
     place.world.clock.pass_seconds(2 * 3600);
-    place.check(Cause::Schedule).await;
+    place.check(Trigger::Schedule).await;
     let good = place.world.tables.connection(&place.key).check.unwrap().at;
     place.faulty.wrong(Some((0, Wrong::TimeOut)));
     place.world.clock.pass_seconds(2 * 3600);
-    place.check(Cause::Schedule).await;
+    place.check(Trigger::Schedule).await;
     place.faulty.wrong(None);
     place.hooked.switch_off(&place.hook(&scope).id);
     place.world.own.cut(true);
     for _ in 0..2 {
         place.world.clock.pass_seconds(2 * 3600);
-        place.check(Cause::Schedule).await;
+        place.check(Trigger::Schedule).await;
         assert_eq!(place.record(&scope).health.good_at, Some(good));
     }
     place.world.own.cut(false);
-    let jobs = place.check(Cause::Schedule).await;
+    let jobs = place.check(Trigger::Schedule).await;
     place.assert_right("mended");
     assert!(!polls(&jobs).is_empty(), "{jobs:?}");
     assert!(place.record(&scope).health.good_at > Some(good));
@@ -1280,7 +1281,7 @@ async fn state_is_erased_after_its_grace_and_not_when_connected_again() {
             continue;
         }
         // It may be lost, and is sent again for a while.
-        let job = Job::check(&place.key, Cause::Schedule).text();
+        let job = Job::check(&place.key, Trigger::Schedule).text();
         place.world.registrar().run(&job).await.unwrap();
         assert_eq!((place.world.queues.sent().len(), place.connection().erased_at), (2, erased_at));
         place.world.clock.pass_seconds(2 * DAY);
@@ -1319,7 +1320,7 @@ async fn erasing_breaks_off_when_connected_again() {
     place.run().await;
     place.world.clock.pass_seconds(DAY);
     place.world.queues.refuse(true);
-    let job = Job::check(&place.key, Cause::Schedule).text();
+    let job = Job::check(&place.key, Trigger::Schedule).text();
     assert!(place.world.registrar().run(&job).await.is_err());
     place.world.queues.refuse(false);
     assert!(place.connection().erased_at.is_some() && place.world.queues.sent().is_empty());
@@ -1334,7 +1335,7 @@ async fn erasing_breaks_off_when_connected_again() {
 async fn a_sweep_checks_every_connection_exactly_once() {
     let world = World::new();
     for number in 0..2_000 {
-        let key = HookPath::parse("directscale", &format!("client{number}"), None).unwrap().key;
+        let key = WebhookPath::parse("directscale", &format!("client{number}"), None).unwrap().key;
         let connection = Connection { revision: 1, ..Connection::new("https://api.example.com") };
         assert!(world.tables.save(&key, &connection).await.unwrap());
     }

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use commerce::{item::Item, key::ConnectionKey, platforms::PLATFORMS, stamp::Stamp};
+use commerce::{item::Item, key::ConnectionKey, platforms::PLATFORMS, timestamp::Timestamp};
 use processor::{End, Message};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use tests::{
@@ -19,7 +19,7 @@ use tests::{
 /// What is on the queue, and when it can be seen.
 struct Waiting {
     message: Message,
-    visible: Stamp,
+    visible: Timestamp,
 }
 
 struct Day {

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use cloud::memory::MemoryPlatform;
 use commerce::{
-    api::{ApiRequest, ApiResponse},
     connection::{Connection, DeletePolicy},
     entity::EntityKind,
     envelope::Envelope,
+    http_call::{ApiRequest, ApiResponse},
     key::ConnectionKey,
-    request::HookPath,
+    request::WebhookPath,
 };
 use futures_util::future::join;
 use processor::Message;
@@ -27,7 +27,7 @@ const LATER: i64 = 1_795_225_730_000;
 
 /// The key of a connection.
 fn of(platform: &str, connection: &str) -> ConnectionKey {
-    HookPath::parse(platform, connection, None).unwrap().key
+    WebhookPath::parse(platform, connection, None).unwrap().key
 }
 
 /// A world with one connection that has credentials, and a platform that answers as a function says.
@@ -658,7 +658,7 @@ mod directscale {
         world.clock.pass_seconds(6);
         assert_eq!(post(&world, &format!("Bearer {one}")).await, 200);
         assert_eq!(post(&world, &format!("Bearer {two}")).await, 200);
-        let path = HookPath::parse("directscale", "acme", None).unwrap();
+        let path = WebhookPath::parse("directscale", "acme", None).unwrap();
         let derived = sample_ring().signing().webhook_secret(&path, None).reveal().to_owned();
         assert_eq!(post(&world, &format!("Bearer {derived}")).await, 200);
         // A forged request costs no read of its own, whatever client it names.
@@ -688,7 +688,7 @@ mod cloudblue {
         let (status, shown) = world.admin_of("cloudblue", "PUT", &connect.connection(), "", &settings).await;
         assert_eq!(status, 200, "{shown}");
         if shown["subscriptions"].as_array().unwrap().iter().all(|hook| hook["status"] == "manual") {
-            let path = HookPath::parse("cloudblue", &connect.connection(), None).unwrap();
+            let path = WebhookPath::parse("cloudblue", &connect.connection(), None).unwrap();
             let secret = sample_ring().signing().webhook_secret(&path, None).reveal().to_owned();
             connect.subscribe(&format!("{BASE}{path}"), &|_| secret.clone());
         }

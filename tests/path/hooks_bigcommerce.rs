@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use commerce::{
-    key::ConnectionKey, platform::mapping::declared_scopes, platforms::bigcommerce::PLATFORM, request::HookPath,
+    key::ConnectionKey, platform::mapping::declared_scopes, platforms::bigcommerce::PLATFORM, request::WebhookPath,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
@@ -32,8 +32,8 @@ fn site() -> String {
     "http://127.0.0.1:20000".to_owned()
 }
 
-fn path() -> HookPath {
-    HookPath::parse(PLATFORM.name, STORE, None).unwrap()
+fn path() -> WebhookPath {
+    WebhookPath::parse(PLATFORM.name, STORE, None).unwrap()
 }
 
 fn key() -> ConnectionKey {

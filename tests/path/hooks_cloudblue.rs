@@ -6,9 +6,9 @@ use std::sync::Arc;
 use cloud::queue::Jobs;
 use commerce::{
     connection::ConnectionStatus,
-    job::{Cause, Job},
+    job::{Job, Trigger},
     key::ConnectionKey,
-    request::HookPath,
+    request::WebhookPath,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
@@ -109,7 +109,7 @@ impl Account {
 }
 
 fn key() -> ConnectionKey {
-    HookPath::parse("cloudblue", CONNECTION, None).unwrap().key
+    WebhookPath::parse("cloudblue", CONNECTION, None).unwrap().key
 }
 
 /// What there should be for these products.
@@ -419,7 +419,7 @@ async fn all_subscriptions_of_one_moment_are_imported_and_polled() {
     account.connect.outbox();
     let taken = account.world.queues.sent().len();
     account.world.clock.pass_seconds(7200);
-    let check = Job::check(&key(), Cause::Schedule);
+    let check = Job::check(&key(), Trigger::Schedule);
     account.world.queues.send_jobs(&[(check, 0)]).await.unwrap();
     account.world.run_jobs().await;
     account.deliver_after(taken, Vec::new()).await;

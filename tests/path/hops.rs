@@ -1,17 +1,17 @@
 //! Snapshots of each hop: the message that a recorded request becomes, its outcome, and the item that it leaves.
 
 use commerce::{
-    api::Hosts,
     change::Change,
     entity::EntityKind,
     envelope::{Content, Envelope},
+    http_call::Hosts,
     platform::{
         Platform, find,
         mapping::{Access, Incoming, Mapped, Next, Resolved, Wanted, resolve},
     },
     platforms::PLATFORMS,
-    request::HookPath,
-    stamp::Stamp,
+    request::WebhookPath,
+    timestamp::Timestamp,
     transfer::Action,
 };
 use serde_json::{Map, Value, json};
@@ -65,7 +65,7 @@ fn golden_entities() {
     ] {
         let file = format!("{}/path/data/{PLATFORM}/{name}.json", env!("CARGO_MANIFEST_DIR"));
         let body = std::fs::read(&file).unwrap_or_else(|_| panic!("{file} is missing"));
-        let received = Stamp::from_millis(1_795_225_721_000);
+        let received = Timestamp::from_millis(1_795_225_721_000);
         let mapping = find(PLATFORMS, PLATFORM).unwrap().mapping;
         let connection = &key();
         let incoming = Incoming { connection, scope: "", delivery_id: None, entity, action, body: &body, received };
@@ -84,7 +84,7 @@ fn golden_entities() {
 /// What each platform's entities become: from a delivery, or from the answers of its API, call after call.
 #[test]
 fn golden_entities_of_every_platform() {
-    let received = Stamp::from_millis(1_795_225_721_000);
+    let received = Timestamp::from_millis(1_795_225_721_000);
     for platform in PLATFORMS.iter().filter(|platform| platform.name != PLATFORM) {
         let folder = format!("{}/path/data/{}", env!("CARGO_MANIFEST_DIR"), platform.name);
         let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -105,16 +105,16 @@ fn golden_entities_of_every_platform() {
     }
 }
 
-fn delivered(platform: &Platform, data: &Value, received: Stamp) -> Mapped {
+fn delivered(platform: &Platform, data: &Value, received: Timestamp) -> Mapped {
     let scope = data["scope"].as_str().unwrap();
     let body = data["body"].as_str().map_or_else(|| data["body"].to_string(), str::to_owned);
     let Resolved::Entity(entity, action) = resolve(platform.mapping, scope) else { panic!("{scope}") };
-    let connection = &HookPath::parse(platform.name, "golden", None).unwrap().key;
+    let connection = &WebhookPath::parse(platform.name, "golden", None).unwrap().key;
     let (body, delivery_id) = (body.as_bytes(), Some("message-1"));
     platform.mapping.map(&Incoming { connection, scope, delivery_id, entity, action, body, received }).unwrap()
 }
 
-fn pulled(platform: &Platform, data: &Value, scripted: &[Value], at: Stamp) -> Mapped {
+fn pulled(platform: &Platform, data: &Value, scripted: &[Value], at: Timestamp) -> Mapped {
     let site = match platform.hosts {
         Hosts::Only(hosts) => format!("https://{}/golden", hosts[0]),
         Hosts::Below(domains) => format!("https://golden{}", domains[0]),

@@ -16,15 +16,15 @@ use cloud::{
 };
 use commerce::{
     connection::{Connection, ConnectionStatus},
-    health::{Health, SubscriptionRecord, Verdict},
+    health::{Health, Verdict, WebhookRecord},
     install::sha256,
-    job::{Cause, Job},
+    job::{Job, Trigger},
     key::{ConnectionKey, Generation},
     platform::mapping::declared_scopes,
     platforms::{bigcommerce::PLATFORM as BIGCOMMERCE, woocommerce::PLATFORM as WOOCOMMERCE},
-    request::HookPath,
+    request::WebhookPath,
     scheme::jwt::{Algorithm, Rules, unproven_claims},
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 use futures_util::future::BoxFuture;
 use registrar::page::{View, load_page};
@@ -70,7 +70,7 @@ async fn get(world: &World, url: &str) -> Seen {
 }
 
 fn key(platform: &str, connection: &str) -> ConnectionKey {
-    HookPath::parse(platform, connection, None).unwrap().key
+    WebhookPath::parse(platform, connection, None).unwrap().key
 }
 
 fn connection(world: &World, key: &ConnectionKey) -> Connection {
@@ -130,7 +130,7 @@ async fn a_merchant_installs_and_the_hooks_come_by_themselves() {
     let style = page.body.split("<style>").nth(1).unwrap().split("</style>").next().unwrap();
     assert!(policy.contains(&format!("style-src 'sha256-{}'", STANDARD.encode(sha256(style)))));
     assert!(store.hooks().is_empty(), "not while the merchant waits");
-    assert_eq!(world.queues.jobs()[0].0, Job::check(&store_key(), Cause::Connected));
+    assert_eq!(world.queues.jobs()[0].0, Job::check(&store_key(), Trigger::Connected));
 
     world.run_jobs().await;
     assert_hooks(&world, &store, "");
@@ -219,7 +219,7 @@ async fn an_app_that_is_uninstalled_starts_clean_the_next_time() {
     let done = get(&world, &url).await;
     assert_eq!((done.status, done.body.as_str()), (200, ""));
     assert_eq!(connection(&world, &store_key()).status, ConnectionStatus::Active, "the store is asked first");
-    assert_eq!(world.queues.jobs().last().unwrap().0, Job::check(&store_key(), Cause::Told));
+    assert_eq!(world.queues.jobs().last().unwrap().0, Job::check(&store_key(), Trigger::Told));
     assert_eq!(get(&world, &url).await.status, 401, "it counts once");
     world.run_jobs().await;
     let gone = connection(&world, &store_key());
@@ -752,7 +752,7 @@ async fn a_store_that_nobody_has_confirmed_is_not_fetched_as_a_whole() {
     let before = wanted();
     assert!((1_000..1_100).contains(&before), "{before}");
     world.clock.pass_seconds(3_600);
-    let check = commerce::job::Job::check(&shop_key(), commerce::job::Cause::Schedule);
+    let check = commerce::job::Job::check(&shop_key(), commerce::job::Trigger::Schedule);
     cloud::queue::Jobs::send_jobs(&world.queues, &[(check, 0)]).await.unwrap();
     world.run_jobs().await;
     assert_eq!(wanted(), before, "nor by and by");
@@ -850,11 +850,11 @@ async fn strangers_write_to_partitions_of_their_own() {
 
 // Pages.
 
-const NOW: Stamp = Stamp::from_micros(1_795_225_781_000_000);
+const NOW: Timestamp = Timestamp::from_micros(1_795_225_781_000_000);
 
-fn record(scope: &str, verdict: Verdict, reason: &str) -> (String, SubscriptionRecord) {
+fn record(scope: &str, verdict: Verdict, reason: &str) -> (String, WebhookRecord) {
     let health = Health { verdict, reason: reason.into(), ..Health::default() };
-    let record = SubscriptionRecord {
+    let record = WebhookRecord {
         scope: scope.into(),
         id: 1.into(),
         url: "https://hooks.example.com".into(),

@@ -3,24 +3,24 @@
 
 use bytes::Bytes;
 use commerce::{
-    api::{ApiResponse, Fault, Hosts},
     change::{Change, State},
     connection::DeletePolicy,
     entity::{Content, EntityKey, EntityKind},
+    http_call::{ApiResponse, Fault, Hosts},
     item::{Item, Projection, Writer},
     platform::{
         Platform,
         mapping::{Access, Incoming, Mapped, Next, Resolved, Wanted, resolve},
     },
     platforms::PLATFORMS,
-    request::HookPath,
-    stamp::Stamp,
+    request::WebhookPath,
+    timestamp::Timestamp,
     transfer::Action,
 };
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, Value, json};
 
-const AT: Stamp = Stamp::from_millis(1_795_000_000_000);
+const AT: Timestamp = Timestamp::from_millis(1_795_000_000_000);
 
 /// An entity as a platform sends it: in one delivery, or in the answers to a pull.
 #[derive(Clone)]
@@ -128,7 +128,7 @@ fn answer(status: u16, body: String) -> ApiResponse {
 /// What comes of the bodies as they are written by `text`; why not, where nothing does.
 fn read(platform: &Platform, specimen: &Specimen, text: impl Fn(usize, &Value) -> String) -> Result<Mapped, String> {
     if let Some((scope, entity, action)) = &specimen.delivered {
-        let connection = &HookPath::parse(platform.name, "golden", None).unwrap().key;
+        let connection = &WebhookPath::parse(platform.name, "golden", None).unwrap().key;
         let body = text(0, &specimen.bodies[0].1);
         let incoming = Incoming {
             connection,
@@ -325,7 +325,7 @@ fn what_is_nested_deeply_can_be_written_and_read_again() {
                 let name = format!("{} {} {depth}", platform.name, specimen.name);
                 let mapped = read(platform, &specimen, with).unwrap_or_else(|why| panic!("{name}: {why}"));
                 let (Mapped::Change(id, change) | Mapped::IfKnown(id, change, _)) = mapped else { continue };
-                let connection = HookPath::parse(platform.name, "golden", None).unwrap().key;
+                let connection = WebhookPath::parse(platform.name, "golden", None).unwrap().key;
                 let key = EntityKey { connection, kind: specimen.entity, id };
                 let none = Map::new();
                 let projection = Projection { policy: DeletePolicy::Mark, deleted_fields: &none };

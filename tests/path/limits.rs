@@ -2,12 +2,12 @@
 
 use cloud::memory::MemoryPlatform;
 use commerce::{
-    api::{ApiRequest, ApiResponse, Fault},
     connection::Connection,
     entity::{EntityKey, EntityKind},
     envelope::Envelope,
+    http_call::{ApiRequest, ApiResponse, Fault},
     key::ConnectionKey,
-    request::HookPath,
+    request::WebhookPath,
 };
 use serde_json::{Value, json};
 use tests::{
@@ -20,7 +20,7 @@ const WOO: &str = r#"{"consumer_key":"ck_1","consumer_secret":"cs_1"}"#;
 const LATER: i64 = 1_795_225_730_000;
 
 fn of(platform: &str, connection: &str) -> ConnectionKey {
-    HookPath::parse(platform, connection, None).unwrap().key
+    WebhookPath::parse(platform, connection, None).unwrap().key
 }
 
 /// A world with connections of a platform that answers as a function says.
@@ -49,7 +49,7 @@ mod directscale {
 
     /// Delivers a body as DirectScale does, and processes it.
     async fn deliver(world: &World, headers: &[(&str, &str)], body: &str) -> String {
-        let path = HookPath::parse("directscale", "acme", None).unwrap();
+        let path = WebhookPath::parse("directscale", "acme", None).unwrap();
         let key = sample_ring().signing().webhook_secret(&path, None).reveal().to_owned();
         let already = world.queues.sent().len();
         let own = [

@@ -14,7 +14,7 @@ use commerce::{
         mapping::{Incoming, Mapped},
     },
     platforms::woocommerce,
-    stamp::Stamp,
+    timestamp::Timestamp,
     transfer::Action,
 };
 use proptest::prelude::*;
@@ -35,7 +35,7 @@ fn order_of(body: &[u8]) -> Content {
         entity: EntityKind::Order,
         action: Action::Updated,
         body,
-        received: Stamp::from_millis(1_795_225_721_000),
+        received: Timestamp::from_millis(1_795_225_721_000),
     };
     match woocommerce::PLATFORM.mapping.map(&incoming).unwrap() {
         Mapped::Change(_, Change::Upsert(upsert)) => Arc::unwrap_or_clone(upsert.content),
@@ -80,7 +80,7 @@ fn what_no_event_said_is_not_summed() {
             entity: EntityKind::Order,
             action: Action::Updated,
             body: body.as_bytes(),
-            received: Stamp::from_millis(1_795_225_721_000),
+            received: Timestamp::from_millis(1_795_225_721_000),
         };
         let Ok(Mapped::Change(_, Change::Upsert(upsert))) = platform.mapping.map(&incoming) else { panic!("{file}") };
         assert_eq!(unbalanced(&upsert.content.fields), Vec::<&str>::new(), "{file}");

@@ -11,21 +11,21 @@ use std::{
 
 use cloud::{memory::TableFault, queue::Jobs};
 use commerce::{
-    api::{ApiRequest, ApiResponse, Fault},
     connection::ConnectionStatus,
     cursor::{Cursor, Fetch},
     entity::EntityKind,
     envelope::{Envelope, IMPORT},
+    http_call::{ApiRequest, ApiResponse, Fault},
     item::Item,
-    job::{Cause, Job},
+    job::{Job, Trigger},
     key::ConnectionKey,
     platform::{
         find,
         mapping::{Resolved, resolve},
     },
     platforms::PLATFORMS,
-    request::HookPath,
-    stamp::Stamp,
+    request::WebhookPath,
+    timestamp::Timestamp,
     transfer::Polling,
 };
 use futures_util::future::BoxFuture;
@@ -133,7 +133,7 @@ impl Shop {
             Arc::new(Busy { inner, random, busy: false.into(), floods: false.into(), refused: Mutex::default() });
         let shared: Arc<dyn Simulator> = simulator.clone();
         world.outside = Outside::Simulated(vec![(SITE.to_owned(), shared)]);
-        let key = HookPath::parse(simulator.platform(), &simulator.connection(), None).unwrap().key;
+        let key = WebhookPath::parse(simulator.platform(), &simulator.connection(), None).unwrap().key;
         let random = StdRng::seed_from_u64(seed);
         Self { world, simulator, key, random, taken: 0, differences: BTreeMap::new() }
     }
@@ -177,7 +177,7 @@ impl Shop {
 
     /// Looks after the connection, as the schedule does, and lets everything that follows from it come to its end.
     async fn check(&mut self) {
-        let job = Job::check(&self.key, Cause::Schedule);
+        let job = Job::check(&self.key, Trigger::Schedule);
         self.world.queues.send_jobs(&[(job, 0)]).await.unwrap();
         self.settle().await;
     }
@@ -630,7 +630,7 @@ async fn what_was_missed_is_not_covered_by_what_began_before() {
     let hook = store.webhooks().into_iter().find(|hook| hook.topic == "product.deleted").unwrap();
     store.edit_webhook(hook.id, |hook| hook.status = "disabled".into());
     store.set("products", 1, None);
-    let check = Job::check(&shop.key, Cause::Schedule);
+    let check = Job::check(&shop.key, Trigger::Schedule);
     registrar.run(&check.text()).await.unwrap();
     let run = shop.cursor(EntityKind::Product).unwrap().run.unwrap();
     assert_eq!(
@@ -735,7 +735,7 @@ async fn what_is_polled_more_often_than_the_schedule_comes_has_one_job() {
     shop.connect(json!({ "polls": { "product": 600, "order": 0, "customer": 0, "coupon": 0 } })).await;
     let begin = shop.world.clock.now();
     let (mut coming, mut runs) = (Vec::<(i64, Job)>::new(), BTreeSet::new());
-    let check = Job::check(&shop.key, Cause::Schedule);
+    let check = Job::check(&shop.key, Trigger::Schedule);
     // A sweep each hour, some minutes early or late; and one job is lost.
     let checks = (0..10).map(|hour| (begin.seconds() + hour * HOUR + (hour % 3) * 180, check.clone()));
     coming.extend(checks);
@@ -763,7 +763,7 @@ async fn what_is_polled_more_often_than_the_schedule_comes_has_one_job() {
         runs.extend(shop.cursor(EntityKind::Product).and_then(|cursor| cursor.since));
     }
     let during = |from: i64, to: i64| {
-        let hours = |run: &&Stamp| (from * HOUR..to * HOUR).contains(&(run.seconds() - begin.seconds()));
+        let hours = |run: &&Timestamp| (from * HOUR..to * HOUR).contains(&(run.seconds() - begin.seconds()));
         runs.iter().filter(hours).count()
     };
     assert!((27..=31).contains(&during(0, 5)), "{}", during(0, 5));
@@ -882,7 +882,7 @@ async fn what_was_missed_while_a_hook_was_off_is_looked_for_in_all() {
     store.edit_webhook(hook.id, |hook| hook.status = "disabled".into());
     // The others stayed on, though nothing of them came through either: a delete is in no list of changes.
     store.set("products", 2, None);
-    let check = Job::check(&shop.key, Cause::Schedule);
+    let check = Job::check(&shop.key, Trigger::Schedule);
     shop.world.registrar().run(&check.text()).await.unwrap();
     assert_eq!(shop.cursor(EntityKind::Product).unwrap().run.unwrap().fetch, Fetch::Sweep);
     shop.settle().await;
@@ -944,7 +944,7 @@ async fn what_cannot_be_fetched_is_seen_until_it_can() {
     let (connection, polls) = shown(&shop).await;
     let stopped = &of(&polls, "product")["stopped"];
     assert!(stopped["why"].as_str().unwrap().contains("403"), "{stopped}");
-    let since: Stamp = commerce::stamp::parse_utc(stopped["since"].as_str().unwrap()).unwrap().into();
+    let since: Timestamp = commerce::timestamp::parse_utc(stopped["since"].as_str().unwrap()).unwrap().into();
     assert!(since >= began && since < began.plus_seconds(HOUR), "since the first time: {stopped}");
     assert_eq!(of(&polls, "order")["stopped"], Value::Null);
     assert_eq!(connection["status"], "active");

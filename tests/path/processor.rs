@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, sync::OnceLock};
 
 use cloud::memory::{MemoryPlatform, TableFault};
 use commerce::{
-    api::{ApiResponse, Fault},
     change::Change,
     connection::{Connection, ConnectionStatus, DeletePolicy},
     entity::EntityKind,
     envelope::Envelope,
+    http_call::{ApiResponse, Fault},
     item::Item,
     key::Generation,
     outcome::Rule,
@@ -835,7 +835,7 @@ mod writing {
 }
 
 mod policies {
-    use commerce::job::{Cause, Job};
+    use commerce::job::{Job, Trigger};
 
     use super::*;
 
@@ -919,7 +919,7 @@ mod policies {
         let sent = world.queues.sent().len();
         let (status, shown) = world.admin("PUT", "shop.example.com", "", &settings).await;
         assert_eq!(status, 200, "{shown}");
-        let check = Job::check(&key(), Cause::Connected);
+        let check = Job::check(&key(), Trigger::Connected);
         world.registrar().run(&check.text()).await.unwrap();
         assert!(world.connection().reproject.is_empty());
         assert_eq!(world.drain(sent).await, ["ignored: reprojected"]);

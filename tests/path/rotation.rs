@@ -11,7 +11,7 @@ use commerce::{
     keys::KeyRing,
     platform::find,
     platforms::PLATFORMS,
-    request::HookPath,
+    request::WebhookPath,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use registrar::problem::Problem;
@@ -71,7 +71,7 @@ impl Traffic {
     /// Enters the key that signs now, where somebody has to.
     fn enter_by_hand(&self) {
         for simulator in &self.simulators {
-            let path = HookPath::parse(simulator.platform(), &simulator.connection(), None).unwrap();
+            let path = WebhookPath::parse(simulator.platform(), &simulator.connection(), None).unwrap();
             if find(PLATFORMS, simulator.platform()).unwrap().subscriptions.hooks().is_none() {
                 let secret = self.ring().signing().webhook_secret(&path, None).reveal().to_owned();
                 simulator.subscribe(&format!("{BASE}{path}"), &|_| secret.clone());
@@ -307,7 +307,7 @@ async fn rotated_under_traffic(lasting: bool) {
     traffic.pass(225 * MINUTE, 75 * MINUTE).await;
     let report = traffic.report().await;
     let due = straggled.plus_seconds(QUIET).seconds();
-    assert_eq!(report["next_step_not_before"], commerce::stamp::Stamp::from_millis(due * 1000).to_string());
+    assert_eq!(report["next_step_not_before"], commerce::timestamp::Timestamp::from_millis(due * 1000).to_string());
     assert_eq!((&report["stage"], &report["by_hand"]), (&json!("moving"), &json!([])), "{report}");
 
     // Then it goes, and nobody notices.

@@ -6,14 +6,14 @@ use cloud::{
     memory::{MemoryPlatform, MemoryVault},
 };
 use commerce::{
-    api::{ApiRequest, ApiResponse},
+    activity::{Activity, KeyUse, OTHER, SEEN, USED},
     connection::{Connection, ConnectionStatus},
-    job::{Cause, Job},
+    http_call::{ApiRequest, ApiResponse},
+    job::{Job, Trigger},
     key::ConnectionKey,
     platform::delivery::PROBE,
     platforms::PLATFORMS,
-    request::HookPath,
-    sighting::{OTHER, SEEN, Sighting, USED, Use},
+    request::WebhookPath,
 };
 use processor::{Edges, Message, Processor};
 use serde_json::{Value, json};
@@ -35,12 +35,12 @@ fn delivered(key: &ConnectionKey, scope: &str, generation: u32, key_id: &str, se
     message(usize::try_from(received.rem_euclid(1_000_000_000)).unwrap(), &text.to_string())
 }
 
-async fn seen(world: &World, key: &ConnectionKey, scope: &str) -> Option<(Sighting, u64)> {
+async fn seen(world: &World, key: &ConnectionKey, scope: &str) -> Option<(Activity, u64)> {
     let note = world.tables.note(key, &format!("{SEEN}{scope}")).await.unwrap()?;
     Some((serde_json::from_str(&note.body).unwrap(), note.revision))
 }
 
-async fn used(world: &World, id: &str) -> Option<Use> {
+async fn used(world: &World, id: &str) -> Option<KeyUse> {
     let note = world.tables.note(&deployment(), &format!("{USED}{id}")).await.unwrap()?;
     Some(serde_json::from_str(&note.body).unwrap())
 }
@@ -55,7 +55,7 @@ async fn each_scope_is_noted_once_in_a_while() {
     let (sighting, revision) = seen(&world, &key(), "order.deleted").await.unwrap();
     assert_eq!((sighting.last, revision), (now.plus_seconds(3), 1));
     assert_eq!((sighting.gaps.len(), sighting.key_id.as_str()), (0, "sample"));
-    assert_eq!(used(&world, "sample").await, Some(Use { last: now.plus_seconds(3) }));
+    assert_eq!(used(&world, "sample").await, Some(KeyUse { last: now.plus_seconds(3) }));
     // A moment later, it is known; the same again, and what is late, says nothing new. Each time, another environment.
     for seconds in [3, 4, -600, 302] {
         world.process(&[order(seconds)]).await;
@@ -69,7 +69,7 @@ async fn each_scope_is_noted_once_in_a_while() {
     }
     let (sighting, _) = seen(&world, &key(), "order.deleted").await.unwrap();
     assert_eq!((sighting.gaps, sighting.last), (vec![300, 300], now.plus_seconds(603)));
-    assert_eq!(used(&world, "sample").await, Some(Use { last: now.plus_seconds(603) }));
+    assert_eq!(used(&world, "sample").await, Some(KeyUse { last: now.plus_seconds(603) }));
     assert_eq!(seen(&world, &key(), "order.created").await, None);
 }
 
@@ -77,7 +77,7 @@ async fn each_scope_is_noted_once_in_a_while() {
 async fn what_a_connection_has_refused_was_not_seen() {
     let world = World::connected();
     let former = delivered(&key(), "order.deleted", 2, "new", 0);
-    let unknown = HookPath::parse("woocommerce", "other.example.com", None).unwrap().key;
+    let unknown = WebhookPath::parse("woocommerce", "other.example.com", None).unwrap().key;
     let unknown = delivered(&unknown, "order.deleted", 1, "new", 0);
     let report = world.process(&[former.clone(), unknown]).await;
     assert_eq!(outcomes(&report), ["ignored: retired-generation", "ignored: unknown-connection"]);
@@ -141,7 +141,7 @@ async fn no_message_waits_for_its_note() {
 /// A store with credentials, whose API answers as a function says.
 fn store(answer: impl Fn(&ApiRequest) -> ApiResponse + Send + Sync + 'static) -> (World, ConnectionKey) {
     let mut world = World::new();
-    let key = HookPath::parse("bigcommerce", "abc123", None).unwrap().key;
+    let key = WebhookPath::parse("bigcommerce", "abc123", None).unwrap().key;
     world.outside = Outside::Scripted(MemoryPlatform::new(move |request| Ok(answer(request))));
     let credentials = Some(format!("{key}|{}", json!({ "access_token": "t" })));
     world.tables.connect(&key, Connection { revision: 1, credentials, ..Connection::new(STORE) });
@@ -158,7 +158,7 @@ fn callback(key: &ConnectionKey, scope: &str, data: &Value, seconds: i64) -> Mes
 #[tokio::test]
 async fn the_registrar_is_told_of_a_notice_or_the_message_comes_back() {
     let (world, key) = store(|_| json_answer(200, &json!({})));
-    let told = (Job::check(&key, Cause::Told), 0);
+    let told = (Job::check(&key, Trigger::Told), 0);
     let gone = callback(&key, "store/app/uninstalled", &json!({ "type": "store" }), 1);
     world.queues.refuse(true);
     assert_eq!(outcomes(&world.process(std::slice::from_ref(&gone)).await), ["failed: state-unavailable"]);
@@ -174,7 +174,7 @@ async fn the_registrar_is_told_of_refused_credentials_but_not_all_the_time() {
     for (status, jobs) in [(401, 1), (403, 1), (404, 0), (400, 0), (500, 0)] {
         let (world, key) = store(move |_| json_answer(status, &json!({ "title": "no" })));
         let processor = world.processor();
-        let told = (Job::check(&key, Cause::Refused), 0);
+        let told = (Job::check(&key, Trigger::Refused), 0);
         let run = async |seconds: i64| {
             let order = callback(&key, "store/order/updated", &json!({ "type": "order", "id": seconds }), seconds);
             processor.process(&[order], world.clock.now().plus_seconds(60)).await

@@ -15,9 +15,9 @@ use cloud::{
 use commerce::{
     entity::EntityKey,
     item::Item,
-    job::{Cause, Job},
+    job::{Job, Trigger},
     key::ConnectionKey,
-    request::HookPath,
+    request::WebhookPath,
 };
 use futures_util::FutureExt;
 use processor::Message;
@@ -48,7 +48,7 @@ impl Shop {
         let wire = Arc::new(world::Direct(Arc::clone(&world.receiver), world.clock.clone()));
         let store = Store::new(wire, "ck_1", "cs_1").with_clock(world.clock.function());
         world.outside = Outside::Simulated(vec![(SITE.to_owned(), Arc::new(store.clone()) as Arc<dyn Simulator>)]);
-        let key = HookPath::parse("woocommerce", NAME, None).unwrap().key;
+        let key = WebhookPath::parse("woocommerce", NAME, None).unwrap().key;
         Self { world, store, key, taken: 0, outcomes: Vec::new() }
     }
 
@@ -85,7 +85,7 @@ impl Shop {
         self.settle().await
     }
 
-    async fn check(&mut self, why: Cause) -> Vec<String> {
+    async fn check(&mut self, why: Trigger) -> Vec<String> {
         self.world.queues.send_jobs(&[(Job::check(&self.key, why), 0)]).await.unwrap();
         self.settle().await
     }
@@ -315,7 +315,7 @@ async fn buyers_have_any_role() {
         user["date_modified_gmt"] = json!(later);
     });
     shop.store.calls();
-    shop.check(Cause::Schedule).await;
+    shop.check(Trigger::Schedule).await;
     assert_eq!(shop.item("customer#1").fields["email"], "again@example.com");
     assert_eq!(shop.item("customer#4").fields["email"], "boss@example.com");
     let pulls: Vec<_> = shop.store.calls().into_iter().filter(|call| call.contains("/customers/")).collect();
@@ -323,7 +323,7 @@ async fn buyers_have_any_role() {
     // A subscriber who is deleted is told by nobody.
     shop.store.force_delete("customers", 2);
     shop.world.clock.pass_seconds(25 * HOUR);
-    shop.check(Cause::Schedule).await;
+    shop.check(Trigger::Schedule).await;
     assert!(shop.item("customer#2").deleted);
     shop.compare().await;
 }
@@ -359,7 +359,7 @@ async fn a_full_sync_mends_what_changed_without_its_date() {
     };
     spoil(&shop);
     shop.world.clock.pass_seconds(2 * HOUR);
-    shop.check(Cause::Schedule).await;
+    shop.check(Trigger::Schedule).await;
     assert_eq!(shop.item("coupon#10").fields["used"], json!(4), "no list of changes tells");
     shop.store.calls();
     shop.fetch("import").await;
@@ -370,7 +370,7 @@ async fn a_full_sync_mends_what_changed_without_its_date() {
     // And so does the weekly one, by itself.
     shop.store.edit("coupons", 10, |coupon| coupon["usage_count"] = json!(9));
     shop.world.clock.pass_seconds(WEEK);
-    shop.check(Cause::Schedule).await;
+    shop.check(Trigger::Schedule).await;
     assert_eq!(shop.item("coupon#10").fields["used"], json!(9));
 }
 
@@ -396,7 +396,7 @@ async fn variations_come_with_their_products() {
     shop.store.edit("products", 1000, |product| product["date_modified_gmt"] = json!(now));
     shop.world.clock.pass_seconds(HOUR);
     shop.store.calls();
-    shop.check(Cause::Schedule).await;
+    shop.check(Trigger::Schedule).await;
     assert_eq!(shop.item(&format!("product#{}", ids[0])).fields["price"], "123.45", "an hourly poll finds it");
     let calls = shop.store.calls();
     assert!(!calls.iter().any(|call| call.ends_with(&format!("/products/{}", ids[1]))), "{calls:?}");
@@ -404,7 +404,7 @@ async fn variations_come_with_their_products() {
     shop.store.edit("products", ids[1], |variation| variation["stock_quantity"] = json!(3));
     shop.world.clock.pass_seconds(WEEK);
     shop.store.calls();
-    shop.check(Cause::Schedule).await;
+    shop.check(Trigger::Schedule).await;
     let pulled: Vec<_> = shop
         .store
         .calls()
@@ -416,7 +416,7 @@ async fn variations_come_with_their_products() {
     // A forced delete takes them along, and tells nobody.
     shop.store.force_delete("products", 1000);
     shop.world.clock.pass_seconds(WEEK);
-    shop.check(Cause::Schedule).await;
+    shop.check(Trigger::Schedule).await;
     assert!(shop.item("product#1000").deleted && ids.iter().all(|id| shop.item(&format!("product#{id}")).deleted));
 }
 
@@ -441,7 +441,7 @@ async fn many_variations_and_small_pages_lose_none() {
     expected.sort();
     assert_eq!(shop.here(), expected);
     shop.world.clock.pass_seconds(WEEK);
-    shop.check(Cause::Schedule).await;
+    shop.check(Trigger::Schedule).await;
     assert_eq!(shop.here(), expected, "none is taken for gone");
     shop.compare().await;
 }
@@ -535,7 +535,7 @@ async fn a_site_with_plain_permalinks_is_called_by_its_route() {
     let mut shop = Shop::connected().await;
     shop.store.edit_site(|site| site.plain_permalinks = Some(404));
     shop.store.set("orders", 1, Some(order(1, "2026-11-20T00:00:00", json!({}))));
-    shop.check(Cause::Schedule).await;
+    shop.check(Trigger::Schedule).await;
     shop.fetch("import").await;
     assert_eq!(shop.here(), ["order#1"]);
     assert_eq!(shop.world.tables.connection(&shop.key).check.unwrap().trouble, None);
@@ -560,7 +560,7 @@ async fn a_host_that_strips_authorization_gets_the_key_in_the_query() {
     // A looked-after connection does not show its key around.
     let mut shop = Shop::connected().await;
     shop.store.edit_site(|site| site.strips_authorization = true);
-    shop.check(Cause::Schedule).await;
+    shop.check(Trigger::Schedule).await;
     let connection = shop.world.tables.connection(&shop.key);
     assert!(connection.connection.unwrap().settings.is_empty());
     assert!(connection.check.unwrap().trouble.unwrap().contains("Authorization"));

@@ -15,9 +15,9 @@ use axum::{Router, body::to_bytes, extract::State, response::IntoResponse};
 use bytes::Bytes;
 use cloud::outbound::{Guarded, Outbound};
 use commerce::{
-    api::{ApiRequest, ApiResponse, Fault},
     entity::EntityKind,
-    stamp::Stamp,
+    http_call::{ApiRequest, ApiResponse, Fault},
+    timestamp::Timestamp,
 };
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -63,7 +63,7 @@ impl Wire for Http {
 }
 
 /// The time, for timestamps and rate limits.
-pub type Clock = Arc<dyn Fn() -> Stamp + Send + Sync>;
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// What a platform's API does instead of answering, once.
 #[derive(Clone, Copy, Debug, PartialEq)]

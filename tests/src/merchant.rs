@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use cloud::outbound::{Guarded, Outbound};
 use commerce::{
-    api::{ApiRequest, ApiResponse},
+    http_call::{ApiRequest, ApiResponse},
     platforms::woocommerce,
 };
 use http::{HeaderMap, Method};

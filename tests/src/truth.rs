@@ -11,8 +11,8 @@ use commerce::{
         settings::{Settings, settings},
     },
     platforms::PLATFORMS,
-    request::HookPath,
-    stamp::Stamp,
+    request::WebhookPath,
+    timestamp::Timestamp,
 };
 use serde_json::Value;
 
@@ -44,7 +44,7 @@ pub async fn connect(world: &World, simulator: &dyn Simulator, site: &str) -> Co
     let settings = simulator.settings(site).to_string();
     let (status, shown) = world.admin_of(platform, "PUT", &connection, "", &settings).await;
     assert_eq!(status, 200, "{platform}: {shown}");
-    let path = HookPath::parse(platform, &connection, None).unwrap();
+    let path = WebhookPath::parse(platform, &connection, None).unwrap();
     if shown["subscriptions"].as_array().unwrap().iter().all(|hook| hook["status"] == "manual") {
         let secret = |scope: &str| {
             let bound = find(PLATFORMS, platform).unwrap().delivery.secret_per_scope().then_some(scope);
@@ -64,7 +64,7 @@ impl<'a> Connected<'a> {
     /// At a site, by another name.
     pub fn at(simulator: &'a dyn Simulator, site: &str, connection: &str) -> Self {
         let platform = find(PLATFORMS, simulator.platform()).unwrap();
-        let key = HookPath::parse(platform.name, connection, None).unwrap().key;
+        let key = WebhookPath::parse(platform.name, connection, None).unwrap().key;
         let body = simulator.settings(site).to_string();
         let settings = settings(platform, &key, body.as_bytes(), true).unwrap();
         Self { simulator, key, settings }
@@ -79,7 +79,11 @@ impl<'a> Connected<'a> {
     ///
     /// # Errors
     /// When it does not answer.
-    pub async fn asked(&self, key: &EntityKey, clock: &(dyn Fn() -> Stamp + Send + Sync)) -> Result<Mapped, String> {
+    pub async fn asked(
+        &self,
+        key: &EntityKey,
+        clock: &(dyn Fn() -> Timestamp + Send + Sync),
+    ) -> Result<Mapped, String> {
         let Settings { site, credentials, own, .. } = &self.settings;
         let credentials = credentials.as_ref().unwrap();
         let access = Access { site, credentials, settings: own };
@@ -110,7 +114,7 @@ impl<'a> Connected<'a> {
         key: &EntityKey,
         truth: &Truth,
         item: Option<&Item>,
-        clock: &(dyn Fn() -> Stamp + Send + Sync),
+        clock: &(dyn Fn() -> Timestamp + Send + Sync),
     ) -> Result<(), String> {
         let name = format!("{} {}", key.partition(), key.sort());
         let there = || item.filter(|item| !item.deleted).ok_or(format!("{name} is not there: {item:?}"));

@@ -16,15 +16,15 @@ use cloud::{
     secrets::{AppCredentials, Keys},
 };
 use commerce::{
-    api::{ApiRequest, ApiResponse, Fault},
     connection::Connection,
+    http_call::{ApiRequest, ApiResponse, Fault},
     item::Item,
     job::Job,
     key::ConnectionKey,
     platform::Platform,
     platforms::PLATFORMS,
-    request::HookPath,
-    stamp::Stamp,
+    request::WebhookPath,
+    timestamp::Timestamp,
 };
 use futures_util::future::BoxFuture;
 use lambda_http::{Body, Request, Response};
@@ -84,8 +84,8 @@ impl Default for Clock {
 
 impl Clock {
     /// The time now.
-    pub fn now(&self) -> Stamp {
-        Stamp::from_micros(self.0.load(Ordering::SeqCst))
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.load(Ordering::SeqCst))
     }
 
     /// Lets time pass.
@@ -99,10 +99,10 @@ impl Clock {
     }
 
     /// As the functions take it.
-    pub fn function(&self) -> Arc<dyn Fn() -> Stamp + Send + Sync> {
+    pub fn function(&self) -> Arc<dyn Fn() -> Timestamp + Send + Sync> {
         let clock = self.clone();
         // Each look takes a microsecond, so that no two are the same.
-        Arc::new(move || Stamp::from_micros(clock.0.fetch_add(1, Ordering::SeqCst)))
+        Arc::new(move || Timestamp::from_micros(clock.0.fetch_add(1, Ordering::SeqCst)))
     }
 }
 
@@ -245,7 +245,7 @@ impl Wire for Direct {
 }
 
 /// What API Gateway makes of a delivery; nothing for one that goes elsewhere.
-pub fn gateway_event(delivery: &Delivery, now: Stamp) -> Option<Value> {
+pub fn gateway_event(delivery: &Delivery, now: Timestamp) -> Option<Value> {
     let to = delivery.url.strip_prefix(BASE)?;
     let (path, query) = to.split_once('?').unwrap_or((to, ""));
     let parts: Vec<&str> = path.split('/').skip(2).collect();
@@ -547,7 +547,7 @@ impl World {
 
 /// The sample connection.
 pub fn key() -> ConnectionKey {
-    HookPath::parse(PLATFORM, CONNECTION, None).unwrap().key
+    WebhookPath::parse(PLATFORM, CONNECTION, None).unwrap().key
 }
 
 /// The sample events.

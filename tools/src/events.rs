@@ -13,9 +13,9 @@ use commerce::{
     keys::KeyRing,
     platform::{Platform, find},
     platforms::PLATFORMS,
-    request::{HookPath, RawRequest},
+    request::{RawRequest, WebhookPath},
     scheme::{Scheme, jwt::unproven_claims},
-    stamp::Stamp,
+    timestamp::Timestamp,
     verify::{Material, sign, verify},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -83,7 +83,7 @@ impl Event {
             method: method.parse().unwrap_or(Method::POST),
             headers,
             body: Bytes::from(self.body().to_owned()),
-            received: Stamp::from_millis(received),
+            received: Timestamp::from_millis(received),
         }
     }
 
@@ -93,9 +93,9 @@ impl Event {
     }
 
     /// The hook's path.
-    pub fn path(&self) -> Option<HookPath> {
+    pub fn path(&self) -> Option<WebhookPath> {
         let part = |name: &str| self.request["pathParameters"][name].as_str();
-        HookPath::parse(part("platform")?, part("connection")?, part("generation"))
+        WebhookPath::parse(part("platform")?, part("connection")?, part("generation"))
     }
 
     fn platform(&self) -> Option<&'static Platform> {

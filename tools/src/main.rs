@@ -15,7 +15,7 @@ use commerce::{
     keys::KeyRing,
     platform::{find, mapping::declared_scopes},
     platforms::PLATFORMS,
-    request::HookPath,
+    request::WebhookPath,
 };
 use tools::events;
 
@@ -138,7 +138,7 @@ async fn secret(platform: &str, connection: &str, scope: Option<&str>, generatio
     let known: Vec<_> = PLATFORMS.iter().map(|platform| platform.name).collect();
     let found =
         find(PLATFORMS, platform).ok_or(format!("no platform {platform:?}; there are: {}", known.join(", ")))?;
-    let path = HookPath::parse(platform, connection, Some(generation))
+    let path = WebhookPath::parse(platform, connection, Some(generation))
         .ok_or("CONNECTION must be 1 to 100 of a-z, 0-9, '.', '_' and '-'; GENERATION a number from 1")?;
     let scopes: Vec<_> = declared_scopes(found.mapping).collect();
     let bound = match (found.delivery.secret_per_scope(), scope) {

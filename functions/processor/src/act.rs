@@ -12,10 +12,10 @@ use cloud::{
     queue::Jobs,
 };
 use commerce::{
-    api::Fault,
     change::Change,
     connection::Connection,
     entity::EntityKey,
+    http_call::Fault,
     platform::{
         Platform,
         mapping::{Access, Acted, Decision, Mapped, Wanted},

@@ -16,13 +16,13 @@ use cloud::{
     state::{Entities, Read},
 };
 use commerce::{
+    drift::{DRIFT, Drift, DriftKind, shows_loss},
     entity::{EntityKey, EntityKind},
     envelope::{Content, Envelope, Sealed},
     key::ConnectionKey,
-    loss::{DIFFERENCES, Difference, Differences, shows_loss},
     outcome::{Outcome, Reason},
     platform::find,
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 use futures_util::{
     FutureExt, StreamExt,
@@ -51,7 +51,7 @@ pub(crate) const CONCURRENCY: usize = 16;
 const DIFFERENCES_SECONDS: i64 = 400 * 24 * 60 * 60;
 
 /// What polling found to differ, by connection and kind of entity.
-pub(crate) type ByEntity = BTreeMap<(ConnectionKey, EntityKind), Differences>;
+pub(crate) type ByEntity = BTreeMap<(ConnectionKey, EntityKind), Drift>;
 
 /// What the messages of a batch ask for.
 #[derive(Default)]
@@ -106,7 +106,7 @@ where
     J: Jobs + Sync,
 {
     /// Processes a batch, and stops at `deadline`.
-    pub async fn process(&self, messages: &[Message], deadline: Stamp) -> Report {
+    pub async fn process(&self, messages: &[Message], deadline: Timestamp) -> Report {
         let started = (self.clock)();
         let mut ends: Vec<Option<(End, String)>> = vec![None; messages.len()];
         let (losses, mut entities) = (Losses::default(), 0);
@@ -153,7 +153,7 @@ where
         &self,
         (mut asked, round): (Asked, Range<usize>),
         messages: &[Message],
-        deadline: Stamp,
+        deadline: Timestamp,
         ends: &mut [Option<(End, String)>],
         losses: &Losses,
     ) {
@@ -256,7 +256,7 @@ where
             let put_aside = matches!(entry.end, End::Outcome(Outcome::Quarantined(_)));
             let Ok(envelope) = Envelope::parse(&entry.message.body) else { continue };
             let Content::Transfer(transfer) = &envelope.content else { continue };
-            let is_lost = shows_loss(&envelope) && (difference != Difference::Unmapped || put_aside);
+            let is_lost = shows_loss(&envelope) && (difference != DriftKind::Unmapped || put_aside);
             // Pages overlap, so one entity may be found twice.
             if is_lost && counted.insert((envelope.key.clone(), transfer.entity, transfer.id.clone(), difference)) {
                 found.entry((envelope.key.clone(), transfer.entity)).or_default().add(difference);
@@ -267,13 +267,13 @@ where
         found
     }
 
-    async fn add_differences(&self, key: &ConnectionKey, entity: EntityKind, more: &Differences) {
-        let (notes, name) = (&self.edges.coordination, format!("{DIFFERENCES}{entity}"));
+    async fn add_differences(&self, key: &ConnectionKey, entity: EntityKind, more: &Drift) {
+        let (notes, name) = (&self.edges.coordination, format!("{DRIFT}{entity}"));
         for _ in 0..3 {
             let Ok(before) = notes.note(key, &name).await else { return };
             let now = (self.clock)();
-            let known = before.as_ref().filter(|note| note.is_live(now)).and_then(|note| Differences::read(&note.body));
-            let total = known.unwrap_or(Differences { since: Some(now), ..Differences::default() }).plus(more);
+            let known = before.as_ref().filter(|note| note.is_live(now)).and_then(|note| Drift::read(&note.body));
+            let total = known.unwrap_or(Drift { since: Some(now), ..Drift::default() }).plus(more);
             let body = serde_json::to_string(&total).unwrap_or_default();
             let revision = before.map_or(0, |note| note.revision) + 1;
             let note = Note { body, revision, expires: now.seconds() + DIFFERENCES_SECONDS };

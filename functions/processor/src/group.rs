@@ -14,13 +14,13 @@ use cloud::{
     state::{Entities, Put, Stored},
 };
 use commerce::{
-    api::Fault,
     change::{Change, State},
     connection::{Connection, DeletePolicy},
+    drift::DriftKind,
     entity::{EntityKey, references},
     envelope::{Content, Sealed},
+    http_call::Fault,
     item::{Item, Projection, TOO_OLD_SECONDS, Writer},
-    loss::Difference,
     outcome::{Outcome, Reason, Rule},
     platform::mapping::Mapped,
     scheme::Strength,
@@ -60,12 +60,12 @@ pub(crate) type Ends = Vec<(usize, End, String)>;
 /// not be read.
 #[derive(Default)]
 pub(crate) struct Losses {
-    differences: Mutex<Vec<(usize, Difference)>>,
+    differences: Mutex<Vec<(usize, DriftKind)>>,
     unreadable: Mutex<Vec<(EntityKey, Vec<String>)>>,
 }
 
 impl Losses {
-    fn add(&self, index: usize, difference: Difference) {
+    fn add(&self, index: usize, difference: DriftKind) {
         self.differences.lock().unwrap_or_else(PoisonError::into_inner).push((index, difference));
     }
 
@@ -78,12 +78,12 @@ impl Losses {
         let was_there = before.content().is_some() && !before.is_deleted();
         for (ready, _) in ready.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Applied) {
             let gone = ready.changes.iter().any(|change| matches!(change, Change::Delete(_)));
-            self.add(ready.index, if was_there && !gone { Difference::Stale } else { Difference::Missed });
+            self.add(ready.index, if was_there && !gone { DriftKind::Stale } else { DriftKind::Missed });
         }
     }
 
     /// All of it.
-    pub(crate) fn all(self) -> Vec<(usize, Difference)> {
+    pub(crate) fn all(self) -> Vec<(usize, DriftKind)> {
         self.differences.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -259,7 +259,7 @@ where
                     }
                     Some(Err(fault)) => {
                         if matches!(fault, Fault::Unreadable(_) | Fault::TooLarge(_)) {
-                            losses.add(work.index, Difference::Unmapped);
+                            losses.add(work.index, DriftKind::Unmapped);
                         }
                         let (ended, why) = end_of_fault(fault);
                         end(ended, &why);
@@ -477,7 +477,7 @@ where
                     // If it is nobody's, it was stored like that, and its bookkeeping makes it too large.
                     let (large, rest) = if large.is_empty() { (rest, large) } else { (large, rest) };
                     let end = End::Outcome(Outcome::Quarantined(Reason::ItemTooLarge));
-                    large.iter().for_each(|ready| losses.add(ready.index, Difference::Unmapped));
+                    large.iter().for_each(|ready| losses.add(ready.index, DriftKind::Unmapped));
                     ends.extend(large.iter().map(|ready| (ready.index, end.clone(), error.to_string())));
                     ready = rest;
                     continue;

@@ -37,12 +37,12 @@ use commerce::{
     },
     request::{has_too_many_values, weight},
     scheme::Strength,
-    stamp::Stamp,
+    timestamp::Timestamp,
     transfer::{EntityProcessor, Listing, Preset, Transfer, late},
     verify::UNNAMED_SCOPE,
 };
 
-use crate::sightings::Lately;
+use crate::sightings::Throttle;
 
 /// A message at its fifth failed attempt is put aside.
 pub const MAX_ATTEMPTS: u32 = 5;
@@ -430,9 +430,9 @@ pub struct Processor<E, Q, V, O, C, J> {
     pub(crate) platforms: &'static [Platform],
     pub(crate) edges: Edges<E, Q, V, O, C, J>,
     pub(crate) allow_loopback: bool,
-    pub(crate) clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
+    pub(crate) clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     pub(crate) leases: Leases,
-    pub(crate) lately: Lately,
+    pub(crate) lately: Throttle,
     opened: Mutex<HashMap<ConnectionKey, Opened>>,
 }
 
@@ -440,7 +440,7 @@ pub struct Processor<E, Q, V, O, C, J> {
 struct Opened {
     cipher: String,
     plain: zeroize::Zeroizing<String>,
-    until: Stamp,
+    until: Timestamp,
 }
 
 /// How many connections' credentials one environment keeps decrypted.
@@ -454,9 +454,9 @@ impl<E, Q, V: Vault, O, C, J> Processor<E, Q, V, O, C, J> {
         platforms: &'static [Platform],
         edges: Edges<E, Q, V, O, C, J>,
         allow_loopback: bool,
-        clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
+        clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     ) -> Self {
-        let (leases, lately) = (Leases::default(), Lately::default());
+        let (leases, lately) = (Leases::default(), Throttle::default());
         Self { platforms, edges, allow_loopback, clock, leases, lately, opened: Mutex::default() }
     }
 

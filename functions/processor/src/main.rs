@@ -12,7 +12,7 @@ use cloud::{
     state::DynamoEntities,
     telemetry,
 };
-use commerce::{platforms::PLATFORMS, stamp::Stamp};
+use commerce::{platforms::PLATFORMS, timestamp::Timestamp};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use processor::{Edges, Message, Processor, config::Config};
 
@@ -54,8 +54,8 @@ async fn main() -> Result<(), Error> {
 }
 
 /// When to stop, from what the runtime says. `cargo lambda` says a constant that is long past; then there is time enough.
-fn deadline(said_ms: u64) -> Stamp {
-    let (now, said) = (cloud::now(), Stamp::from_millis(i64::try_from(said_ms).unwrap_or(i64::MAX)));
+fn deadline(said_ms: u64) -> Timestamp {
+    let (now, said) = (cloud::now(), Timestamp::from_millis(i64::try_from(said_ms).unwrap_or(i64::MAX)));
     if said < now { now.plus_seconds(UNTOLD_SECONDS) } else { said.plus_seconds(-RESERVE_SECONDS) }
 }
 

@@ -9,17 +9,17 @@ use cloud::{
     telemetry,
 };
 use commerce::{
-    api::{ApiRequest, ApiResponse, Fault},
     connection::Connection,
     entity::EntityKey,
-    job::{Cause, Job},
+    http_call::{ApiRequest, ApiResponse, Fault},
+    job::{Job, Trigger},
     key::{ConnectionKey, Generation},
     platform::{
         Platform,
         mapping::{Access, Mapped, Next, Wanted, budget},
     },
     request::{MAX_VALUES, values, weight},
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 
 use crate::{Processor, places::Place};
@@ -40,7 +40,7 @@ pub(crate) struct Pulled {
     /// The answers that it was read from.
     pub answers: Vec<ApiResponse>,
     /// The instant before the first call.
-    pub at: Stamp,
+    pub at: Timestamp,
 }
 
 impl<E, Q, V, O, C, J> Processor<E, Q, V, O, C, J>
@@ -120,7 +120,7 @@ where
             return;
         }
         self.lately.note(key, REFUSED, now);
-        let job = Job::check(key, Cause::Refused);
+        let job = Job::check(key, Trigger::Refused);
         if let Err(error) = self.edges.jobs.send_jobs(&[(job, 0)]).await {
             telemetry::warn("refusal-not-told", &format!("{key}: {error}"));
         }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use cloud::telemetry;
 use commerce::{
+    drift::{Drift, DriftKind},
     entity::EntityKey,
     envelope::Envelope,
-    loss::{Difference, Differences},
     outcome::Outcome,
     platform::{Platform, find, mapping::processor},
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 use serde_json::{Map, Value, json};
 
@@ -39,7 +39,7 @@ impl Entry<'_> {
     }
 }
 
-pub fn lines(entries: &[Entry<'_>], entities: usize, took_ms: i64, now: Stamp) -> Vec<Value> {
+pub fn lines(entries: &[Entry<'_>], entities: usize, took_ms: i64, now: Timestamp) -> Vec<Value> {
     let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();
     let mut counts: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
     let mut keys: BTreeMap<String, u64> = BTreeMap::new();
@@ -86,10 +86,10 @@ pub fn lines(entries: &[Entry<'_>], entities: usize, took_ms: i64, now: Stamp) -
 
 /// What polling found to differ: a line for each connection and kind of entity, with the scopes one of which should have told of it,
 /// and metrics by platform only.
-pub fn difference_lines(platforms: &[Platform], found: &ByEntity, now: Stamp) -> Vec<Value> {
+pub fn difference_lines(platforms: &[Platform], found: &ByEntity, now: Timestamp) -> Vec<Value> {
     let mut counts: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
     let mut lines = Vec::new();
-    for ((key, entity), Differences { missed, stale, unmapped, .. }) in found {
+    for ((key, entity), Drift { missed, stale, unmapped, .. }) in found {
         let declared = find(platforms, &key.platform).and_then(|platform| processor(platform.mapping, *entity));
         let scopes: Vec<_> =
             declared.into_iter().flat_map(|declared| declared.scopes).map(|scope| scope.name).collect();
@@ -104,7 +104,7 @@ pub fn difference_lines(platforms: &[Platform], found: &ByEntity, now: Stamp) ->
             "unmapped": unmapped,
         }));
         for (difference, count) in
-            [(Difference::Missed, missed), (Difference::Stale, stale), (Difference::Unmapped, unmapped)]
+            [(DriftKind::Missed, missed), (DriftKind::Stale, stale), (DriftKind::Unmapped, unmapped)]
         {
             if *count > 0 {
                 *counts.entry((key.platform.clone(), difference.name())).or_default() += count;
@@ -116,7 +116,7 @@ pub fn difference_lines(platforms: &[Platform], found: &ByEntity, now: Stamp) ->
 }
 
 /// What of entities could not be read and was dropped: a line for each entity, and metrics by platform and kind of entity.
-pub fn unreadable_lines(found: &[(EntityKey, Vec<String>)], now: Stamp) -> Vec<Value> {
+pub fn unreadable_lines(found: &[(EntityKey, Vec<String>)], now: Timestamp) -> Vec<Value> {
     let mut counts: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
     let mut lines = Vec::new();
     for (key, places) in found {

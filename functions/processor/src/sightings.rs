@@ -12,13 +12,13 @@ use cloud::{
     telemetry,
 };
 use commerce::{
+    activity::{Activity, KeyUse, NOTED_EVERY_SECONDS, OTHER, SEEN, USED},
     envelope::{Envelope, Provenance},
     key::{ConnectionKey, Generation},
     keys::BROUGHT,
     outcome::{Outcome, Reason, Rule},
     platform::{Platform, delivery::PROBE, find, mapping::declared_scopes},
-    sighting::{NOTED_EVERY_SECONDS, OTHER, SEEN, Sighting, USED, Use},
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use serde::{Serialize, de::DeserializeOwned};
@@ -34,18 +34,18 @@ const MAX_LATELY: usize = 5_000;
 
 /// When this environment did what is not to be done all the time.
 #[derive(Default)]
-pub(crate) struct Lately(Mutex<HashMap<(ConnectionKey, String), Stamp>>);
+pub(crate) struct Throttle(Mutex<HashMap<(ConnectionKey, String), Timestamp>>);
 
-impl Lately {
+impl Throttle {
     /// Whether it was not done in the [`NOTED_EVERY_SECONDS`] before.
-    pub fn is_due(&self, key: &ConnectionKey, name: &str, at: Stamp) -> bool {
+    pub fn is_due(&self, key: &ConnectionKey, name: &str, at: Timestamp) -> bool {
         let lately = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let last = lately.get(&(key.clone(), name.to_owned()));
         last.is_none_or(|last| at >= last.plus_seconds(NOTED_EVERY_SECONDS))
     }
 
     /// That it was done.
-    pub fn note(&self, key: &ConnectionKey, name: &str, at: Stamp) {
+    pub fn note(&self, key: &ConnectionKey, name: &str, at: Timestamp) {
         let mut lately = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if lately.len() >= MAX_LATELY {
             lately.clear();
@@ -58,9 +58,9 @@ impl Lately {
 #[derive(Default)]
 pub(crate) struct Seen {
     /// The last delivery of each scope: its generation, when it was received, and the key that proved it.
-    scopes: BTreeMap<(ConnectionKey, String), (Generation, Stamp, String)>,
+    scopes: BTreeMap<(ConnectionKey, String), (Generation, Timestamp, String)>,
     /// When each key proved something last.
-    keys: BTreeMap<String, Stamp>,
+    keys: BTreeMap<String, Timestamp>,
 }
 
 impl Seen {
@@ -113,19 +113,19 @@ impl<E: Sync, Q: Sync, V: Sync, O: Sync, C: Coordination + Sync, J: Sync> Proces
     pub(crate) async fn note_seen(&self, seen: Seen) {
         let mut noting: Vec<BoxFuture<'_, _>> = Vec::with_capacity(seen.scopes.len() + seen.keys.len());
         for ((key, scope), (generation, received, key_id)) in seen.scopes {
-            let next = move |before: Option<Sighting>| {
+            let next = move |before: Option<Activity>| {
                 let former = before.as_ref().is_some_and(|before| before.generation > generation);
                 let young = before.as_ref().is_some_and(|before| {
                     before.generation == generation && received < before.last.plus_seconds(NOTED_EVERY_SECONDS)
                 });
-                (!former && !young).then(|| Sighting::next(before, received, generation, &key_id))
+                (!former && !young).then(|| Activity::next(before, received, generation, &key_id))
             };
             noting.push(self.renew(key, format!("{SEEN}{scope}"), received, SEEN_SECONDS, next).boxed());
         }
         for (key_id, received) in seen.keys {
-            let next = move |before: Option<Use>| {
+            let next = move |before: Option<KeyUse>| {
                 let young = before.is_some_and(|before| received < before.last.plus_seconds(NOTED_EVERY_SECONDS));
-                (!young).then_some(Use { last: received })
+                (!young).then_some(KeyUse { last: received })
             };
             noting.push(self.renew(deployment(), format!("{USED}{key_id}"), received, USED_SECONDS, next).boxed());
         }
@@ -142,7 +142,7 @@ impl<E: Sync, Q: Sync, V: Sync, O: Sync, C: Coordination + Sync, J: Sync> Proces
         &self,
         key: ConnectionKey,
         name: String,
-        at: Stamp,
+        at: Timestamp,
         kept_seconds: i64,
         next: impl FnOnce(Option<T>) -> Option<T> + Send,
     ) -> Result<(), EdgeError> {

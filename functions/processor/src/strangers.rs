@@ -16,7 +16,7 @@ use cloud::{
 };
 #[cfg(doc)]
 use commerce::outcome::Rule;
-use commerce::{change::Change, entity::EntityKey, item::Item, stamp::Stamp};
+use commerce::{change::Change, entity::EntityKey, item::Item, timestamp::Timestamp};
 
 use crate::{Processor, Work};
 
@@ -35,7 +35,7 @@ fn is_unseen(change: &Change) -> bool {
 }
 
 /// Whether a change may be older than a delete that was received at a time.
-pub(crate) fn may_precede(change: &Change, gone: Stamp) -> bool {
+pub(crate) fn may_precede(change: &Change, gone: Timestamp) -> bool {
     is_unseen(change) || matches!(change, Change::Upsert(upsert) if upsert.received <= gone)
 }
 
@@ -47,13 +47,13 @@ pub(crate) fn may_be_first(work: &Work, item: Option<&Item>, message: &str) -> b
 
 impl<E: Entities + Sync, Q: Sync, V: Sync, O: Sync, C: Coordination + Sync, J: Sync> Processor<E, Q, V, O, C, J> {
     /// When a delete of an entity was told that was not here then.
-    pub(crate) async fn told_gone(&self, key: &EntityKey) -> Result<Option<Stamp>, EdgeError> {
+    pub(crate) async fn told_gone(&self, key: &EntityKey) -> Result<Option<Timestamp>, EdgeError> {
         let note = self.edges.coordination.note(&key.connection, &name(key)).await?;
         Ok(note.filter(|note| note.is_live((self.clock)())).and_then(|note| read(&note)))
     }
 
     /// Remembers that an entity that is not here was gone at a time; gives it if it is here by now.
-    pub(crate) async fn note_gone(&self, key: &EntityKey, at: Stamp) -> Result<Option<Item>, EdgeError> {
+    pub(crate) async fn note_gone(&self, key: &EntityKey, at: Timestamp) -> Result<Option<Item>, EdgeError> {
         let (notes, name) = (&self.edges.coordination, name(key));
         for _ in 0..TRIES {
             let before = notes.note(&key.connection, &name).await?;
@@ -69,6 +69,6 @@ impl<E: Entities + Sync, Q: Sync, V: Sync, O: Sync, C: Coordination + Sync, J: S
     }
 }
 
-fn read(note: &Note) -> Option<Stamp> {
-    note.body.parse().ok().map(Stamp::from_micros)
+fn read(note: &Note) -> Option<Timestamp> {
+    note.body.parse().ok().map(Timestamp::from_micros)
 }

@@ -12,21 +12,21 @@ use cloud::{
     state::Entities,
 };
 use commerce::{
-    api::Fault,
     connection::{Connection, ConnectionStatus},
+    drift::{NOT_IN_SWEEP, SweptPage, all_swept, swept_notes},
     entity,
     envelope::{Content, Counted, Erasure, Known, Reprojection, Sealed, Swept},
+    http_call::Fault,
     item::{Projection, Writer},
-    job::{Cause, Job},
+    job::{Job, Trigger},
     key::ConnectionKey,
-    loss::{NOT_IN_SWEEP, SweptPage, all_swept, swept_notes},
     outcome::{Outcome, Reason, Rule},
     platform::{
         mapping::Access,
         notice::{NOTICE, NOTICE_SECONDS, Notice},
     },
     request::is_too_large_a_page,
-    stamp::Stamp,
+    timestamp::Timestamp,
     transfer::{Listing, Transfer},
 };
 
@@ -376,14 +376,19 @@ where
     }
 
     /// Until when all that has changed was found by lists that deliveries of a scope began.
-    async fn found_until(&self, key: &ConnectionKey, scope: &str, settings: &str) -> Result<Option<Stamp>, EdgeError> {
+    async fn found_until(
+        &self,
+        key: &ConnectionKey,
+        scope: &str,
+        settings: &str,
+    ) -> Result<Option<Timestamp>, EdgeError> {
         let note = self.edges.coordination.note(key, &format!("{FOUND}{scope}")).await?;
         let live = note.filter(|note| note.is_live((self.clock)()));
         Ok(live.and_then(|note| found_in(&note, settings)))
     }
 
     /// Notes that a list was gone through to its end. Without the note, the next one looks further back than it must.
-    async fn note_found(&self, key: &ConnectionKey, scope: &str, settings: &str, begun: Stamp) {
+    async fn note_found(&self, key: &ConnectionKey, scope: &str, settings: &str, begun: Timestamp) {
         let (notes, name) = (&self.edges.coordination, format!("{FOUND}{scope}"));
         let Ok(before) = notes.note(key, &name).await else { return };
         if before.as_ref().and_then(|note| found_in(note, settings)).is_some_and(|until| until >= begun) {
@@ -461,7 +466,7 @@ where
 
     /// Has the registrar look after a connection that there is a notice for.
     async fn tell(&self, key: &ConnectionKey) -> (End, String) {
-        let job = Job::check(key, Cause::Told);
+        let job = Job::check(key, Trigger::Told);
         match self.edges.jobs.send_jobs(&[(job, 0)]).await {
             Ok(()) => (End::Outcome(Outcome::Ignored(Rule::NOTED)), String::new()),
             Err(error) => failed(&error),
@@ -476,9 +481,9 @@ pub(crate) fn without_credentials() -> (End, String) {
 }
 
 /// The time in a note of what was found, if it was found under the same settings: they say which lists there are.
-fn found_in(note: &Note, settings: &str) -> Option<Stamp> {
+fn found_in(note: &Note, settings: &str) -> Option<Timestamp> {
     let (until, under) = note.body.split_once(' ')?;
-    (under == settings).then(|| until.parse().ok().map(Stamp::from_micros))?
+    (under == settings).then(|| until.parse().ok().map(Timestamp::from_micros))?
 }
 
 fn settings_hash(connection: &Connection) -> String {

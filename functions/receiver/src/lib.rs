@@ -20,9 +20,9 @@ use commerce::{
     envelope::Sealed,
     keys::{BroughtKey, KeyRing},
     platform::{Platform, find},
-    request::{HookPath, RawRequest, decoded},
+    request::{RawRequest, WebhookPath, decoded},
     scheme::Refusal,
-    stamp::Stamp,
+    timestamp::Timestamp,
     verify::{Material, Verified, verify},
 };
 use lambda_http::{Body, Request, RequestExt, Response, request::RequestContext};
@@ -43,7 +43,7 @@ const WARMING: Duration = Duration::from_millis(1500);
 pub struct Receiver<Q, S, P> {
     platforms: &'static [Platform],
     edges: Edges<Q, S, P>,
-    clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 /// What a [`Receiver`] is made of.
@@ -71,7 +71,7 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync> Receiver<Q, S
     pub fn new(
         platforms: &'static [Platform],
         edges: Edges<Q, S, P>,
-        clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
+        clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     ) -> Self {
         Self { platforms, edges, clock }
     }
@@ -113,7 +113,7 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync> Receiver<Q, S
 
     /// Proves a request with the keys at hand; should that fail, with those that the client brought; and once more with keys
     /// fetched anew: a rotation may have happened since.
-    async fn prove(&self, platform: &Platform, path: &HookPath, raw: &RawRequest) -> Result<Verified, Reply> {
+    async fn prove(&self, platform: &Platform, path: &WebhookPath, raw: &RawRequest) -> Result<Verified, Reply> {
         let unavailable = |error: EdgeError| {
             telemetry::error("no-keys", &error.to_string());
             Reply::Unavailable
@@ -171,7 +171,13 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync> Receiver<Q, S
 }
 
 impl AtHand {
-    fn verify(&self, platform: &Platform, path: &HookPath, raw: &RawRequest, now: Stamp) -> Result<Verified, Refusal> {
+    fn verify(
+        &self,
+        platform: &Platform,
+        path: &WebhookPath,
+        raw: &RawRequest,
+        now: Timestamp,
+    ) -> Result<Verified, Refusal> {
         let ring = self.ring.as_deref().ok_or(Refusal::EmptyKey)?;
         let app = self.apps.as_deref().and_then(|apps| apps.get(platform.name));
         verify(platform.delivery, path, raw, &Material { ring, app, brought: self.brought.as_deref(), now })
@@ -179,14 +185,14 @@ impl AtHand {
 }
 
 /// The path's parts: as API Gateway's route found them, or, at a function URL, which has no routes, as they stand in the path.
-fn hook_path(request: &Request) -> Option<HookPath> {
+fn hook_path(request: &Request) -> Option<WebhookPath> {
     let route = match request.request_context_ref() {
         Some(RequestContext::ApiGatewayV2(context)) => context.route_key.as_deref(),
         _ => None,
     };
     if route != Some("$default") {
         let parameters = request.path_parameters_ref()?;
-        return HookPath::parse(
+        return WebhookPath::parse(
             parameters.first("platform")?,
             parameters.first("connection")?,
             parameters.first("generation"),
@@ -194,16 +200,18 @@ fn hook_path(request: &Request) -> Option<HookPath> {
     }
     let parts: Option<Vec<String>> = request.raw_http_path().strip_prefix("/hooks/")?.split('/').map(decoded).collect();
     match &parts?[..] {
-        [platform, connection] => HookPath::parse(platform, connection, None),
-        [platform, connection, generation] => HookPath::parse(platform, connection, Some(generation)),
+        [platform, connection] => WebhookPath::parse(platform, connection, None),
+        [platform, connection, generation] => WebhookPath::parse(platform, connection, Some(generation)),
         _ => None,
     }
 }
 
 /// The request as it came: the body's bytes untouched, and the time when API Gateway took it (`now` where there is none).
-fn raw(request: Request, now: Stamp) -> RawRequest {
+fn raw(request: Request, now: Timestamp) -> RawRequest {
     let received = match request.request_context_ref() {
-        Some(RequestContext::ApiGatewayV2(context)) if context.time_epoch > 0 => Stamp::from_millis(context.time_epoch),
+        Some(RequestContext::ApiGatewayV2(context)) if context.time_epoch > 0 => {
+            Timestamp::from_millis(context.time_epoch)
+        }
         _ => now,
     };
     let (parts, body) = request.into_parts();

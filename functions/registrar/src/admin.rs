@@ -7,24 +7,24 @@ use cloud::{
     telemetry,
 };
 use commerce::{
-    api::Fault,
+    activity::Activity,
     connection::{Connection, ConnectionStatus},
     cursor::Fetch,
     entity::EntityKind,
     health::Verdict,
-    job::{Cause, Job, SHARDS, shard},
+    http_call::Fault,
+    job::{Job, SHARDS, Trigger, shard},
     json::{self, JsonError},
     key::ConnectionKey,
     platform::{
         Platform, find,
         mapping::{Access, declared_scopes},
         settings::SettingsError,
-        webhooks::{Hooks, Subscription, SubscriptionStatus},
+        webhooks::{Subscription, WebhookApi, WebhookStatus},
     },
-    request::{HookPath, has_too_many_values},
+    request::{WebhookPath, has_too_many_values},
     scheme::jwt::Claims,
-    sighting::Sighting,
-    stamp::{Stamp, parse_utc},
+    timestamp::{Timestamp, parse_utc},
     transfer::Direction,
 };
 use http::StatusCode;
@@ -45,13 +45,13 @@ use crate::{
 
 /// The hooks of a connection that the registrar manages, as they are at the store.
 struct Managed {
-    hooks: &'static dyn Hooks,
+    hooks: &'static dyn WebhookApi,
     credentials: Zeroizing<String>,
     existing: Result<Vec<Subscription>, Fault>,
 }
 
 /// The subscriptions of a connection as they are shown.
-pub(crate) struct Subscriptions {
+pub(crate) struct Setup {
     /// Whether they are made here; else they are entered by hand.
     pub managed: bool,
     /// One for each.
@@ -76,12 +76,12 @@ enum Standing<'a> {
 struct View<'a> {
     connection: &'a Connection,
     loaded: &'a Loaded,
-    now: Stamp,
+    now: Timestamp,
 }
 
 impl View<'_> {
     /// What a subscription looks like: as it was found, beside what is remembered of it.
-    fn row(&self, scope: &str, standing: &Standing<'_>, sighting: Option<&Sighting>) -> Value {
+    fn row(&self, scope: &str, standing: &Standing<'_>, sighting: Option<&Activity>) -> Value {
         let paused = self.connection.status == ConnectionStatus::Paused;
         let hook = if let Standing::There(hook) = standing { Some(*hook) } else { None };
         let record = self.loaded.subscriptions.get(scope);
@@ -102,13 +102,13 @@ impl View<'_> {
             }
         };
         let status = match standing {
-            Standing::There(hook) if paused && hook.status != SubscriptionStatus::Active => "paused",
+            Standing::There(hook) if paused && hook.status != WebhookStatus::Active => "paused",
             Standing::There(hook) => hook.status.as_str(),
             Standing::Missing => "missing",
             Standing::Manual => "manual",
             Standing::Unknown => "unknown",
         };
-        let time = |stamp: Option<Stamp>| stamp.map(|stamp| stamp.to_string());
+        let time = |stamp: Option<Timestamp>| stamp.map(|stamp| stamp.to_string());
         json!({
             "scope": scope,
             "status": status,
@@ -162,7 +162,7 @@ impl<P: Parts> Registrar<P> {
                     Handler::Pause => self.pause(platform, key).await,
                     Handler::Resume => self.resume(platform, key).await,
                     Handler::Revoke => self.revoke_named(platform, key, body).await,
-                    Handler::Subscriptions => self.show_subscriptions(platform, key).await,
+                    Handler::Setup => self.show_subscriptions(platform, key).await,
                     Handler::Plan => self.reconcile_now(platform, key, false).await,
                     Handler::Reconcile => self.reconcile_now(platform, key, true).await,
                     Handler::Poll => self.begin_polls(platform, key, body, Fetch::Changed).await,
@@ -189,7 +189,7 @@ impl<P: Parts> Registrar<P> {
             let known: Vec<_> = self.platforms.iter().map(|platform| platform.name).collect();
             Problem::NotFound(format!("there is no platform {platform:?}; there are: {}", known.join(", ")))
         })?;
-        let path = HookPath::parse(platform.name, connection, None)
+        let path = WebhookPath::parse(platform.name, connection, None)
             .ok_or_else(|| Problem::NotFound(commerce::key::NotAConnectionId.to_string()))?;
         Ok((platform, path.key))
     }
@@ -273,7 +273,7 @@ impl<P: Parts> Registrar<P> {
         if connection.status == ConnectionStatus::Disconnected {
             return Ok(json!({ "managed": false, "subscriptions": [], "problem": null }));
         }
-        let Subscriptions { managed, rows, problem } = self.subscriptions(platform, key, &connection, &loaded).await?;
+        let Setup { managed, rows, problem } = self.subscriptions(platform, key, &connection, &loaded).await?;
         Ok(json!({ "managed": managed, "subscriptions": rows, "problem": problem }))
     }
 
@@ -285,13 +285,13 @@ impl<P: Parts> Registrar<P> {
         key: &ConnectionKey,
         connection: &Connection,
         loaded: &Loaded,
-    ) -> Result<Subscriptions, Problem> {
+    ) -> Result<Setup, Problem> {
         let seen = self.sightings(key, connection.generation).await?;
         let view = View { connection, loaded, now: (self.clock)() };
         let Some(managed) = self.managed(platform, key, connection, loaded).await? else {
             let manual = |scope| view.row(scope, &Standing::Manual, seen.get(scope));
             let rows = declared_scopes(platform.mapping).map(manual).collect();
-            return Ok(Subscriptions { managed: false, rows, problem: None });
+            return Ok(Setup { managed: false, rows, problem: None });
         };
         let row = |scope: &str, standing| view.row(scope, &standing, seen.get(managed.hooks.delivers(scope)));
         let existing = match &managed.existing {
@@ -299,7 +299,7 @@ impl<P: Parts> Registrar<P> {
             Err(fault) => {
                 let rows = loaded.subscriptions.keys().map(|scope| row(scope, Standing::Unknown)).collect();
                 let problem = Some(format!("the store could not be asked: {fault}"));
-                return Ok(Subscriptions { managed: true, rows, problem });
+                return Ok(Setup { managed: true, rows, problem });
             }
         };
         let ownership = Ownership { key, base_urls: self.base_urls().await?, records: &loaded.subscriptions };
@@ -308,7 +308,7 @@ impl<P: Parts> Registrar<P> {
         let wanted = managed.hooks.wanted(platform.mapping, &connection.settings);
         let missing = wanted.iter().filter(|scope| !ours.iter().any(|hook| hook.scope == **scope));
         let rows = there.chain(missing.map(|scope| row(scope, Standing::Missing))).collect();
-        Ok(Subscriptions { managed: true, rows, problem: None })
+        Ok(Setup { managed: true, rows, problem: None })
     }
 
     /// What has to be done to the hooks; with `run`, it is done.
@@ -320,7 +320,7 @@ impl<P: Parts> Registrar<P> {
         let Managed { hooks, credentials, existing } = managed;
         let (at, existing) = (at(platform, key, &connection, &credentials), existing?);
         let plan = if run {
-            self.converge(at, hooks, &connection, &loaded, &existing, Cause::Asked).await?
+            self.converge(at, hooks, &connection, &loaded, &existing, Trigger::Asked).await?
         } else {
             let ring = self.edges.signing_keys.fresh((self.clock)()).await?;
             self.plan(at, hooks, &connection, &loaded.subscriptions, &existing, &ring).await?
@@ -364,7 +364,7 @@ impl<P: Parts> Registrar<P> {
             }
         }
         let since = members.remove("since").map(|since| {
-            let since = since.as_str().and_then(parse_utc).map(Stamp::from);
+            let since = since.as_str().and_then(parse_utc).map(Timestamp::from);
             since.filter(|since| *since <= (self.clock)()).ok_or_else(|| {
                 Problem::Invalid("since: must be a date and time of the past, such as 2026-11-21T01:48:39Z".into())
             })
@@ -454,7 +454,7 @@ impl<P: Parts> Registrar<P> {
             self.save(key, &mut connection).await?;
         }
         // Sent though nothing differs, for the one who sent the same before may not have come this far.
-        self.edges.jobs.send_jobs(&[(Job::check(key, Cause::Connected), 0)]).await?;
+        self.edges.jobs.send_jobs(&[(Job::check(key, Trigger::Connected), 0)]).await?;
         Ok(settings_of(&connection))
     }
 
@@ -494,7 +494,7 @@ impl<P: Parts> Registrar<P> {
             }
         }
         let ring = self.edges.signing_keys.fresh((self.clock)()).await?;
-        let path = HookPath { key: key.clone(), generation: connection.generation };
+        let path = WebhookPath { key: key.clone(), generation: connection.generation };
         let secrets = scopes.into_iter().map(|scope| {
             telemetry::emit(&revealed(key, scope, claims));
             json!({ "scope": scope, "secret": ring.signing().webhook_secret(&path, scope).reveal() })
@@ -512,7 +512,7 @@ const NO_OBJECT: &str = "body: must be a JSON object";
 /// The line that says whose token revealed a secret; a token without a name is told by when it was minted.
 fn revealed(key: &ConnectionKey, scope: Option<&str>, claims: &Claims) -> Value {
     let by = claims.sub.clone().unwrap_or_else(|| {
-        let minted = Stamp::from_millis(claims.iat.saturating_mul(1000));
+        let minted = Timestamp::from_millis(claims.iat.saturating_mul(1000));
         format!("the holder of a token of {minted}")
     });
     json!({ "level": "INFO", "event": "secret-revealed", "connection": key.to_string(), "scope": scope, "by": by })
@@ -624,7 +624,7 @@ mod tests {
 
     #[test]
     fn a_revealed_secret_is_logged_with_whose_token_it_was() {
-        let key = HookPath::parse("p", "shop.example.com", None).unwrap().key;
+        let key = WebhookPath::parse("p", "shop.example.com", None).unwrap().key;
         let mut claims =
             Claims { aud: String::new(), iat: 1_795_225_781, exp: 0, nbf: None, scope: "reveal".into(), sub: None };
         let line = |claims: &Claims| revealed(&key, Some("order.deleted"), claims);
@@ -641,7 +641,7 @@ mod tests {
 
     #[test]
     fn a_cursor_is_read_only_where_it_fits() {
-        let key = HookPath::parse("p", "shop.example.com", None).unwrap().key;
+        let key = WebhookPath::parse("p", "shop.example.com", None).unwrap().key;
         let (part, text) = (shard(&key), key.to_string());
         let cursor = write_cursor(part, Some(&text));
         assert_eq!(read_cursor(&cursor, None), Some((part, Some(text.clone()))));

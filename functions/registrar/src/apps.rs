@@ -17,16 +17,16 @@ use cloud::{
     telemetry,
 };
 use commerce::{
-    api::{ApiRequest, ApiResponse, Fault},
     connection::ConnectionStatus,
+    http_call::{ApiRequest, ApiResponse, Fault},
     install::{Known, Once, Reply, Step, Turned, Vendor, Visit, sha256},
-    job::{Cause, Job},
+    job::{Job, Trigger},
     key::{ConnectionId, ConnectionKey},
     platform::{
         Platform, find,
         notice::{NOTICE, NOTICE_SECONDS, Notice, UNINSTALLED},
     },
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 use http::{HeaderValue, StatusCode, header};
 use lambda_http::{Body, Request, Response};
@@ -238,13 +238,13 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// How many stores have connected themselves in this hour, and the note that says so.
-    async fn installs(&self, platform: &Platform, now: Stamp) -> Result<(u32, Option<Note>), EdgeError> {
+    async fn installs(&self, platform: &Platform, now: Timestamp) -> Result<(u32, Option<Note>), EdgeError> {
         let note = self.edges.notes.note(&deployment(), &installs_note(platform, now)).await?;
         Ok((note.as_ref().and_then(|note| note.body.parse().ok()).unwrap_or(0), note))
     }
 
     /// Counts a store that has connected itself. What others count at the same moment may be lost: it is a bound, not a ledger.
-    async fn count_install(&self, platform: &Platform, now: Stamp) {
+    async fn count_install(&self, platform: &Platform, now: Timestamp) {
         for _ in 0..TRIES {
             let Ok((count, before)) = self.installs(platform, now).await else { return };
             let revision = before.map_or(0, |note| note.revision) + 1;
@@ -256,7 +256,7 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// Spends a nonce: of two who come with it, one gets what it stands for.
-    async fn spend(&self, platform: &Platform, nonce: &str, now: Stamp) -> Result<String, Away> {
+    async fn spend(&self, platform: &Platform, nonce: &str, now: Timestamp) -> Result<String, Away> {
         let (place, name) = nonce_note(platform, nonce);
         let note = self.edges.notes.note(&place, &name).await?;
         let note = note.ok_or_else(|| not_proven("the nonce is none of ours"))?;
@@ -324,7 +324,7 @@ impl<P: Parts> Registrar<P> {
                 );
             }
         }
-        let job = Job::check(key, Cause::Told);
+        let job = Job::check(key, Trigger::Told);
         Ok(self.edges.jobs.send_jobs(&[(job, 0)]).await?)
     }
 }
@@ -340,7 +340,7 @@ fn noted(kind: &str, platform: &Platform, text: &str) -> (ConnectionKey, String)
 }
 
 /// The note that counts how many stores have connected themselves in the hour of a time.
-fn installs_note(platform: &Platform, now: Stamp) -> String {
+fn installs_note(platform: &Platform, now: Timestamp) -> String {
     format!("installs#{}#{}", platform.name, now.seconds().div_euclid(HOUR))
 }
 
@@ -353,7 +353,7 @@ fn once_note(platform: &Platform, once: &Once) -> (ConnectionKey, String) {
 }
 
 /// The request, as platforms read it. What is there twice could be read in two ways.
-fn read(request: &Request, action: &str, now: Stamp) -> Result<Visit, Turned> {
+fn read(request: &Request, action: &str, now: Timestamp) -> Result<Visit, Turned> {
     let mut query = BTreeMap::new();
     for (name, value) in url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()) {
         if query.insert(name.into_owned(), value.into_owned()).is_some() {

@@ -7,20 +7,20 @@ use cloud::{
     queue::Jobs,
 };
 use commerce::{
-    api::Fault,
     connection::{Connection, ConnectionStatus},
     cursor::{Cursor, Stopped},
     entity::EntityKind,
-    job::{Cause, Job},
+    http_call::Fault,
+    job::{Job, Trigger},
     key::{ConnectionKey, Generation},
     platform::{
         Platform,
         mapping::Access,
         notice::{NOTICE, Notice},
         settings::Settings,
-        webhooks::{Desired, Hooks, Saving, SubscriptionStatus},
+        webhooks::{Desired, Saving, WebhookApi, WebhookStatus},
     },
-    request::HookPath,
+    request::WebhookPath,
 };
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
@@ -144,7 +144,7 @@ impl<P: Parts> Registrar<P> {
         // Whatever is not done now is done by the registrar's own queue: the rest of the hooks, and the first import. Not while they
         // are being made here.
         let delay = if installed.is_some() { 0 } else { LATER };
-        self.edges.jobs.send_jobs(&[(Job::check(key, Cause::Connected), delay)]).await?;
+        self.edges.jobs.send_jobs(&[(Job::check(key, Trigger::Connected), delay)]).await?;
         if installed.is_some() {
             return Ok(None);
         }
@@ -153,7 +153,7 @@ impl<P: Parts> Registrar<P> {
             return Ok(None);
         };
         let basis = Connection { settings: other.clone(), ..connection };
-        self.converge(at, hooks, &basis, &before, &existing, Cause::Connected).await.map(Some)
+        self.converge(at, hooks, &basis, &before, &existing, Trigger::Connected).await.map(Some)
     }
 
     /// Shows with as few calls as can be that credentials which anybody may have sent are good: by one page of the hooks, and where
@@ -162,7 +162,7 @@ impl<P: Parts> Registrar<P> {
     async fn prove(
         &self,
         at: At<'_>,
-        hooks: &dyn Hooks,
+        hooks: &dyn WebhookApi,
         before: &Loaded,
     ) -> Result<Option<Map<String, Value>>, Problem> {
         let (page, other) = self.first_page(at, hooks, true).await?;
@@ -176,10 +176,10 @@ impl<P: Parts> Registrar<P> {
             // One that a rotation may be moving right now is left alone.
             let settled = record.key_id == ring.signing().id();
             let same = listed.iter().find(|hook| hook.id == record.id && hook.url == record.url);
-            settled && same.is_some_and(|hook| (hook.status == SubscriptionStatus::Active) == active)
+            settled && same.is_some_and(|hook| (hook.status == WebhookStatus::Active) == active)
         });
         let Some(record) = as_it_is else { return Ok(other) };
-        let path = HookPath { key: at.key.clone(), generation: record.generation };
+        let path = WebhookPath { key: at.key.clone(), generation: record.generation };
         let secret = secret_of(at.platform, &path, &record.scope, &ring);
         let desired = Desired { scope: &record.scope, url: &record.url, secret: &secret, active };
         if let Saving::Ask(request) = hooks.update(&at.access, &record.id, &desired, &[], (self.clock)())? {
@@ -193,7 +193,7 @@ impl<P: Parts> Registrar<P> {
     pub(crate) async fn show(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
         let loaded = self.edges.connections.load(key).await?;
         let connection = loaded.connection.as_ref().ok_or_else(|| not_connected(key))?;
-        let path = HookPath { key: key.clone(), generation: connection.generation };
+        let path = WebhookPath { key: key.clone(), generation: connection.generation };
         let mut shown = json!({
             "platform": key.platform,
             "connection": key.connection,
@@ -246,7 +246,7 @@ impl<P: Parts> Registrar<P> {
             self.save(key, &mut connection).await?;
             let waiting = loaded.cursors.values().filter(|cursor| cursor.run.is_some());
             let polls = waiting.map(|cursor| (Job::Poll { key: key.clone(), entity: cursor.entity }, 0));
-            let jobs: Vec<_> = polls.chain([(Job::check(key, Cause::Connected), 0)]).collect();
+            let jobs: Vec<_> = polls.chain([(Job::check(key, Trigger::Connected), 0)]).collect();
             self.edges.jobs.send_jobs(&jobs).await?;
         }
         self.show(platform, key).await

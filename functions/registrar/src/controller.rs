@@ -10,13 +10,14 @@ use cloud::{
     telemetry,
 };
 use commerce::{
-    api::Fault,
+    activity::{Activity, SEEN},
     connection::{Connection, ConnectionStatus, Retention},
     cursor::Fetch,
     entity::EntityKind,
     envelope::Sealed,
-    health::{SubscriptionRecord, Verdict},
-    job::{Cause, Job},
+    health::{Verdict, WebhookRecord},
+    http_call::Fault,
+    job::{Job, Trigger},
     key::{ConnectionKey, Generation},
     keys::KeyRing,
     platform::{
@@ -24,11 +25,10 @@ use commerce::{
         delivery::PROBE,
         mapping::{Access, Resolved, processor, resolve},
         notice::{NOTICE, Notice, UNINSTALLED},
-        webhooks::{Hooks, Subscription, SubscriptionStatus},
+        webhooks::{Subscription, WebhookApi, WebhookStatus},
     },
-    request::HookPath,
-    sighting::{SEEN, Sighting},
-    stamp::Stamp,
+    request::WebhookPath,
+    timestamp::Timestamp,
     transfer::{Action, EntityProcessor, Polling, Via},
 };
 use serde_json::{Map, Value, json};
@@ -60,24 +60,24 @@ const ERASING_SECONDS: i64 = 2 * 86_400;
 /// A look at the hooks of a connection.
 pub(crate) struct Look<'a> {
     pub at: At<'a>,
-    pub hooks: &'a dyn Hooks,
+    pub hooks: &'a dyn WebhookApi,
     pub connection: &'a Connection,
     pub before: &'a Loaded,
     pub existing: &'a [Subscription],
     pub ring: &'a KeyRing,
-    pub why: Cause,
+    pub why: Trigger,
 }
 
 /// What was made of it.
 pub(crate) struct Judged {
     /// The subscriptions' records, with the health that those that are set now go on with.
-    pub records: BTreeMap<String, SubscriptionRecord>,
+    pub records: BTreeMap<String, WebhookRecord>,
     /// The scopes whose hook is left as it is for now.
     pub held: BTreeSet<String>,
 }
 
 /// What of each entity has to be fetched again, and since when.
-type Missed = BTreeMap<EntityKind, (Fetch, Stamp)>;
+type Missed = BTreeMap<EntityKind, (Fetch, Timestamp)>;
 
 impl<P: Parts> Registrar<P> {
     /// Looks after a connection, for whatever reason: what has to be done follows from what is there. What is wrong at the store
@@ -86,9 +86,9 @@ impl<P: Parts> Registrar<P> {
         &self,
         platform: &Platform,
         key: &ConnectionKey,
-        why: Cause,
+        why: Trigger,
         tries: u8,
-        since: Option<Stamp>,
+        since: Option<Timestamp>,
     ) -> Result<(), Problem> {
         let loaded = self.edges.connections.load(key).await?;
         let Some(connection) = &loaded.connection else { return Ok(()) };
@@ -96,7 +96,7 @@ impl<P: Parts> Registrar<P> {
             ConnectionStatus::Disconnected => return self.erase_when_due(key, connection).await,
             ConnectionStatus::Disconnecting => {
                 // What broke off goes on by itself, whoever comes by.
-                let told = why == Cause::Told || self.uninstalled(key, connection, None).await?;
+                let told = why == Trigger::Told || self.uninstalled(key, connection, None).await?;
                 self.leave(platform, key, told).await
             }
             ConnectionStatus::Active | ConnectionStatus::Paused => {
@@ -109,7 +109,9 @@ impl<P: Parts> Registrar<P> {
         let trouble = match looked {
             Ok(()) => None,
             // The next sweep comes anyway. A store that asks for time all day must not be asked ever more often.
-            Err(Problem::Platform(fault @ Fault::Throttled { .. })) if why != Cause::Schedule && tries < MAX_TRIES => {
+            Err(Problem::Platform(fault @ Fault::Throttled { .. }))
+                if why != Trigger::Schedule && tries < MAX_TRIES =>
+            {
                 return Err(Problem::Platform(fault));
             }
             Err(Problem::Refused(fault) | Problem::Platform(fault)) => Some(fault.to_string()),
@@ -119,15 +121,15 @@ impl<P: Parts> Registrar<P> {
         let listed = connection.credentials.is_some()
             && platform.subscriptions.hooks().is_some_and(|hooks| manages(platform, hooks, connection, &loaded));
         let trouble = match (listed, why) {
-            (true, _) | (false, Cause::Connected | Cause::Asked) => trouble,
-            (false, Cause::Refused) => {
+            (true, _) | (false, Trigger::Connected | Trigger::Asked) => trouble,
+            (false, Trigger::Refused) => {
                 Some("the platform's API refused the credentials; connect with good ones".into())
             }
             (false, _) => loaded.check.as_ref().and_then(|check| check.trouble.clone()),
         };
-        if trouble.is_some() && why == Cause::Connected {
+        if trouble.is_some() && why == Trigger::Connected {
             // Somebody may be looking at the page of what was installed; the next sweep may be long away.
-            self.edges.jobs.send_jobs(&[(Job::check(key, Cause::Schedule), LATER)]).await?;
+            self.edges.jobs.send_jobs(&[(Job::check(key, Trigger::Schedule), LATER)]).await?;
         }
         self.note_check(key, loaded.check.as_ref(), trouble).await
     }
@@ -231,7 +233,7 @@ impl<P: Parts> Registrar<P> {
         key: &ConnectionKey,
         connection: &Connection,
         loaded: &Loaded,
-        since: Option<Stamp>,
+        since: Option<Timestamp>,
     ) -> Result<bool, Problem> {
         let (Some(check), Some(since)) = (&loaded.check, since) else { return Ok(false) };
         if check.trouble.is_some() || check.at <= since || connection.paused_at.is_some() {
@@ -240,8 +242,8 @@ impl<P: Parts> Registrar<P> {
         let ring = self.edges.signing_keys.recent((self.clock)(), RING_SECONDS).await?;
         let hooks = platform.subscriptions.hooks().filter(|_| connection.credentials.is_some());
         let wanted = hooks.map(|hooks| hooks.wanted(platform.mapping, &connection.settings)).unwrap_or_default();
-        let path = HookPath { key: key.clone(), generation: connection.generation };
-        let is_well = |record: &SubscriptionRecord| {
+        let path = WebhookPath { key: key.clone(), generation: connection.generation };
+        let is_well = |record: &WebhookRecord| {
             let is_given = |given: &String| *given == secret_of(platform, &path, &record.scope, &ring).fingerprint();
             record.health.verdict == Verdict::Healthy
                 && record.generation == connection.generation
@@ -258,10 +260,10 @@ impl<P: Parts> Registrar<P> {
         key: &ConnectionKey,
         connection: &Connection,
         loaded: &Loaded,
-        why: Cause,
+        why: Trigger,
         tries: u8,
     ) -> Result<(), Problem> {
-        let told = why == Cause::Told;
+        let told = why == Trigger::Told;
         if told && let Some(gone) = self.is_gone(platform, key, connection, loaded).await? {
             if gone {
                 return self.leave(platform, key, true).await;
@@ -291,7 +293,7 @@ impl<P: Parts> Registrar<P> {
         key: &ConnectionKey,
         connection: &Connection,
         loaded: &Loaded,
-        why: Cause,
+        why: Trigger,
     ) -> Result<(), Problem> {
         if !connection.reproject.is_empty() {
             self.reproject(key, connection).await?;
@@ -356,7 +358,7 @@ impl<P: Parts> Registrar<P> {
         &self,
         key: &ConnectionKey,
         settings: Map<String, Value>,
-        why: Cause,
+        why: Trigger,
     ) -> Result<(), Problem> {
         let Some(mut connection) = self.edges.connections.load(key).await?.connection else { return Ok(()) };
         connection.settings = settings;
@@ -371,10 +373,10 @@ impl<P: Parts> Registrar<P> {
         &self,
         key: &ConnectionKey,
         generation: Generation,
-    ) -> Result<BTreeMap<String, Sighting>, Problem> {
+    ) -> Result<BTreeMap<String, Activity>, Problem> {
         let notes = self.edges.notes.notes(key, SEEN).await?;
         let read = notes.into_iter().filter_map(|(name, note)| {
-            let sighting: Sighting = serde_json::from_str(&note.body).ok()?;
+            let sighting: Activity = serde_json::from_str(&note.body).ok()?;
             Some((name.strip_prefix(SEEN)?.to_owned(), sighting))
         });
         // Our own probe says nothing of the platform.
@@ -390,7 +392,7 @@ impl<P: Parts> Registrar<P> {
             return Ok(judged);
         }
         let now = (self.clock)();
-        let asked = matches!(look.why, Cause::Connected | Cause::Asked);
+        let asked = matches!(look.why, Trigger::Connected | Trigger::Asked);
         let mut tripped = Vec::new();
         for step in &plan.steps {
             let (scope, hook, verdict, reason) = match step {
@@ -399,7 +401,7 @@ impl<P: Parts> Registrar<P> {
                 Step::Update(id, wanted, why) => {
                     let hook = look.existing.iter().find(|hook| hook.id == *id);
                     let record = judged.records.get(&wanted.scope);
-                    match hook.filter(|hook| hook.status != SubscriptionStatus::Active) {
+                    match hook.filter(|hook| hook.status != WebhookStatus::Active) {
                         Some(off) => (&wanted.scope, Some(off), Verdict::SwitchedOff, health::off(off)),
                         None if *why == Why::Url => {
                             (&wanted.scope, None, Verdict::Missing, "it delivered elsewhere".to_owned())
@@ -440,7 +442,7 @@ impl<P: Parts> Registrar<P> {
             }
         }
         if !tripped.is_empty() {
-            let path = HookPath { key: look.at.key.clone(), generation: look.connection.generation };
+            let path = WebhookPath { key: look.at.key.clone(), generation: look.connection.generation };
             let probed = self.probe(look.at.platform, &path, look.ring).await;
             for (scope, reason) in tripped {
                 let record = judged.records.get_mut(&scope);
@@ -467,7 +469,7 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// Says, once, that a subscription does not deliver.
-    fn tell_of(&self, look: &Look<'_>, record: &SubscriptionRecord, verdict: Verdict, now: Stamp) {
+    fn tell_of(&self, look: &Look<'_>, record: &WebhookRecord, verdict: Verdict, now: Timestamp) {
         let off = verdict == Verdict::SwitchedOff;
         telemetry::emit(&json!({
             "level": if off { "ERROR" } else { "WARN" },
@@ -514,7 +516,7 @@ impl<P: Parts> Registrar<P> {
                 }));
             }
             let on = look.existing.iter().find(|hook| hook.id == record.id);
-            let on = on.map(|hook| Subscription { status: SubscriptionStatus::Active, ..hook.clone() });
+            let on = on.map(|hook| Subscription { status: WebhookStatus::Active, ..hook.clone() });
             let (verdict, reason) = match &on {
                 Some(_) => health::verdict(true, on.as_ref(), sighting, now),
                 // It was made just now.
@@ -522,7 +524,7 @@ impl<P: Parts> Registrar<P> {
             };
             let health = health::seen_on(before, verdict, reason, now);
             if health != *before {
-                news.push(SubscriptionRecord { health, ..record.clone() });
+                news.push(WebhookRecord { health, ..record.clone() });
             }
         }
         self.fetch_missed(look.at.platform, look.at.key, missed).await?;
@@ -602,10 +604,10 @@ impl<P: Parts> Registrar<P> {
 
     /// Brings the hooks in line with what was just written, now, and if that fails, by a job.
     async fn carry_out(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
-        self.edges.jobs.send_jobs(&[(Job::check(key, Cause::Asked), LATER)]).await?;
+        self.edges.jobs.send_jobs(&[(Job::check(key, Trigger::Asked), LATER)]).await?;
         let loaded = self.edges.connections.load(key).await?;
         let connection = loaded.connection.as_ref().ok_or_else(|| not_connected(key))?;
-        self.look_after(platform, key, connection, &loaded, Cause::Asked).await?;
+        self.look_after(platform, key, connection, &loaded, Trigger::Asked).await?;
         self.show(platform, key).await
     }
 }

@@ -1,10 +1,10 @@
 //! Owns the verdict on a subscription, and when one that was switched off may be switched on again. Pure.
 
 use commerce::{
+    activity::Activity,
     health::{Health, Verdict},
-    platform::webhooks::{Subscription, SubscriptionStatus},
-    sighting::Sighting,
-    stamp::Stamp,
+    platform::webhooks::{Subscription, WebhookStatus},
+    timestamp::Timestamp,
 };
 
 /// So many pauses must be remembered before a longer one means anything.
@@ -26,13 +26,13 @@ const LONGEST_COOL_DOWN: i64 = 24 * 3600;
 pub fn verdict(
     managed: bool,
     found: Option<&Subscription>,
-    sighting: Option<&Sighting>,
-    now: Stamp,
+    sighting: Option<&Activity>,
+    now: Timestamp,
 ) -> (Verdict, String) {
     match (managed, found) {
         (false, _) if sighting.is_none() => (Verdict::Manual, "entered by hand; nothing has been delivered yet".into()),
         (true, None) => (Verdict::Missing, "it is not there at the platform".into()),
-        (true, Some(hook)) if hook.status != SubscriptionStatus::Active => (Verdict::SwitchedOff, off(hook)),
+        (true, Some(hook)) if hook.status != WebhookStatus::Active => (Verdict::SwitchedOff, off(hook)),
         _ => quiet(sighting, now).map_or((Verdict::Healthy, String::new()), |reason| (Verdict::Silent, reason)),
     }
 }
@@ -48,7 +48,7 @@ pub(crate) fn off(hook: &Subscription) -> String {
 }
 
 /// The reason why a scope is silent, if it is: compared with its own past, for what is quiet at one store is busy at another.
-fn quiet(sighting: Option<&Sighting>, now: Stamp) -> Option<String> {
+fn quiet(sighting: Option<&Activity>, now: Timestamp) -> Option<String> {
     let sighting = sighting?;
     let longest = sighting.gaps.iter().copied().max().filter(|_| sighting.gaps.len() >= ENOUGH_GAPS)?;
     let quiet = now.seconds() - sighting.last.seconds();
@@ -70,8 +70,8 @@ pub(crate) fn turned_bad(
     before: &Health,
     verdict: Verdict,
     reason: &str,
-    good_at: Option<Stamp>,
-    now: Stamp,
+    good_at: Option<Timestamp>,
+    now: Timestamp,
 ) -> Option<Health> {
     let known = is_bad(before.verdict);
     if known && before.verdict == verdict {
@@ -88,7 +88,7 @@ pub(crate) fn is_bad(verdict: Verdict) -> bool {
 
 /// Since when deliveries of a subscription that did not deliver may have been lost; none where nothing is known. What the platform gave
 /// up on had failed for a while before, so what was seen last counts, too.
-pub(crate) fn lost_since(health: &Health, seen: Option<Stamp>) -> Option<Stamp> {
+pub(crate) fn lost_since(health: &Health, seen: Option<Timestamp>) -> Option<Timestamp> {
     match (health.verdict, health.good_at, seen) {
         (Verdict::SwitchedOff, Some(good), Some(seen)) => Some(good.min(seen)),
         (_, good, seen) => good.or(seen),
@@ -96,12 +96,12 @@ pub(crate) fn lost_since(health: &Health, seen: Option<Stamp>) -> Option<Stamp> 
 }
 
 /// Whether one that is off has to wait before it is switched on again.
-pub(crate) fn cools_down(health: &Health, now: Stamp) -> bool {
+pub(crate) fn cools_down(health: &Health, now: Timestamp) -> bool {
     health.not_before.is_some_and(|not_before| now < not_before)
 }
 
 /// What is remembered when it is switched on again. It is off until it was seen to be on.
-pub(crate) fn switched_on(before: &Health, now: Stamp) -> Health {
+pub(crate) fn switched_on(before: &Health, now: Timestamp) -> Health {
     let tripped_at = before.since.unwrap_or(now);
     let again = before.reactivated_at.is_some_and(|at| tripped_at < at.plus_seconds(STAYED_ON));
     let trips = if again { before.trips.saturating_add(1) } else { 1 };
@@ -111,7 +111,7 @@ pub(crate) fn switched_on(before: &Health, now: Stamp) -> Health {
 }
 
 /// What is remembered of one that is on and as it should be. Where it was not before, the reason of that stays.
-pub(crate) fn seen_on(before: &Health, verdict: Verdict, reason: String, now: Stamp) -> Health {
+pub(crate) fn seen_on(before: &Health, verdict: Verdict, reason: String, now: Timestamp) -> Health {
     let mut health = before.clone();
     if health.verdict != verdict || health.since.is_none() {
         (health.verdict, health.since) = (verdict, Some(now));
@@ -135,21 +135,21 @@ mod tests {
 
     const HOUR: i64 = 3600;
 
-    fn at(seconds: i64) -> Stamp {
-        Stamp::from_millis(1_800_000_000_000).plus_seconds(seconds)
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(1_800_000_000_000).plus_seconds(seconds)
     }
 
-    fn hook(status: SubscriptionStatus, failures: Option<u64>) -> Subscription {
+    fn hook(status: WebhookStatus, failures: Option<u64>) -> Subscription {
         Subscription { id: 1.into(), scope: "a".into(), url: "https://x".into(), status, failures }
     }
 
-    fn sighting(gaps: &[i64]) -> Sighting {
-        Sighting { last: at(0), generation: Generation::FIRST, key_id: "k".into(), gaps: gaps.to_vec() }
+    fn sighting(gaps: &[i64]) -> Activity {
+        Activity { last: at(0), generation: Generation::FIRST, key_id: "k".into(), gaps: gaps.to_vec() }
     }
 
     #[test]
     fn silence_is_measured_by_the_scope_s_own_past() {
-        let on = hook(SubscriptionStatus::Active, None);
+        let on = hook(WebhookStatus::Active, None);
         let after = |gaps: &[i64], seconds| verdict(true, Some(&on), Some(&sighting(gaps)), at(seconds)).0;
         let busy = [300, 600, 300, 900, 300];
         assert_eq!(after(&busy, LEAST_SILENCE), Verdict::Healthy, "an evening");
@@ -166,21 +166,22 @@ mod tests {
     /// A shop that sells every few minutes from eight to eight.
     #[test]
     fn busy_by_day_and_quiet_by_night_is_not_silent() {
-        let on = hook(SubscriptionStatus::Active, None);
+        let on = hook(WebhookStatus::Active, None);
         let mut seen = None;
         for (day, minutes) in (0..5).flat_map(|day| (0..144).map(move |five| (day, five * 5))) {
             let delivered = at(day * 24 * HOUR + minutes * 60);
-            seen = Some(Sighting::next(seen, delivered, Generation::FIRST, "k"));
+            seen = Some(Activity::next(seen, delivered, Generation::FIRST, "k"));
         }
         let last = seen.as_ref().map_or(0, |seen| seen.last.seconds());
-        let after =
-            |hours: i64| verdict(true, Some(&on), seen.as_ref(), Stamp::from_millis((last + hours * HOUR) * 1000)).0;
+        let after = |hours: i64| {
+            verdict(true, Some(&on), seen.as_ref(), Timestamp::from_millis((last + hours * HOUR) * 1000)).0
+        };
         assert_eq!([12, 24, 48].map(after), [Verdict::Healthy, Verdict::Healthy, Verdict::Silent]);
     }
 
     #[test]
     fn what_the_platform_shows_comes_first() {
-        let off = hook(SubscriptionStatus::Inactive("disabled".into()), Some(6));
+        let off = hook(WebhookStatus::Inactive("disabled".into()), Some(6));
         let (shown, reason) = verdict(true, Some(&off), Some(&sighting(&[300; 5])), at(1));
         assert_eq!(shown, Verdict::SwitchedOff);
         assert_eq!(reason, "switched off by the platform (disabled), after 6 failures");

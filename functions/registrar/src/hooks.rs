@@ -9,20 +9,20 @@ use cloud::{
     telemetry,
 };
 use commerce::{
-    api::{ApiRequest, ApiResponse, Fault},
     connection::{Connection, ConnectionStatus},
-    health::{Health, SubscriptionRecord, Verdict},
-    job::Cause,
+    health::{Health, Verdict, WebhookRecord},
+    http_call::{ApiRequest, ApiResponse, Fault},
+    job::Trigger,
     key::ConnectionKey,
     keys::{KeyRing, WebhookSecret},
     platform::{
         Platform,
         mapping::Access,
         notice::{NOTICE, NOTICE_SECONDS, Notice, WITHOUT_RIGHTS},
-        webhooks::{Desired, Hooks, Page, Saving, Subscription, subscriptions},
+        webhooks::{Desired, Page, Saving, Subscription, WebhookApi, subscriptions},
     },
-    request::HookPath,
-    stamp::Stamp,
+    request::WebhookPath,
+    timestamp::Timestamp,
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use serde_json::{Map, Value, json};
@@ -78,15 +78,15 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// Every page of what is subscribed at the store.
-    pub(crate) async fn list(&self, at: At<'_>, hooks: &dyn Hooks) -> Result<Vec<Subscription>, Fault> {
+    pub(crate) async fn list(&self, at: At<'_>, hooks: &dyn WebhookApi) -> Result<Vec<Subscription>, Fault> {
         self.reach(at, hooks, false).await.map(|(subscriptions, _)| subscriptions)
     }
 
-    /// The same, with the settings that it took where they are not the present ones: see [`Hooks::another_way`].
+    /// The same, with the settings that it took where they are not the present ones: see [`WebhookApi::another_way`].
     pub(crate) async fn reach(
         &self,
         at: At<'_>,
-        hooks: &dyn Hooks,
+        hooks: &dyn WebhookApi,
         connecting: bool,
     ) -> Result<(Vec<Subscription>, Option<Map<String, Value>>), Fault> {
         let (first, other) = self.first_page(at, hooks, connecting).await?;
@@ -113,7 +113,7 @@ impl<P: Parts> Registrar<P> {
     pub(crate) async fn first_page(
         &self,
         at: At<'_>,
-        hooks: &dyn Hooks,
+        hooks: &dyn WebhookApi,
         connecting: bool,
     ) -> Result<(Page, Option<Map<String, Value>>), Fault> {
         let mut other: Option<Map<String, Value>> = None;
@@ -144,9 +144,9 @@ impl<P: Parts> Registrar<P> {
     pub(crate) async fn plan(
         &self,
         at: At<'_>,
-        hooks: &dyn Hooks,
+        hooks: &dyn WebhookApi,
         connection: &Connection,
-        records: &BTreeMap<String, SubscriptionRecord>,
+        records: &BTreeMap<String, WebhookRecord>,
         existing: &[Subscription],
         ring: &KeyRing,
     ) -> Result<Plan, Problem> {
@@ -156,8 +156,8 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// What there should be of a connection's hooks.
-    fn wanted(&self, at: At<'_>, hooks: &dyn Hooks, connection: &Connection, ring: &KeyRing) -> Vec<Wanted> {
-        let path = HookPath { key: at.key.clone(), generation: connection.generation };
+    fn wanted(&self, at: At<'_>, hooks: &dyn WebhookApi, connection: &Connection, ring: &KeyRing) -> Vec<Wanted> {
+        let path = WebhookPath { key: at.key.clone(), generation: connection.generation };
         let delivery_url = format!("{}{path}", self.public_base_url);
         hooks
             .wanted(at.platform.mapping, &connection.settings)
@@ -178,7 +178,7 @@ impl<P: Parts> Registrar<P> {
     async fn make_anew(&self, look: &Look<'_>, judged: &mut Judged, plan: &mut Plan) -> Result<Vec<String>, Problem> {
         let (key, now) = (look.at.key, (self.clock)());
         let mut anew = Vec::new();
-        if look.why != Cause::Told || look.connection.status == ConnectionStatus::Paused {
+        if look.why != Trigger::Told || look.connection.status == ConnectionStatus::Paused {
             return Ok(anew);
         }
         let prefix = format!("{NOTICE}{WITHOUT_RIGHTS}");
@@ -193,8 +193,8 @@ impl<P: Parts> Registrar<P> {
                 continue;
             };
             let before = self.edges.notes.note(key, &remade(scope)).await?;
-            let before = before.and_then(|note| Some(Stamp::from_micros(note.body.parse().ok()?)));
-            let again = |at: Stamp| {
+            let before = before.and_then(|note| Some(Timestamp::from_micros(note.body.parse().ok()?)));
+            let again = |at: Timestamp| {
                 notice.received > at.plus_seconds(STRAGGLES_SECONDS) && now > at.plus_seconds(REMADE_SECONDS)
             };
             if !before.is_none_or(again) {
@@ -232,11 +232,11 @@ impl<P: Parts> Registrar<P> {
     pub(crate) async fn converge(
         &self,
         at: At<'_>,
-        hooks: &dyn Hooks,
+        hooks: &dyn WebhookApi,
         connection: &Connection,
         before: &Loaded,
         existing: &[Subscription],
-        why: Cause,
+        why: Trigger,
     ) -> Result<Plan, Problem> {
         // A key that has begun to sign was known everywhere for a minute before that (`rotation::KNOWN_SECONDS`), and the one before it
         // proves for days after: a ring of a minute ago makes no hook that is refused, and the next sweep sees what it has missed.
@@ -304,7 +304,7 @@ impl<P: Parts> Registrar<P> {
     /// are now, and not those that have just been removed), and with which key all of them are signed.
     async fn note_hooks(
         &self,
-        hooks: &dyn Hooks,
+        hooks: &dyn WebhookApi,
         key: &ConnectionKey,
         basis: &Connection,
         loaded: &Loaded,
@@ -330,9 +330,9 @@ impl<P: Parts> Registrar<P> {
     pub(crate) async fn run_plan(
         &self,
         at: At<'_>,
-        hooks: &dyn Hooks,
+        hooks: &dyn WebhookApi,
         ring: &KeyRing,
-        records: &BTreeMap<String, SubscriptionRecord>,
+        records: &BTreeMap<String, WebhookRecord>,
         plan: &Plan,
     ) -> Result<(), Problem> {
         let removes = |step: &&Step| matches!(step, Step::Delete(..));
@@ -352,14 +352,14 @@ impl<P: Parts> Registrar<P> {
     async fn step(
         &self,
         at: At<'_>,
-        hooks: &dyn Hooks,
+        hooks: &dyn WebhookApi,
         ring: &KeyRing,
-        records: &BTreeMap<String, SubscriptionRecord>,
+        records: &BTreeMap<String, WebhookRecord>,
         step: &Step,
     ) -> Result<(), Problem> {
         let At { platform, key, access } = &at;
         let secret = |wanted: &Wanted| {
-            let path = HookPath { key: (*key).clone(), generation: wanted.generation };
+            let path = WebhookPath { key: (*key).clone(), generation: wanted.generation };
             secret_of(platform, &path, &wanted.scope, ring)
         };
         let (saved, wanted) = match step {
@@ -398,7 +398,7 @@ impl<P: Parts> Registrar<P> {
                 return Ok(());
             }
         };
-        let record = SubscriptionRecord {
+        let record = WebhookRecord {
             scope: wanted.scope.clone(),
             id: saved.id,
             url: wanted.url.clone(),
@@ -418,7 +418,7 @@ impl<P: Parts> Registrar<P> {
 }
 
 /// The secret of a hook, derived from the key that signs.
-pub(crate) fn secret_of(platform: &Platform, path: &HookPath, scope: &str, ring: &KeyRing) -> WebhookSecret {
+pub(crate) fn secret_of(platform: &Platform, path: &WebhookPath, scope: &str, ring: &KeyRing) -> WebhookSecret {
     ring.signing().webhook_secret(path, platform.delivery.secret_per_scope().then_some(scope))
 }
 
@@ -438,6 +438,6 @@ fn good_after(plan: &Plan, done: bool) -> BTreeSet<String> {
 
 /// Whether the hooks of a connection are managed here: where its settings want none, and none was ever made, they may have been
 /// entered by hand.
-pub(crate) fn manages(platform: &Platform, hooks: &dyn Hooks, connection: &Connection, loaded: &Loaded) -> bool {
+pub(crate) fn manages(platform: &Platform, hooks: &dyn WebhookApi, connection: &Connection, loaded: &Loaded) -> bool {
     !hooks.wanted(platform.mapping, &connection.settings).is_empty() || !loaded.subscriptions.is_empty()
 }

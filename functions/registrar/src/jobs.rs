@@ -2,11 +2,11 @@
 
 use cloud::{connections::Connections, queue::Jobs, telemetry};
 use commerce::{
-    api::Fault,
-    job::{Cause, Job, SHARDS},
+    http_call::Fault,
+    job::{Job, SHARDS, Trigger},
     key::ConnectionKey,
     platform::{Platform, find},
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ pub const MAX_ATTEMPTS: u32 = 5;
 
 /// What is to be emitted of a job that failed at its `attempts`th attempt: at the last one, a line that says so and the metric that an
 /// alarm looks at. Before, it only comes back.
-pub fn failed_lines(text: &str, problem: &Problem, attempts: u32, now: Stamp) -> Vec<Value> {
+pub fn failed_lines(text: &str, problem: &Problem, attempts: u32, now: Timestamp) -> Vec<Value> {
     let job = Job::parse(text);
     let (event, level) = if attempts < MAX_ATTEMPTS { ("job-comes-back", "WARN") } else { ("job-failed", "ERROR") };
     let said = json!({ "level": level, "event": event, "job": job, "attempts": attempts, "detail": problem.for_log() });
@@ -113,10 +113,10 @@ impl<P: Parts> Registrar<P> {
         find(self.platforms, &key.platform)
     }
 
-    async fn sweep_page(&self, shard: u32, after: Option<&str>, begun: Option<Stamp>) -> Result<(), Problem> {
+    async fn sweep_page(&self, shard: u32, after: Option<&str>, begun: Option<Timestamp>) -> Result<(), Problem> {
         let page = self.edges.connections.list(shard, None, after, PAGE).await?;
         let checks = page.entries.into_iter().zip(0..).map(|(entry, place): (_, i32)| {
-            let check = Job::Check { key: entry.key, why: Cause::Schedule, tries: 0, since: begun };
+            let check = Job::Check { key: entry.key, why: Trigger::Schedule, tries: 0, since: begun };
             (check, place * SPREAD_SECONDS / SPREAD_PAGE)
         });
         let mut jobs: Vec<_> = checks.collect();
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_job_that_fails_for_the_last_time_is_counted() {
-        let now = Stamp::from_millis(7);
+        let now = Timestamp::from_millis(7);
         let job = r#"{"job":"check","platform":"p","connection":"c","why":"schedule"}"#;
         let problem = Problem::Conflict("another was quicker".into());
         for attempts in 1..MAX_ATTEMPTS {

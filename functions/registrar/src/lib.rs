@@ -43,7 +43,7 @@ use commerce::{
         Refusal,
         jwt::{Claims, Hs256},
     },
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use lambda_http::{Body, Request, Response};
@@ -107,7 +107,7 @@ pub struct Registrar<P: Parts> {
     pub(crate) public_base_url: String,
     pub(crate) base_urls: OnceLock<BTreeSet<String>>,
     pub(crate) allow_loopback: bool,
-    pub(crate) clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
+    pub(crate) clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 impl<P: Parts> Registrar<P> {
@@ -118,7 +118,7 @@ impl<P: Parts> Registrar<P> {
         edges: Edges<P>,
         public_base_url: &str,
         allow_loopback: bool,
-        clock: Arc<dyn Fn() -> Stamp + Send + Sync>,
+        clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     ) -> Self {
         let public_base_url = public_base_url.trim_end_matches('/').to_owned();
         let (leases, base_urls) = (Leases::default(), OnceLock::new());

@@ -8,7 +8,7 @@ use commerce::{
     connection::ConnectionStatus,
     health::Verdict,
     install::{MISSING_PERMISSIONS, sha256},
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 use http::{HeaderValue, StatusCode, header};
 use lambda_http::{Body, Response};
@@ -56,9 +56,9 @@ pub struct View<'a> {
     /// What there should be subscriptions for.
     pub wanted: &'a [String],
     /// When each scope was last delivered.
-    pub seen: &'a BTreeMap<String, Stamp>,
+    pub seen: &'a BTreeMap<String, Timestamp>,
     /// The time.
-    pub now: Stamp,
+    pub now: Timestamp,
 }
 
 /// How something is, by the colour that it has.
@@ -275,8 +275,8 @@ fn words(verdict: Verdict) -> (Tone, &'static str, &'static str) {
 }
 
 /// A time for people, with the exact one for who needs it.
-fn time(at: Stamp, now: Stamp) -> String {
-    let exact = Stamp::from_millis(at.seconds().saturating_mul(1000)).to_string();
+fn time(at: Timestamp, now: Timestamp) -> String {
+    let exact = Timestamp::from_millis(at.seconds().saturating_mul(1000)).to_string();
     let passed = now.seconds().saturating_sub(at.seconds()).max(0);
     let some = |count: i64, unit: &str| match count {
         1 => format!("1 {unit} ago"),

@@ -11,20 +11,20 @@ use cloud::{
     telemetry,
 };
 use commerce::{
-    api::Fault,
     connection::{Connection, ConnectionStatus},
     cursor::{Cursor, Fetch, Fetched, Run, Stopped},
+    drift::{DRIFT, Drift, SweptPage, swept_notes},
     entity::EntityKind,
     envelope::{Answered, IMPORT, POLL, Sealed},
+    http_call::Fault,
     job::Job,
     key::ConnectionKey,
-    loss::{DIFFERENCES, Differences, SweptPage, swept_notes},
     platform::{
         Platform,
         mapping::{Access, Budget, Mapping, processor},
     },
-    request::{HookPath, is_too_large_a_page},
-    stamp::Stamp,
+    request::{WebhookPath, is_too_large_a_page},
+    timestamp::Timestamp,
     transfer::Polling,
 };
 use serde_json::json;
@@ -78,7 +78,7 @@ impl<P: Parts> Registrar<P> {
         key: &ConnectionKey,
         entity: EntityKind,
         fetch: Fetch,
-        since: Option<Stamp>,
+        since: Option<Timestamp>,
     ) -> Result<(), Problem> {
         self.begin(platform, key, entity, (fetch, since), false).await
     }
@@ -90,7 +90,7 @@ impl<P: Parts> Registrar<P> {
         key: &ConnectionKey,
         entity: EntityKind,
         fetch: Fetch,
-        since: Stamp,
+        since: Timestamp,
     ) -> Result<(), Problem> {
         self.begin(platform, key, entity, (fetch, Some(since)), true).await
     }
@@ -100,7 +100,7 @@ impl<P: Parts> Registrar<P> {
         platform: &Platform,
         key: &ConnectionKey,
         entity: EntityKind,
-        (asked, since): (Fetch, Option<Stamp>),
+        (asked, since): (Fetch, Option<Timestamp>),
         missed: bool,
     ) -> Result<(), Problem> {
         let Some(polling) = polling(platform, entity) else {
@@ -205,7 +205,7 @@ impl<P: Parts> Registrar<P> {
             return self.begin_next(platform, key, connection, cursor).await;
         }
         let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
-        let path = HookPath { key: key.clone(), generation: connection.generation };
+        let path = WebhookPath { key: key.clone(), generation: connection.generation };
         let budget = commerce::platform::mapping::budget(platform.mapping, connection);
         // Each of them queues, and all are pulled within one budget.
         let whole = |cursor: &&Cursor| cursor.run.as_ref().is_some_and(|run| run.fetch != Fetch::Changed);
@@ -299,7 +299,7 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// Asks how many there are of an entity, which shows what is gone without a word. Nothing depends on a single answer.
-    async fn count(&self, at: At<'_>, path: &HookPath, entity: EntityKind, budget: Budget) {
+    async fn count(&self, at: At<'_>, path: &WebhookPath, entity: EntityKind, budget: Budget) {
         let (mapping, now) = (at.platform.mapping, (self.clock)());
         let Some(request) = mapping.count(&at.access, entity) else { return };
         let asked = async {
@@ -337,7 +337,7 @@ impl<P: Parts> Registrar<P> {
         mut cursor: Cursor,
         run: Run,
         fault: Fault,
-        now: Stamp,
+        now: Timestamp,
     ) -> Result<(), Problem> {
         let entity = cursor.entity;
         match fault {
@@ -388,12 +388,12 @@ impl<P: Parts> Registrar<P> {
     ///
     /// # Errors
     /// [`Problem::Ours`] when the notes cannot be had.
-    pub async fn losses(&self, key: &ConnectionKey) -> Result<BTreeMap<EntityKind, Differences>, Problem> {
+    pub async fn losses(&self, key: &ConnectionKey) -> Result<BTreeMap<EntityKind, Drift>, Problem> {
         let now = (self.clock)();
-        let notes = self.edges.notes.notes(key, DIFFERENCES).await?.into_iter();
+        let notes = self.edges.notes.notes(key, DRIFT).await?.into_iter();
         let read = notes.filter(|(_, note)| note.is_live(now)).filter_map(|(name, note)| {
-            let entity = serde_json::from_value(name.strip_prefix(DIFFERENCES)?.into()).ok()?;
-            Some((entity, Differences::read(&note.body)?))
+            let entity = serde_json::from_value(name.strip_prefix(DRIFT)?.into()).ok()?;
+            Some((entity, Drift::read(&note.body)?))
         });
         Ok(read.collect())
     }
@@ -402,7 +402,7 @@ impl<P: Parts> Registrar<P> {
     async fn page(
         &self,
         at: At<'_>,
-        path: &HookPath,
+        path: &WebhookPath,
         entity: EntityKind,
         run: &Run,
         budget: Budget,
@@ -466,7 +466,7 @@ impl<P: Parts> Registrar<P> {
 }
 
 /// Keeps why an entity cannot be fetched, and since when, and counts it.
-fn tell_stopped(key: &ConnectionKey, cursor: &mut Cursor, why: &str, now: Stamp) {
+fn tell_stopped(key: &ConnectionKey, cursor: &mut Cursor, why: &str, now: Timestamp) {
     let since = cursor.stopped.as_ref().map_or(now, |stopped| stopped.since);
     cursor.stopped = Some(Stopped { why: why.to_owned(), since });
     telemetry::emit(&telemetry::count_entity("FetchesStopped", &key.platform, cursor.entity.as_str(), 1, now));
@@ -487,17 +487,23 @@ fn every(connection: &Connection, entity: EntityKind) -> Option<i64> {
     connection.polls.get(&entity).map(|seconds| i64::from(*seconds))
 }
 
-fn new_run(mapping: &dyn Mapping, entity: EntityKind, fetch: Fetch, from: Option<Stamp>, now: Stamp) -> Option<Run> {
+fn new_run(
+    mapping: &dyn Mapping,
+    entity: EntityKind,
+    fetch: Fetch,
+    from: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Run> {
     let next = mapping.poll(entity, from)?;
     Some(Run { fetch, begun: now, from, at: now, next, pages: 0, found: 0, again: None })
 }
 
-fn fetched(run: &Run, at: Stamp) -> Fetched {
+fn fetched(run: &Run, at: Timestamp) -> Fetched {
     Fetched { fetch: run.fetch, from: run.from, at }
 }
 
 /// Notes that a run has come to its end.
-fn end(cursor: &mut Cursor, run: &Run, now: Stamp) {
+fn end(cursor: &mut Cursor, run: &Run, now: Timestamp) {
     cursor.since = cursor.since.max(Some(run.begun));
     if run.fetch != Fetch::Changed {
         cursor.swept = Some(run.begun);
@@ -513,13 +519,13 @@ fn pace(budget: Budget, entries: usize) -> i64 {
 }
 
 /// In how many seconds the next job is to come of an entity that is polled more often than the schedule comes.
-fn wait(connection: &Connection, cursor: &Cursor, now: Stamp) -> Option<i64> {
+fn wait(connection: &Connection, cursor: &Cursor, now: Timestamp) -> Option<i64> {
     let every = every(connection, cursor.entity).filter(|every| (1..CHANGED_SECONDS).contains(every))?;
     Some((cursor.since?.seconds() + every - now.seconds()).clamp(1, LONGEST_SECONDS))
 }
 
 /// What was queued shortly before a pause, and may have been ignored because of it. What was under way then is no more.
-fn lost_in_a_pause(cursor: &mut Cursor, paused: Option<Stamp>) -> Vec<Fetched> {
+fn lost_in_a_pause(cursor: &mut Cursor, paused: Option<Timestamp>) -> Vec<Fetched> {
     let Some(paused) = paused else { return Vec::new() };
     if cursor.run.as_ref().is_some_and(|run| run.begun <= paused) {
         cursor.recent.extend(cursor.run.take().map(|run| fetched(&run, run.at)));
@@ -532,9 +538,9 @@ fn wanted(
     polling: Polling,
     every: Option<i64>,
     cursor: &Cursor,
-    (asked, since): (Fetch, Option<Stamp>),
+    (asked, since): (Fetch, Option<Timestamp>),
     lost: &[Fetched],
-) -> (Fetch, Option<Stamp>) {
+) -> (Fetch, Option<Timestamp>) {
     let is_whole = |whole: &Fetch| asked == *whole || lost.iter().any(|lost| lost.fetch == *whole);
     let fetch = [Fetch::Import, Fetch::Sweep].into_iter().find(is_whole).unwrap_or(Fetch::Changed);
     let only_missed = every == Some(0) && since.is_some();
@@ -552,18 +558,18 @@ fn wanted(
 
 /// Whether what is under way covers what is to be begun: all of them covers everything, and an earlier time a later one. What changes
 /// after it began is the next one's.
-fn covers(run: &Run, fetch: Fetch, from: Option<Stamp>) -> bool {
+fn covers(run: &Run, fetch: Fetch, from: Option<Timestamp>) -> bool {
     run.fetch != Fetch::Changed || (fetch == Fetch::Changed && run.from <= from)
 }
 
 /// Whether it is time again, a little before it is.
-fn is_over(last: Option<Stamp>, seconds: i64, now: Stamp) -> bool {
+fn is_over(last: Option<Timestamp>, seconds: i64, now: Timestamp) -> bool {
     let seconds = seconds - SLACK_SECONDS.min(seconds / 4);
     last.is_none_or(|last| last.plus_seconds(seconds) <= now)
 }
 
 /// What is due of an entity that is fetched every so many seconds, if the settings say how often; 0 is never.
-fn due(polling: Polling, every: Option<i64>, cursor: &Cursor, now: Stamp) -> Option<Fetch> {
+fn due(polling: Polling, every: Option<i64>, cursor: &Cursor, now: Timestamp) -> Option<Fetch> {
     match polling {
         _ if every == Some(0) => None,
         _ if cursor.since.is_none() => Some(Fetch::Import),
@@ -581,7 +587,7 @@ fn known(loaded: &Loaded, connection: &Connection, entity: EntityKind) -> Cursor
     if cursor.generation != connection.generation {
         return Cursor { revision: cursor.revision, ..nothing };
     }
-    let present = |at: &Stamp| connection.connected_at.is_none_or(|connected| *at >= connected);
+    let present = |at: &Timestamp| connection.connected_at.is_none_or(|connected| *at >= connected);
     let mut cursor = cursor.clone();
     cursor.since = cursor.since.filter(present);
     cursor.swept = cursor.swept.filter(present);
@@ -597,8 +603,8 @@ mod tests {
 
     use super::*;
 
-    fn at(seconds: i64) -> Stamp {
-        Stamp::from_millis(seconds * 1000)
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
     }
 
     #[test]

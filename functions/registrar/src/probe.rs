@@ -3,10 +3,10 @@
 
 use cloud::outbound::Outbound;
 use commerce::{
-    api::ApiRequest,
+    http_call::ApiRequest,
     keys::KeyRing,
     platform::{Platform, delivery::PROBE},
-    request::{HookPath, RawRequest},
+    request::{RawRequest, WebhookPath},
     verify::sign,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -19,7 +19,7 @@ impl<P: Parts> Registrar<P> {
     ///
     /// # Errors
     /// Why it did not, for people.
-    pub(crate) async fn probe(&self, platform: &Platform, path: &HookPath, ring: &KeyRing) -> Result<(), String> {
+    pub(crate) async fn probe(&self, platform: &Platform, path: &WebhookPath, ring: &KeyRing) -> Result<(), String> {
         let (now, delivery) = ((self.clock)(), platform.delivery);
         let probe = delivery.probe(path, now);
         let mut headers = HeaderMap::new();

@@ -2,7 +2,7 @@
 //! and the next step.
 
 use cloud::EdgeError;
-use commerce::{api::Fault, platform::settings::SettingsError};
+use commerce::{http_call::Fault, platform::settings::SettingsError};
 use http::{HeaderValue, StatusCode, header};
 use lambda_http::{Body, Response};
 use serde_json::json;

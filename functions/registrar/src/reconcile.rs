@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use commerce::{
     entity::ExternalId,
-    health::SubscriptionRecord,
+    health::WebhookRecord,
     key::{ConnectionKey, Generation},
-    platform::webhooks::{Subscription, SubscriptionStatus},
-    request::HookPath,
+    platform::webhooks::{Subscription, WebhookStatus},
+    request::WebhookPath,
 };
 
 /// A subscription that there should be.
@@ -78,7 +78,7 @@ pub struct Ownership<'a> {
     /// All base URLs that this deployment ever used.
     pub base_urls: &'a BTreeSet<String>,
     /// What is recorded, by scope.
-    pub records: &'a BTreeMap<String, SubscriptionRecord>,
+    pub records: &'a BTreeMap<String, WebhookRecord>,
 }
 
 impl Ownership<'_> {
@@ -92,7 +92,7 @@ impl Ownership<'_> {
         let Some(path) = path else { return false };
         // Some platforms want different addresses for different hooks, which a query makes.
         let path = path.split_once('?').map_or(path, |(path, _)| path);
-        let first = HookPath { key: self.key.clone(), generation: Generation::FIRST }.to_string();
+        let first = WebhookPath { key: self.key.clone(), generation: Generation::FIRST }.to_string();
         match path.strip_prefix(&first) {
             Some("") => true,
             Some(rest) => rest.strip_prefix('/').is_some_and(|generation| Generation::parse(generation).is_some()),
@@ -115,7 +115,7 @@ pub fn reconcile(wanted: &[Wanted], existing: &[Subscription], ownership: &Owner
         candidates.sort_by_key(|hook| {
             let recorded = record.is_some_and(|record| record.id == hook.id);
             let age = hook.id.as_str();
-            (hook.url != wanted.url, !recorded, hook.status != SubscriptionStatus::Active, age.len(), age)
+            (hook.url != wanted.url, !recorded, hook.status != WebhookStatus::Active, age.len(), age)
         });
         let mut candidates = candidates.into_iter();
         match candidates.next() {
@@ -134,11 +134,11 @@ pub fn reconcile(wanted: &[Wanted], existing: &[Subscription], ownership: &Owner
     plan
 }
 
-fn difference(wanted: &Wanted, hook: &Subscription, record: Option<&SubscriptionRecord>) -> Option<Why> {
+fn difference(wanted: &Wanted, hook: &Subscription, record: Option<&WebhookRecord>) -> Option<Why> {
     let secret_is_known = record.is_some_and(|record| {
         record.id == hook.id && record.key_id == wanted.key_id && record.generation == wanted.generation
     });
-    let replaced = |record: &SubscriptionRecord| {
+    let replaced = |record: &WebhookRecord| {
         secret_is_known && record.fingerprint.as_ref().is_some_and(|given| *given != wanted.fingerprint)
     };
     if hook.url != wanted.url {
@@ -147,9 +147,9 @@ fn difference(wanted: &Wanted, hook: &Subscription, record: Option<&Subscription
         Some(Why::Secret)
     } else if record.is_some_and(replaced) {
         Some(Why::Replaced)
-    } else if wanted.active && hook.status != SubscriptionStatus::Active {
+    } else if wanted.active && hook.status != WebhookStatus::Active {
         Some(Why::Inactive)
-    } else if !wanted.active && hook.status == SubscriptionStatus::Active {
+    } else if !wanted.active && hook.status == WebhookStatus::Active {
         Some(Why::Paused)
     } else {
         None
@@ -184,7 +184,7 @@ mod tests {
             id: id.into(),
             scope: scope.into(),
             url: url.into(),
-            status: SubscriptionStatus::Active,
+            status: WebhookStatus::Active,
             failures: None,
         }
     }
@@ -193,14 +193,14 @@ mod tests {
         hook(id, scope, &format!("{BASE}{PATH}"))
     }
 
-    fn record(id: u64, scope: &str) -> SubscriptionRecord {
+    fn record(id: u64, scope: &str) -> WebhookRecord {
         let Wanted { scope, url, key_id, fingerprint, generation, .. } = wanted(scope);
         let fingerprint = Some(fingerprint);
-        SubscriptionRecord { scope, id: id.into(), url, key_id, fingerprint, generation, health: Health::default() }
+        WebhookRecord { scope, id: id.into(), url, key_id, fingerprint, generation, health: Health::default() }
     }
 
-    fn plan(scopes: &[&str], existing: &[Subscription], records: &[SubscriptionRecord]) -> Plan {
-        let key = HookPath::parse("woocommerce", "shop.example.com", None).unwrap().key;
+    fn plan(scopes: &[&str], existing: &[Subscription], records: &[WebhookRecord]) -> Plan {
+        let key = WebhookPath::parse("woocommerce", "shop.example.com", None).unwrap().key;
         let base_urls = BTreeSet::from([BASE.to_owned(), OLD_BASE.to_owned()]);
         let records = records.iter().map(|record| (record.scope.clone(), record.clone())).collect();
         let wanted: Vec<_> = scopes.iter().map(|scope| wanted(scope)).collect();
@@ -239,9 +239,9 @@ mod tests {
 
     #[test]
     fn another_key_or_generation_sets_the_secret_again() {
-        let other_key = SubscriptionRecord { key_id: "k0".into(), ..record(1, "a") };
-        let other_generation = SubscriptionRecord { generation: Generation::FIRST.next(), ..record(1, "a") };
-        let other_hook = SubscriptionRecord { id: 9.into(), ..record(1, "a") };
+        let other_key = WebhookRecord { key_id: "k0".into(), ..record(1, "a") };
+        let other_generation = WebhookRecord { generation: Generation::FIRST.next(), ..record(1, "a") };
+        let other_hook = WebhookRecord { id: 9.into(), ..record(1, "a") };
         for record in [other_key, other_generation, other_hook] {
             let steps = plan(&["a"], &[ours(1, "a")], &[record]).steps;
             assert_eq!(steps, [Step::Update(1.into(), wanted("a"), Why::Secret)]);
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_hook_that_is_off_is_switched_on() {
-        let off = Subscription { status: SubscriptionStatus::Inactive("disabled".into()), ..ours(1, "a") };
+        let off = Subscription { status: WebhookStatus::Inactive("disabled".into()), ..ours(1, "a") };
         let steps = plan(&["a"], &[off], &[record(1, "a")]).steps;
         assert_eq!(steps, [Step::Update(1.into(), wanted("a"), Why::Inactive)]);
     }

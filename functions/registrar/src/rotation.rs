@@ -14,14 +14,14 @@ use cloud::{
     telemetry,
 };
 use commerce::{
+    activity::{Activity, KeyUse, SEEN, USED},
     connection::ConnectionStatus,
     job::SHARDS,
     key::ConnectionKey,
     keys::{KeyRing, Phase},
     platform::find,
     rotation::{Facts, Next, QUIET_SECONDS, Stage, advance, retire},
-    sighting::{SEEN, Sighting, USED, Use},
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use serde_json::{Value, json};
@@ -71,13 +71,13 @@ impl<P: Parts> Registrar<P> {
         let ring = read(&text)?;
         let used = self.used_keys(&ring).await?;
         let (next, found) = self.rotation_next(&text, false, true).await?;
-        let since = |seconds: i64| Stamp::from_millis(seconds.saturating_mul(1000)).to_string();
+        let since = |seconds: i64| Timestamp::from_millis(seconds.saturating_mul(1000)).to_string();
         let keys: Vec<_> = ring
             .iter()
             .map(|key| {
                 json!({
                     "id": key.id(), "state": key.state(), "phase": key.phase(), "since": key.since().map(since),
-                    "last_used": used.get(key.id()).map(Stamp::to_string),
+                    "last_used": used.get(key.id()).map(Timestamp::to_string),
                 })
             })
             .collect();
@@ -184,11 +184,11 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// When the keys of a ring proved something last.
-    async fn used_keys(&self, ring: &KeyRing) -> Result<BTreeMap<String, Stamp>, Problem> {
+    async fn used_keys(&self, ring: &KeyRing) -> Result<BTreeMap<String, Timestamp>, Problem> {
         let mut used = BTreeMap::new();
         for key in ring.iter() {
             let note = self.edges.notes.note(&deployment(), &format!("{USED}{}", key.id())).await?;
-            if let Some(Use { last }) = note.and_then(|note| serde_json::from_str(&note.body).ok()) {
+            if let Some(KeyUse { last }) = note.and_then(|note| serde_json::from_str(&note.body).ok()) {
                 used.insert(key.id().to_owned(), last);
             }
         }
@@ -286,7 +286,7 @@ impl<P: Parts> Registrar<P> {
         let mut named = Vec::new();
         for key in connections {
             let notes = self.edges.notes.notes(key, SEEN).await?;
-            let mut seen = notes.iter().filter_map(|(_, note)| serde_json::from_str::<Sighting>(&note.body).ok());
+            let mut seen = notes.iter().filter_map(|(_, note)| serde_json::from_str::<Activity>(&note.body).ok());
             if named.len() < NAMED && seen.any(|seen| seen.last > lately && goes(&seen.key_id)) {
                 named.push(key.to_string());
             }

@@ -24,7 +24,7 @@ pub(crate) enum Handler {
     Pause,
     Resume,
     Revoke,
-    Subscriptions,
+    Setup,
     Plan,
     Reconcile,
     Poll,
@@ -229,7 +229,7 @@ pub(crate) static ROUTES: &[Route] = &[
         summary: "Lists a connection's subscriptions with their health",
         description: "As they are at the store, beside what is remembered of them.",
         answer: "SubscriptionList",
-        handler: Handler::Subscriptions,
+        handler: Handler::Setup,
         ..LOOK
     },
     Route {

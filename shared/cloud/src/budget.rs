@@ -7,10 +7,10 @@ use std::{
 };
 
 use commerce::{
-    api::Fault,
+    http_call::Fault,
     key::{ConnectionKey, Generation},
     platform::mapping::Budget,
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -87,7 +87,7 @@ impl Leases {
         key: &ConnectionKey,
         generation: Generation,
         budget: Budget,
-        now: Stamp,
+        now: Timestamp,
     ) -> Result<(), Fault> {
         let now = now.seconds();
         let window = now.div_euclid(i64::from(budget.seconds.max(1)));
@@ -128,7 +128,7 @@ impl Leases {
         key: &ConnectionKey,
         generation: Generation,
         seconds: i64,
-        now: Stamp,
+        now: Timestamp,
     ) {
         self.left.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         let now = now.seconds();

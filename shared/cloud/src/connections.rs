@@ -10,10 +10,10 @@ use commerce::{
     connection::{Connection, ConnectionStatus},
     cursor::Cursor,
     entity::EntityKind,
-    health::SubscriptionRecord,
+    health::WebhookRecord,
     job::shard,
     key::ConnectionKey,
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
@@ -44,7 +44,7 @@ pub struct Loaded {
     /// Its own record.
     pub connection: Option<Connection>,
     /// Its subscriptions, by scope.
-    pub subscriptions: BTreeMap<String, SubscriptionRecord>,
+    pub subscriptions: BTreeMap<String, WebhookRecord>,
     /// How far its entities have been fetched.
     pub cursors: BTreeMap<EntityKind, Cursor>,
     /// What the last look at it came to.
@@ -55,13 +55,13 @@ pub struct Loaded {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Check {
     /// When all was as it should be, or had been put right, last. When there was only ever trouble, since when.
-    pub at: Stamp,
+    pub at: Timestamp,
     /// What kept it from being done, or has to be done by somebody; for people, and nothing secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
     /// Since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Stamp>,
+    pub since: Option<Timestamp>,
 }
 
 /// A connection as lists show it.
@@ -102,7 +102,7 @@ pub trait Connections {
     fn save_subscription(
         &self,
         key: &ConnectionKey,
-        record: &SubscriptionRecord,
+        record: &WebhookRecord,
     ) -> impl Future<Output = Result<(), EdgeError>> + Send;
 
     /// Removes the record of a subscription.
@@ -250,7 +250,7 @@ impl Connections for DynamoConnections {
         put_over(&self.client, &self.table, item, connection.revision, operation).await
     }
 
-    async fn save_subscription(&self, key: &ConnectionKey, record: &SubscriptionRecord) -> Result<(), EdgeError> {
+    async fn save_subscription(&self, key: &ConnectionKey, record: &WebhookRecord) -> Result<(), EdgeError> {
         let item = to_item(record).map_err(|_| EdgeError::new("PutItem", "the record cannot be written"))?;
         self.put(key.to_string(), format!("{SUBSCRIPTION}{}", record.scope), item).await
     }

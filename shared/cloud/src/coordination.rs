@@ -2,7 +2,7 @@
 //! calls, marks of what was done from here, and what the registrar has to know.
 
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
-use commerce::{key::ConnectionKey, stamp::Stamp};
+use commerce::{key::ConnectionKey, timestamp::Timestamp};
 
 use crate::{
     EdgeError,
@@ -23,7 +23,7 @@ pub struct Note {
 
 impl Note {
     /// Whether it still counts.
-    pub fn is_live(&self, now: Stamp) -> bool {
+    pub fn is_live(&self, now: Timestamp) -> bool {
         self.expires > now.seconds()
     }
 }

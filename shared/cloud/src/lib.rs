@@ -13,12 +13,12 @@ pub mod secrets;
 pub mod state;
 pub mod telemetry;
 
-use commerce::stamp::Stamp;
+use commerce::timestamp::Timestamp;
 
 /// The time now. The only place where a clock is read.
-pub fn now() -> Stamp {
+pub fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Stamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// A text that nobody can guess: 32 random bytes in hex.

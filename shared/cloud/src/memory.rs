@@ -7,12 +7,12 @@ use std::{
 };
 
 use commerce::{
-    api::{ApiRequest, ApiResponse, Fault},
     connection::Connection,
     cursor::Cursor,
     entity::{EntityKey, EntityKind},
     envelope::Sealed,
-    health::SubscriptionRecord,
+    health::WebhookRecord,
+    http_call::{ApiRequest, ApiResponse, Fault},
     item::Item,
     job::{Job, shard},
     key::ConnectionKey,
@@ -414,7 +414,7 @@ impl Connections for MemoryTables {
         Ok(ours)
     }
 
-    async fn save_subscription(&self, key: &ConnectionKey, record: &SubscriptionRecord) -> Result<(), EdgeError> {
+    async fn save_subscription(&self, key: &ConnectionKey, record: &WebhookRecord) -> Result<(), EdgeError> {
         let mut tables = lock(&self.0);
         let loaded = tables.connections.entry(key.clone()).or_default();
         loaded.subscriptions.insert(record.scope.clone(), record.clone());

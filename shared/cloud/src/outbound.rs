@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use commerce::api::{ApiRequest, ApiResponse, Fault, site_url};
+use commerce::http_call::{ApiRequest, ApiResponse, Fault, site_url};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{

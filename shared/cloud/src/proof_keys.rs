@@ -7,7 +7,7 @@ use std::{
 };
 
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
-use commerce::{key::ConnectionKey, keys::BroughtKey, stamp::Stamp};
+use commerce::{key::ConnectionKey, keys::BroughtKey, timestamp::Timestamp};
 
 use crate::{
     EdgeError,
@@ -97,7 +97,7 @@ impl KeepProofKeys for DynamoProofKeys {
 /// Keys that were brought, remembered for a short time.
 pub struct CachedProofKeys<P> {
     source: P,
-    remembered: Mutex<Option<(Arc<Brought>, Stamp)>>,
+    remembered: Mutex<Option<(Arc<Brought>, Timestamp)>>,
 }
 
 impl<P: ProofKeys + Sync> CachedProofKeys<P> {
@@ -110,7 +110,7 @@ impl<P: ProofKeys + Sync> CachedProofKeys<P> {
     ///
     /// # Errors
     /// When the table cannot be read.
-    pub async fn brought(&self, key: &ConnectionKey, now: Stamp) -> Result<Arc<[BroughtKey]>, EdgeError> {
+    pub async fn brought(&self, key: &ConnectionKey, now: Timestamp) -> Result<Arc<[BroughtKey]>, EdgeError> {
         let known = self.read_since(now.plus_seconds(-MAX_AGE_SECONDS));
         let all = match known {
             Some(all) => all,
@@ -121,7 +121,7 @@ impl<P: ProofKeys + Sync> CachedProofKeys<P> {
 
     /// The keys of a connection read anew because none of those that are remembered fits; `None` when that was done a moment ago,
     /// or does not work.
-    pub async fn after_failed_proof(&self, key: &ConnectionKey, now: Stamp) -> Option<Arc<[BroughtKey]>> {
+    pub async fn after_failed_proof(&self, key: &ConnectionKey, now: Timestamp) -> Option<Arc<[BroughtKey]>> {
         if self.read_since(now.plus_seconds(-REFRESH_SECONDS)).is_some() {
             return None;
         }
@@ -130,12 +130,12 @@ impl<P: ProofKeys + Sync> CachedProofKeys<P> {
     }
 
     /// What was read after a moment, if anything was.
-    fn read_since(&self, moment: Stamp) -> Option<Arc<Brought>> {
+    fn read_since(&self, moment: Timestamp) -> Option<Arc<Brought>> {
         let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         remembered.as_ref().filter(|(_, read)| *read > moment).map(|(all, _)| Arc::clone(all))
     }
 
-    async fn read(&self, now: Stamp) -> Result<Arc<Brought>, EdgeError> {
+    async fn read(&self, now: Timestamp) -> Result<Arc<Brought>, EdgeError> {
         let all = Arc::new(self.source.all().await?);
         *self.remembered.lock().unwrap_or_else(PoisonError::into_inner) = Some((Arc::clone(&all), now));
         Ok(all)

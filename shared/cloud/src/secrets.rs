@@ -11,7 +11,7 @@ use std::{
 };
 
 use aws_sdk_secretsmanager::Client;
-use commerce::{apps::Apps, keys::KeyRing, platform::find, platforms::PLATFORMS, stamp::Stamp};
+use commerce::{apps::Apps, keys::KeyRing, platform::find, platforms::PLATFORMS, timestamp::Timestamp};
 
 use crate::{
     EdgeError,
@@ -99,9 +99,9 @@ impl FromSecret for Apps {
 struct Cached<T> {
     value: Arc<T>,
     /// When it was fetched.
-    fetched: Stamp,
+    fetched: Timestamp,
     /// When it is to be fetched again.
-    due: Stamp,
+    due: Timestamp,
 }
 
 /// A secret, cached as what it was read as.
@@ -109,9 +109,9 @@ pub struct Cache<S, T> {
     source: S,
     cached: Mutex<Option<Cached<T>>>,
     /// When a failed proof last had it fetched.
-    refreshed: Mutex<Option<Stamp>>,
+    refreshed: Mutex<Option<Timestamp>>,
     /// When the first fetch last failed, and how.
-    failed: Mutex<Option<(Stamp, EdgeError)>>,
+    failed: Mutex<Option<(Timestamp, EdgeError)>>,
     /// One at a time: those who wait find what the first one fetched.
     first: tokio::sync::Mutex<()>,
     /// How often it was looked for.
@@ -146,7 +146,7 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
     ///
     /// # Errors
     /// When there never was a good one.
-    pub async fn current(&self, now: Stamp) -> Result<Arc<T>, EdgeError> {
+    pub async fn current(&self, now: Timestamp) -> Result<Arc<T>, EdgeError> {
         let cached = {
             let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
             cached.as_ref().map(|cached| (Arc::clone(&cached.value), cached.fetched, cached.due))
@@ -169,7 +169,7 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
     ///
     /// # Errors
     /// As [`Cache::current`].
-    pub async fn current_within(&self, now: Stamp, limit: Duration) -> Result<Arc<T>, EdgeError> {
+    pub async fn current_within(&self, now: Timestamp, limit: Duration) -> Result<Arc<T>, EdgeError> {
         if self.has_any() {
             return self.current(now).await;
         }
@@ -199,7 +199,7 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
     }
 
     /// The first fetch; one that failed a moment ago is not tried again, for every request would.
-    async fn first(&self, now: Stamp) -> Result<Arc<T>, EdgeError> {
+    async fn first(&self, now: Timestamp) -> Result<Arc<T>, EdgeError> {
         {
             let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some((_, error)) = failed.as_ref().filter(|(at, _)| now < at.plus_seconds(FAILED_SECONDS)) {
@@ -210,7 +210,7 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
     }
 
     /// Notes how a first fetch ended.
-    fn noted(&self, now: Stamp, fetched: Result<Arc<T>, EdgeError>) -> Result<Arc<T>, EdgeError> {
+    fn noted(&self, now: Timestamp, fetched: Result<Arc<T>, EdgeError>) -> Result<Arc<T>, EdgeError> {
         let failure = fetched.as_ref().err().map(|error| (now, error.clone()));
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         fetched
@@ -220,7 +220,7 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
     ///
     /// # Errors
     /// When it cannot be fetched or read.
-    pub async fn fresh(&self, now: Stamp) -> Result<Arc<T>, EdgeError> {
+    pub async fn fresh(&self, now: Timestamp) -> Result<Arc<T>, EdgeError> {
         self.fetch(now).await
     }
 
@@ -228,7 +228,7 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
     ///
     /// # Errors
     /// When it has to be fetched, and cannot be fetched or read.
-    pub async fn recent(&self, now: Stamp, seconds: i64) -> Result<Arc<T>, EdgeError> {
+    pub async fn recent(&self, now: Timestamp, seconds: i64) -> Result<Arc<T>, EdgeError> {
         let recent = {
             let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
             let recent = cached.as_ref().filter(|cached| now < cached.fetched.plus_seconds(seconds));
@@ -241,7 +241,7 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
     }
 
     /// The value fetched anew because a proof failed; `None` when that was done a moment ago, or does not work.
-    pub async fn after_failed_proof(&self, now: Stamp) -> Option<Arc<T>> {
+    pub async fn after_failed_proof(&self, now: Timestamp) -> Option<Arc<T>> {
         {
             let mut refreshed = self.refreshed.lock().unwrap_or_else(PoisonError::into_inner);
             if refreshed.is_some_and(|at| now < at.plus_seconds(REFRESH_SECONDS)) {
@@ -252,7 +252,7 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
         self.fetch(now).await.ok()
     }
 
-    async fn fetch(&self, now: Stamp) -> Result<Arc<T>, EdgeError> {
+    async fn fetch(&self, now: Timestamp) -> Result<Arc<T>, EdgeError> {
         let text = self.source.fetch().await?;
         // Until somebody mends it, to fetch it again gives the same.
         let unreadable = |error| EdgeError { lasting: true, ..EdgeError::new("reading a secret", error) };
@@ -262,7 +262,7 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
         Ok(value)
     }
 
-    fn keep(&self, value: Arc<T>, fetched: Stamp, due: Stamp) {
+    fn keep(&self, value: Arc<T>, fetched: Timestamp, due: Timestamp) {
         *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = Some(Cached { value, fetched, due });
     }
 }

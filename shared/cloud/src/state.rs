@@ -20,7 +20,7 @@ use commerce::{
     item::Item,
     key::ConnectionKey,
     request::weight,
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
@@ -93,7 +93,7 @@ pub(crate) fn stored(attributes: Attributes) -> Option<(Item, bool)> {
         }
     }
     if facets && item.facets.is_empty() && item.version.is_none() {
-        let received = item.marks.first.unwrap_or(Stamp::from_micros(0));
+        let received = item.marks.first.unwrap_or(Timestamp::from_micros(0));
         item.version = Some(Version { rank: None, received, mapping: 0, hash: String::new() });
     }
     // It is not what its hash says: whatever brings the rest back is something new.

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
-use commerce::stamp::Stamp;
+use commerce::timestamp::Timestamp;
 use serde_json::{Value, json};
 
 /// The namespace of the metrics. It is the stack's own, so that two stacks of an account do not ring each other's alarms: `METRICS_NAMESPACE`
@@ -31,16 +31,21 @@ pub fn error(event: &str, detail: &str) {
 
 /// Counts by (platform, outcome), as lines of CloudWatch's embedded metric format: one for each pair that there is, for the
 /// values of dimensions belong to a line. Only these two dimensions, for every further combination costs money every month.
-pub fn metrics(counts: &BTreeMap<(String, &'static str), u64>, now: Stamp) -> Vec<Value> {
+pub fn metrics(counts: &BTreeMap<(String, &'static str), u64>, now: Timestamp) -> Vec<Value> {
     counted("Messages", "outcome", counts, now)
 }
 
 /// The same for what polling found to differ: by (platform, difference).
-pub fn differences(counts: &BTreeMap<(String, &'static str), u64>, now: Stamp) -> Vec<Value> {
+pub fn differences(counts: &BTreeMap<(String, &'static str), u64>, now: Timestamp) -> Vec<Value> {
     counted("Differences", "difference", counts, now)
 }
 
-fn counted(metric: &str, dimension: &str, counts: &BTreeMap<(String, &'static str), u64>, now: Stamp) -> Vec<Value> {
+fn counted(
+    metric: &str,
+    dimension: &str,
+    counts: &BTreeMap<(String, &'static str), u64>,
+    now: Timestamp,
+) -> Vec<Value> {
     counts
         .iter()
         .map(|((platform, value), count)| {
@@ -62,13 +67,13 @@ fn counted(metric: &str, dimension: &str, counts: &BTreeMap<(String, &'static st
 }
 
 /// The same for places of entities that could not be read and were dropped: by (platform, kind of entity).
-pub fn unreadable(counts: &BTreeMap<(String, &'static str), u64>, now: Stamp) -> Vec<Value> {
+pub fn unreadable(counts: &BTreeMap<(String, &'static str), u64>, now: Timestamp) -> Vec<Value> {
     counted("Unreadable", "entity", counts, now)
 }
 
 /// Counts something of a platform, as a line of CloudWatch's embedded metric format. Of all platforms together, too, which is what an
 /// alarm looks at.
-pub fn count(metric: &str, platform: &str, count: u64, now: Stamp) -> Value {
+pub fn count(metric: &str, platform: &str, count: u64, now: Timestamp) -> Value {
     let mut line = json!({
         "_aws": {
             "Timestamp": now.micros() / 1000,
@@ -85,7 +90,7 @@ pub fn count(metric: &str, platform: &str, count: u64, now: Stamp) -> Value {
 }
 
 /// Counts something of a platform's entity: of all together, by platform, and by platform and entity.
-pub fn count_entity(metric: &str, platform: &str, entity: &'static str, count: u64, now: Stamp) -> Value {
+pub fn count_entity(metric: &str, platform: &str, entity: &'static str, count: u64, now: Timestamp) -> Value {
     let mut line = self::count(metric, platform, count, now);
     line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] = json!([[], ["platform"], ["entity", "platform"]]);
     line["entity"] = entity.into();
@@ -106,7 +111,7 @@ mod tests {
 
     #[test]
     fn what_is_counted_of_a_platform_is_counted_of_all() {
-        let line = count("Trips", "p", 2, Stamp::from_millis(7));
+        let line = count("Trips", "p", 2, Timestamp::from_millis(7));
         let metrics = &line["_aws"]["CloudWatchMetrics"][0];
         assert_eq!((&metrics["Dimensions"], &line["platform"]), (&json!([[], ["platform"]]), &json!("p")));
         assert_eq!((&metrics["Metrics"][0]["Name"], &line["Trips"]), (&json!("Trips"), &json!(2)));

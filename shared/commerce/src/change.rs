@@ -11,7 +11,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{entity::Content, outcome::Outcome, stamp::Stamp};
+use crate::{entity::Content, outcome::Outcome, timestamp::Timestamp};
 
 /// A source time further ahead of its receipt than this is no time but a broken clock; the receipt stands in for it.
 pub const MAX_SOURCE_LEAD_SECONDS: i64 = 24 * 60 * 60;
@@ -26,7 +26,7 @@ pub enum Change {
     /// The entity came back; nothing is said about how it looks.
     Restore {
         /// The moment of observation.
-        received: Stamp,
+        received: Timestamp,
     },
 }
 
@@ -34,9 +34,9 @@ pub enum Change {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Upsert {
     /// When the source changed it, by the source's clock.
-    pub source: Option<Stamp>,
+    pub source: Option<Timestamp>,
     /// The moment of observation. For a pull: the instant before the first request.
-    pub received: Stamp,
+    pub received: Timestamp,
     /// Whether the source vouches that the entity exists at `received` (pull, poll, restored).
     pub observed: bool,
     /// Rises when the mapping's output changes, so that a replay wins over what the old mapping made of the same delivery.
@@ -55,14 +55,20 @@ pub type Facets = BTreeMap<String, Arc<Content>>;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Delete {
     /// When the source deleted it, by the clock that dates its upserts, too.
-    pub source: Option<Stamp>,
+    pub source: Option<Timestamp>,
     /// The moment of observation.
-    pub received: Stamp,
+    pub received: Timestamp,
 }
 
 impl Upsert {
     /// Of a partial payload: some facets, at least one, and nothing about all else.
-    pub fn partial(source: Option<Stamp>, received: Stamp, observed: bool, mapping: u32, facets: Facets) -> Self {
+    pub fn partial(
+        source: Option<Timestamp>,
+        received: Timestamp,
+        observed: bool,
+        mapping: u32,
+        facets: Facets,
+    ) -> Self {
         let mut content = Content::default();
         facets.values().for_each(|facet| content.overlay(facet));
         Self { source, received, observed, mapping, content: content.into(), facets }
@@ -71,7 +77,7 @@ impl Upsert {
 
 impl Change {
     /// The moment of observation.
-    pub fn received(&self) -> Stamp {
+    pub fn received(&self) -> Timestamp {
         match self {
             Self::Upsert(upsert) => upsert.received,
             Self::Delete(delete) => delete.received,
@@ -90,7 +96,7 @@ impl Change {
     }
 }
 
-fn clamp(source: Option<Stamp>, received: Stamp) -> Option<Stamp> {
+fn clamp(source: Option<Timestamp>, received: Timestamp) -> Option<Timestamp> {
     source.map(|at| if at > received.plus_seconds(MAX_SOURCE_LEAD_SECONDS) { received } else { at })
 }
 
@@ -100,10 +106,10 @@ fn clamp(source: Option<Stamp>, received: Stamp) -> Option<Stamp> {
 pub struct Version {
     /// The source time, clamped.
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
-    pub rank: Option<Stamp>,
+    pub rank: Option<Timestamp>,
     /// The moment of observation.
     #[serde(rename = "r")]
-    pub received: Stamp,
+    pub received: Timestamp,
     /// The mapping's number.
     #[serde(rename = "m")]
     pub mapping: u32,
@@ -166,19 +172,19 @@ pub struct Marks {
     /// The least `received` among upserts of the leading rank, the greatest of all winners: a copy that is delivered
     /// again must not outlive a delete.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
-    pub first: Option<Stamp>,
+    pub first: Option<Timestamp>,
     /// The last `received` of an observed upsert or a restore.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
-    pub seen: Option<Stamp>,
+    pub seen: Option<Timestamp>,
     /// The last `received` of a delete without source time.
     #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
-    pub gone: Option<Stamp>,
+    pub gone: Option<Timestamp>,
     /// The last source time of a delete that has one.
     #[serde(rename = "gs", default, skip_serializing_if = "Option::is_none")]
-    pub gone_source: Option<Stamp>,
+    pub gone_source: Option<Timestamp>,
     /// The last `received` of a delete that has a source time.
     #[serde(rename = "gd", default, skip_serializing_if = "Option::is_none")]
-    pub gone_dated: Option<Stamp>,
+    pub gone_dated: Option<Timestamp>,
 }
 
 /// What a reader of the state sees: whether it is deleted, and the hash of its content.
@@ -261,7 +267,7 @@ impl State {
 
     /// The greatest rank of all upserts, to which `first` belongs; absent without any. Dropping a facet never lowers
     /// it: its version was not above the floor's, so its rank was not either, and the floor counts itself.
-    fn lead(&self) -> Option<Option<Stamp>> {
+    fn lead(&self) -> Option<Option<Timestamp>> {
         self.win.iter().chain(self.facets.values()).map(|winner| winner.version.rank).max()
     }
 
@@ -415,8 +421,8 @@ mod tests {
         Content { fields, ..Content::default() }
     }
 
-    const fn at(n: i64) -> Stamp {
-        Stamp::from_micros(n * 1_000_000)
+    const fn at(n: i64) -> Timestamp {
+        Timestamp::from_micros(n * 1_000_000)
     }
 
     /// `U(source, received, content)`, as in the table of `ARCHITECTURE.md`.

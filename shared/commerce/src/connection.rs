@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{entity::EntityKind, key::Generation, stamp::Stamp, transfer::Preset};
+use crate::{entity::EntityKind, key::Generation, timestamp::Timestamp, transfer::Preset};
 
 /// Whether deliveries of a connection are taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -88,16 +88,16 @@ pub struct Connection {
     pub retention: Retention,
     /// When it was connected last.
     #[serde(default)]
-    pub connected_at: Option<Stamp>,
+    pub connected_at: Option<Timestamp>,
     /// Since when it has been paused, while it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub paused_at: Option<Stamp>,
+    pub paused_at: Option<Timestamp>,
     /// When it was disconnected, while it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disconnected_at: Option<Stamp>,
+    pub disconnected_at: Option<Timestamp>,
     /// When its state was erased, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub erased_at: Option<Stamp>,
+    pub erased_at: Option<Timestamp>,
     /// Whether it has connected itself and nobody has confirmed it: its API is called less often, and not everything is fetched.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unconfirmed: bool,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{entity::EntityKind, key::Generation, stamp::Stamp, transfer::Listing};
+use crate::{entity::EntityKind, key::Generation, timestamp::Timestamp, transfer::Listing};
 
 /// How far an entity has been fetched, as the `Connections` table holds it under the sort key `cursor#{entity}`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -13,10 +13,10 @@ pub struct Cursor {
     pub revision: u64,
     /// Everything that had changed until then is on the queue; none while nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Stamp>,
+    pub since: Option<Timestamp>,
     /// When all of them were gone through last, which also finds what is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub swept: Option<Stamp>,
+    pub swept: Option<Timestamp>,
     /// What is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Run>,
@@ -25,7 +25,7 @@ pub struct Cursor {
     pub generation: Generation,
     /// When the job is to come that begins the next run, where that is not left to the schedule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next: Option<Stamp>,
+    pub next: Option<Timestamp>,
     /// What was fetched last, of which something may still be on the queue.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recent: Vec<Fetched>,
@@ -34,7 +34,7 @@ pub struct Cursor {
     pub stopped: Option<Stopped>,
     /// When it was last asked how many there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub counted: Option<Stamp>,
+    pub counted: Option<Timestamp>,
 }
 
 /// Why an entity cannot be fetched, and since when.
@@ -43,7 +43,7 @@ pub struct Stopped {
     /// What the platform's answer was worth. Nothing secret.
     pub why: String,
     /// Since when no page could be had.
-    pub since: Stamp,
+    pub since: Timestamp,
 }
 
 fn first_generation() -> Generation {
@@ -75,9 +75,9 @@ pub struct Fetched {
     pub fetch: Fetch,
     /// From when on changes counted; none for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<Stamp>,
+    pub from: Option<Timestamp>,
     /// When its last page was queued.
-    pub at: Stamp,
+    pub at: Timestamp,
 }
 
 /// What is fetched of an entity at once.
@@ -98,12 +98,12 @@ pub struct Run {
     /// What is fetched.
     pub fetch: Fetch,
     /// When it began: what changes afterwards is the next one's.
-    pub begun: Stamp,
+    pub begun: Timestamp,
     /// From when on changes count; none for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<Stamp>,
+    pub from: Option<Timestamp>,
     /// When it came further last, or when the job that goes on with it is to come.
-    pub at: Stamp,
+    pub at: Timestamp,
     /// The next page.
     pub next: Listing,
     /// How many pages were queued.

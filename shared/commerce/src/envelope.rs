@@ -14,14 +14,14 @@ use flate2::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    api::{ApiResponse, Fault},
     connection::{Connection, ConnectionStatus},
     entity::EntityKind,
+    http_call::{ApiResponse, Fault},
     key::{ConnectionKey, Generation},
     platform::mapping::{Access, Listed, Mapping, listed},
-    request::HookPath,
+    request::WebhookPath,
     scheme::Strength,
-    stamp::Stamp,
+    timestamp::Timestamp,
     transfer::{Listing, Transfer},
     verify::Verified,
 };
@@ -79,7 +79,7 @@ pub const REPROJECT: &str = "reproject";
 pub struct Answered {
     key: ConnectionKey,
     generation: Generation,
-    at: Stamp,
+    at: Timestamp,
     listed: Listed,
 }
 
@@ -90,11 +90,11 @@ impl Answered {
     /// The [`Fault`] that the answer means.
     pub fn read(
         mapping: &dyn Mapping,
-        path: &HookPath,
+        path: &WebhookPath,
         access: &Access<'_>,
         listing: &Listing,
         answer: &ApiResponse,
-        at: Stamp,
+        at: Timestamp,
     ) -> Result<Self, Fault> {
         let listed = listed(mapping, access, listing, answer, at)?;
         Ok(Self { key: path.key.clone(), generation: path.generation, at, listed })
@@ -123,10 +123,10 @@ impl Answered {
     /// Reads the answer to [`Mapping::count`]: the order to compare with it how many are known here. None where it tells nothing.
     pub fn count(
         mapping: &dyn Mapping,
-        path: &HookPath,
+        path: &WebhookPath,
         entity: EntityKind,
         answer: &ApiResponse,
-        at: Stamp,
+        at: Timestamp,
     ) -> Option<Sealed> {
         let total = mapping.counted(answer).filter(|_| answer.is_success())?;
         let listed = Listed { found: Vec::new(), next: None };
@@ -186,7 +186,7 @@ pub struct Swept {
     /// The kind of entity.
     pub entity: EntityKind,
     /// When it began: what came here afterwards need not have been among them.
-    pub begun: Stamp,
+    pub begun: Timestamp,
     /// Where to go on among those that are known here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
@@ -336,7 +336,7 @@ pub struct Envelope {
     /// What its proof covers.
     pub strength: Strength,
     /// When it was received, in microseconds since 1970: stamped once, surviving retry, quarantine, redrive and replay.
-    pub received: Stamp,
+    pub received: Timestamp,
     /// What its proof says beyond that it is one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub claims: BTreeMap<String, String>,
@@ -382,8 +382,8 @@ impl Envelope {
     }
 
     /// The hook's path that it came over.
-    pub fn path(&self) -> HookPath {
-        HookPath { key: self.key.clone(), generation: self.generation }
+    pub fn path(&self) -> WebhookPath {
+        WebhookPath { key: self.key.clone(), generation: self.generation }
     }
 }
 
@@ -429,19 +429,19 @@ impl Sealed {
     }
 
     /// Seals the end of a full fetch of an entity, whose last page this is.
-    pub fn swept(answered: &Answered, entity: EntityKind, begun: Stamp) -> Self {
+    pub fn swept(answered: &Answered, entity: EntityKind, begun: Timestamp) -> Self {
         Self::write(&answered.envelope(POLL, Content::Swept(Swept { entity, begun, after: None })))
     }
 
     /// Seals the order to erase the state of a connection; none for one that is not disconnected.
-    pub fn erasure(key: &ConnectionKey, connection: &Connection, now: Stamp) -> Option<Self> {
+    pub fn erasure(key: &ConnectionKey, connection: &Connection, now: Timestamp) -> Option<Self> {
         (connection.status == ConnectionStatus::Disconnected)
             .then(|| Self::ordered(key, connection, ERASE, Content::Erase(Erasure::default()), now))
     }
 
     /// Seals the orders to show what is marked by the delete policies that a connection has now: one for each entity whose policy was
     /// changed.
-    pub fn reprojections(key: &ConnectionKey, connection: &Connection, now: Stamp) -> Vec<Self> {
+    pub fn reprojections(key: &ConnectionKey, connection: &Connection, now: Timestamp) -> Vec<Self> {
         let order = |entity| Content::Reproject(Reprojection { entity, after: None });
         connection
             .reproject
@@ -450,7 +450,7 @@ impl Sealed {
             .collect()
     }
 
-    fn ordered(key: &ConnectionKey, connection: &Connection, scope: &str, content: Content, now: Stamp) -> Self {
+    fn ordered(key: &ConnectionKey, connection: &Connection, scope: &str, content: Content, now: Timestamp) -> Self {
         Self::write(&Envelope {
             version: VERSION,
             provenance: Provenance::Registrar,
@@ -544,7 +544,7 @@ mod tests {
             user: None,
             key_id: "initial".into(),
             strength: Strength::Body,
-            received: Stamp::from_millis(1_795_219_200_123),
+            received: Timestamp::from_millis(1_795_219_200_123),
             claims: BTreeMap::new(),
             deferrals: 0,
             depth: 0,

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{entity::ExternalId, key::Generation, stamp::Stamp};
+use crate::{entity::ExternalId, key::Generation, timestamp::Timestamp};
 
 /// A subscription that we made, as the `Connections` table holds it under the sort key `subscription#{scope}`. Platforms do
 /// not give secrets back, so key and generation say which secret was set last.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct SubscriptionRecord {
+pub struct WebhookRecord {
     /// The platform's own event name.
     pub scope: String,
     /// Its id at the platform.
@@ -51,7 +51,7 @@ pub struct Health {
     pub verdict: Verdict,
     /// Since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Stamp>,
+    pub since: Option<Timestamp>,
     /// Why it is not healthy, or was not the last time; for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
@@ -60,18 +60,18 @@ pub struct Health {
     pub trips: u32,
     /// When it was switched on again last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reactivated_at: Option<Stamp>,
+    pub reactivated_at: Option<Timestamp>,
     /// Before that it is not switched on again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_before: Option<Stamp>,
+    pub not_before: Option<Timestamp>,
     /// When it was known to be on last: what happened after that may have been missed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub good_at: Option<Stamp>,
+    pub good_at: Option<Timestamp>,
 }
 
 impl Health {
     /// Of a subscription that has just been made.
-    pub fn new(now: Stamp) -> Self {
+    pub fn new(now: Timestamp) -> Self {
         Self { since: Some(now), good_at: Some(now), ..Self::default() }
     }
 }

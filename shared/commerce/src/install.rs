@@ -13,10 +13,10 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::{
-    api::{ApiRequest, ApiResponse, Fault, Hosts},
     apps::App,
+    http_call::{ApiRequest, ApiResponse, Fault, Hosts},
     key::ConnectionId,
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 
 /// Whether two texts are the same, in a time that says nothing of where they differ.
@@ -46,7 +46,7 @@ pub struct Visit {
     /// The body.
     pub body: Bytes,
     /// The time.
-    pub now: Stamp,
+    pub now: Timestamp,
 }
 
 /// Queries and bodies hold codes, tokens and keys.
@@ -156,9 +156,9 @@ pub struct Once {
     /// Its id.
     pub id: String,
     /// When it was issued: one from before the connection was made says nothing of it.
-    pub issued: Stamp,
+    pub issued: Timestamp,
     /// When it is no longer good, whoever has it.
-    pub until: Stamp,
+    pub until: Timestamp,
 }
 
 /// What a visitor gets.

@@ -12,7 +12,7 @@ use crate::{
     change::{Marks, StandIn, State, Version, Winner},
     connection::DeletePolicy,
     entity::{Content, EntityKey},
-    stamp::{Stamp, parse_utc},
+    timestamp::{Timestamp, parse_utc},
 };
 
 /// What DynamoDB takes, in bytes, names of attributes included.
@@ -112,7 +112,7 @@ pub struct Writer<'a> {
     /// The message.
     pub by: &'a str,
     /// The time of writing.
-    pub now: Stamp,
+    pub now: Timestamp,
 }
 
 /// What identifies a state: two states with the same fingerprint are the same. A counter would not do, for it starts again
@@ -221,10 +221,10 @@ impl Projection<'_> {
             return Err(TooLarge(size));
         }
         item.unchanged = before.is_some_and(|before| item.shows_the_same(before));
-        let last = before.and_then(|before| parse_utc(&before.changed_at)).map(Stamp::from);
+        let last = before.and_then(|before| parse_utc(&before.changed_at)).map(Timestamp::from);
         item.changed_at = match last {
             Some(last) if item.unchanged => last,
-            Some(last) => writer.now.max(Stamp::from_micros(last.micros().saturating_add(1))),
+            Some(last) => writer.now.max(Timestamp::from_micros(last.micros().saturating_add(1))),
             None => writer.now,
         }
         .sortable();
@@ -345,7 +345,7 @@ mod tests {
 
     const THEN: &str = "2026-01-01T00:00:00Z";
     const THEN_SORTABLE: &str = "2026-01-01T00:00:00.000000Z";
-    const NOW: Stamp = Stamp::from_millis(1_795_219_200_123);
+    const NOW: Timestamp = Timestamp::from_millis(1_795_219_200_123);
     const WRITER: Writer<'static> = Writer { by: "m1", now: NOW };
 
     fn key() -> EntityKey {
@@ -358,7 +358,7 @@ mod tests {
         let object = |value: Value| value.as_object().unwrap().clone();
         let fields = object(json!({"name": name}));
         let content = Content { fields, extra: object(json!({"more": extra})), ..Content::default() };
-        let received = Stamp::from_millis(received);
+        let received = Timestamp::from_millis(received);
         Change::Upsert(Upsert {
             source: Some(received),
             received,
@@ -371,12 +371,12 @@ mod tests {
 
     fn part(received: i64, facet: &str, fields: Value) -> Change {
         let content = Content::facet(fields.as_object().unwrap().clone(), Map::new());
-        let at = Stamp::from_millis(received);
+        let at = Timestamp::from_millis(received);
         Change::Upsert(Upsert::partial(Some(at), at, false, 1, Facets::from([(facet.into(), content.into())])))
     }
 
     fn delete(received: i64) -> Change {
-        Change::Delete(Delete { source: None, received: Stamp::from_millis(received) })
+        Change::Delete(Delete { source: None, received: Timestamp::from_millis(received) })
     }
 
     fn project(state: &State, policy: DeletePolicy, before: Option<&Item>) -> Result<Item, TooLarge> {
@@ -489,7 +489,7 @@ mod tests {
             other => other,
         };
         let dated = |source: i64, received: i64, name: &str| match upsert(received, name, "x") {
-            Change::Upsert(upsert) => Change::Upsert(Upsert { source: Some(Stamp::from_millis(source)), ..upsert }),
+            Change::Upsert(upsert) => Change::Upsert(Upsert { source: Some(Timestamp::from_millis(source)), ..upsert }),
             other => other,
         };
         let after = |changes: &[Change]| {
@@ -513,7 +513,7 @@ mod tests {
             .map(|item| project(&item.state().merge(&fetched).state, DeletePolicy::Remove, Some(item)).unwrap());
         assert!(!one.partial && one.shows_the_same(&two) && one.rev == two.rev);
         // With nothing at all to show, it is not shown as alive.
-        let restored = after(&[u1, d, Change::Restore { received: Stamp::from_millis(30) }]).unwrap();
+        let restored = after(&[u1, d, Change::Restore { received: Timestamp::from_millis(30) }]).unwrap();
         assert!(restored.deleted && restored.partial && restored.fields.is_empty() && restored.expires.is_none());
     }
 
@@ -588,7 +588,7 @@ mod tests {
         (0_i64..5, 0_i64..4, 0_usize..7).prop_map(|(received, source, kind)| {
             let dated = |change: Change, observed| match change {
                 Change::Upsert(upsert) => Change::Upsert(Upsert {
-                    source: (source > 0).then(|| Stamp::from_millis(source)),
+                    source: (source > 0).then(|| Timestamp::from_millis(source)),
                     observed,
                     ..upsert
                 }),
@@ -596,7 +596,7 @@ mod tests {
             };
             match kind {
                 0 => delete(received),
-                1 => Change::Restore { received: Stamp::from_millis(received) },
+                1 => Change::Restore { received: Timestamp::from_millis(received) },
                 2 => dated(upsert(received, "B", "x"), true),
                 3 => part(received, "core", json!({"name": "B", "note": null})),
                 4 => part(received, "p#1", json!({"p": {"1": {"c": 1}}})),
@@ -725,7 +725,7 @@ mod tests {
             let mut before: Option<Item> = None;
             for (change, policy, now) in &changes {
                 let state = before.as_ref().map(Item::state).unwrap_or_default().merge(change).state;
-                let writer = Writer { by: "m", now: Stamp::from_micros(NOW.micros() + now) };
+                let writer = Writer { by: "m", now: Timestamp::from_micros(NOW.micros() + now) };
                 let projection = Projection { policy: POLICIES[*policy], deleted_fields: &deleted_fields };
                 let item = projection.item(&key(), &state, before.as_ref(), writer).unwrap();
                 prop_assert_eq!(item.changed_at.len(), THEN_SORTABLE.len());

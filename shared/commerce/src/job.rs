@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{entity::EntityKind, key::ConnectionKey, stamp::Stamp};
+use crate::{entity::EntityKind, key::ConnectionKey, timestamp::Timestamp};
 
 /// How many parts the list of all connections has: each is gone through by itself.
 pub const SHARDS: u32 = 16;
@@ -21,7 +21,7 @@ pub enum Job {
         after: Option<String>,
         /// When the sweep began.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        begun: Option<Stamp>,
+        begun: Option<Timestamp>,
     },
     /// Look after a connection: its subscriptions and their health, what is due to be polled, what is left of a disconnection.
     Check {
@@ -29,13 +29,13 @@ pub enum Job {
         #[serde(flatten)]
         key: ConnectionKey,
         /// Why.
-        why: Cause,
+        why: Trigger,
         /// How often it was put off already.
         #[serde(default, skip_serializing_if = "crate::json::is_default")]
         tries: u8,
         /// A look since then, at which all was well, is enough: when jobs come late, there are several for each connection.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        since: Option<Stamp>,
+        since: Option<Timestamp>,
     },
     /// Fetch the next pages of an entity.
     Poll {
@@ -60,7 +60,7 @@ pub enum Job {
 /// Why a connection is looked after.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Cause {
+pub enum Trigger {
     /// It is time to.
     Schedule,
     /// It was installed, connected, or changed.
@@ -75,7 +75,7 @@ pub enum Cause {
 
 impl Job {
     /// Looks after a connection, for the first time for this reason.
-    pub fn check(key: &ConnectionKey, why: Cause) -> Self {
+    pub fn check(key: &ConnectionKey, why: Trigger) -> Self {
         Self::Check { key: key.clone(), why, tries: 0, since: None }
     }
 
@@ -111,10 +111,10 @@ pub fn shard(key: &ConnectionKey) -> u32 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::request::HookPath;
+    use crate::request::WebhookPath;
 
     fn key(connection: &str) -> ConnectionKey {
-        HookPath::parse("woocommerce", connection, None).unwrap().key
+        WebhookPath::parse("woocommerce", connection, None).unwrap().key
     }
 
     /// Jobs wait in the queue across releases.
@@ -123,11 +123,11 @@ mod tests {
         let jobs = [
             (Job::Sweep { shard: 3, after: Some("x".into()), begun: None }, r#"{"job":"sweep","shard":3,"after":"x"}"#),
             (
-                Job::check(&key("a"), Cause::Schedule),
+                Job::check(&key("a"), Trigger::Schedule),
                 r#"{"job":"check","platform":"woocommerce","connection":"a","why":"schedule"}"#,
             ),
             (
-                Job::Check { key: key("a"), why: Cause::Told, tries: 2, since: None },
+                Job::Check { key: key("a"), why: Trigger::Told, tries: 2, since: None },
                 r#"{"job":"check","platform":"woocommerce","connection":"a","why":"told","tries":2}"#,
             ),
             (Job::Rotate, r#"{"job":"rotate"}"#),

@@ -6,7 +6,7 @@ use aws_lc_rs::hkdf;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::request::HookPath;
+use crate::request::WebhookPath;
 
 /// The shortest secret that a key may have, in bytes.
 pub const MIN_SECRET_BYTES: usize = 32;
@@ -97,7 +97,7 @@ impl Key {
 
     /// The secret of the webhooks that point at `path`: 64 lower-case hex digits (WooCommerce decodes HTML entities in
     /// secrets, which hex digits do not have). `scope` binds it to one scope, for platforms that do not sign the scope.
-    pub fn webhook_secret(&self, path: &HookPath, scope: Option<&str>) -> WebhookSecret {
+    pub fn webhook_secret(&self, path: &WebhookPath, scope: Option<&str>) -> WebhookSecret {
         let generation = path.generation.to_string();
         let mut parts = vec![WEBHOOK_LABEL, &path.key.platform, path.key.connection.as_str(), &generation];
         parts.extend(scope);
@@ -324,8 +324,8 @@ mod tests {
         KeyRing::parse(&format!(r#"{{"keys":[{}]}}"#, keys.join(",")))
     }
 
-    fn path(connection: &str, generation: Option<&str>) -> HookPath {
-        HookPath::parse("woocommerce", connection, generation).unwrap()
+    fn path(connection: &str, generation: Option<&str>) -> WebhookPath {
+        WebhookPath::parse("woocommerce", connection, generation).unwrap()
     }
 
     #[test]

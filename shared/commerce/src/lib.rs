@@ -6,28 +6,28 @@
 //! [`request`] → [`verify`] → [`envelope`] ⇒ queue ⇒ [`envelope`] → [`transfer`] → [`platforms`] (map) → [`change`] (merge)
 //! → [`item`].
 
-pub mod api;
+pub mod activity;
 pub mod apps;
 pub mod change;
 pub mod connection;
 pub mod cursor;
+pub mod drift;
 pub mod entity;
 pub mod envelope;
 pub mod health;
+pub mod http_call;
 pub mod install;
 pub mod item;
 pub mod job;
 pub mod json;
 pub mod key;
 pub mod keys;
-pub mod loss;
 pub mod outcome;
 pub mod platform;
 pub mod platforms;
 pub mod request;
 pub mod rotation;
 pub mod scheme;
-pub mod sighting;
-pub mod stamp;
+pub mod timestamp;
 pub mod transfer;
 pub mod verify;

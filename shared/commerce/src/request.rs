@@ -7,7 +7,7 @@ use http::{HeaderMap, Method};
 
 use crate::{
     key::{ConnectionId, ConnectionKey, Generation},
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 
 /// One HTTP request, not proven. Its body is the bytes as they came, which is what platforms sign.
@@ -20,7 +20,7 @@ pub struct RawRequest {
     /// The body's bytes, already decoded where API Gateway sent them as base64.
     pub body: Bytes,
     /// When API Gateway took the request (`requestContext.timeEpoch`): the moment of observation.
-    pub received: Stamp,
+    pub received: Timestamp,
 }
 
 impl RawRequest {
@@ -92,14 +92,14 @@ pub fn weight(text: &[u8]) -> usize {
 
 /// Where a hook points: `/hooks/{platform}/{connection}` for the first generation, with `/{generation}` for later ones.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct HookPath {
+pub struct WebhookPath {
     /// Platform and connection.
     pub key: ConnectionKey,
     /// The generation that the hook was made for.
     pub generation: Generation,
 }
 
-impl HookPath {
+impl WebhookPath {
     /// Reads the parts of a hook's path; `None` when they are not in their grammar. Whether the platform exists is not asked.
     pub fn parse(platform: &str, connection: &str, generation: Option<&str>) -> Option<Self> {
         let generation = match generation {
@@ -111,7 +111,7 @@ impl HookPath {
     }
 }
 
-impl fmt::Display for HookPath {
+impl fmt::Display for WebhookPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "/hooks/{}/{}", self.key.platform, self.key.connection)?;
         if self.generation == Generation::FIRST { Ok(()) } else { write!(f, "/{}", self.generation) }
@@ -125,13 +125,13 @@ mod tests {
 
     #[test]
     fn the_first_generation_has_no_part_of_its_own() {
-        let first = HookPath::parse("woocommerce", "Shop.example.com", None).unwrap();
+        let first = WebhookPath::parse("woocommerce", "Shop.example.com", None).unwrap();
         assert_eq!(first.to_string(), "/hooks/woocommerce/shop.example.com");
-        assert_eq!(HookPath::parse("woocommerce", "shop.example.com", Some("1")).unwrap(), first);
-        let third = HookPath::parse("woocommerce", "shop.example.com", Some("3")).unwrap();
+        assert_eq!(WebhookPath::parse("woocommerce", "shop.example.com", Some("1")).unwrap(), first);
+        let third = WebhookPath::parse("woocommerce", "shop.example.com", Some("3")).unwrap();
         assert_eq!(third.to_string(), "/hooks/woocommerce/shop.example.com/3");
-        assert_eq!(HookPath::parse("woocommerce", "shop.example.com", Some("03")), None);
-        assert_eq!(HookPath::parse("woocommerce", "shop example", None), None);
+        assert_eq!(WebhookPath::parse("woocommerce", "shop.example.com", Some("03")), None);
+        assert_eq!(WebhookPath::parse("woocommerce", "shop example", None), None);
     }
 
     #[test]

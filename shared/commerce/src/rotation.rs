@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 use crate::{
+    activity::NOTED_EVERY_SECONDS,
     keys::{Key, KeyRing, KeyRingError, KeyState, Phase, ring_text},
-    sighting::NOTED_EVERY_SECONDS,
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 
 /// For how long a key must have proven nothing before it goes, in seconds.
@@ -29,7 +29,7 @@ pub struct Facts<'a> {
     /// How many connections are on another key than the one that signs.
     pub elsewhere: usize,
     /// When keys proved something last, by their ids.
-    pub used: &'a BTreeMap<String, Stamp>,
+    pub used: &'a BTreeMap<String, Timestamp>,
     /// Random bytes, never used before.
     pub fresh: &'a [u8; FRESH_BYTES],
 }
@@ -65,7 +65,7 @@ pub struct Next {
     /// The text of the ring that the step writes; none while there is nothing to do.
     pub ring: Option<Zeroizing<String>>,
     /// When the next step can be taken at the earliest.
-    pub due: Option<Stamp>,
+    pub due: Option<Timestamp>,
     /// What keeps it from being taken now, for people.
     pub keeps: Vec<String>,
 }
@@ -74,7 +74,7 @@ pub struct Next {
 ///
 /// # Errors
 /// [`KeyRingError`] when the text is no ring.
-pub fn advance(text: &str, now: Stamp, facts: &Facts<'_>) -> Result<Next, KeyRingError> {
+pub fn advance(text: &str, now: Timestamp, facts: &Facts<'_>) -> Result<Next, KeyRingError> {
     let mut keys: Vec<Key> = KeyRing::parse(text)?.iter().cloned().collect();
     let at = now.seconds();
     let incoming = keys.iter().position(|key| key.phase == Some(Phase::Incoming));
@@ -159,8 +159,8 @@ pub fn retire(text: &str, id: &str) -> Result<Option<Zeroizing<String>>, KeyRing
     if gone.is_empty() { Ok(None) } else { Ok(step(&kept, Stage::Moving, stage)?.ring) }
 }
 
-fn stamp(seconds: i64) -> Stamp {
-    Stamp::from_millis(seconds.saturating_mul(1000))
+fn stamp(seconds: i64) -> Timestamp {
+    Timestamp::from_millis(seconds.saturating_mul(1000))
 }
 
 /// A ring that is about to be written is one that can be read.

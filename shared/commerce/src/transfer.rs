@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     entity::{self, EntityKind, ExternalId},
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 
 /// What a scope says has happened.
@@ -159,7 +159,7 @@ pub struct Transfer {
     pub reason: String,
     /// When the source changed it last, as far as whoever asks knows: what is as new here already need not be pulled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub changed: Option<Stamp>,
+    pub changed: Option<Timestamp>,
     /// What the source shows of it, where whoever asks has seen that: what is here and says the same need not be pulled. It counts more
     /// than a date, for not everything that changes moves one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -215,7 +215,7 @@ pub struct Listing {
     pub cursor: Option<String>,
     /// When it was begun; none while it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub begun: Option<Stamp>,
+    pub begun: Option<Timestamp>,
     /// How many pages were gone through.
     #[serde(default, skip_serializing_if = "crate::json::is_default")]
     pub pages: u32,

@@ -14,15 +14,15 @@ use std::{
 
 use bytes::Bytes;
 use commerce::{
-    api::{ApiRequest, ApiResponse, Fault},
     entity::EntityKind,
+    http_call::{ApiRequest, ApiResponse, Fault},
     platform::mapping::declared_scopes,
     platforms::bigcommerce::PLATFORM,
     scheme::{
         jwt::{Algorithm, Rules},
         standard_webhooks::STANDARD_HEADERS,
     },
-    stamp::{Stamp, parse_utc},
+    timestamp::{Timestamp, parse_utc},
 };
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method};
@@ -46,7 +46,7 @@ pub const GRANTS: &str =
 
 /// The header that carries the hook's own secret.
 const SECRET_HEADER: &str = "X-Commerce-Hooks-Key";
-/// Hooks of one app for one scope.
+/// Webhooks of one app for one scope.
 const HOOKS_OF_A_SCOPE: usize = 10;
 /// Told of when a hook is switched off. Its hook must have an address of its own.
 const DELIVERY_EXCEPTION: &str = "store/hook/deliveryException";
@@ -95,11 +95,11 @@ pub struct Hook {
     /// Whether it delivers. Not any more after the last retry.
     pub is_active: bool,
     /// When it was made.
-    pub created: Stamp,
+    pub created: Timestamp,
 }
 
 impl Hook {
-    fn shown(&self, now: Stamp) -> Value {
+    fn shown(&self, now: Timestamp) -> Value {
         json!({
             "id": self.id, "client_id": self.client_id, "store_hash": STORE, "scope": self.scope,
             "destination": self.destination, "headers": self.headers, "is_active": self.is_active,
@@ -136,7 +136,7 @@ fn is_destination(text: &str) -> bool {
 }
 
 struct Inner {
-    now: Stamp,
+    now: Timestamp,
     token: Option<String>,
     /// What the merchant grants when the app is installed.
     grants: String,
@@ -144,10 +144,10 @@ struct Inner {
     codes: BTreeMap<String, String>,
     hooks: Vec<Hook>,
     outbox: VecDeque<Delivery>,
-    retries: Vec<(Stamp, Delivery)>,
+    retries: Vec<(Timestamp, Delivery)>,
     /// The hook of each message, by their ids.
     sent: BTreeMap<String, u64>,
-    window: Stamp,
+    window: Timestamp,
     used: u32,
     troubles: VecDeque<Trouble>,
     calls: Vec<String>,
@@ -165,7 +165,7 @@ struct Inner {
     carts: BTreeMap<String, Value>,
     /// What became of carts, as only callbacks tell.
     fates: BTreeMap<String, Value>,
-    abandoned: BTreeMap<String, Stamp>,
+    abandoned: BTreeMap<String, Timestamp>,
     price_lists: [u64; 2],
     /// By price list and variant, then by currency.
     prices: BTreeMap<(u64, u64), BTreeMap<String, Value>>,
@@ -465,7 +465,7 @@ fn header<'a>(delivery: &'a Delivery, name: &str) -> &'a str {
 }
 
 /// Signs a callback as of now. Its id stays.
-fn sign(delivery: &mut Delivery, now: Stamp) {
+fn sign(delivery: &mut Delivery, now: Timestamp) {
     let id = header(delivery, STANDARD_HEADERS.id).to_owned();
     let signature = STANDARD_HEADERS.sign(CLIENT_SECRET.as_bytes(), &id, now.seconds(), &delivery.body);
     let of_signature = [STANDARD_HEADERS.timestamp, STANDARD_HEADERS.signature];
@@ -475,12 +475,12 @@ fn sign(delivery: &mut Delivery, now: Stamp) {
 }
 
 /// As v3 writes a time.
-fn iso(at: Stamp) -> String {
-    Stamp::from_millis(at.seconds() * 1000).to_string().replace('Z', "+00:00")
+fn iso(at: Timestamp) -> String {
+    Timestamp::from_millis(at.seconds() * 1000).to_string().replace('Z', "+00:00")
 }
 
 /// As v2 writes a time.
-fn mail_date(at: Stamp) -> String {
+fn mail_date(at: Timestamp) -> String {
     let text = iso(at);
     let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let days = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
@@ -490,12 +490,12 @@ fn mail_date(at: Stamp) -> String {
 }
 
 /// A time as v3 or v2 writes it.
-fn time(text: &str) -> Option<Stamp> {
+fn time(text: &str) -> Option<Timestamp> {
     let parts: Vec<&str> = text.split(' ').collect();
-    let [_, day, month, year, hour, _] = parts.as_slice() else { return parse_utc(text).map(Stamp::from) };
+    let [_, day, month, year, hour, _] = parts.as_slice() else { return parse_utc(text).map(Timestamp::from) };
     let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let month = months.iter().position(|known| known == month)? + 1;
-    parse_utc(&format!("{year}-{month:02}-{day}T{hour}Z")).map(Stamp::from)
+    parse_utc(&format!("{year}-{month:02}-{day}T{hour}Z")).map(Timestamp::from)
 }
 
 /// As v2 writes money: minor units of a currency that has so many decimal places.

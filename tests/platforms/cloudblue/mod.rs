@@ -16,10 +16,10 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use commerce::{
-    api::{ApiRequest, ApiResponse, Fault},
     entity::EntityKind,
+    http_call::{ApiRequest, ApiResponse, Fault},
     scheme::hmac::{Algorithm, Encoding, Hmac},
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method};
@@ -74,8 +74,8 @@ pub struct Webhook {
     pub headers: Value,
     /// Something has changed since the last trigger.
     due: bool,
-    last_success: Option<Stamp>,
-    last_failure: Option<Stamp>,
+    last_success: Option<Timestamp>,
+    last_failure: Option<Timestamp>,
     failures: u64,
 }
 
@@ -271,7 +271,7 @@ impl Connect {
 }
 
 /// As the platform writes times: without a fraction where there is none.
-fn written(at: Stamp) -> String {
+fn written(at: Timestamp) -> String {
     at.to_string().replace('Z', "+00:00")
 }
 
@@ -352,7 +352,7 @@ impl Inner {
     }
 
     /// Marks a request as changed.
-    fn touch(&mut self, id: &str, now: Stamp) {
+    fn touch(&mut self, id: &str, now: Timestamp) {
         let request = self.request_mut(id).unwrap();
         if is_tiers(id) {
             request["events"]["updated"]["at"] = json!(written(now));
@@ -361,12 +361,12 @@ impl Inner {
         }
     }
 
-    fn touch_asset(&mut self, id: &str, now: Stamp) {
+    fn touch_asset(&mut self, id: &str, now: Timestamp) {
         self.assets.get_mut(id).unwrap()["events"]["updated"]["at"] = json!(written(now));
     }
 
     /// Sets a request's status, and what follows from it. Whether the webhooks are told is up to the caller.
-    fn set_status(&mut self, id: &str, status: &str, now: Stamp) {
+    fn set_status(&mut self, id: &str, status: &str, now: Timestamp) {
         let request = self.request_mut(id).unwrap();
         request["status"] = json!(status);
         if status == "inquiring" {
@@ -429,7 +429,7 @@ impl Inner {
         self.touch_asset(&asset, now);
     }
 
-    fn purchase(&mut self, random: &mut StdRng, now: Stamp, blocked: bool) -> String {
+    fn purchase(&mut self, random: &mut StdRng, now: Timestamp, blocked: bool) -> String {
         let number = self.assets.len() + 1;
         let product = PRODUCTS[random.random_range(0..PRODUCTS.len())];
         let country = pick(random, &["DE", "FR", "US"]);
@@ -482,7 +482,7 @@ impl Inner {
         self.add_request(&id, "purchase", status, waits_for.as_deref(), now)
     }
 
-    fn tier_config(&mut self, product: &str, country: &str, now: Stamp) -> String {
+    fn tier_config(&mut self, product: &str, country: &str, now: Timestamp) -> String {
         let id = format!("TCR-000-000-{:03}-001", self.tiers.len() + 1);
         let tiers = json!({
             "id": id, "type": "setup", "status": "pending", "notes": "", "environment": "production", "assignee": "",
@@ -501,7 +501,14 @@ impl Inner {
         id
     }
 
-    fn add_request(&mut self, asset: &str, kind: &str, status: &str, waits_for: Option<&str>, now: Stamp) -> String {
+    fn add_request(
+        &mut self,
+        asset: &str,
+        kind: &str,
+        status: &str,
+        waits_for: Option<&str>,
+        now: Timestamp,
+    ) -> String {
         let of_asset = |request: &&Value| request["asset"]["id"] == asset;
         let number = self.requests.values().filter(of_asset).count() + 1;
         let id = format!("{}-{number:03}", asset.replace("AS-", "PR-"));
@@ -529,7 +536,7 @@ impl Inner {
     }
 
     /// Somebody asks for something else about a subscription that nobody asks for anything about.
-    fn modify(&mut self, random: &mut StdRng, now: Stamp) -> Option<String> {
+    fn modify(&mut self, random: &mut StdRng, now: Timestamp) -> Option<String> {
         let over = ["approved", "failed", "revoked"];
         let open = |request: &&Value| !over.contains(&request["status"].as_str().unwrap());
         let busy: BTreeSet<&str> =
@@ -558,7 +565,7 @@ impl Inner {
     }
 
     /// The customer fills in what is empty; the request is pending again.
-    fn fill_in(&mut self, id: &str, now: Stamp) {
+    fn fill_in(&mut self, id: &str, now: Timestamp) {
         let request = self.request_mut(id).unwrap();
         let params = if is_tiers(id) { &mut request["params"] } else { &mut request["asset"]["params"] };
         for param in params.as_array_mut().unwrap() {
@@ -575,7 +582,7 @@ impl Inner {
     }
 
     /// Somebody else of the account, or the distributor, does something with a request.
-    fn others(&mut self, random: &mut StdRng, now: Stamp) -> bool {
+    fn others(&mut self, random: &mut StdRng, now: Timestamp) -> bool {
         let Some(id) = self.some_request(random, &["pending", "scheduled", "revoking"]) else { return false };
         let status = self.request(&id).unwrap()["status"].as_str().unwrap().to_owned();
         let next = match status.as_str() {
@@ -592,7 +599,7 @@ impl Inner {
         true
     }
 
-    fn trigger(&mut self, place: usize, attempts: u32, now: Stamp) -> Delivery {
+    fn trigger(&mut self, place: usize, attempts: u32, now: Timestamp) -> Delivery {
         self.triggers += 1;
         let hook = &self.hooks[place];
         let claims = json!({"webhook_id": hook.id, "exp": now.seconds() + TOKEN_SECONDS});
@@ -618,7 +625,7 @@ impl Inner {
         Delivery { method: Method::POST, url, headers, body: Bytes::from(body.to_string()), attempts }
     }
 
-    fn route(&mut self, request: &ApiRequest, now: Stamp) -> ApiResponse {
+    fn route(&mut self, request: &ApiRequest, now: Timestamp) -> ApiResponse {
         let path = segments(request);
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let Some(path) = path.strip_prefix(&API) else { return page(404, "<html>Nothing here</html>") };
@@ -666,7 +673,7 @@ impl Inner {
         }
     }
 
-    fn put(&mut self, id: &str, params: &Value, now: Stamp) -> ApiResponse {
+    fn put(&mut self, id: &str, params: &Value, now: Timestamp) -> ApiResponse {
         let Some(request) = self.request_mut(id) else { return found(None) };
         if !matches!(request["status"].as_str().unwrap(), "pending" | "inquiring" | "draft") {
             return error(400, "REQ_004", &["The request cannot be changed in this status."]);
@@ -691,7 +698,7 @@ impl Inner {
         found(self.request(id))
     }
 
-    fn act(&mut self, id: &str, action: &str, body: &Value, template: Option<&str>, now: Stamp) -> ApiResponse {
+    fn act(&mut self, id: &str, action: &str, body: &Value, template: Option<&str>, now: Timestamp) -> ApiResponse {
         let Some(request) = self.request(id) else { return found(None) };
         let params = if is_tiers(id) { &request["params"] } else { &request["asset"]["params"] };
         let missing = |param: &Value| param["constraints"]["required"] == true && param["value"] == "";

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use commerce::stamp::{Stamp, parse_utc};
+use commerce::timestamp::{Timestamp, parse_utc};
 use serde::Deserialize;
 use serde_json::Value;
 use url::form_urlencoded;
@@ -93,7 +93,7 @@ pub fn list<'a>(
 #[derive(PartialEq, PartialOrd, Eq, Ord, Debug)]
 enum Key {
     Text(String),
-    Time(Stamp),
+    Time(Timestamp),
     Flag(bool),
 }
 

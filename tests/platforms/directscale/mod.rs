@@ -13,9 +13,9 @@ use std::{
 
 use bytes::Bytes;
 use commerce::{
-    api::{ApiRequest, ApiResponse, Fault},
     entity::EntityKind,
-    stamp::Stamp,
+    http_call::{ApiRequest, ApiResponse, Fault},
+    timestamp::Timestamp,
 };
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method};
@@ -144,7 +144,7 @@ impl Inner {
     }
 
     /// .NET's ticks: seven digits. No two within one microsecond, for which of those is later nobody could tell.
-    fn event_time(&mut self, random: &mut StdRng, now: Stamp) -> String {
+    fn event_time(&mut self, random: &mut StdRng, now: Timestamp) -> String {
         self.last_micros = now.micros().max(self.last_micros + 1);
         let seconds = self.last_micros.div_euclid(1_000_000);
         let ticks = self.last_micros.rem_euclid(1_000_000) * 10 + random.random_range(0..10);
@@ -187,7 +187,7 @@ impl Inner {
     fn tell(
         &mut self,
         random: &mut StdRng,
-        now: Stamp,
+        now: Timestamp,
         (kind, id): (EntityKind, u64),
         (event, ids): (&str, &[(&str, u64)]),
         mut members: Vec<Member>,
@@ -262,7 +262,7 @@ impl Inner {
         ]
     }
 
-    fn order(&mut self, random: &mut StdRng, now: Stamp, event: &str, id: u64) {
+    fn order(&mut self, random: &mut StdRng, now: Timestamp, event: &str, id: u64) {
         let key = (EntityKind::Order, id);
         let words: &[&str] =
             if event == "CreateOrderEvent" { &["Pending processing"] } else { &["Paid", "Declined", "Fraud review"] };
@@ -279,7 +279,7 @@ impl Inner {
         self.tell(random, now, key, (event, &[("OrderId", id)]), members);
     }
 
-    fn payment(&mut self, random: &mut StdRng, now: Stamp, (order, payment): (u64, u64)) {
+    fn payment(&mut self, random: &mut StdRng, now: Timestamp, (order, payment): (u64, u64)) {
         let name = payment.to_string();
         let amount = format!("{}.{:02}", random.random_range(0..1000), random.random_range(0..100));
         let members = vec![
@@ -292,7 +292,7 @@ impl Inner {
         self.tell(random, now, (EntityKind::Order, order), ("CreateOrderPaymentEvent", &ids), members);
     }
 
-    fn package(&mut self, random: &mut StdRng, now: Stamp, (order, package): (u64, u64)) {
+    fn package(&mut self, random: &mut StdRng, now: Timestamp, (order, package): (u64, u64)) {
         let name = package.to_string();
         let at = |field: &str| ["packages", &name, field].map(str::to_owned).to_vec();
         let status = pick(random, &["Packed", "Shipped", "Lost"]);
@@ -315,7 +315,7 @@ impl Inner {
         self.tell(random, now, (EntityKind::Order, order), ("UpdateOrderPackageStatusEvent", &ids), members);
     }
 
-    fn associate(&mut self, random: &mut StdRng, now: Stamp, event: &str, id: u64) {
+    fn associate(&mut self, random: &mut StdRng, now: Timestamp, event: &str, id: u64) {
         let key = (EntityKind::Customer, id);
         if event == "EnrollmentEvent" {
             self.associates.entry(id).or_default();
@@ -349,7 +349,7 @@ impl Inner {
         self.tell(random, now, key, (event, &[("AssociateId", id)]), members);
     }
 
-    fn subscription(&mut self, random: &mut StdRng, now: Stamp, event: &str, id: u64) {
+    fn subscription(&mut self, random: &mut StdRng, now: Timestamp, event: &str, id: u64) {
         let void = event == "UpdateSubscriptionEvent" && random.random_bool(0.3);
         let expires = at_second(1_800_000_000 + random.random_range(0..1000));
         let members = vec![
@@ -361,7 +361,7 @@ impl Inner {
         self.tell(random, now, (EntityKind::Subscription, id), (event, &[("SubscriptionId", id)]), members);
     }
 
-    fn item(&mut self, random: &mut StdRng, now: Stamp, event: &str, id: u64) {
+    fn item(&mut self, random: &mut StdRng, now: Timestamp, event: &str, id: u64) {
         let members = vec![
             text("Sku", &["sku"], &format!("SKU-{id}")),
             other("TrackStock", random.random_bool(0.5)),
@@ -383,7 +383,7 @@ impl Inner {
         }
     }
 
-    fn change(&mut self, random: &mut StdRng, now: Stamp) {
+    fn change(&mut self, random: &mut StdRng, now: Timestamp) {
         if self.hook.is_none() {
             return;
         }
@@ -505,7 +505,7 @@ impl Inner {
 
 /// A whole second, as the canonical entities write it.
 fn at_second(seconds: i64) -> String {
-    Stamp::from_micros(seconds * 1_000_000).to_string()
+    Timestamp::from_micros(seconds * 1_000_000).to_string()
 }
 
 impl Simulator for DirectScale {

@@ -21,10 +21,10 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use commerce::{
-    api::{ApiRequest, ApiResponse, Fault},
     entity::EntityKind,
+    http_call::{ApiRequest, ApiResponse, Fault},
     scheme::hmac::{Algorithm, Encoding, Hmac},
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method};
@@ -170,7 +170,7 @@ impl Store {
             Some(clock) => clock().seconds(),
             None => i64::try_from(self.seconds.load(Ordering::Relaxed)).unwrap(),
         };
-        Stamp::from_millis(seconds * 1000).to_string().trim_end_matches('Z').to_owned()
+        Timestamp::from_millis(seconds * 1000).to_string().trim_end_matches('Z').to_owned()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -13,15 +13,15 @@ use std::{
 };
 
 use commerce::{
-    api::ApiRequest,
     entity::EntityKind,
+    http_call::ApiRequest,
     platform::{
         Platform, find,
         mapping::{Access, Incoming, Mapped},
     },
     platforms::PLATFORMS,
-    request::HookPath,
-    stamp::Stamp,
+    request::WebhookPath,
+    timestamp::Timestamp,
     transfer::{Action, Listing},
 };
 use rand::{SeedableRng, rngs::StdRng};
@@ -54,7 +54,7 @@ impl Walk<'_> {
     }
 
     /// Goes through a list to its end, and through those that follow it; the ids of what was found, by list.
-    async fn through(&mut self, settings: &Map<String, Value>, mut listing: Listing, now: Stamp) -> Value {
+    async fn through(&mut self, settings: &Map<String, Value>, mut listing: Listing, now: Timestamp) -> Value {
         let access = Access { site: self.site, credentials: self.key, settings };
         let mut found = Map::new();
         for _ in 0..MAX_PAGES {
@@ -79,7 +79,7 @@ async fn main() {
     let time = Arc::new(AtomicI64::new(BEGIN));
     let clock: Clock = {
         let time = Arc::clone(&time);
-        Arc::new(move || Stamp::from_micros(time.load(Ordering::SeqCst)))
+        Arc::new(move || Timestamp::from_micros(time.load(Ordering::SeqCst)))
     };
     let connect = Arc::new(Connect::new(clock));
     let mut random = StdRng::seed_from_u64(11);
@@ -97,21 +97,21 @@ async fn main() {
     }
     let settings = connect.settings("https://api.connect.cloudblue.com");
     let (site, key) = (settings["site"].as_str().unwrap(), settings["api_key"].as_str().unwrap());
-    let now = Stamp::from_micros(time.load(Ordering::SeqCst)).plus_seconds(60);
+    let now = Timestamp::from_micros(time.load(Ordering::SeqCst)).plus_seconds(60);
     let platform = find(PLATFORMS, "cloudblue").unwrap();
     let mut walk = Walk { platform, connect: &connect, site, key, asked: BTreeSet::new() };
     let mut walks = Vec::new();
     for products in [&[][..], &PRODUCTS[..1], &PRODUCTS[..]] {
         let policies: Map<String, Value> = products.iter().map(|id| ((*id).to_owned(), json!("observe"))).collect();
         let settings = Map::from_iter([("products".to_owned(), json!(policies))]);
-        let begin = Stamp::from_micros(BEGIN);
+        let begin = Timestamp::from_micros(BEGIN);
         for since in [None, Some(begin), Some(begin.plus_seconds(40)), Some(begin.plus_seconds(100_000))] {
             for entity in [EntityKind::Request, EntityKind::Subscription] {
                 let found = walk.through(&settings, platform.mapping.poll(entity, since).unwrap(), now).await;
                 walks.push(json!({ "products": products, "since": since.map(|at| at.to_string()), "found": found }));
             }
         }
-        let connection = HookPath::parse("cloudblue", "va-000-111", None).unwrap().key;
+        let connection = WebhookPath::parse("cloudblue", "va-000-111", None).unwrap().key;
         for scope in ["fulfillment_request", "tier_config_request", "trigger"] {
             let incoming = Incoming {
                 connection: &connection,

@@ -17,14 +17,14 @@ use std::{
 
 use cloud::{connections::Connections, memory::MemoryPlatform};
 use commerce::{
-    api::ApiResponse,
     connection::Connection,
-    health::{Health, SubscriptionRecord},
+    health::{Health, WebhookRecord},
+    http_call::ApiResponse,
     job::Job,
     key::Generation,
     platform::mapping::declared_scopes,
     platforms::woocommerce::PLATFORM,
-    request::HookPath,
+    request::WebhookPath,
 };
 use http::HeaderMap;
 use serde_json::json;
@@ -37,8 +37,8 @@ fn memory(name: &str) -> u64 {
     line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() / 1024
 }
 
-fn path(number: usize) -> HookPath {
-    HookPath::parse(PLATFORM.name, &format!("shop{number}.example.com"), None).expect("an id")
+fn path(number: usize) -> WebhookPath {
+    WebhookPath::parse(PLATFORM.name, &format!("shop{number}.example.com"), None).expect("an id")
 }
 
 async fn connect(world: &World, number: usize) {
@@ -54,7 +54,7 @@ async fn connect(world: &World, number: usize) {
     };
     assert!(world.tables.save(&key, &connection).await.is_ok_and(|saved| saved));
     for (id, scope) in (1_u64..).zip(declared_scopes(PLATFORM.mapping)) {
-        let record = SubscriptionRecord {
+        let record = WebhookRecord {
             scope: scope.to_owned(),
             id: id.into(),
             url: format!("{BASE}{path}"),

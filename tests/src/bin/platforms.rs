@@ -15,7 +15,7 @@ use cloud::{
     outbound::{Guarded, Outbound},
     secrets::{KeepSecret, Keys, SecretsManager},
 };
-use commerce::{api::ApiRequest, platform::find, platforms::PLATFORMS};
+use commerce::{http_call::ApiRequest, platform::find, platforms::PLATFORMS};
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderName, Method};
 use rand::{SeedableRng, rngs::StdRng};

@@ -1,6 +1,5 @@
 //! Owns the canonical cart.
 
-use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +27,7 @@ pub struct Cart {
     /// The codes that were entered.
     pub coupons: Vec<String>,
     /// When it was made.
-    pub created_at: Option<Timestamp>,
+    pub created_at: Option<jiff::Timestamp>,
     /// When the source last changed it.
-    pub updated_at: Option<Timestamp>,
+    pub updated_at: Option<jiff::Timestamp>,
 }

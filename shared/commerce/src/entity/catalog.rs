@@ -1,6 +1,5 @@
 //! Owns what a catalogue has beside products: categories, and prices of price lists.
 
-use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +21,7 @@ pub struct CategoryEntity {
     /// Its page in the store.
     pub url: Option<String>,
     /// When the source last changed it.
-    pub updated_at: Option<Timestamp>,
+    pub updated_at: Option<jiff::Timestamp>,
 }
 
 /// What one variation costs in one price list, in each of its currencies.

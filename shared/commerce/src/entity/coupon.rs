@@ -1,6 +1,5 @@
 //! Owns the canonical coupon.
 
-use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
@@ -34,9 +33,9 @@ pub struct Coupon {
     /// Products that it is for; empty means all.
     pub products: Vec<ProductId>,
     /// From when on it cannot be used.
-    pub expires_at: Option<Timestamp>,
+    pub expires_at: Option<jiff::Timestamp>,
     /// When it was made.
-    pub created_at: Option<Timestamp>,
+    pub created_at: Option<jiff::Timestamp>,
     /// When the source last changed it.
-    pub updated_at: Option<Timestamp>,
+    pub updated_at: Option<jiff::Timestamp>,
 }

@@ -1,6 +1,5 @@
 //! Owns the canonical customer and the address that orders share with it.
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::CustomerId;
@@ -21,9 +20,9 @@ pub struct Customer {
     /// Where goods go.
     pub shipping: Address,
     /// When the account was made.
-    pub created_at: Option<Timestamp>,
+    pub created_at: Option<jiff::Timestamp>,
     /// When the source last changed it.
-    pub updated_at: Option<Timestamp>,
+    pub updated_at: Option<jiff::Timestamp>,
 }
 
 /// A postal address with who is there.

@@ -69,7 +69,7 @@ mod tests {
         entity::{Content, EntityKey, EntityKind},
         item::{Item, Projection, Writer},
         key::ConnectionKey,
-        stamp::Stamp,
+        timestamp::Timestamp,
     };
 
     fn nested(levels: usize) -> Value {
@@ -124,7 +124,7 @@ mod tests {
     fn every_item_that_is_written_is_read_again() {
         let connection = ConnectionKey { platform: "directscale".into(), connection: "acme".parse().unwrap() };
         let key = EntityKey { connection, kind: EntityKind::Order, id: 7.into() };
-        let (at, none) = (Stamp::from_millis(1_795_219_200_123), Map::new());
+        let (at, none) = (Timestamp::from_millis(1_795_219_200_123), Map::new());
         for levels in [10, 90, 99, 100, 110, 120, 121, 122, 123, 124, 125, 126] {
             let whole = Content::new(&json!({ "id": "7" }), members(nested(levels))).unwrap();
             let whole = Upsert {

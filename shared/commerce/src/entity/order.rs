@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -51,11 +50,11 @@ pub struct Order {
     /// What the customer wrote.
     pub note: Option<String>,
     /// When it was placed.
-    pub created_at: Option<Timestamp>,
+    pub created_at: Option<jiff::Timestamp>,
     /// When the source last changed it.
-    pub updated_at: Option<Timestamp>,
+    pub updated_at: Option<jiff::Timestamp>,
     /// When it was done.
-    pub completed_at: Option<Timestamp>,
+    pub completed_at: Option<jiff::Timestamp>,
 }
 
 /// What an order comes to.
@@ -190,7 +189,7 @@ pub struct Transaction {
     /// Currency of the amount, ISO 4217.
     pub currency: Option<String>,
     /// When it was made.
-    pub created_at: Option<Timestamp>,
+    pub created_at: Option<jiff::Timestamp>,
 }
 
 /// One package.
@@ -205,7 +204,7 @@ pub struct Package {
     /// With which it can be followed.
     pub tracking_number: Option<String>,
     /// When it was sent.
-    pub shipped_at: Option<Timestamp>,
+    pub shipped_at: Option<jiff::Timestamp>,
 }
 
 /// How an order is paid.
@@ -218,7 +217,7 @@ pub struct Payment {
     /// The payment provider's id.
     pub transaction: Option<String>,
     /// When it was paid.
-    pub paid_at: Option<Timestamp>,
+    pub paid_at: Option<jiff::Timestamp>,
 }
 
 /// Which sums of an order's canonical fields do not add up, to the last minor unit of its currency; what is absent is not summed.

@@ -1,6 +1,5 @@
 //! Owns the canonical product; a variation is a product with a parent.
 
-use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
@@ -46,9 +45,9 @@ pub struct Product {
     /// Its variations.
     pub variations: Vec<ProductId>,
     /// When it was made.
-    pub created_at: Option<Timestamp>,
+    pub created_at: Option<jiff::Timestamp>,
     /// When the source last changed it.
-    pub updated_at: Option<Timestamp>,
+    pub updated_at: Option<jiff::Timestamp>,
 }
 
 /// What is left of a product.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{CustomerId, ExternalId, ProductId, SubscriptionId};
@@ -27,22 +26,22 @@ pub struct Subscription {
     /// What it was set up with, by the parameter's id; never passwords.
     pub parameters: BTreeMap<String, String>,
     /// Until when it is paid, or when it has to be renewed.
-    pub expires_at: Option<Timestamp>,
+    pub expires_at: Option<jiff::Timestamp>,
     /// When it is billed next.
-    pub billed_at: Option<Timestamp>,
+    pub billed_at: Option<jiff::Timestamp>,
     /// What has happened to it, and who did it: `created`, `updated`.
     pub events: BTreeMap<String, Event>,
     /// When it was made.
-    pub created_at: Option<Timestamp>,
+    pub created_at: Option<jiff::Timestamp>,
     /// When the source last changed it.
-    pub updated_at: Option<Timestamp>,
+    pub updated_at: Option<jiff::Timestamp>,
 }
 
 /// Something that happened.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Event {
     /// When, the last time.
-    pub at: Option<Timestamp>,
+    pub at: Option<jiff::Timestamp>,
     /// Who did it, where that is told.
     pub by: Option<Actor>,
 }
@@ -97,7 +96,7 @@ pub struct Request {
     /// What has happened to it, and who did it: `created`, `inquired`, `pended`, `updated` and whatever else the platform tells.
     pub events: BTreeMap<String, Event>,
     /// When it was made.
-    pub created_at: Option<Timestamp>,
+    pub created_at: Option<jiff::Timestamp>,
     /// When the source last changed it.
-    pub updated_at: Option<Timestamp>,
+    pub updated_at: Option<jiff::Timestamp>,
 }

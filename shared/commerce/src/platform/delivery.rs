@@ -6,9 +6,9 @@ use http::{Method, StatusCode};
 use serde_json::{Map, Value};
 
 use crate::{
-    request::{HookPath, RawRequest},
+    request::{RawRequest, WebhookPath},
     scheme::Scheme,
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 
 /// What the receiver has to know of a platform.
@@ -46,13 +46,13 @@ pub trait Delivery: Sync {
 
     /// Whether a proven delivery is for the connection whose path it came over, where the proof does not say so by itself. One that
     /// cannot be read is: it is put aside later, with its body.
-    fn belongs(&self, _path: &HookPath, _request: &RawRequest) -> bool {
+    fn belongs(&self, _path: &WebhookPath, _request: &RawRequest) -> bool {
         true
     }
 
     /// A delivery that tells of nothing, with the scope [`PROBE`]: with it, the registrar finds out whether a delivery of this
     /// platform gets through. What proves it is added by [`crate::verify::sign`].
-    fn probe(&self, path: &HookPath, now: Stamp) -> Probe;
+    fn probe(&self, path: &WebhookPath, now: Timestamp) -> Probe;
 
     /// The status that the platform takes for success.
     fn accepted(&self) -> StatusCode {

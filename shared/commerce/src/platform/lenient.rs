@@ -7,7 +7,6 @@
 
 use std::{borrow::Cow, fmt, marker::PhantomData, ops::Range};
 
-use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::{
     Deserialize, Deserializer,
@@ -19,9 +18,9 @@ use serde_path_to_error::Segment;
 
 use super::mapping::MapError;
 use crate::{
-    api::{ApiResponse, Fault},
     entity::ExternalId,
-    stamp::parse_time,
+    http_call::{ApiResponse, Fault},
+    timestamp::parse_time,
 };
 
 /// What is nested deeper is dropped. The parser takes 127 levels, and an item wraps what it keeps into some more.
@@ -502,7 +501,7 @@ pub fn ids<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ExternalId>, D::Err
 ///
 /// # Errors
 /// When it is something else.
-pub fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+pub fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<jiff::Timestamp>, D::Error> {
     let Some(text) = text(from)? else { return Ok(None) };
     parse_time(&text).map_err(D::Error::custom)
 }
@@ -511,7 +510,7 @@ pub fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::
 ///
 /// # Errors
 /// When it is something else.
-pub fn version<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+pub fn version<'de, D: Deserializer<'de>>(from: D) -> Result<Option<jiff::Timestamp>, D::Error> {
     time(from).map_err(|_| essential("no time"))
 }
 
@@ -689,9 +688,9 @@ mod tests {
         #[serde(deserialize_with = "required_id")]
         id: ExternalId,
         #[serde(default, deserialize_with = "version")]
-        changed: Option<Timestamp>,
+        changed: Option<jiff::Timestamp>,
         #[serde(default, deserialize_with = "time")]
-        made: Option<Timestamp>,
+        made: Option<jiff::Timestamp>,
         #[serde(default, deserialize_with = "decimal")]
         total: Option<Decimal>,
         #[serde(default, deserialize_with = "quantity")]

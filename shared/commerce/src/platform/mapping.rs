@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    api::{ApiRequest, ApiResponse, Fault},
     change::Change,
     connection::Connection,
     entity::{EntityKind, ExternalId},
+    http_call::{ApiRequest, ApiResponse, Fault},
     key::ConnectionKey,
     outcome::Rule,
     platform::{delivery::PROBE, notice::Notice},
-    stamp::Stamp,
+    timestamp::Timestamp,
     transfer::{Action, EntityProcessor, Listing, Transfer},
 };
 
@@ -32,7 +32,7 @@ pub struct Incoming<'a> {
     /// The raw bytes.
     pub body: &'a [u8],
     /// The moment of observation.
-    pub received: Stamp,
+    pub received: Timestamp,
 }
 
 /// What a delivery, or a pulled answer, says.
@@ -75,9 +75,9 @@ pub enum MapError {
 pub struct Access<'a> {
     /// The store's or account's base URL, without a trailing slash.
     pub site: &'a str,
-    /// The credentials, as [`Subscriptions::settings`] packed them.
+    /// The credentials, as [`Setup::settings`] packed them.
     pub credentials: &'a str,
-    /// The platform's own settings, as [`Subscriptions::settings`] checked them.
+    /// The platform's own settings, as [`Setup::settings`] checked them.
     pub settings: &'a Map<String, Value>,
 }
 
@@ -91,7 +91,7 @@ pub struct Wanted<'a> {
     /// Its id.
     pub id: &'a ExternalId,
     /// The instant before the first call.
-    pub at: Stamp,
+    pub at: Timestamp,
 }
 
 /// What comes next, seen the answers so far.
@@ -165,7 +165,7 @@ pub trait Mapping: Sync {
     ///
     /// # Errors
     /// [`MapError`]; the delivery is then quarantined.
-    fn notice(&self, _scope: &str, _body: &[u8], _received: Stamp) -> Result<Notice, MapError> {
+    fn notice(&self, _scope: &str, _body: &[u8], _received: Timestamp) -> Result<Notice, MapError> {
         Err(MapError::Malformed("the scope: it tells the registrar nothing".into()))
     }
 
@@ -250,7 +250,7 @@ pub trait Mapping: Sync {
 
     /// The list of an entity for polling it: of those that have changed since a time, or of all of them. Its entries come in an
     /// order in which none is passed over when others come, go or change meanwhile; one may come twice.
-    fn poll(&self, _entity: EntityKind, _since: Option<Stamp>) -> Option<Listing> {
+    fn poll(&self, _entity: EntityKind, _since: Option<Timestamp>) -> Option<Listing> {
         None
     }
 
@@ -266,7 +266,7 @@ pub trait Mapping: Sync {
     }
 
     /// A list that is begun, where all that had changed until then was found before: what is left of it.
-    fn rest_of(&self, listing: Listing, _found_until: Stamp) -> Listing {
+    fn rest_of(&self, listing: Listing, _found_until: Timestamp) -> Listing {
         listing
     }
 
@@ -279,7 +279,7 @@ pub trait Mapping: Sync {
         _access: &Access<'_>,
         listing: &Listing,
         _response: &ApiResponse,
-        _at: Stamp,
+        _at: Timestamp,
     ) -> Result<Listed, Fault> {
         Err(Fault::Unreadable(format!("there is no list {:?}", listing.what)))
     }
@@ -341,7 +341,7 @@ pub fn listed(
     access: &Access<'_>,
     listing: &Listing,
     response: &ApiResponse,
-    at: Stamp,
+    at: Timestamp,
 ) -> Result<Listed, Fault> {
     let listed = mapping.listed(access, listing, response, at)?;
     let most = mapping.page_size(listing).min(MAX_ENTRIES);

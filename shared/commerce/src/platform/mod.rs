@@ -10,9 +10,9 @@ pub mod settings;
 pub mod webhooks;
 
 use crate::{
-    api::Hosts,
+    http_call::Hosts,
     install::Installation,
-    platform::{delivery::Delivery, mapping::Mapping, webhooks::Subscriptions},
+    platform::{delivery::Delivery, mapping::Mapping, webhooks::Setup},
 };
 
 /// One platform, for each of the three functions.
@@ -27,7 +27,7 @@ pub struct Platform {
     /// For the processor.
     pub mapping: &'static dyn Mapping,
     /// For the registrar.
-    pub subscriptions: &'static dyn Subscriptions,
+    pub subscriptions: &'static dyn Setup,
     /// For the registrar, where merchants can install an app, which gives us the credentials.
     pub installation: Option<&'static dyn Installation>,
 }

@@ -1,6 +1,6 @@
 //! What a platform tells of a connection itself and not of an entity; the registrar reads it.
 
-use crate::stamp::Stamp;
+use crate::timestamp::Timestamp;
 
 /// What the names of notes begin with that hold a [`Notice`].
 pub const NOTICE: &str = "notice#";
@@ -24,5 +24,5 @@ pub struct Notice {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
     /// When it was received.
-    pub received: Stamp,
+    pub received: Timestamp,
 }

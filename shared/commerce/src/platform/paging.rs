@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{api::Fault, stamp::Stamp, transfer::Listing};
+use crate::{http_call::Fault, timestamp::Timestamp, transfer::Listing};
 
 /// How many entries may go before the place that was reached, while a page is under way, without one being passed over.
 const OVERLAP: usize = 10;
@@ -14,10 +14,10 @@ const OVERLAP: usize = 10;
 pub struct Place {
     /// From when on changes count; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Stamp>,
+    pub since: Option<Timestamp>,
     /// The time to go on with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<Stamp>,
+    pub after: Option<Timestamp>,
     /// How many entries from there on are done.
     #[serde(default)]
     pub offset: usize,
@@ -28,7 +28,7 @@ pub struct Place {
 
 impl Place {
     /// The beginning of a list of what has changed since a time, or of all.
-    pub fn start(what: &str, since: Option<Stamp>) -> Listing {
+    pub fn start(what: &str, since: Option<Timestamp>) -> Listing {
         Self { since, ..Self::default() }.listing(what)
     }
 
@@ -47,11 +47,11 @@ impl Place {
     /// documented, so it is a second less.
     pub fn from(&self) -> Option<String> {
         let from = self.after.or(self.since)?.seconds() - 1;
-        Some(Stamp::from_micros(from.saturating_mul(1_000_000)).to_string().trim_end_matches('Z').to_owned())
+        Some(Timestamp::from_micros(from.saturating_mul(1_000_000)).to_string().trim_end_matches('Z').to_owned())
     }
 
     /// Whether an entry is older than any that was asked for: then what was asked for is not looked at. Platforms compare whole seconds.
-    pub fn is_passed_by(&self, time: Stamp) -> bool {
+    pub fn is_passed_by(&self, time: Timestamp) -> bool {
         self.since.is_some_and(|since| time.seconds() < since.seconds() - 1)
     }
 
@@ -71,7 +71,7 @@ impl Place {
     /// The next place, after a page that began at `begin`, was to have `asked` entries and has some with these times. `last` says
     /// whether it was the last one, where the platform does; else it was if it has fewer than there can be, and comes no further in time.
     #[must_use]
-    pub fn next(self, begin: usize, asked: usize, times: &[Option<Stamp>], last: Option<bool>) -> Option<Self> {
+    pub fn next(self, begin: usize, asked: usize, times: &[Option<Timestamp>], last: Option<bool>) -> Option<Self> {
         let (count, most) = (times.len(), self.most.max(times.len()));
         let latest = times.last().copied().flatten().filter(|latest| self.after.is_none_or(|after| *latest > after));
         if count == 0 || last.unwrap_or(latest.is_none() && count < most.min(asked)) {
@@ -131,7 +131,7 @@ mod tests {
             let begin = if counted { place.offset } else { (number - 1) * per_page };
             let page: Vec<_> = listed.iter().skip(begin).take(if counted { cap } else { per_page }).collect();
             found.extend(page.iter().map(|(_, id)| *id));
-            let times: Vec<_> = page.iter().map(|(at, _)| timed.then(|| Stamp::from_millis(at * 1000))).collect();
+            let times: Vec<_> = page.iter().map(|(at, _)| timed.then(|| Timestamp::from_millis(at * 1000))).collect();
             let last = counted.then(|| begin + page.len() >= listed.len());
             let Some(next) = place.next(begin, per_page, &times, last) else { break };
             place = next;
@@ -182,9 +182,9 @@ mod tests {
 
     #[test]
     fn times_are_asked_for_from_a_second_before() {
-        let place = Place { since: Some(Stamp::from_millis(1_795_225_719_500)), ..Place::default() };
+        let place = Place { since: Some(Timestamp::from_millis(1_795_225_719_500)), ..Place::default() };
         assert_eq!(place.from().unwrap(), "2026-11-21T01:48:38");
-        let time = |millis: i64| Stamp::from_millis(1_795_225_718_000 + millis);
+        let time = |millis: i64| Timestamp::from_millis(1_795_225_718_000 + millis);
         assert!(!place.is_passed_by(time(0)) && place.is_passed_by(time(-1)), "what was asked for is taken");
         assert_eq!(Place::of(&place.listing("x")), Ok(place));
         assert!(Place::of(&Listing::new("x", None)).is_err());

@@ -3,22 +3,22 @@
 use serde_json::{Map, Value};
 
 use crate::{
-    api::{ApiRequest, ApiResponse, Fault},
     entity::ExternalId,
+    http_call::{ApiRequest, ApiResponse, Fault},
     key::ConnectionKey,
     keys::WebhookSecret,
     platform::{
         mapping::{Access, MAX_ENTRIES, Mapping, declared_scopes},
         settings::{OwnSettings, SettingsError},
     },
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 
-/// Reads a page of subscriptions: the only way to [`Hooks::listed`] from outside of a platform's folder.
+/// Reads a page of subscriptions: the only way to [`WebhookApi::listed`] from outside of a platform's folder.
 ///
 /// # Errors
 /// The [`Fault`] that the answer means, also for a page of more than [`MAX_ENTRIES`].
-pub fn subscriptions(hooks: &dyn Hooks, response: &ApiResponse, page: u32, now: Stamp) -> Result<Page, Fault> {
+pub fn subscriptions(hooks: &dyn WebhookApi, response: &ApiResponse, page: u32, now: Timestamp) -> Result<Page, Fault> {
     let listed = hooks.listed(response, page, now)?;
     if listed.subscriptions.len() > MAX_ENTRIES {
         return Err(Fault::Unreadable(format!("a page of more than {MAX_ENTRIES} subscriptions")));
@@ -28,14 +28,14 @@ pub fn subscriptions(hooks: &dyn Hooks, response: &ApiResponse, page: u32, now: 
 
 /// Whether a subscription delivers.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum SubscriptionStatus {
+pub enum WebhookStatus {
     /// It delivers.
     Active,
     /// It does not; the platform's own word for it.
     Inactive(String),
 }
 
-impl SubscriptionStatus {
+impl WebhookStatus {
     /// `active`, or the platform's own word.
     pub fn as_str(&self) -> &str {
         match self {
@@ -55,7 +55,7 @@ pub struct Subscription {
     /// Where it delivers to.
     pub url: String,
     /// Whether it delivers.
-    pub status: SubscriptionStatus,
+    pub status: WebhookStatus,
     /// How many deliveries have failed since one succeeded, where the platform tells.
     pub failures: Option<u64>,
 }
@@ -70,7 +70,7 @@ pub struct Page {
 }
 
 /// What the registrar has to know of a platform.
-pub trait Subscriptions: Sync {
+pub trait Setup: Sync {
     /// Reads the platform's own part of what somebody sent to connect a store.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ pub trait Subscriptions: Sync {
     ) -> Result<OwnSettings, SettingsError>;
 
     /// The calls that manage hooks; none where they are entered by hand. Listing them proves the credentials.
-    fn hooks(&self) -> Option<&'static dyn Hooks>;
+    fn hooks(&self) -> Option<&'static dyn WebhookApi>;
 
     /// For a connection whose hooks are entered by hand: what to enter beside address and secret.
     fn by_hand(&self) -> &'static str;
@@ -112,7 +112,7 @@ pub enum Saving {
 }
 
 /// The calls that manage hooks at a platform.
-pub trait Hooks: Sync {
+pub trait WebhookApi: Sync {
     /// What is to be subscribed to, by the connection's own settings: each is the scope of a [`Subscription`]. Where a hook takes
     /// more than a scope (one product each), it says so in its own form.
     fn wanted(&self, mapping: &dyn Mapping, _settings: &Map<String, Value>) -> Vec<String> {
@@ -135,7 +135,7 @@ pub trait Hooks: Sync {
         settings
     }
 
-    /// Settings to call the platform with in another way, where this answer to [`Hooks::list`] says that the present one does not lead
+    /// Settings to call the platform with in another way, where this answer to [`WebhookApi::list`] says that the present one does not lead
     /// there. They are tried once, and kept if they do. While `connecting`, a way may be tried that shows more of the credentials.
     fn another_way(
         &self,
@@ -152,11 +152,11 @@ pub trait Hooks: Sync {
     /// [`Fault::Connection`] when the site or the credentials are none, here and below.
     fn list(&self, access: &Access<'_>, page: u32) -> Result<ApiRequest, Fault>;
 
-    /// Reads the answer to [`Hooks::list`].
+    /// Reads the answer to [`WebhookApi::list`].
     ///
     /// # Errors
     /// [`Fault`], here and below.
-    fn listed(&self, response: &ApiResponse, page: u32, now: Stamp) -> Result<Page, Fault>;
+    fn listed(&self, response: &ApiResponse, page: u32, now: Timestamp) -> Result<Page, Fault>;
 
     /// The call that makes a subscription.
     ///
@@ -175,7 +175,7 @@ pub trait Hooks: Sync {
         id: &ExternalId,
         desired: &Desired<'_>,
         answers: &[ApiResponse],
-        now: Stamp,
+        now: Timestamp,
     ) -> Result<Saving, Fault>;
 
     /// Whether the platform removes its hooks, and takes its token away, when the app is uninstalled there.
@@ -183,11 +183,11 @@ pub trait Hooks: Sync {
         false
     }
 
-    /// Reads the answer to [`Hooks::create`].
+    /// Reads the answer to [`WebhookApi::create`].
     ///
     /// # Errors
     /// As above.
-    fn saved(&self, response: &ApiResponse, now: Stamp) -> Result<Subscription, Fault>;
+    fn saved(&self, response: &ApiResponse, now: Timestamp) -> Result<Subscription, Fault>;
 
     /// The call that removes a subscription.
     ///
@@ -195,9 +195,9 @@ pub trait Hooks: Sync {
     /// As above.
     fn delete(&self, access: &Access<'_>, id: &ExternalId) -> Result<ApiRequest, Fault>;
 
-    /// Reads the answer to [`Hooks::delete`]. Gone already is success.
+    /// Reads the answer to [`WebhookApi::delete`]. Gone already is success.
     ///
     /// # Errors
     /// As above.
-    fn deleted(&self, response: &ApiResponse, now: Stamp) -> Result<(), Fault>;
+    fn deleted(&self, response: &ApiResponse, now: Timestamp) -> Result<(), Fault>;
 }

@@ -10,7 +10,7 @@ use crate::{
         mapping::{Resolved, declared_scopes, resolve},
         settings::settings,
     },
-    request::HookPath,
+    request::WebhookPath,
     transfer::{Direction, Via},
 };
 
@@ -82,7 +82,7 @@ fn taken_by(platform: &Platform, body: &str) -> Result<(), String> {
         "cloudblue" => "va-000-111",
         _ => "shop.example.com",
     };
-    let key = HookPath::parse(platform.name, connection, None).unwrap().key;
+    let key = WebhookPath::parse(platform.name, connection, None).unwrap().key;
     settings(platform, &key, body.as_bytes(), false).map(|_| ()).map_err(|error| error.field)
 }
 

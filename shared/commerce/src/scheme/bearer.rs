@@ -81,7 +81,7 @@ mod tests {
     use http::{HeaderMap, HeaderValue, Method, header};
 
     use super::*;
-    use crate::stamp::Stamp;
+    use crate::timestamp::Timestamp;
 
     const SCHEME: Bearer = Bearer { header: "authorization" };
 
@@ -90,7 +90,7 @@ mod tests {
         for value in values {
             headers.append(header::AUTHORIZATION, HeaderValue::from_str(value).unwrap());
         }
-        RawRequest { method: Method::POST, headers, body: "{}".into(), received: Stamp::from_micros(0) }
+        RawRequest { method: Method::POST, headers, body: "{}".into(), received: Timestamp::from_micros(0) }
     }
 
     #[test]

@@ -104,7 +104,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::stamp::Stamp;
+    use crate::timestamp::Timestamp;
 
     const SCHEME: Hmac = Hmac {
         header: "x-signature",
@@ -123,7 +123,7 @@ mod tests {
             method: Method::POST,
             headers,
             body: Bytes::copy_from_slice(body),
-            received: Stamp::from_micros(0),
+            received: Timestamp::from_micros(0),
         }
     }
 

@@ -19,7 +19,7 @@ use serde::{
 use serde_json::{Map, Value};
 
 use super::Refusal;
-use crate::{keys::KeyRing, request::RawRequest, stamp::Stamp};
+use crate::{keys::KeyRing, request::RawRequest, timestamp::Timestamp};
 
 pub use jsonwebtoken::Algorithm;
 /// How far the clocks of who mints and who verifies may differ, both ways, in seconds.
@@ -261,7 +261,7 @@ impl Rules<'_> {
     ///
     /// # Errors
     /// The [`Refusal`] that fits.
-    pub fn verify(&self, token: &str, keys: &Keys<'_>, now: Stamp) -> Result<Token, Refusal> {
+    pub fn verify(&self, token: &str, keys: &Keys<'_>, now: Timestamp) -> Result<Token, Refusal> {
         let (key_id, claims) = self.signed(token, keys)?;
         let Object(claims) = serde_json::from_slice(&claims).map_err(|_| Refusal::MalformedProof)?;
         self.check(&claims, now)?;
@@ -323,7 +323,7 @@ impl Rules<'_> {
         }
     }
 
-    fn check(&self, claims: &Map<String, Value>, now: Stamp) -> Result<(), Refusal> {
+    fn check(&self, claims: &Map<String, Value>, now: Timestamp) -> Result<(), Refusal> {
         let now = now.seconds();
         for name in self.required {
             if claims.get(*name).is_none_or(Value::is_null) {
@@ -432,7 +432,7 @@ impl Hs256 {
     ///
     /// # Errors
     /// The [`Refusal`] that fits.
-    pub fn verify(&self, token: &str, ring: &KeyRing, now: Stamp) -> Result<Claims, Refusal> {
+    pub fn verify(&self, token: &str, ring: &KeyRing, now: Timestamp) -> Result<Claims, Refusal> {
         let rules = Rules {
             algorithm: Algorithm::HS256,
             issuer: None,
@@ -453,7 +453,7 @@ impl Hs256 {
     pub fn mint(
         &self,
         ring: &KeyRing,
-        now: Stamp,
+        now: Timestamp,
         lifetime_seconds: i64,
         scope: &str,
         sub: Option<&str>,
@@ -491,7 +491,7 @@ mod tests {
     use super::*;
 
     const KIND: Hs256 = Hs256 { audience: "commerce-hooks/admin", max_lifetime_seconds: 3600 };
-    const NOW: Stamp = Stamp::from_micros(1_800_000_000_000_000);
+    const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
     fn ring() -> KeyRing {

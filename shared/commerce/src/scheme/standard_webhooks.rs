@@ -9,7 +9,7 @@ use base64::{
 };
 
 use super::Refusal;
-use crate::{request::RawRequest, stamp::Stamp};
+use crate::{request::RawRequest, timestamp::Timestamp};
 
 /// How far the timestamp may be from now, both ways, in seconds: what the specification's libraries take.
 pub const TOLERANCE_SECONDS: i64 = 300;
@@ -50,7 +50,7 @@ impl StandardWebhooks {
     ///
     /// # Errors
     /// The [`Refusal`] that fits; a signature that is right but stale is no error here.
-    pub fn verify(&self, request: &RawRequest, secrets: &[&[u8]], now: Stamp) -> Result<Signed, Refusal> {
+    pub fn verify(&self, request: &RawRequest, secrets: &[&[u8]], now: Timestamp) -> Result<Signed, Refusal> {
         if secrets.iter().any(|secret| secret.is_empty()) {
             return Err(Refusal::EmptyKey);
         }
@@ -143,12 +143,12 @@ mod tests {
             method: Method::POST,
             headers,
             body: Bytes::from_static(BODY.as_bytes()),
-            received: Stamp::from_micros(0),
+            received: Timestamp::from_micros(0),
         }
     }
 
     fn verify(signature: &str, secrets: &[&[u8]], now: i64) -> Result<Signed, Refusal> {
-        STANDARD_HEADERS.verify(&request(signature, &AT.to_string()), secrets, Stamp::from_millis(now * 1000))
+        STANDARD_HEADERS.verify(&request(signature, &AT.to_string()), secrets, Timestamp::from_millis(now * 1000))
     }
 
     #[test]
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn everything_is_signed() {
-        let at = Stamp::from_millis(AT * 1000);
+        let at = Timestamp::from_millis(AT * 1000);
         let mut other_id = request(SIGNATURE, &AT.to_string());
         other_id.headers.insert("webhook-id", HeaderValue::from_static("msg_example_0002"));
         assert_eq!(STANDARD_HEADERS.verify(&other_id, &[SECRET], at), Err(Refusal::WrongProof));

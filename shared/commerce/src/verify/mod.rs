@@ -5,9 +5,9 @@
 //! What was verified can be queued:
 //!
 //! ```
-//! # use commerce::{envelope::Sealed, platform::delivery::Delivery, request::{HookPath, RawRequest}};
+//! # use commerce::{envelope::Sealed, platform::delivery::Delivery, request::{WebhookPath, RawRequest}};
 //! # use commerce::{scheme::Refusal, verify::{Material, verify}};
-//! fn queue(platform: &dyn Delivery, path: &HookPath, request: &RawRequest, keys: &Material<'_>) -> Result<Sealed, Refusal> {
+//! fn queue(platform: &dyn Delivery, path: &WebhookPath, request: &RawRequest, keys: &Material<'_>) -> Result<Sealed, Refusal> {
 //!     Ok(Sealed::from_verified(&verify(platform, path, request, keys)?))
 //! }
 //! ```
@@ -62,9 +62,9 @@ use crate::{
     apps::{App, Requirement},
     keys::{BroughtKey, KeyRing, WebhookSecret},
     platform::delivery::Delivery,
-    request::{HookPath, RawRequest, has_too_many_values},
+    request::{RawRequest, WebhookPath, has_too_many_values},
     scheme::{APP_KEY_ID, Refusal, Scheme, Strength, bearer, hmac, jwt, standard_webhooks},
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 
 /// What proofs are checked with.
@@ -77,7 +77,7 @@ pub struct Material<'a> {
     /// The keys that the client of this connection brought; `None` while nobody has looked.
     pub brought: Option<&'a [BroughtKey]>,
     /// The time.
-    pub now: Stamp,
+    pub now: Timestamp,
 }
 
 /// The scope of a delivery that names none, where the platform does not sign by scope.
@@ -86,20 +86,20 @@ pub const UNNAMED_SCOPE: &str = "unnamed";
 /// A delivery that was proven: the only thing that can be sealed for the queue. Made by [`verify`] alone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Verified {
-    path: HookPath,
+    path: WebhookPath,
     scope: String,
     delivery_id: Option<String>,
     user: Option<String>,
     key_id: String,
     strength: Strength,
-    received: Stamp,
+    received: Timestamp,
     claims: BTreeMap<String, String>,
     body: Bytes,
 }
 
 impl Verified {
     /// The hook's path: platform, connection and generation.
-    pub fn path(&self) -> &HookPath {
+    pub fn path(&self) -> &WebhookPath {
         &self.path
     }
 
@@ -129,7 +129,7 @@ impl Verified {
     }
 
     /// When API Gateway took the request.
-    pub fn received(&self) -> Stamp {
+    pub fn received(&self) -> Timestamp {
         self.received
     }
 
@@ -241,7 +241,7 @@ pub fn sign(
 /// The [`Refusal`] that fits. The caller answers all of them alike.
 pub fn verify(
     platform: &dyn Delivery,
-    path: &HookPath,
+    path: &WebhookPath,
     request: &RawRequest,
     keys: &Material<'_>,
 ) -> Result<Verified, Refusal> {
@@ -429,7 +429,7 @@ mod tests {
     struct Signed;
 
     impl Delivery for Signed {
-        fn probe(&self, _: &HookPath, _: Stamp) -> crate::platform::delivery::Probe {
+        fn probe(&self, _: &WebhookPath, _: Timestamp) -> crate::platform::delivery::Probe {
             crate::platform::delivery::Probe::default()
         }
         fn scope(&self, _: &RawRequest) -> Option<String> {
@@ -456,7 +456,7 @@ mod tests {
 
     fn proven(require: &str, header: Part, signature: Part) -> Result<Strength, Refusal> {
         let ring = KeyRing::parse("0123456789abcdef0123456789abcdef").unwrap();
-        let path = HookPath::parse("signed", "store", None).unwrap();
+        let path = WebhookPath::parse("signed", "store", None).unwrap();
         let apps = json!({ "bigcommerce": { "client_id": "id", "client_secret": SECRET, "require": require } });
         let apps = Apps::parse(&apps.to_string(), |_| true).unwrap();
         let mut headers = HeaderMap::new();
@@ -476,8 +476,9 @@ mod tests {
             set("webhook-timestamp", &at.to_string());
             set("webhook-signature", &STANDARD_HEADERS.sign(secret.as_bytes(), "msg_1", at, b"{}"));
         }
-        let request = RawRequest { method: Method::POST, headers, body: "{}".into(), received: Stamp::from_micros(0) };
-        let now = Stamp::from_millis(NOW * 1000);
+        let request =
+            RawRequest { method: Method::POST, headers, body: "{}".into(), received: Timestamp::from_micros(0) };
+        let now = Timestamp::from_millis(NOW * 1000);
         let keys = Material { ring: &ring, app: apps.get("bigcommerce"), brought: None, now };
         verify(&Signed, &path, &request, &keys).map(|verified| verified.strength())
     }
@@ -526,7 +527,7 @@ mod tests {
     struct By(Scheme);
 
     impl Delivery for By {
-        fn probe(&self, _: &HookPath, _: Stamp) -> crate::platform::delivery::Probe {
+        fn probe(&self, _: &WebhookPath, _: Timestamp) -> crate::platform::delivery::Probe {
             crate::platform::delivery::Probe::default()
         }
         fn scope(&self, _: &RawRequest) -> Option<String> {
@@ -546,7 +547,7 @@ mod tests {
         let hmac =
             |keys| Hmac { header: HEADER, algorithm: Algorithm::Sha256, encoding: Encoding::Hex, prefix: "", keys };
         let ring = KeyRing::parse("0123456789abcdef0123456789abcdef").unwrap();
-        let path = HookPath::parse("signed", "store", None).unwrap();
+        let path = WebhookPath::parse("signed", "store", None).unwrap();
         let apps = json!({ "shop": { "client_secret": SECRET } });
         let apps = Apps::parse(&apps.to_string(), |_| true).unwrap();
         let derived = ring.signing().webhook_secret(&path, None);
@@ -566,8 +567,8 @@ mod tests {
             let code = scheme.sign(secret.as_bytes(), b"{}");
             headers.insert(HeaderName::from_static(HEADER), HeaderValue::from_str(&code).unwrap());
             let request =
-                RawRequest { method: Method::POST, headers, body: "{}".into(), received: Stamp::from_micros(0) };
-            let now = Stamp::from_millis(NOW * 1000);
+                RawRequest { method: Method::POST, headers, body: "{}".into(), received: Timestamp::from_micros(0) };
+            let now = Timestamp::from_millis(NOW * 1000);
             let keys = Material { ring: &ring, app: apps.get("shop"), brought: Some(&brought), now };
             let verified = verify(&By(Scheme::Hmac(scheme)), &path, &request, &keys);
             let proven = verified.map(|verified| (verified.key_id().to_owned(), verified.strength()));
@@ -607,14 +608,14 @@ mod tests {
             prefix: "",
         };
         let ring = KeyRing::parse("0123456789abcdef0123456789abcdef").unwrap();
-        let path = HookPath::parse("signed", "store", None).unwrap();
+        let path = WebhookPath::parse("signed", "store", None).unwrap();
         let proven = |signed: &[u8], app| {
             let mut headers = HeaderMap::new();
             let signature = STANDARD.encode(pair.sign(signed));
             headers.insert(HeaderName::from_static(HEADER), HeaderValue::from_str(&signature).unwrap());
             let request =
-                RawRequest { method: Method::POST, headers, body: "{}".into(), received: Stamp::from_micros(0) };
-            let keys = Material { ring: &ring, app, brought: None, now: Stamp::from_millis(NOW * 1000) };
+                RawRequest { method: Method::POST, headers, body: "{}".into(), received: Timestamp::from_micros(0) };
+            let keys = Material { ring: &ring, app, brought: None, now: Timestamp::from_millis(NOW * 1000) };
             let verified = verify(&By(Scheme::Signature(scheme)), &path, &request, &keys)?;
             Ok((verified.key_id().to_owned(), verified.strength()))
         };

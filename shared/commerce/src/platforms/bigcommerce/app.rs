@@ -7,13 +7,13 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::{
-    api::{ApiRequest, Hosts},
     apps::App,
+    http_call::{ApiRequest, Hosts},
     install::{Installation, Known, MISSING_PERMISSIONS, Once, Reply, Step, Turned, Vendor, Visit},
     key::ConnectionId,
     platform::lenient,
     scheme::jwt::{Algorithm, Keys, LEEWAY_SECONDS, Rules},
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 
 /// The installation.
@@ -100,7 +100,7 @@ fn auth(visit: &Visit, vendor: &Vendor<'_>, app: &App, secret: &str, known: &[Kn
     if !answer.is_success() {
         return Err(answer.fault(visit.now).into());
     }
-    let granted: Granted = lenient::read(&answer.body).map_err(crate::api::Fault::from)?;
+    let granted: Granted = lenient::read(&answer.body).map_err(crate::http_call::Fault::from)?;
     let connection =
         store(&granted.context).ok_or_else(|| Turned::NotProven("the exchange of the code named no store".into()))?;
     let has = |name: &str| granted.scope.split([' ', '+']).any(|scope| scope == name);
@@ -136,7 +136,7 @@ fn payload(visit: &Visit, app: &App, secret: &str) -> Result<(ConnectionId, Once
         number.as_i64().or_else(|| format!("{:.0}", number.as_f64()?.floor()).parse().ok())
     };
     let (Some(issued), Some(until)) = (seconds("iat"), seconds("exp")) else { return Err(not_proven("a time")) };
-    let stamp = |seconds: i64| Stamp::from_millis(seconds.saturating_mul(1000));
+    let stamp = |seconds: i64| Timestamp::from_millis(seconds.saturating_mul(1000));
     let until = stamp(until.saturating_add(LEEWAY_SECONDS));
     Ok((connection, Once { id: id.to_owned(), issued: stamp(issued), until }))
 }

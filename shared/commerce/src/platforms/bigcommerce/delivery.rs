@@ -7,9 +7,9 @@ use serde_json::{Map, json};
 use super::wire;
 use crate::{
     platform::delivery::{Delivery, PROBE, Probe},
-    request::{HookPath, RawRequest},
+    request::{RawRequest, WebhookPath},
     scheme::{Scheme, standard_webhooks::STANDARD_HEADERS},
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 
 /// The receiver's view.
@@ -30,7 +30,7 @@ impl Delivery for BigCommerce {
         (1..=200).contains(&scope.len()).then_some(scope)
     }
 
-    fn probe(&self, path: &HookPath, now: Stamp) -> Probe {
+    fn probe(&self, path: &WebhookPath, now: Timestamp) -> Probe {
         let producer = format!("stores/{}", path.key.connection);
         let body = json!({ "scope": PROBE, "producer": producer, "data": {}, "created_at": now.seconds() });
         Probe { headers: Vec::new(), body: body.to_string(), claims: Map::new() }
@@ -48,7 +48,7 @@ impl Delivery for BigCommerce {
     }
 
     /// The app's key is the same for all stores, so only `producer`, `stores/{hash}`, tells whose the callback is.
-    fn belongs(&self, path: &HookPath, request: &RawRequest) -> bool {
+    fn belongs(&self, path: &WebhookPath, request: &RawRequest) -> bool {
         let Ok(callback) = wire::callback(&request.body) else { return true };
         let hash = callback.producer.as_deref().and_then(|producer| producer.strip_prefix("stores/"));
         // Connection ids are lower case.
@@ -67,7 +67,7 @@ mod tests {
         apps::App,
         keys::KeyRing,
         scheme::{Refusal, Strength},
-        stamp::Stamp,
+        timestamp::Timestamp,
         verify::{Material, verify},
     };
 
@@ -81,11 +81,11 @@ mod tests {
             .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()));
         let headers = HeaderMap::from_iter(headers);
         let body = Bytes::copy_from_slice(body.as_bytes());
-        RawRequest { method: Method::POST, headers, body, received: Stamp::from_micros(0) }
+        RawRequest { method: Method::POST, headers, body, received: Timestamp::from_micros(0) }
     }
 
-    fn path(connection: &str) -> HookPath {
-        HookPath::parse("bigcommerce", connection, None).unwrap()
+    fn path(connection: &str) -> WebhookPath {
+        WebhookPath::parse("bigcommerce", connection, None).unwrap()
     }
 
     #[test]
@@ -125,7 +125,7 @@ mod tests {
             [("webhook-id", "msg_example_0001"), ("webhook-timestamp", &timestamp), ("webhook-signature", signature)];
         let ring = KeyRing::parse("0123456789abcdef0123456789abcdef").unwrap();
         let app: App = serde_json::from_str(&format!(r#"{{"client_id":"a","client_secret":"{APP_SECRET}"}}"#)).unwrap();
-        let keys = Material { ring: &ring, app: Some(&app), brought: None, now: Stamp::from_millis(AT * 1000) };
+        let keys = Material { ring: &ring, app: Some(&app), brought: None, now: Timestamp::from_millis(AT * 1000) };
         let strength = |connection: &str, headers: &[(&'static str, &str)]| {
             verify(&BigCommerce, &path(connection), &request(BODY, headers), &keys).map(|verified| verified.strength())
         };

@@ -9,9 +9,9 @@ use url::Url;
 
 use super::{pull, wire};
 use crate::{
-    api::{ApiRequest, ApiResponse, Fault},
     change::{Change, Delete, Facets, Upsert},
     entity::{Content, EntityKind, ExternalId},
+    http_call::{ApiRequest, ApiResponse, Fault},
     outcome::Rule,
     platform::{
         lenient,
@@ -19,7 +19,7 @@ use crate::{
         notice::{Notice, UNINSTALLED},
         paging::Place,
     },
-    stamp::Stamp,
+    timestamp::Timestamp,
     transfer::{Action, Direction, EntityProcessor, Listing, Payload, Polling, Scope, Transfer, child, own},
 };
 
@@ -193,7 +193,7 @@ impl Mapping for BigCommerce {
         &[APP_UNINSTALLED, DELIVERY_EXCEPTION]
     }
 
-    fn notice(&self, scope: &str, body: &[u8], received: Stamp) -> Result<Notice, MapError> {
+    fn notice(&self, scope: &str, body: &[u8], received: Timestamp) -> Result<Notice, MapError> {
         let callback = wire::callback(body)?;
         let digits = |name: &str| {
             let id = wire::id_of(&callback.data[name])?;
@@ -272,7 +272,7 @@ impl Mapping for BigCommerce {
     }
 
     /// Of all, too, in the order of their changes: what changes meanwhile comes again further on.
-    fn poll(&self, entity: EntityKind, since: Option<Stamp>) -> Option<Listing> {
+    fn poll(&self, entity: EntityKind, since: Option<Timestamp>) -> Option<Listing> {
         let what = collection(entity)?.1;
         (since.is_none() || entity != EntityKind::Category).then(|| Place::start(what, since))
     }
@@ -304,7 +304,7 @@ impl Mapping for BigCommerce {
         _access: &Access<'_>,
         listing: &Listing,
         response: &ApiResponse,
-        at: Stamp,
+        at: Timestamp,
     ) -> Result<Listed, Fault> {
         let (entity, place) = (listed_entity(listing)?, Place::of(listing)?);
         if !response.is_success() {
@@ -319,7 +319,7 @@ impl Mapping for BigCommerce {
                 (page.data, page.meta.pagination)
             }
         };
-        let times: Vec<_> = entries.iter().map(|entry| entry.date_modified.map(Stamp::from)).collect();
+        let times: Vec<_> = entries.iter().map(|entry| entry.date_modified.map(Timestamp::from)).collect();
         if times.iter().flatten().any(|time| place.is_passed_by(*time)) {
             return Err(Fault::Unreadable("a list of what has changed with what has not".into()));
         }
@@ -378,7 +378,13 @@ fn price_lists(entries: &[Value]) -> Result<Mapped, MapError> {
 
 /// What became of a cart, which no answer of the API says. That it was abandoned counts until it is changed after that, so it is dated
 /// by the callback; that it became an order is its end.
-fn fate(scope: &str, id: &ExternalId, entries: &[Value], created_at: Option<i64>, received: Stamp) -> Option<Change> {
+fn fate(
+    scope: &str,
+    id: &ExternalId,
+    entries: &[Value],
+    created_at: Option<i64>,
+    received: Timestamp,
+) -> Option<Change> {
     let status = match scope {
         CART_ABANDONED => "abandoned",
         CART_CONVERTED => "converted",
@@ -389,7 +395,7 @@ fn fate(scope: &str, id: &ExternalId, entries: &[Value], created_at: Option<i64>
     let fields = [("id", json!(id)), ("status", json!(status)), ("order", json!(order))];
     let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     let facets = Facets::from_iter([("fate".to_owned(), Content::facet(fields, Map::new()).into())]);
-    let dated = created_at.map(|seconds| Stamp::from_micros(seconds.saturating_mul(1_000_000)));
+    let dated = created_at.map(|seconds| Timestamp::from_micros(seconds.saturating_mul(1_000_000)));
     let dated = dated.filter(|at| scope == CART_ABANDONED && at.plus_seconds(RETRIED_SECONDS) > received);
     let at = dated.unwrap_or(received);
     Some(Change::Upsert(Upsert::partial(Some(at), received, false, MAPPING, facets)))
@@ -428,7 +434,7 @@ pub(super) fn call(
     if path.iter().any(|part| matches!(*part, "" | "." | "..")) {
         return Err(Fault::Unreadable("an id that BigCommerce cannot have".into()));
     }
-    let credentials: super::subscriptions::Credentials =
+    let credentials: super::webhooks::Credentials =
         serde_json::from_str(access.credentials).map_err(|_| broken("credentials"))?;
     let mut url = Url::parse(access.site).map_err(|_| broken("site"))?;
     url.path_segments_mut().map_err(|()| broken("site"))?.pop_if_empty().extend(path);
@@ -439,7 +445,7 @@ pub(super) fn call(
 }
 
 /// What an answer means that is no success [`api-rate-limits.mdx`, `status-codes.mdx`].
-pub(super) fn fault(response: &ApiResponse, now: Stamp) -> Fault {
+pub(super) fn fault(response: &ApiResponse, now: Timestamp) -> Fault {
     match response.status {
         429 => {
             let reset = response.headers.get("x-rate-limit-time-reset-ms");
@@ -462,14 +468,14 @@ mod tests {
     use super::*;
     use crate::{
         platform::mapping::{Resolved, declared_scopes, resolve},
-        request::HookPath,
+        request::WebhookPath,
     };
 
-    const AT: Stamp = Stamp::from_millis(1_760_000_000_000);
+    const AT: Timestamp = Timestamp::from_millis(1_760_000_000_000);
 
     fn delivered(scope: &str, body: &str) -> Result<Mapped, MapError> {
         let Resolved::Entity(entity, action) = resolve(&BigCommerce, scope) else { unreachable!("{scope}") };
-        let connection = HookPath::parse("bigcommerce", "abc123", None).unwrap().key;
+        let connection = WebhookPath::parse("bigcommerce", "abc123", None).unwrap().key;
         BigCommerce.map(&Incoming {
             connection: &connection,
             scope,
@@ -733,7 +739,7 @@ mod tests {
                 other => unreachable!("{other:?}"),
             }
         };
-        let is = |at: Stamp, status: &str, order: Option<&str>| {
+        let is = |at: Timestamp, status: &str, order: Option<&str>| {
             ("c-1".to_owned(), Some(at), status.to_owned(), order.map(str::to_owned))
         };
         let cart = |order: Value| json!({ "type": "cart", "id": "c-1", "orderId": order });

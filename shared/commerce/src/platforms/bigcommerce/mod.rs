@@ -24,11 +24,11 @@ mod delivery;
 mod mapping;
 mod order;
 mod pull;
-mod subscriptions;
+mod webhooks;
 mod wire;
 
 use super::Platform;
-use crate::api::Hosts;
+use crate::http_call::Hosts;
 
 /// The descriptor.
 pub const PLATFORM: Platform = Platform {
@@ -36,6 +36,6 @@ pub const PLATFORM: Platform = Platform {
     hosts: Hosts::Only(&["api.bigcommerce.com"]),
     delivery: &delivery::BigCommerce,
     mapping: &mapping::BigCommerce,
-    subscriptions: &subscriptions::BigCommerce,
+    subscriptions: &webhooks::BigCommerce,
     installation: Some(&app::BigCommerce),
 };

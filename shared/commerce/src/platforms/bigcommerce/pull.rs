@@ -13,17 +13,17 @@ use super::{
     order, wire,
 };
 use crate::{
-    api::{ApiResponse, Fault},
     change::{Change, Delete, Facets, Upsert},
     entity::{
         Address, Cart, Category, CategoryEntity, Choice, Content, CurrencyPrice, Customer, CustomerId, EntityKind,
         ExternalId, Line, Price, PriceTier, Product, ProductId, Stock,
     },
+    http_call::{ApiResponse, Fault},
     platform::{
         lenient,
         mapping::{Mapped, Next, Wanted},
     },
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 
 /// Left out of products: what changes without anybody changing the product.
@@ -244,7 +244,7 @@ impl<'a> Bucket<'a> {
         let content = Content::new(entity, extra).map_err(|_| unreadable("the whole"))?;
         let content = content.with_unreadable(take(&mut self.unreadable)).with_unbalanced(self.wanted.entity);
         Ok(Change::Upsert(Upsert {
-            source: source.map(Stamp::from),
+            source: source.map(Timestamp::from),
             received: self.wanted.at,
             observed: true,
             mapping: MAPPING,
@@ -587,10 +587,10 @@ mod tests {
     use crate::{
         platform::mapping::{Access, Mapping},
         platforms::bigcommerce::mapping::BigCommerce,
-        stamp::Stamp,
+        timestamp::Timestamp,
     };
 
-    const AT: Stamp = Stamp::from_millis(1_760_000_000_000);
+    const AT: Timestamp = Timestamp::from_millis(1_760_000_000_000);
 
     fn answer(status: u16, body: &Value) -> ApiResponse {
         ApiResponse { status, headers: HeaderMap::new(), body: Bytes::from(body.to_string()) }

@@ -3,7 +3,7 @@
 //!
 //! What is not named here lands in `rest`, and from there in the entity's `extra`.
 
-use jiff::{Timestamp, fmt::rfc2822};
+use jiff::fmt::rfc2822;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::{Map, Value, value::RawValue};
@@ -17,7 +17,7 @@ use crate::{
         },
         mapping::MapError,
     },
-    stamp::parse_utc,
+    timestamp::parse_utc,
 };
 
 /// A callback. Its data has a shape for each scope, and sometimes several.
@@ -82,7 +82,7 @@ fn amount<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Decimal>, D::Erro
 }
 
 /// The time that dates an order.
-fn mail_version<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+fn mail_version<'de, D: Deserializer<'de>>(from: D) -> Result<Option<jiff::Timestamp>, D::Error> {
     let Some(text) = text(from)? else { return Ok(None) };
     match in_mail(&text) {
         Some(at) => Ok(Some(at)),
@@ -91,14 +91,14 @@ fn mail_version<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>,
     }
 }
 
-fn in_mail(text: &str) -> Option<Timestamp> {
+fn in_mail(text: &str) -> Option<jiff::Timestamp> {
     // A wrong day of the week makes no other time of it.
     let parser = rfc2822::DateTimeParser::new().relaxed_weekday(true);
     parser.parse_timestamp(text).ok().or_else(|| parse_utc(text))
 }
 
 /// A time as in mails (RFC 2822), which v2 has, or as v3 writes it.
-fn mail_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+fn mail_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<jiff::Timestamp>, D::Error> {
     let Some(text) = text(from)? else { return Ok(None) };
     in_mail(&text).map(Some).ok_or_else(|| D::Error::custom("not a time"))
 }
@@ -115,7 +115,7 @@ pub struct Entry {
     #[serde(deserialize_with = "required_id")]
     pub id: ExternalId,
     #[serde(default, deserialize_with = "mail_version")]
-    pub date_modified: Option<Timestamp>,
+    pub date_modified: Option<jiff::Timestamp>,
 }
 
 /// One page of a list of v3.
@@ -202,9 +202,9 @@ pub struct Product {
     #[serde(default, deserialize_with = "id")]
     pub base_variant_id: Option<ExternalId>,
     #[serde(default, deserialize_with = "time")]
-    pub date_created: Option<Timestamp>,
+    pub date_created: Option<jiff::Timestamp>,
     #[serde(default, deserialize_with = "version")]
-    pub date_modified: Option<Timestamp>,
+    pub date_modified: Option<jiff::Timestamp>,
     #[serde(flatten)]
     pub rest: Map<String, Value>,
 }
@@ -301,9 +301,9 @@ pub struct Customer {
     #[serde(default, deserialize_with = "count")]
     pub address_count: Option<u64>,
     #[serde(default, deserialize_with = "time")]
-    pub date_created: Option<Timestamp>,
+    pub date_created: Option<jiff::Timestamp>,
     #[serde(default, deserialize_with = "version")]
-    pub date_modified: Option<Timestamp>,
+    pub date_modified: Option<jiff::Timestamp>,
     #[serde(flatten)]
     pub rest: Map<String, Value>,
 }
@@ -414,9 +414,9 @@ pub struct Order {
     #[serde(default, deserialize_with = "text")]
     pub customer_message: Option<String>,
     #[serde(default, deserialize_with = "mail_time")]
-    pub date_created: Option<Timestamp>,
+    pub date_created: Option<jiff::Timestamp>,
     #[serde(default, deserialize_with = "mail_version")]
-    pub date_modified: Option<Timestamp>,
+    pub date_modified: Option<jiff::Timestamp>,
     #[serde(flatten)]
     pub rest: Map<String, Value>,
 }
@@ -544,7 +544,7 @@ pub struct Shipment {
     #[serde(default, deserialize_with = "text")]
     pub tracking_number: Option<String>,
     #[serde(default, deserialize_with = "mail_time")]
-    pub date_created: Option<Timestamp>,
+    pub date_created: Option<jiff::Timestamp>,
 }
 
 /// A cart of v3.
@@ -565,9 +565,9 @@ pub struct Cart {
     #[serde(default, deserialize_with = "objects")]
     pub coupons: Vec<CartCoupon>,
     #[serde(default, deserialize_with = "time")]
-    pub created_time: Option<Timestamp>,
+    pub created_time: Option<jiff::Timestamp>,
     #[serde(default, deserialize_with = "version")]
-    pub updated_time: Option<Timestamp>,
+    pub updated_time: Option<jiff::Timestamp>,
     #[serde(flatten)]
     pub rest: Map<String, Value>,
 }

@@ -6,12 +6,12 @@ use serde_json::json;
 use super::wire;
 use crate::{
     platform::delivery::{Delivery, PROBE, Probe},
-    request::{HookPath, RawRequest},
+    request::{RawRequest, WebhookPath},
     scheme::{
         Scheme,
         jwt::{Algorithm, Jwt, KeySource, Rules},
     },
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 
 /// The receiver's view.
@@ -52,7 +52,7 @@ impl Delivery for CloudBlue {
         Some(class.filter(word).unwrap_or_else(|| TRIGGER.to_owned()))
     }
 
-    fn probe(&self, _path: &HookPath, now: Stamp) -> Probe {
+    fn probe(&self, _path: &WebhookPath, now: Timestamp) -> Probe {
         let claims = json!({ "webhook_id": PROBE, "exp": now.seconds() + 60 });
         let body = json!({ "object_class": PROBE }).to_string();
         Probe { headers: Vec::new(), body, claims: claims.as_object().cloned().unwrap_or_default() }
@@ -81,21 +81,21 @@ mod tests {
     use super::*;
     use crate::{
         keys::KeyRing,
-        request::HookPath,
+        request::WebhookPath,
         scheme::{Refusal, Strength},
-        stamp::Stamp,
+        timestamp::Timestamp,
         verify::{Material, Verified, verify},
     };
 
-    const NOW: Stamp = Stamp::from_micros(1_800_000_000_000_000);
+    const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
     const BODY: &str = r#"{"webhook_id":"WH-101-202-303","webhook_name":"orders","object_class":"fulfillment_request","account_id":"VA-000-111","product_id":"PRD-111-222-333","api_url":"https://attacker.example","triggered_at":"2024-02-03T04:05:06+00:00","last_success_at":null,"data":{}}"#;
 
     fn ring() -> KeyRing {
         KeyRing::parse("0123456789abcdef0123456789abcdef").unwrap()
     }
 
-    fn path() -> HookPath {
-        HookPath::parse("cloudblue", "va-000-111", None).unwrap()
+    fn path() -> WebhookPath {
+        WebhookPath::parse("cloudblue", "va-000-111", None).unwrap()
     }
 
     fn token(claims: &Value) -> String {

@@ -8,25 +8,22 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use url::{Url, form_urlencoded};
 
-use super::{
-    delivery::TRIGGER,
-    subscriptions::{Inquire, PolicyRule, When},
-    wire,
-};
+use super::{delivery::TRIGGER, wire};
+use crate::platforms::cloudblue::webhooks::{Inquire, PolicyRule, When};
 use crate::{
-    api::{ApiRequest, ApiResponse, Fault},
     change::{Change, Delete, Facets, Upsert},
     connection::Connection,
     entity::{
         Actor, Content, CustomerId, EntityKind, Event, ExternalId, ProductId, Request, Subscription, SubscriptionId,
         SubscriptionItem,
     },
+    http_call::{ApiRequest, ApiResponse, Fault},
     outcome::Rule,
     platform::{
         lenient::{self, read, read_list},
         mapping::{Access, Acted, Budget, Decision, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted},
     },
-    stamp::{Stamp, parse_utc},
+    timestamp::{Timestamp, parse_utc},
     transfer::{Action, Direction, EntityProcessor, Listing, Payload, Polling, Transfer, own},
 };
 
@@ -168,13 +165,13 @@ impl Mapping for CloudBlue {
         let received = incoming.received;
         let day = received.plus_seconds(-LOOKBACK_SECONDS);
         let hint =
-            wire::Trigger::read(incoming.body).last_success_at.and_then(|text| parse_utc(&text)).map(Stamp::from);
+            wire::Trigger::read(incoming.body).last_success_at.and_then(|text| parse_utc(&text)).map(Timestamp::from);
         let since = hint
             .map_or(day, |hint| hint.plus_seconds(-OVERLAP_SECONDS).min(day))
             .max(received.plus_seconds(-MAX_LOOKBACK_SECONDS));
         let lists = LISTS.iter().filter(|list| list.of == Of::Tiers || incoming.scope != TIER_CONFIG);
         let what = lists.map(|list| list.name).collect::<Vec<_>>().join("+");
-        let since = Some(Stamp::from_micros(since.seconds().saturating_mul(1_000_000)).to_string());
+        let since = Some(Timestamp::from_micros(since.seconds().saturating_mul(1_000_000)).to_string());
         Ok(Mapped::List(Listing::new(what, written(&Cursor { since, after: None, offset: 0 }))))
     }
 
@@ -225,21 +222,21 @@ impl Mapping for CloudBlue {
         Ok(request)
     }
 
-    fn poll(&self, entity: EntityKind, since: Option<Stamp>) -> Option<Listing> {
+    fn poll(&self, entity: EntityKind, since: Option<Timestamp>) -> Option<Listing> {
         let what = match entity {
             EntityKind::Request => POLLED,
             EntityKind::Subscription => ASSETS.name,
             _ => return None,
         };
-        let since = since.map(|since| Stamp::from_micros(since.seconds().saturating_mul(1_000_000)).to_string());
+        let since = since.map(|since| Timestamp::from_micros(since.seconds().saturating_mul(1_000_000)).to_string());
         Some(Listing::new(what, written(&Cursor { since, after: None, offset: 0 })))
     }
 
-    fn rest_of(&self, listing: Listing, found_until: Stamp) -> Listing {
+    fn rest_of(&self, listing: Listing, found_until: Timestamp) -> Listing {
         let Ok(cursor) = cursor(&listing) else { return listing };
         let until = found_until.plus_seconds(-FOUND_OVERLAP_SECONDS);
-        let since = cursor.since.as_deref().and_then(parse_utc).map(Stamp::from).map(|since| since.max(until));
-        let since = since.map(|since| Stamp::from_micros(since.seconds().saturating_mul(1_000_000)).to_string());
+        let since = cursor.since.as_deref().and_then(parse_utc).map(Timestamp::from).map(|since| since.max(until));
+        let since = since.map(|since| Timestamp::from_micros(since.seconds().saturating_mul(1_000_000)).to_string());
         Listing { cursor: written(&Cursor { since, ..cursor }), ..listing }
     }
 
@@ -248,7 +245,7 @@ impl Mapping for CloudBlue {
         access: &Access<'_>,
         listing: &Listing,
         response: &ApiResponse,
-        at: Stamp,
+        at: Timestamp,
     ) -> Result<Listed, Fault> {
         let (list, rest) = list(listing)?;
         let Cursor { since, after, offset } = cursor(listing)?;
@@ -262,7 +259,7 @@ impl Mapping for CloudBlue {
         let entity = if list.of == Of::Assets { EntityKind::Subscription } else { EntityKind::Request };
         let transfer = |entry: wire::Entry| {
             let updated = entry.updated.as_ref().or(entry.events.updated.at.as_ref());
-            let changed = updated.and_then(|text| parse_utc(text)).map(Stamp::from).filter(|_| !waits);
+            let changed = updated.and_then(|text| parse_utc(text)).map(Timestamp::from).filter(|_| !waits);
             Transfer { changed, ..Transfer::new(entity, entry.id, format!("listed in {}", list.name)) }
         };
         let found: Vec<Transfer> = entries.into_iter().map(transfer).collect();
@@ -398,8 +395,8 @@ fn encoded(value: &str) -> String {
 
 /// The time before a time, by the smallest step that the platform knows: what has the time itself comes after it.
 fn moment_before(time: &str) -> String {
-    let at = parse_utc(time).map(Stamp::from);
-    at.map_or_else(|| time.to_owned(), |at| Stamp::from_micros(at.micros().saturating_sub(1)).to_string())
+    let at = parse_utc(time).map(Timestamp::from);
+    at.map_or_else(|| time.to_owned(), |at| Timestamp::from_micros(at.micros().saturating_sub(1)).to_string())
 }
 
 /// What an entry is sorted by. Only a time is given back to the platform.
@@ -451,7 +448,7 @@ fn mapped(wanted: &Wanted<'_>, answer: &ApiResponse) -> Result<Mapped, Fault> {
     if shown != *id {
         return Err(Fault::Unreadable("another id than was asked for".into()));
     }
-    let source = source.map(Stamp::from);
+    let source = source.map(Timestamp::from);
     let upsert = Upsert {
         source,
         received: at,
@@ -758,7 +755,7 @@ mod tests {
     use super::*;
     use crate::key::ConnectionKey;
 
-    const AT: Stamp = Stamp::from_micros(1_800_000_000_000_000);
+    const AT: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
     const SITE: &str = "https://api.connect.cloudblue.com/public/v1";
     const PR: &str = "PR-1234-5678-9012-001";
 

@@ -18,11 +18,11 @@
 
 mod delivery;
 mod mapping;
-mod subscriptions;
+mod webhooks;
 mod wire;
 
 use super::Platform;
-use crate::api::Hosts;
+use crate::http_call::Hosts;
 
 /// The descriptor.
 pub const PLATFORM: Platform = Platform {
@@ -30,6 +30,6 @@ pub const PLATFORM: Platform = Platform {
     hosts: Hosts::Only(&["api.connect.cloudblue.com"]),
     delivery: &delivery::CloudBlue,
     mapping: &mapping::CloudBlue,
-    subscriptions: &subscriptions::CloudBlue,
+    subscriptions: &webhooks::CloudBlue,
     installation: None,
 };

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Map, Value};
 
@@ -123,9 +122,9 @@ pub struct Request {
     #[serde(default, deserialize_with = "text")]
     pub environment: Option<String>,
     #[serde(default, deserialize_with = "time")]
-    pub created: Option<Timestamp>,
+    pub created: Option<jiff::Timestamp>,
     #[serde(default, deserialize_with = "version")]
-    pub updated: Option<Timestamp>,
+    pub updated: Option<jiff::Timestamp>,
     #[serde(default, deserialize_with = "object")]
     pub events: Events,
     #[serde(default, deserialize_with = "part")]
@@ -144,7 +143,7 @@ pub struct Events(pub BTreeMap<String, Event>);
 
 impl Events {
     /// When it happened last.
-    pub fn at(&self, name: &str) -> Option<Timestamp> {
+    pub fn at(&self, name: &str) -> Option<jiff::Timestamp> {
         self.0.get(name)?.at
     }
 }
@@ -169,7 +168,7 @@ impl<'de> Deserialize<'de> for Events {
 #[derive(Deserialize, Default)]
 pub struct Event {
     #[serde(default, deserialize_with = "time")]
-    pub at: Option<Timestamp>,
+    pub at: Option<jiff::Timestamp>,
     #[serde(default, deserialize_with = "object")]
     pub by: Actor,
 }
@@ -206,20 +205,20 @@ pub struct Asset {
     pub events: Events,
     /// Not in every answer.
     #[serde(default, deserialize_with = "time")]
-    pub renewal_expiration_date: Option<Timestamp>,
+    pub renewal_expiration_date: Option<jiff::Timestamp>,
     #[serde(default, deserialize_with = "object")]
     pub billing: Billing,
     #[serde(default, deserialize_with = "time")]
-    pub created: Option<Timestamp>,
+    pub created: Option<jiff::Timestamp>,
     #[serde(default, deserialize_with = "version")]
-    pub updated: Option<Timestamp>,
+    pub updated: Option<jiff::Timestamp>,
 }
 
 /// When an asset is billed.
 #[derive(Deserialize, Default)]
 pub struct Billing {
     #[serde(default, deserialize_with = "time")]
-    pub next_date: Option<Timestamp>,
+    pub next_date: Option<jiff::Timestamp>,
 }
 
 /// What a tier configuration request configures.

@@ -5,9 +5,9 @@ use serde_json::{Map, json};
 use super::{client, wire};
 use crate::{
     platform::delivery::{Delivery, PROBE, Probe},
-    request::{HookPath, RawRequest},
+    request::{RawRequest, WebhookPath},
     scheme::{Scheme, bearer::Bearer},
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 
 /// The receiver's view.
@@ -51,14 +51,14 @@ impl Delivery for DirectScale {
         Scheme::Bearer(Bearer { header: "authorization" })
     }
 
-    fn probe(&self, path: &HookPath, _now: Stamp) -> Probe {
+    fn probe(&self, path: &WebhookPath, _now: Timestamp) -> Probe {
         let (client, _) = client(path.key.connection.as_str());
         let headers = vec![("x-directscale-client-id", client.to_owned())];
         Probe { headers, body: json!({ "EventType": PROBE }).to_string(), claims: Map::new() }
     }
 
     /// A key may be the same for several clients of one merchant, so the client's id must be right, too.
-    fn belongs(&self, path: &HookPath, request: &RawRequest) -> bool {
+    fn belongs(&self, path: &WebhookPath, request: &RawRequest) -> bool {
         let (client, _) = client(path.key.connection.as_str());
         request.single_header("x-directscale-client-id").is_some_and(|given| given.eq_ignore_ascii_case(client))
     }
@@ -74,7 +74,7 @@ mod tests {
     use crate::{
         keys::{BroughtKey, KeyRing},
         scheme::Refusal,
-        stamp::Stamp,
+        timestamp::Timestamp,
         verify::{Material, UNNAMED_SCOPE, verify},
     };
 
@@ -86,7 +86,7 @@ mod tests {
             map.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
         }
         let body = Bytes::copy_from_slice(body.as_bytes());
-        RawRequest { method: Method::POST, headers: map, body, received: Stamp::from_micros(0) }
+        RawRequest { method: Method::POST, headers: map, body, received: Timestamp::from_micros(0) }
     }
 
     #[test]
@@ -142,9 +142,9 @@ mod tests {
     #[test]
     fn a_key_proves_only_for_the_client_that_is_named() {
         let ring = KeyRing::parse("0123456789abcdef0123456789abcdef").unwrap();
-        let path = HookPath::parse("directscale", "acme.stage", None).unwrap();
+        let path = WebhookPath::parse("directscale", "acme.stage", None).unwrap();
         let brought = [BroughtKey::of(BROUGHT)];
-        let keys = Material { ring: &ring, app: None, brought: Some(&brought), now: Stamp::from_micros(0) };
+        let keys = Material { ring: &ring, app: None, brought: Some(&brought), now: Timestamp::from_micros(0) };
         let prove = |key: &str, clients: &[&str]| {
             let key = format!("Bearer {key}");
             let mut headers = vec![("authorization", key.as_str())];

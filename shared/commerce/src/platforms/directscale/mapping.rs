@@ -8,19 +8,19 @@ use url::Url;
 
 use super::{
     delivery::LEGACY,
-    subscriptions::{Credentials, Service, Services},
     wire::{self, EVENT_DATE, EVENT_TYPE, Head, Members},
 };
+use crate::platforms::directscale::webhooks::{Credentials, Service, Services};
 use crate::{
-    api::{ApiRequest, ApiResponse, Fault},
     change::{Change, Delete, Facets, Upsert},
     entity::{Content, EntityKind, ExternalId},
+    http_call::{ApiRequest, ApiResponse, Fault},
     outcome::Rule,
     platform::{
         delivery::PROBE,
         mapping::{Access, Budget, Incoming, MapError, Mapped, Mapping, Next, Wanted},
     },
-    stamp::Stamp,
+    timestamp::Timestamp,
     transfer::{Action, Direction, EntityProcessor, Payload, Scope, child, own},
 };
 
@@ -285,7 +285,7 @@ impl Mapping for DirectScale {
         let (entity_id, child) = subject(event, &members)?;
         let source = match members.get(EVENT_DATE).map(wire::time) {
             None => None,
-            Some(time) => time.map_err(|_| MapError::Malformed(EVENT_DATE.to_owned()))?.map(Stamp::from),
+            Some(time) => time.map_err(|_| MapError::Malformed(EVENT_DATE.to_owned()))?.map(Timestamp::from),
         };
         let received = incoming.received;
         let void = incoming.entity == EntityKind::Subscription && is_void(&members);
@@ -532,7 +532,7 @@ fn record(incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
     let content = Content::new(&fields, Map::from_iter([("data".to_owned(), data)]))
         .map_err(|_| MapError::Malformed("the whole".into()))?
         .with_unreadable(unreadable);
-    let (source, received) = (at.map(Stamp::from), incoming.received);
+    let (source, received) = (at.map(Timestamp::from), incoming.received);
     let upsert =
         Upsert { source, received, observed: false, mapping: MAPPING, content: content.into(), facets: Facets::new() };
     Ok(Mapped::Change(id, Change::Upsert(upsert)))
@@ -616,10 +616,10 @@ mod tests {
         verify::UNNAMED_SCOPE,
     };
 
-    const RECEIVED: Stamp = Stamp::from_millis(1_795_219_200_123);
+    const RECEIVED: Timestamp = Timestamp::from_millis(1_795_219_200_123);
 
     /// As the receiver and the processor do.
-    fn deliver_at(body: &str, received: Stamp) -> Result<(EntityKind, String, Change), MapError> {
+    fn deliver_at(body: &str, received: Timestamp) -> Result<(EntityKind, String, Change), MapError> {
         let headers = HeaderMap::new();
         let raw = RawRequest { method: Method::POST, headers, body: Bytes::copy_from_slice(body.as_bytes()), received };
         let scope = super::super::delivery::DirectScale.scope(&raw).unwrap_or_else(|| UNNAMED_SCOPE.into());
@@ -778,7 +778,7 @@ mod tests {
         assert_eq!((entity.as_str(), fields), ("product#4", json!({"id": "4", "sku": "A-4"})));
         assert_eq!(extra, json!({"TrackStock": true, "HasOptions": false}));
         let delete = create.replace("Create", "Delete").replace("10:00:00Z", "10:00:01Z");
-        let source = Some(Stamp::from_millis(1_709_287_201_000));
+        let source = Some(Timestamp::from_millis(1_709_287_201_000));
         assert_eq!(deliver(&delete).2, Change::Delete(Delete { source, received: RECEIVED }));
     }
 

@@ -18,11 +18,11 @@
 
 mod delivery;
 mod mapping;
-mod subscriptions;
+mod webhooks;
 mod wire;
 
 use super::Platform;
-use crate::api::Hosts;
+use crate::http_call::Hosts;
 
 /// The descriptor.
 pub const PLATFORM: Platform = Platform {
@@ -30,7 +30,7 @@ pub const PLATFORM: Platform = Platform {
     hosts: Hosts::Below(&[".corpadmin.directscale.com", ".corpadmin.directscalestage.com"]),
     delivery: &delivery::DirectScale,
     mapping: &mapping::DirectScale,
-    subscriptions: &subscriptions::DirectScale,
+    subscriptions: &webhooks::DirectScale,
     installation: None,
 };
 

@@ -3,7 +3,6 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::{
     Deserialize, Deserializer,
@@ -15,7 +14,7 @@ use crate::{
     entity::ExternalId,
     json::{self, JsonError, twice},
     platform::{lenient::exact, mapping::MapError},
-    stamp::parse_time,
+    timestamp::parse_time,
 };
 
 /// The most members that an event, or an answer, is read with. Those that are documented have a dozen; each that is not is a
@@ -293,7 +292,7 @@ pub fn id(raw: &RawValue) -> Result<Option<ExternalId>, Unfit> {
 }
 
 /// A time, in UTC, with or without saying so. .NET's least date means that there is none, its greatest that there is no end.
-pub fn time(raw: &RawValue) -> Result<Option<Timestamp>, Unfit> {
+pub fn time(raw: &RawValue) -> Result<Option<jiff::Timestamp>, Unfit> {
     text(raw)?.map_or(Ok(None), |text| parse_time(&text).map_err(|_| Unfit))
 }
 

@@ -7,9 +7,9 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::wire;
 use crate::{
-    api::{ApiResponse, Fault},
+    http_call::{ApiResponse, Fault},
     platform::lenient::{entity, without_mark},
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 
 /// The setting that says that the site's permalinks are plain: its API is at `?rest_route=` [`rest_get_url_prefix` and
@@ -41,7 +41,7 @@ pub struct Heard<'a> {
 ///
 /// # Errors
 /// The [`Fault`] of an answer that is not the API's, or that asks to wait.
-pub fn heard(answer: &ApiResponse, at: Stamp) -> Result<Heard<'_>, Fault> {
+pub fn heard(answer: &ApiResponse, at: Timestamp) -> Result<Heard<'_>, Fault> {
     match answer.status {
         503 => Err(match answer.fault(at) {
             Fault::Throttled { seconds } => Fault::Throttled { seconds: seconds.min(MAINTENANCE_SECONDS) },
@@ -178,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    const NOW: Stamp = Stamp::from_micros(0);
+    const NOW: Timestamp = Timestamp::from_micros(0);
     const PAGE: &str = "<!DOCTYPE html><html><script>var a = [1, {}];</script><body>Coming soon</body></html>";
 
     fn answer(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> ApiResponse {

@@ -7,7 +7,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::{
-    api::{Hosts, SiteError, site_url},
+    http_call::{Hosts, SiteError, site_url},
     install::{Installation, Known, Reply, Step, Turned, Vendor, Visit, same_secret, sha256},
     key::ConnectionId,
 };

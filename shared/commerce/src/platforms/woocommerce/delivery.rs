@@ -5,12 +5,12 @@ use serde_json::Map;
 
 use crate::{
     platform::delivery::{Delivery, PROBE, Probe},
-    request::{HookPath, RawRequest},
+    request::{RawRequest, WebhookPath},
     scheme::{
         Scheme,
         hmac::{Algorithm, Encoding, Hmac, KeySource},
     },
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 
 /// The receiver's view.
@@ -52,7 +52,7 @@ impl Delivery for WooCommerce {
         true
     }
 
-    fn probe(&self, _path: &HookPath, _now: Stamp) -> Probe {
+    fn probe(&self, _path: &WebhookPath, _now: Timestamp) -> Probe {
         Probe { headers: vec![("x-wc-webhook-topic", PROBE.to_owned())], body: "{}".to_owned(), claims: Map::new() }
     }
 
@@ -69,7 +69,7 @@ mod tests {
     use http::{HeaderMap, HeaderValue, Method};
 
     use super::*;
-    use crate::stamp::Stamp;
+    use crate::timestamp::Timestamp;
 
     fn request(body: &'static str, topic: Option<&'static str>) -> RawRequest {
         let mut headers = HeaderMap::new();
@@ -78,7 +78,7 @@ mod tests {
             headers.insert("x-wc-webhook-topic", HeaderValue::from_static(topic));
         }
         let body = Bytes::from_static(body.as_bytes());
-        RawRequest { method: Method::POST, headers, body, received: Stamp::from_micros(0) }
+        RawRequest { method: Method::POST, headers, body, received: Timestamp::from_micros(0) }
     }
 
     #[test]

@@ -14,15 +14,15 @@ use super::{
     wire,
 };
 use crate::{
-    api::{ApiRequest, ApiResponse, Fault},
     change::Change,
     entity::{EntityKind, ExternalId},
+    http_call::{ApiRequest, ApiResponse, Fault},
     platform::{
         lenient,
         mapping::{Access, Listed, Mapped},
         paging::Place,
     },
-    stamp::Stamp,
+    timestamp::Timestamp,
     transfer::{Listing, Shown, Transfer},
 };
 
@@ -111,7 +111,7 @@ fn kind(listing: &Listing) -> Result<Kind<'_>, Fault> {
 }
 
 /// Customers cannot be asked for by their time.
-pub fn poll(entity: EntityKind, since: Option<Stamp>) -> Option<Listing> {
+pub fn poll(entity: EntityKind, since: Option<Timestamp>) -> Option<Listing> {
     let name = mapping::collection(entity).ok()?;
     match (entity, since) {
         (EntityKind::Customer, Some(_)) => None,
@@ -121,13 +121,13 @@ pub fn poll(entity: EntityKind, since: Option<Stamp>) -> Option<Listing> {
 }
 
 /// An error object does not name the entity that it stands for; but the entity has just been changed.
-pub fn recover(entity: EntityKind, received: Stamp) -> Option<Listing> {
+pub fn recover(entity: EntityKind, received: Timestamp) -> Option<Listing> {
     let name = mapping::collection(entity).ok().filter(|_| entity != EntityKind::Customer)?;
     Some(Place::start(&format!("{name}{RECOVERED}"), Some(received.plus_seconds(-RECOVERED_SECONDS))))
 }
 
 /// What had changed until then was found: what is left of a list that looks further back.
-pub fn rest_of(listing: Listing, found_until: Stamp) -> Listing {
+pub fn rest_of(listing: Listing, found_until: Timestamp) -> Listing {
     let since = Place::of(&listing).ok().and_then(|place| place.since);
     let from = found_until.plus_seconds(-FOUND_MARGIN_SECONDS);
     let shorter = kind(&listing).is_ok() && since.is_some_and(|since| since < from);
@@ -192,7 +192,7 @@ fn entries(body: &[u8]) -> Result<Vec<Box<RawValue>>, Fault> {
 }
 
 /// Reads the answer to [`page`].
-pub fn read(listing: &Listing, response: &ApiResponse, at: Stamp) -> Result<Listed, Fault> {
+pub fn read(listing: &Listing, response: &ApiResponse, at: Timestamp) -> Result<Listed, Fault> {
     let (Kind { entity, whole, .. }, walk) = (kind(listing)?, Walk::of(listing)?);
     let heard = heard(response, at)?;
     let too_old = || Fault::Unreadable("the store is too old to list what has changed".into());
@@ -223,7 +223,7 @@ pub fn read(listing: &Listing, response: &ApiResponse, at: Stamp) -> Result<List
     let (mut found, mut times, mut parents) = (Vec::new(), Vec::new(), Vec::new());
     for entry in entries {
         let head: wire::Entry<'_> = lenient::read(entry.get().as_bytes())?;
-        let changed = head.date_modified_gmt.map(Stamp::from);
+        let changed = head.date_modified_gmt.map(Timestamp::from);
         times.push(changed);
         if entity == EntityKind::Product && head.has_variations() && !walk.before.contains(&head.id) {
             parents.push(head.id.clone());
@@ -257,7 +257,7 @@ fn total(response: &ApiResponse) -> Option<usize> {
 
 /// An entry of a list of all, which is there as a whole. What is kept only if it is known here needs no call of strangers, and what
 /// cannot be mapped is pulled, and put aside by itself.
-fn shown(transfer: Transfer, entry: &RawValue, at: Stamp) -> Transfer {
+fn shown(transfer: Transfer, entry: &RawValue, at: Timestamp) -> Transfer {
     let mapped = mapping::entity(transfer.entity, entry.get().as_bytes(), at, true);
     let (change, only_known) = match mapped {
         Ok(Mapped::Change(_, change)) => (change, false),
@@ -273,7 +273,7 @@ fn variation(entry: &RawValue, reason: &str) -> Result<Transfer, Fault> {
     let body = entry.get().as_bytes();
     let head: wire::Entry<'_> = lenient::read(body)?;
     let transfer = Transfer {
-        changed: head.date_modified_gmt.map(Stamp::from),
+        changed: head.date_modified_gmt.map(Timestamp::from),
         ..Transfer::new(EntityKind::Product, head.id.clone(), reason)
     };
     let content = mapping::content_of_product(body).ok();
@@ -290,7 +290,7 @@ mod tests {
 
     use super::*;
 
-    const AT: Stamp = Stamp::from_millis(1_760_000_000_000);
+    const AT: Timestamp = Timestamp::from_millis(1_760_000_000_000);
 
     fn asked(listing: &Listing) -> String {
         let none = Map::new();

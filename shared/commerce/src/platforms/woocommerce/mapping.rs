@@ -10,19 +10,19 @@ use super::{
     lists, wire,
 };
 use crate::{
-    api::{ApiRequest, ApiResponse, Fault, SECRET_PARAMETERS},
     change::{Change, Delete, Facets, Upsert},
     entity::{
         Address, AppliedCoupon, Category, Choice, Content, Coupon, CouponId, Customer, CustomerId, EntityKind,
         ExternalId, Fee, Line, Order, OrderId, Payment, Product, ProductId, Refund, ShippingLine, Stock, Tax, Totals,
     },
+    http_call::{ApiRequest, ApiResponse, Fault, SECRET_PARAMETERS},
     outcome::Rule,
     platform::{
         lenient,
         mapping::{Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted},
         notice::{Notice, WITHOUT_RIGHTS},
     },
-    stamp::Stamp,
+    timestamp::Timestamp,
     transfer::{Action, Direction, EntityProcessor, Listing, Payload, Polling, Scope, own},
 };
 
@@ -178,11 +178,11 @@ impl Mapping for WooCommerce {
         })
     }
 
-    fn poll(&self, entity: EntityKind, since: Option<Stamp>) -> Option<Listing> {
+    fn poll(&self, entity: EntityKind, since: Option<Timestamp>) -> Option<Listing> {
         lists::poll(entity, since)
     }
 
-    fn rest_of(&self, listing: Listing, found_until: Stamp) -> Listing {
+    fn rest_of(&self, listing: Listing, found_until: Timestamp) -> Listing {
         lists::rest_of(listing, found_until)
     }
 
@@ -195,7 +195,7 @@ impl Mapping for WooCommerce {
         _access: &Access<'_>,
         listing: &Listing,
         response: &ApiResponse,
-        at: Stamp,
+        at: Timestamp,
     ) -> Result<Listed, Fault> {
         lists::read(listing, response, at)
     }
@@ -262,7 +262,7 @@ pub(super) fn collection(entity: EntityKind) -> Result<&'static str, Fault> {
 /// The call of `wc/v3` for a path below it, in the way that the connection's settings say.
 pub(super) fn call(access: &Access<'_>, method: Method, path: &[&str]) -> Result<ApiRequest, Fault> {
     let broken = |what: &str| Fault::Connection(format!("the connection's {what} cannot be read; connect it again"));
-    let credentials: super::subscriptions::Credentials =
+    let credentials: super::webhooks::Credentials =
         serde_json::from_str(access.credentials).map_err(|_| broken("credentials"))?;
     let mut url = Url::parse(access.site).map_err(|_| broken("site"))?;
     {
@@ -302,7 +302,7 @@ pub(super) fn is_not_found(entity: EntityKind, body: &[u8]) -> bool {
 }
 
 /// What a body of an entity says; `observed` if the store shows it as it is.
-pub(super) fn entity(entity: EntityKind, body: &[u8], received: Stamp, observed: bool) -> Result<Mapped, MapError> {
+pub(super) fn entity(entity: EntityKind, body: &[u8], received: Timestamp, observed: bool) -> Result<Mapped, MapError> {
     let (head, _) = lenient::entity::<wire::Head>(body)?;
     let id = head.id.ok_or_else(|| MapError::Malformed("id".into()))?;
     let status = head.status.as_deref().filter(|_| entity != EntityKind::Customer);
@@ -317,7 +317,7 @@ pub(super) fn entity(entity: EntityKind, body: &[u8], received: Stamp, observed:
         EntityKind::Coupon => read(body, coupon)?,
         other => return Err(MapError::Malformed(format!("the scope: WooCommerce has no {other}"))),
     };
-    let source = source.map(Stamp::from);
+    let source = source.map(Timestamp::from);
     let content = content.with_unbalanced(entity);
     let upsert =
         Upsert { source, received, observed, mapping: MAPPING, content: content.into(), facets: Facets::new() };

@@ -19,11 +19,11 @@ mod app;
 mod delivery;
 mod lists;
 mod mapping;
-mod subscriptions;
+mod webhooks;
 mod wire;
 
 use super::Platform;
-use crate::api::Hosts;
+use crate::http_call::Hosts;
 
 pub use app::site_connection;
 /// The descriptor.
@@ -32,6 +32,6 @@ pub const PLATFORM: Platform = Platform {
     hosts: Hosts::Site,
     delivery: &delivery::WooCommerce,
     mapping: &mapping::WooCommerce,
-    subscriptions: &subscriptions::WooCommerce,
+    subscriptions: &webhooks::WooCommerce,
     installation: Some(&app::WooCommerce),
 };

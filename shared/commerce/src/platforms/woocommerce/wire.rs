@@ -3,7 +3,6 @@
 //!
 //! What is not named here lands in `rest`, and from there in the entity's `extra`.
 
-use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::{Map, Value, value::RawValue};
@@ -57,7 +56,7 @@ pub struct Entry<'a> {
     #[serde(deserialize_with = "required_id")]
     pub id: ExternalId,
     #[serde(default, deserialize_with = "version")]
-    pub date_modified_gmt: Option<Timestamp>,
+    pub date_modified_gmt: Option<jiff::Timestamp>,
     /// Of products, in whatever form.
     #[serde(borrow, default)]
     pub variations: Option<&'a RawValue>,
@@ -92,9 +91,9 @@ pub struct Customer {
     #[serde(default, deserialize_with = "object")]
     pub shipping: Address,
     #[serde(default, deserialize_with = "time")]
-    pub date_created_gmt: Option<Timestamp>,
+    pub date_created_gmt: Option<jiff::Timestamp>,
     #[serde(default, deserialize_with = "version")]
-    pub date_modified_gmt: Option<Timestamp>,
+    pub date_modified_gmt: Option<jiff::Timestamp>,
     #[serde(flatten)]
     pub rest: Map<String, Value>,
 }
@@ -166,9 +165,9 @@ pub struct Product {
     #[serde(default, deserialize_with = "ids")]
     pub variations: Vec<ExternalId>,
     #[serde(default, deserialize_with = "time")]
-    pub date_created_gmt: Option<Timestamp>,
+    pub date_created_gmt: Option<jiff::Timestamp>,
     #[serde(default, deserialize_with = "version")]
-    pub date_modified_gmt: Option<Timestamp>,
+    pub date_modified_gmt: Option<jiff::Timestamp>,
     #[serde(flatten)]
     pub rest: Map<String, Value>,
 }
@@ -254,13 +253,13 @@ pub struct Order {
     #[serde(default, deserialize_with = "text")]
     pub customer_note: Option<String>,
     #[serde(default, deserialize_with = "time")]
-    pub date_created_gmt: Option<Timestamp>,
+    pub date_created_gmt: Option<jiff::Timestamp>,
     #[serde(default, deserialize_with = "version")]
-    pub date_modified_gmt: Option<Timestamp>,
+    pub date_modified_gmt: Option<jiff::Timestamp>,
     #[serde(default, deserialize_with = "time")]
-    pub date_completed_gmt: Option<Timestamp>,
+    pub date_completed_gmt: Option<jiff::Timestamp>,
     #[serde(default, deserialize_with = "time")]
-    pub date_paid_gmt: Option<Timestamp>,
+    pub date_paid_gmt: Option<jiff::Timestamp>,
     #[serde(flatten)]
     pub rest: Map<String, Value>,
 }
@@ -395,11 +394,11 @@ pub struct Coupon {
     #[serde(default, deserialize_with = "ids")]
     pub product_ids: Vec<ExternalId>,
     #[serde(default, deserialize_with = "time")]
-    pub date_expires_gmt: Option<Timestamp>,
+    pub date_expires_gmt: Option<jiff::Timestamp>,
     #[serde(default, deserialize_with = "time")]
-    pub date_created_gmt: Option<Timestamp>,
+    pub date_created_gmt: Option<jiff::Timestamp>,
     #[serde(default, deserialize_with = "version")]
-    pub date_modified_gmt: Option<Timestamp>,
+    pub date_modified_gmt: Option<jiff::Timestamp>,
     #[serde(flatten)]
     pub rest: Map<String, Value>,
 }

@@ -13,17 +13,17 @@ use super::{
     wire,
 };
 use crate::{
-    api::{ApiRequest, ApiResponse, Fault, site_url},
     entity::ExternalId,
+    http_call::{ApiRequest, ApiResponse, Fault, site_url},
     key::ConnectionKey,
     keys::WebhookSecret,
     platform::{
         lenient::{read, read_list},
         mapping::{Access, Mapping},
         settings::{OwnSettings, SettingsError, read_own},
-        webhooks::{Desired, Hooks, Page, Saving, Subscription, SubscriptionStatus, Subscriptions},
+        webhooks::{Desired, Page, Saving, Setup, Subscription, WebhookApi, WebhookStatus},
     },
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 
 /// The registrar's view.
@@ -201,7 +201,7 @@ fn check_policy(product: &str, policy: &Value) -> Result<(), SettingsError> {
     }
 }
 
-impl Subscriptions for CloudBlue {
+impl Setup for CloudBlue {
     fn settings(
         &self,
         _key: &ConnectionKey,
@@ -237,7 +237,7 @@ impl Subscriptions for CloudBlue {
         Ok(OwnSettings { site, credentials: credentials.transpose()?, own, brought: Vec::new() })
     }
 
-    fn hooks(&self) -> Option<&'static dyn Hooks> {
+    fn hooks(&self) -> Option<&'static dyn WebhookApi> {
         Some(&Self)
     }
 
@@ -249,7 +249,7 @@ impl Subscriptions for CloudBlue {
     }
 }
 
-impl Hooks for CloudBlue {
+impl WebhookApi for CloudBlue {
     /// A webhook is for one product and one class of objects, so each product of the settings has two. Where they name none, nothing
     /// is wanted: which of an account's products are meant is not for us to guess.
     fn wanted(&self, _mapping: &dyn Mapping, settings: &Map<String, Value>) -> Vec<String> {
@@ -281,7 +281,7 @@ impl Hooks for CloudBlue {
     }
 
     /// Others of the account have their webhooks in the same list.
-    fn listed(&self, response: &ApiResponse, _page: u32, now: Stamp) -> Result<Page, Fault> {
+    fn listed(&self, response: &ApiResponse, _page: u32, now: Timestamp) -> Result<Page, Fault> {
         if !response.is_success() {
             return Err(response.fault(now));
         }
@@ -306,7 +306,7 @@ impl Hooks for CloudBlue {
         id: &ExternalId,
         desired: &Desired<'_>,
         answers: &[ApiResponse],
-        now: Stamp,
+        now: Timestamp,
     ) -> Result<Saving, Fault> {
         match answers {
             [] => Ok(Saving::Ask(call(access, Method::GET, &one(id))?)),
@@ -336,7 +336,7 @@ impl Hooks for CloudBlue {
         }
     }
 
-    fn saved(&self, response: &ApiResponse, now: Stamp) -> Result<Subscription, Fault> {
+    fn saved(&self, response: &ApiResponse, now: Timestamp) -> Result<Subscription, Fault> {
         if let Some(why) = refusal(response) {
             return Err(Fault::Connection(format!("the platform refuses the webhook: {why}")));
         }
@@ -350,7 +350,7 @@ impl Hooks for CloudBlue {
         call(access, Method::DELETE, &one(id))
     }
 
-    fn deleted(&self, response: &ApiResponse, now: Stamp) -> Result<(), Fault> {
+    fn deleted(&self, response: &ApiResponse, now: Timestamp) -> Result<(), Fault> {
         let gone = response.status == 404 && read::<wire::Error>(&response.body).is_ok();
         if response.is_success() || gone { Ok(()) } else { Err(response.fault(now)) }
     }
@@ -400,8 +400,8 @@ fn subscription(hook: wire::Webhook) -> Subscription {
         _ => scope,
     };
     let status = match active {
-        Some(false) => SubscriptionStatus::Inactive("inactive".to_owned()),
-        _ => SubscriptionStatus::Active,
+        Some(false) => WebhookStatus::Inactive("inactive".to_owned()),
+        _ => WebhookStatus::Active,
     };
     Subscription {
         id,
@@ -421,10 +421,10 @@ mod tests {
     use super::*;
     use crate::platform::settings::Settings;
 
-    const NOW: Stamp = Stamp::from_micros(0);
+    const NOW: Timestamp = Timestamp::from_micros(0);
 
     fn settings(body: &Value) -> Result<Settings, SettingsError> {
-        let path = crate::request::HookPath::parse("cloudblue", "va-000-111", None).unwrap();
+        let path = crate::request::WebhookPath::parse("cloudblue", "va-000-111", None).unwrap();
         crate::platform::settings::settings(&super::super::PLATFORM, &path.key, body.to_string().as_bytes(), false)
     }
 
@@ -453,7 +453,7 @@ mod tests {
     fn the_api_is_at_the_platform_s_host_only() {
         assert_eq!(error(json!({ "site": "https://api.connect.example.com/public/v1" })).0, "site");
         assert_eq!(error(json!({ "site": "http://127.0.0.1:8080" })).0, "site");
-        let path = crate::request::HookPath::parse("cloudblue", "va-000-111", None).unwrap();
+        let path = crate::request::WebhookPath::parse("cloudblue", "va-000-111", None).unwrap();
         let local = br#"{"site":"http://127.0.0.1:8080/public/v1/"}"#;
         let read = crate::platform::settings::settings(&super::super::PLATFORM, &path.key, local, true).unwrap();
         assert_eq!(read.site, "http://127.0.0.1:8080/public/v1");
@@ -531,7 +531,7 @@ mod tests {
 
     fn secret() -> WebhookSecret {
         let ring = crate::keys::KeyRing::parse("0123456789abcdef0123456789abcdef").unwrap();
-        let path = crate::request::HookPath::parse("cloudblue", "va-000-111", None).unwrap();
+        let path = crate::request::WebhookPath::parse("cloudblue", "va-000-111", None).unwrap();
         ring.signing().webhook_secret(&path, None)
     }
 
@@ -620,9 +620,9 @@ mod tests {
         };
         let hook = read(json!({}));
         assert_eq!((hook.id.as_str(), hook.scope.as_str()), ("WH-1", wanted[0].as_str()));
-        assert_eq!((hook.url.as_str(), hook.status), ("https://x/hooks", SubscriptionStatus::Active));
+        assert_eq!((hook.url.as_str(), hook.status), ("https://x/hooks", WebhookStatus::Active));
         assert_eq!(read(json!({ "object_class": "tier_config_request" })).scope, wanted[1]);
-        assert_eq!(read(json!({ "active": false })).status, SubscriptionStatus::Inactive("inactive".into()));
+        assert_eq!(read(json!({ "active": false })).status, WebhookStatus::Inactive("inactive".into()));
         for other in [
             json!({ "type": "validator" }),
             json!({ "type": "draft_tcr_t1_val", "object_class": "tier_config_request" }),

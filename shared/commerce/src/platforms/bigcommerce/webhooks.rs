@@ -10,8 +10,8 @@ use super::{
     wire,
 };
 use crate::{
-    api::{ApiRequest, ApiResponse, Fault, site_url},
     entity::ExternalId,
+    http_call::{ApiRequest, ApiResponse, Fault, site_url},
     install::MISSING_PERMISSIONS,
     key::ConnectionKey,
     keys::WebhookSecret,
@@ -19,9 +19,9 @@ use crate::{
         lenient,
         mapping::Access,
         settings::{OwnSettings, SettingsError, read_own},
-        webhooks::{Desired, Hooks, Page, Saving, Subscription, SubscriptionStatus, Subscriptions},
+        webhooks::{Desired, Page, Saving, Setup, Subscription, WebhookApi, WebhookStatus},
     },
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 
 /// The registrar's view.
@@ -58,7 +58,7 @@ fn wrong(field: &str, why: impl Into<String>) -> SettingsError {
     SettingsError::new(field, why)
 }
 
-impl Subscriptions for BigCommerce {
+impl Setup for BigCommerce {
     /// The connection's id is the store's hash, so the site follows from it.
     fn settings(
         &self,
@@ -104,7 +104,7 @@ impl Subscriptions for BigCommerce {
         Ok(OwnSettings { site, credentials, own, brought: Vec::new() })
     }
 
-    fn hooks(&self) -> Option<&'static dyn Hooks> {
+    fn hooks(&self) -> Option<&'static dyn WebhookApi> {
         Some(&Self)
     }
 
@@ -117,7 +117,7 @@ impl Subscriptions for BigCommerce {
 }
 
 /// `reference/webhooks.v3.yml`. A token sees only the hooks of its own app.
-impl Hooks for BigCommerce {
+impl WebhookApi for BigCommerce {
     /// The destination of `store/hook/deliveryException` must be no other hook's [`events/index.mdx`]. A query makes it
     /// another, and leads to the same route.
     fn url(&self, scope: &str, delivery_url: &str) -> String {
@@ -133,7 +133,7 @@ impl Hooks for BigCommerce {
         call(access, Method::GET, &["v3", "hooks"], &[("page", &page), ("limit", &limit)])
     }
 
-    fn listed(&self, response: &ApiResponse, page: u32, now: Stamp) -> Result<Page, Fault> {
+    fn listed(&self, response: &ApiResponse, page: u32, now: Timestamp) -> Result<Page, Fault> {
         if !response.is_success() {
             return Err(fault(response, now));
         }
@@ -162,7 +162,7 @@ impl Hooks for BigCommerce {
         id: &ExternalId,
         desired: &Desired<'_>,
         answers: &[ApiResponse],
-        now: Stamp,
+        now: Timestamp,
     ) -> Result<Saving, Fault> {
         if let Some(answer) = answers.first() {
             return self.saved(answer, now).map(Saving::Done);
@@ -178,7 +178,7 @@ impl Hooks for BigCommerce {
     }
 
     /// The overview shows the answer without the `data` that the specification has around it.
-    fn saved(&self, response: &ApiResponse, now: Stamp) -> Result<Subscription, Fault> {
+    fn saved(&self, response: &ApiResponse, now: Timestamp) -> Result<Subscription, Fault> {
         if !response.is_success() {
             return Err(fault(response, now));
         }
@@ -193,8 +193,8 @@ impl Hooks for BigCommerce {
     }
 
     /// When the app is uninstalled, BigCommerce removes its hooks and takes its token away [`overview.mdx`]: whom the token
-    /// opens nothing any more, it has no hook left, either. Hooks need no permission that a good token could lack.
-    fn deleted(&self, response: &ApiResponse, now: Stamp) -> Result<(), Fault> {
+    /// opens nothing any more, it has no hook left, either. Webhooks need no permission that a good token could lack.
+    fn deleted(&self, response: &ApiResponse, now: Timestamp) -> Result<(), Fault> {
         let gone = match response.status {
             401 | 403 => true,
             404 => wire::is_not_found(&response.body),
@@ -211,8 +211,8 @@ fn hook(scope: &str, url: &str, secret: &WebhookSecret) -> Value {
 fn subscription(hook: wire::Hook) -> Subscription {
     let word = hook.status.as_str().filter(|word| *word != "active");
     let status = match (hook.is_active, word) {
-        (Some(true), _) | (None, None) => SubscriptionStatus::Active,
-        (_, word) => SubscriptionStatus::Inactive(word.unwrap_or("deactivated").to_owned()),
+        (Some(true), _) | (None, None) => WebhookStatus::Active,
+        (_, word) => WebhookStatus::Inactive(word.unwrap_or("deactivated").to_owned()),
     };
     let url = hook.destination.as_str().unwrap_or_default().to_owned();
     Subscription { id: hook.id, scope: hook.scope.unwrap_or_default(), url, status, failures: None }
@@ -231,10 +231,10 @@ mod tests {
         keys::KeyRing,
         platform::{mapping::declared_scopes, settings::Settings},
         platforms::bigcommerce::delivery::SECRET_HEADER,
-        request::HookPath,
+        request::WebhookPath,
     };
 
-    const NOW: Stamp = Stamp::from_micros(0);
+    const NOW: Timestamp = Timestamp::from_micros(0);
     const BASE: &str = "https://api.bigcommerce.com/stores/abc123/v3/hooks";
 
     fn access() -> Access<'static> {
@@ -260,7 +260,7 @@ mod tests {
     }
 
     fn settings(body: &str, allow_loopback: bool) -> Result<Settings, SettingsError> {
-        let path = HookPath::parse("bigcommerce", "abc123", None).unwrap();
+        let path = WebhookPath::parse("bigcommerce", "abc123", None).unwrap();
         crate::platform::settings::settings(&super::super::PLATFORM, &path.key, body.as_bytes(), allow_loopback)
     }
 
@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn calls_are_those_of_v3_hooks() {
         let ring = KeyRing::parse("0123456789abcdef0123456789abcdef").unwrap();
-        let secret = ring.signing().webhook_secret(&HookPath::parse("bigcommerce", "abc123", None).unwrap(), None);
+        let secret = ring.signing().webhook_secret(&WebhookPath::parse("bigcommerce", "abc123", None).unwrap(), None);
         let list = BigCommerce.list(&access(), 2).unwrap();
         assert_eq!(format!("{list:?}"), format!("GET {BASE}?page=2&limit=100"));
         let create = BigCommerce.create(&access(), "store/cart/created", "https://x/hooks", &secret).unwrap();
@@ -397,10 +397,10 @@ mod tests {
             (20_000_001.into(), "store/order/created", "https://x/hooks")
         );
         let status = |name: &str, value: Value| changed(name, value).status;
-        let off = |word: &str| SubscriptionStatus::Inactive(word.to_owned());
-        assert_eq!(status("is_active", json!(true)), SubscriptionStatus::Active);
+        let off = |word: &str| WebhookStatus::Inactive(word.to_owned());
+        assert_eq!(status("is_active", json!(true)), WebhookStatus::Active);
         assert_eq!(status("is_active", json!(false)), off("deactivated"));
-        assert_eq!(status("is_active", Value::Null), SubscriptionStatus::Active, "where it is not told");
+        assert_eq!(status("is_active", Value::Null), WebhookStatus::Active, "where it is not told");
         let told = |hook: Value| BigCommerce.saved(&answer(200, &hook), NOW).unwrap().status;
         assert_eq!(told(json!({ "id": 1, "is_active": false, "status": "inactive" })), off("inactive"));
         assert_eq!(told(json!({ "id": 1, "is_active": false, "status": "active" })), off("deactivated"));

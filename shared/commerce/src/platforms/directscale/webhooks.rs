@@ -6,11 +6,11 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::client;
 use crate::{
-    api::site_url,
+    http_call::site_url,
     key::ConnectionKey,
     platform::{
         settings::{OwnSettings, SettingsError, read_own},
-        webhooks::{Hooks, Subscriptions},
+        webhooks::{Setup, WebhookApi},
     },
 };
 
@@ -85,7 +85,7 @@ fn default_site(connection: &str) -> Option<String> {
     }
 }
 
-impl Subscriptions for DirectScale {
+impl Setup for DirectScale {
     fn settings(
         &self,
         key: &ConnectionKey,
@@ -125,12 +125,12 @@ impl Subscriptions for DirectScale {
         Ok(OwnSettings { site, credentials, own, brought: input.accept })
     }
 
-    fn hooks(&self) -> Option<&'static dyn Hooks> {
+    fn hooks(&self) -> Option<&'static dyn WebhookApi> {
         None
     }
 
     fn by_hand(&self) -> &'static str {
-        "in Corporate Admin > Tools > Developer Tools > Event Subscriptions, add delivery_url for each event id; the key \
+        "in Corporate Admin > Tools > Developer Tools > Event Setup, add delivery_url for each event id; the key \
          that DirectScale sends is set in Extension Settings: the one that `make secret` prints, or one of your own, given \
          here in `accept`"
     }
@@ -160,7 +160,7 @@ mod tests {
     use crate::platform::settings::Settings;
 
     fn settings(connection: &str, body: Value, allow_loopback: bool) -> Result<Settings, SettingsError> {
-        let path = crate::request::HookPath::parse("directscale", connection, None).unwrap();
+        let path = crate::request::WebhookPath::parse("directscale", connection, None).unwrap();
         crate::platform::settings::settings(
             &super::super::PLATFORM,
             &path.key,

@@ -12,17 +12,17 @@ use super::{
     wire,
 };
 use crate::{
-    api::{ApiRequest, ApiResponse, Fault},
     entity::ExternalId,
+    http_call::{ApiRequest, ApiResponse, Fault},
     key::ConnectionKey,
     keys::WebhookSecret,
     platform::{
         lenient::{read, read_list},
         mapping::Access,
         settings::{OwnSettings, SettingsError, read_own},
-        webhooks::{Desired, Hooks, Page, Saving, Subscription, SubscriptionStatus, Subscriptions},
+        webhooks::{Desired, Page, Saving, Setup, Subscription, WebhookApi, WebhookStatus},
     },
-    stamp::Stamp,
+    timestamp::Timestamp,
 };
 
 /// The registrar's view.
@@ -67,7 +67,7 @@ fn credential(field: &str, prefix: &str, value: Zeroizing<String>) -> Result<Str
     Ok((*value).clone())
 }
 
-impl Subscriptions for WooCommerce {
+impl Setup for WooCommerce {
     fn settings(
         &self,
         _key: &ConnectionKey,
@@ -95,7 +95,7 @@ impl Subscriptions for WooCommerce {
         Ok(OwnSettings { site, credentials, own: ways.collect(), brought: Vec::new() })
     }
 
-    fn hooks(&self) -> Option<&'static dyn Hooks> {
+    fn hooks(&self) -> Option<&'static dyn WebhookApi> {
         Some(&Self)
     }
 
@@ -104,7 +104,7 @@ impl Subscriptions for WooCommerce {
     }
 }
 
-impl Hooks for WooCommerce {
+impl WebhookApi for WooCommerce {
     fn another_way(&self, access: &Access<'_>, answer: &ApiResponse, connecting: bool) -> Option<Map<String, Value>> {
         let secrets = connecting && access.site.starts_with("https://");
         answers::another_way(access.settings, answer, secrets)
@@ -123,7 +123,7 @@ impl Hooks for WooCommerce {
         Ok(request)
     }
 
-    fn listed(&self, response: &ApiResponse, page: u32, now: Stamp) -> Result<Page, Fault> {
+    fn listed(&self, response: &ApiResponse, page: u32, now: Timestamp) -> Result<Page, Fault> {
         let heard = heard(response, now)?;
         if !heard.is_success() {
             return Err(heard.fault(false));
@@ -154,7 +154,7 @@ impl Hooks for WooCommerce {
         id: &ExternalId,
         desired: &Desired<'_>,
         answers: &[ApiResponse],
-        now: Stamp,
+        now: Timestamp,
     ) -> Result<Saving, Fault> {
         if let Some(answer) = answers.first() {
             return self.saved(answer, now).map(Saving::Done);
@@ -165,7 +165,7 @@ impl Hooks for WooCommerce {
         Ok(Saving::Ask(call(access, Method::PUT, &["webhooks", id.as_str()])?.json(&body)))
     }
 
-    fn saved(&self, response: &ApiResponse, now: Stamp) -> Result<Subscription, Fault> {
+    fn saved(&self, response: &ApiResponse, now: Timestamp) -> Result<Subscription, Fault> {
         let heard = heard(response, now)?;
         if !heard.is_success() {
             return Err(heard.fault(true));
@@ -180,7 +180,7 @@ impl Hooks for WooCommerce {
         Ok(request)
     }
 
-    fn deleted(&self, response: &ApiResponse, now: Stamp) -> Result<(), Fault> {
+    fn deleted(&self, response: &ApiResponse, now: Timestamp) -> Result<(), Fault> {
         let heard = heard(response, now)?;
         let gone = matches!(heard.status, 400 | 404)
             && heard.code().is_some_and(|code| {
@@ -192,8 +192,8 @@ impl Hooks for WooCommerce {
 
 fn subscription(hook: wire::Webhook) -> Subscription {
     let status = match hook.status.as_str() {
-        "active" => SubscriptionStatus::Active,
-        other => SubscriptionStatus::Inactive(other.to_owned()),
+        "active" => WebhookStatus::Active,
+        other => WebhookStatus::Inactive(other.to_owned()),
     };
     Subscription { id: hook.id, scope: hook.topic, url: hook.delivery_url, status, failures: None }
 }
@@ -209,7 +209,7 @@ mod tests {
     use super::*;
     use crate::{connection::DeletePolicy, entity::EntityKind, keys::KeyRing, platform::settings::Settings};
 
-    const NOW: Stamp = Stamp::from_micros(0);
+    const NOW: Timestamp = Timestamp::from_micros(0);
     const CREDENTIALS: &str = r#"{"consumer_key":"ck_1","consumer_secret":"cs_2"}"#;
 
     fn access() -> Access<'static> {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     fn settings(body: &str) -> Result<Settings, SettingsError> {
-        let path = crate::request::HookPath::parse("woocommerce", "shop", None).unwrap();
+        let path = crate::request::WebhookPath::parse("woocommerce", "shop", None).unwrap();
         crate::platform::settings::settings(&super::super::PLATFORM, &path.key, body.as_bytes(), false)
     }
 
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn calls_are_those_of_wc_v3() {
         let ring = KeyRing::parse("0123456789abcdef0123456789abcdef").unwrap();
-        let path = crate::request::HookPath::parse("woocommerce", "shop", None).unwrap();
+        let path = crate::request::WebhookPath::parse("woocommerce", "shop", None).unwrap();
         let secret = ring.signing().webhook_secret(&path, Some("order.updated"));
         let base = "https://shop.example.com/sub/wp-json/wc/v3/webhooks";
         let shown = |request: Result<ApiRequest, Fault>| format!("{:?}", request.unwrap());
@@ -316,7 +316,7 @@ mod tests {
         let mut page = answer(200, &format!("[{hook}]"));
         let read = WooCommerce.listed(&page, 1, NOW).unwrap();
         assert!(!read.more);
-        assert_eq!(read.subscriptions[0].status, SubscriptionStatus::Inactive("disabled".into()));
+        assert_eq!(read.subscriptions[0].status, WebhookStatus::Inactive("disabled".into()));
         page.headers.insert("x-wp-totalpages", HeaderValue::from_static("2"));
         assert!(WooCommerce.listed(&page, 1, NOW).unwrap().more);
         assert!(!WooCommerce.listed(&page, 2, NOW).unwrap().more);

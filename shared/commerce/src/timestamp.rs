@@ -3,7 +3,6 @@
 use std::fmt;
 
 use jiff::{
-    Timestamp,
     civil::{self, DateTime},
     fmt::temporal::Pieces,
 };
@@ -13,9 +12,9 @@ use serde::{Deserialize, Serialize};
 /// make their events tie.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Stamp(i64);
+pub struct Timestamp(i64);
 
-impl Stamp {
+impl Timestamp {
     /// From microseconds since 1970.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
@@ -43,26 +42,26 @@ impl Stamp {
     }
 
     /// The calendar form; `None` outside the years that a calendar knows.
-    pub fn timestamp(self) -> Option<Timestamp> {
-        Timestamp::from_microsecond(self.0).ok()
+    pub fn timestamp(self) -> Option<jiff::Timestamp> {
+        jiff::Timestamp::from_microsecond(self.0).ok()
     }
 }
 
-impl Stamp {
+impl Timestamp {
     /// RFC 3339 with six digits of a second, always: as text it sorts as time does.
     pub fn sortable(self) -> String {
         self.timestamp().map_or_else(|| self.to_string(), |at| format!("{at:.6}"))
     }
 }
 
-impl From<Timestamp> for Stamp {
-    fn from(at: Timestamp) -> Self {
+impl From<jiff::Timestamp> for Timestamp {
+    fn from(at: jiff::Timestamp) -> Self {
         Self(at.as_microsecond())
     }
 }
 
 /// RFC 3339, with as many fractional digits as there are.
-impl fmt::Display for Stamp {
+impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.timestamp() {
             Some(at) => write!(f, "{at}"),
@@ -71,14 +70,14 @@ impl fmt::Display for Stamp {
     }
 }
 
-impl fmt::Debug for Stamp {
+impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
 /// The last moment that can be told, to the second: what a time of the year 9999 means is that there is no end.
-pub const NO_END: Timestamp = Timestamp::constant(253_402_207_200, 0);
+pub const NO_END: jiff::Timestamp = jiff::Timestamp::constant(253_402_207_200, 0);
 
 /// A text that is no time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -91,7 +90,7 @@ pub struct NotATime;
 ///
 /// # Errors
 /// [`NotATime`].
-pub fn parse_time(text: &str) -> Result<Option<Timestamp>, NotATime> {
+pub fn parse_time(text: &str) -> Result<Option<jiff::Timestamp>, NotATime> {
     let text = text.trim();
     if text.starts_with("0000-00-00") {
         return Ok(None);
@@ -101,7 +100,7 @@ pub fn parse_time(text: &str) -> Result<Option<Timestamp>, NotATime> {
     if date == civil::date(1, 1, 1) || date == civil::date(0, 12, 31) && pieces.offset().is_some() {
         return Ok(None);
     }
-    if let Ok(at) = text.parse::<Timestamp>() {
+    if let Ok(at) = text.parse::<jiff::Timestamp>() {
         return Ok(Some(at.min(NO_END)));
     }
     if date >= civil::date(9999, 12, 30) {
@@ -112,7 +111,7 @@ pub fn parse_time(text: &str) -> Result<Option<Timestamp>, NotATime> {
 }
 
 /// A time as [`parse_time`] reads it; none for what means that there is none, too.
-pub fn parse_utc(text: &str) -> Option<Timestamp> {
+pub fn parse_utc(text: &str) -> Option<jiff::Timestamp> {
     parse_time(text).ok().flatten()
 }
 
@@ -126,7 +125,7 @@ mod tests {
         let bare = parse_utc("2026-11-21T01:48:39").unwrap();
         assert_eq!(bare, parse_utc("2026-11-21T01:48:39Z").unwrap());
         assert_eq!(bare, parse_utc("2026-11-21T02:48:39+01:00").unwrap());
-        assert_eq!(Stamp::from(bare).to_string(), "2026-11-21T01:48:39Z");
+        assert_eq!(Timestamp::from(bare).to_string(), "2026-11-21T01:48:39Z");
         assert_eq!(parse_utc("yesterday"), None);
     }
 
@@ -160,15 +159,15 @@ mod tests {
     #[test]
     fn sortable_texts_sort_as_time_does() {
         let texts = [1_795_219_200_000_000, 1_795_219_200_000_001, 1_795_219_200_100_000, 1_795_219_201_000_000];
-        let texts = texts.map(|micros| Stamp::from_micros(micros).sortable());
+        let texts = texts.map(|micros| Timestamp::from_micros(micros).sortable());
         assert_eq!(texts[0], "2026-11-21T00:00:00.000000Z");
         assert!(texts.is_sorted(), "{texts:?}");
     }
 
     #[test]
     fn extreme_stamps_do_not_overflow() {
-        assert_eq!(Stamp::from_micros(i64::MAX).plus_seconds(1).micros(), i64::MAX);
-        assert_eq!(Stamp::from_micros(i64::MAX).timestamp(), None);
-        assert_eq!(Stamp::from_micros(-1).seconds(), -1);
+        assert_eq!(Timestamp::from_micros(i64::MAX).plus_seconds(1).micros(), i64::MAX);
+        assert_eq!(Timestamp::from_micros(i64::MAX).timestamp(), None);
+        assert_eq!(Timestamp::from_micros(-1).seconds(), -1);
     }
 }

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::{
     entity::{EntityKind, ExternalId},
     envelope::{Content, Envelope, POLL, Provenance},
-    stamp::Stamp,
+    timestamp::Timestamp,
     transfer::Transfer,
 };
 
-/// What the names of a connection's notes begin with that hold [`Differences`]; the kind of entity follows.
-pub const DIFFERENCES: &str = "differences#";
+/// What the names of a connection's notes begin with that hold [`Drift`]; the kind of entity follows.
+pub const DRIFT: &str = "differences#";
 /// The reason of a transfer request for what is known here and was not among all that were fetched.
 pub const NOT_IN_SWEEP: &str = "not in the sweep";
 /// A change that is younger than this when it is found, in seconds, may still be on its way as a delivery.
@@ -21,7 +21,7 @@ const UNDER_WAY_SECONDS: i64 = 600;
 
 /// How what was here differed from what polling found.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Difference {
+pub enum DriftKind {
     /// It was not here at all, or it was and should not have been.
     Missed,
     /// Its content was another one.
@@ -30,7 +30,7 @@ pub enum Difference {
     Unmapped,
 }
 
-impl Difference {
+impl DriftKind {
     /// The value of the metric's dimension.
     pub const fn name(self) -> &'static str {
         match self {
@@ -43,33 +43,33 @@ impl Difference {
 
 /// How often polling found a difference, of one kind of entity.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Differences {
-    /// Of [`Difference::Missed`].
+pub struct Drift {
+    /// Of [`DriftKind::Missed`].
     #[serde(default)]
     pub missed: u64,
-    /// Of [`Difference::Stale`].
+    /// Of [`DriftKind::Stale`].
     #[serde(default)]
     pub stale: u64,
-    /// Of [`Difference::Unmapped`].
+    /// Of [`DriftKind::Unmapped`].
     #[serde(default)]
     pub unmapped: u64,
     /// Since when they are counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Stamp>,
+    pub since: Option<Timestamp>,
 }
 
-impl Differences {
+impl Drift {
     /// Reads the body of a note.
     pub fn read(body: &str) -> Option<Self> {
         serde_json::from_str(body).ok()
     }
 
     /// One more.
-    pub fn add(&mut self, difference: Difference) {
+    pub fn add(&mut self, difference: DriftKind) {
         match difference {
-            Difference::Missed => self.missed += 1,
-            Difference::Stale => self.stale += 1,
-            Difference::Unmapped => self.unmapped += 1,
+            DriftKind::Missed => self.missed += 1,
+            DriftKind::Stale => self.stale += 1,
+            DriftKind::Unmapped => self.unmapped += 1,
         }
     }
 
@@ -94,7 +94,7 @@ pub fn shows_loss(envelope: &Envelope) -> bool {
 }
 
 /// What the names of the notes begin with that hold the [`SweptPage`]s of one full fetch; the page's number follows.
-pub fn swept_notes(entity: EntityKind, begun: Stamp) -> String {
+pub fn swept_notes(entity: EntityKind, begun: Timestamp) -> String {
     format!("swept#{entity}#{}#", begun.micros())
 }
 
@@ -123,12 +123,12 @@ mod tests {
     #[test]
     fn the_form_is_a_promise() {
         let text = r#"{"missed":1,"stale":2,"unmapped":0,"since":5}"#;
-        let read = Differences::read(text).unwrap();
-        assert_eq!(read, Differences { missed: 1, stale: 2, unmapped: 0, since: Some(Stamp::from_micros(5)) });
+        let read = Drift::read(text).unwrap();
+        assert_eq!(read, Drift { missed: 1, stale: 2, unmapped: 0, since: Some(Timestamp::from_micros(5)) });
         assert_eq!(serde_json::to_string(&read).unwrap(), text);
-        assert_eq!(Differences::read("{}"), Some(Differences::default()));
-        let more = Differences { missed: 2, since: Some(Stamp::from_micros(9)), ..Differences::default() };
-        assert_eq!(read.clone().plus(&more), Differences { missed: 3, ..read });
+        assert_eq!(Drift::read("{}"), Some(Drift::default()));
+        let more = Drift { missed: 2, since: Some(Timestamp::from_micros(9)), ..Drift::default() };
+        assert_eq!(read.clone().plus(&more), Drift { missed: 3, ..read });
     }
 
     #[test]

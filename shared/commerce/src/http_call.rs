@@ -4,10 +4,10 @@ use std::fmt;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
-use jiff::{Timestamp, fmt::rfc2822};
+use jiff::fmt::rfc2822;
 use url::{Host, Url};
 
-use crate::stamp::Stamp;
+use crate::timestamp::Timestamp;
 
 /// One call.
 #[derive(Clone)]
@@ -119,17 +119,17 @@ impl ApiResponse {
     }
 
     /// How long the platform wants to be left alone, in seconds, from `Retry-After`: a number, or a date.
-    pub fn retry_after(&self, now: Stamp) -> Option<i64> {
+    pub fn retry_after(&self, now: Timestamp) -> Option<i64> {
         let text = self.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
         if let Ok(seconds) = text.parse::<u32>() {
             return Some(i64::from(seconds));
         }
-        let at: Timestamp = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-        Some((Stamp::from(at).seconds() - now.seconds()).max(0))
+        let at: jiff::Timestamp = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+        Some((Timestamp::from(at).seconds() - now.seconds()).max(0))
     }
 
     /// What the answer means when it is no success and the platform has no word of its own for it.
-    pub fn fault(&self, now: Stamp) -> Fault {
+    pub fn fault(&self, now: Timestamp) -> Fault {
         match self.status {
             429 => Fault::Throttled { seconds: self.retry_after(now).unwrap_or(60) },
             503 if self.headers.contains_key(header::RETRY_AFTER) => {
@@ -330,7 +330,7 @@ mod tests {
     fn a_redirect_is_told_by_its_target_without_what_the_call_had() {
         let told = |location: &'static str| {
             let headers = HeaderMap::from_iter([(header::LOCATION, HeaderValue::from_static(location))]);
-            ApiResponse { status: 301, headers, body: Bytes::new() }.fault(Stamp::from_micros(0)).to_string()
+            ApiResponse { status: 301, headers, body: Bytes::new() }.fault(Timestamp::from_micros(0)).to_string()
         };
         for (location, target) in [
             ("https://www.shop.example.com/wp-json/wc/v3/orders/7?consumer_key=ck_1", "https://www.shop.example.com "),
@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn retry_after_is_a_number_or_a_date() {
-        let now = Stamp::from(crate::stamp::parse_utc("2026-11-21T01:00:00").unwrap());
+        let now = Timestamp::from(crate::timestamp::parse_utc("2026-11-21T01:00:00").unwrap());
         let wait = |text: &'static str| {
             let headers = HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from_static(text))]);
             ApiResponse { status: 429, headers, body: Bytes::new() }.retry_after(now)
