@@ -482,7 +482,7 @@ async fn no_answer_holds_a_secret_but_what_is_revealed() {
         assert!(keys.iter().all(|key| !answer.to_string().contains(key["secret"].as_str().unwrap())));
     }
     // The registrar makes the hooks of all but one.
-    let managed = |name: &str| find(PLATFORMS, name).unwrap().subscriptions.hooks().is_some();
+    let managed = |name: &str| find(PLATFORMS, name).unwrap().setup.webhooks().is_some();
     assert_eq!(revealed.len(), PLATFORMS.len());
     assert!(revealed.iter().all(|(name, status)| *status == if managed(name) { 409 } else { 200 }), "{revealed:?}");
 }

@@ -313,7 +313,7 @@ impl Place {
     }
 
     fn record(&self, scope: &str) -> WebhookRecord {
-        self.world.tables.connection(&self.key).subscriptions[scope].clone()
+        self.world.tables.connection(&self.key).webhooks[scope].clone()
     }
 
     fn ours(&self) -> Vec<Hook> {
@@ -326,7 +326,7 @@ impl Place {
 
     /// Those of entities that can be polled.
     fn polled(&self) -> Vec<Hook> {
-        let (hooks, mapping) = (self.platform.subscriptions.hooks().unwrap(), self.platform.mapping);
+        let (hooks, mapping) = (self.platform.setup.webhooks().unwrap(), self.platform.mapping);
         let polled = |hook: &Hook| match resolve(mapping, hooks.delivers(&hook.scope)) {
             Resolved::Entity(entity, _) => processor(mapping, entity).unwrap().polling.is_some(),
             _ => false,
@@ -345,7 +345,7 @@ impl Place {
     /// There is exactly what there should be: each hook once, on, at its address, with its secret, and recorded; and the other one,
     /// which is not ours.
     fn assert_right_at(&self, base: &str, context: &str) {
-        let (connection, hooks) = (self.connection(), self.platform.subscriptions.hooks().unwrap());
+        let (connection, hooks) = (self.connection(), self.platform.setup.webhooks().unwrap());
         let path = WebhookPath { key: self.key.clone(), generation: connection.generation };
         let delivery_url = format!("{base}{path}");
         let key = tools::events::sample_ring();
@@ -364,7 +364,7 @@ impl Place {
         let all = self.hooked.hooks();
         let (theirs, ours): (Vec<_>, Vec<_>) = all.into_iter().partition(|hook| hook.url == "https://erp.example.com/");
         assert_eq!(theirs.len(), 1, "{context}");
-        let records = self.world.tables.connection(&self.key).subscriptions;
+        let records = self.world.tables.connection(&self.key).webhooks;
         let recorded: BTreeSet<_> = records.values().map(|record| record.id.to_string()).collect();
         assert_eq!(recorded, ours.iter().map(|hook| hook.id.clone()).collect(), "{context}");
         assert_eq!(ours.len(), wanted.len(), "{context}: {ours:?}");
@@ -519,10 +519,7 @@ async fn a_look_at_what_is_well_is_one_call_and_writes_nothing() {
         let before = place.world.tables.connection(&place.key);
         place.check(Trigger::Schedule).await;
         let after = place.world.tables.connection(&place.key);
-        assert_eq!(
-            (before.connection, before.subscriptions, before.check),
-            (after.connection, after.subscriptions, after.check)
-        );
+        assert_eq!((before.connection, before.webhooks, before.check), (after.connection, after.webhooks, after.check));
         let calls = place.faulty.calls();
         assert!(calls.len() == 1 && changing(&calls).is_empty(), "{name}: {calls:?}");
         assert_eq!(place.world.own.calls(), 0, "{name}: nothing to probe for");
@@ -655,7 +652,7 @@ async fn silence_shows_against_a_scope_s_own_past() {
     for name in PLACES {
         let place = Place::connected(name).await;
         let scope = place.ours()[0].scope.clone();
-        let delivered = place.platform.subscriptions.hooks().unwrap().delivers(&scope).to_owned();
+        let delivered = place.platform.setup.webhooks().unwrap().delivers(&scope).to_owned();
         let sighting = |last: Timestamp, generation: Generation| Activity {
             last,
             generation,
@@ -807,7 +804,7 @@ async fn a_release_with_other_scopes_makes_and_removes_hooks() {
     let fewer: BTreeSet<_> = declared_scopes(&Fewer).map(str::to_owned).collect();
     assert!(!fewer.is_empty() && fewer.len() < all.len());
     assert_eq!(scopes(&place), fewer, "what nothing is done with is not subscribed to");
-    let records = place.world.tables.connection(&place.key).subscriptions;
+    let records = place.world.tables.connection(&place.key).webhooks;
     assert_eq!(records.into_keys().collect::<BTreeSet<_>>(), fewer);
     place.sweep().await;
     place.assert_right("what has come to it");
@@ -975,7 +972,7 @@ async fn a_disconnection_in_the_midst_of_connecting_leaves_no_hook() {
             assert_eq!(place.ours(), [], "{context}");
             let loaded = place.world.tables.connection(&place.key);
             assert_eq!(loaded.connection.unwrap().status, ConnectionStatus::Disconnected, "{context}");
-            assert!(loaded.subscriptions.is_empty(), "{context}");
+            assert!(loaded.webhooks.is_empty(), "{context}");
             place.world.clock.pass_seconds(60);
             assert_eq!(place.put_with(|_| {}).await.0, 200, "{context}");
             place.run().await;
@@ -1105,7 +1102,7 @@ async fn an_app_that_is_removed_at_the_platform_is_disconnected() {
         let connection = loaded.connection.unwrap();
         assert_eq!((connection.status, &connection.credentials), (ConnectionStatus::Disconnected, &None), "{told}");
         assert!(
-            loaded.subscriptions.is_empty()
+            loaded.webhooks.is_empty()
                 && loaded.cursors.is_empty()
                 && loaded.check.is_none_or(|check| check.trouble.is_none())
         );
@@ -1190,7 +1187,7 @@ async fn a_disconnection_that_the_platform_told_of_needs_no_list() {
     place.check(Trigger::Told).await;
     let loaded = place.world.tables.connection(&place.key);
     assert_eq!(loaded.connection.unwrap().status, ConnectionStatus::Disconnected);
-    assert!(loaded.subscriptions.is_empty() && loaded.check.unwrap().trouble.is_none());
+    assert!(loaded.webhooks.is_empty() && loaded.check.unwrap().trouble.is_none());
 }
 
 /// What was missed is counted from the last look that found all well, however many looks found trouble since.

@@ -102,7 +102,7 @@ fn assert_hooks(world: &World, store: &bigcommerce::Simulator, ending: &str) {
     assert_eq!(scopes.len(), hooks.len());
     let path = format!("{BASE}/hooks/bigcommerce/{STORE}{ending}");
     assert!(hooks.iter().all(|hook| hook.is_active && hook.destination.split('?').next() == Some(&*path)), "{hooks:?}");
-    let records = world.tables.connection(&store_key()).subscriptions;
+    let records = world.tables.connection(&store_key()).webhooks;
     assert_eq!(records.into_keys().collect::<Vec<_>>(), scopes.into_iter().map(str::to_owned).collect::<Vec<_>>());
 }
 
@@ -224,7 +224,7 @@ async fn an_app_that_is_uninstalled_starts_clean_the_next_time() {
     world.run_jobs().await;
     let gone = connection(&world, &store_key());
     assert_eq!((gone.status, gone.credentials), (ConnectionStatus::Disconnected, None));
-    assert!(world.tables.connection(&store_key()).subscriptions.is_empty());
+    assert!(world.tables.connection(&store_key()).webhooks.is_empty());
     assert!(callback(&world, &store, "load", &json!({})).await.body.contains("is disconnected"));
     assert_eq!(callback(&world, &store, "uninstall", &json!({})).await.status, 200, "gone already");
 
@@ -516,7 +516,7 @@ fn assert_webhooks(world: &World, shop: &woocommerce::Store) {
     let topics: BTreeSet<_> = hooks.iter().map(|hook| hook.topic.as_str()).collect();
     assert_eq!(topics, declared_scopes(WOOCOMMERCE.mapping).collect());
     assert!(hooks.len() == topics.len() && hooks.iter().all(|hook| hook.status == "active"));
-    assert_eq!(world.tables.connection(&shop_key()).subscriptions.len(), topics.len());
+    assert_eq!(world.tables.connection(&shop_key()).webhooks.len(), topics.len());
 }
 
 async fn post_keys(world: &World, keys: &Value) -> u16 {
@@ -879,7 +879,7 @@ fn pages() -> Vec<(&'static str, String, Vec<&'static str>)> {
     let healthy = || scopes.iter().map(|scope| record(scope, Verdict::Healthy, "")).collect::<BTreeMap<_, _>>();
     let page = |loaded: &Loaded| load_page(&View { store: "abc123", loaded, wanted: &wanted, seen: &seen, now: NOW });
     let of = |connection: Connection| Loaded { connection: Some(connection), ..Loaded::default() };
-    let well = Loaded { subscriptions: healthy(), ..of(active()) };
+    let well = Loaded { webhooks: healthy(), ..of(active()) };
     let mut care = well.clone();
     for (scope, record) in [
         record("store/order/updated", Verdict::SwitchedOff, "90002: the destination answered 503"),
@@ -887,7 +887,7 @@ fn pages() -> Vec<(&'static str, String, Vec<&'static str>)> {
         record("store/cart/created", Verdict::Missing, ""),
         record("store/cart/updated", Verdict::Manual, ""),
     ] {
-        care.subscriptions.insert(scope, record);
+        care.webhooks.insert(scope, record);
     }
     let mut trouble = well.clone();
     let told = Some("the platform refuses the credentials (401)".to_owned());
@@ -907,7 +907,7 @@ fn pages() -> Vec<(&'static str, String, Vec<&'static str>)> {
         ("nobody", page(&Loaded::default()), vec!["not connected yet", "Install the app"]),
         (
             "paused",
-            page(&Loaded { subscriptions: care.subscriptions.clone(), ..status(ConnectionStatus::Paused) }),
+            page(&Loaded { webhooks: care.webhooks.clone(), ..status(ConnectionStatus::Paused) }),
             vec!["is paused", "class=\"badge idle\">paused</span>"],
         ),
         ("going", page(&status(ConnectionStatus::Disconnecting)), vec!["being disconnected"]),
@@ -949,7 +949,7 @@ fn what_others_wrote_is_text() {
     let check = Check { at: NOW, trouble: Some(evil.into()), since: None };
     let loaded = Loaded {
         connection: Some(connection),
-        subscriptions: BTreeMap::from([(scope, bad)]),
+        webhooks: BTreeMap::from([(scope, bad)]),
         check: Some(check),
         ..Loaded::default()
     };

@@ -815,7 +815,7 @@ async fn what_hooks_lost_while_they_were_not_right_is_found_when_they_are_again(
             shop.check().await;
             // Of what can be polled: one off, one gone, one twice, one elsewhere.
             let platform = find(PLATFORMS, shop.simulator.platform()).unwrap();
-            let delivers = |scope: &str| platform.subscriptions.hooks().unwrap().delivers(scope).to_owned();
+            let delivers = |scope: &str| platform.setup.webhooks().unwrap().delivers(scope).to_owned();
             let polled = shop.polled();
             let mut ours = hooked.hooks();
             ours.retain(|hook| match resolve(platform.mapping, &delivers(&hook.scope)) {

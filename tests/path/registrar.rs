@@ -74,7 +74,7 @@ async fn its_deliveries_become_state_and_after_disconnecting_none_is_left() {
     assert_eq!((status, &shown["status"]), (200, &json!("disconnected")));
     assert!(world.store().webhooks().is_empty());
     let record = world.tables.connection(&key());
-    assert!(record.subscriptions.is_empty() && record.connection.unwrap().credentials.is_none());
+    assert!(record.webhooks.is_empty() && record.connection.unwrap().credentials.is_none());
     // A straggler is acknowledged, and ignored by rule.
     let body = order.to_string();
     assert_eq!(world.store().deliver_to(&queued_at_the_store, &body).await, 200);

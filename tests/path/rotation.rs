@@ -72,7 +72,7 @@ impl Traffic {
     fn enter_by_hand(&self) {
         for simulator in &self.simulators {
             let path = WebhookPath::parse(simulator.platform(), &simulator.connection(), None).unwrap();
-            if find(PLATFORMS, simulator.platform()).unwrap().subscriptions.hooks().is_none() {
+            if find(PLATFORMS, simulator.platform()).unwrap().setup.webhooks().is_none() {
                 let secret = self.ring().signing().webhook_secret(&path, None).reveal().to_owned();
                 simulator.subscribe(&format!("{BASE}{path}"), &|_| secret.clone());
             }
@@ -422,7 +422,7 @@ async fn a_store_that_cannot_be_reached_keeps_the_former_key() {
     while let Some((job, _)) = world.queues.next_job() {
         let _ = world.registrar().run(&job.text()).await;
     }
-    let hooks = world.tables.connection(&key()).subscriptions;
+    let hooks = world.tables.connection(&key()).webhooks;
     let keys: BTreeSet<_> = hooks.values().map(|record| record.key_id.as_str()).collect();
     assert_eq!(keys.len(), 2, "{keys:?}");
     assert_eq!(world.connection().signed_with, None);
@@ -497,15 +497,15 @@ async fn a_key_that_was_replaced_by_another_is_one_that_hooks_are_moved_to() {
 #[tokio::test]
 async fn records_of_before_are_brought_up_to_date_without_an_alarm() {
     let world = store(tools::events::SAMPLE_KEY).await;
-    for mut record in world.tables.connection(&key()).subscriptions.into_values() {
+    for mut record in world.tables.connection(&key()).webhooks.into_values() {
         (record.key_id, record.fingerprint) = ("initial".into(), None);
-        cloud::connections::Connections::save_subscription(&world.tables, &key(), &record).await.unwrap();
+        cloud::connections::Connections::save_webhook(&world.tables, &key(), &record).await.unwrap();
     }
     world.clock.pass_seconds(HOUR);
     world.registrar().sweep().await.unwrap();
     world.run_jobs().await;
     let ring = KeyRing::parse(tools::events::SAMPLE_KEY).unwrap();
-    for record in world.tables.connection(&key()).subscriptions.into_values() {
+    for record in world.tables.connection(&key()).webhooks.into_values() {
         assert_eq!((record.key_id.as_str(), record.fingerprint.is_some()), (ring.signing().id(), true));
         assert_eq!((record.health.verdict, record.health.reason.as_str()), (commerce::health::Verdict::Healthy, ""));
     }

@@ -669,10 +669,7 @@ async fn a_webhook_whose_owner_lost_his_rights_is_made_anew_once() {
     assert_eq!(ends[0], "quarantined: platform-error");
     let hooks = of(&shop, "customer.updated");
     assert!(hooks.len() == 1 && hooks[0] != id, "one, and another: {hooks:?}");
-    assert_eq!(
-        shop.world.tables.connection(&shop.key).subscriptions["customer.updated"].id.as_str(),
-        hooks[0].to_string()
-    );
+    assert_eq!(shop.world.tables.connection(&shop.key).webhooks["customer.updated"].id.as_str(), hooks[0].to_string());
     assert_eq!(shop.item("customer#5").fields["email"], "u5@example.org", "what was missed is fetched");
     // The others stay, and what the former one had queued makes no other one.
     assert_eq!(of(&shop, "order.updated"), [before["order.updated"]]);

@@ -421,7 +421,7 @@ where
         Ok((listed.found, listed.next))
     }
 
-    /// Tells the registrar of errors that a hook delivers; not of each of them, and no harm is done if it is not told.
+    /// Tells the registrar of errors that a webhook delivers; not of each of them, and no harm is done if it is not told.
     async fn complain(&self, key: &ConnectionKey, notice: &Notice) {
         let now = (self.clock)();
         if !self.lately.is_due(key, &notice.kind, now) {

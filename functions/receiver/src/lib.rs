@@ -90,7 +90,7 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync> Receiver<Q, S
 
     /// The steps.
     async fn take(&self, request: Request) -> Reply {
-        let Some(path) = hook_path(&request) else { return Reply::NotFound };
+        let Some(path) = webhook_path(&request) else { return Reply::NotFound };
         let Some(platform) = find(self.platforms, &path.key.platform) else { return Reply::NotFound };
         let delivery = platform.delivery;
         let raw = raw(request, (self.clock)());
@@ -185,7 +185,7 @@ impl AtHand {
 }
 
 /// The path's parts: as API Gateway's route found them, or, at a function URL, which has no routes, as they stand in the path.
-fn hook_path(request: &Request) -> Option<WebhookPath> {
+fn webhook_path(request: &Request) -> Option<WebhookPath> {
     let route = match request.request_context_ref() {
         Some(RequestContext::ApiGatewayV2(context)) => context.route_key.as_deref(),
         _ => None,

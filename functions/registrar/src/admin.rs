@@ -20,7 +20,7 @@ use commerce::{
         Platform, find,
         mapping::{Access, declared_scopes},
         settings::SettingsError,
-        webhooks::{Subscription, WebhookApi, WebhookStatus},
+        webhooks::{Webhook, WebhookApi, WebhookStatus},
     },
     request::{WebhookPath, has_too_many_values},
     scheme::jwt::Claims,
@@ -35,22 +35,21 @@ use zeroize::Zeroizing;
 use crate::{
     Parts, Registrar,
     connect::not_connected,
-    health,
-    hooks::{At, manages},
-    openapi,
+    health, openapi,
     problem::Problem,
     reconcile::{Ownership, Plan, Step, Why},
     routes::{self, Handler, MAX_LIMIT},
+    webhooks::{At, manages},
 };
 
-/// The hooks of a connection that the registrar manages, as they are at the store.
+/// The webhooks of a connection that the registrar manages, as they are at the store.
 struct Managed {
-    hooks: &'static dyn WebhookApi,
+    webhooks: &'static dyn WebhookApi,
     credentials: Zeroizing<String>,
-    existing: Result<Vec<Subscription>, Fault>,
+    existing: Result<Vec<Webhook>, Fault>,
 }
 
-/// The subscriptions of a connection as they are shown.
+/// The webhooks of a connection as they are shown.
 pub(crate) struct Setup {
     /// Whether they are made here; else they are entered by hand.
     pub managed: bool,
@@ -60,10 +59,10 @@ pub(crate) struct Setup {
     pub problem: Option<String>,
 }
 
-/// How a subscription was found.
+/// How a webhook was found.
 enum Standing<'a> {
     /// It is there.
-    There(&'a Subscription),
+    There(&'a Webhook),
     /// It should be there.
     Missing,
     /// Nobody but its deliveries can tell.
@@ -72,7 +71,7 @@ enum Standing<'a> {
     Unknown,
 }
 
-/// What all subscriptions of a connection are shown by.
+/// What all webhooks of a connection are shown by.
 struct View<'a> {
     connection: &'a Connection,
     loaded: &'a Loaded,
@@ -80,12 +79,12 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    /// What a subscription looks like: as it was found, beside what is remembered of it.
+    /// What a webhook looks like: as it was found, beside what is remembered of it.
     fn row(&self, scope: &str, standing: &Standing<'_>, sighting: Option<&Activity>) -> Value {
         let paused = self.connection.status == ConnectionStatus::Paused;
-        let hook = if let Standing::There(hook) = standing { Some(*hook) } else { None };
-        let record = self.loaded.subscriptions.get(scope);
-        let record = record.filter(|record| hook.is_none_or(|hook| hook.id == record.id));
+        let webhook = if let Standing::There(webhook) = standing { Some(*webhook) } else { None };
+        let record = self.loaded.webhooks.get(scope);
+        let record = record.filter(|record| webhook.is_none_or(|webhook| webhook.id == record.id));
         let health = record.map(|record| record.health.clone()).unwrap_or_default();
         let (verdict, reason) = match standing {
             _ if paused => (None, "the connection is paused".to_owned()),
@@ -95,15 +94,15 @@ impl View<'_> {
                 _ => (Some(Verdict::Manual), String::new()),
             },
             Standing::There(_) | Standing::Missing => {
-                let (verdict, reason) = health::verdict(true, hook, sighting, self.now);
+                let (verdict, reason) = health::verdict(true, webhook, sighting, self.now);
                 // Of one that is well, why it was not the last time.
                 let fits = verdict == Verdict::Healthy || verdict == health.verdict;
                 (Some(verdict), if fits && !health.reason.is_empty() { health.reason } else { reason })
             }
         };
         let status = match standing {
-            Standing::There(hook) if paused && hook.status != WebhookStatus::Active => "paused",
-            Standing::There(hook) => hook.status.as_str(),
+            Standing::There(webhook) if paused && webhook.status != WebhookStatus::Active => "paused",
+            Standing::There(webhook) => webhook.status.as_str(),
             Standing::Missing => "missing",
             Standing::Manual => "manual",
             Standing::Unknown => "unknown",
@@ -112,8 +111,8 @@ impl View<'_> {
         json!({
             "scope": scope,
             "status": status,
-            "id": hook.map(|hook| &hook.id).or(record.map(|record| &record.id)),
-            "url": hook.map(|hook| &hook.url).or(record.map(|record| &record.url)),
+            "id": webhook.map(|webhook| &webhook.id).or(record.map(|record| &record.id)),
+            "url": webhook.map(|webhook| &webhook.url).or(record.map(|record| &record.url)),
             "key_id": record.map(|record| &record.key_id),
             "generation": record.map(|record| record.generation),
             "verdict": verdict,
@@ -122,7 +121,7 @@ impl View<'_> {
             "reason": reason,
             "last_delivery": time(sighting.map(|sighting| sighting.last)),
             "trips": health.trips,
-            "failures": hook.and_then(|hook| hook.failures),
+            "failures": webhook.and_then(|webhook| webhook.failures),
             "reactivated_at": time(health.reactivated_at),
             "not_before": time(health.not_before.filter(|at| self.now < *at)),
             "good_at": time(health.good_at),
@@ -162,7 +161,7 @@ impl<P: Parts> Registrar<P> {
                     Handler::Pause => self.pause(platform, key).await,
                     Handler::Resume => self.resume(platform, key).await,
                     Handler::Revoke => self.revoke_named(platform, key, body).await,
-                    Handler::Setup => self.show_subscriptions(platform, key).await,
+                    Handler::Setup => self.show_webhooks(platform, key).await,
                     Handler::Plan => self.reconcile_now(platform, key, false).await,
                     Handler::Reconcile => self.reconcile_now(platform, key, true).await,
                     Handler::Poll => self.begin_polls(platform, key, body, Fetch::Changed).await,
@@ -253,7 +252,7 @@ impl<P: Parts> Registrar<P> {
         Ok(json!({ "connections": shown, "next": next }))
     }
 
-    /// The hooks as they are at the store; none where they are entered by hand.
+    /// The webhooks as they are at the store; none where they are entered by hand.
     async fn managed(
         &self,
         platform: &Platform,
@@ -261,25 +260,25 @@ impl<P: Parts> Registrar<P> {
         connection: &Connection,
         loaded: &Loaded,
     ) -> Result<Option<Managed>, Problem> {
-        let hooks = platform.subscriptions.hooks().filter(|hooks| manages(platform, *hooks, connection, loaded));
-        let Some((hooks, credentials)) = hooks.zip(self.open(key, connection).await?) else { return Ok(None) };
-        let existing = self.list(at(platform, key, connection, &credentials), hooks).await;
-        Ok(Some(Managed { hooks, credentials, existing }))
+        let webhooks = platform.setup.webhooks().filter(|webhooks| manages(platform, *webhooks, connection, loaded));
+        let Some((webhooks, credentials)) = webhooks.zip(self.open(key, connection).await?) else { return Ok(None) };
+        let existing = self.list(at(platform, key, connection, &credentials), webhooks).await;
+        Ok(Some(Managed { webhooks, credentials, existing }))
     }
 
-    /// The subscriptions with their health.
-    async fn show_subscriptions(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+    /// The webhooks with their health.
+    async fn show_webhooks(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
         let (loaded, connection) = self.known(key).await?;
         if connection.status == ConnectionStatus::Disconnected {
             return Ok(json!({ "managed": false, "subscriptions": [], "problem": null }));
         }
-        let Setup { managed, rows, problem } = self.subscriptions(platform, key, &connection, &loaded).await?;
+        let Setup { managed, rows, problem } = self.webhooks(platform, key, &connection, &loaded).await?;
         Ok(json!({ "managed": managed, "subscriptions": rows, "problem": problem }))
     }
 
-    /// The subscriptions of a connection as they are shown, wherever they are: those at the store that are ours, and the wanted scopes
+    /// The webhooks of a connection as they are shown, wherever they are: those at the store that are ours, and the wanted scopes
     /// that have none.
-    pub(crate) async fn subscriptions(
+    pub(crate) async fn webhooks(
         &self,
         platform: &Platform,
         key: &ConnectionKey,
@@ -293,37 +292,37 @@ impl<P: Parts> Registrar<P> {
             let rows = declared_scopes(platform.mapping).map(manual).collect();
             return Ok(Setup { managed: false, rows, problem: None });
         };
-        let row = |scope: &str, standing| view.row(scope, &standing, seen.get(managed.hooks.delivers(scope)));
+        let row = |scope: &str, standing| view.row(scope, &standing, seen.get(managed.webhooks.delivers(scope)));
         let existing = match &managed.existing {
             Ok(existing) => existing,
             Err(fault) => {
-                let rows = loaded.subscriptions.keys().map(|scope| row(scope, Standing::Unknown)).collect();
+                let rows = loaded.webhooks.keys().map(|scope| row(scope, Standing::Unknown)).collect();
                 let problem = Some(format!("the store could not be asked: {fault}"));
                 return Ok(Setup { managed: true, rows, problem });
             }
         };
-        let ownership = Ownership { key, base_urls: self.base_urls().await?, records: &loaded.subscriptions };
-        let ours: Vec<_> = existing.iter().filter(|hook| ownership.is_ours(hook)).collect();
-        let there = ours.iter().map(|hook| row(&hook.scope, Standing::There(hook)));
-        let wanted = managed.hooks.wanted(platform.mapping, &connection.settings);
-        let missing = wanted.iter().filter(|scope| !ours.iter().any(|hook| hook.scope == **scope));
+        let ownership = Ownership { key, base_urls: self.base_urls().await?, records: &loaded.webhooks };
+        let ours: Vec<_> = existing.iter().filter(|webhook| ownership.is_ours(webhook)).collect();
+        let there = ours.iter().map(|webhook| row(&webhook.scope, Standing::There(webhook)));
+        let wanted = managed.webhooks.wanted(platform.mapping, &connection.settings);
+        let missing = wanted.iter().filter(|scope| !ours.iter().any(|webhook| webhook.scope == **scope));
         let rows = there.chain(missing.map(|scope| row(scope, Standing::Missing))).collect();
         Ok(Setup { managed: true, rows, problem: None })
     }
 
-    /// What has to be done to the hooks; with `run`, it is done.
+    /// What has to be done to the webhooks; with `run`, it is done.
     async fn reconcile_now(&self, platform: &Platform, key: &ConnectionKey, run: bool) -> Result<Value, Problem> {
         let (loaded, connection) = self.living(key).await?;
         let Some(managed) = self.managed(platform, key, &connection, &loaded).await? else {
             return Ok(steps_json(&Plan::default(), false));
         };
-        let Managed { hooks, credentials, existing } = managed;
+        let Managed { webhooks, credentials, existing } = managed;
         let (at, existing) = (at(platform, key, &connection, &credentials), existing?);
         let plan = if run {
-            self.converge(at, hooks, &connection, &loaded, &existing, Trigger::Asked).await?
+            self.converge(at, webhooks, &connection, &loaded, &existing, Trigger::Asked).await?
         } else {
             let ring = self.edges.signing_keys.fresh((self.clock)()).await?;
-            self.plan(at, hooks, &connection, &loaded.subscriptions, &existing, &ring).await?
+            self.plan(at, webhooks, &connection, &loaded.webhooks, &existing, &ring).await?
         };
         Ok(steps_json(&plan, true))
     }
@@ -440,9 +439,9 @@ impl<P: Parts> Registrar<P> {
             return Err(SettingsError::new("body", why).into());
         }
         let before = connection.clone();
-        let ids: Vec<_> = loaded.subscriptions.values().map(|record| record.id.clone()).collect();
-        connection.settings = match platform.subscriptions.hooks() {
-            Some(hooks) => hooks.settings_with(settings.own, &ids),
+        let ids: Vec<_> = loaded.webhooks.values().map(|record| record.id.clone()).collect();
+        connection.settings = match platform.setup.webhooks() {
+            Some(webhooks) => webhooks.settings_with(settings.own, &ids),
             None => settings.own,
         };
         connection.set_deletes(settings.deletes);
@@ -477,8 +476,8 @@ impl<P: Parts> Registrar<P> {
     ) -> Result<Value, Problem> {
         let asked = members(body, &["scope"])?.remove("scope");
         let (loaded, connection) = self.living(key).await?;
-        let hooks = platform.subscriptions.hooks().filter(|_| connection.credentials.is_some());
-        if hooks.is_some_and(|hooks| manages(platform, hooks, &connection, &loaded)) {
+        let webhooks = platform.setup.webhooks().filter(|_| connection.credentials.is_some());
+        if webhooks.is_some_and(|webhooks| manages(platform, webhooks, &connection, &loaded)) {
             return Err(Problem::Conflict(format!(
                 "the registrar makes the hooks of {key}, so nobody has to know their secrets"
             )));
@@ -502,7 +501,7 @@ impl<P: Parts> Registrar<P> {
         Ok(json!({
             "secrets": secrets.collect::<Value>(),
             "delivery_url": format!("{}{path}", self.public_base_url),
-            "next": platform.subscriptions.by_hand(),
+            "next": platform.setup.manual_instructions(),
         }))
     }
 }

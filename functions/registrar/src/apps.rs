@@ -216,8 +216,8 @@ impl<P: Parts> Registrar<P> {
             None => BTreeMap::new(),
         };
         let seen = seen.into_iter().map(|(scope, sighting)| (scope, sighting.last));
-        let hooks = platform.subscriptions.hooks().zip(loaded.connection.as_ref());
-        let wanted = hooks.map(|(hooks, connection)| hooks.wanted(platform.mapping, &connection.settings));
+        let webhooks = platform.setup.webhooks().zip(loaded.connection.as_ref());
+        let wanted = webhooks.map(|(webhooks, connection)| webhooks.wanted(platform.mapping, &connection.settings));
         let view = page::View {
             store: key.connection.as_str(),
             loaded: &loaded,
@@ -293,7 +293,7 @@ impl<P: Parts> Registrar<P> {
         }
     }
 
-    /// Keeps what the platform has told, as if it had come by a hook: should the job be lost, the next look finds it.
+    /// Keeps what the platform has told, as if it had come by a webhook: should the job be lost, the next look finds it.
     async fn note_uninstalled(&self, key: &ConnectionKey) -> Result<(), Away> {
         let (name, now) = (format!("{NOTICE}{UNINSTALLED}"), (self.clock)());
         let notice = Notice { kind: UNINSTALLED.into(), detail: String::new(), received: now };

@@ -28,9 +28,9 @@ use zeroize::Zeroizing;
 use crate::{
     Parts, Registrar,
     controller::LATER,
-    hooks::{At, manages, secret_of},
     problem::Problem,
     reconcile::{Ownership, Plan, Step, reconcile},
+    webhooks::{At, manages, secret_of},
 };
 
 /// As what a store is connected.
@@ -50,7 +50,7 @@ pub(crate) struct Installed {
 }
 
 impl<P: Parts> Registrar<P> {
-    /// Connects a store: proves its credentials, keeps them, and makes the subscriptions. The same again changes nothing.
+    /// Connects a store: proves its credentials, keeps them, and makes the webhooks. The same again changes nothing.
     pub(crate) async fn connect(
         &self,
         platform: &Platform,
@@ -65,7 +65,7 @@ impl<P: Parts> Registrar<P> {
         Ok(shown)
     }
 
-    /// The same for an app that a merchant installs: the subscriptions are made by the registrar's own queue, for the store may be
+    /// The same for an app that a merchant installs: the webhooks are made by the registrar's own queue, for the store may be
     /// waiting for an answer before it can take any call.
     pub(crate) async fn install(
         &self,
@@ -112,7 +112,7 @@ impl<P: Parts> Registrar<P> {
         let admitted = Admitted { generation, unconfirmed };
         let brought: Vec<_> = settings.brought.iter().map(|key| platform.delivery.scheme().brought_key(key)).collect();
         let Some(credentials) = &settings.credentials else {
-            // Without credentials nothing is made at the store; somebody enters the hooks by hand.
+            // Without credentials nothing is made at the store; somebody enters the webhooks by hand.
             self.keep(key, before.connection.as_ref(), &settings, admitted, None, settings.own.clone()).await?;
             self.edges.proof_keys.replace(key, &brought).await?;
             return Ok(None);
@@ -120,76 +120,77 @@ impl<P: Parts> Registrar<P> {
         let at = At { platform, key, access: Access { site: &settings.site, credentials, settings: &settings.own } };
         // The call that proves the credentials is the one that is needed anyway, where there is one.
         let (existing, other) =
-            match platform.subscriptions.hooks().filter(|_| !installed.is_some_and(|installed| installed.proven)) {
-                Some(hooks) if installed.is_some() => (None, self.prove(at, hooks, &before).await?),
-                Some(hooks) => {
-                    let (existing, other) = self.reach(at, hooks, true).await?;
-                    (Some((hooks, existing)), other)
+            match platform.setup.webhooks().filter(|_| !installed.is_some_and(|installed| installed.proven)) {
+                Some(webhooks) if installed.is_some() => (None, self.prove(at, webhooks, &before).await?),
+                Some(webhooks) => {
+                    let (existing, other) = self.reach(at, webhooks, true).await?;
+                    (Some((webhooks, existing)), other)
                 }
                 None => (None, None),
             };
         let other = other.unwrap_or_else(|| settings.own.clone());
         let at = At { access: Access { settings: &other, ..at.access }, ..at };
         let cipher = self.seal(key, before.connection.as_ref(), credentials).await?;
-        // The hooks of before are its own until there are others.
-        let own = match platform.subscriptions.hooks() {
-            Some(hooks) => {
-                let ids: Vec<_> = before.subscriptions.values().map(|record| record.id.clone()).collect();
-                hooks.settings_with(other.clone(), &ids)
+        // The webhooks of before are its own until there are others.
+        let own = match platform.setup.webhooks() {
+            Some(webhooks) => {
+                let ids: Vec<_> = before.webhooks.values().map(|record| record.id.clone()).collect();
+                webhooks.settings_with(other.clone(), &ids)
             }
             None => other.clone(),
         };
         let connection = self.keep(key, before.connection.as_ref(), &settings, admitted, Some(cipher), own).await?;
         self.edges.proof_keys.replace(key, &brought).await?;
-        // Whatever is not done now is done by the registrar's own queue: the rest of the hooks, and the first import. Not while they
+        // Whatever is not done now is done by the registrar's own queue: the rest of the webhooks, and the first import. Not while they
         // are being made here.
         let delay = if installed.is_some() { 0 } else { LATER };
         self.edges.jobs.send_jobs(&[(Job::check(key, Trigger::Connected), delay)]).await?;
         if installed.is_some() {
             return Ok(None);
         }
-        let Some((hooks, existing)) = existing.filter(|(hooks, _)| manages(platform, *hooks, &connection, &before))
+        let Some((webhooks, existing)) =
+            existing.filter(|(webhooks, _)| manages(platform, *webhooks, &connection, &before))
         else {
             return Ok(None);
         };
         let basis = Connection { settings: other.clone(), ..connection };
-        self.converge(at, hooks, &basis, &before, &existing, Trigger::Connected).await.map(Some)
+        self.converge(at, webhooks, &basis, &before, &existing, Trigger::Connected).await.map(Some)
     }
 
-    /// Shows with as few calls as can be that credentials which anybody may have sent are good: by one page of the hooks, and where
-    /// they would replace good ones, by setting a hook of ours to what it is. Those that may only read must not take the place.
+    /// Shows with as few calls as can be that credentials which anybody may have sent are good: by one page of the webhooks, and where
+    /// they would replace good ones, by setting a webhook of ours to what it is. Those that may only read must not take the place.
     /// Gives the settings that it took, where they are others.
     async fn prove(
         &self,
         at: At<'_>,
-        hooks: &dyn WebhookApi,
+        webhooks: &dyn WebhookApi,
         before: &Loaded,
     ) -> Result<Option<Map<String, Value>>, Problem> {
-        let (page, other) = self.first_page(at, hooks, true).await?;
+        let (page, other) = self.first_page(at, webhooks, true).await?;
         let access = Access { settings: other.as_ref().unwrap_or(at.access.settings), ..at.access };
-        let (at, listed) = (At { access, ..at }, page.subscriptions);
+        let (at, listed) = (At { access, ..at }, page.webhooks);
         let alive = before.connection.as_ref().filter(|alive| is_alive(alive) && alive.credentials.is_some());
         let Some(alive) = alive else { return Ok(other) };
         let active = alive.status == ConnectionStatus::Active;
         let ring = self.edges.signing_keys.fresh((self.clock)()).await?;
-        let as_it_is = before.subscriptions.values().find(|record| {
+        let as_it_is = before.webhooks.values().find(|record| {
             // One that a rotation may be moving right now is left alone.
             let settled = record.key_id == ring.signing().id();
-            let same = listed.iter().find(|hook| hook.id == record.id && hook.url == record.url);
-            settled && same.is_some_and(|hook| (hook.status == WebhookStatus::Active) == active)
+            let same = listed.iter().find(|webhook| webhook.id == record.id && webhook.url == record.url);
+            settled && same.is_some_and(|webhook| (webhook.status == WebhookStatus::Active) == active)
         });
         let Some(record) = as_it_is else { return Ok(other) };
         let path = WebhookPath { key: at.key.clone(), generation: record.generation };
         let secret = secret_of(at.platform, &path, &record.scope, &ring);
         let desired = Desired { scope: &record.scope, url: &record.url, secret: &secret, active };
-        if let Saving::Ask(request) = hooks.update(&at.access, &record.id, &desired, &[], (self.clock)())? {
+        if let Saving::Ask(request) = webhooks.update(&at.access, &record.id, &desired, &[], (self.clock)())? {
             let answer = self.call(at, request).await?;
-            hooks.update(&at.access, &record.id, &desired, &[answer], (self.clock)())?;
+            webhooks.update(&at.access, &record.id, &desired, &[answer], (self.clock)())?;
         }
         Ok(other)
     }
 
-    /// Shows a connection, with its subscriptions as they are at the store.
+    /// Shows a connection, with its webhooks as they are at the store.
     pub(crate) async fn show(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
         let loaded = self.edges.connections.load(key).await?;
         let connection = loaded.connection.as_ref().ok_or_else(|| not_connected(key))?;
@@ -226,13 +227,13 @@ impl<P: Parts> Registrar<P> {
             shown["subscriptions"] = json!([]);
             return Ok(shown);
         }
-        let subscriptions = self.subscriptions(platform, key, connection, &loaded).await?;
-        shown["subscriptions"] = subscriptions.rows;
-        if !subscriptions.managed {
-            shown["next"] = platform.subscriptions.by_hand().into();
+        let webhooks = self.webhooks(platform, key, connection, &loaded).await?;
+        shown["subscriptions"] = webhooks.rows;
+        if !webhooks.managed {
+            shown["next"] = platform.setup.manual_instructions().into();
         }
         // The connection is worth showing even while its store is not there.
-        if let Some(problem) = subscriptions.problem {
+        if let Some(problem) = webhooks.problem {
             shown["problem"] = problem.into();
         }
         Ok(shown)
@@ -264,8 +265,8 @@ impl<P: Parts> Registrar<P> {
         Ok(shown.collect())
     }
 
-    /// Disconnects a store: removes its subscriptions, then its credentials. What straggles in later is ignored. With `force`,
-    /// the store is not asked; its hooks stay behind.
+    /// Disconnects a store: removes its webhooks, then its credentials. What straggles in later is ignored. With `force`,
+    /// the store is not asked; its webhooks stay behind.
     pub(crate) async fn disconnect(
         &self,
         platform: &Platform,
@@ -275,7 +276,7 @@ impl<P: Parts> Registrar<P> {
         self.disconnect_as(platform, key, force, false).await
     }
 
-    /// The same. When the platform `told` that the app was removed there, and with it its hooks and its token, a list that is refused
+    /// The same. When the platform `told` that the app was removed there, and with it its webhooks and its token, a list that is refused
     /// is an empty one.
     pub(crate) async fn disconnect_as(
         &self,
@@ -294,20 +295,20 @@ impl<P: Parts> Registrar<P> {
             connection.status = ConnectionStatus::Disconnecting;
             self.save(key, &mut connection).await?;
         }
-        let managed = connection.credentials.clone().zip(platform.subscriptions.hooks());
-        if let Some((cipher, hooks)) = managed.filter(|_| !force) {
+        let managed = connection.credentials.clone().zip(platform.setup.webhooks());
+        if let Some((cipher, webhooks)) = managed.filter(|_| !force) {
             let credentials = Zeroizing::new(self.edges.vault.decrypt(key, &cipher).await?);
             let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
             let at = At { platform, key, access };
             let ring = self.edges.signing_keys.current((self.clock)()).await?;
-            let existing = match self.list(at, hooks).await {
-                Err(Fault::Connection(_)) if told && hooks.go_with_the_app() => Vec::new(),
+            let existing = match self.list(at, webhooks).await {
+                Err(Fault::Connection(_)) if told && webhooks.go_with_the_app() => Vec::new(),
                 listed => listed?,
             };
             let base_urls = self.base_urls().await?;
-            let ownership = Ownership { key, base_urls, records: &loaded.subscriptions };
+            let ownership = Ownership { key, base_urls, records: &loaded.webhooks };
             let plan = reconcile(&[], &existing, &ownership);
-            self.run_plan(at, hooks, &ring, &loaded.subscriptions, &plan).await?;
+            self.run_plan(at, webhooks, &ring, &loaded.webhooks, &plan).await?;
             // That took a while: what follows must not be done to one that was connected again.
             let now = self.edges.connections.load(key).await?.connection;
             if now.is_none_or(|now| now.revision != connection.revision) {
@@ -315,8 +316,8 @@ impl<P: Parts> Registrar<P> {
             }
         }
         self.edges.proof_keys.replace(key, &[]).await?;
-        for scope in loaded.subscriptions.keys() {
-            self.edges.connections.remove_subscription(key, scope).await?;
+        for scope in loaded.webhooks.keys() {
+            self.edges.connections.remove_webhook(key, scope).await?;
         }
         for entity in loaded.cursors.keys() {
             self.edges.connections.remove_cursor(key, *entity).await?;
@@ -413,7 +414,7 @@ pub(crate) fn not_connected(key: &ConnectionKey) -> Problem {
 }
 
 /// The generation that a connection has after being connected; raised when it had been disconnected before, or was about to be, so that secrets
-/// and hooks of its former life count no more.
+/// and webhooks of its former life count no more.
 fn next_generation(before: Option<&Connection>, settings: &Settings) -> Result<Generation, Problem> {
     let Some(before) = before else { return Ok(Generation::FIRST) };
     if before.status == ConnectionStatus::Disconnected {
@@ -432,7 +433,7 @@ fn next_generation(before: Option<&Connection>, settings: &Settings) -> Result<G
                 .into(),
         ));
     }
-    // Of one that goes, hooks may be left: they become those of the new generation.
+    // Of one that goes, webhooks may be left: they become those of the new generation.
     Ok(if is_alive(before) { before.generation } else { before.generation.next() })
 }
 

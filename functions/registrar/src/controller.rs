@@ -1,4 +1,4 @@
-//! Looking after a connection: its subscriptions and their health, what was missed and is due to be polled, and what is left of a
+//! Looking after a connection: its webhooks and their health, what was missed and is due to be polled, and what is left of a
 //! disconnection. Pausing it, resuming it, and making what leaked of it worth nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ use commerce::{
         delivery::PROBE,
         mapping::{Access, Resolved, processor, resolve},
         notice::{NOTICE, Notice, UNINSTALLED},
-        webhooks::{Subscription, WebhookApi, WebhookStatus},
+        webhooks::{Webhook, WebhookApi, WebhookStatus},
     },
     request::WebhookPath,
     timestamp::Timestamp,
@@ -37,10 +37,10 @@ use crate::{
     Parts, Registrar,
     connect::not_connected,
     health,
-    hooks::{At, RING_SECONDS, manages, secret_of},
     jobs::MAX_TRIES,
     problem::Problem,
     reconcile::{Plan, Step, Why},
+    webhooks::{At, RING_SECONDS, manages, secret_of},
 };
 
 /// What a look at a connection that brings no news is noted after, in seconds.
@@ -57,22 +57,22 @@ const UNCONFIRMED_TRIES: u8 = 2;
 /// For how long after it was begun the order to erase a connection's state is sent again, in seconds: one may have been lost.
 const ERASING_SECONDS: i64 = 2 * 86_400;
 
-/// A look at the hooks of a connection.
+/// A look at the webhooks of a connection.
 pub(crate) struct Look<'a> {
     pub at: At<'a>,
-    pub hooks: &'a dyn WebhookApi,
+    pub webhooks: &'a dyn WebhookApi,
     pub connection: &'a Connection,
     pub before: &'a Loaded,
-    pub existing: &'a [Subscription],
+    pub existing: &'a [Webhook],
     pub ring: &'a KeyRing,
     pub why: Trigger,
 }
 
 /// What was made of it.
 pub(crate) struct Judged {
-    /// The subscriptions' records, with the health that those that are set now go on with.
+    /// The webhooks' records, with the health that those that are set now go on with.
     pub records: BTreeMap<String, WebhookRecord>,
-    /// The scopes whose hook is left as it is for now.
+    /// The scopes whose webhook is left as it is for now.
     pub held: BTreeSet<String>,
 }
 
@@ -119,7 +119,7 @@ impl<P: Parts> Registrar<P> {
         };
         // Where nothing can be listed, only its use shows whether the credentials are good.
         let listed = connection.credentials.is_some()
-            && platform.subscriptions.hooks().is_some_and(|hooks| manages(platform, hooks, connection, &loaded));
+            && platform.setup.webhooks().is_some_and(|webhooks| manages(platform, webhooks, connection, &loaded));
         let trouble = match (listed, why) {
             (true, _) | (false, Trigger::Connected | Trigger::Asked) => trouble,
             (false, Trigger::Refused) => {
@@ -170,7 +170,7 @@ impl<P: Parts> Registrar<P> {
 
     /// Whether an app of which the platform has told that it was removed there is gone indeed; none where nobody has told so. Whoever
     /// tells may only know an address, and what is told may come late: what counts is what the platform's API says. It refuses the
-    /// token, or lists hooks and none of those that are recorded. What was told long ago and was not true then says nothing of today.
+    /// token, or lists webhooks and none of those that are recorded. What was told long ago and was not true then says nothing of today.
     async fn is_gone(
         &self,
         platform: &Platform,
@@ -178,8 +178,8 @@ impl<P: Parts> Registrar<P> {
         connection: &Connection,
         loaded: &Loaded,
     ) -> Result<Option<bool>, Problem> {
-        // Where hooks stay when the app goes, they are here to be removed, or to be kept.
-        let Some(hooks) = platform.subscriptions.hooks().filter(|hooks| hooks.go_with_the_app()) else {
+        // Where webhooks stay when the app goes, they are here to be removed, or to be kept.
+        let Some(webhooks) = platform.setup.webhooks().filter(|webhooks| webhooks.go_with_the_app()) else {
             return Ok(None);
         };
         if !self.uninstalled(key, connection, Some(HINT_SECONDS)).await? {
@@ -189,16 +189,16 @@ impl<P: Parts> Registrar<P> {
         let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
         let at = At { platform, key, access };
         // Not just any refusal: a plan or a permission can be at fault for others.
-        if self.call(at, hooks.list(&access, 1)?).await?.status == 401 {
+        if self.call(at, webhooks.list(&access, 1)?).await?.status == 401 {
             return Ok(Some(true));
         }
-        let existing = self.list(at, hooks).await?;
-        let mut records = loaded.subscriptions.values();
-        let left = records.any(|record| existing.iter().any(|hook| hook.id == record.id));
-        Ok(Some(!left && !loaded.subscriptions.is_empty()))
+        let existing = self.list(at, webhooks).await?;
+        let mut records = loaded.webhooks.values();
+        let left = records.any(|record| existing.iter().any(|webhook| webhook.id == record.id));
+        Ok(Some(!left && !loaded.webhooks.is_empty()))
     }
 
-    /// Disconnects. Where the platform told that the app was removed there, hooks that cannot be listed any more are gone.
+    /// Disconnects. Where the platform told that the app was removed there, webhooks that cannot be listed any more are gone.
     async fn leave(&self, platform: &Platform, key: &ConnectionKey, told: bool) -> Result<(), Problem> {
         self.disconnect_as(platform, key, false, told).await.map(|_| ())
     }
@@ -240,8 +240,9 @@ impl<P: Parts> Registrar<P> {
             return Ok(false);
         }
         let ring = self.edges.signing_keys.recent((self.clock)(), RING_SECONDS).await?;
-        let hooks = platform.subscriptions.hooks().filter(|_| connection.credentials.is_some());
-        let wanted = hooks.map(|hooks| hooks.wanted(platform.mapping, &connection.settings)).unwrap_or_default();
+        let webhooks = platform.setup.webhooks().filter(|_| connection.credentials.is_some());
+        let wanted =
+            webhooks.map(|webhooks| webhooks.wanted(platform.mapping, &connection.settings)).unwrap_or_default();
         let path = WebhookPath { key: key.clone(), generation: connection.generation };
         let is_well = |record: &WebhookRecord| {
             let is_given = |given: &String| *given == secret_of(platform, &path, &record.scope, &ring).fingerprint();
@@ -250,7 +251,7 @@ impl<P: Parts> Registrar<P> {
                 && record.key_id == ring.signing().id()
                 && record.fingerprint.as_ref().is_none_or(is_given)
         };
-        Ok(wanted.iter().all(|scope| loaded.subscriptions.get(scope).is_some_and(is_well)))
+        Ok(wanted.iter().all(|scope| loaded.webhooks.get(scope).is_some_and(is_well)))
     }
 
     /// Looks after a living connection, unless its app was removed at the platform.
@@ -286,7 +287,7 @@ impl<P: Parts> Registrar<P> {
         looked
     }
 
-    /// Brings the hooks of a living connection in order, has fetched what was missed meanwhile, and what is due.
+    /// Brings the webhooks of a living connection in order, has fetched what was missed meanwhile, and what is due.
     async fn look_after(
         &self,
         platform: &Platform,
@@ -299,25 +300,25 @@ impl<P: Parts> Registrar<P> {
             self.reproject(key, connection).await?;
         }
         let credentials = self.open(key, connection).await?;
-        let hooks = platform.subscriptions.hooks().filter(|hooks| manages(platform, *hooks, connection, loaded));
+        let webhooks = platform.setup.webhooks().filter(|webhooks| manages(platform, *webhooks, connection, loaded));
         let resumed = connection.status == ConnectionStatus::Active && connection.paused_at.is_some();
-        let mut anew = resumed || loaded.subscriptions.values().any(|record| health::is_bad(record.health.verdict));
+        let mut anew = resumed || loaded.webhooks.values().any(|record| health::is_bad(record.health.verdict));
         let mut run = Ok(());
-        if let Some((credentials, hooks)) = credentials.as_ref().zip(hooks) {
+        if let Some((credentials, webhooks)) = credentials.as_ref().zip(webhooks) {
             let access = Access { site: &connection.site, credentials, settings: &connection.settings };
             let at = At { platform, key, access };
-            let (existing, other) = self.reach(at, hooks, false).await?;
+            let (existing, other) = self.reach(at, webhooks, false).await?;
             if let Some(settings) = other {
                 return self.call_otherwise(key, settings, why).await;
             }
-            let converged = self.converge(at, hooks, connection, loaded, &existing, why).await;
+            let converged = self.converge(at, webhooks, connection, loaded, &existing, why).await;
             anew |= !converged.as_ref().is_ok_and(|plan| plan.steps.is_empty());
             run = converged.map(|_| ());
         }
         if connection.status != ConnectionStatus::Active {
             return run;
         }
-        // A hook that can never be made must not keep the others' past from being fetched.
+        // A webhook that can never be made must not keep the others' past from being fetched.
         if let (Some(since), Ok(()) | Err(Problem::Refused(_))) = (connection.paused_at, &run) {
             let missed = platform
                 .mapping
@@ -383,10 +384,10 @@ impl<P: Parts> Registrar<P> {
         Ok(read.filter(|(scope, sighting)| scope != PROBE && sighting.generation == generation).collect())
     }
 
-    /// Takes out of a plan what must not be done now, and keeps what is known of the health of what is not as it should be. A hook
+    /// Takes out of a plan what must not be done now, and keeps what is known of the health of what is not as it should be. A webhook
     /// that was switched off is switched on again only if a probe shows that it would work.
     pub(crate) async fn judge(&self, look: &Look<'_>, plan: &mut Plan) -> Result<Judged, Problem> {
-        let mut judged = Judged { records: look.before.subscriptions.clone(), held: BTreeSet::new() };
+        let mut judged = Judged { records: look.before.webhooks.clone(), held: BTreeSet::new() };
         // What was switched off from here needs neither.
         if look.connection.status == ConnectionStatus::Paused || look.connection.paused_at.is_some() {
             return Ok(judged);
@@ -395,13 +396,13 @@ impl<P: Parts> Registrar<P> {
         let asked = matches!(look.why, Trigger::Connected | Trigger::Asked);
         let mut tripped = Vec::new();
         for step in &plan.steps {
-            let (scope, hook, verdict, reason) = match step {
+            let (scope, webhook, verdict, reason) = match step {
                 Step::Delete(..) => continue,
                 Step::Create(wanted) => (&wanted.scope, None, Verdict::Missing, "it was not there any more".to_owned()),
                 Step::Update(id, wanted, why) => {
-                    let hook = look.existing.iter().find(|hook| hook.id == *id);
+                    let webhook = look.existing.iter().find(|webhook| webhook.id == *id);
                     let record = judged.records.get(&wanted.scope);
-                    match hook.filter(|hook| hook.status != WebhookStatus::Active) {
+                    match webhook.filter(|webhook| webhook.status != WebhookStatus::Active) {
                         Some(off) => (&wanted.scope, Some(off), Verdict::SwitchedOff, health::off(off)),
                         None if *why == Why::Url => {
                             (&wanted.scope, None, Verdict::Missing, "it delivered elsewhere".to_owned())
@@ -427,11 +428,11 @@ impl<P: Parts> Registrar<P> {
                 let good_at = good_at.map(|check| check.at).max(record.health.good_at);
                 if let Some(bad) = health::turned_bad(&record.health, verdict, &reason, good_at, now) {
                     record.health = bad;
-                    self.edges.connections.save_subscription(look.at.key, record).await?;
+                    self.edges.connections.save_webhook(look.at.key, record).await?;
                     self.tell_of(look, record, verdict, now);
                 }
             }
-            if hook.is_some() {
+            if webhook.is_some() {
                 let cooling = judged.records.get(scope).is_some_and(|record| health::cools_down(&record.health, now));
                 if cooling && !asked {
                     judged.held.insert(scope.clone())
@@ -454,7 +455,7 @@ impl<P: Parts> Registrar<P> {
                         if let Some(record) = record.filter(|record| record.health.reason != reason) {
                             telemetry::warn("probe-failed", &format!("{}: {why}", look.at.key));
                             record.health.reason = reason;
-                            self.edges.connections.save_subscription(look.at.key, record).await?;
+                            self.edges.connections.save_webhook(look.at.key, record).await?;
                         }
                         judged.held.insert(scope);
                     }
@@ -468,7 +469,7 @@ impl<P: Parts> Registrar<P> {
         Ok(judged)
     }
 
-    /// Says, once, that a subscription does not deliver.
+    /// Says, once, that a webhook does not deliver.
     fn tell_of(&self, look: &Look<'_>, record: &WebhookRecord, verdict: Verdict, now: Timestamp) {
         let off = verdict == Verdict::SwitchedOff;
         telemetry::emit(&json!({
@@ -484,7 +485,7 @@ impl<P: Parts> Registrar<P> {
         }
     }
 
-    /// Keeps what is known of the health of hooks that are as they should be. Where one was not before, what it may have missed is
+    /// Keeps what is known of the health of webhooks that are as they should be. Where one was not before, what it may have missed is
     /// fetched; only when that has begun is it noted as good, so that nothing is forgotten half-way.
     pub(crate) async fn settle(&self, look: &Look<'_>, after: &Loaded, good: &BTreeSet<String>) -> Result<(), Problem> {
         if look.connection.status == ConnectionStatus::Paused {
@@ -494,8 +495,8 @@ impl<P: Parts> Registrar<P> {
         let sightings = self.sightings(look.at.key, look.connection.generation).await?;
         let mut missed = Missed::new();
         let mut news = Vec::new();
-        for record in after.subscriptions.values().filter(|record| good.contains(&record.scope)) {
-            let delivered = look.hooks.delivers(&record.scope);
+        for record in after.webhooks.values().filter(|record| good.contains(&record.scope)) {
+            let delivered = look.webhooks.delivers(&record.scope);
             let sighting = sightings.get(delivered);
             let before = &record.health;
             if health::is_bad(before.verdict)
@@ -515,8 +516,8 @@ impl<P: Parts> Registrar<P> {
                     "scope": record.scope,
                 }));
             }
-            let on = look.existing.iter().find(|hook| hook.id == record.id);
-            let on = on.map(|hook| Subscription { status: WebhookStatus::Active, ..hook.clone() });
+            let on = look.existing.iter().find(|webhook| webhook.id == record.id);
+            let on = on.map(|webhook| Webhook { status: WebhookStatus::Active, ..webhook.clone() });
             let (verdict, reason) = match &on {
                 Some(_) => health::verdict(true, on.as_ref(), sighting, now),
                 // It was made just now.
@@ -529,7 +530,7 @@ impl<P: Parts> Registrar<P> {
         }
         self.fetch_missed(look.at.platform, look.at.key, missed).await?;
         for record in news {
-            self.edges.connections.save_subscription(look.at.key, &record).await?;
+            self.edges.connections.save_webhook(look.at.key, &record).await?;
         }
         Ok(())
     }
@@ -544,7 +545,7 @@ impl<P: Parts> Registrar<P> {
         Ok(())
     }
 
-    /// Stops taking deliveries of a connection for a while, and switches its hooks off.
+    /// Stops taking deliveries of a connection for a while, and switches its webhooks off.
     ///
     /// # Errors
     /// [`Problem`]; what is left to do is done by the next check.
@@ -558,7 +559,7 @@ impl<P: Parts> Registrar<P> {
         self.carry_out(platform, key).await
     }
 
-    /// Takes deliveries again: hooks on, and what was missed is fetched. It is remembered since when until that has begun.
+    /// Takes deliveries again: webhooks on, and what was missed is fetched. It is remembered since when until that has begun.
     ///
     /// # Errors
     /// [`Problem`]; what is left to do is done by the next check.
@@ -572,7 +573,7 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// Makes all secrets of a connection worth nothing: those of its next generation take their place. What comes over the old path
-    /// from now on is ignored; when the hooks have moved, what changed meanwhile is fetched. Where the generation to revoke is `named`,
+    /// from now on is ignored; when the webhooks have moved, what changed meanwhile is fetched. Where the generation to revoke is `named`,
     /// another one is not, so that to ask twice is to ask once.
     ///
     /// # Errors
@@ -602,7 +603,7 @@ impl<P: Parts> Registrar<P> {
         }
     }
 
-    /// Brings the hooks in line with what was just written, now, and if that fails, by a job.
+    /// Brings the webhooks in line with what was just written, now, and if that fails, by a job.
     async fn carry_out(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
         self.edges.jobs.send_jobs(&[(Job::check(key, Trigger::Asked), LATER)]).await?;
         let loaded = self.edges.connections.load(key).await?;
@@ -613,7 +614,7 @@ impl<P: Parts> Registrar<P> {
 }
 
 /// How an entity is fetched after deliveries of it may have been lost: none where it cannot be. Where something tells of deletes, or
-/// of a child, all of it is compared: what is gone shows in no list of changes, and neither may a child's change. Whichever hook was
+/// of a child, all of it is compared: what is gone shows in no list of changes, and neither may a child's change. Whichever webhook was
 /// off, the others may have failed as well, without being switched off for it.
 fn fetch(processor: &EntityProcessor) -> Option<Fetch> {
     let whole =

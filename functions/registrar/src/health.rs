@@ -1,9 +1,9 @@
-//! Owns the verdict on a subscription, and when one that was switched off may be switched on again. Pure.
+//! Owns the verdict on a webhook, and when one that was switched off may be switched on again. Pure.
 
 use commerce::{
     activity::Activity,
     health::{Health, Verdict},
-    platform::webhooks::{Subscription, WebhookStatus},
+    platform::webhooks::{Webhook, WebhookStatus},
     timestamp::Timestamp,
 };
 
@@ -13,38 +13,38 @@ const ENOUGH_GAPS: usize = 5;
 const TIMES_AS_LONG: i64 = 3;
 /// and for longer than this, in seconds: the nights of a small store are quiet, too.
 const LEAST_SILENCE: i64 = 6 * 3600;
-/// How long a subscription must stay on until its trips are forgotten, in seconds.
+/// How long a webhook must stay on until its trips are forgotten, in seconds.
 const STAYED_ON: i64 = 24 * 3600;
 /// How long is waited after the first trip before it is switched on once more, in seconds; each further trip doubles it,
 const FIRST_COOL_DOWN: i64 = 15 * 60;
 /// up to this.
 const LONGEST_COOL_DOWN: i64 = 24 * 3600;
 
-/// The verdict on a subscription as it is now, with the reason where it is not healthy. `found` is what the platform shows; none
+/// The verdict on a webhook as it is now, with the reason where it is not healthy. `found` is what the platform shows; none
 /// where it is not there. Where `managed` is not so, it was entered by hand and the platform tells nothing: what was seen is all
 /// that is known. The sighting is that of the connection's present generation.
 pub fn verdict(
     managed: bool,
-    found: Option<&Subscription>,
+    found: Option<&Webhook>,
     sighting: Option<&Activity>,
     now: Timestamp,
 ) -> (Verdict, String) {
     match (managed, found) {
         (false, _) if sighting.is_none() => (Verdict::Manual, "entered by hand; nothing has been delivered yet".into()),
         (true, None) => (Verdict::Missing, "it is not there at the platform".into()),
-        (true, Some(hook)) if hook.status != WebhookStatus::Active => (Verdict::SwitchedOff, off(hook)),
+        (true, Some(webhook)) if webhook.status != WebhookStatus::Active => (Verdict::SwitchedOff, off(webhook)),
         _ => quiet(sighting, now).map_or((Verdict::Healthy, String::new()), |reason| (Verdict::Silent, reason)),
     }
 }
 
-/// Why a subscription is off, as far as the platform tells.
-pub(crate) fn off(hook: &Subscription) -> String {
-    let after = match hook.failures {
+/// Why a webhook is off, as far as the platform tells.
+pub(crate) fn off(webhook: &Webhook) -> String {
+    let after = match webhook.failures {
         Some(1) => ", after 1 failure".to_owned(),
         Some(failures @ 2..) => format!(", after {failures} failures"),
         _ => String::new(),
     };
-    format!("switched off by the platform ({}){after}", hook.status.as_str())
+    format!("switched off by the platform ({}){after}", webhook.status.as_str())
 }
 
 /// The reason why a scope is silent, if it is: compared with its own past, for what is quiet at one store is busy at another.
@@ -64,7 +64,7 @@ fn in_words(seconds: i64) -> String {
     }
 }
 
-/// What is remembered when a subscription turns out not to deliver; none where that is known already, so that it is told once.
+/// What is remembered when a webhook turns out not to deliver; none where that is known already, so that it is told once.
 /// `good_at` is when it was known to deliver last.
 pub(crate) fn turned_bad(
     before: &Health,
@@ -86,7 +86,7 @@ pub(crate) fn is_bad(verdict: Verdict) -> bool {
     matches!(verdict, Verdict::SwitchedOff | Verdict::Missing)
 }
 
-/// Since when deliveries of a subscription that did not deliver may have been lost; none where nothing is known. What the platform gave
+/// Since when deliveries of a webhook that did not deliver may have been lost; none where nothing is known. What the platform gave
 /// up on had failed for a while before, so what was seen last counts, too.
 pub(crate) fn lost_since(health: &Health, seen: Option<Timestamp>) -> Option<Timestamp> {
     match (health.verdict, health.good_at, seen) {
@@ -139,8 +139,8 @@ mod tests {
         Timestamp::from_millis(1_800_000_000_000).plus_seconds(seconds)
     }
 
-    fn hook(status: WebhookStatus, failures: Option<u64>) -> Subscription {
-        Subscription { id: 1.into(), scope: "a".into(), url: "https://x".into(), status, failures }
+    fn webhook(status: WebhookStatus, failures: Option<u64>) -> Webhook {
+        Webhook { id: 1.into(), scope: "a".into(), url: "https://x".into(), status, failures }
     }
 
     fn sighting(gaps: &[i64]) -> Activity {
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn silence_is_measured_by_the_scope_s_own_past() {
-        let on = hook(WebhookStatus::Active, None);
+        let on = webhook(WebhookStatus::Active, None);
         let after = |gaps: &[i64], seconds| verdict(true, Some(&on), Some(&sighting(gaps)), at(seconds)).0;
         let busy = [300, 600, 300, 900, 300];
         assert_eq!(after(&busy, LEAST_SILENCE), Verdict::Healthy, "an evening");
@@ -166,7 +166,7 @@ mod tests {
     /// A shop that sells every few minutes from eight to eight.
     #[test]
     fn busy_by_day_and_quiet_by_night_is_not_silent() {
-        let on = hook(WebhookStatus::Active, None);
+        let on = webhook(WebhookStatus::Active, None);
         let mut seen = None;
         for (day, minutes) in (0..5).flat_map(|day| (0..144).map(move |five| (day, five * 5))) {
             let delivered = at(day * 24 * HOUR + minutes * 60);
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_the_platform_shows_comes_first() {
-        let off = hook(WebhookStatus::Inactive("disabled".into()), Some(6));
+        let off = webhook(WebhookStatus::Inactive("disabled".into()), Some(6));
         let (shown, reason) = verdict(true, Some(&off), Some(&sighting(&[300; 5])), at(1));
         assert_eq!(shown, Verdict::SwitchedOff);
         assert_eq!(reason, "switched off by the platform (disabled), after 6 failures");

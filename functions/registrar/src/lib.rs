@@ -1,4 +1,4 @@
-//! The registrar: connects stores and disconnects them, and keeps the subscriptions at their platform alive in between. It never
+//! The registrar: connects stores and disconnects them, and keeps the webhooks at their platform alive in between. It never
 //! touches entities: what it finds out about them, it puts on the queue.
 //!
 //! It is asked over HTTP ([`Registrar::answer`]), by a schedule ([`Registrar::sweep`]), and by its own queue ([`Registrar::run`]).
@@ -11,7 +11,6 @@ mod connect;
 mod controller;
 mod entry;
 pub mod health;
-mod hooks;
 pub mod jobs;
 mod openapi;
 pub mod page;
@@ -21,6 +20,7 @@ pub mod problem;
 pub mod reconcile;
 mod rotation;
 mod routes;
+mod webhooks;
 
 use std::{
     collections::BTreeSet,

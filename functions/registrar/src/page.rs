@@ -53,7 +53,7 @@ pub struct View<'a> {
     pub store: &'a str,
     /// All that is known of it.
     pub loaded: &'a Loaded,
-    /// What there should be subscriptions for.
+    /// What there should be webhooks for.
     pub wanted: &'a [String],
     /// When each scope was last delivered.
     pub seen: &'a BTreeMap<String, Timestamp>,
@@ -229,14 +229,14 @@ fn needs_care(verdict: Option<Verdict>) -> bool {
     verdict.is_some_and(|verdict| words(verdict).0 == Tone::Care)
 }
 
-/// What there is or should be a subscription for, with its verdict and the reason of it; none while it is being made, or is paused. Those
+/// What there is or should be a webhook for, with its verdict and the reason of it; none while it is being made, or is paused. Those
 /// that need attention first.
 fn scopes<'a>(view: &View<'a>) -> Vec<(&'a str, Option<Verdict>, &'a str)> {
     let status = view.loaded.connection.as_ref().map(|connection| connection.status);
     if !matches!(status, Some(ConnectionStatus::Active | ConnectionStatus::Paused)) {
         return Vec::new();
     }
-    let records = &view.loaded.subscriptions;
+    let records = &view.loaded.webhooks;
     let kept = records.values().map(|record| match status {
         Some(ConnectionStatus::Paused) => (record.scope.as_str(), None, ""),
         _ => (record.scope.as_str(), Some(record.health.verdict), record.health.reason.as_str()),

@@ -29,7 +29,7 @@ use commerce::{
 };
 use serde_json::json;
 
-use crate::{Parts, Registrar, hooks::At, problem::Problem};
+use crate::{Parts, Registrar, problem::Problem, webhooks::At};
 
 /// How often what has changed is asked for by the schedule, unless the connection's settings say otherwise, in seconds.
 const CHANGED_SECONDS: i64 = 60 * 60;
@@ -384,7 +384,7 @@ impl<P: Parts> Registrar<P> {
         Ok(self.edges.jobs.send_jobs(&[(Job::Poll { key: key.clone(), entity }, delay)]).await?)
     }
 
-    /// How often polling found what hooks should have brought, by kind of entity.
+    /// How often polling found what webhooks should have brought, by kind of entity.
     ///
     /// # Errors
     /// [`Problem::Ours`] when the notes cannot be had.

@@ -1,7 +1,7 @@
-//! Owns the diff between the subscriptions that there should be and those that there are. Pure: it says what to do, and does
+//! Owns the diff between the webhooks that there should be and those that there are. Pure: it says what to do, and does
 //! nothing.
 //!
-//! It touches only what is ours: a subscription whose id is recorded, or whose URL is this connection's path under a base URL
+//! It touches only what is ours: a webhook whose id is recorded, or whose URL is this connection's path under a base URL
 //! that this deployment ever used. It never leaves a gap: what is made comes before what is removed.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,11 +10,11 @@ use commerce::{
     entity::ExternalId,
     health::WebhookRecord,
     key::{ConnectionKey, Generation},
-    platform::webhooks::{Subscription, WebhookStatus},
+    platform::webhooks::{Webhook, WebhookStatus},
     request::WebhookPath,
 };
 
-/// A subscription that there should be.
+/// A webhook that there should be.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Wanted {
     /// What it delivers.
@@ -31,7 +31,7 @@ pub struct Wanted {
     pub active: bool,
 }
 
-/// What has to be done to one subscription.
+/// What has to be done to one webhook.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
     /// Make it.
@@ -42,7 +42,7 @@ pub enum Step {
     Delete(ExternalId, String, Why),
 }
 
-/// Why a subscription is changed or removed.
+/// Why a webhook is changed or removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Why {
     /// It delivers elsewhere than it should.
@@ -66,14 +66,14 @@ pub enum Why {
 pub struct Plan {
     /// The steps: what makes first, what removes last.
     pub steps: Vec<Step>,
-    /// The scopes whose subscription is as it should be.
+    /// The scopes whose webhook is as it should be.
     pub kept: Vec<String>,
 }
 
-/// What makes a subscription ours.
+/// What makes a webhook ours.
 #[derive(Clone, Debug)]
 pub struct Ownership<'a> {
-    /// Whose subscriptions.
+    /// Whose webhooks.
     pub key: &'a ConnectionKey,
     /// All base URLs that this deployment ever used.
     pub base_urls: &'a BTreeSet<String>,
@@ -82,15 +82,15 @@ pub struct Ownership<'a> {
 }
 
 impl Ownership<'_> {
-    /// Whether a subscription is ours.
-    pub fn is_ours(&self, subscription: &Subscription) -> bool {
-        let recorded = self.records.values().any(|record| record.id == subscription.id);
-        recorded || self.base_urls.iter().any(|base| self.is_our_path(subscription.url.strip_prefix(base.as_str())))
+    /// Whether a webhook is ours.
+    pub fn is_ours(&self, webhook: &Webhook) -> bool {
+        let recorded = self.records.values().any(|record| record.id == webhook.id);
+        recorded || self.base_urls.iter().any(|base| self.is_our_path(webhook.url.strip_prefix(base.as_str())))
     }
 
     fn is_our_path(&self, path: Option<&str>) -> bool {
         let Some(path) = path else { return false };
-        // Some platforms want different addresses for different hooks, which a query makes.
+        // Some platforms want different addresses for different webhooks, which a query makes.
         let path = path.split_once('?').map_or(path, |(path, _)| path);
         let first = WebhookPath { key: self.key.clone(), generation: Generation::FIRST }.to_string();
         match path.strip_prefix(&first) {
@@ -102,54 +102,58 @@ impl Ownership<'_> {
 }
 
 /// Compares what there should be with what there is.
-pub fn reconcile(wanted: &[Wanted], existing: &[Subscription], ownership: &Ownership<'_>) -> Plan {
-    let mut ours: Vec<&Subscription> = existing.iter().filter(|subscription| ownership.is_ours(subscription)).collect();
+pub fn reconcile(wanted: &[Wanted], existing: &[Webhook], ownership: &Ownership<'_>) -> Plan {
+    let mut ours: Vec<&Webhook> = existing.iter().filter(|webhook| ownership.is_ours(webhook)).collect();
     let mut plan = Plan::default();
     let mut removals = Vec::new();
     for wanted in wanted {
         let record = ownership.records.get(&wanted.scope);
-        let (mut candidates, rest): (Vec<_>, Vec<_>) = ours.into_iter().partition(|hook| hook.scope == wanted.scope);
+        let (mut candidates, rest): (Vec<_>, Vec<_>) =
+            ours.into_iter().partition(|webhook| webhook.scope == wanted.scope);
         ours = rest;
         // One that is at its address first, because some platforms refuse to move another one there; then the recorded one, then
         // one that delivers, then the oldest.
-        candidates.sort_by_key(|hook| {
-            let recorded = record.is_some_and(|record| record.id == hook.id);
-            let age = hook.id.as_str();
-            (hook.url != wanted.url, !recorded, hook.status != WebhookStatus::Active, age.len(), age)
+        candidates.sort_by_key(|webhook| {
+            let recorded = record.is_some_and(|record| record.id == webhook.id);
+            let age = webhook.id.as_str();
+            (webhook.url != wanted.url, !recorded, webhook.status != WebhookStatus::Active, age.len(), age)
         });
         let mut candidates = candidates.into_iter();
         match candidates.next() {
-            // Platforms make hooks that are on; while the connection is paused, none is made.
+            // Platforms make webhooks that are on; while the connection is paused, none is made.
             None if !wanted.active => {}
             None => plan.steps.push(Step::Create(wanted.clone())),
-            Some(hook) => match difference(wanted, hook, record) {
+            Some(webhook) => match difference(wanted, webhook, record) {
                 None => plan.kept.push(wanted.scope.clone()),
-                Some(why) => plan.steps.push(Step::Update(hook.id.clone(), wanted.clone(), why)),
+                Some(why) => plan.steps.push(Step::Update(webhook.id.clone(), wanted.clone(), why)),
             },
         }
-        removals.extend(candidates.map(|hook| Step::Delete(hook.id.clone(), hook.scope.clone(), Why::Duplicate)));
+        removals
+            .extend(candidates.map(|webhook| Step::Delete(webhook.id.clone(), webhook.scope.clone(), Why::Duplicate)));
     }
-    removals.extend(ours.into_iter().map(|hook| Step::Delete(hook.id.clone(), hook.scope.clone(), Why::Undeclared)));
+    removals.extend(
+        ours.into_iter().map(|webhook| Step::Delete(webhook.id.clone(), webhook.scope.clone(), Why::Undeclared)),
+    );
     plan.steps.extend(removals);
     plan
 }
 
-fn difference(wanted: &Wanted, hook: &Subscription, record: Option<&WebhookRecord>) -> Option<Why> {
+fn difference(wanted: &Wanted, webhook: &Webhook, record: Option<&WebhookRecord>) -> Option<Why> {
     let secret_is_known = record.is_some_and(|record| {
-        record.id == hook.id && record.key_id == wanted.key_id && record.generation == wanted.generation
+        record.id == webhook.id && record.key_id == wanted.key_id && record.generation == wanted.generation
     });
     let replaced = |record: &WebhookRecord| {
         secret_is_known && record.fingerprint.as_ref().is_some_and(|given| *given != wanted.fingerprint)
     };
-    if hook.url != wanted.url {
+    if webhook.url != wanted.url {
         Some(Why::Url)
     } else if !secret_is_known {
         Some(Why::Secret)
     } else if record.is_some_and(replaced) {
         Some(Why::Replaced)
-    } else if wanted.active && hook.status != WebhookStatus::Active {
+    } else if wanted.active && webhook.status != WebhookStatus::Active {
         Some(Why::Inactive)
-    } else if !wanted.active && hook.status == WebhookStatus::Active {
+    } else if !wanted.active && webhook.status == WebhookStatus::Active {
         Some(Why::Paused)
     } else {
         None
@@ -179,18 +183,12 @@ mod tests {
         }
     }
 
-    fn hook(id: u64, scope: &str, url: &str) -> Subscription {
-        Subscription {
-            id: id.into(),
-            scope: scope.into(),
-            url: url.into(),
-            status: WebhookStatus::Active,
-            failures: None,
-        }
+    fn webhook(id: u64, scope: &str, url: &str) -> Webhook {
+        Webhook { id: id.into(), scope: scope.into(), url: url.into(), status: WebhookStatus::Active, failures: None }
     }
 
-    fn ours(id: u64, scope: &str) -> Subscription {
-        hook(id, scope, &format!("{BASE}{PATH}"))
+    fn ours(id: u64, scope: &str) -> Webhook {
+        webhook(id, scope, &format!("{BASE}{PATH}"))
     }
 
     fn record(id: u64, scope: &str) -> WebhookRecord {
@@ -199,7 +197,7 @@ mod tests {
         WebhookRecord { scope, id: id.into(), url, key_id, fingerprint, generation, health: Health::default() }
     }
 
-    fn plan(scopes: &[&str], existing: &[Subscription], records: &[WebhookRecord]) -> Plan {
+    fn plan(scopes: &[&str], existing: &[Webhook], records: &[WebhookRecord]) -> Plan {
         let key = WebhookPath::parse("woocommerce", "shop.example.com", None).unwrap().key;
         let base_urls = BTreeSet::from([BASE.to_owned(), OLD_BASE.to_owned()]);
         let records = records.iter().map(|record| (record.scope.clone(), record.clone())).collect();
@@ -222,18 +220,18 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_never_touched() {
         let foreign = [
-            hook(1, "a", "https://other.example.com/hooks/woocommerce/shop.example.com"),
-            hook(2, "a", &format!("{BASE}/hooks/woocommerce/shop.example.com.evil")),
-            hook(3, "a", &format!("{BASE}/hooks/woocommerce/other.example.com")),
-            hook(4, "a", &format!("{BASE}{PATH}/x")),
-            hook(5, "a", &format!("{BASE}.evil{PATH}")),
+            webhook(1, "a", "https://other.example.com/hooks/woocommerce/shop.example.com"),
+            webhook(2, "a", &format!("{BASE}/hooks/woocommerce/shop.example.com.evil")),
+            webhook(3, "a", &format!("{BASE}/hooks/woocommerce/other.example.com")),
+            webhook(4, "a", &format!("{BASE}{PATH}/x")),
+            webhook(5, "a", &format!("{BASE}.evil{PATH}")),
         ];
         assert_eq!(plan(&[], &foreign, &[]), Plan::default());
         assert_eq!(plan(&["a"], &foreign, &[]).steps, [Step::Create(wanted("a"))]);
     }
 
     #[test]
-    fn a_hook_that_was_made_but_not_recorded_is_adopted_with_a_new_secret() {
+    fn a_webhook_that_was_made_but_not_recorded_is_adopted_with_a_new_secret() {
         assert_eq!(plan(&["a"], &[ours(7, "a")], &[]).steps, [Step::Update(7.into(), wanted("a"), Why::Secret)]);
     }
 
@@ -241,8 +239,8 @@ mod tests {
     fn another_key_or_generation_sets_the_secret_again() {
         let other_key = WebhookRecord { key_id: "k0".into(), ..record(1, "a") };
         let other_generation = WebhookRecord { generation: Generation::FIRST.next(), ..record(1, "a") };
-        let other_hook = WebhookRecord { id: 9.into(), ..record(1, "a") };
-        for record in [other_key, other_generation, other_hook] {
+        let other_webhook = WebhookRecord { id: 9.into(), ..record(1, "a") };
+        for record in [other_key, other_generation, other_webhook] {
             let steps = plan(&["a"], &[ours(1, "a")], &[record]).steps;
             assert_eq!(steps, [Step::Update(1.into(), wanted("a"), Why::Secret)]);
         }
@@ -251,14 +249,14 @@ mod tests {
     #[test]
     fn a_former_base_url_or_generation_is_still_ours_and_moves() {
         for url in [format!("{OLD_BASE}{PATH}"), format!("{BASE}{PATH}/2")] {
-            let steps = plan(&["a"], &[hook(1, "a", &url)], &[]).steps;
+            let steps = plan(&["a"], &[webhook(1, "a", &url)], &[]).steps;
             assert_eq!(steps, [Step::Update(1.into(), wanted("a"), Why::Url)]);
         }
     }
 
     #[test]
-    fn a_hook_that_is_off_is_switched_on() {
-        let off = Subscription { status: WebhookStatus::Inactive("disabled".into()), ..ours(1, "a") };
+    fn a_webhook_that_is_off_is_switched_on() {
+        let off = Webhook { status: WebhookStatus::Inactive("disabled".into()), ..ours(1, "a") };
         let steps = plan(&["a"], &[off], &[record(1, "a")]).steps;
         assert_eq!(steps, [Step::Update(1.into(), wanted("a"), Why::Inactive)]);
     }
@@ -274,7 +272,7 @@ mod tests {
 
     #[test]
     fn of_two_the_one_at_its_address_stays() {
-        let moved = hook(1, "a", "https://elsewhere.example.com");
+        let moved = webhook(1, "a", "https://elsewhere.example.com");
         let plan = plan(&["a"], &[moved, ours(2, "a")], &[record(1, "a")]);
         let update = Step::Update(2.into(), wanted("a"), Why::Secret);
         assert_eq!(plan.steps, [update, Step::Delete(1.into(), "a".into(), Why::Duplicate)]);

@@ -2,7 +2,7 @@
 //! rotation stands is in the secret itself, so one that was broken off at any point goes on from there.
 //!
 //! When a key is compromised, a rotation alone leaves it good for days. Revoking makes what leaked of one connection worth nothing, at
-//! once; retiring the key does so for all, when it has become the former one: hooks that are on it still are refused from then on.
+//! once; retiring the key does so for all, when it has become the former one: webhooks that are on it still are refused from then on.
 
 use std::collections::BTreeMap;
 
@@ -51,11 +51,11 @@ const MAYBE_GIVEN_UP: usize = 100;
 /// What a look at all connections has found.
 #[derive(Default)]
 struct Found {
-    /// How many have subscriptions on another key than the one that signs.
+    /// How many have webhooks on another key than the one that signs.
     elsewhere: usize,
     /// Some of them.
     named: Vec<String>,
-    /// Some of those without subscriptions of ours: they may have been entered by hand.
+    /// Some of those without webhooks of ours: they may have been entered by hand.
     by_hand: Vec<ConnectionKey>,
     /// Some of those that are not counted, for nobody has mended them in a long time.
     given_up: Vec<String>,
@@ -112,7 +112,7 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// Takes a rotation that is under way as far as it can go now. Every connection is looked after next, which moves its
-    /// subscriptions to the key that signs.
+    /// webhooks to the key that signs.
     pub(crate) async fn advance_rotation(&self) -> Result<(), Problem> {
         match self.rotation_step(false).await {
             // Another registrar is at it.
@@ -208,7 +208,7 @@ impl<P: Parts> Registrar<P> {
         Err(Problem::Conflict("the signing keys were written just now; ask again in a minute".into()))
     }
 
-    /// Looks for connections with subscriptions on another key than the one that signs.
+    /// Looks for connections with webhooks on another key than the one that signs.
     async fn find_elsewhere(&self, signing: &str) -> Result<Found, Problem> {
         let parts: Vec<BoxFuture<'_, _>> = (0..SHARDS).map(|part| self.find_in(part, signing).boxed()).collect();
         let parts: Vec<_> = stream::iter(parts).buffered(SIDE_BY_SIDE).collect().await;
@@ -258,18 +258,17 @@ impl<P: Parts> Registrar<P> {
         }
     }
 
-    /// Of a connection whose subscriptions are not all derived from one key: whether one of them is derived from another than the
+    /// Of a connection whose webhooks are not all derived from one key: whether one of them is derived from another than the
     /// one that signs. Or it has none of ours.
     async fn is_partly_elsewhere(&self, entry: &Entry, signing: &str, found: &mut Found) -> Result<bool, Problem> {
         let platform = find(self.platforms, &entry.key.platform);
-        if let Some((platform, hooks)) = platform.and_then(|platform| Some((platform, platform.subscriptions.hooks()?)))
-        {
+        if let Some((platform, webhooks)) = platform.and_then(|platform| Some((platform, platform.setup.webhooks()?))) {
             let loaded = self.edges.connections.load(&entry.key).await?;
             let settings = loaded.connection.map(|connection| connection.settings).unwrap_or_default();
-            let wanted = hooks.wanted(platform.mapping, &settings);
-            if !loaded.subscriptions.is_empty() {
+            let wanted = webhooks.wanted(platform.mapping, &settings);
+            if !loaded.webhooks.is_empty() {
                 // What is not wanted any more is removed when it is seen.
-                let mut wanted = loaded.subscriptions.values().filter(|record| wanted.contains(&record.scope));
+                let mut wanted = loaded.webhooks.values().filter(|record| wanted.contains(&record.scope));
                 return Ok(wanted.any(|record| record.key_id != signing));
             }
         }

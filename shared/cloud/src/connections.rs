@@ -25,7 +25,7 @@ use crate::{
 
 /// The sort key of a connection's own record.
 pub const CONNECTION: &str = "connection";
-/// What the sort keys of its subscriptions begin with; the scope follows.
+/// What the sort keys of its webhooks begin with; the scope follows.
 const SUBSCRIPTION: &str = "subscription#";
 /// What the sort keys of its cursors begin with; the kind of entity follows.
 const CURSOR: &str = "cursor#";
@@ -43,8 +43,8 @@ const BASE_URLS: &str = "base-urls";
 pub struct Loaded {
     /// Its own record.
     pub connection: Option<Connection>,
-    /// Its subscriptions, by scope.
-    pub subscriptions: BTreeMap<String, WebhookRecord>,
+    /// Its webhooks, by scope.
+    pub webhooks: BTreeMap<String, WebhookRecord>,
     /// How far its entities have been fetched.
     pub cursors: BTreeMap<EntityKind, Cursor>,
     /// What the last look at it came to.
@@ -73,7 +73,7 @@ pub struct Entry {
     pub status: ConnectionStatus,
     /// The store's or account's base URL.
     pub site: String,
-    /// The signing key that all of its subscriptions are derived from.
+    /// The signing key that all of its webhooks are derived from.
     pub signed_with: Option<String>,
 }
 
@@ -88,7 +88,7 @@ pub struct EntryPage {
 
 /// Keeping connections.
 pub trait Connections {
-    /// Reads a connection with its subscriptions, consistently.
+    /// Reads a connection with its webhooks, consistently.
     fn load(&self, key: &ConnectionKey) -> impl Future<Output = Result<Loaded, EdgeError>> + Send;
 
     /// Writes a connection's own record over the revision before it; `false` when somebody else did in between.
@@ -98,19 +98,15 @@ pub trait Connections {
         connection: &Connection,
     ) -> impl Future<Output = Result<bool, EdgeError>> + Send;
 
-    /// Writes the record of a subscription.
-    fn save_subscription(
+    /// Writes the record of a webhook.
+    fn save_webhook(
         &self,
         key: &ConnectionKey,
         record: &WebhookRecord,
     ) -> impl Future<Output = Result<(), EdgeError>> + Send;
 
-    /// Removes the record of a subscription.
-    fn remove_subscription(
-        &self,
-        key: &ConnectionKey,
-        scope: &str,
-    ) -> impl Future<Output = Result<(), EdgeError>> + Send;
+    /// Removes the record of a webhook.
+    fn remove_webhook(&self, key: &ConnectionKey, scope: &str) -> impl Future<Output = Result<(), EdgeError>> + Send;
 
     /// Writes how far an entity has been fetched over the revision before it; `false` when somebody else did in between.
     fn save_cursor(&self, key: &ConnectionKey, cursor: &Cursor)
@@ -230,7 +226,7 @@ impl Connections for DynamoConnections {
                     let cursor: Cursor = from_item(item).map_err(unreadable)?;
                     loaded.cursors.insert(cursor.entity, cursor);
                 } else if let Some(scope) = sk.strip_prefix(SUBSCRIPTION) {
-                    loaded.subscriptions.insert(scope.to_owned(), from_item(item).map_err(unreadable)?);
+                    loaded.webhooks.insert(scope.to_owned(), from_item(item).map_err(unreadable)?);
                 }
             }
             start = page.last_evaluated_key;
@@ -250,12 +246,12 @@ impl Connections for DynamoConnections {
         put_over(&self.client, &self.table, item, connection.revision, operation).await
     }
 
-    async fn save_subscription(&self, key: &ConnectionKey, record: &WebhookRecord) -> Result<(), EdgeError> {
+    async fn save_webhook(&self, key: &ConnectionKey, record: &WebhookRecord) -> Result<(), EdgeError> {
         let item = to_item(record).map_err(|_| EdgeError::new("PutItem", "the record cannot be written"))?;
         self.put(key.to_string(), format!("{SUBSCRIPTION}{}", record.scope), item).await
     }
 
-    async fn remove_subscription(&self, connection: &ConnectionKey, scope: &str) -> Result<(), EdgeError> {
+    async fn remove_webhook(&self, connection: &ConnectionKey, scope: &str) -> Result<(), EdgeError> {
         self.delete(connection, format!("{SUBSCRIPTION}{scope}")).await
     }
 

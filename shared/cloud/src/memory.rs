@@ -414,15 +414,15 @@ impl Connections for MemoryTables {
         Ok(ours)
     }
 
-    async fn save_subscription(&self, key: &ConnectionKey, record: &WebhookRecord) -> Result<(), EdgeError> {
+    async fn save_webhook(&self, key: &ConnectionKey, record: &WebhookRecord) -> Result<(), EdgeError> {
         let mut tables = lock(&self.0);
         let loaded = tables.connections.entry(key.clone()).or_default();
-        loaded.subscriptions.insert(record.scope.clone(), record.clone());
+        loaded.webhooks.insert(record.scope.clone(), record.clone());
         Ok(())
     }
 
-    async fn remove_subscription(&self, key: &ConnectionKey, scope: &str) -> Result<(), EdgeError> {
-        lock(&self.0).connections.entry(key.clone()).or_default().subscriptions.remove(scope);
+    async fn remove_webhook(&self, key: &ConnectionKey, scope: &str) -> Result<(), EdgeError> {
+        lock(&self.0).connections.entry(key.clone()).or_default().webhooks.remove(scope);
         Ok(())
     }
 

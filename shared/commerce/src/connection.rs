@@ -13,10 +13,10 @@ use crate::{entity::EntityKind, key::Generation, timestamp::Timestamp, transfer:
 pub enum ConnectionStatus {
     /// Connected: its deliveries become state.
     Active,
-    /// Switched off from here for a while: its hooks are off, nothing is polled, and what comes all the same is ignored. What was
+    /// Switched off from here for a while: its webhooks are off, nothing is polled, and what comes all the same is ignored. What was
     /// missed is polled afterwards.
     Paused,
-    /// Being disconnected: its hooks are going, its credentials are still there to remove them with.
+    /// Being disconnected: its webhooks are going, its credentials are still there to remove them with.
     Disconnecting,
     /// Disconnected: credentials gone, deliveries that straggle in are ignored.
     Disconnected,
@@ -62,7 +62,7 @@ pub struct Connection {
     /// The store's or account's base URL, without a trailing slash.
     pub site: String,
     /// The platform's credentials, encrypted with KMS under the context {platform, connection, purpose}, in base64. None
-    /// for a connection whose hooks were entered by hand.
+    /// for a connection whose webhooks were entered by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<String>,
     /// What a delete does, per entity; absent is `mark`.

@@ -381,7 +381,7 @@ impl Envelope {
         serde_json::from_str(text).map_err(|_| EnvelopeError::Malformed)
     }
 
-    /// The hook's path that it came over.
+    /// The webhook's path that it came over.
     pub fn path(&self) -> WebhookPath {
         WebhookPath { key: self.key.clone(), generation: self.generation }
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{entity::ExternalId, key::Generation, timestamp::Timestamp};
 
-/// A subscription that we made, as the `Connections` table holds it under the sort key `subscription#{scope}`. Platforms do
+/// A webhook that we made, as the `Connections` table holds it under the sort key `webhook#{scope}`. Platforms do
 /// not give secrets back, so key and generation say which secret was set last.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct WebhookRecord {
@@ -27,7 +27,7 @@ pub struct WebhookRecord {
     pub health: Health,
 }
 
-/// How a subscription does.
+/// How a webhook does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -44,7 +44,7 @@ pub enum Verdict {
     Manual,
 }
 
-/// What is remembered of a subscription's health between two looks.
+/// What is remembered of a webhook's health between two looks.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Health {
     /// The last verdict.
@@ -70,7 +70,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Of a subscription that has just been made.
+    /// Of a webhook that has just been made.
     pub fn new(now: Timestamp) -> Self {
         Self { since: Some(now), good_at: Some(now), ..Self::default() }
     }

@@ -49,7 +49,7 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// How often a connection was connected anew; part of the hook's path and of its derived secrets. The first is 1.
+/// How often a connection was connected anew; part of the webhook's path and of its derived secrets. The first is 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Generation(u32);

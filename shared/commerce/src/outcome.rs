@@ -53,7 +53,7 @@ impl Rule {
     pub const UNKNOWN_SCOPE: Self = Self("unknown-scope");
     /// Nobody connected this connection.
     pub const UNKNOWN_CONNECTION: Self = Self("unknown-connection");
-    /// The connection was disconnected; its hooks may go on for a while.
+    /// The connection was disconnected; its webhooks may go on for a while.
     pub const DISCONNECTED: Self = Self("disconnected");
     /// The delivery came over a path whose generation is not the connection's.
     pub const RETIRED_GENERATION: Self = Self("retired-generation");

@@ -90,17 +90,17 @@ pub fn weight(text: &[u8]) -> usize {
     text.len() + VALUE_BYTES * values(text)
 }
 
-/// Where a hook points: `/hooks/{platform}/{connection}` for the first generation, with `/{generation}` for later ones.
+/// Where a webhook points: `/webhooks/{platform}/{connection}` for the first generation, with `/{generation}` for later ones.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WebhookPath {
     /// Platform and connection.
     pub key: ConnectionKey,
-    /// The generation that the hook was made for.
+    /// The generation that the webhook was made for.
     pub generation: Generation,
 }
 
 impl WebhookPath {
-    /// Reads the parts of a hook's path; `None` when they are not in their grammar. Whether the platform exists is not asked.
+    /// Reads the parts of a webhook's path; `None` when they are not in their grammar. Whether the platform exists is not asked.
     pub fn parse(platform: &str, connection: &str, generation: Option<&str>) -> Option<Self> {
         let generation = match generation {
             None => Generation::FIRST,

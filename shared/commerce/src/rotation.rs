@@ -2,7 +2,7 @@
 //!
 //! A new key is added, and waited for until every environment that proves deliveries knows it. Then it signs, and every subscription
 //! is moved to it, while the former one still proves. The former one goes when no subscription is left on it and it has proven
-//! nothing for long: hooks that were entered by hand show only by that.
+//! nothing for long: webhooks that were entered by hand show only by that.
 
 use std::collections::BTreeMap;
 

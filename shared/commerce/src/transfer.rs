@@ -27,7 +27,7 @@ pub enum Action {
 pub enum Direction {
     /// From the platform to the state here.
     Import,
-    /// From here to the platform. Takes no hooks.
+    /// From here to the platform. Takes no webhooks.
     Export,
     /// Both.
     Bidirectional,
@@ -105,8 +105,8 @@ pub struct EntityProcessor {
 }
 
 impl EntityProcessor {
-    /// Whether hooks bring it in.
-    pub fn takes_hooks(&self) -> bool {
+    /// Whether webhooks bring it in.
+    pub fn takes_webhooks(&self) -> bool {
         self.direction != Direction::Export && !self.scopes.is_empty()
     }
 }

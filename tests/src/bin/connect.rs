@@ -131,7 +131,7 @@ async fn main() {
             walks.push(json!({ "products": products, "since": since, "found": rest }));
         }
         let access = Access { site, credentials: key, settings: &settings };
-        let hooks = platform.subscriptions.hooks().unwrap();
+        let hooks = platform.setup.webhooks().unwrap();
         for page in 1.. {
             let request = hooks.list(&access, page).unwrap();
             walk.note(&request);

@@ -63,7 +63,7 @@ async fn connect(world: &World, number: usize) {
             generation: Generation::FIRST,
             health: Health::new(world.clock.now()),
         };
-        assert!(world.tables.save_subscription(&key, &record).await.is_ok());
+        assert!(world.tables.save_webhook(&key, &record).await.is_ok());
     }
 }
 

@@ -179,7 +179,7 @@ pub trait Mapping: Sync {
     fn is_scope(&self, scope: &str) -> bool {
         let name = (1..=200).contains(&scope.len()) && !scope.chars().any(char::is_control) && scope != PROBE;
         let declares =
-            self.processors().iter().any(|one| one.takes_hooks() && one.scopes.iter().any(|own| own.name == scope));
+            self.processors().iter().any(|one| one.takes_webhooks() && one.scopes.iter().any(|own| own.name == scope));
         name && (self.fallback().is_some() || declares || self.notices().contains(&scope))
     }
 
@@ -353,7 +353,7 @@ pub fn listed(
 
 /// All scopes that a platform's entity processors declare, and those for the registrar: what is subscribed to.
 pub fn declared_scopes(mapping: &dyn Mapping) -> impl Iterator<Item = &'static str> {
-    let hooked = mapping.processors().iter().filter(|processor| processor.takes_hooks());
+    let hooked = mapping.processors().iter().filter(|processor| processor.takes_webhooks());
     let entities = hooked.flat_map(|processor| processor.scopes.iter().map(|scope| scope.name));
     entities.chain(mapping.notices().iter().copied())
 }
@@ -370,9 +370,9 @@ pub enum Resolved {
 }
 
 /// Finds what a scope means to a platform. An unknown scope goes to the platform's fallback where it has one; else it is ignored
-/// by a named rule, and counted: it is no error of the sender, who would switch the hook off.
+/// by a named rule, and counted: it is no error of the sender, who would switch the webhook off.
 pub fn resolve(mapping: &dyn Mapping, scope: &str) -> Resolved {
-    let declared = mapping.processors().iter().filter(|processor| processor.takes_hooks()).find_map(|processor| {
+    let declared = mapping.processors().iter().filter(|processor| processor.takes_webhooks()).find_map(|processor| {
         let found = processor.scopes.iter().find(|declared| declared.name == scope)?;
         Some(Resolved::Entity(processor.entity, found.action))
     });
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_only_exported_takes_no_hooks() {
+    fn what_is_only_exported_takes_no_webhooks() {
         assert_eq!(resolve(&Exporting, "product.updated"), Resolved::Ignored(Rule::UNKNOWN_SCOPE));
         assert_eq!(declared_scopes(&Exporting).count(), 0);
     }

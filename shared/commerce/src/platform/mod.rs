@@ -27,7 +27,7 @@ pub struct Platform {
     /// For the processor.
     pub mapping: &'static dyn Mapping,
     /// For the registrar.
-    pub subscriptions: &'static dyn Setup,
+    pub setup: &'static dyn Setup,
     /// For the registrar, where merchants can install an app, which gives us the credentials.
     pub installation: Option<&'static dyn Installation>,
 }

@@ -11,7 +11,7 @@ pub const NOTICE_SECONDS: i64 = 400 * 24 * 60 * 60;
 /// The kind of the [`Notice`] that the app was removed at the platform.
 pub const UNINSTALLED: &str = "uninstalled";
 
-/// What the kinds of [`Notice`]s begin with that say that a hook delivers refusals in place of entities, for whoever owns it at the platform
+/// What the kinds of [`Notice`]s begin with that say that a webhook delivers refusals in place of entities, for whoever owns it at the platform
 /// has lost his rights there; its scope follows.
 pub const WITHOUT_RIGHTS: &str = "hook-without-rights#";
 

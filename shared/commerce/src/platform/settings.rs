@@ -26,7 +26,7 @@ pub const MIN_POLL_SECONDS: u32 = 300;
 pub struct Settings {
     /// The store's or account's base URL, without a trailing slash.
     pub site: String,
-    /// The credentials, in the platform's own form; none when the hooks are entered by hand.
+    /// The credentials, in the platform's own form; none when the webhooks are entered by hand.
     pub credentials: Option<Zeroizing<String>>,
     /// The platform's own settings, checked. Nothing secret.
     pub own: Map<String, Value>,
@@ -110,8 +110,7 @@ pub fn settings(
     check_presets(platform, &presets)?;
     check_ignores(platform, &ignores, &presets)?;
     let ignores: BTreeSet<String> = ignores.into_iter().collect();
-    let OwnSettings { site, credentials, own, brought } =
-        platform.subscriptions.settings(key, members, allow_loopback)?;
+    let OwnSettings { site, credentials, own, brought } = platform.setup.settings(key, members, allow_loopback)?;
     let allowed = url::Url::parse(&site).is_ok_and(|site| platform.hosts.allow(&site, allow_loopback));
     if !allowed {
         return Err(SettingsError::new("site", "is on none of the platform's hosts"));

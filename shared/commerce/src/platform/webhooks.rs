@@ -14,19 +14,24 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// Reads a page of subscriptions: the only way to [`WebhookApi::listed`] from outside of a platform's folder.
+/// Reads a page of webhooks: the only way to [`WebhookApi::listed`] from outside of a platform's folder.
 ///
 /// # Errors
 /// The [`Fault`] that the answer means, also for a page of more than [`MAX_ENTRIES`].
-pub fn subscriptions(hooks: &dyn WebhookApi, response: &ApiResponse, page: u32, now: Timestamp) -> Result<Page, Fault> {
-    let listed = hooks.listed(response, page, now)?;
-    if listed.subscriptions.len() > MAX_ENTRIES {
+pub fn read_webhook_page(
+    webhooks: &dyn WebhookApi,
+    response: &ApiResponse,
+    page: u32,
+    now: Timestamp,
+) -> Result<Page, Fault> {
+    let listed = webhooks.listed(response, page, now)?;
+    if listed.webhooks.len() > MAX_ENTRIES {
         return Err(Fault::Unreadable(format!("a page of more than {MAX_ENTRIES} subscriptions")));
     }
     Ok(listed)
 }
 
-/// Whether a subscription delivers.
+/// Whether a webhook delivers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum WebhookStatus {
     /// It delivers.
@@ -47,7 +52,7 @@ impl WebhookStatus {
 
 /// A webhook as it is at the platform.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Subscription {
+pub struct Webhook {
     /// Its id at the platform.
     pub id: ExternalId,
     /// What it delivers.
@@ -60,11 +65,11 @@ pub struct Subscription {
     pub failures: Option<u64>,
 }
 
-/// One page of subscriptions.
+/// One page of webhooks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Page {
-    /// The subscriptions.
-    pub subscriptions: Vec<Subscription>,
+    /// The webhooks.
+    pub webhooks: Vec<Webhook>,
     /// Whether there is another page.
     pub more: bool,
 }
@@ -82,14 +87,14 @@ pub trait Setup: Sync {
         allow_loopback: bool,
     ) -> Result<OwnSettings, SettingsError>;
 
-    /// The calls that manage hooks; none where they are entered by hand. Listing them proves the credentials.
-    fn hooks(&self) -> Option<&'static dyn WebhookApi>;
+    /// The calls that manage webhooks; none where they are entered by hand. Listing them proves the credentials.
+    fn webhooks(&self) -> Option<&'static dyn WebhookApi>;
 
-    /// For a connection whose hooks are entered by hand: what to enter beside address and secret.
-    fn by_hand(&self) -> &'static str;
+    /// For a connection whose webhooks are entered by hand: what to enter beside address and secret.
+    fn manual_instructions(&self) -> &'static str;
 }
 
-/// How a subscription has to be.
+/// How a webhook has to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Desired<'a> {
     /// What it delivers.
@@ -108,30 +113,30 @@ pub enum Saving {
     /// This has to be asked; its answer is added to the others.
     Ask(ApiRequest),
     /// It is saved.
-    Done(Subscription),
+    Done(Webhook),
 }
 
-/// The calls that manage hooks at a platform.
+/// The calls that manage webhooks at a platform.
 pub trait WebhookApi: Sync {
-    /// What is to be subscribed to, by the connection's own settings: each is the scope of a [`Subscription`]. Where a hook takes
+    /// What is to be subscribed to, by the connection's own settings: each is the scope of a [`Webhook`]. Where a webhook takes
     /// more than a scope (one product each), it says so in its own form.
     fn wanted(&self, mapping: &dyn Mapping, _settings: &Map<String, Value>) -> Vec<String> {
         declared_scopes(mapping).map(str::to_owned).collect()
     }
 
-    /// Where the hook for a scope delivers to: the connection's delivery URL, possibly with a query, for platforms that want
+    /// Where the webhook for a scope delivers to: the connection's delivery URL, possibly with a query, for platforms that want
     /// different addresses. The path stays, and the query is not looked at when it delivers.
     fn url(&self, _scope: &str, delivery_url: &str) -> String {
         delivery_url.to_owned()
     }
 
-    /// What the deliveries of a subscription call themselves, where they do not say all that its scope does.
+    /// What the deliveries of a webhook call themselves, where they do not say all that its scope does.
     fn delivers<'s>(&self, scope: &'s str) -> &'s str {
         scope
     }
 
-    /// The connection's own settings, when these are its hooks.
-    fn settings_with(&self, settings: Map<String, Value>, _hooks: &[ExternalId]) -> Map<String, Value> {
+    /// The connection's own settings, when these are its webhooks.
+    fn settings_with(&self, settings: Map<String, Value>, _webhooks: &[ExternalId]) -> Map<String, Value> {
         settings
     }
 
@@ -146,7 +151,7 @@ pub trait WebhookApi: Sync {
         None
     }
 
-    /// The call that lists subscriptions; an authenticated one, so that it proves the credentials. Pages count from 1.
+    /// The call that lists webhooks; an authenticated one, so that it proves the credentials. Pages count from 1.
     ///
     /// # Errors
     /// [`Fault::Connection`] when the site or the credentials are none, here and below.
@@ -158,13 +163,13 @@ pub trait WebhookApi: Sync {
     /// [`Fault`], here and below.
     fn listed(&self, response: &ApiResponse, page: u32, now: Timestamp) -> Result<Page, Fault>;
 
-    /// The call that makes a subscription.
+    /// The call that makes a webhook.
     ///
     /// # Errors
     /// As above.
     fn create(&self, access: &Access<'_>, scope: &str, url: &str, secret: &WebhookSecret) -> Result<ApiRequest, Fault>;
 
-    /// Sets address, secret and switch of a subscription again, call after call: some platforms take only the whole of it, which
+    /// Sets address, secret and switch of a webhook again, call after call: some platforms take only the whole of it, which
     /// has to be read first.
     ///
     /// # Errors
@@ -178,7 +183,7 @@ pub trait WebhookApi: Sync {
         now: Timestamp,
     ) -> Result<Saving, Fault>;
 
-    /// Whether the platform removes its hooks, and takes its token away, when the app is uninstalled there.
+    /// Whether the platform removes its webhooks, and takes its token away, when the app is uninstalled there.
     fn go_with_the_app(&self) -> bool {
         false
     }
@@ -187,9 +192,9 @@ pub trait WebhookApi: Sync {
     ///
     /// # Errors
     /// As above.
-    fn saved(&self, response: &ApiResponse, now: Timestamp) -> Result<Subscription, Fault>;
+    fn saved(&self, response: &ApiResponse, now: Timestamp) -> Result<Webhook, Fault>;
 
-    /// The call that removes a subscription.
+    /// The call that removes a webhook.
     ///
     /// # Errors
     /// As above.

@@ -98,7 +98,7 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// The hook's path: platform, connection and generation.
+    /// The webhook's path: platform, connection and generation.
     pub fn path(&self) -> &WebhookPath {
         &self.path
     }

@@ -15,7 +15,7 @@ use crate::{
 /// The receiver's view.
 pub struct BigCommerce;
 
-/// The header that hooks are made with: its value is this connection's derived secret.
+/// The header that webhooks are made with: its value is this connection's derived secret.
 pub const SECRET_HEADER: &str = "x-commerce-hooks-key";
 
 impl Delivery for BigCommerce {
@@ -24,7 +24,7 @@ impl Delivery for BigCommerce {
         Duration::from_secs(10)
     }
 
-    /// Even of a hook for `store/order/*`, the callback names the event itself.
+    /// Even of a webhook for `store/order/*`, the callback names the event itself.
     fn scope(&self, request: &RawRequest) -> Option<String> {
         let scope = wire::callback(&request.body).ok()?.scope?;
         (1..=200).contains(&scope.len()).then_some(scope)

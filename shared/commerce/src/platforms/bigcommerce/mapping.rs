@@ -160,7 +160,7 @@ const PRICE_LISTS_DELETED: &str = "store/priceLists/deleted";
 
 /// The store is closed, or the app was removed; whether it comes in the second case is not documented.
 const APP_UNINSTALLED: &str = "store/app/uninstalled";
-/// Deliveries fail: 90001 will be retried, 90002 switched a hook off, 90003 blocked the domain for a while.
+/// Deliveries fail: 90001 will be retried, 90002 switched a webhook off, 90003 blocked the domain for a while.
 pub(super) const DELIVERY_EXCEPTION: &str = "store/hook/deliveryException";
 
 /// What apps attach to entities. None of the entities here holds it.

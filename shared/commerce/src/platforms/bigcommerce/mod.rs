@@ -12,12 +12,12 @@
 //!   `store/channel/*/inventory/…` has a literal `*`.
 //! - v2 has bare objects, money in strings, times as in mails, and 204 for an empty list; v3 has `data` and `meta`,
 //!   numbers, and ISO 8601.
-//! - A hook that fails for 48 hours is switched off, and a domain that fails for a tenth of two minutes is blocked for
+//! - A webhook that fails for 48 hours is switched off, and a domain that fails for a tenth of two minutes is blocked for
 //!   three.
 //! - Nothing proves a callback of the installation but the exchange of its code; each exchange makes the token of before
 //!   worthless. The other callbacks are GETs with a token good for a day, also the one that uninstalls.
-//! - There is one hook for each scope and destination, and the one that tells of failed deliveries must have a
-//!   destination that no other hook has: its own query makes it another.
+//! - There is one webhook for each scope and destination, and the one that tells of failed deliveries must have a
+//!   destination that no other webhook has: its own query makes it another.
 
 mod app;
 mod delivery;
@@ -36,6 +36,6 @@ pub const PLATFORM: Platform = Platform {
     hosts: Hosts::Only(&["api.bigcommerce.com"]),
     delivery: &delivery::BigCommerce,
     mapping: &mapping::BigCommerce,
-    subscriptions: &webhooks::BigCommerce,
+    setup: &webhooks::BigCommerce,
     installation: Some(&app::BigCommerce),
 };

@@ -421,7 +421,7 @@ impl<'a> Bucket<'a> {
         let items = keep_rest(&mut extra, "line_items", items, |item| (&item.id, take(&mut item.rest)));
         let entity = Cart {
             id: wire.id,
-            // Only hooks tell.
+            // Only webhooks tell.
             status: None,
             order: None,
             customer: wire.customer_id.map(CustomerId),

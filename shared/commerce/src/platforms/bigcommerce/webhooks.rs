@@ -1,4 +1,4 @@
-//! What the registrar has to know of BigCommerce: settings, and the calls of `v3/hooks`.
+//! What the registrar has to know of BigCommerce: settings, and the calls of `v3/webhooks`.
 
 use http::Method;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use crate::{
         lenient,
         mapping::Access,
         settings::{OwnSettings, SettingsError, read_own},
-        webhooks::{Desired, Page, Saving, Setup, Subscription, WebhookApi, WebhookStatus},
+        webhooks::{Desired, Page, Saving, Setup, Webhook, WebhookApi, WebhookStatus},
     },
     timestamp::Timestamp,
 };
@@ -27,11 +27,11 @@ use crate::{
 /// The registrar's view.
 pub struct BigCommerce;
 
-/// As many hooks as a page is asked for. The most is not documented; samples show this.
+/// As many webhooks as a page is asked for. The most is not documented; samples show this.
 const PAGE_SIZE: usize = 100;
 /// [`super::delivery::SECRET_HEADER`], as people write it.
 const HEADER: &str = "X-Commerce-Hooks-Key";
-/// Makes an address that no other hook has.
+/// Makes an address that no other webhook has.
 const OWN_ADDRESS: &str = "?for=delivery-exception";
 
 /// A token for the API of one store. It does not expire.
@@ -104,11 +104,11 @@ impl Setup for BigCommerce {
         Ok(OwnSettings { site, credentials, own, brought: Vec::new() })
     }
 
-    fn hooks(&self) -> Option<&'static dyn WebhookApi> {
+    fn webhooks(&self) -> Option<&'static dyn WebhookApi> {
         Some(&Self)
     }
 
-    fn by_hand(&self) -> &'static str {
+    fn manual_instructions(&self) -> &'static str {
         "make a hook for each scope with POST /v3/hooks of BigCommerce's API: scope, destination (the delivery_url; for \
          store/hook/deliveryException with ?for=delivery-exception behind it, because it must have one of its own), \
          is_active true, and headers {\"X-Commerce-Hooks-Key\": the secret that `make secret` prints}. The access \
@@ -116,9 +116,9 @@ impl Setup for BigCommerce {
     }
 }
 
-/// `reference/webhooks.v3.yml`. A token sees only the hooks of its own app.
+/// `reference/webhooks.v3.yml`. A token sees only the webhooks of its own app.
 impl WebhookApi for BigCommerce {
-    /// The destination of `store/hook/deliveryException` must be no other hook's [`events/index.mdx`]. A query makes it
+    /// The destination of `store/webhook/deliveryException` must be no other webhook's [`events/index.mdx`]. A query makes it
     /// another, and leads to the same route.
     fn url(&self, scope: &str, delivery_url: &str) -> String {
         match scope {
@@ -127,7 +127,7 @@ impl WebhookApi for BigCommerce {
         }
     }
 
-    /// Not by destination: hooks that deliver to a former address have to be found, too.
+    /// Not by destination: webhooks that deliver to a former address have to be found, too.
     fn list(&self, access: &Access<'_>, page: u32) -> Result<ApiRequest, Fault> {
         let (page, limit) = (page.to_string(), PAGE_SIZE.to_string());
         call(access, Method::GET, &["v3", "hooks"], &[("page", &page), ("limit", &limit)])
@@ -147,13 +147,13 @@ impl WebhookApi for BigCommerce {
                 next || listed.data.len() >= PAGE_SIZE
             }
         };
-        Ok(Page { subscriptions: listed.data.into_iter().map(subscription).collect(), more })
+        Ok(Page { webhooks: listed.data.into_iter().map(read_webhook).collect(), more })
     }
 
     /// The same scope and destination again is refused [`overview.mdx`, "Limits"]. With which status is not documented: any means
-    /// that the hooks have to be listed again.
+    /// that the webhooks have to be listed again.
     fn create(&self, access: &Access<'_>, scope: &str, url: &str, secret: &WebhookSecret) -> Result<ApiRequest, Fault> {
-        Ok(call(access, Method::POST, &["v3", "hooks"], &[])?.json(&hook(scope, url, secret)))
+        Ok(call(access, Method::POST, &["v3", "hooks"], &[])?.json(&form(scope, url, secret)))
     }
 
     fn update(
@@ -167,7 +167,7 @@ impl WebhookApi for BigCommerce {
         if let Some(answer) = answers.first() {
             return self.saved(answer, now).map(Saving::Done);
         }
-        let mut body = hook(desired.scope, desired.url, desired.secret);
+        let mut body = form(desired.scope, desired.url, desired.secret);
         body["is_active"] = desired.active.into();
         Ok(Saving::Ask(call(access, Method::PUT, &["v3", "hooks", id.as_str()], &[])?.json(&body)))
     }
@@ -178,22 +178,23 @@ impl WebhookApi for BigCommerce {
     }
 
     /// The overview shows the answer without the `data` that the specification has around it.
-    fn saved(&self, response: &ApiResponse, now: Timestamp) -> Result<Subscription, Fault> {
+    fn saved(&self, response: &ApiResponse, now: Timestamp) -> Result<Webhook, Fault> {
         if !response.is_success() {
             return Err(fault(response, now));
         }
         let mut body: Value = lenient::read(&response.body)?;
-        let hook = body.get_mut("data").map(Value::take).unwrap_or(body);
-        let hook = serde_json::from_value(hook).map_err(|_| Fault::Unreadable("the hook that was saved".into()))?;
-        Ok(subscription(hook))
+        let webhook = body.get_mut("data").map(Value::take).unwrap_or(body);
+        let webhook =
+            serde_json::from_value(webhook).map_err(|_| Fault::Unreadable("the hook that was saved".into()))?;
+        Ok(read_webhook(webhook))
     }
 
     fn delete(&self, access: &Access<'_>, id: &ExternalId) -> Result<ApiRequest, Fault> {
         call(access, Method::DELETE, &["v3", "hooks", id.as_str()], &[])
     }
 
-    /// When the app is uninstalled, BigCommerce removes its hooks and takes its token away [`overview.mdx`]: whom the token
-    /// opens nothing any more, it has no hook left, either. Webhooks need no permission that a good token could lack.
+    /// When the app is uninstalled, BigCommerce removes its webhooks and takes its token away [`overview.mdx`]: whom the token
+    /// opens nothing any more, it has no webhook left, either. Webhooks need no permission that a good token could lack.
     fn deleted(&self, response: &ApiResponse, now: Timestamp) -> Result<(), Fault> {
         let gone = match response.status {
             401 | 403 => true,
@@ -204,18 +205,18 @@ impl WebhookApi for BigCommerce {
     }
 }
 
-fn hook(scope: &str, url: &str, secret: &WebhookSecret) -> Value {
+fn form(scope: &str, url: &str, secret: &WebhookSecret) -> Value {
     json!({ "scope": scope, "destination": url, "is_active": true, "headers": { HEADER: secret.reveal() } })
 }
 
-fn subscription(hook: wire::Hook) -> Subscription {
-    let word = hook.status.as_str().filter(|word| *word != "active");
-    let status = match (hook.is_active, word) {
+fn read_webhook(webhook: wire::Hook) -> Webhook {
+    let word = webhook.status.as_str().filter(|word| *word != "active");
+    let status = match (webhook.is_active, word) {
         (Some(true), _) | (None, None) => WebhookStatus::Active,
         (_, word) => WebhookStatus::Inactive(word.unwrap_or("deactivated").to_owned()),
     };
-    let url = hook.destination.as_str().unwrap_or_default().to_owned();
-    Subscription { id: hook.id, scope: hook.scope.unwrap_or_default(), url, status, failures: None }
+    let url = webhook.destination.as_str().unwrap_or_default().to_owned();
+    Webhook { id: webhook.id, scope: webhook.scope.unwrap_or_default(), url, status, failures: None }
 }
 
 #[cfg(test)]
@@ -323,12 +324,12 @@ mod tests {
     fn by_hand_names_the_header_that_is_verified_and_the_address_that_is_made() {
         assert!(HEADER.eq_ignore_ascii_case(SECRET_HEADER));
         for text in [HEADER, DELIVERY_EXCEPTION, OWN_ADDRESS] {
-            assert!(BigCommerce.by_hand().contains(text), "{text}");
+            assert!(BigCommerce.manual_instructions().contains(text), "{text}");
         }
     }
 
     #[test]
-    fn calls_are_those_of_v3_hooks() {
+    fn calls_are_those_of_v3_webhooks() {
         let ring = KeyRing::parse("0123456789abcdef0123456789abcdef").unwrap();
         let secret = ring.signing().webhook_secret(&WebhookPath::parse("bigcommerce", "abc123", None).unwrap(), None);
         let list = BigCommerce.list(&access(), 2).unwrap();
@@ -340,12 +341,12 @@ mod tests {
             unreachable!()
         };
         assert_eq!(format!("{update:?}"), format!("PUT {BASE}/7"));
-        let hook = json!({
+        let webhook = json!({
             "scope": "store/cart/created", "destination": "https://x/hooks", "is_active": true,
             "headers": { "X-Commerce-Hooks-Key": secret.reveal() },
         });
         for request in [&create, &update] {
-            assert_eq!(serde_json::from_slice::<Value>(&request.body).unwrap(), hook);
+            assert_eq!(serde_json::from_slice::<Value>(&request.body).unwrap(), webhook);
             assert!(request.headers["content-type"] == "application/json" && request.headers["x-auth-token"] == "tok");
         }
         let id = "../catalog".parse().unwrap();
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn one_hook_alone_has_an_address_of_its_own() {
+    fn one_webhook_alone_has_an_address_of_its_own() {
         let scopes: Vec<_> = declared_scopes(super::super::PLATFORM.mapping).collect();
         let urls: BTreeSet<_> = scopes.iter().map(|scope| BigCommerce.url(scope, "https://x/hooks")).collect();
         let both = ["https://x/hooks".to_owned(), "https://x/hooks?for=delivery-exception".to_owned()];
@@ -367,10 +368,10 @@ mod tests {
 
     #[test]
     fn pages_end_where_they_say_or_when_one_is_not_full() {
-        let more = |hooks: usize, page: u32, meta: &Value| {
-            let body = json!({ "data": vec![shown(); hooks], "meta": meta });
+        let more = |webhooks: usize, page: u32, meta: &Value| {
+            let body = json!({ "data": vec![shown(); webhooks], "meta": meta });
             let listed = BigCommerce.listed(&answer(200, &body), page, NOW).unwrap();
-            assert_eq!(listed.subscriptions.len(), hooks);
+            assert_eq!(listed.webhooks.len(), webhooks);
             listed.more
         };
         let total = |pages: u64| json!({ "pagination": { "total_pages": pages, "links": { "next": "?page=2" } } });
@@ -380,20 +381,20 @@ mod tests {
         assert!(more(50, 1, &next(json!("?page=2&limit=50"))) && !more(50, 1, &next(Value::Null)));
         assert!(more(100, 1, &json!({})) && !more(99, 1, &json!({})) && !more(0, 1, &json!({ "pagination": null })));
         let bare = BigCommerce.listed(&answer(200, &json!({ "data": [shown()] })), 1, NOW).unwrap();
-        assert!(bare.subscriptions.len() == 1 && !bare.more);
+        assert!(bare.webhooks.len() == 1 && !bare.more);
     }
 
     #[test]
-    fn a_hook_is_read_whatever_else_it_has() {
+    fn a_webhook_is_read_whatever_else_it_has() {
         let changed = |name: &str, value: Value| {
-            let mut hook = shown();
-            hook[name] = value;
-            let page = BigCommerce.listed(&answer(200, &json!({ "data": [hook], "meta": {} })), 1, NOW).unwrap();
-            page.subscriptions[0].clone()
+            let mut webhook = shown();
+            webhook[name] = value;
+            let page = BigCommerce.listed(&answer(200, &json!({ "data": [webhook], "meta": {} })), 1, NOW).unwrap();
+            page.webhooks[0].clone()
         };
-        let hook = changed("headers", json!({ "X-Other": "1" }));
+        let webhook = changed("headers", json!({ "X-Other": "1" }));
         assert_eq!(
-            (hook.id, hook.scope.as_str(), hook.url.as_str()),
+            (webhook.id, webhook.scope.as_str(), webhook.url.as_str()),
             (20_000_001.into(), "store/order/created", "https://x/hooks")
         );
         let status = |name: &str, value: Value| changed(name, value).status;
@@ -401,7 +402,7 @@ mod tests {
         assert_eq!(status("is_active", json!(true)), WebhookStatus::Active);
         assert_eq!(status("is_active", json!(false)), off("deactivated"));
         assert_eq!(status("is_active", Value::Null), WebhookStatus::Active, "where it is not told");
-        let told = |hook: Value| BigCommerce.saved(&answer(200, &hook), NOW).unwrap().status;
+        let told = |webhook: Value| BigCommerce.saved(&answer(200, &webhook), NOW).unwrap().status;
         assert_eq!(told(json!({ "id": 1, "is_active": false, "status": "inactive" })), off("inactive"));
         assert_eq!(told(json!({ "id": 1, "is_active": false, "status": "active" })), off("deactivated"));
         assert_eq!(told(json!({ "id": 1, "status": "deactivated" })), off("deactivated"));
@@ -418,7 +419,7 @@ mod tests {
             let read = BigCommerce.saved(&answer(200, &body), NOW);
             assert!(matches!(read, Err(Fault::Unreadable(_))), "{body}");
         }
-        // Another of the same there already: the hooks are listed again before it counts as a failure.
+        // Another of the same there already: the webhooks are listed again before it counts as a failure.
         let twice = json!({ "status": 422, "title": "x", "errors": { "scope": "x" } });
         assert!(matches!(BigCommerce.saved(&answer(422, &twice), NOW), Err(Fault::Connection(_))));
         assert!(matches!(BigCommerce.saved(&answer(409, &twice), NOW), Err(Fault::Connection(_))));

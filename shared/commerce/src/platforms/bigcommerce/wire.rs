@@ -146,7 +146,7 @@ pub struct Pagination {
     pub links: Value,
 }
 
-/// A hook, as far as it is read: what else it has, its headers among them, may be anything or nothing.
+/// A webhook, as far as it is read: what else it has, its headers among them, may be anything or nothing.
 #[derive(Deserialize)]
 pub struct Hook {
     #[serde(deserialize_with = "required_id")]

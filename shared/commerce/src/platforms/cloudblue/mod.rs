@@ -30,6 +30,6 @@ pub const PLATFORM: Platform = Platform {
     hosts: Hosts::Only(&["api.connect.cloudblue.com"]),
     delivery: &delivery::CloudBlue,
     mapping: &mapping::CloudBlue,
-    subscriptions: &webhooks::CloudBlue,
+    setup: &webhooks::CloudBlue,
     installation: None,
 };

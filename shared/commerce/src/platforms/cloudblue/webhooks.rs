@@ -21,7 +21,7 @@ use crate::{
         lenient::{read, read_list},
         mapping::{Access, Mapping},
         settings::{OwnSettings, SettingsError, read_own},
-        webhooks::{Desired, Page, Saving, Setup, Subscription, WebhookApi, WebhookStatus},
+        webhooks::{Desired, Page, Saving, Setup, Webhook, WebhookApi, WebhookStatus},
     },
     timestamp::Timestamp,
 };
@@ -237,11 +237,11 @@ impl Setup for CloudBlue {
         Ok(OwnSettings { site, credentials: credentials.transpose()?, own, brought: Vec::new() })
     }
 
-    fn hooks(&self) -> Option<&'static dyn WebhookApi> {
+    fn webhooks(&self) -> Option<&'static dyn WebhookApi> {
         Some(&Self)
     }
 
-    fn by_hand(&self) -> &'static str {
+    fn manual_instructions(&self) -> &'static str {
         "for each product make a webhook of the type event for fulfillment_request, and another for tier_config_request where the \
          product has tier configurations, with the address, and with the secret that `make secret` prints as its JWT secret; then \
          connect again with the ids of these webhooks (WH-…) under `webhooks`. With an api_key they are made for you, for the \
@@ -265,9 +265,9 @@ impl WebhookApi for CloudBlue {
     }
 
     /// Tokens name the webhook that they are of; only those of these webhooks are admitted.
-    fn settings_with(&self, mut settings: Map<String, Value>, hooks: &[ExternalId]) -> Map<String, Value> {
+    fn settings_with(&self, mut settings: Map<String, Value>, webhooks: &[ExternalId]) -> Map<String, Value> {
         let given = settings.get("webhooks").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-        let all: BTreeSet<&str> = given.chain(hooks.iter().map(ExternalId::as_str)).collect();
+        let all: BTreeSet<&str> = given.chain(webhooks.iter().map(ExternalId::as_str)).collect();
         let all = json!(all);
         settings.insert("webhooks".to_owned(), all);
         settings
@@ -285,13 +285,13 @@ impl WebhookApi for CloudBlue {
         if !response.is_success() {
             return Err(response.fault(now));
         }
-        let hooks: Vec<wire::Webhook> = read_list(&response.body)?;
-        let more = !is_last(response, hooks.len());
+        let webhooks: Vec<wire::Webhook> = read_list(&response.body)?;
+        let more = !is_last(response, webhooks.len());
         // Pages are counted by what was asked for. After a shorter one some would be passed over, and made again.
-        if more && hooks.len() < PAGE_SIZE {
+        if more && webhooks.len() < PAGE_SIZE {
             return Err(Fault::Unreadable("a page of webhooks is shorter than was asked for, and not the last".into()));
         }
-        Ok(Page { subscriptions: hooks.into_iter().map(subscription).collect(), more })
+        Ok(Page { webhooks: webhooks.into_iter().map(read_webhook).collect(), more })
     }
 
     fn create(&self, access: &Access<'_>, scope: &str, url: &str, secret: &WebhookSecret) -> Result<ApiRequest, Fault> {
@@ -336,14 +336,14 @@ impl WebhookApi for CloudBlue {
         }
     }
 
-    fn saved(&self, response: &ApiResponse, now: Timestamp) -> Result<Subscription, Fault> {
+    fn saved(&self, response: &ApiResponse, now: Timestamp) -> Result<Webhook, Fault> {
         if let Some(why) = refusal(response) {
             return Err(Fault::Connection(format!("the platform refuses the webhook: {why}")));
         }
         if !response.is_success() {
             return Err(response.fault(now));
         }
-        Ok(subscription(read(&response.body).map_err(unreadable)?))
+        Ok(read_webhook(read(&response.body).map_err(unreadable)?))
     }
 
     fn delete(&self, access: &Access<'_>, id: &ExternalId) -> Result<ApiRequest, Fault> {
@@ -391,8 +391,8 @@ fn body(scope: &str, url: &str, secret: &WebhookSecret) -> Result<Value, Fault> 
 }
 
 /// A validator delivers something else, whatever its class: its scope is never one that is wanted.
-fn subscription(hook: wire::Webhook) -> Subscription {
-    let wire::Webhook { id, kind, object_class, product, external_url, active, stats } = hook;
+fn read_webhook(webhook: wire::Webhook) -> Webhook {
+    let wire::Webhook { id, kind, object_class, product, external_url, active, stats } = webhook;
     let product = product.as_ref().map_or("", ExternalId::as_str);
     let scope = scope(&object_class.unwrap_or_default(), product);
     let scope = match kind {
@@ -403,13 +403,7 @@ fn subscription(hook: wire::Webhook) -> Subscription {
         Some(false) => WebhookStatus::Inactive("inactive".to_owned()),
         _ => WebhookStatus::Active,
     };
-    Subscription {
-        id,
-        scope,
-        url: external_url.unwrap_or_default(),
-        status,
-        failures: stats.failure_since_last_success,
-    }
+    Webhook { id, scope, url: external_url.unwrap_or_default(), status, failures: stats.failure_since_last_success }
 }
 
 #[cfg(test)]
@@ -511,22 +505,22 @@ mod tests {
         ApiResponse { status, headers: HeaderMap::new(), body: Bytes::copy_from_slice(body.as_bytes()) }
     }
 
-    fn ranged(hooks: usize, range: &str) -> ApiResponse {
-        let hooks: Vec<_> = (0..hooks).map(|n| shown(&format!("WH-{n}"), &json!({}))).collect();
-        let mut answer = answer(200, &json!(hooks).to_string());
+    fn ranged(webhooks: usize, range: &str) -> ApiResponse {
+        let webhooks: Vec<_> = (0..webhooks).map(|n| shown(&format!("WH-{n}"), &json!({}))).collect();
+        let mut answer = answer(200, &json!(webhooks).to_string());
         answer.headers.insert("content-range", HeaderValue::from_str(range).unwrap());
         answer
     }
 
     /// A webhook as the platform shows it, with what differs.
     fn shown(id: &str, differs: &Value) -> Value {
-        let mut hook = json!({
+        let mut webhook = json!({
             "id": id, "type": "event", "object_class": "fulfillment_request", "label": "orders", "active": true,
             "external_url": "https://x/hooks", "jwt_secret": "s3cr3t", "description": null, "http_method": "POST",
             "product": { "id": "PRD-1", "name": "P", "icon": null }, "data": {}, "headers": {}, "last_event": null,
         });
-        hook.as_object_mut().unwrap().extend(differs.as_object().unwrap().clone());
-        hook
+        webhook.as_object_mut().unwrap().extend(differs.as_object().unwrap().clone());
+        webhook
     }
 
     fn secret() -> WebhookSecret {
@@ -616,11 +610,11 @@ mod tests {
             let list = json!([shown("WH-1", &differs)]).to_string();
             let mut page = CloudBlue.listed(&answer(200, &list), 1, NOW).unwrap();
             assert!(!page.more && !format!("{page:?}").contains("s3cr3t"), "{page:?}");
-            page.subscriptions.remove(0)
+            page.webhooks.remove(0)
         };
-        let hook = read(json!({}));
-        assert_eq!((hook.id.as_str(), hook.scope.as_str()), ("WH-1", wanted[0].as_str()));
-        assert_eq!((hook.url.as_str(), hook.status), ("https://x/hooks", WebhookStatus::Active));
+        let webhook = read(json!({}));
+        assert_eq!((webhook.id.as_str(), webhook.scope.as_str()), ("WH-1", wanted[0].as_str()));
+        assert_eq!((webhook.url.as_str(), webhook.status), ("https://x/hooks", WebhookStatus::Active));
         assert_eq!(read(json!({ "object_class": "tier_config_request" })).scope, wanted[1]);
         assert_eq!(read(json!({ "active": false })).status, WebhookStatus::Inactive("inactive".into()));
         for other in [
@@ -635,8 +629,8 @@ mod tests {
             assert!(!wanted.contains(&scope), "{other}: {scope}");
         }
         for nothing in [json!(null), json!(""), json!([]), json!({}), json!({ "failure_since_last_success": null })] {
-            let hook = read(json!({ "stats": nothing, "data": null, "headers": "", "active": "" }));
-            assert_eq!((hook.failures, hook.scope.as_str()), (None, wanted[0].as_str()), "{nothing}");
+            let webhook = read(json!({ "stats": nothing, "data": null, "headers": "", "active": "" }));
+            assert_eq!((webhook.failures, webhook.scope.as_str()), (None, wanted[0].as_str()), "{nothing}");
         }
         assert_eq!(read(json!({ "stats": { "failure_since_last_success": "3" } })).failures, Some(3));
     }
@@ -658,9 +652,9 @@ mod tests {
 
     #[test]
     fn what_is_saved_has_an_id_and_a_refusal_only_its_code() {
-        let hook = shown("WH-7", &json!({ "id": "WH-7" })).to_string();
+        let webhook = shown("WH-7", &json!({ "id": "WH-7" })).to_string();
         for status in [200, 201] {
-            assert_eq!(CloudBlue.saved(&answer(status, &hook), NOW).unwrap().id.as_str(), "WH-7");
+            assert_eq!(CloudBlue.saved(&answer(status, &webhook), NOW).unwrap().id.as_str(), "WH-7");
         }
         let refused = r#"{"error_code":"VAL_001","errors":["jwt_secret: s3cr3t is too short"]}"#;
         let error = CloudBlue.saved(&answer(400, refused), NOW).unwrap_err();

@@ -30,7 +30,7 @@ pub const PLATFORM: Platform = Platform {
     hosts: Hosts::Below(&[".corpadmin.directscale.com", ".corpadmin.directscalestage.com"]),
     delivery: &delivery::DirectScale,
     mapping: &mapping::DirectScale,
-    subscriptions: &webhooks::DirectScale,
+    setup: &webhooks::DirectScale,
     installation: None,
 };
 

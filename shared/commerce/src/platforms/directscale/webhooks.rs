@@ -1,4 +1,4 @@
-//! What the registrar has to know of DirectScale: settings only, for its subscriptions are entered by hand.
+//! What the registrar has to know of DirectScale: settings only, for its webhooks are entered by hand.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -125,11 +125,11 @@ impl Setup for DirectScale {
         Ok(OwnSettings { site, credentials, own, brought: input.accept })
     }
 
-    fn hooks(&self) -> Option<&'static dyn WebhookApi> {
+    fn webhooks(&self) -> Option<&'static dyn WebhookApi> {
         None
     }
 
-    fn by_hand(&self) -> &'static str {
+    fn manual_instructions(&self) -> &'static str {
         "in Corporate Admin > Tools > Developer Tools > Event Setup, add delivery_url for each event id; the key \
          that DirectScale sends is set in Extension Settings: the one that `make secret` prints, or one of your own, given \
          here in `accept`"

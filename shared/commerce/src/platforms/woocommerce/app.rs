@@ -20,7 +20,7 @@ pub struct WooCommerce;
 
 /// What the site's page calls us.
 const APP_NAME: &str = "Commerce Hooks";
-/// What is asked for, and has to be given: hooks are made.
+/// What is asked for, and has to be given: webhooks are made.
 const PERMISSION: &str = "read_write";
 
 /// What the site sends. It does not say which site it is, and anybody could send it.

@@ -32,6 +32,6 @@ pub const PLATFORM: Platform = Platform {
     hosts: Hosts::Site,
     delivery: &delivery::WooCommerce,
     mapping: &mapping::WooCommerce,
-    subscriptions: &webhooks::WooCommerce,
+    setup: &webhooks::WooCommerce,
     installation: Some(&app::WooCommerce),
 };

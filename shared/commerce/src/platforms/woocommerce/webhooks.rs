@@ -20,7 +20,7 @@ use crate::{
         lenient::{read, read_list},
         mapping::Access,
         settings::{OwnSettings, SettingsError, read_own},
-        webhooks::{Desired, Page, Saving, Setup, Subscription, WebhookApi, WebhookStatus},
+        webhooks::{Desired, Page, Saving, Setup, Webhook, WebhookApi, WebhookStatus},
     },
     timestamp::Timestamp,
 };
@@ -95,11 +95,11 @@ impl Setup for WooCommerce {
         Ok(OwnSettings { site, credentials, own: ways.collect(), brought: Vec::new() })
     }
 
-    fn hooks(&self) -> Option<&'static dyn WebhookApi> {
+    fn webhooks(&self) -> Option<&'static dyn WebhookApi> {
         Some(&Self)
     }
 
-    fn by_hand(&self) -> &'static str {
+    fn manual_instructions(&self) -> &'static str {
         "enter a webhook for each scope at the store, with delivery_url and the secret that `make secret` prints for the scope"
     }
 }
@@ -117,7 +117,7 @@ impl WebhookApi for WooCommerce {
             .query_pairs_mut()
             .append_pair("per_page", &PAGE_SIZE.to_string())
             .append_pair("page", &page.to_string())
-            // Without an order that stays, a hook made in between moves another off the page.
+            // Without an order that stays, a webhook made in between moves another off the page.
             .append_pair("orderby", "id")
             .append_pair("order", "asc");
         Ok(request)
@@ -128,11 +128,11 @@ impl WebhookApi for WooCommerce {
         if !heard.is_success() {
             return Err(heard.fault(false));
         }
-        let hooks: Vec<wire::Webhook> = read_list(heard.body)?;
+        let webhooks: Vec<wire::Webhook> = read_list(heard.body)?;
         // The header tells the number of pages; some proxies drop it, and then a full page means that there may be another.
         let pages = response.headers.get("x-wp-totalpages").and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
-        let more = pages.map_or(hooks.len() >= PAGE_SIZE, |pages| page < pages);
-        Ok(Page { subscriptions: hooks.into_iter().map(subscription).collect(), more })
+        let more = pages.map_or(webhooks.len() >= PAGE_SIZE, |pages| page < pages);
+        Ok(Page { webhooks: webhooks.into_iter().map(read_webhook).collect(), more })
     }
 
     /// The status of a new webhook is `active`, whatever the body says.
@@ -165,12 +165,12 @@ impl WebhookApi for WooCommerce {
         Ok(Saving::Ask(call(access, Method::PUT, &["webhooks", id.as_str()])?.json(&body)))
     }
 
-    fn saved(&self, response: &ApiResponse, now: Timestamp) -> Result<Subscription, Fault> {
+    fn saved(&self, response: &ApiResponse, now: Timestamp) -> Result<Webhook, Fault> {
         let heard = heard(response, now)?;
         if !heard.is_success() {
             return Err(heard.fault(true));
         }
-        Ok(subscription(read(heard.body)?))
+        Ok(read_webhook(read(heard.body)?))
     }
 
     /// Without `force` the answer is 501: webhooks have no trash.
@@ -190,12 +190,12 @@ impl WebhookApi for WooCommerce {
     }
 }
 
-fn subscription(hook: wire::Webhook) -> Subscription {
-    let status = match hook.status.as_str() {
+fn read_webhook(webhook: wire::Webhook) -> Webhook {
+    let status = match webhook.status.as_str() {
         "active" => WebhookStatus::Active,
         other => WebhookStatus::Inactive(other.to_owned()),
     };
-    Subscription { id: hook.id, scope: hook.topic, url: hook.delivery_url, status, failures: None }
+    Webhook { id: webhook.id, scope: webhook.topic, url: webhook.delivery_url, status, failures: None }
 }
 
 #[cfg(test)]
@@ -312,20 +312,22 @@ mod tests {
 
     #[test]
     fn pages_end_where_the_header_says_or_the_page_is_not_full() {
-        let hook = r#"{"id":1,"status":"disabled","topic":"order.updated","delivery_url":"https://x"}"#;
-        let mut page = answer(200, &format!("[{hook}]"));
+        let webhook = r#"{"id":1,"status":"disabled","topic":"order.updated","delivery_url":"https://x"}"#;
+        let mut page = answer(200, &format!("[{webhook}]"));
         let read = WooCommerce.listed(&page, 1, NOW).unwrap();
         assert!(!read.more);
-        assert_eq!(read.subscriptions[0].status, WebhookStatus::Inactive("disabled".into()));
+        assert_eq!(read.webhooks[0].status, WebhookStatus::Inactive("disabled".into()));
         page.headers.insert("x-wp-totalpages", HeaderValue::from_static("2"));
         assert!(WooCommerce.listed(&page, 1, NOW).unwrap().more);
         assert!(!WooCommerce.listed(&page, 2, NOW).unwrap().more);
         assert!(matches!(WooCommerce.listed(&answer(200, "<html>"), 1, NOW), Err(Fault::Connection(_))));
         assert!(matches!(WooCommerce.listed(&answer(200, "[1]"), 1, NOW), Err(Fault::Unreadable(_))));
-        for odd in
-            [format!("\u{feff}[{hook}]"), format!(r#"{{"3":{hook}}}"#), format!("<b>Notice</b>: x [0]<br />[{hook}]")]
-        {
-            assert_eq!(WooCommerce.listed(&answer(200, &odd), 1, NOW).unwrap().subscriptions.len(), 1, "{odd}");
+        for odd in [
+            format!("\u{feff}[{webhook}]"),
+            format!(r#"{{"3":{webhook}}}"#),
+            format!("<b>Notice</b>: x [0]<br />[{webhook}]"),
+        ] {
+            assert_eq!(WooCommerce.listed(&answer(200, &odd), 1, NOW).unwrap().webhooks.len(), 1, "{odd}");
         }
         assert!(matches!(WooCommerce.listed(&answer(401, "{}"), 1, NOW), Err(Fault::Connection(_))));
     }

@@ -1,4 +1,4 @@
-//! Running what [`crate::reconcile`] plans: the calls that manage the hooks of one connection.
+//! Running what [`crate::reconcile`] plans: the calls that manage the webhooks of one connection.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ use commerce::{
         Platform,
         mapping::Access,
         notice::{NOTICE, NOTICE_SECONDS, Notice, WITHOUT_RIGHTS},
-        webhooks::{Desired, Page, Saving, Subscription, WebhookApi, subscriptions},
+        webhooks::{Desired, Page, Saving, Webhook, WebhookApi, read_webhook_page},
     },
     request::WebhookPath,
     timestamp::Timestamp,
@@ -37,19 +37,19 @@ use crate::{
     reconcile::{Ownership, Plan, Step, Wanted, Why, reconcile},
 };
 
-/// How many subscriptions are made side by side. API Gateway waits for 30 s, and a store pings us while it answers.
+/// How many webhooks are made side by side. API Gateway waits for 30 s, and a store pings us while it answers.
 const CONCURRENCY: usize = 5;
-/// How old the ring may be that hooks are made with, in seconds.
+/// How old the ring may be that webhooks are made with, in seconds.
 pub(crate) const RING_SECONDS: i64 = 60;
 /// More pages than any store has; a store that says it has more is not followed for ever.
 const MAX_PAGES: u32 = 100;
-/// How long after a hook was made anew its former one may deliver what was queued before, in seconds,
+/// How long after a webhook was made anew its former one may deliver what was queued before, in seconds,
 const STRAGGLES_SECONDS: i64 = 3600;
 /// and how often one is made anew at most.
 const REMADE_SECONDS: i64 = 86_400;
 /// More ways of calling than any platform has.
 const MAX_WAYS: usize = 4;
-/// More calls than changing a subscription takes.
+/// More calls than changing a webhook takes.
 const MAX_CALLS: usize = 5;
 
 /// A connection at its platform, as its calls need it.
@@ -78,28 +78,28 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// Every page of what is subscribed at the store.
-    pub(crate) async fn list(&self, at: At<'_>, hooks: &dyn WebhookApi) -> Result<Vec<Subscription>, Fault> {
-        self.reach(at, hooks, false).await.map(|(subscriptions, _)| subscriptions)
+    pub(crate) async fn list(&self, at: At<'_>, webhooks: &dyn WebhookApi) -> Result<Vec<Webhook>, Fault> {
+        self.reach(at, webhooks, false).await.map(|(webhooks, _)| webhooks)
     }
 
     /// The same, with the settings that it took where they are not the present ones: see [`WebhookApi::another_way`].
     pub(crate) async fn reach(
         &self,
         at: At<'_>,
-        hooks: &dyn WebhookApi,
+        webhooks: &dyn WebhookApi,
         connecting: bool,
-    ) -> Result<(Vec<Subscription>, Option<Map<String, Value>>), Fault> {
-        let (first, other) = self.first_page(at, hooks, connecting).await?;
+    ) -> Result<(Vec<Webhook>, Option<Map<String, Value>>), Fault> {
+        let (first, other) = self.first_page(at, webhooks, connecting).await?;
         let settings = other.as_ref().unwrap_or(at.access.settings);
         let at = At { access: Access { settings, ..at.access }, ..at };
-        let (mut all, mut more) = (first.subscriptions, first.more);
+        let (mut all, mut more) = (first.webhooks, first.more);
         for page in 2..=MAX_PAGES {
             if !more {
                 return Ok((all, other));
             }
-            let response = self.call(at, hooks.list(&at.access, page)?).await?;
-            let listed = subscriptions(hooks, &response, page, (self.clock)())?;
-            all.extend(listed.subscriptions);
+            let response = self.call(at, webhooks.list(&at.access, page)?).await?;
+            let listed = read_webhook_page(webhooks, &response, page, (self.clock)())?;
+            all.extend(listed.webhooks);
             more = listed.more;
         }
         if more {
@@ -113,24 +113,24 @@ impl<P: Parts> Registrar<P> {
     pub(crate) async fn first_page(
         &self,
         at: At<'_>,
-        hooks: &dyn WebhookApi,
+        webhooks: &dyn WebhookApi,
         connecting: bool,
     ) -> Result<(Page, Option<Map<String, Value>>), Fault> {
         let mut other: Option<Map<String, Value>> = None;
         for way in 0..MAX_WAYS {
             let access = Access { settings: other.as_ref().unwrap_or(at.access.settings), ..at.access };
-            let response = self.call(At { access, ..at }, hooks.list(&access, 1)?).await?;
-            let fault = match subscriptions(hooks, &response, 1, (self.clock)()) {
+            let response = self.call(At { access, ..at }, webhooks.list(&access, 1)?).await?;
+            let fault = match read_webhook_page(webhooks, &response, 1, (self.clock)()) {
                 Ok(page) => return Ok((page, other)),
                 Err(fault) => fault,
             };
-            let next = hooks.another_way(&access, &response, connecting).filter(|_| way + 1 < MAX_WAYS);
+            let next = webhooks.another_way(&access, &response, connecting).filter(|_| way + 1 < MAX_WAYS);
             other = Some(next.ok_or(fault)?);
         }
         Err(Fault::Unreadable("a platform that is to be called in ever another way".into()))
     }
 
-    /// All base URLs that this deployment ever used. Ours is written down before the first hook delivers there; once is enough, for
+    /// All base URLs that this deployment ever used. Ours is written down before the first webhook delivers there; once is enough, for
     /// those of before do not change any more.
     pub(crate) async fn base_urls(&self) -> Result<&BTreeSet<String>, Problem> {
         if let Some(known) = self.base_urls.get() {
@@ -140,30 +140,30 @@ impl<P: Parts> Registrar<P> {
         Ok(self.base_urls.get_or_init(|| all))
     }
 
-    /// What there should be of a connection's hooks, compared with what there is.
+    /// What there should be of a connection's webhooks, compared with what there is.
     pub(crate) async fn plan(
         &self,
         at: At<'_>,
-        hooks: &dyn WebhookApi,
+        webhooks: &dyn WebhookApi,
         connection: &Connection,
         records: &BTreeMap<String, WebhookRecord>,
-        existing: &[Subscription],
+        existing: &[Webhook],
         ring: &KeyRing,
     ) -> Result<Plan, Problem> {
-        let wanted = self.wanted(at, hooks, connection, ring);
+        let wanted = self.wanted(at, webhooks, connection, ring);
         let base_urls = self.base_urls().await?;
         Ok(reconcile(&wanted, existing, &Ownership { key: at.key, base_urls, records }))
     }
 
-    /// What there should be of a connection's hooks.
-    fn wanted(&self, at: At<'_>, hooks: &dyn WebhookApi, connection: &Connection, ring: &KeyRing) -> Vec<Wanted> {
+    /// What there should be of a connection's webhooks.
+    fn wanted(&self, at: At<'_>, webhooks: &dyn WebhookApi, connection: &Connection, ring: &KeyRing) -> Vec<Wanted> {
         let path = WebhookPath { key: at.key.clone(), generation: connection.generation };
         let delivery_url = format!("{}{path}", self.public_base_url);
-        hooks
+        webhooks
             .wanted(at.platform.mapping, &connection.settings)
             .into_iter()
             .map(|scope| Wanted {
-                url: hooks.url(&scope, &delivery_url),
+                url: webhooks.url(&scope, &delivery_url),
                 fingerprint: secret_of(at.platform, &path, &scope, ring).fingerprint(),
                 scope,
                 key_id: ring.signing().id().to_owned(),
@@ -173,7 +173,7 @@ impl<P: Parts> Registrar<P> {
             .collect()
     }
 
-    /// Puts into a plan that hooks are made anew which deliver refusals, for whoever owns them at the platform has lost his rights: a new
+    /// Puts into a plan that webhooks are made anew which deliver refusals, for whoever owns them at the platform has lost his rights: a new
     /// one is the connection's own user's. Gives their scopes. At most once a day each, and not for what the former one still delivers.
     async fn make_anew(&self, look: &Look<'_>, judged: &mut Judged, plan: &mut Plan) -> Result<Vec<String>, Problem> {
         let (key, now) = (look.at.key, (self.clock)());
@@ -183,7 +183,7 @@ impl<P: Parts> Registrar<P> {
         }
         let prefix = format!("{NOTICE}{WITHOUT_RIGHTS}");
         let notes = self.edges.notes.notes(key, &prefix).await?;
-        let wanted = self.wanted(look.at, look.hooks, look.connection, look.ring);
+        let wanted = self.wanted(look.at, look.webhooks, look.connection, look.ring);
         for (name, note) in notes.into_iter().filter(|(_, note)| note.is_live(now)) {
             let scope = name.strip_prefix(&prefix).unwrap_or_default();
             let Ok(notice) = serde_json::from_str::<Notice>(&note.body) else { continue };
@@ -204,7 +204,7 @@ impl<P: Parts> Registrar<P> {
             let good_at = record.health.good_at;
             if let Some(bad) = health::turned_bad(&record.health, Verdict::Missing, reason, good_at, now) {
                 record.health = bad;
-                self.edges.connections.save_subscription(key, record).await?;
+                self.edges.connections.save_webhook(key, record).await?;
                 telemetry::warn("subscription-without-rights", &format!("{key} {scope}"));
             }
             plan.kept.retain(|kept| kept != scope);
@@ -215,7 +215,7 @@ impl<P: Parts> Registrar<P> {
         Ok(anew)
     }
 
-    /// Remembers that hooks were made anew. Without the note, it may be done once more.
+    /// Remembers that webhooks were made anew. Without the note, it may be done once more.
     async fn note_made_anew(&self, key: &ConnectionKey, scopes: &[String]) -> Result<(), Problem> {
         let now = (self.clock)();
         for scope in scopes {
@@ -227,25 +227,25 @@ impl<P: Parts> Registrar<P> {
         Ok(())
     }
 
-    /// Makes the hooks of a connection what they should be: `existing` are those that there are, and `why` is who wants it. Gives what
+    /// Makes the webhooks of a connection what they should be: `existing` are those that there are, and `why` is who wants it. Gives what
     /// was done.
     pub(crate) async fn converge(
         &self,
         at: At<'_>,
-        hooks: &dyn WebhookApi,
+        webhooks: &dyn WebhookApi,
         connection: &Connection,
         before: &Loaded,
-        existing: &[Subscription],
+        existing: &[Webhook],
         why: Trigger,
     ) -> Result<Plan, Problem> {
         // A key that has begun to sign was known everywhere for a minute before that (`rotation::KNOWN_SECONDS`), and the one before it
-        // proves for days after: a ring of a minute ago makes no hook that is refused, and the next sweep sees what it has missed.
+        // proves for days after: a ring of a minute ago makes no webhook that is refused, and the next sweep sees what it has missed.
         let ring = self.edges.signing_keys.recent((self.clock)(), RING_SECONDS).await?;
-        let mut plan = self.plan(at, hooks, connection, &before.subscriptions, existing, &ring).await?;
-        let look = Look { at, hooks, connection, before, existing, ring: &ring, why };
+        let mut plan = self.plan(at, webhooks, connection, &before.webhooks, existing, &ring).await?;
+        let look = Look { at, webhooks, connection, before, existing, ring: &ring, why };
         let mut judged = self.judge(&look, &mut plan).await?;
         let anew = self.make_anew(&look, &mut judged, &mut plan).await?;
-        let mut run = self.run_plan(at, hooks, &ring, &judged.records, &plan).await;
+        let mut run = self.run_plan(at, webhooks, &ring, &judged.records, &plan).await;
         if run.is_ok() {
             self.note_made_anew(at.key, &anew).await?;
         }
@@ -256,15 +256,15 @@ impl<P: Parts> Registrar<P> {
         if refused || made {
             // Another request may have made the same at the same time: of what is there twice now, one goes.
             let after = self.unchanged(&look).await?;
-            let existing = self.list(at, hooks).await?;
-            let mut again = self.plan(at, hooks, connection, &after.subscriptions, &existing, &ring).await?;
+            let existing = self.list(at, webhooks).await?;
+            let mut again = self.plan(at, webhooks, connection, &after.webhooks, &existing, &ring).await?;
             // What was not to be switched on the first time is not now.
             again.steps.retain(|step| match step {
                 Step::Update(_, wanted, _) if judged.held.contains(&wanted.scope) => false,
                 Step::Update(_, _, Why::Inactive) => plan.steps.contains(step),
                 _ => true,
             });
-            run = self.run_plan(at, hooks, &ring, &after.subscriptions, &again).await;
+            run = self.run_plan(at, webhooks, &ring, &after.webhooks, &again).await;
             good = good_after(&again, run.is_ok());
         }
         // What is right is noted even where something else could not be made so: it delivers already.
@@ -272,12 +272,12 @@ impl<P: Parts> Registrar<P> {
             true => before.clone(),
             false => self.unchanged(&look).await?,
         };
-        self.note_hooks(hooks, at.key, connection, &after).await?;
+        self.note_webhooks(webhooks, at.key, connection, &after).await?;
         self.settle(&look, &after, &good).await?;
         run.map(|()| plan)
     }
 
-    /// What is known of a connection after some of its hooks were made, if they are what it wants still. Whoever has disconnected it
+    /// What is known of a connection after some of its webhooks were made, if they are what it wants still. Whoever has disconnected it
     /// meanwhile may not have seen them, and with the credentials in hand they can still be removed.
     async fn unchanged(&self, look: &Look<'_>) -> Result<Loaded, Problem> {
         let (at, planned) = (look.at, look.connection);
@@ -287,36 +287,36 @@ impl<P: Parts> Registrar<P> {
             return Ok(after);
         }
         if !after.connection.as_ref().is_some_and(is_alive) {
-            let existing = self.list(at, look.hooks).await?;
-            let mut records = look.before.subscriptions.clone();
-            records.extend(after.subscriptions.clone());
+            let existing = self.list(at, look.webhooks).await?;
+            let mut records = look.before.webhooks.clone();
+            records.extend(after.webhooks.clone());
             let ownership = Ownership { key: at.key, base_urls: self.base_urls().await?, records: &records };
             let plan = reconcile(&[], &existing, &ownership);
-            self.run_plan(at, look.hooks, look.ring, &records, &plan).await?;
-            for scope in after.subscriptions.keys() {
-                self.edges.connections.remove_subscription(at.key, scope).await?;
+            self.run_plan(at, look.webhooks, look.ring, &records, &plan).await?;
+            for scope in after.webhooks.keys() {
+                self.edges.connections.remove_webhook(at.key, scope).await?;
             }
         }
         Err(changed(at.key))
     }
 
-    /// Keeps in the connection's record what follows from its hooks: which are its own, where the platform wants that (those that there
+    /// Keeps in the connection's record what follows from its webhooks: which are its own, where the platform wants that (those that there
     /// are now, and not those that have just been removed), and with which key all of them are signed.
-    async fn note_hooks(
+    async fn note_webhooks(
         &self,
-        hooks: &dyn WebhookApi,
+        webhooks: &dyn WebhookApi,
         key: &ConnectionKey,
         basis: &Connection,
         loaded: &Loaded,
     ) -> Result<(), Problem> {
         let Some(mut connection) = loaded.connection.clone() else { return Ok(()) };
-        let mut keys: Vec<_> = loaded.subscriptions.values().map(|record| record.key_id.clone()).collect();
+        let mut keys: Vec<_> = loaded.webhooks.values().map(|record| record.key_id.clone()).collect();
         keys.sort();
         keys.dedup();
-        let ids: Vec<_> = loaded.subscriptions.values().map(|record| record.id.clone()).collect();
+        let ids: Vec<_> = loaded.webhooks.values().map(|record| record.id.clone()).collect();
         // What another request has set meanwhile stays.
         let own = if connection.revision == basis.revision { &basis.settings } else { &connection.settings };
-        let settings = hooks.settings_with(own.clone(), &ids);
+        let settings = webhooks.settings_with(own.clone(), &ids);
         let signed_with = if keys.len() == 1 { keys.pop() } else { None };
         if settings == connection.settings && signed_with == connection.signed_with {
             return Ok(());
@@ -330,7 +330,7 @@ impl<P: Parts> Registrar<P> {
     pub(crate) async fn run_plan(
         &self,
         at: At<'_>,
-        hooks: &dyn WebhookApi,
+        webhooks: &dyn WebhookApi,
         ring: &KeyRing,
         records: &BTreeMap<String, WebhookRecord>,
         plan: &Plan,
@@ -341,7 +341,7 @@ impl<P: Parts> Registrar<P> {
             // Boxed, because the compiler cannot see that these futures are `Send` for every lifetime of a step.
             let mut running: Vec<BoxFuture<'_, _>> = Vec::with_capacity(steps.len());
             for step in steps {
-                running.push(self.step(at, hooks, ring, records, step).boxed());
+                running.push(self.step(at, webhooks, ring, records, step).boxed());
             }
             let done: Vec<_> = stream::iter(running).buffer_unordered(CONCURRENCY).collect().await;
             done.into_iter().collect::<Result<(), Problem>>()?;
@@ -352,7 +352,7 @@ impl<P: Parts> Registrar<P> {
     async fn step(
         &self,
         at: At<'_>,
-        hooks: &dyn WebhookApi,
+        webhooks: &dyn WebhookApi,
         ring: &KeyRing,
         records: &BTreeMap<String, WebhookRecord>,
         step: &Step,
@@ -364,8 +364,8 @@ impl<P: Parts> Registrar<P> {
         };
         let (saved, wanted) = match step {
             Step::Create(wanted) => {
-                let request = hooks.create(access, &wanted.scope, &wanted.url, &secret(wanted))?;
-                (hooks.saved(&self.call(at, request).await?, (self.clock)())?, wanted)
+                let request = webhooks.create(access, &wanted.scope, &wanted.url, &secret(wanted))?;
+                (webhooks.saved(&self.call(at, request).await?, (self.clock)())?, wanted)
             }
             Step::Update(id, wanted, _) => {
                 let secret = secret(wanted);
@@ -373,7 +373,7 @@ impl<P: Parts> Registrar<P> {
                 let desired = Desired { scope, url, secret: &secret, active: *active };
                 let mut answers = Vec::new();
                 let saved = loop {
-                    match hooks.update(access, id, &desired, &answers, (self.clock)())? {
+                    match webhooks.update(access, id, &desired, &answers, (self.clock)())? {
                         Saving::Done(saved) => break saved,
                         Saving::Ask(_) if answers.len() == MAX_CALLS => {
                             return Err(
@@ -386,11 +386,11 @@ impl<P: Parts> Registrar<P> {
                 (saved, wanted)
             }
             Step::Delete(id, scope, why) => {
-                let response = self.call(at, hooks.delete(access, id)?).await?;
-                hooks.deleted(&response, (self.clock)())?;
+                let response = self.call(at, webhooks.delete(access, id)?).await?;
+                webhooks.deleted(&response, (self.clock)())?;
                 // Where another one of its scope stays, the record is of that one by now.
                 if *why != Why::Duplicate && records.get(scope).is_some_and(|record| record.id == *id) {
-                    self.edges.connections.remove_subscription(key, scope).await?;
+                    self.edges.connections.remove_webhook(key, scope).await?;
                 }
                 telemetry::emit(
                     &json!({ "level": "INFO", "event": "subscription-deleted", "connection": key.to_string(), "scope": scope, "id": id }),
@@ -409,7 +409,7 @@ impl<P: Parts> Registrar<P> {
                 .get(&wanted.scope)
                 .map_or_else(|| Health::new((self.clock)()), |record| record.health.clone()),
         };
-        self.edges.connections.save_subscription(key, &record).await?;
+        self.edges.connections.save_webhook(key, &record).await?;
         telemetry::emit(
             &json!({ "level": "INFO", "event": "subscription-set", "connection": key.to_string(), "scope": record.scope, "id": record.id }),
         );
@@ -417,17 +417,17 @@ impl<P: Parts> Registrar<P> {
     }
 }
 
-/// The secret of a hook, derived from the key that signs.
+/// The secret of a webhook, derived from the key that signs.
 pub(crate) fn secret_of(platform: &Platform, path: &WebhookPath, scope: &str, ring: &KeyRing) -> WebhookSecret {
     ring.signing().webhook_secret(path, platform.delivery.secret_per_scope().then_some(scope))
 }
 
-/// The name of the note of when the hook of a scope was made anew.
+/// The name of the note of when the webhook of a scope was made anew.
 fn remade(scope: &str) -> String {
     format!("remade#{scope}")
 }
 
-/// The scopes whose hook is as it should be after a plan was run.
+/// The scopes whose webhook is as it should be after a plan was run.
 fn good_after(plan: &Plan, done: bool) -> BTreeSet<String> {
     let set = plan.steps.iter().filter(|_| done).filter_map(|step| match step {
         Step::Create(wanted) | Step::Update(_, wanted, _) => Some(&wanted.scope),
@@ -436,8 +436,13 @@ fn good_after(plan: &Plan, done: bool) -> BTreeSet<String> {
     set.chain(&plan.kept).cloned().collect()
 }
 
-/// Whether the hooks of a connection are managed here: where its settings want none, and none was ever made, they may have been
+/// Whether the webhooks of a connection are managed here: where its settings want none, and none was ever made, they may have been
 /// entered by hand.
-pub(crate) fn manages(platform: &Platform, hooks: &dyn WebhookApi, connection: &Connection, loaded: &Loaded) -> bool {
-    !hooks.wanted(platform.mapping, &connection.settings).is_empty() || !loaded.subscriptions.is_empty()
+pub(crate) fn manages(
+    platform: &Platform,
+    webhooks: &dyn WebhookApi,
+    connection: &Connection,
+    loaded: &Loaded,
+) -> bool {
+    !webhooks.wanted(platform.mapping, &connection.settings).is_empty() || !loaded.webhooks.is_empty()
 }

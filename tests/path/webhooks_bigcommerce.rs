@@ -65,7 +65,7 @@ fn assert_right(world: &World, store: &Store) {
     }
     there.sort_by(|one, other| one.0.cmp(&other.0));
     assert_eq!(there, scopes().iter().map(|scope| wanted(scope)).collect::<Vec<_>>());
-    let records = world.tables.connection(&key()).subscriptions;
+    let records = world.tables.connection(&key()).webhooks;
     assert_eq!(records.keys().cloned().collect::<BTreeSet<_>>(), scopes());
     assert_eq!(records.values().map(|record| record.id.to_string()).collect::<BTreeSet<_>>(), ids);
 }
@@ -285,7 +285,7 @@ async fn its_deliveries_become_entities_and_after_disconnecting_none_is_left() {
     assert_eq!((status, &shown["status"]), (200, &json!("disconnected")), "{shown}");
     assert!(store.hooks().is_empty());
     let record = world.tables.connection(&key());
-    assert!(record.subscriptions.is_empty() && record.connection.unwrap().credentials.is_none());
+    assert!(record.webhooks.is_empty() && record.connection.unwrap().credentials.is_none());
     for _ in 0..20 {
         store.change(&mut random);
     }
