@@ -368,7 +368,7 @@ async fn a_store_is_connected_delivers_and_is_disconnected() {
     let store = Store::new(Arc::new(Http(stack.http.clone())), "ck_1", "cs_1");
     let site = store.listen().await;
     let body = json!({ "site": site, "consumer_key": "ck_1", "consumer_secret": "cs_1" });
-    let scopes = declared_scopes(woocommerce::PLATFORM.mapping).count();
+    let scopes = declared_scopes(&woocommerce::PLATFORM).count();
     store.add_webhook("order.updated", "https://erp.example.com/");
 
     let wrong = json!({ "site": site, "consumer_key": "ck_1", "consumer_secret": "cs_wrong" });
@@ -676,7 +676,7 @@ async fn woocommerce_is_installed_and_looked_after() {
     install_woocommerce(&stack.http, &stack.api_url, &site).await;
     let connection = connection_id(&site);
     let rows = subscribed(&stack, PLATFORM, &connection, all_active).await;
-    assert_eq!(rows.len(), declared_scopes(woocommerce::PLATFORM.mapping).count());
+    assert_eq!(rows.len(), declared_scopes(&woocommerce::PLATFORM).count());
     let before = unlisted(&shop);
     agrees(&stack, &shop, &site, &connection, &before).await;
 
@@ -693,7 +693,7 @@ async fn woocommerce_is_installed_and_looked_after() {
             shop.answered(&delivery, status);
         }
     }
-    let (lost, wanted) = (shop.webhooks().len(), declared_scopes(woocommerce::PLATFORM.mapping).count());
+    let (lost, wanted) = (shop.webhooks().len(), declared_scopes(&woocommerce::PLATFORM).count());
     // What was moved elsewhere is made anew before it is removed.
     let is_right = |rows: &[Value]| all_active(rows) && rows.len() == wanted && shop.webhooks().len() > lost;
     subscribed(&stack, PLATFORM, &connection, is_right).await;

@@ -423,7 +423,7 @@ async fn no_answer_holds_a_secret_but_what_is_revealed() {
         assert!(secrets.len() > 2, "{name}");
         let path = |generation: Option<&str>| WebhookPath::parse(name, &connection, generation).unwrap();
         for generation in [None, Some("2")] {
-            let scopes = declared_scopes(platform.mapping).map(Some).chain([None]);
+            let scopes = declared_scopes(platform).map(Some).chain([None]);
             let secret = |scope| sample_ring().signing().webhook_secret(&path(generation), scope).reveal().to_owned();
             secrets.extend(scopes.map(secret));
         }
@@ -495,7 +495,7 @@ async fn what_has_to_be_entered_by_hand_is_revealed_and_nothing_else() {
     assert_eq!(revealed["delivery_url"], format!("{BASE}/hooks/{PLATFORM}/{BY_HAND}"));
     let path = WebhookPath::parse(PLATFORM, BY_HAND, None).unwrap();
     let secret = |scope: &str| sample_ring().signing().webhook_secret(&path, Some(scope)).reveal().to_owned();
-    let scopes = declared_scopes(find(PLATFORMS, PLATFORM).unwrap().mapping);
+    let scopes = declared_scopes(find(PLATFORMS, PLATFORM).unwrap());
     let wanted: Value = scopes.map(|scope| json!({ "scope": scope, "secret": secret(scope) })).collect();
     assert_eq!(revealed["secrets"], wanted);
     let (_, one) = ask(&world, "POST", &by_hand, "", r#"{"scope":"order.deleted"}"#).await;

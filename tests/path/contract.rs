@@ -85,7 +85,7 @@ async fn ends(world: &World, event: &Event) -> String {
 async fn each_scope() {
     for platform in PLATFORMS {
         let cases = cases(platform);
-        let declared: BTreeSet<_> = declared_scopes(platform.mapping).map(str::to_owned).collect();
+        let declared: BTreeSet<_> = declared_scopes(platform).map(str::to_owned).collect();
         assert_eq!(cases.keys().cloned().collect::<BTreeSet<_>>(), declared, "{}", platform.name);
         for (scope, case) in cases {
             let world = connected().await;

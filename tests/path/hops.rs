@@ -7,7 +7,8 @@ use commerce::{
     http_call::Hosts,
     platform::{
         Platform, find,
-        mapping::{Access, Incoming, Mapped, Next, Resolved, Wanted, resolve},
+        mapping::{Incoming, Mapped, Resolved, resolve},
+        pull::{Access, Next, Wanted},
     },
     platforms::PLATFORMS,
     request::WebhookPath,
@@ -108,7 +109,7 @@ fn golden_entities_of_every_platform() {
 fn delivered(platform: &Platform, data: &Value, received: Timestamp) -> Mapped {
     let scope = data["scope"].as_str().unwrap();
     let body = data["body"].as_str().map_or_else(|| data["body"].to_string(), str::to_owned);
-    let Resolved::Entity(entity, action) = resolve(platform.mapping, scope) else { panic!("{scope}") };
+    let Resolved::Entity(entity, action) = resolve(platform, scope) else { panic!("{scope}") };
     let connection = &WebhookPath::parse(platform.name, "golden", None).unwrap().key;
     let (body, delivery_id) = (body.as_bytes(), Some("message-1"));
     platform.mapping.map(&Incoming { connection, scope, delivery_id, entity, action, body, received }).unwrap()
@@ -128,7 +129,7 @@ fn pulled(platform: &Platform, data: &Value, scripted: &[Value], at: Timestamp) 
     let wanted = Wanted { access, entity, id: &id, at };
     let mut answers = Vec::new();
     loop {
-        match platform.mapping.pull(&wanted, &answers).unwrap() {
+        match platform.pull.unwrap().pull(&wanted, &answers).unwrap() {
             Next::Done(mapped) => {
                 assert_eq!(answers.len(), scripted.len(), "it asked for less than there is");
                 return mapped;

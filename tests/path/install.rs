@@ -98,7 +98,7 @@ fn store_key() -> ConnectionKey {
 fn assert_hooks(world: &World, store: &bigcommerce::Simulator, ending: &str) {
     let hooks = store.hooks();
     let scopes: BTreeSet<_> = hooks.iter().map(|hook| hook.scope.as_str()).collect();
-    assert_eq!(scopes, declared_scopes(BIGCOMMERCE.mapping).collect());
+    assert_eq!(scopes, declared_scopes(&BIGCOMMERCE).collect());
     assert_eq!(scopes.len(), hooks.len());
     let path = format!("{BASE}/hooks/bigcommerce/{STORE}{ending}");
     assert!(hooks.iter().all(|hook| hook.is_active && hook.destination.split('?').next() == Some(&*path)), "{hooks:?}");
@@ -179,7 +179,7 @@ async fn another_installation_takes_the_new_token_and_keeps_the_rest() {
 
 #[tokio::test]
 async fn an_installation_that_fails_half_way_goes_on_by_itself() {
-    let scopes = declared_scopes(BIGCOMMERCE.mapping).count();
+    let scopes = declared_scopes(&BIGCOMMERCE).count();
     for trouble in TROUBLES {
         // Before the exchange nothing is known of the store, and nothing is kept.
         let (world, store) = bigcommerce();
@@ -514,7 +514,7 @@ fn shop_key() -> ConnectionKey {
 fn assert_webhooks(world: &World, shop: &woocommerce::Store) {
     let hooks = shop.webhooks();
     let topics: BTreeSet<_> = hooks.iter().map(|hook| hook.topic.as_str()).collect();
-    assert_eq!(topics, declared_scopes(WOOCOMMERCE.mapping).collect());
+    assert_eq!(topics, declared_scopes(&WOOCOMMERCE).collect());
     assert!(hooks.len() == topics.len() && hooks.iter().all(|hook| hook.status == "active"));
     assert_eq!(world.tables.connection(&shop_key()).webhooks.len(), topics.len());
 }
@@ -612,7 +612,7 @@ async fn keys_that_do_not_open_the_site_are_not_kept() {
 
 #[tokio::test]
 async fn a_site_that_fails_half_way_is_connected_in_the_end() {
-    let scopes = declared_scopes(WOOCOMMERCE.mapping).count();
+    let scopes = declared_scopes(&WOOCOMMERCE).count();
     for trouble in TROUBLES {
         let (world, shop, _) = woocommerce();
         shop.trouble_after(0, trouble);

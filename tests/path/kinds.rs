@@ -10,7 +10,8 @@ use commerce::{
     item::{Item, Projection, Writer},
     platform::{
         Platform,
-        mapping::{Access, Incoming, Mapped, Next, Resolved, Wanted, resolve},
+        mapping::{Incoming, Mapped, Resolved, resolve},
+        pull::{Access, Next, Wanted},
     },
     platforms::PLATFORMS,
     request::WebhookPath,
@@ -56,7 +57,7 @@ fn specimens(platform: &Platform) -> Vec<Specimen> {
                 urls: Vec::new(),
             });
         } else if let (Some(scope), true) = (data["scope"].as_str(), data["body"].is_object()) {
-            let Resolved::Entity(entity, action) = resolve(platform.mapping, scope) else { continue };
+            let Resolved::Entity(entity, action) = resolve(platform, scope) else { continue };
             let delivered = Some((scope.to_owned(), entity, action));
             found.push(Specimen {
                 name,
@@ -101,7 +102,7 @@ fn record(platform: &Platform, specimen: &mut Specimen) -> bool {
     let id = specimen.id.parse().unwrap();
     let wanted = Wanted { access, entity: specimen.entity, id: &id, at: AT };
     let mut answers = Vec::new();
-    while let Ok(Next::Ask(request)) = platform.mapping.pull(&wanted, &answers) {
+    while let Ok(Next::Ask(request)) = platform.pull.unwrap().pull(&wanted, &answers) {
         let Some((status, body)) = specimen.bodies.get(answers.len()) else { return false };
         answers.push(answer(*status, text(0, body)));
         specimen.urls.push(request.url);
@@ -158,7 +159,7 @@ fn asked(platform: &Platform, specimen: &Specimen, answer: impl Fn(usize) -> Api
     let wanted = Wanted { access, entity: specimen.entity, id: &id, at: AT };
     let mut answers = Vec::new();
     loop {
-        match platform.mapping.pull(&wanted, &answers)? {
+        match platform.pull.unwrap().pull(&wanted, &answers)? {
             Next::Done(mapped) => return Ok(mapped),
             Next::Ask(request) => match specimen.urls.iter().position(|url| *url == request.url) {
                 Some(n) => answers.push(answer(n)),
@@ -367,10 +368,11 @@ fn a_refused_list_is_a_fault_of_the_connection_and_what_is_no_list_is_unreadable
         let (site, credentials, settings) = (site(platform), credentials(), Map::new());
         let access = Access { site: &site, credentials: &credentials, settings: &settings };
         for processor in platform.mapping.processors() {
-            let Some(listing) = platform.mapping.poll(processor.entity, None) else { continue };
+            let Some(listing) = platform.lists.unwrap().poll(processor.entity, None) else { continue };
             let name = format!("{} {}", platform.name, processor.entity);
-            let listed =
-                |status, body: &str| platform.mapping.listed(&access, &listing, &answer(status, body.to_owned()), AT);
+            let listed = |status, body: &str| {
+                platform.lists.unwrap().read_page(&access, &listing, &answer(status, body.to_owned()), AT)
+            };
             for status in [401, 403] {
                 let refused = listed(status, "<html>Forbidden</html>");
                 assert!(matches!(refused, Err(Fault::Connection(_))), "{name}: {refused:?}");

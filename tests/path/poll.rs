@@ -224,9 +224,9 @@ impl Shop {
     }
 
     fn polled(&self) -> Vec<EntityKind> {
-        let mapping = find(PLATFORMS, self.simulator.platform()).unwrap().mapping;
-        let kinds = mapping.processors().iter().map(|processor| processor.entity);
-        kinds.filter(|kind| mapping.poll(*kind, None).is_some()).collect()
+        let platform = find(PLATFORMS, self.simulator.platform()).unwrap();
+        let kinds = platform.mapping.processors().iter().map(|processor| processor.entity);
+        kinds.filter(|kind| platform.lists.is_some_and(|lists| lists.poll(*kind, None).is_some())).collect()
     }
 
     /// Those that are there at the platform and can be listed, by their sort keys.
@@ -818,7 +818,7 @@ async fn what_hooks_lost_while_they_were_not_right_is_found_when_they_are_again(
             let delivers = |scope: &str| platform.setup.webhooks().unwrap().delivers(scope).to_owned();
             let polled = shop.polled();
             let mut ours = hooked.hooks();
-            ours.retain(|hook| match resolve(platform.mapping, &delivers(&hook.scope)) {
+            ours.retain(|hook| match resolve(platform, &delivers(&hook.scope)) {
                 Resolved::Entity(entity, _) => polled.contains(&entity),
                 _ => false,
             });

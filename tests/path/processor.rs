@@ -14,7 +14,8 @@ use commerce::{
     outcome::Rule,
     platform::{
         Platform,
-        mapping::{Budget, Incoming, MapError, Mapped, Mapping, Next, Wanted},
+        mapping::{Incoming, MapError, Mapped, Mapping},
+        pull::{Next, Pull, Wanted},
     },
     transfer::EntityProcessor,
 };
@@ -389,15 +390,15 @@ mod isolation {
             assert!(incoming.body != br#"{"id":666}"#, "poison");
             PLATFORM.mapping.map(incoming)
         }
-        fn budget(&self) -> Budget {
-            PLATFORM.mapping.budget()
-        }
+    }
+
+    impl Pull for Panicking {
         fn pull(&self, _: &Wanted<'_>, _: &[ApiResponse]) -> Result<Next, Fault> {
             panic!("poison")
         }
     }
 
-    static POISONED: [Platform; 1] = [Platform { mapping: &Panicking, ..PLATFORM }];
+    static POISONED: [Platform; 1] = [Platform { mapping: &Panicking, pull: Some(&Panicking), ..PLATFORM }];
     const PLATFORM: Platform = commerce::platforms::woocommerce::PLATFORM;
 
     #[tokio::test]
@@ -480,12 +481,12 @@ mod if_known {
         fn map(&self, incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
             PLATFORM.mapping.map(incoming).map(drafts)
         }
-        fn budget(&self) -> Budget {
-            PLATFORM.mapping.budget()
-        }
+    }
+
+    impl Pull for Drafts {
         /// Asks twice.
         fn pull(&self, wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Result<Next, Fault> {
-            match (PLATFORM.mapping.pull(wanted, answers)?, PLATFORM.mapping.pull(wanted, &[])?) {
+            match (PLATFORM.pull.unwrap().pull(wanted, answers)?, PLATFORM.pull.unwrap().pull(wanted, &[])?) {
                 (Next::Done(_), again @ Next::Ask(_)) if answers.len() == 1 => Ok(again),
                 (Next::Done(mapped), _) => Ok(Next::Done(drafts(mapped))),
                 (ask, _) => Ok(ask),
@@ -497,7 +498,7 @@ mod if_known {
         }
     }
 
-    static DRAFTING: [Platform; 1] = [Platform { mapping: &Drafts, ..PLATFORM }];
+    static DRAFTING: [Platform; 1] = [Platform { mapping: &Drafts, pull: Some(&Drafts), ..PLATFORM }];
 
     async fn process(world: &World, messages: &[Message]) -> Vec<String> {
         let deadline = world.clock.now().plus_seconds(60);

@@ -19,7 +19,7 @@ async fn put(world: &World) -> (u16, Value) {
 }
 
 fn scopes() -> Vec<&'static str> {
-    declared_scopes(woocommerce::PLATFORM.mapping).collect()
+    declared_scopes(&woocommerce::PLATFORM).collect()
 }
 
 fn hook(world: &World, topic: &str) -> Webhook {

@@ -45,7 +45,7 @@ fn url() -> String {
 }
 
 fn scopes() -> BTreeSet<String> {
-    declared_scopes(PLATFORM.mapping).map(str::to_owned).collect()
+    declared_scopes(&PLATFORM).map(str::to_owned).collect()
 }
 
 /// The hook as it has to be at the store.

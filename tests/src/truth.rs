@@ -7,7 +7,8 @@ use commerce::{
     key::ConnectionKey,
     platform::{
         find,
-        mapping::{Access, Mapped, Next, Wanted},
+        mapping::Mapped,
+        pull::{Access, Next, Wanted},
         settings::{Settings, settings},
     },
     platforms::PLATFORMS,
@@ -88,11 +89,11 @@ impl<'a> Connected<'a> {
         let credentials = credentials.as_ref().unwrap();
         let access = Access { site, credentials, settings: own };
         let wanted = Wanted { access, entity: key.kind, id: &key.id, at: clock() };
-        let mapping = find(PLATFORMS, self.simulator.platform()).unwrap().mapping;
+        let puller = find(PLATFORMS, self.simulator.platform()).unwrap().pull.unwrap();
         // What was to go wrong with the calls of the bundle may not all have done so.
         for _ in 0..MAX_TROUBLES {
             let mut answers = Vec::new();
-            while let Ok(next) = mapping.pull(&wanted, &answers) {
+            while let Ok(next) = puller.pull(&wanted, &answers) {
                 match next {
                     Next::Done(mapped) => return Ok(mapped),
                     Next::Ask(request) => match self.simulator.answer(&request).await {

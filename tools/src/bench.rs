@@ -169,9 +169,9 @@ fn write_units(samples: &[events::Event]) -> Result<Vec<(String, usize)>, Failur
     for prefix in ["013", "017", "022"] {
         let sample = samples.iter().find(|event| event.name.starts_with(prefix)).ok_or("a sample is missing")?;
         let path = sample.path().ok_or("no path")?;
-        let mapping = find(PLATFORMS, &path.key.platform).ok_or("no platform")?.mapping;
+        let platform = find(PLATFORMS, &path.key.platform).ok_or("no platform")?;
         let scope = sample.scope().ok_or("no scope")?;
-        let Resolved::Entity(entity, action) = resolve(mapping, &scope) else { return Err("an unknown scope".into()) };
+        let Resolved::Entity(entity, action) = resolve(platform, &scope) else { return Err("an unknown scope".into()) };
         let raw = sample.raw();
         let incoming = Incoming {
             connection: &path.key,
@@ -182,7 +182,7 @@ fn write_units(samples: &[events::Event]) -> Result<Vec<(String, usize)>, Failur
             body: &raw.body,
             received: raw.received,
         };
-        let Mapped::Change(id, change @ Change::Upsert(_)) = mapping.map(&incoming)? else {
+        let Mapped::Change(id, change @ Change::Upsert(_)) = platform.mapping.map(&incoming)? else {
             return Err("no upsert".into());
         };
         let key = EntityKey { connection: path.key, kind: entity, id };

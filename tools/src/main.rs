@@ -140,7 +140,7 @@ async fn secret(platform: &str, connection: &str, scope: Option<&str>, generatio
         find(PLATFORMS, platform).ok_or(format!("no platform {platform:?}; there are: {}", known.join(", ")))?;
     let path = WebhookPath::parse(platform, connection, Some(generation))
         .ok_or("CONNECTION must be 1 to 100 of a-z, 0-9, '.', '_' and '-'; GENERATION a number from 1")?;
-    let scopes: Vec<_> = declared_scopes(found.mapping).collect();
+    let scopes: Vec<_> = declared_scopes(found).collect();
     let bound = match (found.delivery.secret_per_scope(), scope) {
         (false, _) => None,
         (true, Some(scope)) if scopes.contains(&scope) => Some(scope),

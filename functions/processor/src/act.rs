@@ -18,7 +18,9 @@ use commerce::{
     http_call::Fault,
     platform::{
         Platform,
-        mapping::{Access, Acted, Decision, Mapped, Wanted},
+        act::{Acted, Decision},
+        mapping::Mapped,
+        pull::{Access, Wanted},
     },
 };
 use serde::{Deserialize, Serialize};
@@ -123,7 +125,7 @@ where
         let credentials = self.credentials(&key.connection, connection).await?;
         let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
         let wanted = Wanted { access, entity: key.kind, id: &key.id, at: pulled.at };
-        let Some(decision) = platform.mapping.decide(&wanted, &pulled.answers) else { return Ok(None) };
+        let Some(decision) = platform.act()?.decide(&wanted, &pulled.answers) else { return Ok(None) };
         let refuse = |why: String| Ok(Some(Done { mapped: pulled.mapped.clone(), refused: Some(why) }));
         let (mut guard, revision) = match self.guard(key, decision, seen, by).await? {
             Taken::Nothing => return Ok(None),
@@ -196,7 +198,7 @@ where
         // What it shows once it is done is true from here on.
         let wanted = Wanted { at: (self.clock)(), ..*wanted };
         loop {
-            let next = platform.mapping.act(&wanted, decision, &answers);
+            let next = platform.act()?.act(&wanted, decision, &answers);
             let next = self.heed(&key.connection, connection.generation, answers.last(), next).await?;
             match next {
                 Acted::Ask(request) if answers.len() < MAX_CALLS => {

@@ -22,11 +22,10 @@ use commerce::{
     http_call::Fault,
     item::{Item, Projection, TOO_OLD_SECONDS, Writer},
     outcome::{Outcome, Reason, Rule},
-    platform::mapping::Mapped,
+    platform::mapping::{Mapped, deleted_fields},
     scheme::Strength,
     transfer::{Payload, Transfer},
 };
-
 use futures_util::future::join_all;
 
 use crate::{
@@ -326,7 +325,7 @@ where
     ) -> Result<Answer, Fault> {
         let mut pulled = self.pull(place, &work.platform, key, connection, known).await?;
         let mut refused = None;
-        if work.platform.mapping.acts_on(key.kind, &connection.settings) {
+        if work.platform.act.is_some_and(|act| act.acts_on(key.kind, &connection.settings)) {
             let known = item.map(Item::state).filter(|state| !state.is_deleted());
             let known = known.and_then(|state| state.visible().1.map(std::borrow::Cow::into_owned));
             let shown = hash(&pulled.mapped);
@@ -426,7 +425,7 @@ where
         let mut may_ask = connection.credentials.is_some() && works.iter().any(asks);
         let policy = connection.delete_policy(key.kind);
         let mapping = works.first().map(|work| work.platform.mapping);
-        let deleted_fields = mapping.map(|mapping| mapping.deleted_fields(key.kind, &key.id)).unwrap_or_default();
+        let deleted_fields = deleted_fields();
         let projection = Projection { policy, deleted_fields: &deleted_fields };
         let attempt = attempt();
         let mut writes = 0;

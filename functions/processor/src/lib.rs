@@ -32,7 +32,7 @@ use commerce::{
         Platform,
         delivery::PROBE,
         find,
-        mapping::{Incoming, MapError, Mapped, Resolved, mapped, processor, resolve},
+        mapping::{Incoming, MapError, Mapped, Resolved, map_delivery, processor, resolve},
         notice::Notice,
     },
     request::{has_too_many_values, weight},
@@ -300,11 +300,11 @@ fn read(platforms: &'static [Platform], index: usize, unpacked: Unpacked) -> Und
     if envelope.scope == PROBE {
         return ignored(Rule::PROBE);
     }
-    let resolved = resolve(mapping, &envelope.scope);
+    let resolved = resolve(&platform, &envelope.scope);
     let (entity, action) = match resolved {
         Resolved::Entity(entity, action) => (entity, action),
         Resolved::Notice => {
-            return match mapping.notice(&envelope.scope, &body, envelope.received) {
+            return match read_notice(platform, &envelope, &body) {
                 Ok(notice) => task(envelope, What::Note(notice)),
                 Err(error) => quarantined(Reason::Malformed, error),
             };
@@ -336,7 +336,7 @@ fn read(platforms: &'static [Platform], index: usize, unpacked: Unpacked) -> Und
         Some(user) => mapping.by_user(&incoming, user, mapped),
         None => mapped,
     };
-    let understood = match mapped(mapping, &incoming).map(by_user) {
+    let understood = match map_delivery(mapping, &incoming).map(by_user) {
         Ok(Mapped::Change(id, change)) => Understood::Work(work(id, vec![change])),
         Ok(Mapped::IfKnown(id, change, rule)) => {
             Understood::Work(Box::new(Work { only_if_known: Some(rule), ..*work(id, vec![change]) }))
@@ -361,7 +361,7 @@ fn read(platforms: &'static [Platform], index: usize, unpacked: Unpacked) -> Und
                 }
                 None => quarantined(Reason::PlatformError, error),
             };
-            match mapping.complaint(&incoming) {
+            match platform.notices.and_then(|notices| notices.complaint(&incoming)) {
                 Some(notice) => task(envelope.clone(), What::Complaint(notice, Box::new(then))),
                 None => then,
             }
@@ -369,6 +369,12 @@ fn read(platforms: &'static [Platform], index: usize, unpacked: Unpacked) -> Und
     };
     // A scope that nobody declared may mean something to this connection.
     if late { task(envelope, What::Late(body, Box::new(understood))) } else { understood }
+}
+
+fn read_notice(platform: Platform, envelope: &Envelope, body: &[u8]) -> Result<Notice, MapError> {
+    let notices =
+        platform.notices.ok_or_else(|| MapError::Malformed("the scope: it tells the registrar nothing".into()))?;
+    notices.read(&envelope.scope, body, envelope.received)
 }
 
 /// Whether a connection takes this message at all; if not, by which rule.

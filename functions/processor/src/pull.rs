@@ -16,7 +16,8 @@ use commerce::{
     key::{ConnectionKey, Generation},
     platform::{
         Platform,
-        mapping::{Access, Mapped, Next, Wanted, budget},
+        mapping::Mapped,
+        pull::{Access, Next, Wanted, budget},
     },
     request::{MAX_VALUES, values, weight},
     timestamp::Timestamp,
@@ -77,13 +78,7 @@ where
     ) -> Result<ApiResponse, Fault> {
         platform.hosts.check(&connection.site, &request, self.allow_loopback)?;
         self.leases
-            .take(
-                &self.edges.coordination,
-                key,
-                connection.generation,
-                budget(platform.mapping, connection),
-                (self.clock)(),
-            )
+            .take(&self.edges.coordination, key, connection.generation, budget(platform, connection), (self.clock)())
             .await?;
         let reading = place.call().await;
         let response = self.edges.outbound.call(request).await?;
@@ -135,6 +130,7 @@ where
         connection: &Connection,
         known: bool,
     ) -> Result<Pulled, Fault> {
+        let puller = platform.pull()?;
         let credentials = self.credentials(&key.connection, connection).await?;
         let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
         // The instant before the first call: a delete that happens while it is under way is later than its answer.
@@ -142,10 +138,10 @@ where
         let wanted = Wanted { access, entity: key.kind, id: &key.id, at };
         let mut answers = Vec::new();
         loop {
-            let next = platform.mapping.pull(&wanted, &answers);
+            let next = puller.pull(&wanted, &answers);
             match self.heed(&key.connection, connection.generation, answers.last(), next).await? {
                 Next::Done(mapped) => return Ok(Pulled { mapped, answers, at }),
-                Next::Ask(_) if !known && let Some(rule) = platform.mapping.only_if_known(&wanted, &answers) => {
+                Next::Ask(_) if !known && let Some(rule) = puller.only_if_known(&wanted, &answers) => {
                     return Ok(Pulled { mapped: Mapped::Ignored(rule), answers, at });
                 }
                 Next::Ask(_) if answers.len() == MAX_CALLS => {

@@ -81,9 +81,8 @@ impl Seen {
                 let last = seen.keys.entry(key_id.clone()).or_insert(received);
                 *last = received.max(*last);
             }
-            let known = find(platforms, &key.platform).is_some_and(|platform| {
-                scope == PROBE || declared_scopes(platform.mapping).any(|declared| declared == scope)
-            });
+            let known = find(platforms, &key.platform)
+                .is_some_and(|platform| scope == PROBE || declared_scopes(platform).any(|declared| declared == scope));
             let scope = if known { scope } else { OTHER.to_owned() };
             let delivery = (generation, received, key_id);
             let last = seen.scopes.entry((key, scope)).or_insert_with(|| delivery.clone());

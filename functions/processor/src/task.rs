@@ -22,8 +22,10 @@ use commerce::{
     key::ConnectionKey,
     outcome::{Outcome, Reason, Rule},
     platform::{
-        mapping::Access,
+        lists::read_page,
+        mapping::deleted_fields,
         notice::{NOTICE, NOTICE_SECONDS, Notice},
+        pull::Access,
     },
     request::is_too_large_a_page,
     timestamp::Timestamp,
@@ -162,7 +164,7 @@ where
                 if !state.is_deleted() {
                     continue;
                 }
-                let deleted_fields = task.platform.mapping.deleted_fields(entity.kind, &entity.id);
+                let deleted_fields = deleted_fields();
                 let writer = Writer { by: &task.envelope.scope, now: (self.clock)() };
                 let projection = Projection { policy, deleted_fields: &deleted_fields };
                 let Ok(next) = projection.item(&entity, &state, Some(&item), writer) else { continue };
@@ -329,7 +331,10 @@ where
         let first = match listing.begun {
             Some(_) => listing.clone(),
             None => match self.found_until(key, what, &settings).await {
-                Ok(Some(until)) => task.platform.mapping.rest_of(listing.clone(), until),
+                Ok(Some(until)) => match task.platform.lists() {
+                    Ok(lists) => lists.rest_of(listing.clone(), until),
+                    Err(fault) => return end_of_fault(&fault),
+                },
                 Ok(None) => listing.clone(),
                 Err(error) => return failed(&error),
             },
@@ -411,12 +416,13 @@ where
         let credentials = self.credentials(key, connection).await?;
         let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
         let at = (self.clock)();
-        let request = task.platform.mapping.list(&access, listing)?;
+        let lists = task.platform.lists()?;
+        let request = lists.list(&access, listing)?;
         let response = self.call(place, &task.platform, key, connection, request).await?;
         if is_too_large_a_page(&response.body) {
             return Err(Fault::TooLarge("a page of more values than any list has".into()));
         }
-        let listed = commerce::platform::mapping::listed(task.platform.mapping, &access, listing, &response, at);
+        let listed = read_page(lists, &access, listing, &response, at);
         let listed = self.heed(key, connection.generation, Some(&response), listed).await?;
         Ok((listed.found, listed.next))
     }

@@ -18,7 +18,8 @@ use commerce::{
     key::ConnectionKey,
     platform::{
         Platform, find,
-        mapping::{Access, declared_scopes},
+        mapping::declared_scopes,
+        pull::Access,
         settings::SettingsError,
         webhooks::{Webhook, WebhookApi, WebhookStatus},
     },
@@ -289,7 +290,7 @@ impl<P: Parts> Registrar<P> {
         let view = View { connection, loaded, now: (self.clock)() };
         let Some(managed) = self.managed(platform, key, connection, loaded).await? else {
             let manual = |scope| view.row(scope, &Standing::Manual, seen.get(scope));
-            let rows = declared_scopes(platform.mapping).map(manual).collect();
+            let rows = declared_scopes(platform).map(manual).collect();
             return Ok(Setup { managed: false, rows, problem: None });
         };
         let row = |scope: &str, standing| view.row(scope, &standing, seen.get(managed.webhooks.delivers(scope)));
@@ -304,7 +305,7 @@ impl<P: Parts> Registrar<P> {
         let ownership = Ownership { key, base_urls: self.base_urls().await?, records: &loaded.webhooks };
         let ours: Vec<_> = existing.iter().filter(|webhook| ownership.is_ours(webhook)).collect();
         let there = ours.iter().map(|webhook| row(&webhook.scope, Standing::There(webhook)));
-        let wanted = managed.webhooks.wanted(platform.mapping, &connection.settings);
+        let wanted = managed.webhooks.wanted(platform, &connection.settings);
         let missing = wanted.iter().filter(|scope| !ours.iter().any(|webhook| webhook.scope == **scope));
         let rows = there.chain(missing.map(|scope| row(scope, Standing::Missing))).collect();
         Ok(Setup { managed: true, rows, problem: None })
@@ -482,7 +483,7 @@ impl<P: Parts> Registrar<P> {
                 "the registrar makes the hooks of {key}, so nobody has to know their secrets"
             )));
         }
-        let mut scopes: Vec<_> = declared_scopes(platform.mapping).map(Some).collect();
+        let mut scopes: Vec<_> = declared_scopes(platform).map(Some).collect();
         if !platform.delivery.secret_per_scope() {
             scopes = vec![None];
         }

@@ -217,7 +217,7 @@ impl<P: Parts> Registrar<P> {
         };
         let seen = seen.into_iter().map(|(scope, sighting)| (scope, sighting.last));
         let webhooks = platform.setup.webhooks().zip(loaded.connection.as_ref());
-        let wanted = webhooks.map(|(webhooks, connection)| webhooks.wanted(platform.mapping, &connection.settings));
+        let wanted = webhooks.map(|(webhooks, connection)| webhooks.wanted(platform, &connection.settings));
         let view = page::View {
             store: key.connection.as_str(),
             loaded: &loaded,

@@ -15,8 +15,8 @@ use commerce::{
     key::{ConnectionKey, Generation},
     platform::{
         Platform,
-        mapping::Access,
         notice::{NOTICE, Notice},
+        pull::Access,
         settings::Settings,
         webhooks::{Desired, Saving, WebhookApi, WebhookStatus},
     },

@@ -23,8 +23,9 @@ use commerce::{
     platform::{
         Platform,
         delivery::PROBE,
-        mapping::{Access, Resolved, processor, resolve},
+        mapping::{Resolved, processor, resolve},
         notice::{NOTICE, Notice, UNINSTALLED},
+        pull::Access,
         webhooks::{Webhook, WebhookApi, WebhookStatus},
     },
     request::WebhookPath,
@@ -241,8 +242,7 @@ impl<P: Parts> Registrar<P> {
         }
         let ring = self.edges.signing_keys.recent((self.clock)(), RING_SECONDS).await?;
         let webhooks = platform.setup.webhooks().filter(|_| connection.credentials.is_some());
-        let wanted =
-            webhooks.map(|webhooks| webhooks.wanted(platform.mapping, &connection.settings)).unwrap_or_default();
+        let wanted = webhooks.map(|webhooks| webhooks.wanted(platform, &connection.settings)).unwrap_or_default();
         let path = WebhookPath { key: key.clone(), generation: connection.generation };
         let is_well = |record: &WebhookRecord| {
             let is_given = |given: &String| *given == secret_of(platform, &path, &record.scope, &ring).fingerprint();
@@ -500,7 +500,7 @@ impl<P: Parts> Registrar<P> {
             let sighting = sightings.get(delivered);
             let before = &record.health;
             if health::is_bad(before.verdict)
-                && let Resolved::Entity(entity, _) = resolve(look.at.platform.mapping, delivered)
+                && let Resolved::Entity(entity, _) = resolve(look.at.platform, delivered)
                 && let Some(fetch) = processor(look.at.platform.mapping, entity).and_then(fetch)
             {
                 let since = health::lost_since(before, sighting.map(|sighting| sighting.last));

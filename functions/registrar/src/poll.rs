@@ -21,7 +21,8 @@ use commerce::{
     key::ConnectionKey,
     platform::{
         Platform,
-        mapping::{Access, Budget, Mapping, processor},
+        mapping::processor,
+        pull::{Access, Budget},
     },
     request::{WebhookPath, is_too_large_a_page},
     timestamp::Timestamp,
@@ -125,7 +126,7 @@ impl<P: Parts> Registrar<P> {
                 run.again = again;
                 event = "poll-again";
             } else {
-                let Some(run) = new_run(platform.mapping, entity, fetch, from, now) else { return Ok(()) };
+                let Some(run) = new_run(platform, entity, fetch, from, now) else { return Ok(()) };
                 (cursor.run, cursor.next) = (Some(run), None);
             }
             if self.advance(key, &mut cursor).await? {
@@ -206,7 +207,7 @@ impl<P: Parts> Registrar<P> {
         }
         let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
         let path = WebhookPath { key: key.clone(), generation: connection.generation };
-        let budget = commerce::platform::mapping::budget(platform.mapping, connection);
+        let budget = commerce::platform::pull::budget(platform, connection);
         // Each of them queues, and all are pulled within one budget.
         let whole = |cursor: &&Cursor| cursor.run.as_ref().is_some_and(|run| run.fetch != Fetch::Changed);
         let others = loaded.cursors.values().filter(|other| other.entity != entity).filter(whole).count();
@@ -217,7 +218,7 @@ impl<P: Parts> Registrar<P> {
             let answered = match page {
                 Ok(answered) => answered,
                 Err(Problem::Platform(fault)) => {
-                    return self.stopped(platform.mapping, key, cursor, run, fault, now).await;
+                    return self.stopped(platform, key, cursor, run, fault, now).await;
                 }
                 // It is tried again at the next look at the connection; until then, people should know.
                 Err(Problem::Refused(fault)) => {
@@ -254,7 +255,7 @@ impl<P: Parts> Registrar<P> {
                     }
                     let from = run.begun.plus_seconds(-OVERLAP_SECONDS);
                     cursor.run = run.again.and_then(|fetch| {
-                        new_run(platform.mapping, entity, fetch, (fetch == Fetch::Changed).then_some(from), now)
+                        new_run(platform, entity, fetch, (fetch == Fetch::Changed).then_some(from), now)
                     });
                     if cursor.run.is_none() {
                         let wait = wait(connection, &cursor, now);
@@ -300,12 +301,13 @@ impl<P: Parts> Registrar<P> {
 
     /// Asks how many there are of an entity, which shows what is gone without a word. Nothing depends on a single answer.
     async fn count(&self, at: At<'_>, path: &WebhookPath, entity: EntityKind, budget: Budget) {
-        let (mapping, now) = (at.platform.mapping, (self.clock)());
-        let Some(request) = mapping.count(&at.access, entity) else { return };
+        let now = (self.clock)();
+        let Some(lists) = at.platform.lists else { return };
+        let Some(request) = lists.count(&at.access, entity) else { return };
         let asked = async {
             self.leases.take(&self.edges.notes, at.key, path.generation, budget, now).await?;
             let answer = self.call(at, request?).await?;
-            let Some(order) = Answered::count(mapping, path, entity, &answer, now) else { return Ok(()) };
+            let Some(order) = Answered::count(lists, path, entity, &answer, now) else { return Ok(()) };
             Ok::<_, Problem>(self.edges.inbox.send_all(&[order]).await?)
         };
         if let Err(problem) = asked.await {
@@ -332,7 +334,7 @@ impl<P: Parts> Registrar<P> {
     /// What follows from a page that could not be had. The run is kept: the next look at the connection goes on with it.
     async fn stopped(
         &self,
-        mapping: &dyn Mapping,
+        platform: &Platform,
         key: &ConnectionKey,
         mut cursor: Cursor,
         run: Run,
@@ -356,7 +358,7 @@ impl<P: Parts> Registrar<P> {
                 tell_stopped(key, &mut cursor, &why, now);
                 let sweeps = run.again.is_some() || is_over(cursor.swept, SWEEP_SECONDS, now);
                 cursor.recent.push(fetched(&run, now));
-                cursor.run = sweeps.then(|| new_run(mapping, entity, Fetch::Sweep, None, now)).flatten();
+                cursor.run = sweeps.then(|| new_run(platform, entity, Fetch::Sweep, None, now)).flatten();
                 let goes_on = self.advance(key, &mut cursor).await? && cursor.run.is_some();
                 if goes_on { self.send_poll(key, entity, 0).await } else { Ok(()) }
             }
@@ -408,13 +410,13 @@ impl<P: Parts> Registrar<P> {
         budget: Budget,
     ) -> Result<Answered, Problem> {
         let At { platform, key, access } = at;
-        let (mapping, now) = (platform.mapping, (self.clock)());
+        let (lists, now) = (platform.lists()?, (self.clock)());
         self.leases.take(&self.edges.notes, key, path.generation, budget, now).await?;
-        let response = self.call(at, mapping.list(&access, &run.next)?).await?;
+        let response = self.call(at, lists.list(&access, &run.next)?).await?;
         if is_too_large_a_page(&response.body) {
             return Err(Fault::Unreadable("a page of more values than any list has".into()).into());
         }
-        let answered = Answered::read(mapping, path, &access, &run.next, &response, now);
+        let answered = Answered::read(lists, path, &access, &run.next, &response, now);
         if let Err(Fault::Throttled { seconds }) = &answered {
             self.leases.pause(&self.edges.notes, key, path.generation, *seconds, now).await;
         }
@@ -479,7 +481,7 @@ fn may_poll(connection: &Connection) -> bool {
 /// How an entity is polled; none where it cannot be.
 fn polling(platform: &Platform, entity: EntityKind) -> Option<Polling> {
     let polling = processor(platform.mapping, entity)?.polling?;
-    platform.mapping.poll(entity, None).map(|_| polling)
+    platform.lists?.poll(entity, None).map(|_| polling)
 }
 
 /// How often an entity is fetched, in seconds, where the settings say.
@@ -488,13 +490,13 @@ fn every(connection: &Connection, entity: EntityKind) -> Option<i64> {
 }
 
 fn new_run(
-    mapping: &dyn Mapping,
+    platform: &Platform,
     entity: EntityKind,
     fetch: Fetch,
     from: Option<Timestamp>,
     now: Timestamp,
 ) -> Option<Run> {
-    let next = mapping.poll(entity, from)?;
+    let next = platform.lists?.poll(entity, from)?;
     Some(Run { fetch, begun: now, from, at: now, next, pages: 0, found: 0, again: None })
 }
 
@@ -692,7 +694,7 @@ mod tests {
 
     #[test]
     fn nothing_is_queued_faster_than_it_can_be_pulled() {
-        let budget = commerce::platforms::woocommerce::PLATFORM.mapping.budget();
+        let budget = commerce::platforms::woocommerce::PLATFORM.budget;
         assert_eq!((budget.calls, budget.seconds), (120, 60));
         assert_eq!([0, 1, 100, 1000, 100_000].map(|entries| pace(budget, entries)), [1, 1, 50, 500, 900]);
     }

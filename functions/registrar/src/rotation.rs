@@ -265,7 +265,7 @@ impl<P: Parts> Registrar<P> {
         if let Some((platform, webhooks)) = platform.and_then(|platform| Some((platform, platform.setup.webhooks()?))) {
             let loaded = self.edges.connections.load(&entry.key).await?;
             let settings = loaded.connection.map(|connection| connection.settings).unwrap_or_default();
-            let wanted = webhooks.wanted(platform.mapping, &settings);
+            let wanted = webhooks.wanted(platform, &settings);
             if !loaded.webhooks.is_empty() {
                 // What is not wanted any more is removed when it is seen.
                 let mut wanted = loaded.webhooks.values().filter(|record| wanted.contains(&record.scope));

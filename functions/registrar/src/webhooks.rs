@@ -17,8 +17,8 @@ use commerce::{
     keys::{KeyRing, WebhookSecret},
     platform::{
         Platform,
-        mapping::Access,
         notice::{NOTICE, NOTICE_SECONDS, Notice, WITHOUT_RIGHTS},
+        pull::Access,
         webhooks::{Desired, Page, Saving, Webhook, WebhookApi, read_webhook_page},
     },
     request::WebhookPath,
@@ -160,7 +160,7 @@ impl<P: Parts> Registrar<P> {
         let path = WebhookPath { key: at.key.clone(), generation: connection.generation };
         let delivery_url = format!("{}{path}", self.public_base_url);
         webhooks
-            .wanted(at.platform.mapping, &connection.settings)
+            .wanted(at.platform, &connection.settings)
             .into_iter()
             .map(|scope| Wanted {
                 url: webhooks.url(&scope, &delivery_url),
@@ -444,5 +444,5 @@ pub(crate) fn manages(
     connection: &Connection,
     loaded: &Loaded,
 ) -> bool {
-    !webhooks.wanted(platform.mapping, &connection.settings).is_empty() || !loaded.webhooks.is_empty()
+    !webhooks.wanted(platform, &connection.settings).is_empty() || !loaded.webhooks.is_empty()
 }

@@ -9,7 +9,7 @@ use std::{
 use commerce::{
     http_call::Fault,
     key::{ConnectionKey, Generation},
-    platform::mapping::Budget,
+    platform::pull::Budget,
     timestamp::Timestamp,
 };
 use serde::{Deserialize, Serialize};

@@ -18,7 +18,10 @@ use crate::{
     entity::EntityKind,
     http_call::{ApiResponse, Fault},
     key::{ConnectionKey, Generation},
-    platform::mapping::{Access, Listed, Mapping, listed},
+    platform::{
+        lists::{Listed, Lists, read_page},
+        pull::Access,
+    },
     request::WebhookPath,
     scheme::Strength,
     timestamp::Timestamp,
@@ -84,19 +87,19 @@ pub struct Answered {
 }
 
 impl Answered {
-    /// Reads the answer to [`Mapping::list`]; `at` is the instant before the call.
+    /// Reads the answer to [`Lists::list`]; `at` is the instant before the call.
     ///
     /// # Errors
     /// The [`Fault`] that the answer means.
     pub fn read(
-        mapping: &dyn Mapping,
+        lists: &dyn Lists,
         path: &WebhookPath,
         access: &Access<'_>,
         listing: &Listing,
         answer: &ApiResponse,
         at: Timestamp,
     ) -> Result<Self, Fault> {
-        let listed = listed(mapping, access, listing, answer, at)?;
+        let listed = read_page(lists, access, listing, answer, at)?;
         Ok(Self { key: path.key.clone(), generation: path.generation, at, listed })
     }
 
@@ -120,15 +123,15 @@ impl Answered {
         }
     }
 
-    /// Reads the answer to [`Mapping::count`]: the order to compare with it how many are known here. None where it tells nothing.
+    /// Reads the answer to [`Lists::count`]: the order to compare with it how many are known here. None where it tells nothing.
     pub fn count(
-        mapping: &dyn Mapping,
+        lists: &dyn Lists,
         path: &WebhookPath,
         entity: EntityKind,
         answer: &ApiResponse,
         at: Timestamp,
     ) -> Option<Sealed> {
-        let total = mapping.counted(answer).filter(|_| answer.is_success())?;
+        let total = lists.read_count(answer).filter(|_| answer.is_success())?;
         let listed = Listed { found: Vec::new(), next: None };
         let answered = Self { key: path.key.clone(), generation: path.generation, at, listed };
         let counted = Counted { entity, total, known: 0, after: None };

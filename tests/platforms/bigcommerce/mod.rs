@@ -346,7 +346,7 @@ impl super::Simulator for Simulator {
     }
 
     fn subscribe(&self, delivery_url: &str, secret: &dyn Fn(&str) -> String) {
-        for scope in declared_scopes(PLATFORM.mapping) {
+        for scope in declared_scopes(&PLATFORM) {
             let own = if scope == DELIVERY_EXCEPTION { "?for=delivery-exception" } else { "" };
             self.hook(scope, &format!("{delivery_url}{own}"), &secret(scope));
         }

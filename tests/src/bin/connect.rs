@@ -17,7 +17,8 @@ use commerce::{
     http_call::ApiRequest,
     platform::{
         Platform, find,
-        mapping::{Access, Incoming, Mapped},
+        mapping::{Incoming, Mapped},
+        pull::Access,
     },
     platforms::PLATFORMS,
     request::WebhookPath,
@@ -58,10 +59,10 @@ impl Walk<'_> {
         let access = Access { site: self.site, credentials: self.key, settings };
         let mut found = Map::new();
         for _ in 0..MAX_PAGES {
-            let request = self.platform.mapping.list(&access, &listing).unwrap();
+            let request = self.platform.lists.unwrap().list(&access, &listing).unwrap();
             self.note(&request);
             let answer = self.connect.answer(&request).await.unwrap();
-            let listed = self.platform.mapping.listed(&access, &listing, &answer, now).unwrap();
+            let listed = self.platform.lists.unwrap().read_page(&access, &listing, &answer, now).unwrap();
             let name = listing.what.split('+').next().unwrap().to_owned();
             let ids = found.entry(name).or_insert_with(|| json!([])).as_array_mut().unwrap();
             ids.extend(listed.found.iter().map(|transfer| json!(transfer.id)));
@@ -107,7 +108,7 @@ async fn main() {
         let begin = Timestamp::from_micros(BEGIN);
         for since in [None, Some(begin), Some(begin.plus_seconds(40)), Some(begin.plus_seconds(100_000))] {
             for entity in [EntityKind::Request, EntityKind::Subscription] {
-                let found = walk.through(&settings, platform.mapping.poll(entity, since).unwrap(), now).await;
+                let found = walk.through(&settings, platform.lists.unwrap().poll(entity, since).unwrap(), now).await;
                 walks.push(json!({ "products": products, "since": since.map(|at| at.to_string()), "found": found }));
             }
         }
@@ -123,7 +124,7 @@ async fn main() {
                 received: now,
             };
             let Ok(Mapped::List(listing)) = platform.mapping.map(&incoming) else { panic!("{scope} is no list") };
-            let rest = platform.mapping.rest_of(listing.clone(), begin.plus_seconds(640));
+            let rest = platform.lists.unwrap().rest_of(listing.clone(), begin.plus_seconds(640));
             let (whole, rest) = (walk.through(&settings, listing, now).await, walk.through(&settings, rest, now).await);
             let since = now.plus_seconds(-24 * 60 * 60).to_string();
             walks.push(json!({ "products": products, "since": since, "found": whole }));

@@ -53,7 +53,7 @@ async fn connect(world: &World, number: usize) {
         ..Connection::new(&site)
     };
     assert!(world.tables.save(&key, &connection).await.is_ok_and(|saved| saved));
-    for (id, scope) in (1_u64..).zip(declared_scopes(PLATFORM.mapping)) {
+    for (id, scope) in (1_u64..).zip(declared_scopes(&PLATFORM)) {
         let record = WebhookRecord {
             scope: scope.to_owned(),
             id: id.into(),
@@ -76,7 +76,7 @@ async fn main() {
     world.outside = Outside::Scripted(MemoryPlatform::new(move |request| {
         counted.fetch_add(1, Ordering::SeqCst);
         let host = request.url.host_str().unwrap_or_default();
-        let hooks = (1_u64..).zip(declared_scopes(PLATFORM.mapping)).map(|(id, topic)| {
+        let hooks = (1_u64..).zip(declared_scopes(&PLATFORM)).map(|(id, topic)| {
             json!({ "id": id, "status": "active", "topic": topic, "delivery_url": format!("{BASE}/hooks/woocommerce/{host}") })
         });
         let body = serde_json::Value::Array(hooks.collect()).to_string().into();
@@ -86,7 +86,7 @@ async fn main() {
         connect(&world, number).await;
     }
     let (registrar, before) = (world.registrar(), memory("VmRSS:"));
-    let subscriptions = declared_scopes(PLATFORM.mapping).count();
+    let subscriptions = declared_scopes(&PLATFORM).count();
     println!("# A sweep over {count} connections\n");
     println!(
         "The registrar as it is, on tables and queues in memory, with {subscriptions} subscriptions for each connection. What a check"

@@ -8,10 +8,9 @@ use crate::{
     change::Change,
     connection::Connection,
     entity::{EntityKind, ExternalId},
-    http_call::{ApiRequest, ApiResponse, Fault},
     key::ConnectionKey,
     outcome::Rule,
-    platform::{delivery::PROBE, notice::Notice},
+    platform::{Platform, delivery::PROBE, notice::Notices},
     timestamp::Timestamp,
     transfer::{Action, EntityProcessor, Listing, Transfer},
 };
@@ -70,104 +69,10 @@ pub enum MapError {
     PlatformError(String),
 }
 
-/// Where and as whom a platform's API is called.
-#[derive(Clone, Copy)]
-pub struct Access<'a> {
-    /// The store's or account's base URL, without a trailing slash.
-    pub site: &'a str,
-    /// The credentials, as [`Setup::settings`] packed them.
-    pub credentials: &'a str,
-    /// The platform's own settings, as [`Setup::settings`] checked them.
-    pub settings: &'a Map<String, Value>,
-}
-
-/// One entity that is to be pulled.
-#[derive(Clone, Copy)]
-pub struct Wanted<'a> {
-    /// Where and as whom.
-    pub access: Access<'a>,
-    /// The kind of entity.
-    pub entity: EntityKind,
-    /// Its id.
-    pub id: &'a ExternalId,
-    /// The instant before the first call.
-    pub at: Timestamp,
-}
-
-/// What comes next, seen the answers so far.
-#[derive(Clone, Debug)]
-pub enum Next {
-    /// This has to be asked; its answer is added to the others.
-    Ask(ApiRequest),
-    /// That is all.
-    Done(Mapped),
-}
-
-/// One page of a list.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Listed {
-    /// What is in it.
-    pub found: Vec<Transfer>,
-    /// Where it goes on, in this list or in the next one.
-    pub next: Option<Listing>,
-}
-
-/// Something that is to be done at the platform, by the connection's settings.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Decision {
-    /// What: `approve`, `fail`, `inquire`.
-    pub action: String,
-    /// With what; only the platform's mapping can read it.
-    pub with: Value,
-    /// Whether nothing can follow it.
-    pub last: bool,
-}
-
-/// How far something that is done at the platform has come, seen the answers so far.
-#[derive(Clone, Debug)]
-pub enum Acted {
-    /// This has to be asked; its answer is added to the others.
-    Ask(ApiRequest),
-    /// It is done, and this is the entity since.
-    Done(Mapped),
-    /// It is not to be done any more: the platform shows another state than the one that was decided on, which is this.
-    Void(Mapped),
-    /// The platform refuses it, for good; the reason, without what may be secret.
-    Refused(String),
-}
-
-/// How often a platform's API may be called for one connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Budget {
-    /// So many calls,
-    pub calls: u32,
-    /// in so many seconds.
-    pub seconds: u32,
-}
-
-/// How often a connection's API is called: as often as its platform allows, or a quarter of that until the connection is confirmed.
-pub fn budget(mapping: &dyn Mapping, connection: &Connection) -> Budget {
-    let Budget { calls, seconds } = mapping.budget();
-    Budget { calls: if connection.unconfirmed { calls.div_ceil(4) } else { calls }, seconds }
-}
-
 /// What the processor has to know of a platform.
 pub trait Mapping: Sync {
     /// The entity processors; their scopes are what is subscribed to.
     fn processors(&self) -> &'static [EntityProcessor];
-
-    /// Scopes that tell of the connection itself and not of an entity: only the registrar has to know. Subscribed to as well.
-    fn notices(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    /// Reads a delivery of one of [`Mapping::notices`].
-    ///
-    /// # Errors
-    /// [`MapError`]; the delivery is then quarantined.
-    fn notice(&self, _scope: &str, _body: &[u8], _received: Timestamp) -> Result<Notice, MapError> {
-        Err(MapError::Malformed("the scope: it tells the registrar nothing".into()))
-    }
 
     /// A named rule for scopes that no entity processor declares.
     fn ignores(&self, _scope: &str) -> Option<Rule> {
@@ -180,7 +85,7 @@ pub trait Mapping: Sync {
         let name = (1..=200).contains(&scope.len()) && !scope.chars().any(char::is_control) && scope != PROBE;
         let declares =
             self.processors().iter().any(|one| one.takes_webhooks() && one.scopes.iter().any(|own| own.name == scope));
-        name && (self.fallback().is_some() || declares || self.notices().contains(&scope))
+        name && (self.fallback().is_some() || declares)
     }
 
     /// What takes scopes that nobody knows, where they are not to be ignored.
@@ -216,102 +121,6 @@ pub trait Mapping: Sync {
     fn tells_of_strangers(&self) -> bool {
         false
     }
-
-    /// What the registrar has to know where the platform delivered an error in place of an entity.
-    fn complaint(&self, _incoming: &Incoming<'_>) -> Option<Notice> {
-        None
-    }
-
-    /// How often the API may be called for one connection.
-    fn budget(&self) -> Budget;
-
-    /// Asks for one entity as it is now, call after call: some need several, which make one entity (its bucket). Done with a
-    /// [`Mapped::Change`], [`Mapped::IfKnown`] or [`Mapped::Ignored`].
-    ///
-    /// Only the platform's own not-found answer for that very resource is a delete. Any other 404 is a fault of the connection.
-    ///
-    /// # Errors
-    /// [`Fault::Connection`] when the site or the credentials are none, and the [`Fault`] that an answer means.
-    fn pull(&self, wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Result<Next, Fault>;
-
-    /// Of an entity that is not known here: the rule by which it will be ignored, as far as the answers to [`Mapping::pull`] show
-    /// already. Spares the calls that would make it complete.
-    fn only_if_known(&self, _wanted: &Wanted<'_>, _answers: &[ApiResponse]) -> Option<Rule> {
-        None
-    }
-
-    /// The call for the next page of a list.
-    ///
-    /// # Errors
-    /// As [`Mapping::pull`].
-    fn list(&self, _access: &Access<'_>, listing: &Listing) -> Result<ApiRequest, Fault> {
-        Err(Fault::Unreadable(format!("there is no list {:?}", listing.what)))
-    }
-
-    /// The list of an entity for polling it: of those that have changed since a time, or of all of them. Its entries come in an
-    /// order in which none is passed over when others come, go or change meanwhile; one may come twice.
-    fn poll(&self, _entity: EntityKind, _since: Option<Timestamp>) -> Option<Listing> {
-        None
-    }
-
-    /// The call that tells how many there are of an entity, of those that are kept as wholes: children are not counted. None where
-    /// the platform cannot be asked so cheaply.
-    fn count(&self, _access: &Access<'_>, _entity: EntityKind) -> Option<Result<ApiRequest, Fault>> {
-        None
-    }
-
-    /// Reads the answer to [`Mapping::count`].
-    fn counted(&self, _response: &ApiResponse) -> Option<u64> {
-        None
-    }
-
-    /// A list that is begun, where all that had changed until then was found before: what is left of it.
-    fn rest_of(&self, listing: Listing, _found_until: Timestamp) -> Listing {
-        listing
-    }
-
-    /// Reads the answer to [`Mapping::list`].
-    ///
-    /// # Errors
-    /// As [`Mapping::pull`].
-    fn listed(
-        &self,
-        _access: &Access<'_>,
-        listing: &Listing,
-        _response: &ApiResponse,
-        _at: Timestamp,
-    ) -> Result<Listed, Fault> {
-        Err(Fault::Unreadable(format!("there is no list {:?}", listing.what)))
-    }
-
-    /// How many entries a page of a list was asked for: one that has more is none.
-    fn page_size(&self, _listing: &Listing) -> usize {
-        MAX_ENTRIES
-    }
-
-    /// Whether anything is to be done at the platform about this kind of entity, by the connection's settings.
-    fn acts_on(&self, _entity: EntityKind, _settings: &Map<String, Value>) -> bool {
-        false
-    }
-
-    /// What is to be done about an entity as it was pulled, by the connection's settings.
-    fn decide(&self, _wanted: &Wanted<'_>, _answers: &[ApiResponse]) -> Option<Decision> {
-        None
-    }
-
-    /// Does what was decided, call after call. The first call reads the entity again, and what is decided is done only if it
-    /// still fits.
-    ///
-    /// # Errors
-    /// As [`Mapping::pull`].
-    fn act(&self, _wanted: &Wanted<'_>, decision: &Decision, _answers: &[ApiResponse]) -> Result<Acted, Fault> {
-        Err(Fault::Unreadable(format!("there is no action {:?}", decision.action)))
-    }
-
-    /// With the delete policy `update`: the fields that a deleted entity has, known from its id alone.
-    fn deleted_fields(&self, _entity: EntityKind, _id: &ExternalId) -> Map<String, Value> {
-        Map::from_iter([("status".to_owned(), json!("deleted"))])
-    }
 }
 
 /// The most entities that one delivery, or one page of a list, stands for: each becomes a message. BigCommerce takes up to 1,000 price
@@ -323,7 +132,7 @@ pub const MAX_ENTRIES: usize = 1_000;
 ///
 /// # Errors
 /// [`MapError`], also for a delivery that stands for more than [`MAX_ENTRIES`].
-pub fn mapped(mapping: &dyn Mapping, incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
+pub fn map_delivery(mapping: &dyn Mapping, incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
     match mapping.map(incoming)? {
         Mapped::Split(parts) if parts.len() > MAX_ENTRIES => {
             Err(MapError::TooLarge(format!("more than {MAX_ENTRIES} entities")))
@@ -332,30 +141,25 @@ pub fn mapped(mapping: &dyn Mapping, incoming: &Incoming<'_>) -> Result<Mapped, 
     }
 }
 
-/// Reads a page of a list: the only way to [`Mapping::listed`] from outside of a platform's folder.
-///
-/// # Errors
-/// The [`Fault`] that the answer means, also for a page of more than was asked for.
-pub fn listed(
-    mapping: &dyn Mapping,
-    access: &Access<'_>,
-    listing: &Listing,
-    response: &ApiResponse,
-    at: Timestamp,
-) -> Result<Listed, Fault> {
-    let listed = mapping.listed(access, listing, response, at)?;
-    let most = mapping.page_size(listing).min(MAX_ENTRIES);
-    if listed.found.len() > most {
-        return Err(Fault::Unreadable(format!("a page of more than the {most} entries that were asked for")));
-    }
-    Ok(listed)
+fn notice_scopes(platform: &Platform) -> &'static [&'static str] {
+    platform.notices.map(Notices::scopes).unwrap_or_default()
+}
+
+/// Whether deliveries of a platform can come with this scope: those of its entities, and those for the registrar.
+pub fn is_scope(platform: &Platform, scope: &str) -> bool {
+    platform.mapping.is_scope(scope) || notice_scopes(platform).contains(&scope)
+}
+
+/// With the delete policy `update`: the fields that a deleted entity has.
+pub fn deleted_fields() -> Map<String, Value> {
+    Map::from_iter([("status".to_owned(), json!("deleted"))])
 }
 
 /// All scopes that a platform's entity processors declare, and those for the registrar: what is subscribed to.
-pub fn declared_scopes(mapping: &dyn Mapping) -> impl Iterator<Item = &'static str> {
-    let hooked = mapping.processors().iter().filter(|processor| processor.takes_webhooks());
+pub fn declared_scopes(platform: &Platform) -> impl Iterator<Item = &'static str> + use<> {
+    let hooked = platform.mapping.processors().iter().filter(|processor| processor.takes_webhooks());
     let entities = hooked.flat_map(|processor| processor.scopes.iter().map(|scope| scope.name));
-    entities.chain(mapping.notices().iter().copied())
+    entities.chain(notice_scopes(platform).iter().copied())
 }
 
 /// What a scope resolves to.
@@ -371,12 +175,13 @@ pub enum Resolved {
 
 /// Finds what a scope means to a platform. An unknown scope goes to the platform's fallback where it has one; else it is ignored
 /// by a named rule, and counted: it is no error of the sender, who would switch the webhook off.
-pub fn resolve(mapping: &dyn Mapping, scope: &str) -> Resolved {
+pub fn resolve(platform: &Platform, scope: &str) -> Resolved {
+    let mapping = platform.mapping;
     let declared = mapping.processors().iter().filter(|processor| processor.takes_webhooks()).find_map(|processor| {
         let found = processor.scopes.iter().find(|declared| declared.name == scope)?;
         Some(Resolved::Entity(processor.entity, found.action))
     });
-    let noticed = || mapping.notices().contains(&scope).then_some(Resolved::Notice);
+    let noticed = || notice_scopes(platform).contains(&scope).then_some(Resolved::Notice);
     declared.or_else(noticed).unwrap_or_else(|| match (mapping.ignores(scope), mapping.fallback()) {
         (Some(rule), _) => Resolved::Ignored(rule),
         (None, Some((entity, action))) => Resolved::Entity(entity, action),
@@ -410,20 +215,26 @@ mod tests {
             }];
             PROCESSORS
         }
+
         fn map(&self, _: &Incoming<'_>) -> Result<Mapped, MapError> {
             Err(MapError::Malformed("never".into()))
         }
-        fn budget(&self) -> Budget {
-            Budget { calls: 1, seconds: 1 }
-        }
-        fn pull(&self, _: &Wanted<'_>, _: &[ApiResponse]) -> Result<Next, Fault> {
-            Err(Fault::Unreadable("never".into()))
+    }
+
+    fn exporting() -> Platform {
+        Platform {
+            mapping: &Exporting,
+            pull: None,
+            lists: None,
+            act: None,
+            notices: None,
+            ..crate::platforms::woocommerce::PLATFORM
         }
     }
 
     #[test]
     fn what_is_only_exported_takes_no_webhooks() {
-        assert_eq!(resolve(&Exporting, "product.updated"), Resolved::Ignored(Rule::UNKNOWN_SCOPE));
-        assert_eq!(declared_scopes(&Exporting).count(), 0);
+        assert_eq!(resolve(&exporting(), "product.updated"), Resolved::Ignored(Rule::UNKNOWN_SCOPE));
+        assert_eq!(declared_scopes(&exporting()).count(), 0);
     }
 }

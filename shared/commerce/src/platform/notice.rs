@@ -1,6 +1,9 @@
 //! What a platform tells of a connection itself and not of an entity; the registrar reads it.
 
-use crate::timestamp::Timestamp;
+use crate::{
+    platform::mapping::{Incoming, MapError},
+    timestamp::Timestamp,
+};
 
 /// What the names of notes begin with that hold a [`Notice`].
 pub const NOTICE: &str = "notice#";
@@ -25,4 +28,25 @@ pub struct Notice {
     pub detail: String,
     /// When it was received.
     pub received: Timestamp,
+}
+
+/// Platforms that tell of connections themselves.
+pub trait Notices: Sync {
+    /// Scopes that tell of the connection itself and not of an entity: only the registrar has to know. Subscribed to as well.
+    fn scopes(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Reads a delivery of one of [`Mapping::notices`].
+    ///
+    /// # Errors
+    /// [`MapError`]; the delivery is then quarantined.
+    fn read(&self, _scope: &str, _body: &[u8], _received: Timestamp) -> Result<Notice, MapError> {
+        Err(MapError::Malformed("the scope: it tells the registrar nothing".into()))
+    }
+
+    /// What the registrar has to know where the platform delivered an error in place of an entity.
+    fn complaint(&self, _incoming: &Incoming<'_>) -> Option<Notice> {
+        None
+    }
 }

@@ -13,7 +13,7 @@ use crate::{
     platform::{
         Platform,
         delivery::PROBE,
-        mapping::{declared_scopes, processor},
+        mapping::{declared_scopes, is_scope, processor},
     },
     request::has_too_many_values,
     transfer::Preset,
@@ -174,7 +174,7 @@ fn check_presets(platform: &Platform, presets: &[Preset]) -> Result<(), Settings
         if scope.is_empty() || scope == PROBE {
             return wrong("`scope` must be the name of an event".into());
         }
-        if declared_scopes(platform.mapping).any(|declared| declared == scope) {
+        if declared_scopes(platform).any(|declared| declared == scope) {
             return wrong(format!("{scope} needs none: {} says which entity it means", platform.name));
         }
         let escaped = at.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
@@ -200,9 +200,9 @@ fn check_ignores(platform: &Platform, ignores: &[String], presets: &[Preset]) ->
         return wrong(format!("must be {MAX_IGNORES} at most"));
     }
     for pattern in ignores {
-        let means_any = declared_scopes(platform.mapping).any(|scope| is_meant(pattern, scope))
+        let means_any = declared_scopes(platform).any(|scope| is_meant(pattern, scope))
             || presets.iter().any(|preset| is_meant(pattern, &preset.scope));
-        if !means_any && !platform.mapping.is_scope(pattern) {
+        if !means_any && !is_scope(platform, pattern) {
             return wrong(format!(
                 "{} is no scope of {}; its name must be that of an event, or its beginning and a *",
                 shown(pattern),

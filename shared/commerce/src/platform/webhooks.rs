@@ -8,7 +8,9 @@ use crate::{
     key::ConnectionKey,
     keys::WebhookSecret,
     platform::{
-        mapping::{Access, MAX_ENTRIES, Mapping, declared_scopes},
+        Platform,
+        mapping::{MAX_ENTRIES, declared_scopes},
+        pull::Access,
         settings::{OwnSettings, SettingsError},
     },
     timestamp::Timestamp,
@@ -120,8 +122,8 @@ pub enum Saving {
 pub trait WebhookApi: Sync {
     /// What is to be subscribed to, by the connection's own settings: each is the scope of a [`Webhook`]. Where a webhook takes
     /// more than a scope (one product each), it says so in its own form.
-    fn wanted(&self, mapping: &dyn Mapping, _settings: &Map<String, Value>) -> Vec<String> {
-        declared_scopes(mapping).map(str::to_owned).collect()
+    fn wanted(&self, platform: &Platform, _settings: &Map<String, Value>) -> Vec<String> {
+        declared_scopes(platform).map(str::to_owned).collect()
     }
 
     /// Where the webhook for a scope delivers to: the connection's delivery URL, possibly with a query, for platforms that want

@@ -8,6 +8,7 @@ use crate::{
     outcome::Rule,
     platform::{
         mapping::{Resolved, declared_scopes, resolve},
+        notice::Notices,
         settings::settings,
     },
     request::WebhookPath,
@@ -34,21 +35,21 @@ fn every_declared_scope_resolves_to_exactly_one_processor_and_action() {
             for scope in processor.scopes {
                 let before = claimed.insert(scope.name, processor.entity);
                 assert_eq!(before, None, "{} declares {} twice", platform.name, scope.name);
-                let resolved = resolve(platform.mapping, scope.name);
+                let resolved = resolve(platform, scope.name);
                 assert_eq!(resolved, Resolved::Entity(processor.entity, scope.action), "{}", scope.name);
             }
         }
         let mut declared: BTreeSet<_> = claimed.into_keys().collect();
-        for scope in platform.mapping.notices() {
+        for scope in platform.notices.map(Notices::scopes).unwrap_or_default() {
             assert!(declared.insert(scope), "{} declares {scope} twice", platform.name);
-            assert_eq!(resolve(platform.mapping, scope), Resolved::Notice, "{scope}");
+            assert_eq!(resolve(platform, scope), Resolved::Notice, "{scope}");
         }
-        assert_eq!(declared_scopes(platform.mapping).collect::<BTreeSet<_>>(), declared);
+        assert_eq!(declared_scopes(platform).collect::<BTreeSet<_>>(), declared);
         let unknown = match platform.mapping.fallback() {
             Some((entity, action)) => Resolved::Entity(entity, action),
             None => Resolved::Ignored(Rule::UNKNOWN_SCOPE),
         };
-        assert_eq!(resolve(platform.mapping, "no.such.scope"), unknown);
+        assert_eq!(resolve(platform, "no.such.scope"), unknown);
     }
 }
 

@@ -15,9 +15,11 @@ use crate::{
     outcome::Rule,
     platform::{
         lenient,
-        mapping::{Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted},
-        notice::{Notice, UNINSTALLED},
+        lists::{Listed, Lists},
+        mapping::{Incoming, MapError, Mapped, Mapping},
+        notice::{Notice, Notices, UNINSTALLED},
         paging::Place,
+        pull::{Access, Budget, Next, Pull, Wanted},
     },
     timestamp::Timestamp,
     transfer::{Action, Direction, EntityProcessor, Listing, Payload, Polling, Scope, Transfer, child, own},
@@ -184,29 +186,13 @@ const RETRIED_SECONDS: i64 = 72 * 60 * 60;
 /// How long an overloaded store is left alone, in seconds.
 const OVERLOADED_SECONDS: i64 = 120;
 
+/// The smallest plans have 150 calls in 30 seconds for all apps of a store together; this leaves a third to the
+/// others [`api-rate-limits.mdx`].
+pub(super) const BUDGET: Budget = Budget { calls: 100, seconds: 30 };
+
 impl Mapping for BigCommerce {
     fn processors(&self) -> &'static [EntityProcessor] {
         PROCESSORS
-    }
-
-    fn notices(&self) -> &'static [&'static str] {
-        &[APP_UNINSTALLED, DELIVERY_EXCEPTION]
-    }
-
-    fn notice(&self, scope: &str, body: &[u8], received: Timestamp) -> Result<Notice, MapError> {
-        let callback = wire::callback(body)?;
-        let digits = |name: &str| {
-            let id = wire::id_of(&callback.data[name])?;
-            id.as_str().bytes().all(|byte| byte.is_ascii_digit()).then(|| id.to_string())
-        };
-        let (kind, detail) = match scope {
-            APP_UNINSTALLED => (UNINSTALLED, String::new()),
-            _ => (
-                "delivery-exception",
-                [digits("error_code"), digits("id")].into_iter().flatten().collect::<Vec<_>>().join(" "),
-            ),
-        };
-        Ok(Notice { kind: kind.to_owned(), detail, received })
     }
 
     fn ignores(&self, scope: &str) -> Option<Rule> {
@@ -249,17 +235,9 @@ impl Mapping for BigCommerce {
             }
         }
     }
+}
 
-    fn page_size(&self, listing: &Listing) -> usize {
-        if listed_entity(listing).is_ok_and(|entity| entity == EntityKind::Order) { V2_PAGE } else { V3_PAGE }
-    }
-
-    /// The smallest plans have 150 calls in 30 seconds for all apps of a store together; this leaves a third to the
-    /// others [`api-rate-limits.mdx`].
-    fn budget(&self) -> Budget {
-        Budget { calls: 100, seconds: 30 }
-    }
-
+impl Pull for BigCommerce {
     fn pull(&self, wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Result<Next, Fault> {
         pull::pull(wanted, answers)
     }
@@ -269,6 +247,12 @@ impl Mapping for BigCommerce {
         let is_incomplete = |order: wire::Status| order.status_id == Some(0);
         let order = lenient::entity(&order.body).ok().filter(|_| wanted.entity == EntityKind::Order);
         order.is_some_and(|(order, _)| is_incomplete(order)).then_some(INCOMPLETE_ORDER)
+    }
+}
+
+impl Lists for BigCommerce {
+    fn page_size(&self, listing: &Listing) -> usize {
+        if listed_entity(listing).is_ok_and(|entity| entity == EntityKind::Order) { V2_PAGE } else { V3_PAGE }
     }
 
     /// Of all, too, in the order of their changes: what changes meanwhile comes again further on.
@@ -299,7 +283,7 @@ impl Mapping for BigCommerce {
         call(access, Method::GET, path, &query)
     }
 
-    fn listed(
+    fn read_page(
         &self,
         _access: &Access<'_>,
         listing: &Listing,
@@ -338,6 +322,28 @@ impl Mapping for BigCommerce {
         let next = place.next((number - 1) * given.unwrap_or(size), size, &times, last);
         let next = next.map(|next| Place { most: given.unwrap_or(next.most), ..next }.listing(&listing.what));
         Ok(Listed { found, next })
+    }
+}
+
+impl Notices for BigCommerce {
+    fn scopes(&self) -> &'static [&'static str] {
+        &[APP_UNINSTALLED, DELIVERY_EXCEPTION]
+    }
+
+    fn read(&self, scope: &str, body: &[u8], received: Timestamp) -> Result<Notice, MapError> {
+        let callback = wire::callback(body)?;
+        let digits = |name: &str| {
+            let id = wire::id_of(&callback.data[name])?;
+            id.as_str().bytes().all(|byte| byte.is_ascii_digit()).then(|| id.to_string())
+        };
+        let (kind, detail) = match scope {
+            APP_UNINSTALLED => (UNINSTALLED, String::new()),
+            _ => (
+                "delivery-exception",
+                [digits("error_code"), digits("id")].into_iter().flatten().collect::<Vec<_>>().join(" "),
+            ),
+        };
+        Ok(Notice { kind: kind.to_owned(), detail, received })
     }
 }
 
@@ -474,7 +480,7 @@ mod tests {
     const AT: Timestamp = Timestamp::from_millis(1_760_000_000_000);
 
     fn delivered(scope: &str, body: &str) -> Result<Mapped, MapError> {
-        let Resolved::Entity(entity, action) = resolve(&BigCommerce, scope) else { unreachable!("{scope}") };
+        let Resolved::Entity(entity, action) = resolve(&super::super::PLATFORM, scope) else { unreachable!("{scope}") };
         let connection = WebhookPath::parse("bigcommerce", "abc123", None).unwrap().key;
         BigCommerce.map(&Incoming {
             connection: &connection,
@@ -546,7 +552,7 @@ mod tests {
 
         let orders = poll(EntityKind::Order, Some(AT)).unwrap();
         let listed =
-            |listing: &Listing, answer: &ApiResponse| BigCommerce.listed(&access, listing, answer, AT).unwrap();
+            |listing: &Listing, answer: &ApiResponse| BigCommerce.read_page(&access, listing, answer, AT).unwrap();
         assert_eq!(listed(&orders, &no_content()), Listed { found: vec![], next: None });
         let order = |id: u64, at: &str| json!({ "id": id, "date_modified": at, "status": "Pending" });
         let two = json!([order(7, "Thu, 09 Oct 2025 08:54:00 +0000"), order(8, "Thu, 09 Oct 2025 08:55:00 +0000")]);
@@ -565,7 +571,7 @@ mod tests {
         let changed = |since| listed(&poll(EntityKind::Product, since).unwrap(), &product).found[0].changed;
         assert_eq!((changed(Some(AT)), changed(None)), (at(40), None));
         let old = answer(200, &json!([order(7, "Thu, 09 Oct 2025 08:00:00 +0000")]));
-        assert!(matches!(BigCommerce.listed(&access, &orders, &old, AT), Err(Fault::Unreadable(_))));
+        assert!(matches!(BigCommerce.read_page(&access, &orders, &old, AT), Err(Fault::Unreadable(_))));
     }
 
     /// Every row of what is documented: data, scopes, and the entity to pull, or none where it is deleted (`-`).
@@ -659,10 +665,10 @@ mod tests {
         let prices = |scope: &&str| {
             scope.starts_with("store/priceList")
                 || [CART_ABANDONED, CART_CONVERTED].contains(scope)
-                || BigCommerce.notices().contains(scope)
+                || BigCommerce.scopes().contains(scope)
         };
         let missing: Vec<_> =
-            declared_scopes(&BigCommerce).filter(|scope| !seen.contains(*scope) && !prices(scope)).collect();
+            declared_scopes(&super::super::PLATFORM).filter(|scope| !seen.contains(*scope) && !prices(scope)).collect();
         assert_eq!(missing, Vec::<&str>::new());
     }
 
@@ -788,7 +794,7 @@ mod tests {
     fn notices_carry_no_more_than_digits() {
         let notice = |scope: &str, data: Value| {
             let body = json!({ "scope": scope, "data": data }).to_string();
-            BigCommerce.notice(scope, body.as_bytes(), AT).map(|notice| (notice.kind, notice.detail, notice.received))
+            BigCommerce.read(scope, body.as_bytes(), AT).map(|notice| (notice.kind, notice.detail, notice.received))
         };
         let exception = |detail: &str| Ok(("delivery-exception".to_owned(), detail.to_owned(), AT));
         let uninstalled = notice(APP_UNINSTALLED, json!({"type":"store"}));
@@ -797,7 +803,7 @@ mod tests {
         assert_eq!(notice(DELIVERY_EXCEPTION, full), exception("90002 20000001"));
         assert_eq!(notice(DELIVERY_EXCEPTION, json!({"id":"x y","error_code":"90001"})), exception("90001"));
         assert_eq!(notice(DELIVERY_EXCEPTION, json!(null)), exception(""));
-        assert!(BigCommerce.notice(APP_UNINSTALLED, b"<html>", AT).is_err());
+        assert!(BigCommerce.read(APP_UNINSTALLED, b"<html>", AT).is_err());
     }
 
     #[test]
@@ -813,7 +819,7 @@ mod tests {
             ("store/product/reviewed", Rule::UNKNOWN_SCOPE),
             ("", Rule::UNKNOWN_SCOPE),
         ] {
-            assert_eq!(resolve(&BigCommerce, scope), Resolved::Ignored(rule), "{scope}");
+            assert_eq!(resolve(&super::super::PLATFORM, scope), Resolved::Ignored(rule), "{scope}");
         }
     }
 }

@@ -36,6 +36,11 @@ pub const PLATFORM: Platform = Platform {
     hosts: Hosts::Only(&["api.bigcommerce.com"]),
     delivery: &delivery::BigCommerce,
     mapping: &mapping::BigCommerce,
+    budget: mapping::BUDGET,
+    pull: Some(&mapping::BigCommerce),
+    lists: Some(&mapping::BigCommerce),
+    act: None,
+    notices: Some(&mapping::BigCommerce),
     setup: &webhooks::BigCommerce,
     installation: Some(&app::BigCommerce),
 };

@@ -21,7 +21,8 @@ use crate::{
     http_call::{ApiResponse, Fault},
     platform::{
         lenient,
-        mapping::{Mapped, Next, Wanted},
+        mapping::Mapped,
+        pull::{Next, Wanted},
     },
     timestamp::Timestamp,
 };
@@ -585,7 +586,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        platform::mapping::{Access, Mapping},
+        platform::pull::{Access, Pull},
         platforms::bigcommerce::mapping::BigCommerce,
         timestamp::Timestamp,
     };

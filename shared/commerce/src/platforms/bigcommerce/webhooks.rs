@@ -17,7 +17,7 @@ use crate::{
     keys::WebhookSecret,
     platform::{
         lenient,
-        mapping::Access,
+        pull::Access,
         settings::{OwnSettings, SettingsError, read_own},
         webhooks::{Desired, Page, Saving, Setup, Webhook, WebhookApi, WebhookStatus},
     },
@@ -358,7 +358,7 @@ mod tests {
 
     #[test]
     fn one_webhook_alone_has_an_address_of_its_own() {
-        let scopes: Vec<_> = declared_scopes(super::super::PLATFORM.mapping).collect();
+        let scopes: Vec<_> = declared_scopes(&super::super::PLATFORM).collect();
         let urls: BTreeSet<_> = scopes.iter().map(|scope| BigCommerce.url(scope, "https://x/hooks")).collect();
         let both = ["https://x/hooks".to_owned(), "https://x/hooks?for=delivery-exception".to_owned()];
         assert_eq!(urls, BTreeSet::from(both.clone()));

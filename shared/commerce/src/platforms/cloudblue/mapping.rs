@@ -9,7 +9,6 @@ use serde_json::{Map, Value, json};
 use url::{Url, form_urlencoded};
 
 use super::{delivery::TRIGGER, wire};
-use crate::platforms::cloudblue::webhooks::{Inquire, PolicyRule, When};
 use crate::{
     change::{Change, Delete, Facets, Upsert},
     connection::Connection,
@@ -20,9 +19,13 @@ use crate::{
     http_call::{ApiRequest, ApiResponse, Fault},
     outcome::Rule,
     platform::{
+        act::{Act, Acted, Decision},
         lenient::{self, read, read_list},
-        mapping::{Access, Acted, Budget, Decision, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted},
+        lists::{Listed, Lists},
+        mapping::{Incoming, MapError, Mapped, Mapping},
+        pull::{Access, Budget, Next, Pull, Wanted},
     },
+    platforms::cloudblue::webhooks::{Inquire, PolicyRule, When},
     timestamp::{Timestamp, parse_utc},
     transfer::{Action, Direction, EntityProcessor, Listing, Payload, Polling, Transfer, own},
 };
@@ -141,6 +144,9 @@ const OF_SUBSCRIPTION: &[&str] = &["id", "external_id", "status", "product", "ev
 /// Left out of what an item has beyond the canonical fields.
 const OF_ITEM: &[&str] = &["id", "mpn", "display_name", "quantity", "old_quantity"];
 
+/// The platform names no limit: this is to be polite.
+pub(super) const BUDGET: Budget = Budget { calls: 300, seconds: 30 };
+
 impl Mapping for CloudBlue {
     fn processors(&self) -> &'static [EntityProcessor] {
         PROCESSORS
@@ -174,19 +180,18 @@ impl Mapping for CloudBlue {
         let since = Some(Timestamp::from_micros(since.seconds().saturating_mul(1_000_000)).to_string());
         Ok(Mapped::List(Listing::new(what, written(&Cursor { since, after: None, offset: 0 }))))
     }
+}
 
-    /// The platform names no limit: this is to be polite.
-    fn budget(&self) -> Budget {
-        Budget { calls: 300, seconds: 30 }
-    }
-
+impl Pull for CloudBlue {
     fn pull(&self, wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Result<Next, Fault> {
         match answers.first() {
             None => ask(wanted).map(Next::Ask),
             Some(answer) => mapped(wanted, answer).map(Next::Done),
         }
     }
+}
 
+impl Lists for CloudBlue {
     fn list(&self, access: &Access<'_>, listing: &Listing) -> Result<ApiRequest, Fault> {
         let (list, _) = list(listing)?;
         let cursor = cursor(listing)?;
@@ -240,7 +245,7 @@ impl Mapping for CloudBlue {
         Listing { cursor: written(&Cursor { since, ..cursor }), ..listing }
     }
 
-    fn listed(
+    fn read_page(
         &self,
         access: &Access<'_>,
         listing: &Listing,
@@ -285,7 +290,9 @@ impl Mapping for CloudBlue {
     fn page_size(&self, _listing: &Listing) -> usize {
         PAGE_SIZE
     }
+}
 
+impl Act for CloudBlue {
     fn acts_on(&self, entity: EntityKind, settings: &Map<String, Value>) -> bool {
         let policies = settings.get("products").and_then(Value::as_object);
         let acts = policies.is_some_and(|policies| policies.values().any(|policy| policy.as_array().is_some()));
@@ -1271,7 +1278,7 @@ mod tests {
         let what = "requests/pending+requests/changed";
         let listed = |cursor: &str, answer: &ApiResponse| {
             let listing = Listing::new(what, Some(cursor.into()));
-            CloudBlue.listed(&access(&none), &listing, answer, AT)
+            CloudBlue.read_page(&access(&none), &listing, answer, AT)
         };
         let next = |cursor: &str, answer: &ApiResponse| {
             listed(cursor, answer).unwrap().next.map(|next| (next.what, next.cursor.unwrap()))
@@ -1310,10 +1317,11 @@ mod tests {
         let found = listed(start, &two).unwrap().found;
         assert_eq!(found.iter().map(|transfer| transfer.id.as_str()).collect::<Vec<_>>(), ["PR-0", "PR-1"]);
         let last = Listing::new("requests/changed", None);
-        assert_eq!(CloudBlue.listed(&access(&none), &last, &answer(200, &json!([])), AT).unwrap().next, None);
+        assert_eq!(CloudBlue.read_page(&access(&none), &last, &answer(200, &json!([])), AT).unwrap().next, None);
         let events = json!([{"id": "TCR-1", "events": {"created": {"at": A}, "updated": null}}]);
         let tiers = Listing::new("tier-config-requests/pending", None);
-        let next = CloudBlue.listed(&access(&none), &tiers, &ranged(&events, "items 0-0/2"), AT).unwrap().next.unwrap();
+        let next =
+            CloudBlue.read_page(&access(&none), &tiers, &ranged(&events, "items 0-0/2"), AT).unwrap().next.unwrap();
         assert_eq!(next.cursor.unwrap(), r#"{"after":"2024-02-03T04:05:06+00:00","offset":1}"#);
         assert!(matches!(listed(start, &answer(200, &json!({}))), Err(Fault::Unreadable(_))));
         let mut wait = answer(429, &json!({}));

@@ -30,6 +30,11 @@ pub const PLATFORM: Platform = Platform {
     hosts: Hosts::Only(&["api.connect.cloudblue.com"]),
     delivery: &delivery::CloudBlue,
     mapping: &mapping::CloudBlue,
+    budget: mapping::BUDGET,
+    pull: Some(&mapping::CloudBlue),
+    lists: Some(&mapping::CloudBlue),
+    act: Some(&mapping::CloudBlue),
+    notices: None,
     setup: &webhooks::CloudBlue,
     installation: None,
 };

@@ -18,8 +18,9 @@ use crate::{
     key::ConnectionKey,
     keys::WebhookSecret,
     platform::{
+        Platform,
         lenient::{read, read_list},
-        mapping::{Access, Mapping},
+        pull::Access,
         settings::{OwnSettings, SettingsError, read_own},
         webhooks::{Desired, Page, Saving, Setup, Webhook, WebhookApi, WebhookStatus},
     },
@@ -252,7 +253,7 @@ impl Setup for CloudBlue {
 impl WebhookApi for CloudBlue {
     /// A webhook is for one product and one class of objects, so each product of the settings has two. Where they name none, nothing
     /// is wanted: which of an account's products are meant is not for us to guess.
-    fn wanted(&self, _mapping: &dyn Mapping, settings: &Map<String, Value>) -> Vec<String> {
+    fn wanted(&self, _platform: &Platform, settings: &Map<String, Value>) -> Vec<String> {
         let products = settings.get("products").and_then(Value::as_object);
         let products: BTreeSet<&String> = products.into_iter().flat_map(Map::keys).collect();
         let both = |product: &String| [FULFILLMENT, TIER_CONFIG].map(|class| scope(class, product));
@@ -531,7 +532,7 @@ mod tests {
 
     fn wanted(products: &Value) -> Vec<String> {
         let settings = Map::from_iter([("products".to_owned(), products.clone())]);
-        CloudBlue.wanted(super::super::PLATFORM.mapping, &settings)
+        CloudBlue.wanted(&super::super::PLATFORM, &settings)
     }
 
     #[test]
@@ -540,7 +541,7 @@ mod tests {
         let two = wanted(&json!({ "PRD-2": "observe", "PRD-10": [] }));
         assert_eq!(two, [both("PRD-10"), both("PRD-2")].concat());
         assert!(wanted(&json!({})).is_empty());
-        assert!(CloudBlue.wanted(super::super::PLATFORM.mapping, &Map::new()).is_empty());
+        assert!(CloudBlue.wanted(&super::super::PLATFORM, &Map::new()).is_empty());
     }
 
     #[test]

@@ -10,7 +10,6 @@ use super::{
     delivery::LEGACY,
     wire::{self, EVENT_DATE, EVENT_TYPE, Head, Members},
 };
-use crate::platforms::directscale::webhooks::{Credentials, Service, Services};
 use crate::{
     change::{Change, Delete, Facets, Upsert},
     entity::{Content, EntityKind, ExternalId},
@@ -18,8 +17,10 @@ use crate::{
     outcome::Rule,
     platform::{
         delivery::PROBE,
-        mapping::{Access, Budget, Incoming, MapError, Mapped, Mapping, Next, Wanted},
+        mapping::{Incoming, MapError, Mapped, Mapping},
+        pull::{Access, Budget, Next, Pull, Wanted},
     },
+    platforms::directscale::webhooks::{Credentials, Service, Services},
     timestamp::Timestamp,
     transfer::{Action, Direction, EntityProcessor, Payload, Scope, child, own},
 };
@@ -263,6 +264,9 @@ static EVENTS: &[Event] = &[
 /// Of every event: what it is and when it was. `EventCategory` is not there always, and wrong at times.
 const HEAD: &[&str] = &[EVENT_TYPE, EVENT_DATE, "EventCategory"];
 
+/// No limit is documented: this is to be polite.
+pub(super) const BUDGET: Budget = Budget { calls: 60, seconds: 30 };
+
 impl Mapping for DirectScale {
     fn processors(&self) -> &'static [EntityProcessor] {
         PROCESSORS
@@ -318,12 +322,9 @@ impl Mapping for DirectScale {
         let Upsert { source, received, observed, mapping, facets, .. } = upsert;
         Mapped::Change(id, Change::Upsert(Upsert::partial(source, received, observed, mapping, facets)))
     }
+}
 
-    /// No limit is documented: this is to be polite.
-    fn budget(&self) -> Budget {
-        Budget { calls: 60, seconds: 30 }
-    }
-
+impl Pull for DirectScale {
     /// No answer is documented as the one for what is not there, so none is taken for a delete; nor for the entity, if it does not
     /// name it.
     fn pull(&self, wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Result<Next, Fault> {
@@ -623,7 +624,7 @@ mod tests {
         let headers = HeaderMap::new();
         let raw = RawRequest { method: Method::POST, headers, body: Bytes::copy_from_slice(body.as_bytes()), received };
         let scope = super::super::delivery::DirectScale.scope(&raw).unwrap_or_else(|| UNNAMED_SCOPE.into());
-        let Resolved::Entity(entity, action) = resolve(&DirectScale, &scope) else { unreachable!() };
+        let Resolved::Entity(entity, action) = resolve(&super::super::PLATFORM, &scope) else { unreachable!() };
         let connection = "acme".parse().unwrap();
         let connection = crate::key::ConnectionKey { platform: "directscale".into(), connection };
         let incoming = Incoming {

@@ -30,6 +30,11 @@ pub const PLATFORM: Platform = Platform {
     hosts: Hosts::Below(&[".corpadmin.directscale.com", ".corpadmin.directscalestage.com"]),
     delivery: &delivery::DirectScale,
     mapping: &mapping::DirectScale,
+    budget: mapping::BUDGET,
+    pull: Some(&mapping::DirectScale),
+    lists: None,
+    act: None,
+    notices: None,
     setup: &webhooks::DirectScale,
     installation: None,
 };

@@ -17,11 +17,7 @@ use crate::{
     change::Change,
     entity::{EntityKind, ExternalId},
     http_call::{ApiRequest, ApiResponse, Fault},
-    platform::{
-        lenient,
-        mapping::{Access, Listed, Mapped},
-        paging::Place,
-    },
+    platform::{lenient, lists::Listed, mapping::Mapped, paging::Place, pull::Access},
     timestamp::Timestamp,
     transfer::{Listing, Shown, Transfer},
 };

@@ -19,8 +19,10 @@ use crate::{
     outcome::Rule,
     platform::{
         lenient,
-        mapping::{Access, Budget, Incoming, Listed, MapError, Mapped, Mapping, Next, Wanted},
-        notice::{Notice, WITHOUT_RIGHTS},
+        lists::{Listed, Lists},
+        mapping::{Incoming, MapError, Mapped, Mapping},
+        notice::{Notice, Notices, WITHOUT_RIGHTS},
+        pull::{Access, Budget, Next, Pull, Wanted},
     },
     timestamp::Timestamp,
     transfer::{Action, Direction, EntityProcessor, Listing, Payload, Polling, Scope, own},
@@ -129,6 +131,9 @@ const VOLATILE_PRODUCT: &[&str] = &[
 /// Left out of orders: what follows from the rest, or from who asks.
 const VOLATILE_ORDER: &[&str] = &["is_editable", "needs_payment", "needs_processing", "currency_symbol"];
 
+/// The store is somebody's server, and the API has no limits of its own: this is to be polite.
+pub(super) const BUDGET: Budget = Budget { calls: 120, seconds: 60 };
+
 impl Mapping for WooCommerce {
     fn processors(&self) -> &'static [EntityProcessor] {
         PROCESSORS
@@ -166,18 +171,32 @@ impl Mapping for WooCommerce {
     fn tells_of_strangers(&self) -> bool {
         true
     }
+}
 
-    /// The store makes bodies as the user who owns the webhook. When he has lost his rights, it delivers its own refusal for each change.
-    fn complaint(&self, incoming: &Incoming<'_>) -> Option<Notice> {
-        let (head, _) = lenient::entity::<wire::Head>(incoming.body).ok()?;
-        let refused = head.id.is_none() && matches!(head.error_status(), Some(401 | 403));
-        refused.then(|| Notice {
-            kind: format!("{WITHOUT_RIGHTS}{}", incoming.scope),
-            detail: head.code.filter(|code| is_word(code)).unwrap_or_default(),
-            received: incoming.received,
-        })
+impl Pull for WooCommerce {
+    fn pull(&self, wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Result<Next, Fault> {
+        let Wanted { access, entity, id, at } = *wanted;
+        let Some(response) = answers.first() else {
+            return call(&access, Method::GET, &[collection(entity)?, id.as_str()]).map(Next::Ask);
+        };
+        let heard = heard(response, at)?;
+        if heard.status == 404 && is_not_found(entity, heard.body) {
+            let gone = Change::Delete(Delete { source: None, received: at });
+            // Trashing tells of that id of other kinds, too: what neither of us knows was never there.
+            return Ok(Next::Done(Mapped::IfKnown(id.clone(), gone, Rule::NEVER_HERE)));
+        }
+        if !heard.is_success() {
+            return Err(heard.fault(false));
+        }
+        let (head, _) = lenient::entity::<wire::Head>(heard.body)?;
+        if head.id.as_ref() != Some(id) {
+            return Err(Fault::Unreadable("another id than was asked for".into()));
+        }
+        self::entity(entity, heard.body, at, true).map(Next::Done).map_err(Fault::from)
     }
+}
 
+impl Lists for WooCommerce {
     fn poll(&self, entity: EntityKind, since: Option<Timestamp>) -> Option<Listing> {
         lists::poll(entity, since)
     }
@@ -190,7 +209,7 @@ impl Mapping for WooCommerce {
         lists::page(access, listing)
     }
 
-    fn listed(
+    fn read_page(
         &self,
         _access: &Access<'_>,
         listing: &Listing,
@@ -218,34 +237,21 @@ impl Mapping for WooCommerce {
         }))
     }
 
-    fn counted(&self, response: &ApiResponse) -> Option<u64> {
+    fn read_count(&self, response: &ApiResponse) -> Option<u64> {
         response.headers.get("x-wp-total")?.to_str().ok()?.trim().parse().ok()
     }
+}
 
-    /// The store is somebody's server, and the API has no limits of its own: this is to be polite.
-    fn budget(&self) -> Budget {
-        Budget { calls: 120, seconds: 60 }
-    }
-
-    fn pull(&self, wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Result<Next, Fault> {
-        let Wanted { access, entity, id, at } = *wanted;
-        let Some(response) = answers.first() else {
-            return call(&access, Method::GET, &[collection(entity)?, id.as_str()]).map(Next::Ask);
-        };
-        let heard = heard(response, at)?;
-        if heard.status == 404 && is_not_found(entity, heard.body) {
-            let gone = Change::Delete(Delete { source: None, received: at });
-            // Trashing tells of that id of other kinds, too: what neither of us knows was never there.
-            return Ok(Next::Done(Mapped::IfKnown(id.clone(), gone, Rule::NEVER_HERE)));
-        }
-        if !heard.is_success() {
-            return Err(heard.fault(false));
-        }
-        let (head, _) = lenient::entity::<wire::Head>(heard.body)?;
-        if head.id.as_ref() != Some(id) {
-            return Err(Fault::Unreadable("another id than was asked for".into()));
-        }
-        self::entity(entity, heard.body, at, true).map(Next::Done).map_err(Fault::from)
+impl Notices for WooCommerce {
+    /// The store makes bodies as the user who owns the webhook. When he has lost his rights, it delivers its own refusal for each change.
+    fn complaint(&self, incoming: &Incoming<'_>) -> Option<Notice> {
+        let (head, _) = lenient::entity::<wire::Head>(incoming.body).ok()?;
+        let refused = head.id.is_none() && matches!(head.error_status(), Some(401 | 403));
+        refused.then(|| Notice {
+            kind: format!("{WITHOUT_RIGHTS}{}", incoming.scope),
+            detail: head.code.filter(|code| is_word(code)).unwrap_or_default(),
+            received: incoming.received,
+        })
     }
 }
 

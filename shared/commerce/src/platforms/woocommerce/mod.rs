@@ -32,6 +32,11 @@ pub const PLATFORM: Platform = Platform {
     hosts: Hosts::Site,
     delivery: &delivery::WooCommerce,
     mapping: &mapping::WooCommerce,
+    budget: mapping::BUDGET,
+    pull: Some(&mapping::WooCommerce),
+    lists: Some(&mapping::WooCommerce),
+    act: None,
+    notices: Some(&mapping::WooCommerce),
     setup: &webhooks::WooCommerce,
     installation: Some(&app::WooCommerce),
 };

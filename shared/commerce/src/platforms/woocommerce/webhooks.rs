@@ -18,7 +18,7 @@ use crate::{
     keys::WebhookSecret,
     platform::{
         lenient::{read, read_list},
-        mapping::Access,
+        pull::Access,
         settings::{OwnSettings, SettingsError, read_own},
         webhooks::{Desired, Page, Saving, Setup, Webhook, WebhookApi, WebhookStatus},
     },
