@@ -12,12 +12,10 @@ use crate::{
     install::{Installation, Known, MISSING_PERMISSIONS, Once, Reply, Step, Turned, Vendor, Visit},
     key::ConnectionId,
     platform::lenient,
+    platforms::bigcommerce::BigCommerce,
     scheme::jwt::{Algorithm, Keys, LEEWAY_SECONDS, Rules},
     timestamp::Timestamp,
 };
-
-/// The installation.
-pub struct BigCommerce;
 
 /// Where codes are exchanged.
 const LOGIN_URL: &str = "https://login.bigcommerce.com";

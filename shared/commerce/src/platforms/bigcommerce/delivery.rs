@@ -7,13 +7,11 @@ use serde_json::{Map, json};
 use super::wire;
 use crate::{
     platform::delivery::{Delivery, PROBE, Probe},
+    platforms::bigcommerce::BigCommerce,
     request::{RawRequest, WebhookPath},
     scheme::{Scheme, standard_webhooks::STANDARD_HEADERS},
     timestamp::Timestamp,
 };
-
-/// The receiver's view.
-pub struct BigCommerce;
 
 /// The header that webhooks are made with: its value is this connection's derived secret.
 pub const SECRET_HEADER: &str = "x-commerce-hooks-key";

@@ -19,28 +19,35 @@
 //! - There is one webhook for each scope and destination, and the one that tells of failed deliveries must have a
 //!   destination that no other webhook has: its own query makes it another.
 
+mod api;
 mod app;
 mod delivery;
+mod lists;
 mod mapping;
+mod notices;
 mod order;
 mod pull;
+mod scopes;
 mod webhooks;
 mod wire;
 
 use super::Platform;
 use crate::http_call::Hosts;
 
+/// BigCommerce, as each function sees it.
+pub struct BigCommerce;
+
 /// The descriptor.
 pub const PLATFORM: Platform = Platform {
     name: "bigcommerce",
     hosts: Hosts::Only(&["api.bigcommerce.com"]),
-    delivery: &delivery::BigCommerce,
-    mapping: &mapping::BigCommerce,
-    budget: mapping::BUDGET,
-    pull: Some(&mapping::BigCommerce),
-    lists: Some(&mapping::BigCommerce),
+    delivery: &BigCommerce,
+    mapping: &BigCommerce,
+    budget: api::BUDGET,
+    pull: Some(&BigCommerce),
+    lists: Some(&BigCommerce),
     act: None,
-    notices: Some(&mapping::BigCommerce),
-    setup: &webhooks::BigCommerce,
-    installation: Some(&app::BigCommerce),
+    notices: Some(&BigCommerce),
+    setup: &BigCommerce,
+    installation: Some(&BigCommerce),
 };

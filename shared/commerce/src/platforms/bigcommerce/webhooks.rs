@@ -1,14 +1,11 @@
 //! What the registrar has to know of BigCommerce: settings, and the calls of `v3/webhooks`.
 
 use http::Method;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
-use super::{
-    mapping::{DELIVERY_EXCEPTION, call, fault},
-    wire,
-};
+use super::wire;
 use crate::{
     entity::ExternalId,
     http_call::{ApiRequest, ApiResponse, Fault, site_url},
@@ -21,11 +18,13 @@ use crate::{
         settings::{OwnSettings, SettingsError, read_own},
         webhooks::{Desired, Page, Saving, Setup, Webhook, WebhookApi, WebhookStatus},
     },
+    platforms::bigcommerce::{
+        BigCommerce,
+        api::{Credentials, call, fault},
+        scopes::DELIVERY_EXCEPTION,
+    },
     timestamp::Timestamp,
 };
-
-/// The registrar's view.
-pub struct BigCommerce;
 
 /// As many webhooks as a page is asked for. The most is not documented; samples show this.
 const PAGE_SIZE: usize = 100;
@@ -33,14 +32,6 @@ const PAGE_SIZE: usize = 100;
 const HEADER: &str = "X-Commerce-Hooks-Key";
 /// Makes an address that no other webhook has.
 const OWN_ADDRESS: &str = "?for=delivery-exception";
-
-/// A token for the API of one store. It does not expire.
-#[derive(Serialize, Deserialize, Zeroize)]
-#[zeroize(drop)]
-pub struct Credentials {
-    /// Opaque.
-    pub access_token: String,
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::wire;
 use crate::{
     platform::delivery::{Delivery, PROBE, Probe},
+    platforms::cloudblue::CloudBlue,
     request::{RawRequest, WebhookPath},
     scheme::{
         Scheme,
@@ -13,9 +14,6 @@ use crate::{
     },
     timestamp::Timestamp,
 };
-
-/// The receiver's view.
-pub struct CloudBlue;
 
 /// The scope of a delivery that names no class of objects: one by GET, for one.
 pub const TRIGGER: &str = "trigger";

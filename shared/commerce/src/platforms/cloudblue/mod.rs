@@ -16,25 +16,33 @@
 //! - Actions on a request answer with the request, those on a tier configuration request with parts of it or with nothing.
 //! - Parameters can be passwords. Quantities are texts, some names are the text `None`, and an empty tier is `{}`.
 
+mod act;
+mod api;
 mod delivery;
+mod lists;
 mod mapping;
+mod policy;
+mod pull;
 mod webhooks;
 mod wire;
 
 use super::Platform;
 use crate::http_call::Hosts;
 
+/// CloudBlue Connect, as each function sees it.
+pub struct CloudBlue;
+
 /// The descriptor.
 pub const PLATFORM: Platform = Platform {
     name: "cloudblue",
     hosts: Hosts::Only(&["api.connect.cloudblue.com"]),
-    delivery: &delivery::CloudBlue,
-    mapping: &mapping::CloudBlue,
-    budget: mapping::BUDGET,
-    pull: Some(&mapping::CloudBlue),
-    lists: Some(&mapping::CloudBlue),
-    act: Some(&mapping::CloudBlue),
+    delivery: &CloudBlue,
+    mapping: &CloudBlue,
+    budget: api::BUDGET,
+    pull: Some(&CloudBlue),
+    lists: Some(&CloudBlue),
+    act: Some(&CloudBlue),
     notices: None,
-    setup: &webhooks::CloudBlue,
+    setup: &CloudBlue,
     installation: None,
 };

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::{
-    mapping::{FULFILLMENT, PAGE_SIZE, TIER_CONFIG, call, is_last, refusal, unreadable},
+    mapping::{FULFILLMENT, TIER_CONFIG},
     wire,
 };
 use crate::{
@@ -24,11 +24,14 @@ use crate::{
         settings::{OwnSettings, SettingsError, read_own},
         webhooks::{Desired, Page, Saving, Setup, Webhook, WebhookApi, WebhookStatus},
     },
+    platforms::cloudblue::{
+        CloudBlue,
+        api::{call, refusal, unreadable},
+        lists::{PAGE_SIZE, is_last},
+        policy::{MAX_LABEL, check_policy, is_id},
+    },
     timestamp::Timestamp,
 };
-
-/// The registrar's view.
-pub struct CloudBlue;
 
 /// Where the API is [`specs.yml`, `servers`].
 const SITE: &str = "https://api.connect.cloudblue.com/public/v1";
@@ -37,17 +40,14 @@ const SITE: &str = "https://api.connect.cloudblue.com/public/v1";
 const API_KEY: &str = "ApiKey ";
 
 /// The types of requests [`specs.yml`]: those of fulfilment, then what tier configurations have beyond them.
-const TYPES: [&str; 10] =
+pub(super) const TYPES: [&str; 10] =
     ["purchase", "change", "suspend", "resume", "cancel", "adjustment", "renew", "transfer", "setup", "update"];
 
 /// The type of a webhook that tells of something; the others ask whether something is right [`specs.yml`].
 const EVENT: &str = "event";
 
-/// The longest label of a webhook [`specs.yml`].
-const MAX_LABEL: usize = 100;
-
 /// The types of connections between vendor and distributor.
-const CONNECTION_TYPES: [&str; 3] = ["production", "test", "preview"];
+pub(super) const CONNECTION_TYPES: [&str; 3] = ["production", "test", "preview"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,144 +62,8 @@ struct Input {
     products: BTreeMap<String, Value>,
 }
 
-/// A rule of a product's policy.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PolicyRule {
-    /// When it fits.
-    #[serde(default)]
-    pub when: When,
-    /// Approve.
-    #[serde(default)]
-    pub approve: Option<Approve>,
-    /// Refuse, for good.
-    #[serde(default)]
-    pub fail: Option<Fail>,
-    /// Ask the customer.
-    #[serde(default)]
-    pub inquire: Option<Inquire>,
-    /// Leave it to somebody else.
-    #[serde(default)]
-    pub observe: Option<bool>,
-}
-
-/// Conditions, all of which must hold; one that is absent does.
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-pub struct When {
-    /// One of these types.
-    #[serde(default, rename = "type")]
-    pub kind: Option<Vec<String>>,
-    /// The customer's country is one of these.
-    #[serde(default)]
-    pub country_in: Option<Vec<String>>,
-    /// The customer's country is none of these.
-    #[serde(default)]
-    pub country_not_in: Option<Vec<String>>,
-    /// Nobody has filled in this parameter. One that a request of fulfilment does not have is not filled in, either; tier configurations
-    /// have parameters of their own.
-    #[serde(default)]
-    pub empty_parameter: Option<String>,
-    /// One of these types of connection.
-    #[serde(default)]
-    pub connection_type: Option<Vec<String>>,
-}
-
-/// How to approve.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Approve {
-    /// The template of what the customer is told.
-    pub template: String,
-}
-
-/// How to refuse.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fail {
-    /// Why.
-    pub reason: String,
-}
-
-/// How to ask.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Inquire {
-    /// The template of what the customer is told.
-    pub template: String,
-    /// What is wrong with which parameter.
-    #[serde(default)]
-    pub errors: BTreeMap<String, String>,
-}
-
-impl PolicyRule {
-    /// Reads a rule and checks all of it.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    fn check(rule: &Value) -> Result<(), String> {
-        let Value::Object(members) = rule else { return Err("a rule must be an object".into()) };
-        let rule: Self = read_own(members.clone()).map_err(|error| error.why)?;
-        let When { kind, country_in, country_not_in, empty_parameter, connection_type } = &rule.when;
-        one_of("type", kind.as_ref(), |kind| TYPES.contains(&kind), "of the types of requests, such as purchase")?;
-        let country = |text: &str| text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_uppercase());
-        one_of("country_in", country_in.as_ref(), country, "countries in two capital letters, such as DE")?;
-        one_of("country_not_in", country_not_in.as_ref(), country, "countries in two capital letters, such as DE")?;
-        let known = |kind: &str| CONNECTION_TYPES.contains(&kind);
-        one_of("connection_type", connection_type.as_ref(), known, "of production, test and preview")?;
-        if empty_parameter.as_ref().is_some_and(|id| !is_short(id, 100)) {
-            return Err("empty_parameter must be the id of a parameter".into());
-        }
-        let actions = [rule.approve.is_some(), rule.fail.is_some(), rule.inquire.is_some(), rule.observe.is_some()];
-        if actions.iter().filter(|there| **there).count() != 1 {
-            return Err("must have exactly one of approve, fail, inquire and observe".into());
-        }
-        if rule.observe == Some(false) {
-            return Err("observe can only be true".into());
-        }
-        let template = rule.approve.as_ref().map(|approve| &approve.template);
-        let template = template.or(rule.inquire.as_ref().map(|inquire| &inquire.template));
-        if template.is_some_and(|template| !is_id(template, "TL-")) {
-            return Err("template must be the id of a template, such as TL-123-456-789".into());
-        }
-        // The platform's own limit for tier configuration requests.
-        if rule.fail.as_ref().is_some_and(|fail| !is_short(&fail.reason, 500)) {
-            return Err("reason must be a text of 1 to 500 bytes".into());
-        }
-        let errors = rule.inquire.iter().flat_map(|inquire| &inquire.errors);
-        if errors.into_iter().any(|(id, message)| !is_short(id, 100) || !is_short(message, 500)) {
-            return Err("errors must map ids of parameters to texts of 1 to 500 bytes".into());
-        }
-        Ok(())
-    }
-}
-
-fn one_of(name: &str, list: Option<&Vec<String>>, fits: impl Fn(&str) -> bool, what: &str) -> Result<(), String> {
-    let wrong = list.is_some_and(|list| list.is_empty() || !list.iter().all(|element| fits(element)));
-    if wrong { Err(format!("{name} must be a list {what}")) } else { Ok(()) }
-}
-
-fn is_short(text: &str, most: usize) -> bool {
-    !text.trim().is_empty() && text.len() <= most && !text.chars().any(char::is_control)
-}
-
-fn is_id(text: &str, prefix: &str) -> bool {
-    let rest = text.strip_prefix(prefix).unwrap_or_default();
-    !rest.is_empty() && text.len() <= 100 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-}
-
-fn wrong(field: &str, why: impl Into<String>) -> SettingsError {
+pub(super) fn wrong(field: &str, why: impl Into<String>) -> SettingsError {
     SettingsError::new(field, why)
-}
-
-fn check_policy(product: &str, policy: &Value) -> Result<(), SettingsError> {
-    match policy {
-        Value::String(word) if word == "observe" => Ok(()),
-        Value::Array(rules) => rules.iter().enumerate().try_for_each(|(place, rule)| {
-            PolicyRule::check(rule).map_err(|why| wrong(&format!("products.{product}[{place}]"), why))
-        }),
-        _ => Err(wrong(&format!("products.{product}"), "must be \"observe\" or a list of rules")),
-    }
 }
 
 impl Setup for CloudBlue {

@@ -5,13 +5,11 @@ use serde_json::{Map, json};
 use super::{client, wire};
 use crate::{
     platform::delivery::{Delivery, PROBE, Probe},
+    platforms::directscale::DirectScale,
     request::{RawRequest, WebhookPath},
     scheme::{Scheme, bearer::Bearer},
     timestamp::Timestamp,
 };
-
-/// The receiver's view.
-pub struct DirectScale;
 
 /// The longest name of a user that is kept.
 const MAX_USER_BYTES: usize = 256;

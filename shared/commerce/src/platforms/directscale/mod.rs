@@ -16,26 +16,32 @@
 //!   sent again, so they are kept as records.
 //! - No API for subscriptions is documented: they are entered by hand.
 
+mod api;
 mod delivery;
+mod events;
 mod mapping;
+mod pull;
 mod webhooks;
 mod wire;
 
 use super::Platform;
 use crate::http_call::Hosts;
 
+/// DirectScale, as each function sees it.
+pub struct DirectScale;
+
 /// The descriptor.
 pub const PLATFORM: Platform = Platform {
     name: "directscale",
     hosts: Hosts::Below(&[".corpadmin.directscale.com", ".corpadmin.directscalestage.com"]),
-    delivery: &delivery::DirectScale,
-    mapping: &mapping::DirectScale,
-    budget: mapping::BUDGET,
-    pull: Some(&mapping::DirectScale),
+    delivery: &DirectScale,
+    mapping: &DirectScale,
+    budget: api::BUDGET,
+    pull: Some(&DirectScale),
     lists: None,
     act: None,
     notices: None,
-    setup: &webhooks::DirectScale,
+    setup: &DirectScale,
     installation: None,
 };
 

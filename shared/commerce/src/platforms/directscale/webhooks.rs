@@ -1,8 +1,8 @@
 //! What the registrar has to know of DirectScale: settings only, for its webhooks are entered by hand.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::client;
 use crate::{
@@ -12,42 +12,16 @@ use crate::{
         settings::{OwnSettings, SettingsError, read_own},
         webhooks::{Setup, WebhookApi},
     },
+    platforms::directscale::{
+        DirectScale,
+        api::{Credentials, Service, Services},
+    },
 };
-
-/// The registrar's view.
-pub struct DirectScale;
 
 /// The shortest key that is accepted from DirectScale, in bytes.
 const MIN_KEY_BYTES: usize = 16;
 /// The most of them.
 const MAX_KEYS: usize = 10;
-
-/// The key with which the Extension API is called: another than those that DirectScale sends.
-#[derive(Serialize, Deserialize, Zeroize)]
-#[zeroize(drop)]
-pub struct Credentials {
-    /// As Extension Settings shows it.
-    pub api_key: String,
-}
-
-/// Services of the Extension API whose methods are not documented publicly, and which a client has therefore to name.
-#[derive(Serialize, Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-pub struct Services {
-    /// Gives an order by its number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub order: Option<Service>,
-}
-
-/// One of them.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Service {
-    /// Below `/api/extension/services/`: `OrderService/v1/…`
-    pub path: String,
-    /// The name of the argument that is the id.
-    pub argument: String,
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -10,13 +10,11 @@ use crate::{
     http_call::{Hosts, SiteError, site_url},
     install::{Installation, Known, Reply, Step, Turned, Vendor, Visit, same_secret, sha256},
     key::ConnectionId,
+    platforms::woocommerce::WooCommerce,
 };
 
 /// The most that a connection's id holds.
 const MAX_ID: usize = 100;
-
-/// The installation.
-pub struct WooCommerce;
 
 /// What the site's page calls us.
 const APP_NAME: &str = "Commerce Hooks";

@@ -5,6 +5,7 @@ use serde_json::Map;
 
 use crate::{
     platform::delivery::{Delivery, PROBE, Probe},
+    platforms::woocommerce::WooCommerce,
     request::{RawRequest, WebhookPath},
     scheme::{
         Scheme,
@@ -12,9 +13,6 @@ use crate::{
     },
     timestamp::Timestamp,
 };
-
-/// The receiver's view.
-pub struct WooCommerce;
 
 /// `base64(HMAC-SHA256(secret, body))` [`class-wc-webhook.php`, `generate_signature`].
 const SIGNATURE: Hmac = Hmac {

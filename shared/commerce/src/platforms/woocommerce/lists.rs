@@ -8,16 +8,22 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{
-    answers::heard,
-    mapping::{self, call},
-    wire,
-};
+use super::{answers::heard, lists, mapping, wire};
 use crate::{
     change::Change,
     entity::{EntityKind, ExternalId},
     http_call::{ApiRequest, ApiResponse, Fault},
-    platform::{lenient, lists::Listed, mapping::Mapped, paging::Place, pull::Access},
+    platform::{
+        lenient,
+        lists::{Listed, Lists},
+        mapping::Mapped,
+        paging::Place,
+        pull::Access,
+    },
+    platforms::woocommerce::{
+        WooCommerce,
+        api::{self, call, collection},
+    },
     timestamp::Timestamp,
     transfer::{Listing, Shown, Transfer},
 };
@@ -99,8 +105,7 @@ fn kind(listing: &Listing) -> Result<Kind<'_>, Fault> {
     let ends = [(ALL, true), (CHANGED, false), (RECOVERED, false)];
     let named = ends.into_iter().find_map(|(end, whole)| {
         let collection = listing.what.strip_suffix(end)?;
-        let entity =
-            ENTITIES.into_iter().find(|entity| mapping::collection(*entity).is_ok_and(|of| of == collection))?;
+        let entity = ENTITIES.into_iter().find(|entity| api::collection(*entity).is_ok_and(|of| of == collection))?;
         Some(Kind { collection, entity, whole })
     });
     named.ok_or_else(|| Fault::Unreadable(format!("there is no list {:?}", listing.what)))
@@ -108,7 +113,7 @@ fn kind(listing: &Listing) -> Result<Kind<'_>, Fault> {
 
 /// Customers cannot be asked for by their time.
 pub fn poll(entity: EntityKind, since: Option<Timestamp>) -> Option<Listing> {
-    let name = mapping::collection(entity).ok()?;
+    let name = api::collection(entity).ok()?;
     match (entity, since) {
         (EntityKind::Customer, Some(_)) => None,
         (_, None) => Some(Place::start(&format!("{name}{ALL}"), None)),
@@ -118,7 +123,7 @@ pub fn poll(entity: EntityKind, since: Option<Timestamp>) -> Option<Listing> {
 
 /// An error object does not name the entity that it stands for; but the entity has just been changed.
 pub fn recover(entity: EntityKind, received: Timestamp) -> Option<Listing> {
-    let name = mapping::collection(entity).ok().filter(|_| entity != EntityKind::Customer)?;
+    let name = api::collection(entity).ok().filter(|_| entity != EntityKind::Customer)?;
     Some(Place::start(&format!("{name}{RECOVERED}"), Some(received.plus_seconds(-RECOVERED_SECONDS))))
 }
 
@@ -194,7 +199,7 @@ pub fn read(listing: &Listing, response: &ApiResponse, at: Timestamp) -> Result<
     let too_old = || Fault::Unreadable("the store is too old to list what has changed".into());
     if let Some(parent) = walk.parents.first().cloned() {
         // It went while the list was under way; whether its variations did is asked about if they are known.
-        if heard.status == 404 && mapping::is_not_found(entity, heard.body) {
+        if heard.status == 404 && api::is_not_found(entity, heard.body) {
             return Ok(Listed { found: Vec::new(), next: walk.after_variations(0, true).listing(&listing.what) });
         }
         if !heard.is_success() {
@@ -275,6 +280,52 @@ fn variation(entry: &RawValue, reason: &str) -> Result<Transfer, Fault> {
     let content = mapping::content_of_product(body).ok();
     let shown = content.map(|content| Shown::part(&content, SHOWN_OF_VARIATIONS));
     Ok(Transfer { shown, ..transfer })
+}
+
+impl Lists for WooCommerce {
+    fn poll(&self, entity: EntityKind, since: Option<Timestamp>) -> Option<Listing> {
+        lists::poll(entity, since)
+    }
+
+    fn rest_of(&self, listing: Listing, found_until: Timestamp) -> Listing {
+        lists::rest_of(listing, found_until)
+    }
+
+    fn list(&self, access: &Access<'_>, listing: &Listing) -> Result<ApiRequest, Fault> {
+        lists::page(access, listing)
+    }
+
+    fn read_page(
+        &self,
+        _access: &Access<'_>,
+        listing: &Listing,
+        response: &ApiResponse,
+        at: Timestamp,
+    ) -> Result<Listed, Fault> {
+        lists::read(listing, response, at)
+    }
+
+    fn page_size(&self, _listing: &Listing) -> usize {
+        lists::PAGE_SIZE
+    }
+
+    /// The list tells how many it has in all, whatever a page holds. Variations are in a list of their own.
+    fn count(&self, access: &Access<'_>, entity: EntityKind) -> Option<Result<ApiRequest, Fault>> {
+        let asked = collection(entity).and_then(|name| call(access, Method::GET, &[name]));
+        Some(asked.map(|mut request| {
+            request
+                .url
+                .query_pairs_mut()
+                .append_pair("orderby", "id")
+                .append_pair("per_page", "1")
+                .append_pair("_fields", "id");
+            request
+        }))
+    }
+
+    fn read_count(&self, response: &ApiResponse) -> Option<u64> {
+        response.headers.get("x-wp-total")?.to_str().ok()?.trim().parse().ok()
+    }
 }
 
 #[cfg(test)]

@@ -1,35 +1,24 @@
 //! What the processor has to know of WooCommerce: its entity processors, and how its REST objects become canonical entities.
 
-use http::Method;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
-use url::Url;
 
-use super::{
-    answers::{KEY_IN_QUERY, REST_ROUTE, heard, is_on, is_word},
-    lists, wire,
-};
+use super::{answers::is_word, lists, wire};
 use crate::{
     change::{Change, Delete, Facets, Upsert},
     entity::{
         Address, AppliedCoupon, Category, Choice, Content, Coupon, CouponId, Customer, CustomerId, EntityKind,
         ExternalId, Fee, Line, Order, OrderId, Payment, Product, ProductId, Refund, ShippingLine, Stock, Tax, Totals,
     },
-    http_call::{ApiRequest, ApiResponse, Fault, SECRET_PARAMETERS},
     outcome::Rule,
     platform::{
         lenient,
-        lists::{Listed, Lists},
         mapping::{Incoming, MapError, Mapped, Mapping},
-        notice::{Notice, Notices, WITHOUT_RIGHTS},
-        pull::{Access, Budget, Next, Pull, Wanted},
     },
+    platforms::woocommerce::WooCommerce,
     timestamp::Timestamp,
     transfer::{Action, Direction, EntityProcessor, Listing, Payload, Polling, Scope, own},
 };
-
-/// The processor's view.
-pub struct WooCommerce;
 
 /// Rises when the mapping's output changes, so that replayed deliveries win over what was made of them before.
 const MAPPING: u32 = 2;
@@ -131,9 +120,6 @@ const VOLATILE_PRODUCT: &[&str] = &[
 /// Left out of orders: what follows from the rest, or from who asks.
 const VOLATILE_ORDER: &[&str] = &["is_editable", "needs_payment", "needs_processing", "currency_symbol"];
 
-/// The store is somebody's server, and the API has no limits of its own: this is to be polite.
-pub(super) const BUDGET: Budget = Budget { calls: 120, seconds: 60 };
-
 impl Mapping for WooCommerce {
     fn processors(&self) -> &'static [EntityProcessor] {
         PROCESSORS
@@ -171,140 +157,6 @@ impl Mapping for WooCommerce {
     fn tells_of_strangers(&self) -> bool {
         true
     }
-}
-
-impl Pull for WooCommerce {
-    fn pull(&self, wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Result<Next, Fault> {
-        let Wanted { access, entity, id, at } = *wanted;
-        let Some(response) = answers.first() else {
-            return call(&access, Method::GET, &[collection(entity)?, id.as_str()]).map(Next::Ask);
-        };
-        let heard = heard(response, at)?;
-        if heard.status == 404 && is_not_found(entity, heard.body) {
-            let gone = Change::Delete(Delete { source: None, received: at });
-            // Trashing tells of that id of other kinds, too: what neither of us knows was never there.
-            return Ok(Next::Done(Mapped::IfKnown(id.clone(), gone, Rule::NEVER_HERE)));
-        }
-        if !heard.is_success() {
-            return Err(heard.fault(false));
-        }
-        let (head, _) = lenient::entity::<wire::Head>(heard.body)?;
-        if head.id.as_ref() != Some(id) {
-            return Err(Fault::Unreadable("another id than was asked for".into()));
-        }
-        self::entity(entity, heard.body, at, true).map(Next::Done).map_err(Fault::from)
-    }
-}
-
-impl Lists for WooCommerce {
-    fn poll(&self, entity: EntityKind, since: Option<Timestamp>) -> Option<Listing> {
-        lists::poll(entity, since)
-    }
-
-    fn rest_of(&self, listing: Listing, found_until: Timestamp) -> Listing {
-        lists::rest_of(listing, found_until)
-    }
-
-    fn list(&self, access: &Access<'_>, listing: &Listing) -> Result<ApiRequest, Fault> {
-        lists::page(access, listing)
-    }
-
-    fn read_page(
-        &self,
-        _access: &Access<'_>,
-        listing: &Listing,
-        response: &ApiResponse,
-        at: Timestamp,
-    ) -> Result<Listed, Fault> {
-        lists::read(listing, response, at)
-    }
-
-    fn page_size(&self, _listing: &Listing) -> usize {
-        lists::PAGE_SIZE
-    }
-
-    /// The list tells how many it has in all, whatever a page holds. Variations are in a list of their own.
-    fn count(&self, access: &Access<'_>, entity: EntityKind) -> Option<Result<ApiRequest, Fault>> {
-        let asked = collection(entity).and_then(|name| call(access, Method::GET, &[name]));
-        Some(asked.map(|mut request| {
-            request
-                .url
-                .query_pairs_mut()
-                .append_pair("orderby", "id")
-                .append_pair("per_page", "1")
-                .append_pair("_fields", "id");
-            request
-        }))
-    }
-
-    fn read_count(&self, response: &ApiResponse) -> Option<u64> {
-        response.headers.get("x-wp-total")?.to_str().ok()?.trim().parse().ok()
-    }
-}
-
-impl Notices for WooCommerce {
-    /// The store makes bodies as the user who owns the webhook. When he has lost his rights, it delivers its own refusal for each change.
-    fn complaint(&self, incoming: &Incoming<'_>) -> Option<Notice> {
-        let (head, _) = lenient::entity::<wire::Head>(incoming.body).ok()?;
-        let refused = head.id.is_none() && matches!(head.error_status(), Some(401 | 403));
-        refused.then(|| Notice {
-            kind: format!("{WITHOUT_RIGHTS}{}", incoming.scope),
-            detail: head.code.filter(|code| is_word(code)).unwrap_or_default(),
-            received: incoming.received,
-        })
-    }
-}
-
-pub(super) fn collection(entity: EntityKind) -> Result<&'static str, Fault> {
-    match entity {
-        EntityKind::Customer => Ok("customers"),
-        EntityKind::Product => Ok("products"),
-        EntityKind::Order => Ok("orders"),
-        EntityKind::Coupon => Ok("coupons"),
-        other => Err(Fault::Unreadable(format!("WooCommerce has no {other}"))),
-    }
-}
-
-/// The call of `wc/v3` for a path below it, in the way that the connection's settings say.
-pub(super) fn call(access: &Access<'_>, method: Method, path: &[&str]) -> Result<ApiRequest, Fault> {
-    let broken = |what: &str| Fault::Connection(format!("the connection's {what} cannot be read; connect it again"));
-    let credentials: super::webhooks::Credentials =
-        serde_json::from_str(access.credentials).map_err(|_| broken("credentials"))?;
-    let mut url = Url::parse(access.site).map_err(|_| broken("site"))?;
-    {
-        let mut segments = url.path_segments_mut().map_err(|()| broken("site"))?;
-        segments.pop_if_empty().extend(["wp-json", "wc", "v3"]).extend(path);
-    }
-    if is_on(access.settings, REST_ROUTE) {
-        // The site's own path stays; what would follow `/wp-json` is a parameter.
-        let route = url.path().rsplit_once("/wp-json").map(|(site, route)| (format!("{site}/"), route.to_owned()));
-        let (site, route) = route.ok_or_else(|| broken("site"))?;
-        url.set_path(&site);
-        url.query_pairs_mut().append_pair("rest_route", &route);
-    }
-    // Over http it would be for everybody to read.
-    if is_on(access.settings, KEY_IN_QUERY) && url.scheme() == "https" {
-        url.query_pairs_mut()
-            .append_pair(SECRET_PARAMETERS[0], &credentials.consumer_key)
-            .append_pair(SECRET_PARAMETERS[1], &credentials.consumer_secret);
-        return Ok(ApiRequest::open(method, url));
-    }
-    Ok(ApiRequest::basic(method, url, &credentials.consumer_key, &credentials.consumer_secret))
-}
-
-/// Whether a 404 is about the resource that was asked for. The CRUD controllers say
-/// `woocommerce_rest_{post type}_invalid_id`, the customers' controller `woocommerce_rest_invalid_id`; a 404 of a firewall, of
-/// a theme, or of a site without the plugin (`rest_no_route`) says something else.
-pub(super) fn is_not_found(entity: EntityKind, body: &[u8]) -> bool {
-    let codes: &[&str] = match entity {
-        EntityKind::Customer => &["woocommerce_rest_invalid_id", "woocommerce_rest_customer_invalid_id"],
-        EntityKind::Product => &["woocommerce_rest_product_invalid_id"],
-        EntityKind::Order => &["woocommerce_rest_shop_order_invalid_id"],
-        EntityKind::Coupon => &["woocommerce_rest_shop_coupon_invalid_id"],
-        _ => &[],
-    };
-    lenient::entity::<wire::Head>(body)
-        .is_ok_and(|(head, _)| head.code.is_some_and(|code| codes.contains(&code.as_str())))
 }
 
 /// What a body of an entity says; `observed` if the store shows it as it is.

@@ -15,28 +15,34 @@
 //! - `deleted` means moved to the trash. Trashing an order also sends `product.deleted` with the order's id.
 
 mod answers;
+mod api;
 mod app;
 mod delivery;
 mod lists;
 mod mapping;
+mod notices;
+mod pull;
 mod webhooks;
 mod wire;
 
 use super::Platform;
 use crate::http_call::Hosts;
 
+/// WooCommerce, as each function sees it.
+pub struct WooCommerce;
+
 pub use app::site_connection;
 /// The descriptor.
 pub const PLATFORM: Platform = Platform {
     name: "woocommerce",
     hosts: Hosts::Site,
-    delivery: &delivery::WooCommerce,
-    mapping: &mapping::WooCommerce,
-    budget: mapping::BUDGET,
-    pull: Some(&mapping::WooCommerce),
-    lists: Some(&mapping::WooCommerce),
+    delivery: &WooCommerce,
+    mapping: &WooCommerce,
+    budget: api::BUDGET,
+    pull: Some(&WooCommerce),
+    lists: Some(&WooCommerce),
     act: None,
-    notices: Some(&mapping::WooCommerce),
-    setup: &webhooks::WooCommerce,
-    installation: Some(&app::WooCommerce),
+    notices: Some(&WooCommerce),
+    setup: &WooCommerce,
+    installation: Some(&WooCommerce),
 };

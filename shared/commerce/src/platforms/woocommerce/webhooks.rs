@@ -1,14 +1,13 @@
 //! What the registrar has to know of WooCommerce: settings, and the calls of `wc/v3/webhooks`.
 
 use http::Method;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::{
     answers::{self, KEY_IN_QUERY, REST_ROUTE, heard},
     app::site_address,
-    mapping::call,
     wire,
 };
 use crate::{
@@ -22,24 +21,15 @@ use crate::{
         settings::{OwnSettings, SettingsError, read_own},
         webhooks::{Desired, Page, Saving, Setup, Webhook, WebhookApi, WebhookStatus},
     },
+    platforms::woocommerce::{
+        WooCommerce,
+        api::{Credentials, call},
+    },
     timestamp::Timestamp,
 };
 
-/// The registrar's view.
-pub struct WooCommerce;
-
 /// The most that one page holds.
 const PAGE_SIZE: usize = 100;
-
-/// A key of the store's REST API, with the permission `read_write`.
-#[derive(Serialize, Deserialize, Zeroize)]
-#[zeroize(drop)]
-pub struct Credentials {
-    /// `ck_…`
-    pub consumer_key: String,
-    /// `cs_…`
-    pub consumer_secret: String,
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
