@@ -1,4 +1,4 @@
-//! The edges of commerce-webhooks: what pure code asks for and the world answers. Each edge is a narrow trait (the IAM policy of
+//! The edges of commerce-hooks: what pure code asks for and the world answers. Each edge is a narrow trait (the IAM policy of
 //! the function that uses it is as narrow), its AWS implementation beside it, and a twin in [`memory`] for tests.
 
 pub mod aws;

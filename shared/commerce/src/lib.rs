@@ -1,4 +1,4 @@
-//! What commerce-webhooks knows, pure: how a delivery is proven, what travels on the queue, what an entity is, how changes
+//! What commerce-hooks knows, pure: how a delivery is proven, what travels on the queue, what an entity is, how changes
 //! become state, and what each platform says. No AWS, no async, no clock and no environment: time and keys are arguments,
 //! and a call to a platform is a value that the edges run.
 //!

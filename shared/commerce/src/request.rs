@@ -90,7 +90,7 @@ pub fn weight(text: &[u8]) -> usize {
     text.len() + VALUE_BYTES * values(text)
 }
 
-/// Where a webhook points: `/webhooks/{platform}/{connection}` for the first generation, with `/{generation}` for later ones.
+/// Where a webhook points: `/hooks/{platform}/{connection}` for the first generation, with `/{generation}` for later ones.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WebhookPath {
     /// Platform and connection.
