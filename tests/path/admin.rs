@@ -18,7 +18,7 @@ use commerce::{
     platforms::PLATFORMS,
     request::WebhookPath,
 };
-use registrar::{ADMIN_TOKEN, SCOPES};
+use registrar::{ADMIN_TOKEN, PERMISSIONS};
 use serde_json::{Value, json};
 use tests::{
     platforms::{Simulator, simulators},
@@ -74,7 +74,7 @@ fn operations(document: &Value) -> Vec<Operation> {
 }
 
 async fn ask(world: &World, method: &str, path: &str, query: &str, body: &str) -> (u16, Value) {
-    let response = world.ask(Some(&world.bearer(&SCOPES.join(" "))), method, path, query, body).await;
+    let response = world.ask(Some(&world.bearer(&PERMISSIONS.join(" "))), method, path, query, body).await;
     assert_eq!(response.headers()["cache-control"], "no-store", "{method} {path}");
     (response.status().as_u16(), serde_json::from_slice(response.body().as_ref()).unwrap())
 }
@@ -169,7 +169,7 @@ async fn no_route_is_open() {
     let record = world.tables.connection(&key());
     let ring = KeyRing::parse(ADMIN_KEY).unwrap();
     let other = KeyRing::parse("another-key-of-at-least-32-bytes!").unwrap();
-    let (now, all) = (world.clock.now(), SCOPES.join(" "));
+    let (now, all) = (world.clock.now(), PERMISSIONS.join(" "));
     let mint = |ring, at, scopes: &str| format!("Bearer {}", ADMIN_TOKEN.mint(ring, at, 900, scopes, None).unwrap());
     let good = mint(&ring, now, &all);
     let document = document(&world).await;
@@ -191,7 +191,7 @@ async fn no_route_is_open() {
             let problem = serde_json::from_slice(response.body().as_ref()).unwrap();
             assert_declared(&document, &operation, 401, &problem);
         }
-        let others: Vec<_> = SCOPES.into_iter().filter(|other| other != scope).collect();
+        let others: Vec<_> = PERMISSIONS.into_iter().filter(|other| other != scope).collect();
         for too_little in ["", &others.join(" "), &format!("{scope}s"), &scope.to_uppercase()] {
             let response = world.ask(Some(&mint(&ring, now, too_little)), method, &path, "", "{}").await;
             assert_eq!(response.status(), 403, "{id}: {too_little}");
@@ -242,7 +242,9 @@ async fn the_description_holds_together() {
     for Operation { id, method, path, scope, described } in operations(&document) {
         assert!(ids.insert(id.clone()), "{id} is there twice");
         assert!(["GET", "PUT", "POST", "DELETE"].contains(&method.as_str()));
-        assert!(document["components"]["securitySchemes"]["token"].is_object() && SCOPES.contains(&scope.as_str()));
+        assert!(
+            document["components"]["securitySchemes"]["token"].is_object() && PERMISSIONS.contains(&scope.as_str())
+        );
         let in_path: BTreeSet<_> =
             path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
         let parameters = described["parameters"].as_array().unwrap();
@@ -312,7 +314,7 @@ async fn every_route_answers_as_described_and_twice_the_same() {
 #[tokio::test]
 async fn unknown_paths_and_methods_are_told_apart() {
     let world = connected().await;
-    let token = world.bearer(&SCOPES.join(" "));
+    let token = world.bearer(&PERMISSIONS.join(" "));
     for path in ["/admin", "/admin/", "/admin/connections/", "/admin/rotation/x", "/", "", "/hooks/woocommerce/x"] {
         let (status, problem) = ask(&world, "GET", path, "", "").await;
         assert_eq!((status, &problem["type"]), (404, &json!("urn:commerce-hooks:problem:not-found")), "{path}");

@@ -8,7 +8,7 @@ use std::{
 };
 
 use commerce::{item::Item, key::ConnectionKey, platforms::PLATFORMS, timestamp::Timestamp};
-use processor::{End, Message};
+use processor::{Disposition, Message};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use tests::{
     platforms::{Delivery, Simulator, Trouble, Truth, simulators},
@@ -32,7 +32,7 @@ struct Day {
     taken: usize,
     /// The messages of deliveries that were accepted.
     accepted: BTreeSet<String>,
-    ends: BTreeMap<String, End>,
+    ends: BTreeMap<String, Disposition>,
     redriven: usize,
 }
 
@@ -216,7 +216,10 @@ async fn day(seed: u64, steps: usize) {
     assert!(counts.values().all(|entities| *entities > steps / 50), "{counts:?}");
     for id in &day.accepted {
         let end = day.ends.get(id);
-        assert!(matches!(end, Some(End::Outcome(_) | End::Deferred(_))), "seed {seed}: {id} ended as {end:?}");
+        assert!(
+            matches!(end, Some(Disposition::Done(_) | Disposition::Deferred(_))),
+            "seed {seed}: {id} ended as {end:?}"
+        );
     }
 }
 

@@ -368,11 +368,10 @@ fn a_refused_list_is_a_fault_of_the_connection_and_what_is_no_list_is_unreadable
         let (site, credentials, settings) = (site(platform), credentials(), Map::new());
         let access = Access { site: &site, credentials: &credentials, settings: &settings };
         for processor in platform.mapping.processors() {
-            let Some(listing) = platform.lists.unwrap().poll(processor.entity, None) else { continue };
+            let Some(lists) = platform.lists else { continue };
+            let Some(listing) = lists.poll(processor.entity, None) else { continue };
             let name = format!("{} {}", platform.name, processor.entity);
-            let listed = |status, body: &str| {
-                platform.lists.unwrap().read_page(&access, &listing, &answer(status, body.to_owned()), AT)
-            };
+            let listed = |status, body: &str| lists.read_page(&access, &listing, &answer(status, body.to_owned()), AT);
             for status in [401, 403] {
                 let refused = listed(status, "<html>Forbidden</html>");
                 assert!(matches!(refused, Err(Fault::Connection(_))), "{name}: {refused:?}");

@@ -608,7 +608,7 @@ async fn what_has_changed_is_asked_for_in_whole_seconds() {
             shop.world.clock.pass_seconds(2 * HOUR);
             shop.check().await;
             let mapping = find(PLATFORMS, shop.simulator.platform()).unwrap().mapping;
-            for processor in mapping.processors().iter().filter(|one| one.polling == Some(Polling::Changed)) {
+            for processor in mapping.processors().iter().filter(|one| one.polling == Some(Polling::Incremental)) {
                 let cursor = shop.cursor(processor.entity).unwrap();
                 assert!(cursor.run.is_none() && cursor.since > cursor.swept, "seed {seed}: {cursor:?}");
             }
@@ -635,7 +635,7 @@ async fn what_was_missed_is_not_covered_by_what_began_before() {
     let run = shop.cursor(EntityKind::Product).unwrap().run.unwrap();
     assert_eq!(
         (run.fetch, run.pages, run.again),
-        (Fetch::Import, 1, Some(Fetch::Sweep)),
+        (Fetch::Backfill, 1, Some(Fetch::Full)),
         "it goes on, and comes again"
     );
     shop.settle().await;
@@ -722,7 +722,7 @@ async fn a_list_that_is_longer_than_any_is_not_queued() {
     shop.settle().await;
     assert!(shop.world.queues.sent().is_empty(), "{:?}", shop.world.queues.sent().len());
     let run = shop.cursor(EntityKind::Product).unwrap().run.unwrap();
-    assert_eq!((run.fetch, run.pages), (Fetch::Import, 0));
+    assert_eq!((run.fetch, run.pages), (Fetch::Backfill, 0));
     shop.simulator.floods.store(false, Ordering::SeqCst);
     shop.world.clock.pass_seconds(HOUR);
     shop.check().await;
@@ -884,7 +884,7 @@ async fn what_was_missed_while_a_hook_was_off_is_looked_for_in_all() {
     store.set("products", 2, None);
     let check = Job::check(&shop.key, Trigger::Schedule);
     shop.world.registrar().run(&check.text()).await.unwrap();
-    assert_eq!(shop.cursor(EntityKind::Product).unwrap().run.unwrap().fetch, Fetch::Sweep);
+    assert_eq!(shop.cursor(EntityKind::Product).unwrap().run.unwrap().fetch, Fetch::Full);
     shop.settle().await;
     assert!(!shop.here().contains("product#2") && shop.here().contains("product#1"));
 }

@@ -3,7 +3,7 @@
 use cloud::{
     EdgeError,
     coordination::{Coordination, Note, deployment},
-    memory::{MemoryPlatform, MemoryVault},
+    memory::{MemoryPlatform, MemoryQueues, MemoryTables, MemoryVault},
 };
 use commerce::{
     activity::{Activity, KeyUse, OTHER, SEEN, USED},
@@ -15,7 +15,7 @@ use commerce::{
     platforms::PLATFORMS,
     request::WebhookPath,
 };
-use processor::{Edges, Message, Processor};
+use processor::{Edges, Message, Parts, Processor};
 use serde_json::{Value, json};
 use tests::{
     platforms::json_answer,
@@ -119,15 +119,27 @@ impl Coordination for Stuck {
     }
 }
 
+/// Edges in memory, but for notes that never come.
+struct NotesNeverCome;
+
+impl Parts for NotesNeverCome {
+    type Entities = MemoryTables;
+    type Queues = MemoryQueues;
+    type Vault = MemoryVault;
+    type Outbound = Outside;
+    type Notes = Stuck;
+    type Jobs = MemoryQueues;
+}
+
 #[tokio::test]
 async fn no_message_waits_for_its_note() {
     let world = World::connected();
-    let edges = Edges {
+    let edges = Edges::<NotesNeverCome> {
         entities: world.tables.clone(),
         queues: world.queues.clone(),
         vault: MemoryVault,
         outbound: Outside::Silent,
-        coordination: Stuck,
+        notes: Stuck,
         jobs: world.queues.clone(),
     };
     let processor = Processor::new(PLATFORMS, edges, false, world.clock.function());

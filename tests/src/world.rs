@@ -28,9 +28,9 @@ use commerce::{
 };
 use futures_util::future::BoxFuture;
 use lambda_http::{Body, Request, Response};
-use processor::{End, Message, Processor, batch::Report};
+use processor::{Disposition, Message, Processor, batch::Report};
 use receiver::Receiver;
-use registrar::{ADMIN_TOKEN, Registrar, SCOPES};
+use registrar::{ADMIN_TOKEN, PERMISSIONS, Registrar};
 use serde_json::{Value, json};
 use tools::events::{Event, sample_ring};
 
@@ -213,11 +213,11 @@ pub struct World {
 /// The receiver in memory.
 pub type Receives = Receiver<MemoryQueues, MemorySecret, MemoryTables>;
 /// The processor in memory.
-pub type Processes = Processor<MemoryTables, MemoryQueues, MemoryVault, Outside, MemoryTables, MemoryQueues>;
+pub type Processes = Processor<InMemory>;
 /// The registrar in memory.
 pub type Registers = Registrar<InMemory>;
 
-/// The registrar's edges in memory.
+/// The edges of the functions in memory.
 pub struct InMemory;
 
 impl registrar::Parts for InMemory {
@@ -229,6 +229,15 @@ impl registrar::Parts for InMemory {
     type ProofKeys = MemoryTables;
     type Jobs = MemoryQueues;
     type Inbox = MemoryQueues;
+}
+
+impl processor::Parts for InMemory {
+    type Entities = MemoryTables;
+    type Queues = MemoryQueues;
+    type Vault = MemoryVault;
+    type Outbound = Outside;
+    type Notes = MemoryTables;
+    type Jobs = MemoryQueues;
 }
 
 /// Sends straight to the receiver.
@@ -335,7 +344,7 @@ impl World {
             queues: self.queues.clone(),
             vault: MemoryVault,
             outbound: self.outside.clone(),
-            coordination: self.tables.clone(),
+            notes: self.tables.clone(),
             jobs: self.queues.clone(),
         };
         Processor::new(platforms, edges, self.allow_loopback, self.clock.function())
@@ -439,7 +448,7 @@ impl World {
         query: &str,
         body: &str,
     ) -> (u16, Value) {
-        self.ask_admin(&self.bearer(&SCOPES.join(" ")), platform, method, connection, query, body).await
+        self.ask_admin(&self.bearer(&PERMISSIONS.join(" ")), platform, method, connection, query, body).await
     }
 
     /// An `Authorization` that is good for these scopes.
@@ -588,10 +597,10 @@ pub fn outcomes(report: &Report) -> Vec<String> {
         .ends
         .iter()
         .map(|(_, end)| match end {
-            End::Outcome(outcome) => outcome.to_string(),
-            End::Deferred(seconds) => format!("deferred by {seconds} s"),
-            End::Failed(reason, _) => format!("failed: {}", reason.name()),
-            End::Unfinished => "unfinished".to_owned(),
+            Disposition::Done(outcome) => outcome.to_string(),
+            Disposition::Deferred(seconds) => format!("deferred by {seconds} s"),
+            Disposition::Retry(reason, _) => format!("failed: {}", reason.name()),
+            Disposition::Unfinished => "unfinished".to_owned(),
         })
         .collect()
 }

@@ -85,9 +85,9 @@ async fn run(command: Command) -> Outcome {
             secret(&platform, &connection, scope.as_deref(), &generation).await
         }
         Command::Token { minutes, scopes, name } => {
-            let unknown = scopes.split_whitespace().find(|scope| !registrar::SCOPES.contains(scope));
+            let unknown = scopes.split_whitespace().find(|scope| !registrar::PERMISSIONS.contains(scope));
             if let Some(scope) = unknown {
-                return Err(format!("no scope {scope:?}; there are: {}", registrar::SCOPES.join(", ")).into());
+                return Err(format!("no scope {scope:?}; there are: {}", registrar::PERMISSIONS.join(", ")).into());
             }
             let ring = ring("ADMIN_KEY").await?;
             println!("{}", registrar_token(&ring, minutes, &scopes, name.as_deref())?);

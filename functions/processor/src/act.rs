@@ -6,10 +6,7 @@ use std::time::Duration;
 
 use cloud::{
     EdgeError,
-    connections::Vault,
-    coordination::{Coordination, Note},
-    outbound::Outbound,
-    queue::Jobs,
+    coordination::{Coordination, Note, Terms, update},
 };
 use commerce::{
     change::Change,
@@ -26,7 +23,7 @@ use commerce::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Processor,
+    Parts, Processor,
     places::Place,
     pull::{Pulled, fits},
 };
@@ -101,15 +98,7 @@ pub(crate) fn hash(mapped: &Mapped) -> Option<String> {
     }
 }
 
-impl<E, Q, V, O, C, J> Processor<E, Q, V, O, C, J>
-where
-    E: Sync,
-    Q: Sync,
-    V: Vault + Sync,
-    O: Outbound + Sync,
-    C: Coordination + Sync,
-    J: Jobs + Sync,
-{
+impl<P: Parts> Processor<P> {
     /// Does what the connection's settings say about an entity as it was pulled, if they say anything. `by` is the message that
     /// it is done for.
     pub(crate) async fn act(
@@ -214,7 +203,7 @@ where
     async fn guard(&self, key: &EntityKey, decision: Decision, seen: String, by: &str) -> Result<Taken, Fault> {
         let now = (self.clock)();
         let unavailable = |error: EdgeError| Fault::Unavailable(format!("the guard: {error}"));
-        let before = self.edges.coordination.note(&key.connection, &name(key)).await.map_err(unavailable)?;
+        let before = self.edges.notes.note(&key.connection, &name(key)).await.map_err(unavailable)?;
         let revision = before.as_ref().map_or(0, |note| note.revision) + 1;
         let live = before.filter(|note| note.is_live(now));
         let mut tries = 1;
@@ -248,26 +237,19 @@ where
     async fn write(&self, key: &EntityKey, guard: &Guard, revision: u64) -> Result<bool, EdgeError> {
         let body = serde_json::to_string(guard).map_err(|_| EdgeError::new("the guard", "it cannot be written"))?;
         let note = Note { body, revision, expires: (self.clock)().seconds() + GUARD_SECONDS };
-        self.edges.coordination.keep(&key.connection, &name(key), &note).await
+        self.edges.notes.keep(&key.connection, &name(key), &note).await
     }
 
     /// Remembers what an entity looks like that was changed from here, to recognise it when the platform tells of it.
     async fn mark_echo(&self, key: &EntityKey, hash: &str) {
-        let notes = &self.edges.coordination;
-        let name = echo_name(key);
-        let Ok(before) = notes.note(&key.connection, &name).await else { return };
-        let note = Note {
-            body: hash.to_owned(),
-            revision: before.map_or(0, |note| note.revision) + 1,
-            expires: (self.clock)().seconds() + ECHO_SECONDS,
-        };
+        let terms = Terms::once((self.clock)(), ECHO_SECONDS);
         // Without it the echo is processed like any other message, and changes nothing.
-        let _ = notes.keep(&key.connection, &name, &note).await;
+        let _ = update(&self.edges.notes, &key.connection, &echo_name(key), terms, |_| Some(hash.to_owned())).await;
     }
 
     /// Whether an entity looks as it did when it was changed from here last.
     pub(crate) async fn is_echo(&self, key: &EntityKey, hash: &str) -> bool {
-        let note = self.edges.coordination.note(&key.connection, &echo_name(key)).await;
+        let note = self.edges.notes.note(&key.connection, &echo_name(key)).await;
         matches!(note, Ok(Some(note)) if note.is_live((self.clock)()) && note.body == hash)
     }
 }

@@ -1,24 +1,15 @@
 //! Lifts one message to many: reads what a batch needs at once, lets entities be brought up to date side by side, and reports
 //! which messages have to come back. What fails, or panics, for one entity touches no other.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-    panic::AssertUnwindSafe,
-    time::Duration,
-};
+use std::{collections::BTreeMap, ops::Range, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use cloud::{
-    connections::Vault,
-    coordination::{Coordination, Note},
-    outbound::Outbound,
-    queue::{DeadLetters, Inbox, Jobs, Retries},
+    queue::{DeadLetter, DeadLetters, Inbox, Retries},
     state::{Entities, Read},
 };
 use commerce::{
-    drift::{DRIFT, Drift, DriftKind, shows_loss},
-    entity::{EntityKey, EntityKind},
-    envelope::{Content, Envelope, Sealed},
+    entity::EntityKey,
+    envelope::{Envelope, Sealed},
     key::ConnectionKey,
     outcome::{Outcome, Reason},
     platform::find,
@@ -32,12 +23,15 @@ use futures_util::{
 use serde_json::Value;
 
 use crate::{
-    End, MAX_ATTEMPTS, MAX_DEFERRALS, Message, Processor, Task, Understood, Unpacked, Work, dead_letter, gate,
-    group::{Ends, Losses, Run, end_of_unreadable},
+    Disposition, MAX_ATTEMPTS, MAX_DEFERRALS, Message, Parts, Processor,
+    activity::SeenDeliveries,
+    disposition::Ended,
+    drift::{self, Findings},
+    entity::{Ends, Run},
+    parse::{CommandMessage, EntityUpdate, Parsed, Request, Resolution, Unresolved, is_put_aside, request},
     places::{Places, ROUND_MESSAGES, ROUND_WEIGHT},
     report::{self, Entry},
-    sightings::Seen,
-    understand,
+    rules::gate,
 };
 
 /// How long putting aside and the like may take after the deadline, at most.
@@ -45,44 +39,7 @@ const FINISHING: Duration = Duration::from_secs(4);
 /// How long noting what was seen may take, and then what differed, at most: both and finishing fit into the reserve.
 const NOTING: Duration = Duration::from_millis(1500);
 /// How many entities are brought up to date side by side.
-pub(crate) const CONCURRENCY: usize = 16;
-
-/// How long the totals of what differed are kept, in seconds.
-const DIFFERENCES_SECONDS: i64 = 400 * 24 * 60 * 60;
-
-/// What polling found to differ, by connection and kind of entity.
-pub(crate) type ByEntity = BTreeMap<(ConnectionKey, EntityKind), Drift>;
-
-/// What the messages of a batch ask for.
-#[derive(Default)]
-struct Asked {
-    /// Entities to bring up to date.
-    groups: BTreeMap<EntityKey, Vec<Work>>,
-    /// Everything else.
-    tasks: Vec<Task>,
-}
-
-impl Asked {
-    fn add(&mut self, understood: Understood, index: usize, ends: &mut [Option<(End, String)>]) {
-        match understood {
-            Understood::End(end, why) => ends[index] = Some((end, why)),
-            Understood::Work(work) => self.groups.entry(work.key.clone()).or_default().push(*work),
-            Understood::Task(task) => self.tasks.push(*task),
-        }
-    }
-
-    fn indices(&self) -> Vec<usize> {
-        let works = self.groups.values().flatten().map(|work| work.index);
-        works.chain(self.tasks.iter().map(|task| task.index)).collect()
-    }
-}
-
-/// Runs what concerns some messages; a panic is theirs alone.
-async fn isolated(run: impl Future<Output = Ends>, indices: Vec<usize>) -> Ends {
-    AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| {
-        indices.into_iter().map(|index| (index, End::Failed(Reason::Panic, String::new()), String::new())).collect()
-    })
-}
+const CONCURRENCY: usize = 16;
 
 /// What a batch came to.
 #[derive(Debug)]
@@ -93,252 +50,287 @@ pub struct Report {
     /// wrong.
     pub lines: Vec<Value>,
     /// How each message ended, by its id.
-    pub ends: Vec<(String, End)>,
+    pub ends: Vec<(String, Disposition)>,
 }
 
-impl<E, Q, V, O, C, J> Processor<E, Q, V, O, C, J>
-where
-    E: Entities + Sync,
-    Q: Inbox + DeadLetters + Retries + Sync,
-    V: Vault + Sync,
-    O: Outbound + Sync,
-    C: Coordination + Sync,
-    J: Jobs + Sync,
-{
+/// What some messages of a batch ask for, and how those have ended that ask for nothing more.
+#[derive(Default)]
+struct Round {
+    /// The messages' places in the batch.
+    range: Range<usize>,
+    updates: BTreeMap<EntityKey, Vec<EntityUpdate>>,
+    commands: Vec<CommandMessage>,
+    unresolved: Vec<Unresolved>,
+}
+
+impl Round {
+    fn is_empty(&self) -> bool {
+        self.updates.is_empty() && self.commands.is_empty() && self.unresolved.is_empty()
+    }
+
+    fn add(&mut self, request: Request, index: usize, ends: &mut [Option<Ended>]) {
+        match request {
+            Request::Resolved(resolution) => self.add_resolved(resolution, index, ends),
+            Request::Unresolved(unresolved) => self.unresolved.push(*unresolved),
+        }
+        self.range.end = index + 1;
+    }
+
+    fn add_resolved(&mut self, resolution: Resolution, index: usize, ends: &mut [Option<Ended>]) {
+        match resolution {
+            Resolution::Ended(ended) => ends[index] = Some(ended),
+            Resolution::Entity(update) => self.updates.entry(update.key.clone()).or_default().push(*update),
+            Resolution::Command(command) => self.commands.push(*command),
+        }
+    }
+
+    /// Returns the entities that may have to be read.
+    fn entities(&self) -> Vec<EntityKey> {
+        let unresolved = self.unresolved.iter().filter_map(Unresolved::entity_without_presets);
+        let mut keys: Vec<EntityKey> = self.updates.keys().chain(unresolved).cloned().collect();
+        keys.sort();
+        keys.dedup();
+        keys
+    }
+
+    /// Returns the places of all messages that ask for something.
+    fn indices(&self) -> Vec<usize> {
+        let updates = self.updates.values().flatten().map(|update| update.index);
+        let commands = self.commands.iter().map(|command| command.index);
+        updates.chain(commands).chain(self.unresolved.iter().map(|unresolved| unresolved.index)).collect()
+    }
+
+    /// Lets go of all that a connection whose record cannot be read is asked for.
+    fn drop_broken(&mut self, broken: impl Fn(&ConnectionKey) -> bool, ends: &mut [Option<Ended>]) {
+        let mut fail = |index: usize| ends[index] = Some(Ended::unreadable());
+        self.updates.retain(|key, updates| {
+            let readable = !broken(&key.connection);
+            if !readable {
+                updates.iter().for_each(|update| fail(update.index));
+            }
+            readable
+        });
+        self.commands.retain(|command| {
+            let readable = !broken(&command.envelope.key);
+            if !readable {
+                fail(command.index);
+            }
+            readable
+        });
+        self.unresolved.retain(|unresolved| {
+            let readable = !broken(&unresolved.envelope.key);
+            if !readable {
+                fail(unresolved.index);
+            }
+            readable
+        });
+    }
+}
+
+/// Runs what concerns some messages; a panic is theirs alone.
+async fn isolated(run: impl Future<Output = Ends>, indices: Vec<usize>) -> Ends {
+    let panicked = |index| (index, Ended::retry(Reason::Panic, ""));
+    AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| indices.into_iter().map(panicked).collect())
+}
+
+impl<P: Parts> Processor<P> {
     /// Processes a batch, and stops at `deadline`.
     pub async fn process(&self, messages: &[Message], deadline: Timestamp) -> Report {
         let started = (self.clock)();
-        let mut ends: Vec<Option<(End, String)>> = vec![None; messages.len()];
-        let (losses, mut entities) = (Losses::default(), 0);
-        let (mut asked, mut held, mut round) = (Asked::default(), 0, 0..0);
-        for (index, message) in messages.iter().enumerate() {
-            let unpacked = Unpacked::of(message);
+        let batch: Vec<Parsed<'_>> = messages.iter().map(Parsed::new).collect();
+        let mut ends: Vec<Option<Ended>> = vec![None; batch.len()];
+        let (findings, mut entities, mut held, mut round) = (Findings::default(), 0, 0, Round::default());
+        for (index, parsed) in batch.iter().enumerate() {
+            let unpacked = parsed.unpack();
             let weight = unpacked.weight();
-            // What was understood is let go before more is understood than there is room for.
-            if !round.is_empty() && (held + weight > ROUND_WEIGHT || round.len() == ROUND_MESSAGES) {
-                entities += asked.groups.len();
-                let part = (std::mem::take(&mut asked), std::mem::replace(&mut round, index..index));
-                self.bring_up_to_date(part, messages, deadline, &mut ends, &losses).await;
+            // What was read is let go before more is read than there is room for.
+            if !round.range.is_empty() && (held + weight > ROUND_WEIGHT || round.range.len() == ROUND_MESSAGES) {
+                let next = Round { range: index..index, ..Round::default() };
+                entities += round.updates.len();
+                self.run_round(std::mem::replace(&mut round, next), &batch, deadline, &mut ends, &findings).await;
                 held = 0;
             }
-            asked.add(understand(self.platforms, index, unpacked), index, &mut ends);
-            (held, round.end) = (held + weight, index + 1);
+            round.add(request(self.platforms, index, parsed, unpacked), index, &mut ends);
+            held += weight;
         }
-        entities += asked.groups.len();
-        self.bring_up_to_date((asked, round), messages, deadline, &mut ends, &losses).await;
-        let seen = Seen::of(self.platforms, messages, &ends);
+        entities += round.updates.len();
+        self.run_round(round, &batch, deadline, &mut ends, &findings).await;
+        let seen = SeenDeliveries::of(self.platforms, &batch, &ends);
         // What has no end by now ran out of time.
-        let ends = ends.into_iter().map(|end| end.unwrap_or((End::Unfinished, String::new())));
-        let finished = join_all(messages.iter().zip(ends).map(|(message, (end, why))| async move {
-            let (end, why) = self.finish(message, end, why).await;
-            Entry { message, end, why }
+        let ends = ends.into_iter().map(|ended| ended.unwrap_or(Disposition::Unfinished.into()));
+        let finished = join_all(batch.iter().zip(ends).map(|(parsed, ended)| async move {
+            let ended = self.finish(parsed, ended).await;
+            Entry { parsed, ended }
         }));
         // Beside what has to be done, and not for long.
         let (entries, _) = tokio::join!(finished, tokio::time::timeout(NOTING, self.note_seen(seen)));
-        let unreadable = losses.unreadable();
-        let differences = self.note_differences(&entries, losses).await;
+        let unreadable = findings.unreadable();
+        let drift = drift::count(&entries, findings);
+        let _ = tokio::time::timeout(NOTING, self.note_drift(&drift)).await;
         let took = (self.clock)().micros() - started.micros();
         let mut lines = report::lines(&entries, entities, took / 1000, (self.clock)());
-        lines.extend(report::difference_lines(self.platforms, &differences, (self.clock)()));
+        lines.extend(report::drift_lines(self.platforms, &drift, (self.clock)()));
         lines.extend(report::unreadable_lines(&unreadable, (self.clock)()));
+        let id = |entry: &Entry<'_>| entry.parsed.message.id.clone();
         Report {
-            failures: entries.iter().filter(|entry| entry.comes_back()).map(|e| e.message.id.clone()).collect(),
+            failures: entries.iter().filter(|entry| entry.comes_back()).map(id).collect(),
             lines,
-            ends: entries.into_iter().map(|entry| (entry.message.id.clone(), entry.end)).collect(),
+            ends: entries.into_iter().map(|entry| (id(&entry), entry.ended.disposition)).collect(),
         }
     }
 
     /// Does what the messages of a round ask for.
-    async fn bring_up_to_date(
+    async fn run_round(
         &self,
-        (mut asked, round): (Asked, Range<usize>),
-        messages: &[Message],
+        mut round: Round,
+        batch: &[Parsed<'_>],
         deadline: Timestamp,
-        ends: &mut [Option<(End, String)>],
-        losses: &Losses,
+        ends: &mut [Option<Ended>],
+        findings: &Findings,
     ) {
-        // What is about to be put aside is not, if its connection would have been ignored anyway. Of a platform that this
-        // release does not have, it cannot know the connections either.
-        let doubtful: Vec<(usize, Envelope)> = ends
-            .iter()
-            .zip(messages)
-            .enumerate()
-            .filter(|(index, _)| round.contains(index))
-            .filter(|(_, (end, _))| matches!(end, Some((End::Outcome(Outcome::Quarantined(_)), _))))
-            .filter_map(|(index, (_, message))| Some((index, Envelope::parse(&message.body).ok()?)))
-            .filter(|(_, envelope)| find(self.platforms, &envelope.key.platform).is_some())
-            .collect();
-        if asked.groups.is_empty() && asked.tasks.is_empty() && doubtful.is_empty() {
+        let put_aside = self.put_aside_unseen(&round, batch, ends);
+        if round.is_empty() && put_aside.is_empty() {
             return;
         }
         let remaining = deadline.micros() - (self.clock)().micros();
         let until = tokio::time::Instant::now() + Duration::from_micros(u64::try_from(remaining).unwrap_or(0));
-        let mut keys: Vec<EntityKey> = asked.groups.keys().cloned().collect();
-        keys.extend(asked.tasks.iter().filter_map(Task::without_presets));
-        keys.sort();
-        keys.dedup();
+        let keys = round.entities();
         let mut connections: Vec<ConnectionKey> = keys.iter().map(|key| key.connection.clone()).collect();
-        connections.extend(asked.tasks.iter().map(|task| task.envelope.key.clone()));
-        connections.extend(doubtful.iter().map(|(_, envelope)| envelope.key.clone()));
+        connections.extend(round.commands.iter().map(|command| command.envelope.key.clone()));
+        connections.extend(round.unresolved.iter().map(|unresolved| unresolved.envelope.key.clone()));
+        connections.extend(put_aside.iter().map(|(_, envelope)| envelope.key.clone()));
         connections.sort();
         connections.dedup();
         let read = match tokio::time::timeout_at(until, self.edges.entities.read(&keys, &connections)).await {
             Err(_) => return,
             Ok(Ok(read)) => read,
             Ok(Err(error)) => {
-                for index in asked.indices() {
-                    let end = End::Failed(Reason::StateUnavailable, error.to_string());
-                    ends[index] = Some((end, String::new()));
-                }
+                let failed = Ended::from(error);
+                round.indices().into_iter().for_each(|index| ends[index] = Some(failed.clone()));
                 return;
             }
         };
         let places = Places::new(&connections);
         let Read { mut items, connections, broken } = read;
-        let is_broken = |key: &ConnectionKey| broken.contains(key);
-        for (index, envelope) in doubtful {
+        for (index, envelope) in put_aside {
             let Some(platform) = find(self.platforms, &envelope.key.platform) else { continue };
             let gated = gate(connections.get(&envelope.key), platform, &envelope);
-            if let (false, Err(rule)) = (is_broken(&envelope.key), gated) {
-                ends[index] = Some((End::Outcome(Outcome::Ignored(rule)), String::new()));
+            if let (false, Err(rule)) = (broken.contains(&envelope.key), gated) {
+                ends[index] = Some(rule.into());
             }
         }
-        let fails = || Some((end_of_unreadable(), String::new()));
+        round.drop_broken(|key| broken.contains(key), ends);
         // Scopes that say too little are resolved by the presets, now that they are known.
-        for task in std::mem::take(&mut asked.tasks) {
-            let index = task.index;
-            if is_broken(&task.envelope.key) {
-                ends[index] = fails();
-                continue;
-            }
-            let presets = connections.get(&task.envelope.key).map(|connection| connection.presets.as_slice());
-            asked.add(task.resolved(presets.unwrap_or_default()), index, ends);
+        for unresolved in std::mem::take(&mut round.unresolved) {
+            let index = unresolved.index;
+            let presets = connections.get(&unresolved.envelope.key).map(|connection| connection.presets.as_slice());
+            round.add_resolved(unresolved.resolve(presets.unwrap_or_default()), index, ends);
         }
-        asked.groups.retain(|key, works| {
-            let readable = !is_broken(&key.connection);
-            if !readable {
-                works.iter().for_each(|work| ends[work.index] = fails());
-            }
-            readable
-        });
-        let run = Run { messages, losses, places: &places };
-        let mut running: Vec<BoxFuture<'_, Ends>> = Vec::with_capacity(asked.groups.len() + asked.tasks.len());
-        for (key, works) in asked.groups {
+        let run = Run { batch, findings, places: &places };
+        let mut running: Vec<BoxFuture<'_, Ends>> = Vec::with_capacity(round.updates.len() + round.commands.len());
+        for (key, updates) in round.updates {
             let (item, connection) = (items.remove(&key), connections.get(&key.connection));
-            let indices = works.iter().map(|work| work.index).collect();
-            running.push(isolated(self.group(run, key, works, connection, item), indices).boxed());
+            let indices = updates.iter().map(|update| update.index).collect();
+            running.push(isolated(self.sync_entity(run, key, updates, connection, item), indices).boxed());
         }
-        for task in asked.tasks {
-            let connection = connections.get(&task.envelope.key);
-            let index = task.index;
+        for command in round.commands {
+            let (index, connection) = (command.index, connections.get(&command.envelope.key));
             let done = async move {
-                let place = run.places.of(&task.envelope.key);
-                let (end, why) = self.task(&task, connection, &place).await;
-                vec![(index, end, why)]
+                let place = run.places.of(&command.envelope.key);
+                vec![(index, self.run_command(&command, connection, &place).await)]
             };
             running.push(isolated(done, vec![index]).boxed());
         }
         let mut running = stream::iter(running).buffer_unordered(CONCURRENCY);
-        while let Ok(Some(group)) = tokio::time::timeout_at(until, running.next()).await {
-            for (index, end, why) in group {
-                ends[index] = Some((end, why));
-            }
+        while let Ok(Some(done)) = tokio::time::timeout_at(until, running.next()).await {
+            done.into_iter().for_each(|(index, ended)| ends[index] = Some(ended));
         }
     }
 
-    /// Counts what polling found to differ, and adds it to the totals of each connection and kind of entity. Without the note, the
-    /// totals are less than they should be; the log has it all the same.
-    async fn note_differences(&self, entries: &[Entry<'_>], losses: Losses) -> ByEntity {
-        let (mut found, mut counted) = (ByEntity::new(), BTreeSet::new());
-        for (index, difference) in losses.all() {
-            let Some(entry) = entries.get(index) else { continue };
-            // What may work the next time is no loss yet.
-            let put_aside = matches!(entry.end, End::Outcome(Outcome::Quarantined(_)));
-            let Ok(envelope) = Envelope::parse(&entry.message.body) else { continue };
-            let Content::Transfer(transfer) = &envelope.content else { continue };
-            let is_lost = shows_loss(&envelope) && (difference != DriftKind::Unmapped || put_aside);
-            // Pages overlap, so one entity may be found twice.
-            if is_lost && counted.insert((envelope.key.clone(), transfer.entity, transfer.id.clone(), difference)) {
-                found.entry((envelope.key.clone(), transfer.entity)).or_default().add(difference);
-            }
-        }
-        let noting = found.iter().map(|((key, entity), more)| self.add_differences(key, *entity, more));
-        let _ = tokio::time::timeout(NOTING, join_all(noting)).await;
-        found
-    }
-
-    async fn add_differences(&self, key: &ConnectionKey, entity: EntityKind, more: &Drift) {
-        let (notes, name) = (&self.edges.coordination, format!("{DRIFT}{entity}"));
-        for _ in 0..3 {
-            let Ok(before) = notes.note(key, &name).await else { return };
-            let now = (self.clock)();
-            let known = before.as_ref().filter(|note| note.is_live(now)).and_then(|note| Drift::read(&note.body));
-            let total = known.unwrap_or(Drift { since: Some(now), ..Drift::default() }).plus(more);
-            let body = serde_json::to_string(&total).unwrap_or_default();
-            let revision = before.map_or(0, |note| note.revision) + 1;
-            let note = Note { body, revision, expires: now.seconds() + DIFFERENCES_SECONDS };
-            if !matches!(notes.keep(key, &name, &note).await, Ok(false)) {
-                return;
-            }
-        }
+    /// Returns the messages that are about to be put aside for what they say. They are not, if their connection would have ignored them
+    /// anyway. Of a platform that this release does not have, it cannot know the connections either.
+    fn put_aside_unseen(
+        &self,
+        round: &Round,
+        batch: &[Parsed<'_>],
+        ends: &[Option<Ended>],
+    ) -> Vec<(usize, Arc<Envelope>)> {
+        let range = round.range.clone();
+        let aside = range.filter(|index| ends[*index].as_ref().is_some_and(is_put_aside));
+        let known = aside.filter_map(|index| Some((index, batch[index].envelope()?.clone())));
+        known.filter(|(_, envelope)| find(self.platforms, &envelope.key.platform).is_some()).collect()
     }
 
     /// Does what an end asks for, within the time that was kept back for it: a copy for a deferral, a dead letter for a
     /// quarantine and for the fifth failure, a time to come back for the others. What cannot be done makes the message come back.
-    async fn finish(&self, message: &Message, end: End, why: String) -> (End, String) {
-        let finished = tokio::time::timeout(FINISHING, self.do_finish(message, end, why)).await;
-        finished.unwrap_or((End::Unfinished, "there was no time left to put it aside".into()))
+    async fn finish(&self, parsed: &Parsed<'_>, ended: Ended) -> Ended {
+        let finished = tokio::time::timeout(FINISHING, self.do_finish(parsed, ended)).await;
+        let cut_off = || Ended::new(Disposition::Unfinished, "there was no time left to put it aside");
+        finished.unwrap_or_else(|_| cut_off())
     }
 
-    async fn do_finish(&self, message: &Message, end: End, why: String) -> (End, String) {
-        let end = match end {
-            End::Deferred(seconds) => self.defer(message, seconds).await,
+    async fn do_finish(&self, parsed: &Parsed<'_>, Ended { disposition, why }: Ended) -> Ended {
+        let message = parsed.message;
+        let disposition = match disposition {
+            Disposition::Deferred(seconds) => self.defer(parsed, seconds).await,
             other => other,
         };
-        match end {
-            End::Outcome(Outcome::Quarantined(reason)) => (self.put_aside(message, reason).await, why),
-            End::Failed(reason, cause) if message.attempts >= MAX_ATTEMPTS => {
-                (self.put_aside(message, reason).await, cause)
+        match disposition {
+            Disposition::Done(Outcome::Quarantined(reason)) => Ended::new(self.put_aside(parsed, reason).await, why),
+            Disposition::Retry(reason, cause) if message.attempts >= MAX_ATTEMPTS => {
+                Ended::new(self.put_aside(parsed, reason).await, cause)
             }
             // What is always cut off by the deadline is put aside in the end; but it may be cut off for the others' sake.
-            End::Unfinished if message.attempts >= 2 * MAX_ATTEMPTS => {
-                (self.put_aside(message, Reason::OutOfTime).await, why)
+            Disposition::Unfinished if message.attempts >= 2 * MAX_ATTEMPTS => {
+                Ended::new(self.put_aside(parsed, Reason::OutOfTime).await, why)
             }
-            End::Failed(..) => {
+            Disposition::Retry(..) => {
                 // If it cannot be set, the queue's own visibility timeout brings it back.
                 let _ = self.edges.queues.retry_in(&message.receipt_handle, retry_seconds(message.attempts)).await;
-                (end, why)
+                Ended { disposition, why }
             }
-            End::Outcome(_) | End::Deferred(_) | End::Unfinished => (end, why),
+            Disposition::Done(_) | Disposition::Deferred(_) | Disposition::Unfinished => Ended { disposition, why },
         }
     }
 
-    async fn defer(&self, message: &Message, seconds: i64) -> End {
-        let Ok(envelope) = Envelope::parse(&message.body) else {
-            return End::Outcome(Outcome::Quarantined(Reason::UnknownMessage));
+    async fn defer(&self, parsed: &Parsed<'_>, seconds: i64) -> Disposition {
+        let Some(envelope) = parsed.envelope() else {
+            return Disposition::Done(Outcome::Quarantined(Reason::UnknownMessage));
         };
         if envelope.deferrals >= MAX_DEFERRALS {
-            return End::Outcome(Outcome::Quarantined(Reason::DeferredTooOften));
+            return Disposition::Done(Outcome::Quarantined(Reason::DeferredTooOften));
         }
         // SQS delays by 15 minutes at most; what has to wait longer is put off again. A platform that always says "in a second"
         // is asked more and more rarely.
         let least = 1_i64 << envelope.deferrals.min(10);
         let delay = i32::try_from(seconds.max(least).min(900)).unwrap_or(900);
-        match self.edges.queues.send(&Sealed::deferred(&envelope), delay).await {
-            Ok(_) => End::Deferred(i64::from(delay)),
-            Err(error) => End::Failed(Reason::PlatformUnavailable, format!("the deferral failed: {error}")),
+        match self.edges.queues.send(&Sealed::deferred(envelope), delay).await {
+            Ok(_) => Disposition::Deferred(i64::from(delay)),
+            Err(error) => Disposition::Retry(Reason::PlatformUnavailable, format!("the deferral failed: {error}")),
         }
     }
 
-    async fn put_aside(&self, message: &Message, reason: Reason) -> End {
-        match self.edges.queues.quarantine(&dead_letter(message, reason)).await {
-            Ok(()) => End::Outcome(Outcome::Quarantined(reason)),
-            Err(error) => End::Failed(reason, format!("the quarantine failed: {error}")),
+    async fn put_aside(&self, parsed: &Parsed<'_>, reason: Reason) -> Disposition {
+        match self.edges.queues.quarantine(&dead_letter(parsed, reason)).await {
+            Ok(()) => Disposition::Done(Outcome::Quarantined(reason)),
+            Err(error) => Disposition::Retry(reason, format!("the quarantine failed: {error}")),
         }
     }
 }
 
-/// How long a message stays away after its nth failed attempt, in seconds: 10, 40, 160, 640.
+/// Makes a dead letter of a message: its body as it came, and what can be told of it.
+fn dead_letter(parsed: &Parsed<'_>, reason: Reason) -> DeadLetter {
+    let envelope = parsed.envelope();
+    DeadLetter {
+        body: parsed.message.body.clone(),
+        reason,
+        platform: envelope.map(|envelope| envelope.key.platform.clone()),
+        connection: envelope.map(|envelope| envelope.key.connection.to_string()),
+        scope: envelope.map(|envelope| envelope.scope.clone()),
+    }
+}
+
+/// Returns how long a message stays away after its nth failed attempt, in seconds: 10, 40, 160, 640.
 fn retry_seconds(attempts: u32) -> i32 {
     10 * 4_i32.pow(attempts.saturating_sub(1).min(3))
 }

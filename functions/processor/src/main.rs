@@ -14,12 +14,24 @@ use cloud::{
 };
 use commerce::{platforms::PLATFORMS, timestamp::Timestamp};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use processor::{Edges, Message, Processor, config::Config};
+use processor::{Edges, Message, Parts, Processor, config::Config};
 
 /// What is kept back of the function's time, in seconds, to put aside, report and log.
 const RESERVE_SECONDS: i64 = 6;
 /// The time that there is when the runtime does not tell, in seconds.
 const UNTOLD_SECONDS: i64 = 30;
+
+/// The edges of AWS.
+struct AtAws;
+
+impl Parts for AtAws {
+    type Entities = DynamoEntities;
+    type Queues = Sqs;
+    type Vault = Kms;
+    type Outbound = Guarded;
+    type Notes = DynamoCoordination;
+    type Jobs = SqsJobs;
+}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -27,12 +39,12 @@ async fn main() -> Result<(), Error> {
     let config = Config::from_env()?;
     let aws = Aws::from_env(Patience::Worker)?;
     let entities = DynamoEntities::new(aws.dynamodb(), config.entities, config.connections);
-    let edges = Edges {
+    let edges = Edges::<AtAws> {
         entities: entities.clone(),
         queues: Sqs::new(aws.sqs(), config.inbox, config.dead_letters),
         vault: Kms::new(aws.kms(), config.credentials_key),
         outbound: Guarded::new(config.allow_loopback)?,
-        coordination: DynamoCoordination::new(aws.dynamodb(), config.coordination),
+        notes: DynamoCoordination::new(aws.dynamodb(), config.coordination),
         jobs: SqsJobs::new(aws.sqs(), config.jobs),
     };
     // Initialisation is not throttled: the connection is opened here, within bounds.

@@ -2,8 +2,6 @@
 //! out of its budget.
 
 use cloud::{
-    connections::Vault,
-    coordination::Coordination,
     outbound::{MAX_ANSWER_BYTES, Outbound},
     queue::Jobs,
     telemetry,
@@ -23,7 +21,7 @@ use commerce::{
     timestamp::Timestamp,
 };
 
-use crate::{Processor, places::Place};
+use crate::{Parts, Processor, places::Place};
 
 /// More calls than any entity needs.
 const MAX_CALLS: usize = 40;
@@ -44,29 +42,7 @@ pub(crate) struct Pulled {
     pub at: Timestamp,
 }
 
-impl<E, Q, V, O, C, J> Processor<E, Q, V, O, C, J>
-where
-    E: Sync,
-    Q: Sync,
-    V: Vault + Sync,
-    O: Outbound + Sync,
-    C: Coordination + Sync,
-    J: Jobs + Sync,
-{
-    /// A connection's credentials in the clear.
-    pub(crate) async fn credentials(
-        &self,
-        key: &ConnectionKey,
-        connection: &Connection,
-    ) -> Result<zeroize::Zeroizing<String>, Fault> {
-        let cipher = connection
-            .credentials
-            .as_deref()
-            .ok_or_else(|| Fault::Connection("the connection has no credentials; connect it with some".into()))?;
-        let opened = self.open(key, cipher).await;
-        opened.map_err(|error| Fault::Unavailable(format!("the credentials cannot be decrypted: {error}")))
-    }
-
+impl<P: Parts> Processor<P> {
     /// Runs one call. Its answer has room for as long as the place is held.
     pub(crate) async fn call(
         &self,
@@ -78,7 +54,7 @@ where
     ) -> Result<ApiResponse, Fault> {
         platform.hosts.check(&connection.site, &request, self.allow_loopback)?;
         self.leases
-            .take(&self.edges.coordination, key, connection.generation, budget(platform, connection), (self.clock)())
+            .take(&self.edges.notes, key, connection.generation, budget(platform, connection), (self.clock)())
             .await?;
         let reading = place.call().await;
         let response = self.edges.outbound.call(request).await?;
@@ -98,7 +74,7 @@ where
     ) -> Result<T, Fault> {
         match &result {
             Err(Fault::Throttled { seconds }) => {
-                self.leases.pause(&self.edges.coordination, key, generation, *seconds, (self.clock)()).await;
+                self.leases.pause(&self.edges.notes, key, generation, *seconds, (self.clock)()).await;
             }
             Err(Fault::Connection(_)) if answer.is_some_and(|answer| matches!(answer.status, 401 | 403)) => {
                 self.tell_refused(key).await;
@@ -110,11 +86,9 @@ where
 
     /// Has the registrar look after a connection whose credentials are refused; not for every call.
     async fn tell_refused(&self, key: &ConnectionKey) {
-        let now = (self.clock)();
-        if !self.lately.is_due(key, REFUSED, now) {
+        if !self.throttle.take(key, REFUSED, (self.clock)()) {
             return;
         }
-        self.lately.note(key, REFUSED, now);
         let job = Job::check(key, Trigger::Refused);
         if let Err(error) = self.edges.jobs.send_jobs(&[(job, 0)]).await {
             telemetry::warn("refusal-not-told", &format!("{key}: {error}"));

@@ -7,66 +7,73 @@ use cloud::telemetry;
 use commerce::{
     drift::{Drift, DriftKind},
     entity::EntityKey,
-    envelope::Envelope,
     outcome::Outcome,
     platform::{Platform, find, mapping::processor},
     timestamp::Timestamp,
 };
 use serde_json::{Map, Value, json};
 
-use crate::{End, Message, batch::ByEntity};
+use crate::{
+    Disposition,
+    disposition::Ended,
+    drift::ByEntity,
+    merge::CLAMPED,
+    parse::{Parsed, is_put_aside},
+};
 
 /// One message with its end.
-pub struct Entry<'a> {
-    pub message: &'a Message,
-    pub end: End,
-    pub why: String,
+pub(crate) struct Entry<'a> {
+    pub parsed: &'a Parsed<'a>,
+    pub ended: Ended,
 }
 
 impl Entry<'_> {
     /// Whether the message must not be deleted from the queue.
     pub fn comes_back(&self) -> bool {
-        matches!(self.end, End::Failed(..) | End::Unfinished)
+        matches!(self.ended.disposition, Disposition::Retry(..) | Disposition::Unfinished)
+    }
+
+    /// Whether the message was put aside.
+    pub fn is_put_aside(&self) -> bool {
+        is_put_aside(&self.ended)
     }
 
     fn name(&self) -> &'static str {
-        match &self.end {
-            End::Outcome(outcome) => outcome.name(),
-            End::Deferred(_) => "deferred",
-            End::Failed(..) => "failed",
-            End::Unfinished => "unfinished",
+        match &self.ended.disposition {
+            Disposition::Done(outcome) => outcome.name(),
+            Disposition::Deferred(_) => "deferred",
+            Disposition::Retry(..) => "failed",
+            Disposition::Unfinished => "unfinished",
         }
     }
 }
 
-pub fn lines(entries: &[Entry<'_>], entities: usize, took_ms: i64, now: Timestamp) -> Vec<Value> {
+/// Returns one line for the batch, a metric for each outcome, and a full line for each thing that went wrong.
+pub(crate) fn lines(entries: &[Entry<'_>], entities: usize, took_ms: i64, now: Timestamp) -> Vec<Value> {
     let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();
     let mut counts: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
     let mut keys: BTreeMap<String, u64> = BTreeMap::new();
-    // Messages whose source time was not to be believed: the only note that an outcome can have.
+    // Messages whose source time was not to be believed.
     let mut clamped = 0;
     let mut ends = Map::new();
     let mut details = Vec::new();
     for entry in entries {
-        let envelope = Envelope::parse(&entry.message.body).ok();
-        let platform = envelope.as_ref().map_or("unknown", |envelope| &envelope.key.platform);
+        let envelope = entry.parsed.envelope();
+        let platform = envelope.map_or("unknown", |envelope| &envelope.key.platform);
         *outcomes.entry(entry.name()).or_default() += 1;
-        if let Some(envelope) = &envelope {
+        if let Some(envelope) = envelope {
             *keys.entry(envelope.key_id.clone()).or_default() += 1;
         }
-        let text = match &entry.end {
-            End::Outcome(outcome) => {
+        let text = match &entry.ended.disposition {
+            Disposition::Done(outcome) => {
                 *counts.entry((platform.to_owned(), outcome.name())).or_default() += 1;
                 outcome.to_string()
             }
             _ => entry.name().to_owned(),
         };
-        ends.insert(entry.message.id.clone(), text.into());
-        clamped += u64::from(
-            matches!(entry.end, End::Outcome(Outcome::Applied | Outcome::Unchanged | Outcome::Superseded))
-                && !entry.why.is_empty(),
-        );
-        details.extend(detail(entry, envelope.as_ref()));
+        ends.insert(entry.parsed.message.id.clone(), text.into());
+        clamped += u64::from(entry.ended.why == CLAMPED);
+        details.extend(detail(entry));
     }
     let mut lines = vec![json!({
         "level": "INFO",
@@ -86,7 +93,7 @@ pub fn lines(entries: &[Entry<'_>], entities: usize, took_ms: i64, now: Timestam
 
 /// What polling found to differ: a line for each connection and kind of entity, with the scopes one of which should have told of it,
 /// and metrics by platform only.
-pub fn difference_lines(platforms: &[Platform], found: &ByEntity, now: Timestamp) -> Vec<Value> {
+pub(crate) fn drift_lines(platforms: &[Platform], found: &ByEntity, now: Timestamp) -> Vec<Value> {
     let mut counts: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
     let mut lines = Vec::new();
     for ((key, entity), Drift { missed, stale, unmapped, .. }) in found {
@@ -116,7 +123,7 @@ pub fn difference_lines(platforms: &[Platform], found: &ByEntity, now: Timestamp
 }
 
 /// What of entities could not be read and was dropped: a line for each entity, and metrics by platform and kind of entity.
-pub fn unreadable_lines(found: &[(EntityKey, Vec<String>)], now: Timestamp) -> Vec<Value> {
+pub(crate) fn unreadable_lines(found: &[(EntityKey, Vec<String>)], now: Timestamp) -> Vec<Value> {
     let mut counts: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
     let mut lines = Vec::new();
     for (key, places) in found {
@@ -135,21 +142,22 @@ pub fn unreadable_lines(found: &[(EntityKey, Vec<String>)], now: Timestamp) -> V
 }
 
 /// A full line, for what went wrong and for what somebody should look into.
-fn detail(entry: &Entry<'_>, envelope: Option<&Envelope>) -> Option<Value> {
-    let (level, reason, why) = match &entry.end {
-        End::Outcome(Outcome::Quarantined(reason)) => ("ERROR", reason.name(), &entry.why),
-        End::Failed(reason, why) => ("WARN", reason.name(), why),
-        End::Outcome(_) if !entry.why.is_empty() => ("WARN", "note", &entry.why),
-        End::Unfinished => ("WARN", "deadline", &entry.why),
-        End::Outcome(_) | End::Deferred(_) => return None,
+fn detail(entry: &Entry<'_>) -> Option<Value> {
+    let (envelope, Ended { disposition, why: note }) = (entry.parsed.envelope(), &entry.ended);
+    let (level, reason, why) = match disposition {
+        Disposition::Done(Outcome::Quarantined(reason)) => ("ERROR", reason.name(), note),
+        Disposition::Retry(reason, why) => ("WARN", reason.name(), why),
+        Disposition::Done(_) if !note.is_empty() => ("WARN", "note", note),
+        Disposition::Unfinished => ("WARN", "deadline", note),
+        Disposition::Done(_) | Disposition::Deferred(_) => return None,
     };
     Some(json!({
         "level": level,
         "event": entry.name(),
         "reason": reason,
         "detail": why,
-        "message_id": entry.message.id,
-        "attempt": entry.message.attempts,
+        "message_id": entry.parsed.message.id,
+        "attempt": entry.parsed.message.attempts,
         "platform": envelope.map(|envelope| &envelope.key.platform),
         "connection": envelope.map(|envelope| &envelope.key.connection),
         "scope": envelope.map(|envelope| &envelope.scope),

@@ -11,19 +11,19 @@
 
 use cloud::{
     EdgeError,
-    coordination::{Coordination, Note},
+    coordination::{Coordination, Terms, Update, update},
     state::Entities,
 };
 #[cfg(doc)]
 use commerce::outcome::Rule;
 use commerce::{change::Change, entity::EntityKey, item::Item, timestamp::Timestamp};
 
-use crate::{Processor, Work};
+use crate::{Parts, Processor, parse::EntityUpdate};
 
 /// How long a delete of what was never here is remembered, in seconds: longer than a message can be on the queue and then be put aside.
 const GONE_SECONDS: i64 = 40 * 24 * 60 * 60;
 /// How often a note is written that others write.
-const TRIES: usize = 5;
+const TRIES: u32 = 5;
 
 fn name(key: &EntityKey) -> String {
     format!("gone#{}", key.sort())
@@ -40,35 +40,33 @@ pub(crate) fn may_precede(change: &Change, gone: Timestamp) -> bool {
 }
 
 /// Whether a message may be the first that is heard of an entity: it is not here, or was just put there by the same message, which came back.
-pub(crate) fn may_be_first(work: &Work, item: Option<&Item>, message: &str) -> bool {
+pub(crate) fn may_be_first(update: &EntityUpdate, item: Option<&Item>, message: &str) -> bool {
     let own = |item: &Item| item.by == message && item.state().marks.seen.is_none();
-    work.platform.mapping.tells_of_strangers() && work.changes.iter().any(is_unseen) && item.is_none_or(own)
+    update.platform.mapping.tells_of_strangers() && update.changes.iter().any(is_unseen) && item.is_none_or(own)
 }
 
-impl<E: Entities + Sync, Q: Sync, V: Sync, O: Sync, C: Coordination + Sync, J: Sync> Processor<E, Q, V, O, C, J> {
+impl<P: Parts> Processor<P> {
     /// When a delete of an entity was told that was not here then.
     pub(crate) async fn told_gone(&self, key: &EntityKey) -> Result<Option<Timestamp>, EdgeError> {
-        let note = self.edges.coordination.note(&key.connection, &name(key)).await?;
-        Ok(note.filter(|note| note.is_live((self.clock)())).and_then(|note| read(&note)))
+        let note = self.edges.notes.note(&key.connection, &name(key)).await?;
+        Ok(note.filter(|note| note.is_live((self.clock)())).and_then(|note| read(&note.body)))
     }
 
     /// Remembers that an entity that is not here was gone at a time; gives it if it is here by now.
     pub(crate) async fn note_gone(&self, key: &EntityKey, at: Timestamp) -> Result<Option<Item>, EdgeError> {
-        let (notes, name) = (&self.edges.coordination, name(key));
-        for _ in 0..TRIES {
-            let before = notes.note(&key.connection, &name).await?;
-            let revision = before.as_ref().map_or(0, |note| note.revision) + 1;
-            let at = before.as_ref().and_then(read).map_or(at, |before| before.max(at));
-            let expires = (self.clock)().seconds() + GONE_SECONDS;
-            let note = Note { body: at.micros().to_string(), revision, expires };
-            if notes.keep(&key.connection, &name, &note).await? {
-                return self.edges.entities.latest(key).await;
-            }
+        let terms = Terms::once((self.clock)(), GONE_SECONDS).tries(TRIES);
+        let name = name(key);
+        let noted = update(&self.edges.notes, &key.connection, &name, terms, |before| {
+            let at = before.as_deref().and_then(read).map_or(at, |before| before.max(at));
+            Some(at.micros().to_string())
+        });
+        match noted.await? {
+            Update::Written | Update::Left => self.edges.entities.latest(key).await,
+            Update::Contended => Err(EdgeError::new("noting a delete", "others wrote the note each time")),
         }
-        Err(EdgeError::new("noting a delete", "others wrote the note each time"))
     }
 }
 
-fn read(note: &Note) -> Option<Timestamp> {
-    note.body.parse().ok().map(Timestamp::from_micros)
+fn read(says: &str) -> Option<Timestamp> {
+    says.parse().ok().map(Timestamp::from_micros)
 }

@@ -2,27 +2,18 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cloud::{
-    connections::{Connections, Loaded, parse_key},
+    connections::{Connections, parse_key},
     queue::Jobs,
     telemetry,
 };
 use commerce::{
-    activity::Activity,
     connection::{Connection, ConnectionStatus},
     cursor::Fetch,
     entity::EntityKind,
-    health::Verdict,
-    http_call::Fault,
     job::{Job, SHARDS, Trigger, shard},
     json::{self, JsonError},
-    key::ConnectionKey,
-    platform::{
-        Platform, find,
-        mapping::declared_scopes,
-        pull::Access,
-        settings::SettingsError,
-        webhooks::{Webhook, WebhookApi, WebhookStatus},
-    },
+    key::{ConnectionKey, Generation},
+    platform::{Platform, find, mapping::declared_scopes, settings::SettingsError},
     request::{WebhookPath, has_too_many_values},
     scheme::jwt::Claims,
     timestamp::{Timestamp, parse_utc},
@@ -35,100 +26,14 @@ use zeroize::Zeroizing;
 
 use crate::{
     Parts, Registrar,
-    connect::not_connected,
-    health, openapi,
+    disconnect::Removal,
+    openapi,
     problem::Problem,
-    reconcile::{Ownership, Plan, Step, Why},
-    routes::{self, Handler, MAX_LIMIT},
-    webhooks::{At, manages},
+    reconcile::{Plan, Step, Why},
+    routes::{self, ConnectionHandler, Handler, MAX_LIMIT},
+    show::{Managed, WebhookRows, at, plan_json},
+    webhooks::manages,
 };
-
-/// The webhooks of a connection that the registrar manages, as they are at the store.
-struct Managed {
-    webhooks: &'static dyn WebhookApi,
-    credentials: Zeroizing<String>,
-    existing: Result<Vec<Webhook>, Fault>,
-}
-
-/// The webhooks of a connection as they are shown.
-pub(crate) struct Setup {
-    /// Whether they are made here; else they are entered by hand.
-    pub managed: bool,
-    /// One for each.
-    pub rows: Value,
-    /// Why the store could not be asked.
-    pub problem: Option<String>,
-}
-
-/// How a webhook was found.
-enum Standing<'a> {
-    /// It is there.
-    There(&'a Webhook),
-    /// It should be there.
-    Missing,
-    /// Nobody but its deliveries can tell.
-    Manual,
-    /// The store could not be asked.
-    Unknown,
-}
-
-/// What all webhooks of a connection are shown by.
-struct View<'a> {
-    connection: &'a Connection,
-    loaded: &'a Loaded,
-    now: Timestamp,
-}
-
-impl View<'_> {
-    /// What a webhook looks like: as it was found, beside what is remembered of it.
-    fn row(&self, scope: &str, standing: &Standing<'_>, sighting: Option<&Activity>) -> Value {
-        let paused = self.connection.status == ConnectionStatus::Paused;
-        let webhook = if let Standing::There(webhook) = standing { Some(*webhook) } else { None };
-        let record = self.loaded.webhooks.get(scope);
-        let record = record.filter(|record| webhook.is_none_or(|webhook| webhook.id == record.id));
-        let health = record.map(|record| record.health.clone()).unwrap_or_default();
-        let (verdict, reason) = match standing {
-            _ if paused => (None, "the connection is paused".to_owned()),
-            Standing::Unknown => (Some(health.verdict), health.reason),
-            Standing::Manual => match health::verdict(false, None, sighting, self.now) {
-                (Verdict::Silent, reason) => (Some(Verdict::Silent), reason),
-                _ => (Some(Verdict::Manual), String::new()),
-            },
-            Standing::There(_) | Standing::Missing => {
-                let (verdict, reason) = health::verdict(true, webhook, sighting, self.now);
-                // Of one that is well, why it was not the last time.
-                let fits = verdict == Verdict::Healthy || verdict == health.verdict;
-                (Some(verdict), if fits && !health.reason.is_empty() { health.reason } else { reason })
-            }
-        };
-        let status = match standing {
-            Standing::There(webhook) if paused && webhook.status != WebhookStatus::Active => "paused",
-            Standing::There(webhook) => webhook.status.as_str(),
-            Standing::Missing => "missing",
-            Standing::Manual => "manual",
-            Standing::Unknown => "unknown",
-        };
-        let time = |stamp: Option<Timestamp>| stamp.map(|stamp| stamp.to_string());
-        json!({
-            "scope": scope,
-            "status": status,
-            "id": webhook.map(|webhook| &webhook.id).or(record.map(|record| &record.id)),
-            "url": webhook.map(|webhook| &webhook.url).or(record.map(|record| &record.url)),
-            "key_id": record.map(|record| &record.key_id),
-            "generation": record.map(|record| record.generation),
-            "verdict": verdict,
-            // Since when is only known of the verdict that is remembered.
-            "since": time(health.since.filter(|_| verdict == Some(health.verdict))),
-            "reason": reason,
-            "last_delivery": time(sighting.map(|sighting| sighting.last)),
-            "trips": health.trips,
-            "failures": webhook.and_then(|webhook| webhook.failures),
-            "reactivated_at": time(health.reactivated_at),
-            "not_before": time(health.not_before.filter(|at| self.now < *at)),
-            "good_at": time(health.good_at),
-        })
-    }
-}
 
 impl<P: Parts> Registrar<P> {
     /// Answers a request below `/admin`.
@@ -136,8 +41,8 @@ impl<P: Parts> Registrar<P> {
         // Nobody who is not known learns what there is.
         let claims = self.authorize(request.headers()).await?;
         let (route, parameters) = routes::find(request.method(), path)?;
-        if !claims.allow(route.scope) {
-            return Err(Problem::Forbidden(route.scope));
+        if !claims.allow(route.permission) {
+            return Err(Problem::Forbidden(route.permission));
         }
         let body = request.body().as_ref();
         let query = request.query_string_parameters();
@@ -151,36 +56,98 @@ impl<P: Parts> Registrar<P> {
                 self.rotate(retire.as_deref()).await
             }
             Handler::Description => Ok(openapi::document(self.platforms)),
-            of_one => {
+            Handler::Connection(handler) => {
                 let named = |name| parameters.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value);
                 let (platform, key) = self.named(named("platform"), named("connection"))?;
-                let key = &key;
-                match of_one {
-                    Handler::Connect => self.connect(platform, key, body).await,
-                    Handler::Disconnect => self.disconnect(platform, key, query.first("force") == Some("true")).await,
-                    Handler::Confirm => self.confirm(platform, key).await,
-                    Handler::Pause => self.pause(platform, key).await,
-                    Handler::Resume => self.resume(platform, key).await,
-                    Handler::Revoke => self.revoke_named(platform, key, body).await,
-                    Handler::Setup => self.show_webhooks(platform, key).await,
-                    Handler::Plan => self.reconcile_now(platform, key, false).await,
-                    Handler::Reconcile => self.reconcile_now(platform, key, true).await,
-                    Handler::Poll => self.begin_polls(platform, key, body, Fetch::Changed).await,
-                    Handler::Import => self.begin_polls(platform, key, body, Fetch::Import).await,
-                    Handler::Polls => self.show_polls(platform, key).await,
-                    Handler::Settings => Ok(Value::Object(settings_of(&self.known(key).await?.1))),
-                    Handler::SetSettings => {
-                        let members = object(body)?;
-                        Ok(Value::Object(self.set_settings(platform, key, members).await?))
-                    }
-                    Handler::Presets => Ok(json!({ "presets": self.known(key).await?.1.presets })),
-                    Handler::SetPresets => self.set_presets(platform, key, body).await,
-                    Handler::Reveal => self.reveal(platform, key, body, &claims).await,
-                    _ => self.show(platform, key).await,
-                }
+                let force = query.first("force") == Some("true");
+                self.administer_connection(handler, platform, &key, body, force, &claims).await
             }
         };
         Ok((StatusCode::from_u16(route.status).unwrap_or_default(), answer?))
+    }
+
+    /// Answers a request about one connection.
+    async fn administer_connection(
+        &self,
+        handler: ConnectionHandler,
+        platform: &Platform,
+        key: &ConnectionKey,
+        body: &[u8],
+        force: bool,
+        claims: &Claims,
+    ) -> Result<Value, Problem> {
+        match handler {
+            ConnectionHandler::Show => self.show(platform, key).await,
+            ConnectionHandler::Connect => self.connected(platform, key, body).await,
+            ConnectionHandler::Disconnect => {
+                self.disconnect(platform, key, if force { Removal::Forced } else { Removal::Asked }).await?;
+                self.show(platform, key).await
+            }
+            ConnectionHandler::Confirm => self.confirmed(platform, key).await,
+            ConnectionHandler::Pause => self.pause(platform, key).await,
+            ConnectionHandler::Resume => self.resume(platform, key).await,
+            ConnectionHandler::Revoke => self.revoke_named(platform, key, body).await,
+            ConnectionHandler::Webhooks => self.show_webhooks(platform, key).await,
+            ConnectionHandler::Plan => self.show_plan(platform, key).await,
+            ConnectionHandler::Reconcile => self.reconcile_webhooks(platform, key).await,
+            ConnectionHandler::Poll => self.begin_polls(platform, key, body, Fetch::Incremental).await,
+            ConnectionHandler::Import => self.begin_polls(platform, key, body, Fetch::Backfill).await,
+            ConnectionHandler::Polls => self.show_polls(platform, key).await,
+            ConnectionHandler::Settings => Ok(Value::Object(settings_of(&self.known(key).await?.1))),
+            ConnectionHandler::SetSettings => Ok(Value::Object(self.set_settings(platform, key, object(body)?).await?)),
+            ConnectionHandler::Presets => Ok(json!({ "presets": self.known(key).await?.1.presets })),
+            ConnectionHandler::SetPresets => self.set_presets(platform, key, body).await,
+            ConnectionHandler::Reveal => self.reveal(platform, key, body, claims).await,
+        }
+    }
+
+    /// Connects a store, and shows it with what was changed there.
+    async fn connected(&self, platform: &Platform, key: &ConnectionKey, body: &[u8]) -> Result<Value, Problem> {
+        let plan = self.connect(platform, key, body).await?;
+        let mut shown = self.show(platform, key).await?;
+        if let Some(plan) = plan {
+            shown["changes"] = plan_json(&plan);
+        }
+        Ok(shown)
+    }
+
+    /// Confirms a store that has connected itself, and shows it.
+    async fn confirmed(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+        self.confirm(key).await?;
+        self.show(platform, key).await
+    }
+
+    /// Stops taking deliveries of a connection for a while, and shows it.
+    ///
+    /// # Errors
+    /// [`Problem`]; what is left to do is done by the next check.
+    pub async fn pause(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+        self.set_paused(platform, key).await?;
+        self.show(platform, key).await
+    }
+
+    /// Takes deliveries again, and shows the connection.
+    ///
+    /// # Errors
+    /// [`Problem`]; what is left to do is done by the next check.
+    pub async fn resume(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+        self.set_active(platform, key).await?;
+        self.show(platform, key).await
+    }
+
+    /// Makes all secrets of a connection worth nothing, and shows it. Where the generation to revoke is `named`, another one is not, so
+    /// that to ask twice is to ask once.
+    ///
+    /// # Errors
+    /// [`Problem`]; what is left to do is done by the next check.
+    pub async fn revoke(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        named: Option<Generation>,
+    ) -> Result<Value, Problem> {
+        self.raise_generation(platform, key, named).await?;
+        self.show(platform, key).await
     }
 
     /// The platform and the connection that a path names.
@@ -192,27 +159,6 @@ impl<P: Parts> Registrar<P> {
         let path = WebhookPath::parse(platform.name, connection, None)
             .ok_or_else(|| Problem::NotFound(commerce::key::NotAConnectionId.to_string()))?;
         Ok((platform, path.key))
-    }
-
-    /// What is known of a connection that there is.
-    async fn known(&self, key: &ConnectionKey) -> Result<(Loaded, Connection), Problem> {
-        let loaded = self.edges.connections.load(key).await?;
-        let connection = loaded.connection.clone().ok_or_else(|| not_connected(key))?;
-        Ok((loaded, connection))
-    }
-
-    /// The same of one that is not disconnected, and not about to be.
-    pub(crate) async fn living(&self, key: &ConnectionKey) -> Result<(Loaded, Connection), Problem> {
-        let (loaded, connection) = self.known(key).await?;
-        match connection.status {
-            ConnectionStatus::Active | ConnectionStatus::Paused => Ok((loaded, connection)),
-            ConnectionStatus::Disconnecting => {
-                Err(Problem::Conflict(format!("{key} is being disconnected; DELETE goes on with it")))
-            }
-            ConnectionStatus::Disconnected => {
-                Err(Problem::Conflict(format!("{key} is disconnected; connect it with PUT")))
-            }
-        }
     }
 
     /// One page of the list of all connections, which goes through its parts one after the other.
@@ -253,78 +199,38 @@ impl<P: Parts> Registrar<P> {
         Ok(json!({ "connections": shown, "next": next }))
     }
 
-    /// The webhooks as they are at the store; none where they are entered by hand.
-    async fn managed(
-        &self,
-        platform: &Platform,
-        key: &ConnectionKey,
-        connection: &Connection,
-        loaded: &Loaded,
-    ) -> Result<Option<Managed>, Problem> {
-        let webhooks = platform.setup.webhooks().filter(|webhooks| manages(platform, *webhooks, connection, loaded));
-        let Some((webhooks, credentials)) = webhooks.zip(self.open(key, connection).await?) else { return Ok(None) };
-        let existing = self.list(at(platform, key, connection, &credentials), webhooks).await;
-        Ok(Some(Managed { webhooks, credentials, existing }))
-    }
-
     /// The webhooks with their health.
     async fn show_webhooks(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
         let (loaded, connection) = self.known(key).await?;
         if connection.status == ConnectionStatus::Disconnected {
             return Ok(json!({ "managed": false, "subscriptions": [], "problem": null }));
         }
-        let Setup { managed, rows, problem } = self.webhooks(platform, key, &connection, &loaded).await?;
+        let WebhookRows { managed, rows, problem } = self.webhooks(platform, key, &connection, &loaded).await?;
         Ok(json!({ "managed": managed, "subscriptions": rows, "problem": problem }))
     }
 
-    /// The webhooks of a connection as they are shown, wherever they are: those at the store that are ours, and the wanted scopes
-    /// that have none.
-    pub(crate) async fn webhooks(
-        &self,
-        platform: &Platform,
-        key: &ConnectionKey,
-        connection: &Connection,
-        loaded: &Loaded,
-    ) -> Result<Setup, Problem> {
-        let seen = self.sightings(key, connection.generation).await?;
-        let view = View { connection, loaded, now: (self.clock)() };
-        let Some(managed) = self.managed(platform, key, connection, loaded).await? else {
-            let manual = |scope| view.row(scope, &Standing::Manual, seen.get(scope));
-            let rows = declared_scopes(platform).map(manual).collect();
-            return Ok(Setup { managed: false, rows, problem: None });
-        };
-        let row = |scope: &str, standing| view.row(scope, &standing, seen.get(managed.webhooks.delivers(scope)));
-        let existing = match &managed.existing {
-            Ok(existing) => existing,
-            Err(fault) => {
-                let rows = loaded.webhooks.keys().map(|scope| row(scope, Standing::Unknown)).collect();
-                let problem = Some(format!("the store could not be asked: {fault}"));
-                return Ok(Setup { managed: true, rows, problem });
-            }
-        };
-        let ownership = Ownership { key, base_urls: self.base_urls().await?, records: &loaded.webhooks };
-        let ours: Vec<_> = existing.iter().filter(|webhook| ownership.is_ours(webhook)).collect();
-        let there = ours.iter().map(|webhook| row(&webhook.scope, Standing::There(webhook)));
-        let wanted = managed.webhooks.wanted(platform, &connection.settings);
-        let missing = wanted.iter().filter(|scope| !ours.iter().any(|webhook| webhook.scope == **scope));
-        let rows = there.chain(missing.map(|scope| row(scope, Standing::Missing))).collect();
-        Ok(Setup { managed: true, rows, problem: None })
-    }
-
-    /// What has to be done to the webhooks; with `run`, it is done.
-    async fn reconcile_now(&self, platform: &Platform, key: &ConnectionKey, run: bool) -> Result<Value, Problem> {
+    /// Shows what has to be done to the webhooks.
+    async fn show_plan(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
         let (loaded, connection) = self.living(key).await?;
-        let Some(managed) = self.managed(platform, key, &connection, &loaded).await? else {
+        let managed = self.managed(platform, key, &connection, &loaded).await?;
+        let Some(Managed { webhooks, credentials, existing }) = managed else {
             return Ok(steps_json(&Plan::default(), false));
         };
-        let Managed { webhooks, credentials, existing } = managed;
-        let (at, existing) = (at(platform, key, &connection, &credentials), existing?);
-        let plan = if run {
-            self.converge(at, webhooks, &connection, &loaded, &existing, Trigger::Asked).await?
-        } else {
-            let ring = self.edges.signing_keys.fresh((self.clock)()).await?;
-            self.plan(at, webhooks, &connection, &loaded.webhooks, &existing, &ring).await?
+        let ring = self.edges.signing_keys.fresh((self.clock)()).await?;
+        let at = at(platform, key, &connection, &credentials);
+        let plan = self.plan(at, webhooks, &connection, &loaded.webhooks, &existing?, &ring).await?;
+        Ok(steps_json(&plan, true))
+    }
+
+    /// Does what has to be done to the webhooks, and shows what that was.
+    async fn reconcile_webhooks(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+        let (loaded, connection) = self.living(key).await?;
+        let managed = self.managed(platform, key, &connection, &loaded).await?;
+        let Some(Managed { webhooks, credentials, existing }) = managed else {
+            return Ok(steps_json(&Plan::default(), false));
         };
+        let at = at(platform, key, &connection, &credentials);
+        let plan = self.converge(at, webhooks, &connection, &loaded, &existing?, Trigger::Asked).await?;
         Ok(steps_json(&plan, true))
     }
 
@@ -353,7 +259,7 @@ impl<P: Parts> Registrar<P> {
         body: &[u8],
         fetch: Fetch,
     ) -> Result<Value, Problem> {
-        let known: &[_] = if fetch == Fetch::Changed { &["entity", "since"] } else { &["entity"] };
+        let known: &[_] = if fetch == Fetch::Incremental { &["entity", "since"] } else { &["entity"] };
         let mut members = members(body, known)?;
         let mut entities = pollable(platform);
         if let Some(entity) = members.remove("entity") {
@@ -548,10 +454,6 @@ fn retired(body: &[u8]) -> Result<Option<String>, Problem> {
         _ => Err(Problem::Invalid("retire: must be the id of a key, as GET of the rotation shows it".into())),
     });
     retire.transpose()
-}
-
-fn at<'a>(platform: &'a Platform, key: &'a ConnectionKey, connection: &'a Connection, credentials: &'a str) -> At<'a> {
-    At { platform, key, access: Access { site: &connection.site, credentials, settings: &connection.settings } }
 }
 
 /// The entities that can be fetched without being told of each.

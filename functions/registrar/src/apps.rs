@@ -32,12 +32,7 @@ use http::{HeaderValue, StatusCode, header};
 use lambda_http::{Body, Request, Response};
 use serde_json::json;
 
-use crate::{
-    Parts, Registrar,
-    connect::{Installed, is_alive},
-    page,
-    problem::Problem,
-};
+use crate::{Parts, Registrar, connect::Installed, page, problem::Problem, records::is_alive};
 
 /// How long a visitor may take until the platform sends what the nonce is for, in seconds.
 const NONCE_SECONDS: i64 = 1800;
@@ -212,7 +207,7 @@ impl<P: Parts> Registrar<P> {
         }
         let loaded = self.edges.connections.load(key).await?;
         let seen = match &loaded.connection {
-            Some(connection) => self.sightings(key, connection.generation).await?,
+            Some(connection) => self.activity(key, connection.generation).await?,
             None => BTreeMap::new(),
         };
         let seen = seen.into_iter().map(|(scope, sighting)| (scope, sighting.last));

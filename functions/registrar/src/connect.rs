@@ -2,34 +2,30 @@
 
 use cloud::{
     connections::{Connections, Loaded, Vault},
-    coordination::Coordination,
     proof_keys::KeepProofKeys,
     queue::Jobs,
 };
 use commerce::{
     connection::{Connection, ConnectionStatus},
-    cursor::{Cursor, Stopped},
-    entity::EntityKind,
-    http_call::Fault,
     job::{Job, Trigger},
     key::{ConnectionKey, Generation},
     platform::{
         Platform,
-        notice::{NOTICE, Notice},
         pull::Access,
         settings::Settings,
         webhooks::{Desired, Saving, WebhookApi, WebhookStatus},
     },
     request::WebhookPath,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::{
     Parts, Registrar,
-    controller::LATER,
+    jobs::LATER,
     problem::Problem,
-    reconcile::{Ownership, Plan, Step, reconcile},
+    reconcile::Plan,
+    records::is_alive,
     webhooks::{At, manages, secret_of},
 };
 
@@ -50,19 +46,15 @@ pub(crate) struct Installed {
 }
 
 impl<P: Parts> Registrar<P> {
-    /// Connects a store: proves its credentials, keeps them, and makes the webhooks. The same again changes nothing.
+    /// Connects a store: proves its credentials, keeps them, and makes the webhooks. The call is idempotent. Returns what was done at the
+    /// store, where webhooks are made there.
     pub(crate) async fn connect(
         &self,
         platform: &Platform,
         key: &ConnectionKey,
         body: &[u8],
-    ) -> Result<Value, Problem> {
-        let plan = self.take(platform, key, body, None).await?;
-        let mut shown = self.show(platform, key).await?;
-        if let Some(plan) = plan {
-            shown["changes"] = plan_json(&plan);
-        }
-        Ok(shown)
+    ) -> Result<Option<Plan>, Problem> {
+        self.take(platform, key, body, None).await
     }
 
     /// The same for an app that a merchant installs: the webhooks are made by the registrar's own queue, for the store may be
@@ -190,57 +182,8 @@ impl<P: Parts> Registrar<P> {
         Ok(other)
     }
 
-    /// Shows a connection, with its webhooks as they are at the store.
-    pub(crate) async fn show(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
-        let loaded = self.edges.connections.load(key).await?;
-        let connection = loaded.connection.as_ref().ok_or_else(|| not_connected(key))?;
-        let path = WebhookPath { key: key.clone(), generation: connection.generation };
-        let mut shown = json!({
-            "platform": key.platform,
-            "connection": key.connection,
-            "status": connection.status,
-            "site": connection.site,
-            "generation": connection.generation,
-            "confirmed": !connection.unconfirmed,
-            "deletes": connection.deletes,
-            "ignores": connection.ignores,
-            "presets": connection.presets,
-            "settings": connection.settings,
-            "notices": self.notices(key).await?,
-            "delivery_url": format!("{}{path}", self.public_base_url),
-            "paused_at": connection.paused_at.map(|at| at.to_string()),
-        });
-        if let Some(check) = &loaded.check {
-            shown["checked_at"] = check.at.to_string().into();
-            if let Some(trouble) = &check.trouble {
-                shown["trouble"] = json!({ "what": trouble, "since": check.since.map(|since| since.to_string()) });
-            }
-        }
-        let stopped = stopped(&loaded, connection);
-        if !stopped.is_empty() {
-            shown["stopped"] = stopped
-                .into_iter()
-                .map(|(entity, why)| json!({ "entity": entity, "why": why.why, "since": why.since.to_string() }))
-                .collect();
-        }
-        if connection.status == ConnectionStatus::Disconnected {
-            shown["subscriptions"] = json!([]);
-            return Ok(shown);
-        }
-        let webhooks = self.webhooks(platform, key, connection, &loaded).await?;
-        shown["subscriptions"] = webhooks.rows;
-        if !webhooks.managed {
-            shown["next"] = platform.setup.manual_instructions().into();
-        }
-        // The connection is worth showing even while its store is not there.
-        if let Some(problem) = webhooks.problem {
-            shown["problem"] = problem.into();
-        }
-        Ok(shown)
-    }
-
     /// Confirms a store that has connected itself: from now on it is fetched as a whole. The same again changes nothing.
-    pub(crate) async fn confirm(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+    pub(crate) async fn confirm(&self, key: &ConnectionKey) -> Result<(), Problem> {
         let (loaded, mut connection) = self.living(key).await?;
         if connection.unconfirmed {
             connection.unconfirmed = false;
@@ -250,84 +193,7 @@ impl<P: Parts> Registrar<P> {
             let jobs: Vec<_> = polls.chain([(Job::check(key, Trigger::Connected), 0)]).collect();
             self.edges.jobs.send_jobs(&jobs).await?;
         }
-        self.show(platform, key).await
-    }
-
-    /// What the platform had to tell about the connection itself.
-    async fn notices(&self, key: &ConnectionKey) -> Result<Value, Problem> {
-        let now = (self.clock)();
-        let notes = self.edges.notes.notes(key, NOTICE).await?;
-        let live = notes.into_iter().filter(|(_, note)| note.is_live(now));
-        let read = live.filter_map(|(_, note)| serde_json::from_str::<Notice>(&note.body).ok());
-        let shown = read.map(
-            |notice| json!({ "kind": notice.kind, "detail": notice.detail, "received": notice.received.to_string() }),
-        );
-        Ok(shown.collect())
-    }
-
-    /// Disconnects a store: removes its webhooks, then its credentials. What straggles in later is ignored. With `force`,
-    /// the store is not asked; its webhooks stay behind.
-    pub(crate) async fn disconnect(
-        &self,
-        platform: &Platform,
-        key: &ConnectionKey,
-        force: bool,
-    ) -> Result<Value, Problem> {
-        self.disconnect_as(platform, key, force, false).await
-    }
-
-    /// The same. When the platform `told` that the app was removed there, and with it its webhooks and its token, a list that is refused
-    /// is an empty one.
-    pub(crate) async fn disconnect_as(
-        &self,
-        platform: &Platform,
-        key: &ConnectionKey,
-        force: bool,
-        told: bool,
-    ) -> Result<Value, Problem> {
-        let loaded = self.edges.connections.load(key).await?;
-        let mut connection = loaded.connection.clone().ok_or_else(|| not_connected(key))?;
-        if connection.status == ConnectionStatus::Disconnected {
-            return self.show(platform, key).await;
-        }
-        // First of all: who connects it at the same time is told to come again, or this is.
-        if connection.status != ConnectionStatus::Disconnecting {
-            connection.status = ConnectionStatus::Disconnecting;
-            self.save(key, &mut connection).await?;
-        }
-        let managed = connection.credentials.clone().zip(platform.setup.webhooks());
-        if let Some((cipher, webhooks)) = managed.filter(|_| !force) {
-            let credentials = Zeroizing::new(self.edges.vault.decrypt(key, &cipher).await?);
-            let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
-            let at = At { platform, key, access };
-            let ring = self.edges.signing_keys.current((self.clock)()).await?;
-            let existing = match self.list(at, webhooks).await {
-                Err(Fault::Connection(_)) if told && webhooks.go_with_the_app() => Vec::new(),
-                listed => listed?,
-            };
-            let base_urls = self.base_urls().await?;
-            let ownership = Ownership { key, base_urls, records: &loaded.webhooks };
-            let plan = reconcile(&[], &existing, &ownership);
-            self.run_plan(at, webhooks, &ring, &loaded.webhooks, &plan).await?;
-            // That took a while: what follows must not be done to one that was connected again.
-            let now = self.edges.connections.load(key).await?.connection;
-            if now.is_none_or(|now| now.revision != connection.revision) {
-                return Err(changed(key));
-            }
-        }
-        self.edges.proof_keys.replace(key, &[]).await?;
-        for scope in loaded.webhooks.keys() {
-            self.edges.connections.remove_webhook(key, scope).await?;
-        }
-        for entity in loaded.cursors.keys() {
-            self.edges.connections.remove_cursor(key, *entity).await?;
-        }
-        self.note_check(key, loaded.check.as_ref(), None).await?;
-        connection.status = ConnectionStatus::Disconnected;
-        connection.credentials = None;
-        connection.disconnected_at = Some((self.clock)());
-        self.save(key, &mut connection).await?;
-        self.show(platform, key).await
+        Ok(())
     }
 
     /// The credentials encrypted; as they were if they are the same, for a ciphertext is never the same twice.
@@ -382,35 +248,6 @@ impl<P: Parts> Registrar<P> {
         }
         Ok(connection)
     }
-
-    /// Writes the connection's record as its next revision.
-    pub(crate) async fn save(&self, key: &ConnectionKey, connection: &mut Connection) -> Result<(), Problem> {
-        connection.revision += 1;
-        if self.edges.connections.save(key, connection).await? {
-            return Ok(());
-        }
-        Err(changed(key))
-    }
-}
-
-pub(crate) fn changed(key: &ConnectionKey) -> Problem {
-    Problem::Conflict(format!("{key} was changed by another request meanwhile; send this one again"))
-}
-
-/// Whether nobody has begun to disconnect it.
-pub(crate) fn is_alive(connection: &Connection) -> bool {
-    matches!(connection.status, ConnectionStatus::Active | ConnectionStatus::Paused)
-}
-
-/// What cannot be fetched of a connection in its present life, and why.
-pub(crate) fn stopped<'l>(loaded: &'l Loaded, connection: &Connection) -> Vec<(EntityKind, &'l Stopped)> {
-    let present = |cursor: &&Cursor| cursor.generation == connection.generation;
-    let cursors = loaded.cursors.values().filter(present);
-    cursors.filter_map(|cursor| Some((cursor.entity, cursor.stopped.as_ref()?))).collect()
-}
-
-pub(crate) fn not_connected(key: &ConnectionKey) -> Problem {
-    Problem::NotFound(format!("{key} is not connected; connect it with PUT"))
 }
 
 /// The generation that a connection has after being connected; raised when it had been disconnected before, or was about to be, so that secrets
@@ -435,20 +272,4 @@ fn next_generation(before: Option<&Connection>, settings: &Settings) -> Result<G
     }
     // Of one that goes, webhooks may be left: they become those of the new generation.
     Ok(if is_alive(before) { before.generation } else { before.generation.next() })
-}
-
-/// What a plan comes to.
-pub(crate) fn plan_json(plan: &Plan) -> Value {
-    let mut changes = json!({ "created": [], "updated": [], "deleted": [], "kept": plan.kept.len() });
-    for step in &plan.steps {
-        let (list, scope) = match step {
-            Step::Create(wanted) => ("created", &wanted.scope),
-            Step::Update(_, wanted, _) => ("updated", &wanted.scope),
-            Step::Delete(_, scope, _) => ("deleted", scope),
-        };
-        if let Some(list) = changes[list].as_array_mut() {
-            list.push(scope.as_str().into());
-        }
-    }
-    changes
 }

@@ -17,6 +17,8 @@ const PAGE: u32 = 100;
 /// The same, to spread the checks of a full page over so many seconds: not all stores are asked at once, and few do not wait.
 const SPREAD_PAGE: i32 = 100;
 const SPREAD_SECONDS: i32 = 900;
+/// After so many seconds, what a request, or connecting, did not get done is done by a job.
+pub(crate) const LATER: i32 = 60;
 /// How often a check is put off; after that, the next sweep looks again.
 pub(crate) const MAX_TRIES: u8 = 5;
 /// At which attempt a message that fails is put aside: the `maxReceiveCount` of the queue in the template.

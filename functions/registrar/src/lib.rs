@@ -6,20 +6,26 @@
 
 mod admin;
 mod apps;
+mod check;
 pub mod config;
 mod connect;
-mod controller;
+mod converge;
+mod decide;
+mod disconnect;
 mod entry;
 pub mod health;
 pub mod jobs;
+mod lifecycle;
 mod openapi;
 pub mod page;
 mod poll;
 mod probe;
 pub mod problem;
 pub mod reconcile;
+mod records;
 mod rotation;
 mod routes;
+mod show;
 mod webhooks;
 
 use std::{
@@ -49,7 +55,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use lambda_http::{Body, Request, Response};
 use serde_json::Value;
 
-pub use crate::routes::SCOPES;
+pub use crate::routes::PERMISSIONS;
 use crate::{entry::Way, problem::Problem};
 
 /// What an admin token must be: minted with the admin key, for this audience, for an hour at most.

@@ -11,7 +11,7 @@ use commerce::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::routes::{Parameter, Place, ROUTES, Route, SCOPES};
+use crate::routes::{PERMISSIONS, Parameter, Place, ROUTES, Route};
 
 /// What can be wrong with every request.
 const ALWAYS: [u16; 3] = [401, 403, 503];
@@ -49,7 +49,7 @@ pub(crate) fn document(platforms: &[Platform]) -> Value {
                 "description": format!(
                     "HS256 with the admin key, for the audience commerce-hooks/admin, good for an hour at most. What it may do is in \
                      its claim `scope`, separated by spaces: {}. `make token` prints one.",
-                    SCOPES.join(", ")
+                    PERMISSIONS.join(", ")
                 ),
             } },
         },
@@ -77,7 +77,7 @@ fn operation(route: &Route, platforms: &[Platform]) -> Value {
         "operationId": route.id,
         "summary": route.summary,
         "description": route.description,
-        "security": [{ "token": [route.scope] }],
+        "security": [{ "token": [route.permission] }],
         "parameters": route.parameters.iter().map(|one| parameter(one, platforms)).collect::<Value>(),
         "responses": responses,
     });

@@ -14,7 +14,7 @@ use http::{HeaderValue, StatusCode, header};
 use lambda_http::{Body, Response};
 use url::Url;
 
-use crate::connect::stopped;
+use crate::show::stopped;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1d2733;--soft:#566474;--line:#dde3ea;--ground:#f4f6f9;--card:#fff;--good:#0b6b3a;--good-ground:#e3f4ea;\

@@ -71,7 +71,7 @@ const SWEPT_SECONDS: i64 = 7 * 24 * 60 * 60;
 const UNCONFIRMED_ENTITIES: u64 = 1_000;
 
 impl<P: Parts> Registrar<P> {
-    /// Begins to fetch an entity, by a job, if nothing that covers it is under way: for [`Fetch::Changed`] all that has changed since the
+    /// Begins to fetch an entity, by a job, if nothing that covers it is under way: for [`Fetch::Incremental`] all that has changed since the
     /// cursor, or since `since` if that is earlier.
     pub(crate) async fn begin_poll(
         &self,
@@ -118,9 +118,9 @@ impl<P: Parts> Registrar<P> {
             let lost = lost_in_a_pause(&mut cursor, connection.paused_at);
             let (fetch, from) = wanted(polling, every(connection, entity), &cursor, (asked, since), &lost);
             if let Some(run) = cursor.run.as_mut().filter(|run| covers(run, fetch, from)) {
-                let changed = asked == Fetch::Changed && polling == Polling::Changed;
-                let again = Some(if changed { Fetch::Changed } else { Fetch::Sweep });
-                if !missed || run.again == again || run.again == Some(Fetch::Sweep) {
+                let changed = asked == Fetch::Incremental && polling == Polling::Incremental;
+                let again = Some(if changed { Fetch::Incremental } else { Fetch::Full });
+                if !missed || run.again == again || run.again == Some(Fetch::Full) {
                     return Ok(());
                 }
                 run.again = again;
@@ -209,7 +209,7 @@ impl<P: Parts> Registrar<P> {
         let path = WebhookPath { key: key.clone(), generation: connection.generation };
         let budget = commerce::platform::pull::budget(platform, connection);
         // Each of them queues, and all are pulled within one budget.
-        let whole = |cursor: &&Cursor| cursor.run.as_ref().is_some_and(|run| run.fetch != Fetch::Changed);
+        let whole = |cursor: &&Cursor| cursor.run.as_ref().is_some_and(|run| run.fetch != Fetch::Incremental);
         let others = loaded.cursors.values().filter(|other| other.entity != entity).filter(whole).count();
         for _ in 0..PAGES {
             let Some(run) = cursor.run.clone() else { return Ok(()) };
@@ -237,7 +237,7 @@ impl<P: Parts> Registrar<P> {
             let mut delay = 0;
             match answered.next() {
                 Some(next) if run.pages < MAX_PAGES => {
-                    if run.fetch != Fetch::Changed {
+                    if run.fetch != Fetch::Incremental {
                         delay = pace(budget, count * (others + 1));
                     }
                     let at = now.plus_seconds(delay);
@@ -249,13 +249,13 @@ impl<P: Parts> Registrar<P> {
                 }
                 None => {
                     end(&mut cursor, &run, now);
-                    if run.fetch == Fetch::Changed && is_over(cursor.counted, COUNT_SECONDS, now) {
+                    if run.fetch == Fetch::Incremental && is_over(cursor.counted, COUNT_SECONDS, now) {
                         cursor.counted = Some(now);
                         self.count(At { platform, key, access }, &path, entity, budget).await;
                     }
                     let from = run.begun.plus_seconds(-OVERLAP_SECONDS);
                     cursor.run = run.again.and_then(|fetch| {
-                        new_run(platform, entity, fetch, (fetch == Fetch::Changed).then_some(from), now)
+                        new_run(platform, entity, fetch, (fetch == Fetch::Incremental).then_some(from), now)
                     });
                     if cursor.run.is_none() {
                         let wait = wait(connection, &cursor, now);
@@ -328,7 +328,7 @@ impl<P: Parts> Registrar<P> {
         if !is_over(swept, SWEEP_SECONDS, (self.clock)()) {
             return Ok(());
         }
-        self.begin_poll(platform, key, entity, Fetch::Sweep, None).await
+        self.begin_poll(platform, key, entity, Fetch::Full, None).await
     }
 
     /// What follows from a page that could not be had. The run is kept: the next look at the connection goes on with it.
@@ -353,12 +353,12 @@ impl<P: Parts> Registrar<P> {
                 self.send_poll(key, entity, AGAIN_SECONDS).await
             }
             // What cannot tell its changes is looked at as a whole, but not every hour.
-            Fault::Unreadable(why) | Fault::TooLarge(why) if run.fetch == Fetch::Changed => {
+            Fault::Unreadable(why) | Fault::TooLarge(why) if run.fetch == Fetch::Incremental => {
                 telemetry::warn("poll-stopped", &format!("{key} {entity}: {why}; the next is a sweep"));
                 tell_stopped(key, &mut cursor, &why, now);
                 let sweeps = run.again.is_some() || is_over(cursor.swept, SWEEP_SECONDS, now);
                 cursor.recent.push(fetched(&run, now));
-                cursor.run = sweeps.then(|| new_run(platform, entity, Fetch::Sweep, None, now)).flatten();
+                cursor.run = sweeps.then(|| new_run(platform, entity, Fetch::Full, None, now)).flatten();
                 let goes_on = self.advance(key, &mut cursor).await? && cursor.run.is_some();
                 if goes_on { self.send_poll(key, entity, 0).await } else { Ok(()) }
             }
@@ -421,9 +421,9 @@ impl<P: Parts> Registrar<P> {
             self.leases.pause(&self.edges.notes, key, path.generation, *seconds, now).await;
         }
         let answered = answered?;
-        let scope = if run.fetch == Fetch::Import { IMPORT } else { POLL };
+        let scope = if run.fetch == Fetch::Backfill { IMPORT } else { POLL };
         self.edges.inbox.send_all(&Sealed::from_answer(&answered, scope)).await?;
-        if run.fetch != Fetch::Changed {
+        if run.fetch != Fetch::Incremental {
             let page = SweptPage {
                 ids: answered.found().iter().map(|transfer| transfer.id.clone()).collect(),
                 last: answered.next().is_none(),
@@ -507,7 +507,7 @@ fn fetched(run: &Run, at: Timestamp) -> Fetched {
 /// Notes that a run has come to its end.
 fn end(cursor: &mut Cursor, run: &Run, now: Timestamp) {
     cursor.since = cursor.since.max(Some(run.begun));
-    if run.fetch != Fetch::Changed {
+    if run.fetch != Fetch::Incremental {
         cursor.swept = Some(run.begun);
     }
     cursor.recent.retain(|fetched| now < fetched.at.plus_seconds(BACKLOG_SECONDS));
@@ -544,16 +544,16 @@ fn wanted(
     lost: &[Fetched],
 ) -> (Fetch, Option<Timestamp>) {
     let is_whole = |whole: &Fetch| asked == *whole || lost.iter().any(|lost| lost.fetch == *whole);
-    let fetch = [Fetch::Import, Fetch::Sweep].into_iter().find(is_whole).unwrap_or(Fetch::Changed);
+    let fetch = [Fetch::Backfill, Fetch::Full].into_iter().find(is_whole).unwrap_or(Fetch::Incremental);
     let only_missed = every == Some(0) && since.is_some();
     match (fetch, polling) {
         // From the beginning is all of them, and what was not here yet is no loss.
-        _ if cursor.since.is_none() && !only_missed => (Fetch::Import, None),
-        (Fetch::Changed, Polling::Changed) => {
+        _ if cursor.since.is_none() && !only_missed => (Fetch::Backfill, None),
+        (Fetch::Incremental, Polling::Incremental) => {
             let from = cursor.since.into_iter().chain(since).min().map(|since| since.plus_seconds(-OVERLAP_SECONDS));
-            (Fetch::Changed, from.into_iter().chain(lost.iter().filter_map(|lost| lost.from)).min())
+            (Fetch::Incremental, from.into_iter().chain(lost.iter().filter_map(|lost| lost.from)).min())
         }
-        (Fetch::Changed, Polling::Sweep) => (Fetch::Sweep, None),
+        (Fetch::Incremental, Polling::Full) => (Fetch::Full, None),
         (whole, _) => (whole, None),
     }
 }
@@ -561,7 +561,7 @@ fn wanted(
 /// Whether what is under way covers what is to be begun: all of them covers everything, and an earlier time a later one. What changes
 /// after it began is the next one's.
 fn covers(run: &Run, fetch: Fetch, from: Option<Timestamp>) -> bool {
-    run.fetch != Fetch::Changed || (fetch == Fetch::Changed && run.from <= from)
+    run.fetch != Fetch::Incremental || (fetch == Fetch::Incremental && run.from <= from)
 }
 
 /// Whether it is time again, a little before it is.
@@ -574,10 +574,12 @@ fn is_over(last: Option<Timestamp>, seconds: i64, now: Timestamp) -> bool {
 fn due(polling: Polling, every: Option<i64>, cursor: &Cursor, now: Timestamp) -> Option<Fetch> {
     match polling {
         _ if every == Some(0) => None,
-        _ if cursor.since.is_none() => Some(Fetch::Import),
-        Polling::Sweep => is_over(cursor.swept, every.unwrap_or(SWEEP_SECONDS), now).then_some(Fetch::Sweep),
-        Polling::Changed if is_over(cursor.swept, FULL_SECONDS, now) => Some(Fetch::Sweep),
-        Polling::Changed => is_over(cursor.since, every.unwrap_or(CHANGED_SECONDS), now).then_some(Fetch::Changed),
+        _ if cursor.since.is_none() => Some(Fetch::Backfill),
+        Polling::Full => is_over(cursor.swept, every.unwrap_or(SWEEP_SECONDS), now).then_some(Fetch::Full),
+        Polling::Incremental if is_over(cursor.swept, FULL_SECONDS, now) => Some(Fetch::Full),
+        Polling::Incremental => {
+            is_over(cursor.since, every.unwrap_or(CHANGED_SECONDS), now).then_some(Fetch::Incremental)
+        }
     }
 }
 
@@ -615,12 +617,14 @@ mod tests {
             let next = Listing::new("x", None);
             Run { fetch, begun: at(100), from: from.map(at), at: at(100), next, pages: 0, found: 0, again: None }
         };
-        let changed = run(Fetch::Changed, Some(50));
-        assert!(covers(&changed, Fetch::Changed, Some(at(50))) && covers(&changed, Fetch::Changed, Some(at(60))));
-        assert!(!covers(&changed, Fetch::Changed, Some(at(40))), "an earlier one takes its place");
-        assert!(!covers(&changed, Fetch::Sweep, None) && !covers(&changed, Fetch::Import, None));
-        for fetch in [Fetch::Changed, Fetch::Sweep, Fetch::Import] {
-            assert!(covers(&run(Fetch::Import, None), fetch, None) && covers(&run(Fetch::Sweep, None), fetch, None));
+        let changed = run(Fetch::Incremental, Some(50));
+        assert!(
+            covers(&changed, Fetch::Incremental, Some(at(50))) && covers(&changed, Fetch::Incremental, Some(at(60)))
+        );
+        assert!(!covers(&changed, Fetch::Incremental, Some(at(40))), "an earlier one takes its place");
+        assert!(!covers(&changed, Fetch::Full, None) && !covers(&changed, Fetch::Backfill, None));
+        for fetch in [Fetch::Incremental, Fetch::Full, Fetch::Backfill] {
+            assert!(covers(&run(Fetch::Backfill, None), fetch, None) && covers(&run(Fetch::Full, None), fetch, None));
         }
     }
 
@@ -632,20 +636,20 @@ mod tests {
         };
         let (new, now) = (Cursor::new(EntityKind::Order, Generation::FIRST), 1_000_000);
         for (polling, every, cursor, expected) in [
-            (Polling::Changed, None, new.clone(), Some(Fetch::Import)),
-            (Polling::Sweep, None, new.clone(), Some(Fetch::Import)),
-            (Polling::Changed, Some(0), new, None),
+            (Polling::Incremental, None, new.clone(), Some(Fetch::Backfill)),
+            (Polling::Full, None, new.clone(), Some(Fetch::Backfill)),
+            (Polling::Incremental, Some(0), new, None),
             // A schedule that comes a little early is not for nothing.
-            (Polling::Changed, None, cursor(now - 2999, now - 5000), None),
-            (Polling::Changed, None, cursor(now - 3000, now - 5000), Some(Fetch::Changed)),
-            (Polling::Changed, Some(900), cursor(now - 674, now - 5000), None),
-            (Polling::Changed, Some(900), cursor(now - 675, now - 5000), Some(Fetch::Changed)),
-            (Polling::Changed, Some(900_000), cursor(now - 9000, now - 9000), None),
-            (Polling::Changed, None, cursor(now, now - FULL_SECONDS), Some(Fetch::Sweep)),
-            (Polling::Sweep, None, cursor(now, now - 85_799), None),
-            (Polling::Sweep, None, cursor(now, now - 85_800), Some(Fetch::Sweep)),
-            (Polling::Sweep, Some(600), cursor(now, now - 600), Some(Fetch::Sweep)),
-            (Polling::Sweep, Some(0), cursor(0, 0), None),
+            (Polling::Incremental, None, cursor(now - 2999, now - 5000), None),
+            (Polling::Incremental, None, cursor(now - 3000, now - 5000), Some(Fetch::Incremental)),
+            (Polling::Incremental, Some(900), cursor(now - 674, now - 5000), None),
+            (Polling::Incremental, Some(900), cursor(now - 675, now - 5000), Some(Fetch::Incremental)),
+            (Polling::Incremental, Some(900_000), cursor(now - 9000, now - 9000), None),
+            (Polling::Incremental, None, cursor(now, now - FULL_SECONDS), Some(Fetch::Full)),
+            (Polling::Full, None, cursor(now, now - 85_799), None),
+            (Polling::Full, None, cursor(now, now - 85_800), Some(Fetch::Full)),
+            (Polling::Full, Some(600), cursor(now, now - 600), Some(Fetch::Full)),
+            (Polling::Full, Some(0), cursor(0, 0), None),
         ] {
             assert_eq!(due(polling, every, &cursor, at(now)), expected, "{polling:?} {every:?} {cursor:?}");
         }
@@ -658,38 +662,38 @@ mod tests {
             Run { fetch, begun: at(begun), from: from.map(at), at: at(begun), next, pages: 1, found: 0, again: None }
         };
         let mut cursor = Cursor::new(EntityKind::Order, Generation::FIRST);
-        end(&mut cursor, &run(Fetch::Import, 10_000, None), at(10_100));
+        end(&mut cursor, &run(Fetch::Backfill, 10_000, None), at(10_100));
         for begun in [13_600, 17_200, 20_800] {
-            end(&mut cursor, &run(Fetch::Changed, begun, Some(begun - 4200)), at(begun + 10));
+            end(&mut cursor, &run(Fetch::Incremental, begun, Some(begun - 4200)), at(begun + 10));
         }
         assert_eq!((cursor.since, cursor.swept, cursor.recent.len()), (Some(at(20_800)), Some(at(10_000)), 2));
         let asked = |cursor: &Cursor, paused: Option<i64>| {
             let (mut cursor, paused) = (cursor.clone(), paused.map(at));
             let lost = lost_in_a_pause(&mut cursor, paused);
-            wanted(Polling::Changed, None, &cursor, (Fetch::Changed, paused), &lost)
+            wanted(Polling::Incremental, None, &cursor, (Fetch::Incremental, paused), &lost)
         };
-        assert_eq!(asked(&cursor, None), (Fetch::Changed, Some(at(20_200))));
+        assert_eq!(asked(&cursor, None), (Fetch::Incremental, Some(at(20_200))));
         // What the run of 17,200 queued may have been there still, but not that of 13,600.
-        assert_eq!(asked(&cursor, Some(21_000)), (Fetch::Changed, Some(at(13_000))));
-        assert_eq!(asked(&cursor, Some(60_000)), (Fetch::Changed, Some(at(20_200))), "long done");
-        cursor.run = Some(run(Fetch::Sweep, 20_900, None));
-        assert_eq!(asked(&cursor, Some(21_000)), (Fetch::Sweep, None), "it was broken off");
-        cursor.run = Some(run(Fetch::Sweep, 21_100, None));
-        assert_eq!(asked(&cursor, Some(21_000)).0, Fetch::Changed, "it began afterwards");
+        assert_eq!(asked(&cursor, Some(21_000)), (Fetch::Incremental, Some(at(13_000))));
+        assert_eq!(asked(&cursor, Some(60_000)), (Fetch::Incremental, Some(at(20_200))), "long done");
+        cursor.run = Some(run(Fetch::Full, 20_900, None));
+        assert_eq!(asked(&cursor, Some(21_000)), (Fetch::Full, None), "it was broken off");
+        cursor.run = Some(run(Fetch::Full, 21_100, None));
+        assert_eq!(asked(&cursor, Some(21_000)).0, Fetch::Incremental, "it began afterwards");
     }
 
     #[test]
     fn what_was_never_fetched_is_imported_but_where_it_is_not_to_be_polled() {
         let new = Cursor::new(EntityKind::Order, Generation::FIRST);
-        for polling in [Polling::Changed, Polling::Sweep] {
-            for asked in [Fetch::Changed, Fetch::Sweep, Fetch::Import] {
+        for polling in [Polling::Incremental, Polling::Full] {
+            for asked in [Fetch::Incremental, Fetch::Full, Fetch::Backfill] {
                 for (every, since) in [(None, None), (None, Some(at(5))), (Some(0), None)] {
-                    assert_eq!(wanted(polling, every, &new, (asked, since), &[]), (Fetch::Import, None));
+                    assert_eq!(wanted(polling, every, &new, (asked, since), &[]), (Fetch::Backfill, None));
                 }
             }
         }
-        let missed = wanted(Polling::Changed, Some(0), &new, (Fetch::Changed, Some(at(1000))), &[]);
-        assert_eq!(missed, (Fetch::Changed, Some(at(400))), "only what was missed");
+        let missed = wanted(Polling::Incremental, Some(0), &new, (Fetch::Incremental, Some(at(1000))), &[]);
+        assert_eq!(missed, (Fetch::Incremental, Some(at(400))), "only what was missed");
     }
 
     #[test]

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::problem::Problem;
 
-/// What a token may be good for. Each route needs one of them.
-pub const SCOPES: [&str; 4] = [READ, WRITE, REVEAL, ROTATE];
+/// The permissions that a token may have. Each route needs one of them.
+pub const PERMISSIONS: [&str; 4] = [READ, WRITE, REVEAL, ROTATE];
 const READ: &str = "read";
 const WRITE: &str = "write";
 const REVEAL: &str = "reveal";
@@ -17,6 +17,16 @@ const ROTATE: &str = "rotate";
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Handler {
     List,
+    Rotation,
+    Rotate,
+    Description,
+    /// Something about one connection.
+    Connection(ConnectionHandler),
+}
+
+/// What answers a route about one connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ConnectionHandler {
     Show,
     Connect,
     Disconnect,
@@ -24,7 +34,7 @@ pub(crate) enum Handler {
     Pause,
     Resume,
     Revoke,
-    Setup,
+    Webhooks,
     Plan,
     Reconcile,
     Poll,
@@ -35,9 +45,6 @@ pub(crate) enum Handler {
     Presets,
     SetPresets,
     Reveal,
-    Rotation,
-    Rotate,
-    Description,
 }
 
 /// Where a parameter stands.
@@ -69,7 +76,7 @@ pub(crate) struct Route {
     /// The operation's name.
     pub id: &'static str,
     /// What the token has to be good for.
-    pub scope: &'static str,
+    pub permission: &'static str,
     pub summary: &'static str,
     pub description: &'static str,
     pub parameters: &'static [Parameter],
@@ -130,7 +137,7 @@ const LOOK: Route = Route {
     method: "GET",
     path: "",
     id: "",
-    scope: READ,
+    permission: READ,
     summary: "",
     description: "",
     parameters: ONE,
@@ -138,11 +145,11 @@ const LOOK: Route = Route {
     status: 200,
     answer: "Connection",
     problems: &[404],
-    handler: Handler::Show,
+    handler: Handler::Connection(ConnectionHandler::Show),
 };
 
 /// And a change of one that asks nobody outside.
-const CHANGE: Route = Route { method: "POST", scope: WRITE, problems: &[404, 409], ..LOOK };
+const CHANGE: Route = Route { method: "POST", permission: WRITE, problems: &[404, 409], ..LOOK };
 
 /// All routes.
 pub(crate) static ROUTES: &[Route] = &[
@@ -173,7 +180,7 @@ pub(crate) static ROUTES: &[Route] = &[
         description: "Proves its credentials, keeps them encrypted, and makes the subscriptions. The same again changes nothing.",
         body: Some(Body { schema: "NewConnection", required: true }),
         problems: &[404, 409, 422, 502],
-        handler: Handler::Connect,
+        handler: Handler::Connection(ConnectionHandler::Connect),
         ..CHANGE
     },
     Route {
@@ -184,7 +191,7 @@ pub(crate) static ROUTES: &[Route] = &[
         description: "Removes its subscriptions, then its credentials. What straggles in later is ignored.",
         parameters: &[PLATFORM, CONNECTION, FORCE],
         problems: &[404, 409, 422, 502],
-        handler: Handler::Disconnect,
+        handler: Handler::Connection(ConnectionHandler::Disconnect),
         ..CHANGE
     },
     Route {
@@ -193,7 +200,7 @@ pub(crate) static ROUTES: &[Route] = &[
         summary: "Confirms a store that has connected itself",
         description: "Where anybody may install the app, its API is called less often until then, and no more than the first thousand of \
                       each entity are fetched. The same again changes nothing.",
-        handler: Handler::Confirm,
+        handler: Handler::Connection(ConnectionHandler::Confirm),
         ..CHANGE
     },
     Route {
@@ -201,7 +208,7 @@ pub(crate) static ROUTES: &[Route] = &[
         id: "pause",
         summary: "Pauses a connection",
         description: "Its subscriptions are switched off, nothing is polled, and what comes all the same is ignored.",
-        handler: Handler::Pause,
+        handler: Handler::Connection(ConnectionHandler::Pause),
         ..CHANGE
     },
     Route {
@@ -209,7 +216,7 @@ pub(crate) static ROUTES: &[Route] = &[
         id: "resume",
         summary: "Resumes a connection that is paused",
         description: "Its subscriptions are switched on again, and what was missed is polled.",
-        handler: Handler::Resume,
+        handler: Handler::Connection(ConnectionHandler::Resume),
         ..CHANGE
     },
     Route {
@@ -220,7 +227,7 @@ pub(crate) static ROUTES: &[Route] = &[
                       sign counts no more. Names the generation that is revoked, so that the same again changes nothing.",
         body: Some(Body { schema: "Revocation", required: true }),
         problems: &[404, 409, 422],
-        handler: Handler::Revoke,
+        handler: Handler::Connection(ConnectionHandler::Revoke),
         ..CHANGE
     },
     Route {
@@ -229,7 +236,7 @@ pub(crate) static ROUTES: &[Route] = &[
         summary: "Lists a connection's subscriptions with their health",
         description: "As they are at the store, beside what is remembered of them.",
         answer: "SubscriptionList",
-        handler: Handler::Setup,
+        handler: Handler::Connection(ConnectionHandler::Webhooks),
         ..LOOK
     },
     Route {
@@ -240,7 +247,7 @@ pub(crate) static ROUTES: &[Route] = &[
                       is run.",
         answer: "Plan",
         problems: &[404, 409, 422, 502],
-        handler: Handler::Plan,
+        handler: Handler::Connection(ConnectionHandler::Plan),
         ..LOOK
     },
     Route {
@@ -250,7 +257,7 @@ pub(crate) static ROUTES: &[Route] = &[
         description: "At once, and answers with what was done. The schedule does the same.",
         answer: "Plan",
         problems: &[404, 409, 422, 502],
-        handler: Handler::Reconcile,
+        handler: Handler::Connection(ConnectionHandler::Reconcile),
         ..CHANGE
     },
     Route {
@@ -262,7 +269,7 @@ pub(crate) static ROUTES: &[Route] = &[
         status: 202,
         answer: "Begun",
         problems: &[404, 409, 422],
-        handler: Handler::Poll,
+        handler: Handler::Connection(ConnectionHandler::Poll),
         ..CHANGE
     },
     Route {
@@ -274,7 +281,7 @@ pub(crate) static ROUTES: &[Route] = &[
         status: 202,
         answer: "Begun",
         problems: &[404, 409, 422],
-        handler: Handler::Import,
+        handler: Handler::Connection(ConnectionHandler::Import),
         ..CHANGE
     },
     Route {
@@ -283,7 +290,7 @@ pub(crate) static ROUTES: &[Route] = &[
         summary: "Shows how far each entity has been fetched",
         description: "And what is under way.",
         answer: "PollList",
-        handler: Handler::Polls,
+        handler: Handler::Connection(ConnectionHandler::Polls),
         ..LOOK
     },
     Route {
@@ -292,7 +299,7 @@ pub(crate) static ROUTES: &[Route] = &[
         summary: "Shows a connection's settings",
         description: "Everything but its site and its credentials.",
         answer: "Settings",
-        handler: Handler::Settings,
+        handler: Handler::Connection(ConnectionHandler::Settings),
         ..LOOK
     },
     Route {
@@ -304,7 +311,7 @@ pub(crate) static ROUTES: &[Route] = &[
         body: Some(Body { schema: "Settings", required: true }),
         answer: "Settings",
         problems: &[404, 409, 422],
-        handler: Handler::SetSettings,
+        handler: Handler::Connection(ConnectionHandler::SetSettings),
         ..CHANGE
     },
     Route {
@@ -313,7 +320,7 @@ pub(crate) static ROUTES: &[Route] = &[
         summary: "Shows a connection's presets",
         description: "How scopes are resolved that only this connection's conventions explain.",
         answer: "Presets",
-        handler: Handler::Presets,
+        handler: Handler::Connection(ConnectionHandler::Presets),
         ..LOOK
     },
     Route {
@@ -325,20 +332,20 @@ pub(crate) static ROUTES: &[Route] = &[
         body: Some(Body { schema: "Presets", required: true }),
         answer: "Presets",
         problems: &[404, 409, 422],
-        handler: Handler::SetPresets,
+        handler: Handler::Connection(ConnectionHandler::SetPresets),
         ..CHANGE
     },
     Route {
         path: "/admin/connections/{platform}/{connection}/reveal",
         id: "reveal",
-        scope: REVEAL,
+        permission: REVEAL,
         summary: "Reveals what has to be entered by hand",
         description: "The address and the secrets, only for connections whose hooks are not made by the registrar. Each secret that \
                       is revealed is logged, with whose token it was.",
         body: Some(Body { schema: "RevealRequest", required: false }),
         answer: "Revealed",
         problems: &[404, 409, 422],
-        handler: Handler::Reveal,
+        handler: Handler::Connection(ConnectionHandler::Reveal),
         ..CHANGE
     },
     Route {
@@ -354,7 +361,7 @@ pub(crate) static ROUTES: &[Route] = &[
     Route {
         path: "/admin/rotation",
         id: "rotate",
-        scope: ROTATE,
+        permission: ROTATE,
         summary: "Begins a rotation of the signing keys, or takes the one that is under way further",
         description: "As far as it can go now; the schedule does the rest. No delivery is refused by it. With `retire`, a former key \
                       goes at once, whatever is still signed with it: for one that is compromised.",
@@ -436,7 +443,7 @@ mod tests {
             let in_path = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
             let declared = route.parameters.iter().filter(|parameter| parameter.place == Place::Path);
             assert!(in_path.eq(declared.map(|parameter| parameter.name)), "{} {}", route.method, route.path);
-            assert!(SCOPES.contains(&route.scope), "{}", route.id);
+            assert!(PERMISSIONS.contains(&route.permission), "{}", route.id);
         }
     }
 

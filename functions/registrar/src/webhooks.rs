@@ -4,25 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cloud::{
     connections::{Connections, Loaded, Vault},
-    coordination::{Coordination, Note},
     outbound::Outbound,
     telemetry,
 };
 use commerce::{
     connection::{Connection, ConnectionStatus},
-    health::{Health, Verdict, WebhookRecord},
+    health::{Health, WebhookRecord},
     http_call::{ApiRequest, ApiResponse, Fault},
-    job::Trigger,
     key::ConnectionKey,
     keys::{KeyRing, WebhookSecret},
     platform::{
         Platform,
-        notice::{NOTICE, NOTICE_SECONDS, Notice, WITHOUT_RIGHTS},
         pull::Access,
         webhooks::{Desired, Page, Saving, Webhook, WebhookApi, read_webhook_page},
     },
     request::WebhookPath,
-    timestamp::Timestamp,
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use serde_json::{Map, Value, json};
@@ -30,9 +26,6 @@ use zeroize::Zeroizing;
 
 use crate::{
     Parts, Registrar,
-    connect::{changed, is_alive},
-    controller::{Judged, Look},
-    health,
     problem::Problem,
     reconcile::{Ownership, Plan, Step, Wanted, Why, reconcile},
 };
@@ -43,10 +36,6 @@ const CONCURRENCY: usize = 5;
 pub(crate) const RING_SECONDS: i64 = 60;
 /// More pages than any store has; a store that says it has more is not followed for ever.
 const MAX_PAGES: u32 = 100;
-/// How long after a webhook was made anew its former one may deliver what was queued before, in seconds,
-const STRAGGLES_SECONDS: i64 = 3600;
-/// and how often one is made anew at most.
-const REMADE_SECONDS: i64 = 86_400;
 /// More ways of calling than any platform has.
 const MAX_WAYS: usize = 4;
 /// More calls than changing a webhook takes.
@@ -156,7 +145,13 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// What there should be of a connection's webhooks.
-    fn wanted(&self, at: At<'_>, webhooks: &dyn WebhookApi, connection: &Connection, ring: &KeyRing) -> Vec<Wanted> {
+    pub(crate) fn wanted(
+        &self,
+        at: At<'_>,
+        webhooks: &dyn WebhookApi,
+        connection: &Connection,
+        ring: &KeyRing,
+    ) -> Vec<Wanted> {
         let path = WebhookPath { key: at.key.clone(), generation: connection.generation };
         let delivery_url = format!("{}{path}", self.public_base_url);
         webhooks
@@ -171,158 +166,6 @@ impl<P: Parts> Registrar<P> {
                 active: connection.status != ConnectionStatus::Paused,
             })
             .collect()
-    }
-
-    /// Puts into a plan that webhooks are made anew which deliver refusals, for whoever owns them at the platform has lost his rights: a new
-    /// one is the connection's own user's. Gives their scopes. At most once a day each, and not for what the former one still delivers.
-    async fn make_anew(&self, look: &Look<'_>, judged: &mut Judged, plan: &mut Plan) -> Result<Vec<String>, Problem> {
-        let (key, now) = (look.at.key, (self.clock)());
-        let mut anew = Vec::new();
-        if look.why != Trigger::Told || look.connection.status == ConnectionStatus::Paused {
-            return Ok(anew);
-        }
-        let prefix = format!("{NOTICE}{WITHOUT_RIGHTS}");
-        let notes = self.edges.notes.notes(key, &prefix).await?;
-        let wanted = self.wanted(look.at, look.webhooks, look.connection, look.ring);
-        for (name, note) in notes.into_iter().filter(|(_, note)| note.is_live(now)) {
-            let scope = name.strip_prefix(&prefix).unwrap_or_default();
-            let Ok(notice) = serde_json::from_str::<Notice>(&note.body) else { continue };
-            let Some(wanted) = wanted.iter().find(|wanted| wanted.scope == scope) else { continue };
-            let Some(record) = judged.records.get_mut(scope).filter(|_| plan.kept.iter().any(|kept| kept == scope))
-            else {
-                continue;
-            };
-            let before = self.edges.notes.note(key, &remade(scope)).await?;
-            let before = before.and_then(|note| Some(Timestamp::from_micros(note.body.parse().ok()?)));
-            let again = |at: Timestamp| {
-                notice.received > at.plus_seconds(STRAGGLES_SECONDS) && now > at.plus_seconds(REMADE_SECONDS)
-            };
-            if !before.is_none_or(again) {
-                continue;
-            }
-            let reason = "it delivered refusals: the user who owns it at the platform has lost his rights";
-            let good_at = record.health.good_at;
-            if let Some(bad) = health::turned_bad(&record.health, Verdict::Missing, reason, good_at, now) {
-                record.health = bad;
-                self.edges.connections.save_webhook(key, record).await?;
-                telemetry::warn("subscription-without-rights", &format!("{key} {scope}"));
-            }
-            plan.kept.retain(|kept| kept != scope);
-            plan.steps.insert(0, Step::Create(wanted.clone()));
-            plan.steps.push(Step::Delete(record.id.clone(), scope.to_owned(), Why::Duplicate));
-            anew.push(scope.to_owned());
-        }
-        Ok(anew)
-    }
-
-    /// Remembers that webhooks were made anew. Without the note, it may be done once more.
-    async fn note_made_anew(&self, key: &ConnectionKey, scopes: &[String]) -> Result<(), Problem> {
-        let now = (self.clock)();
-        for scope in scopes {
-            let name = remade(scope);
-            let revision = self.edges.notes.note(key, &name).await?.map_or(0, |note| note.revision) + 1;
-            let note = Note { body: now.micros().to_string(), revision, expires: now.seconds() + NOTICE_SECONDS };
-            self.edges.notes.keep(key, &name, &note).await?;
-        }
-        Ok(())
-    }
-
-    /// Makes the webhooks of a connection what they should be: `existing` are those that there are, and `why` is who wants it. Gives what
-    /// was done.
-    pub(crate) async fn converge(
-        &self,
-        at: At<'_>,
-        webhooks: &dyn WebhookApi,
-        connection: &Connection,
-        before: &Loaded,
-        existing: &[Webhook],
-        why: Trigger,
-    ) -> Result<Plan, Problem> {
-        // A key that has begun to sign was known everywhere for a minute before that (`rotation::KNOWN_SECONDS`), and the one before it
-        // proves for days after: a ring of a minute ago makes no webhook that is refused, and the next sweep sees what it has missed.
-        let ring = self.edges.signing_keys.recent((self.clock)(), RING_SECONDS).await?;
-        let mut plan = self.plan(at, webhooks, connection, &before.webhooks, existing, &ring).await?;
-        let look = Look { at, webhooks, connection, before, existing, ring: &ring, why };
-        let mut judged = self.judge(&look, &mut plan).await?;
-        let anew = self.make_anew(&look, &mut judged, &mut plan).await?;
-        let mut run = self.run_plan(at, webhooks, &ring, &judged.records, &plan).await;
-        if run.is_ok() {
-            self.note_made_anew(at.key, &anew).await?;
-        }
-        let mut good = good_after(&plan, run.is_ok());
-        // What cannot be made may be there already: a create whose answer was lost, for one. Anything else will fail again.
-        let refused = matches!(run, Err(Problem::Refused(_)));
-        let made = run.is_ok() && plan.steps.iter().any(|step| matches!(step, Step::Create(_)));
-        if refused || made {
-            // Another request may have made the same at the same time: of what is there twice now, one goes.
-            let after = self.unchanged(&look).await?;
-            let existing = self.list(at, webhooks).await?;
-            let mut again = self.plan(at, webhooks, connection, &after.webhooks, &existing, &ring).await?;
-            // What was not to be switched on the first time is not now.
-            again.steps.retain(|step| match step {
-                Step::Update(_, wanted, _) if judged.held.contains(&wanted.scope) => false,
-                Step::Update(_, _, Why::Inactive) => plan.steps.contains(step),
-                _ => true,
-            });
-            run = self.run_plan(at, webhooks, &ring, &after.webhooks, &again).await;
-            good = good_after(&again, run.is_ok());
-        }
-        // What is right is noted even where something else could not be made so: it delivers already.
-        let after = match plan.steps.is_empty() {
-            true => before.clone(),
-            false => self.unchanged(&look).await?,
-        };
-        self.note_webhooks(webhooks, at.key, connection, &after).await?;
-        self.settle(&look, &after, &good).await?;
-        run.map(|()| plan)
-    }
-
-    /// What is known of a connection after some of its webhooks were made, if they are what it wants still. Whoever has disconnected it
-    /// meanwhile may not have seen them, and with the credentials in hand they can still be removed.
-    async fn unchanged(&self, look: &Look<'_>) -> Result<Loaded, Problem> {
-        let (at, planned) = (look.at, look.connection);
-        let after = self.edges.connections.load(at.key).await?;
-        let same = |now: &&Connection| now.status == planned.status && now.generation == planned.generation;
-        if after.connection.as_ref().filter(same).is_some() {
-            return Ok(after);
-        }
-        if !after.connection.as_ref().is_some_and(is_alive) {
-            let existing = self.list(at, look.webhooks).await?;
-            let mut records = look.before.webhooks.clone();
-            records.extend(after.webhooks.clone());
-            let ownership = Ownership { key: at.key, base_urls: self.base_urls().await?, records: &records };
-            let plan = reconcile(&[], &existing, &ownership);
-            self.run_plan(at, look.webhooks, look.ring, &records, &plan).await?;
-            for scope in after.webhooks.keys() {
-                self.edges.connections.remove_webhook(at.key, scope).await?;
-            }
-        }
-        Err(changed(at.key))
-    }
-
-    /// Keeps in the connection's record what follows from its webhooks: which are its own, where the platform wants that (those that there
-    /// are now, and not those that have just been removed), and with which key all of them are signed.
-    async fn note_webhooks(
-        &self,
-        webhooks: &dyn WebhookApi,
-        key: &ConnectionKey,
-        basis: &Connection,
-        loaded: &Loaded,
-    ) -> Result<(), Problem> {
-        let Some(mut connection) = loaded.connection.clone() else { return Ok(()) };
-        let mut keys: Vec<_> = loaded.webhooks.values().map(|record| record.key_id.clone()).collect();
-        keys.sort();
-        keys.dedup();
-        let ids: Vec<_> = loaded.webhooks.values().map(|record| record.id.clone()).collect();
-        // What another request has set meanwhile stays.
-        let own = if connection.revision == basis.revision { &basis.settings } else { &connection.settings };
-        let settings = webhooks.settings_with(own.clone(), &ids);
-        let signed_with = if keys.len() == 1 { keys.pop() } else { None };
-        if settings == connection.settings && signed_with == connection.signed_with {
-            return Ok(());
-        }
-        (connection.settings, connection.signed_with) = (settings, signed_with);
-        self.save(key, &mut connection).await
     }
 
     /// Runs a plan: what makes first, side by side; what removes when all of that is done. Each step is recorded at once. One
@@ -420,20 +263,6 @@ impl<P: Parts> Registrar<P> {
 /// The secret of a webhook, derived from the key that signs.
 pub(crate) fn secret_of(platform: &Platform, path: &WebhookPath, scope: &str, ring: &KeyRing) -> WebhookSecret {
     ring.signing().webhook_secret(path, platform.delivery.secret_per_scope().then_some(scope))
-}
-
-/// The name of the note of when the webhook of a scope was made anew.
-fn remade(scope: &str) -> String {
-    format!("remade#{scope}")
-}
-
-/// The scopes whose webhook is as it should be after a plan was run.
-fn good_after(plan: &Plan, done: bool) -> BTreeSet<String> {
-    let set = plan.steps.iter().filter(|_| done).filter_map(|step| match step {
-        Step::Create(wanted) | Step::Update(_, wanted, _) => Some(&wanted.scope),
-        Step::Delete(..) => None,
-    });
-    set.chain(&plan.kept).cloned().collect()
 }
 
 /// Whether the webhooks of a connection are managed here: where its settings want none, and none was ever made, they may have been

@@ -3,6 +3,7 @@
 
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use commerce::{key::ConnectionKey, timestamp::Timestamp};
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     EdgeError,
@@ -59,6 +60,85 @@ pub trait Coordination {
         name: &str,
         note: &Note,
     ) -> impl Future<Output = Result<bool, EdgeError>> + Send;
+}
+
+/// What became of an [`update`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Update {
+    /// The note says something else now.
+    Written,
+    /// It was left as it was.
+    Left,
+    /// Others wrote it each time.
+    Contended,
+}
+
+/// How a note is updated.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// The time.
+    pub now: Timestamp,
+    /// When the note counts no more, seconds since 1970.
+    pub expires: i64,
+    /// How often it is tried, where others write it at the same time.
+    pub tries: u32,
+}
+
+impl Terms {
+    /// Tries once, and keeps the note for so many seconds.
+    pub fn once(now: Timestamp, seconds: i64) -> Self {
+        Self { now, expires: now.seconds().saturating_add(seconds), tries: 1 }
+    }
+
+    /// Tries so often.
+    #[must_use]
+    pub fn tries(self, tries: u32) -> Self {
+        Self { tries, ..self }
+    }
+}
+
+/// Reads a note, has `change` say what it is to say next, and writes that on the condition that nobody else wrote in between. `change` is
+/// given what the note says, or nothing where there is none that still counts; where it answers with nothing, the note is left as it is.
+///
+/// # Errors
+/// When the table cannot be reached.
+pub async fn update<C: Coordination + Sync>(
+    notes: &C,
+    key: &ConnectionKey,
+    name: &str,
+    terms: Terms,
+    mut change: impl FnMut(Option<String>) -> Option<String> + Send,
+) -> Result<Update, EdgeError> {
+    for _ in 0..terms.tries {
+        let before = notes.note(key, name).await?;
+        let revision = before.as_ref().map_or(0, |note| note.revision) + 1;
+        let says = before.filter(|note| note.is_live(terms.now)).map(|note| note.body);
+        let Some(body) = change(says) else { return Ok(Update::Left) };
+        if notes.keep(key, name, &Note { body, revision, expires: terms.expires }).await? {
+            return Ok(Update::Written);
+        }
+    }
+    Ok(Update::Contended)
+}
+
+/// As [`update`], for notes that hold JSON: one that cannot be read counts as none.
+///
+/// # Errors
+/// When the table cannot be reached, or when the next note cannot be written as JSON.
+pub async fn update_json<C: Coordination + Sync, T: Serialize + DeserializeOwned>(
+    notes: &C,
+    key: &ConnectionKey,
+    name: &str,
+    terms: Terms,
+    mut change: impl FnMut(Option<T>) -> Option<T> + Send,
+) -> Result<Update, EdgeError> {
+    let mut unwritable = None;
+    let updated = update(notes, key, name, terms, |says| {
+        let next = change(says.and_then(|says| serde_json::from_str(&says).ok()))?;
+        serde_json::to_string(&next).map_err(|error| unwritable = Some(error.to_string())).ok()
+    });
+    let updated = updated.await?;
+    unwritable.map_or(Ok(updated), |cause| Err(EdgeError::new("writing a note", cause)))
 }
 
 /// The table at DynamoDB.

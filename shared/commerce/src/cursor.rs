@@ -82,14 +82,16 @@ pub struct Fetched {
 
 /// What is fetched of an entity at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub enum Fetch {
     /// All of them, for the first time or by request.
-    Import,
+    #[serde(rename = "import")]
+    Backfill,
     /// What has changed since the last time.
-    Changed,
+    #[serde(rename = "changed")]
+    Incremental,
     /// All of them, to find what is gone and what no time tells.
-    Sweep,
+    #[serde(rename = "sweep")]
+    Full,
 }
 
 /// Fetching that is under way.

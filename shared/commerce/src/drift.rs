@@ -86,7 +86,7 @@ impl Drift {
 }
 
 /// Whether what comes of a message shows a loss: it was found by polling, put off or not, and no delivery of it can be under way.
-pub fn shows_loss(envelope: &Envelope) -> bool {
+pub fn shows_drift(envelope: &Envelope) -> bool {
     let Content::Transfer(Transfer { changed, reason, .. }) = &envelope.content else { return false };
     let polled = envelope.scope == POLL && envelope.provenance == Provenance::Answer && envelope.depth == 0;
     let settled = changed.is_some_and(|changed| changed.plus_seconds(UNDER_WAY_SECONDS) < envelope.received);

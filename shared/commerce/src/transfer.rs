@@ -37,9 +37,9 @@ pub enum Direction {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Polling {
     /// For those that have changed since a time, and for all.
-    Changed,
-    /// Only for all: a full sweep, and therefore rarer.
-    Sweep,
+    Incremental,
+    /// Only for all, and therefore rarer.
+    Full,
 }
 
 /// What a delivery carries of the entity.

@@ -29,7 +29,7 @@ pub(super) const fn thin(
 pub(super) static PROCESSORS: &[EntityProcessor] = &[
     thin(
         EntityKind::Customer,
-        Some(Polling::Changed),
+        Some(Polling::Incremental),
         &[
             own("store/customer/created", Action::Created),
             own("store/customer/updated", Action::Updated),
@@ -44,7 +44,7 @@ pub(super) static PROCESSORS: &[EntityProcessor] = &[
     thin(
         EntityKind::Category,
         // They have no time.
-        Some(Polling::Sweep),
+        Some(Polling::Full),
         &[
             own("store/category/created", Action::Created),
             own("store/category/updated", Action::Updated),
@@ -54,7 +54,7 @@ pub(super) static PROCESSORS: &[EntityProcessor] = &[
     ),
     thin(
         EntityKind::Product,
-        Some(Polling::Changed),
+        Some(Polling::Incremental),
         &[
             own("store/product/created", Action::Created),
             own("store/product/updated", Action::Updated),
@@ -76,7 +76,7 @@ pub(super) static PROCESSORS: &[EntityProcessor] = &[
     ),
     thin(
         EntityKind::Order,
-        Some(Polling::Changed),
+        Some(Polling::Incremental),
         &[
             own("store/order/created", Action::Created),
             own("store/order/updated", Action::Updated),

@@ -42,7 +42,7 @@ static PROCESSORS: &[EntityProcessor] = &[
         direction: Direction::Bidirectional,
         payload: Payload::Thin,
         pull: true,
-        polling: Some(Polling::Changed),
+        polling: Some(Polling::Incremental),
         scopes: &[own(FULFILLMENT, Action::Updated), own(TIER_CONFIG, Action::Updated), own(TRIGGER, Action::Updated)],
         requires: &[],
         // An approval changes the asset, and nothing else tells of that.
@@ -53,7 +53,7 @@ static PROCESSORS: &[EntityProcessor] = &[
         direction: Direction::Import,
         payload: Payload::Thin,
         pull: true,
-        polling: Some(Polling::Changed),
+        polling: Some(Polling::Incremental),
         scopes: &[],
         requires: &[],
         followed_by: &[],

@@ -46,7 +46,7 @@ const fn whole(
 static PROCESSORS: &[EntityProcessor] = &[
     whole(
         EntityKind::Customer,
-        Polling::Sweep,
+        Polling::Full,
         &[
             own("customer.created", Action::Created),
             own("customer.updated", Action::Updated),
@@ -56,7 +56,7 @@ static PROCESSORS: &[EntityProcessor] = &[
     ),
     whole(
         EntityKind::Product,
-        Polling::Changed,
+        Polling::Incremental,
         &[
             own("product.created", Action::Created),
             own("product.updated", Action::Updated),
@@ -67,7 +67,7 @@ static PROCESSORS: &[EntityProcessor] = &[
     ),
     whole(
         EntityKind::Order,
-        Polling::Changed,
+        Polling::Incremental,
         &[
             own("order.created", Action::Created),
             own("order.updated", Action::Updated),
@@ -78,7 +78,7 @@ static PROCESSORS: &[EntityProcessor] = &[
     ),
     whole(
         EntityKind::Coupon,
-        Polling::Changed,
+        Polling::Incremental,
         &[
             own("coupon.created", Action::Created),
             own("coupon.updated", Action::Updated),

@@ -1,0 +1,142 @@
+//! Goes through a list of the platform's.
+
+use cloud::{
+    coordination::{Coordination, Terms, update},
+    queue::Inbox,
+};
+use commerce::{
+    connection::Connection,
+    entity,
+    envelope::{Content, Sealed},
+    http_call::Fault,
+    outcome::{Outcome, Reason, Rule},
+    platform::{lists::read_page, pull::Access},
+    request::is_too_large_a_page,
+    timestamp::Timestamp,
+    transfer::{Listing, Transfer},
+};
+
+use crate::{Parts, Processor, disposition::Ended, parse::CommandMessage, places::Place};
+
+/// How many pages of a list are gone through at once; the rest is a message of its own.
+const MAX_PAGES: usize = 5;
+/// More pages than any list has.
+const MAX_LIST_PAGES: u32 = 1_000;
+/// What the names of notes begin with that say until when all was found; the scope follows.
+const FOUND: &str = "found#";
+/// How long such a note counts, in seconds.
+const FOUND_SECONDS: i64 = 30 * 24 * 60 * 60;
+
+impl<P: Parts> Processor<P> {
+    /// Goes through a list, page after page; each entry becomes a message, and so does what is left of the list.
+    pub(super) async fn list(
+        &self,
+        message: &CommandMessage,
+        listing: &Listing,
+        connection: &Connection,
+        place: &Place<'_>,
+    ) -> Result<Outcome, Ended> {
+        if connection.credentials.is_none() {
+            return Err(Ended::without_credentials());
+        }
+        if listing.pages >= MAX_LIST_PAGES {
+            let why = format!("a list of more than {MAX_LIST_PAGES} pages: the platform may not count them");
+            return Err(Ended::quarantined(Reason::PlatformError, why));
+        }
+        let begun = listing.begun.unwrap_or((self.clock)());
+        let first = match listing.begun {
+            Some(_) => listing.clone(),
+            None => self.unfound(message, listing, connection).await?,
+        };
+        let is_shorter = first != *listing;
+        let (mut parts, mut pages, mut next) = (0, listing.pages, Some(first));
+        for _ in 0..MAX_PAGES {
+            let Some(listing) = next.take() else { break };
+            let (found, rest) = match self.page(message, &listing, connection, place).await {
+                Ok(page) => page,
+                // What was found before is on the queue; the list goes on from the page that could not be had.
+                Err(fault) if parts > 0 => {
+                    cloud::telemetry::warn("list-goes-on-later", &format!("{}: {fault}", message.envelope.key));
+                    next = Some(listing);
+                    break;
+                }
+                Err(fault) => return Err(fault.into()),
+            };
+            parts += self.queue(message, found.into_iter().map(Content::Transfer)).await?;
+            pages += 1;
+            next = rest;
+        }
+        match next {
+            Some(rest) => {
+                let rest = Content::Listing(Listing { begun: Some(begun), pages, ..rest });
+                self.edges.queues.send_all(&[Sealed::part(&message.envelope, rest)]).await?;
+                parts += 1;
+            }
+            None => self.note_found(message, connection, begun).await,
+        }
+        // What is not in the rest of a list was found when it was gone through before.
+        match parts == 0 && is_shorter {
+            true => Ok(Outcome::Ignored(Rule::FOUND)),
+            false => Ok(Outcome::Split(parts)),
+        }
+    }
+
+    /// Returns what is left of a list that deliveries of the same scope have had gone through before.
+    async fn unfound(
+        &self,
+        message: &CommandMessage,
+        listing: &Listing,
+        connection: &Connection,
+    ) -> Result<Listing, Ended> {
+        let name = format!("{FOUND}{}", message.envelope.scope);
+        let note = self.edges.notes.note(&message.envelope.key, &name).await?;
+        let live = note.filter(|note| note.is_live((self.clock)()));
+        match live.and_then(|note| found_in(&note.body, &settings_hash(connection))) {
+            Some(until) => Ok(message.platform.lists()?.rest_of(listing.clone(), until)),
+            None => Ok(listing.clone()),
+        }
+    }
+
+    /// Notes that a list was gone through to its end. Without the note, the next one looks further back than it must.
+    async fn note_found(&self, message: &CommandMessage, connection: &Connection, begun: Timestamp) {
+        let (name, settings) = (format!("{FOUND}{}", message.envelope.scope), settings_hash(connection));
+        let expires = begun.seconds() + FOUND_SECONDS;
+        let terms = Terms { now: (self.clock)(), expires, tries: 1 };
+        let _ = update(&self.edges.notes, &message.envelope.key, &name, terms, |before| {
+            let found = before.and_then(|says| found_in(&says, &settings));
+            found.is_none_or(|until| until < begun).then(|| format!("{} {settings}", begun.micros()))
+        })
+        .await;
+    }
+
+    async fn page(
+        &self,
+        message: &CommandMessage,
+        listing: &Listing,
+        connection: &Connection,
+        place: &Place<'_>,
+    ) -> Result<(Vec<Transfer>, Option<Listing>), Fault> {
+        let key = &message.envelope.key;
+        let credentials = self.credentials(key, connection).await?;
+        let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
+        let (at, lists) = ((self.clock)(), message.platform.lists()?);
+        let request = lists.list(&access, listing)?;
+        let response = self.call(place, &message.platform, key, connection, request).await?;
+        if is_too_large_a_page(&response.body) {
+            return Err(Fault::TooLarge("a page of more values than any list has".into()));
+        }
+        let listed = read_page(lists, &access, listing, &response, at);
+        let listed = self.heed(key, connection.generation, Some(&response), listed).await?;
+        Ok((listed.found, listed.next))
+    }
+}
+
+/// Reads until when all was found, if that was under the same settings: they say which lists there are.
+fn found_in(says: &str, settings: &str) -> Option<Timestamp> {
+    let (until, under) = says.split_once(' ')?;
+    (under == settings).then(|| until.parse().ok().map(Timestamp::from_micros))?
+}
+
+fn settings_hash(connection: &Connection) -> String {
+    entity::Content { fields: connection.settings.clone(), ..entity::Content::default() }.hash()
+}

@@ -1,0 +1,66 @@
+//! Keeps the credentials of connections decrypted, for a while.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use cloud::{EdgeError, connections::Vault};
+use commerce::{connection::Connection, http_call::Fault, key::ConnectionKey, timestamp::Timestamp};
+use zeroize::Zeroizing;
+
+use crate::{Parts, Processor};
+
+/// How many connections' credentials one environment keeps decrypted.
+const MAX_OPENED: usize = 500;
+/// How long it keeps them, in seconds.
+const OPENED_SECONDS: i64 = 900;
+
+/// Credentials that were decrypted, by connection.
+#[derive(Default)]
+pub(crate) struct OpenedCredentials(Mutex<HashMap<ConnectionKey, Opened>>);
+
+/// Credentials that were decrypted, with what they were decrypted from.
+struct Opened {
+    cipher: String,
+    plain: Zeroizing<String>,
+    until: Timestamp,
+}
+
+impl<P: Parts> Processor<P> {
+    /// Returns a connection's credentials in the clear.
+    ///
+    /// # Errors
+    /// [`Fault::Connection`] where it has none, [`Fault::Unavailable`] where they cannot be decrypted.
+    pub(crate) async fn credentials(
+        &self,
+        key: &ConnectionKey,
+        connection: &Connection,
+    ) -> Result<Zeroizing<String>, Fault> {
+        let cipher = connection
+            .credentials
+            .as_deref()
+            .ok_or_else(|| Fault::Connection("the connection has no credentials; connect it with some".into()))?;
+        let opened = self.open(key, cipher).await;
+        opened.map_err(|error| Fault::Unavailable(format!("the credentials cannot be decrypted: {error}")))
+    }
+
+    /// Decrypts credentials once for as long as they stay the same, and not for ever.
+    async fn open(&self, key: &ConnectionKey, cipher: &str) -> Result<Zeroizing<String>, EdgeError> {
+        let now = (self.clock)();
+        {
+            let opened = self.opened.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(known) = opened.get(key).filter(|known| known.cipher == cipher && now < known.until) {
+                return Ok(known.plain.clone());
+            }
+        }
+        let plain = Zeroizing::new(self.edges.vault.decrypt(key, cipher).await?);
+        let mut opened = self.opened.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if opened.len() >= MAX_OPENED {
+            opened.clear();
+        }
+        let until = now.plus_seconds(OPENED_SECONDS);
+        opened.insert(key.clone(), Opened { cipher: cipher.to_owned(), plain: plain.clone(), until });
+        Ok(plain)
+    }
+}

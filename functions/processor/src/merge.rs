@@ -1,0 +1,292 @@
+//! Merges the messages of one entity into its state, and writes it once.
+
+use std::hash::{BuildHasher, RandomState};
+
+use cloud::state::{Entities, Put};
+use commerce::{
+    change::{Change, State},
+    connection::Connection,
+    drift::DriftKind,
+    entity::EntityKey,
+    http_call::Fault,
+    item::{Item, Projection, Writer},
+    outcome::{Outcome, Reason, Rule},
+    platform::mapping::deleted_fields,
+};
+
+use crate::{
+    MAX_ATTEMPTS, Parts, Processor,
+    disposition::{Disposition, Ended},
+    entity::{Answer, Ends, Run},
+    parse::EntityUpdate,
+    places::Place,
+    strangers::may_precede,
+};
+
+/// How often a write that conflicts is tried.
+const MAX_WRITES: u32 = 5;
+
+/// The note on a message whose source time was not to be believed.
+pub(crate) const CLAMPED: &str = "the source's clock is more than a day ahead";
+
+/// A message whose changes can be merged.
+pub(crate) struct Candidate {
+    pub index: usize,
+    pub changes: Vec<Change>,
+    /// What the platform refused when it was asked to do something: the message is put aside, once the state is written.
+    pub refused: Option<String>,
+    /// The rule by which it is ignored unless the entity is known.
+    pub only_if_known: Option<Rule>,
+    /// Whether the platform was asked already.
+    pub asked: bool,
+}
+
+/// A merge was interrupted at this candidate, for the platform has to say which of two contents is the newer one, or whether what was
+/// deleted is there again. Of an update that was never seen, nobody else can tell whether it came before the delete.
+struct NeedsConfirmation(usize);
+
+/// What one entity is merged with.
+pub(crate) struct Merge<'a, 'p> {
+    pub run: Run<'a>,
+    pub place: &'a Place<'p>,
+    pub key: &'a EntityKey,
+    pub updates: &'a [EntityUpdate],
+    pub connection: &'a Connection,
+    /// What is written over.
+    pub item: Option<Item>,
+    pub candidates: Vec<Candidate>,
+    /// Whether the platform can be asked, and was not asked yet.
+    pub may_ask: bool,
+    pub ends: Ends,
+}
+
+impl Merge<'_, '_> {
+    fn update(&self, index: usize) -> Option<&EntityUpdate> {
+        self.updates.iter().find(|update| update.index == index)
+    }
+
+    /// Ends all candidates alike.
+    fn fail(&mut self, reason: Reason, why: &str) {
+        let failed = self.candidates.drain(..).map(|candidate| (candidate.index, Ended::retry(reason, why)));
+        self.ends.extend(failed);
+    }
+
+    /// Ends all candidates with what their own changes made.
+    fn finish(&mut self, outcomes: Vec<Outcome>) {
+        let clamped = |candidate: &Candidate| candidate.changes.iter().any(Change::is_clamped);
+        self.ends.extend(self.candidates.drain(..).zip(outcomes).map(|(candidate, outcome)| {
+            let why = if clamped(&candidate) { CLAMPED } else { "" };
+            let ended = match candidate.refused {
+                Some(why) => Ended::quarantined(Reason::ActionRefused, why),
+                None => Ended::new(Disposition::Done(outcome), why),
+            };
+            (candidate.index, ended)
+        }));
+    }
+
+    /// Takes what the platform answered about a candidate; one that it could not be asked about ends.
+    fn confirm(&mut self, nth: usize, answer: Result<Answer, Fault>) {
+        match answer {
+            Ok(Answer { change: Ok(change), .. }) => self.candidates[nth].changes.push(change),
+            // What was delivered stands.
+            Ok(Answer { change: Err(_), .. }) => {}
+            Err(fault) => {
+                let candidate = self.candidates.remove(nth);
+                self.ends.push((candidate.index, fault.into()));
+            }
+        }
+    }
+
+    /// Puts aside those whose content has won and is too large; the others are merged without them.
+    fn drop_large(&mut self, state: &State, error: &impl ToString) {
+        let keeps = |candidate: &Candidate| candidate.changes.iter().any(|change| state.keeps(change));
+        let (large, rest): (Vec<_>, Vec<_>) = self.candidates.drain(..).partition(keeps);
+        // If it is nobody's, it was stored like that, and its bookkeeping makes it too large.
+        let (large, rest) = if large.is_empty() { (rest, large) } else { (large, rest) };
+        for candidate in large {
+            self.run.findings.add(candidate.index, DriftKind::Unmapped);
+            self.ends.push((candidate.index, Ended::quarantined(Reason::ItemTooLarge, error.to_string())));
+        }
+        self.candidates = rest;
+    }
+}
+
+impl<P: Parts> Processor<P> {
+    /// Merges, asks the platform about what needs to be confirmed, and writes; again while others write the item.
+    pub(crate) async fn merge_and_write(&self, mut merge: Merge<'_, '_>) -> Ends {
+        let policy = merge.connection.delete_policy(merge.key.kind);
+        let deleted_fields = deleted_fields();
+        let projection = Projection { policy, deleted_fields: &deleted_fields };
+        let (attempt, mut writes) = (attempt(), 0);
+        while let Some(first) = merge.candidates.first() {
+            let before = merge.item.as_ref().map(Item::state).unwrap_or_default();
+            let (state, outcomes) = match merge_all(&before, &merge.candidates, merge.may_ask, &projection) {
+                Ok(merged) => merged,
+                Err(NeedsConfirmation(nth)) => {
+                    self.ask_about(&mut merge, nth).await;
+                    continue;
+                }
+            };
+            // Who holds the same message at the same moment is another writer.
+            let by = format!("{} {attempt}", merge.run.batch[first.index].message.id);
+            let writer = Writer { by: &by, now: (self.clock)() };
+            let next = match projection.item(merge.key, &state, merge.item.as_ref(), writer) {
+                Ok(next) => next,
+                Err(error) => {
+                    merge.drop_large(&state, &error);
+                    continue;
+                }
+            };
+            if merge.item.as_ref().is_some_and(|item| next.is_as(item)) {
+                merge.finish(outcomes);
+                break;
+            }
+            let grown = projection.visible(&state) != projection.visible(&before);
+            let nearest = merge.candidates.iter().filter_map(|candidate| merge.update(candidate.index));
+            if let Some(update) = nearest.min_by_key(|update| update.envelope.depth).filter(|_| grown)
+                && let Err(error) = self.pull_along(merge.key, update, merge.connection, &state).await
+            {
+                merge.fail(Reason::StateUnavailable, &format!("what it needs was not asked for: {error}"));
+                break;
+            }
+            writes += 1;
+            self.write_item(&mut merge, next, &before, outcomes, writes).await;
+        }
+        merge.ends
+    }
+
+    /// Writes the item. Where that ends the merge, no candidate is left.
+    async fn write_item(
+        &self,
+        merge: &mut Merge<'_, '_>,
+        next: Item,
+        before: &State,
+        outcomes: Vec<Outcome>,
+        writes: u32,
+    ) {
+        let over = merge.item.as_ref().map(|item| item.rev.as_str());
+        match self.edges.entities.put(&next, over).await {
+            Ok(Put::Written) => {
+                if let Some(nth) = self.first_told_gone(merge).await
+                    && let Some(update) = merge.update(merge.candidates[nth].index).cloned()
+                {
+                    // Here for the first time, and told to be gone meanwhile: the platform is asked, as if it had been known before.
+                    let answer = self.ask_for(merge, &update, Some(&next)).await;
+                    merge.confirm(nth, answer);
+                    (merge.may_ask, merge.item) = (false, Some(next));
+                    return;
+                }
+                merge.run.findings.written(merge.key, &next, before, &merge.candidates, &outcomes);
+                merge.finish(outcomes);
+            }
+            // Our own earlier try had landed; only its answer was lost.
+            Ok(Put::Conflict(Some(stored))) if stored.by == next.by && stored.rev == next.rev => {
+                merge.run.findings.written(merge.key, &next, before, &merge.candidates, &outcomes);
+                merge.finish(outcomes);
+            }
+            Ok(Put::Conflict(_)) if writes == MAX_WRITES => {
+                merge.fail(Reason::Contention, &format!("{writes} writes in a row conflicted"));
+            }
+            Ok(Put::Conflict(stored)) => merge.item = stored.map(|stored| *stored),
+            Err(error) => merge.fail(Reason::StateUnavailable, &error.to_string()),
+        }
+    }
+
+    /// Finds the candidate that was written for the first time and may be older than a delete that was told meanwhile.
+    async fn first_told_gone(&self, merge: &Merge<'_, '_>) -> Option<usize> {
+        let tells = merge.updates.first().is_some_and(|update| update.platform.mapping.tells_of_strangers());
+        if merge.item.is_some() || !merge.may_ask || !tells {
+            return None;
+        }
+        let told = self.told_gone(merge.key).await.unwrap_or(Some((self.clock)()))?;
+        let precedes = |candidate: &Candidate| candidate.changes.iter().any(|change| may_precede(change, told));
+        merge.candidates.iter().position(precedes)
+    }
+
+    /// Asks the platform about a candidate that needs to be confirmed. Once per entity: an answer is newer than all that was delivered.
+    async fn ask_about(&self, merge: &mut Merge<'_, '_>, nth: usize) {
+        let index = merge.candidates[nth].index;
+        let Some(update) = merge.update(index).cloned() else {
+            merge.may_ask = false;
+            return;
+        };
+        let answer = self.ask_for(merge, &update, merge.item.as_ref()).await;
+        let last_try = merge.run.batch[index].message.attempts >= MAX_ATTEMPTS;
+        let gives_up = |fault: &Fault| is_lasting(fault) && last_try;
+        merge.may_ask = answer.as_ref().is_err_and(|fault| !gives_up(fault));
+        match answer {
+            // A platform that does not answer at all must not keep back for ever what it delivers.
+            Err(fault) if gives_up(&fault) => {
+                let entity = format!("{} {}", merge.key.partition(), merge.key.sort());
+                cloud::telemetry::warn("not-asked", &format!("{entity}: {fault}"));
+            }
+            answer => merge.confirm(nth, answer),
+        }
+    }
+
+    async fn ask_for(
+        &self,
+        merge: &Merge<'_, '_>,
+        update: &EntityUpdate,
+        item: Option<&Item>,
+    ) -> Result<Answer, Fault> {
+        self.ask(merge.run, merge.place, update, merge.connection, item, true).await
+    }
+}
+
+/// Whether trying again in a while does not help.
+pub(crate) fn is_lasting(fault: &Fault) -> bool {
+    matches!(fault, Fault::Connection(_) | Fault::Unreadable(_) | Fault::TooLarge(_))
+}
+
+/// Returns what tells one attempt to write from all others.
+fn attempt() -> String {
+    format!("{:016x}", RandomState::new().hash_one(0_u8))
+}
+
+/// Merges message after message; each gets the outcome that its own changes made. Stops at what the platform should be asked about.
+fn merge_all(
+    before: &State,
+    candidates: &[Candidate],
+    may_ask: bool,
+    projection: &Projection<'_>,
+) -> Result<(State, Vec<Outcome>), NeedsConfirmation> {
+    let mut state = before.clone();
+    let mut outcomes = Vec::with_capacity(candidates.len());
+    for (place, candidate) in candidates.iter().enumerate() {
+        let start = state.clone();
+        let mut outcome = Outcome::Unchanged;
+        for (nth, change) in candidate.changes.iter().enumerate() {
+            let merged = state.merge_as(change, |state| projection.visible(state));
+            let observed = |change: &Change| matches!(change, Change::Upsert(upsert) if upsert.observed);
+            let unseen = matches!(change, Change::Upsert(_)) && !observed(change);
+            let revives = unseen && state.is_deleted() && !merged.state.is_deleted();
+            // Some have been asked about already.
+            let asked = candidate.asked || candidate.changes.iter().any(observed);
+            if may_ask && !asked && (merged.tied || revives) {
+                return Err(NeedsConfirmation(place));
+            }
+            if nth == 0 {
+                outcome = merged.outcome;
+            }
+            state = merged.state;
+        }
+        // What the platform added on being asked counts with the message that made us ask.
+        if candidate.changes.len() > 1 {
+            outcome = match (projection.visible(&state) == projection.visible(&start), outcome) {
+                (false, _) => Outcome::Applied,
+                (true, Outcome::Applied) => Outcome::Superseded,
+                (true, other) => other,
+            };
+        }
+        outcomes.push(outcome);
+    }
+    // What a policy has dropped does not come back by itself.
+    let fetched = |candidate: &Candidate| {
+        candidate.changes.iter().any(|change| matches!(change, Change::Upsert(upsert) if upsert.observed))
+    };
+    if may_ask && state.lacks_content() && !state.is_deleted() && !candidates.iter().any(fetched) {
+        return Err(NeedsConfirmation(candidates.len().saturating_sub(1)));
+    }
+    Ok((state, outcomes))
+}

@@ -1,0 +1,411 @@
+//! Reads one message: what it asks for, as far as it says so itself.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use commerce::{
+    change::Change,
+    entity::EntityKey,
+    envelope::{BodyError, Content, Counted, Envelope, EnvelopeError, Erasure, Known, Reprojection, Swept},
+    outcome::{Outcome, Reason, Rule},
+    platform::{
+        Platform,
+        delivery::PROBE,
+        find,
+        mapping::{Incoming, MapError, Mapped, Resolved, map_delivery, processor, resolve},
+        notice::Notice,
+    },
+    request::{has_too_many_values, weight},
+    scheme::Strength,
+    transfer::{EntityProcessor, Listing, Preset, Transfer, late},
+    verify::UNNAMED_SCOPE,
+};
+
+use crate::{
+    Message,
+    disposition::{Disposition, Ended},
+};
+
+/// A message of a batch with its envelope, which is read once.
+pub(crate) struct Parsed<'m> {
+    pub message: &'m Message,
+    pub envelope: Result<Arc<Envelope>, EnvelopeError>,
+}
+
+impl<'m> Parsed<'m> {
+    /// Reads the envelope of a message.
+    pub fn new(message: &'m Message) -> Self {
+        Self { message, envelope: Envelope::parse(&message.body).map(Arc::new) }
+    }
+
+    /// Returns the envelope, where there is one.
+    pub fn envelope(&self) -> Option<&Arc<Envelope>> {
+        self.envelope.as_ref().ok()
+    }
+
+    /// Unpacks the body of a delivery. Nothing is built of it yet.
+    pub fn unpack(&self) -> Unpacked {
+        match self.envelope().map(|envelope| &envelope.content) {
+            Some(Content::Delivery(body)) => Unpacked(Some(body.unpack())),
+            _ => Unpacked(None),
+        }
+    }
+}
+
+/// The bytes of a delivery's body; none for other messages.
+pub(crate) struct Unpacked(Option<Result<Bytes, BodyError>>);
+
+impl Unpacked {
+    /// Estimates what it takes in memory to map it, in bytes. What is too large is put aside as it is.
+    pub fn weight(&self) -> usize {
+        match &self.0 {
+            Some(Ok(body)) if has_too_many_values(body) => body.len(),
+            Some(Ok(body)) => weight(body),
+            _ => 0,
+        }
+    }
+}
+
+/// What a message asks for.
+pub(crate) enum Request {
+    /// What it says is all that has to be known.
+    Resolved(Resolution),
+    /// Its scope says too little.
+    Unresolved(Box<Unresolved>),
+}
+
+/// What a message asks for, once its scope is understood.
+#[derive(Clone)]
+pub(crate) enum Resolution {
+    /// Nothing more: it has ended.
+    Ended(Ended),
+    /// One entity has to be brought up to date.
+    Entity(Box<EntityUpdate>),
+    /// Something else has to be done, which needs the connection.
+    Command(Box<CommandMessage>),
+}
+
+impl From<Ended> for Resolution {
+    fn from(ended: Ended) -> Self {
+        Self::Ended(ended)
+    }
+}
+
+impl From<Rule> for Resolution {
+    fn from(rule: Rule) -> Self {
+        Self::Ended(rule.into())
+    }
+}
+
+/// A message whose scope the connection's presets may know to mean an entity.
+pub(crate) struct Unresolved {
+    pub index: usize,
+    pub envelope: Arc<Envelope>,
+    platform: Platform,
+    body: Bytes,
+    /// What it is if no preset fits.
+    otherwise: Resolution,
+}
+
+impl Unresolved {
+    /// Returns the entity that it is about if no preset fits.
+    pub fn entity_without_presets(&self) -> Option<&EntityKey> {
+        match &self.otherwise {
+            Resolution::Entity(update) => Some(&update.key),
+            Resolution::Ended(_) | Resolution::Command(_) => None,
+        }
+    }
+
+    /// Resolves the scope with the presets of the connection.
+    pub fn resolve(self, presets: &[Preset]) -> Resolution {
+        let Self { index, envelope, platform, body, otherwise } = self;
+        match late(presets, &envelope.scope, &body) {
+            Some(transfer) => {
+                let command = Command::Split(vec![transfer]);
+                Resolution::Command(Box::new(CommandMessage { index, envelope, platform, command }))
+            }
+            None => otherwise,
+        }
+    }
+}
+
+/// A message that concerns one entity.
+#[derive(Clone)]
+pub(crate) struct EntityUpdate {
+    /// Its place in the batch.
+    pub index: usize,
+    pub envelope: Arc<Envelope>,
+    pub platform: Platform,
+    pub key: EntityKey,
+    /// What the delivery says; nothing for what only names the entity, which is pulled.
+    pub changes: Vec<Change>,
+    /// The rule by which it is ignored unless the entity is known.
+    pub only_if_known: Option<Rule>,
+    /// Whether what the delivery says is kept beside what the platform shows, which is asked in any case.
+    pub beside: bool,
+    /// What the delivery takes in memory, in bytes, roughly.
+    pub weight: usize,
+}
+
+impl EntityUpdate {
+    /// Whether the platform has to be asked, or asked before this is believed: nothing was delivered, or the proof does not cover it, or
+    /// it is a delete or a restore, which could be an old one sent again.
+    pub fn is_hint(&self) -> bool {
+        let says = |change: &Change| match change {
+            Change::Delete(_) | Change::Restore { .. } => false,
+            Change::Upsert(upsert) => !upsert.observed,
+        };
+        self.beside || self.envelope.strength == Strength::Caller || !self.changes.iter().any(says)
+    }
+
+    /// Makes a hint of it, whatever it proves and whatever is known of the entity.
+    pub fn ask_again(&mut self) {
+        let envelope = Arc::make_mut(&mut self.envelope);
+        envelope.strength = Strength::Caller;
+        if let Content::Transfer(transfer) = &mut envelope.content {
+            transfer.changed = None;
+        }
+    }
+
+    /// Returns what the platform declares of the entity.
+    pub fn declared(&self) -> Option<&'static EntityProcessor> {
+        processor(self.platform.mapping, self.key.kind)
+    }
+}
+
+/// A message that does not name one entity.
+#[derive(Clone)]
+pub(crate) struct CommandMessage {
+    /// Its place in the batch.
+    pub index: usize,
+    pub envelope: Arc<Envelope>,
+    pub platform: Platform,
+    pub command: Command,
+}
+
+/// What a message that does not name one entity asks for.
+#[derive(Clone)]
+pub(crate) enum Command {
+    /// Send a message for each of these transfer requests.
+    Split(Vec<Transfer>),
+    /// Go through a list.
+    List(Listing),
+    /// Find an entity in place of which the platform delivered an error.
+    Recover(Recovery),
+    /// Ask for what was not among all that were fetched.
+    PullUnlisted(Swept),
+    /// Compare how many are known with how many there are.
+    Count(Counted),
+    /// Ask for what is known here and begins so.
+    PullKnown(Known),
+    /// Erase the state of a disconnected connection.
+    Erase(Erasure),
+    /// Show what is marked by the policies that there are now.
+    Reproject(Reprojection),
+    /// Tell the registrar.
+    Notice(Notice),
+}
+
+/// What is done about a delivery that holds an error in place of the entity.
+#[derive(Clone)]
+pub(crate) struct Recovery {
+    /// The list in which the entity has to be.
+    pub listing: Option<Listing>,
+    /// What the registrar has to know.
+    pub complaint: Option<Notice>,
+    /// How the message ends if the entity is not found.
+    pub otherwise: Ended,
+}
+
+/// Reads what one message asks for. A panic in a mapping is that message's failure alone.
+pub(crate) fn request(
+    platforms: &'static [Platform],
+    index: usize,
+    parsed: &Parsed<'_>,
+    unpacked: Unpacked,
+) -> Request {
+    catch_unwind(AssertUnwindSafe(|| read(platforms, index, parsed, unpacked)))
+        .unwrap_or_else(|_| Request::Resolved(Ended::retry(Reason::Panic, "").into()))
+}
+
+fn read(platforms: &'static [Platform], index: usize, parsed: &Parsed<'_>, unpacked: Unpacked) -> Request {
+    let envelope = match &parsed.envelope {
+        Ok(envelope) => envelope,
+        Err(error @ (EnvelopeError::NotAMessage | EnvelopeError::UnknownVersion(_) | EnvelopeError::Malformed)) => {
+            return Request::Resolved(Ended::quarantined(Reason::UnknownMessage, error).into());
+        }
+    };
+    let Some(platform) = find(platforms, &envelope.key.platform) else {
+        let ended = Ended::quarantined(Reason::UnknownPlatform, "this release has no such platform");
+        return Request::Resolved(ended.into());
+    };
+    let reader = Reader { index, envelope, platform };
+    match &envelope.content {
+        Content::Transfer(transfer) => {
+            let key = reader.entity(transfer);
+            Request::Resolved(Resolution::Entity(Box::new(reader.update(key, Vec::new(), 0))))
+        }
+        Content::Listing(listing) => Request::Resolved(reader.command(Command::List(listing.clone()))),
+        Content::Swept(swept) => Request::Resolved(reader.command(Command::PullUnlisted(swept.clone()))),
+        Content::Counted(counted) => Request::Resolved(reader.command(Command::Count(counted.clone()))),
+        Content::Known(known) => Request::Resolved(reader.command(Command::PullKnown(known.clone()))),
+        Content::Erase(erasure) => Request::Resolved(reader.command(Command::Erase(erasure.clone()))),
+        Content::Reproject(reprojection) => Request::Resolved(reader.command(Command::Reproject(reprojection.clone()))),
+        Content::Delivery(_) => match unpacked.0 {
+            Some(Ok(body)) => reader.delivery(body),
+            Some(Err(error @ BodyError::Dropped(_))) => {
+                Request::Resolved(Ended::quarantined(Reason::TooLarge, error).into())
+            }
+            Some(Err(BodyError::Broken)) | None => {
+                Request::Resolved(Ended::quarantined(Reason::UnknownMessage, BodyError::Broken).into())
+            }
+        },
+    }
+}
+
+/// A message of a platform that is being read.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    index: usize,
+    envelope: &'a Arc<Envelope>,
+    platform: &'a Platform,
+}
+
+impl Reader<'_> {
+    fn entity(&self, transfer: &Transfer) -> EntityKey {
+        EntityKey { connection: self.envelope.key.clone(), kind: transfer.entity, id: transfer.id.clone() }
+    }
+
+    fn update(&self, key: EntityKey, changes: Vec<Change>, weight: usize) -> EntityUpdate {
+        EntityUpdate {
+            index: self.index,
+            envelope: self.envelope.clone(),
+            platform: *self.platform,
+            key,
+            changes,
+            only_if_known: None,
+            beside: false,
+            weight,
+        }
+    }
+
+    fn command(&self, command: Command) -> Resolution {
+        let Self { index, envelope, platform } = *self;
+        Resolution::Command(Box::new(CommandMessage {
+            index,
+            envelope: envelope.clone(),
+            platform: *platform,
+            command,
+        }))
+    }
+
+    /// Leaves it to the connection's presets what is meant.
+    fn unresolved(&self, body: Bytes, otherwise: Resolution) -> Request {
+        let Self { index, envelope, platform } = *self;
+        Request::Unresolved(Box::new(Unresolved {
+            index,
+            envelope: envelope.clone(),
+            platform: *platform,
+            body,
+            otherwise,
+        }))
+    }
+
+    /// Reads a delivery.
+    fn delivery(&self, body: Bytes) -> Request {
+        let (envelope, mapping) = (self.envelope, self.platform.mapping);
+        if has_too_many_values(&body) {
+            let ended = Ended::quarantined(Reason::TooLarge, "the body holds more values than any entity");
+            return Request::Resolved(ended.into());
+        }
+        // Any connection may be probed, whatever else it takes.
+        if envelope.scope == PROBE {
+            return Request::Resolved(Rule::PROBE.into());
+        }
+        match resolve(self.platform, &envelope.scope) {
+            Resolved::Notice => Request::Resolved(self.notice(&body)),
+            // It was proven, but what it is about could not be read.
+            Resolved::Ignored(Rule::UNKNOWN_SCOPE) if envelope.scope == UNNAMED_SCOPE => {
+                let error = MapError::Malformed("the scope".into());
+                Request::Resolved(Ended::quarantined(Reason::Malformed, error).into())
+            }
+            // To this connection it may mean something.
+            Resolved::Ignored(rule) => self.unresolved(body, rule.into()),
+            Resolved::Entity(entity, action) => {
+                let incoming = Incoming {
+                    connection: &envelope.key,
+                    scope: &envelope.scope,
+                    delivery_id: envelope.delivery_id.as_deref(),
+                    entity,
+                    action,
+                    body: &body,
+                    received: envelope.received,
+                };
+                let resolution = self.map(&incoming);
+                // A scope that nobody declared may mean something to this connection.
+                match mapping.fallback() == Some((entity, action)) {
+                    true => self.unresolved(body, resolution),
+                    false => Request::Resolved(resolution),
+                }
+            }
+        }
+    }
+
+    fn notice(&self, body: &[u8]) -> Resolution {
+        let Some(notices) = self.platform.notices else { return Rule::UNKNOWN_SCOPE.into() };
+        match notices.read(&self.envelope.scope, body, self.envelope.received) {
+            Ok(notice) => self.command(Command::Notice(notice)),
+            Err(error) => Ended::quarantined(Reason::Malformed, error).into(),
+        }
+    }
+
+    /// Maps a delivery to what it asks for.
+    fn map(&self, incoming: &Incoming<'_>) -> Resolution {
+        let mapping = self.platform.mapping;
+        let by_user = |mapped| match &self.envelope.user {
+            Some(user) => mapping.by_user(incoming, user, mapped),
+            None => mapped,
+        };
+        let update = |id, changes| {
+            let key = EntityKey { connection: incoming.connection.clone(), kind: incoming.entity, id };
+            self.update(key, changes, weight(incoming.body))
+        };
+        let entity = |update| Resolution::Entity(Box::new(update));
+        match map_delivery(mapping, incoming).map(by_user) {
+            Ok(Mapped::Change(id, change)) => entity(update(id, vec![change])),
+            Ok(Mapped::IfKnown(id, change, rule)) => {
+                entity(EntityUpdate { only_if_known: Some(rule), ..update(id, vec![change]) })
+            }
+            Ok(Mapped::Pull(id)) => entity(update(id, Vec::new())),
+            Ok(Mapped::PullWith(id, change)) => entity(EntityUpdate { beside: true, ..update(id, vec![change]) }),
+            Ok(Mapped::Known(entity, prefixes)) => {
+                self.command(Command::PullKnown(Known { entity, prefixes, after: None }))
+            }
+            Ok(Mapped::Split(transfers)) => self.command(Command::Split(transfers)),
+            Ok(Mapped::List(listing)) => self.command(Command::List(listing)),
+            Ok(Mapped::Ignored(rule)) => rule.into(),
+            Err(error @ MapError::Malformed(_)) => Ended::quarantined(Reason::Malformed, error).into(),
+            Err(error @ MapError::TooLarge(_)) => Ended::quarantined(Reason::TooLarge, error).into(),
+            Err(error @ MapError::PlatformError(_)) => self.recovery(incoming, &error),
+        }
+    }
+
+    /// The platform delivered an error in place of an entity.
+    fn recovery(&self, incoming: &Incoming<'_>, error: &MapError) -> Resolution {
+        let listing = self.platform.mapping.recover(incoming);
+        let complaint = self.platform.notices.and_then(|notices| notices.complaint(incoming));
+        let otherwise = Ended::quarantined(Reason::PlatformError, error);
+        match (&listing, &complaint) {
+            (None, None) => otherwise.into(),
+            _ => self.command(Command::Recover(Recovery { listing, complaint, otherwise })),
+        }
+    }
+}
+
+/// Whether a message was put aside for what it says, before its connection was looked at.
+pub(crate) fn is_put_aside(ended: &Ended) -> bool {
+    matches!(ended.disposition, Disposition::Done(Outcome::Quarantined(_)))
+}

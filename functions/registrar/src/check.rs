@@ -1,0 +1,302 @@
+//! Looks after a connection: its webhooks and their health, what was missed and is due to be polled, and what is left of a
+//! disconnection. A check is level-triggered: what has to be done follows from what is there, whatever the reason.
+
+use cloud::{
+    connections::{Connections, Loaded},
+    coordination::Coordination,
+    queue::{Inbox, Jobs},
+    telemetry,
+};
+use commerce::{
+    connection::{Connection, ConnectionStatus, Retention},
+    envelope::Sealed,
+    health::{Verdict, WebhookRecord},
+    http_call::Fault,
+    job::{Job, Trigger},
+    key::ConnectionKey,
+    platform::{
+        Platform,
+        notice::{NOTICE, Notice, UNINSTALLED},
+        pull::Access,
+    },
+    request::WebhookPath,
+    timestamp::Timestamp,
+};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    Parts, Registrar,
+    decide::missed_since,
+    disconnect::Removal,
+    health,
+    jobs::{LATER, MAX_TRIES},
+    problem::Problem,
+    webhooks::{At, RING_SECONDS, manages, secret_of},
+};
+
+/// For so long what was told of an uninstallation counts, in seconds.
+const HINT_SECONDS: i64 = 2 * 24 * 60 * 60;
+/// What was told of an uninstallation and did not show is looked for again after so many seconds,
+const UNCONFIRMED_SECONDS: i32 = 300;
+/// and so often.
+const UNCONFIRMED_TRIES: u8 = 2;
+/// For how long after it was begun the order to erase a connection's state is sent again, in seconds: one may have been lost.
+const ERASING_SECONDS: i64 = 2 * 86_400;
+
+impl<P: Parts> Registrar<P> {
+    /// Looks after a connection, for whatever reason: what has to be done follows from what is there. What is wrong at the store
+    /// is kept for people to see, and looked at again by the next sweep.
+    pub(crate) async fn check(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        why: Trigger,
+        tries: u8,
+        since: Option<Timestamp>,
+    ) -> Result<(), Problem> {
+        let loaded = self.edges.connections.load(key).await?;
+        let Some(connection) = &loaded.connection else { return Ok(()) };
+        let looked = match connection.status {
+            ConnectionStatus::Disconnected => return self.erase_when_due(key, connection).await,
+            ConnectionStatus::Disconnecting => {
+                // What broke off goes on by itself, whoever comes by.
+                let told = why == Trigger::Told || self.uninstalled(key, connection, None).await?;
+                self.disconnect(platform, key, if told { Removal::Uninstalled } else { Removal::Asked }).await
+            }
+            ConnectionStatus::Active | ConnectionStatus::Paused => {
+                if self.is_well(platform, key, connection, &loaded, since).await? {
+                    return self.begin_due_polls(platform, key, connection, &loaded).await;
+                }
+                self.reconcile_active(platform, key, connection, &loaded, why, tries).await
+            }
+        };
+        let trouble = match looked {
+            Ok(()) => None,
+            // The next sweep comes anyway. A store that asks for time all day must not be asked ever more often.
+            Err(Problem::Platform(fault @ Fault::Throttled { .. }))
+                if why != Trigger::Schedule && tries < MAX_TRIES =>
+            {
+                return Err(Problem::Platform(fault));
+            }
+            Err(Problem::Refused(fault) | Problem::Platform(fault)) => Some(fault.to_string()),
+            Err(problem) => return Err(problem),
+        };
+        // Where nothing can be listed, only its use shows whether the credentials are good.
+        let listed = connection.credentials.is_some()
+            && platform.setup.webhooks().is_some_and(|webhooks| manages(platform, webhooks, connection, &loaded));
+        let trouble = match (listed, why) {
+            (true, _) | (false, Trigger::Connected | Trigger::Asked) => trouble,
+            (false, Trigger::Refused) => {
+                Some("the platform's API refused the credentials; connect with good ones".into())
+            }
+            (false, _) => loaded.check.as_ref().and_then(|check| check.trouble.clone()),
+        };
+        if trouble.is_some() && why == Trigger::Connected {
+            // Somebody may be looking at the page of what was installed; the next sweep may be long away.
+            self.edges.jobs.send_jobs(&[(Job::check(key, Trigger::Schedule), LATER)]).await?;
+        }
+        self.note_check(key, loaded.check.as_ref(), trouble).await
+    }
+
+    /// Whether the platform has told, since the connection was made and in the last so many seconds, that the app was removed there.
+    async fn uninstalled(
+        &self,
+        key: &ConnectionKey,
+        connection: &Connection,
+        within: Option<i64>,
+    ) -> Result<bool, Problem> {
+        let notes = self.edges.notes.notes(key, NOTICE).await?;
+        let mut notices = notes.iter().filter_map(|(_, note)| serde_json::from_str::<Notice>(&note.body).ok());
+        let since = within.map(|seconds| (self.clock)().plus_seconds(-seconds)).max(connection.connected_at);
+        Ok(notices.any(|notice| notice.kind == UNINSTALLED && since.is_none_or(|since| notice.received > since)))
+    }
+
+    /// Whether an app of which the platform has told that it was removed there is gone indeed; none where nobody has told so. Whoever
+    /// tells may only know an address, and what is told may come late: what counts is what the platform's API says. It refuses the
+    /// token, or lists webhooks and none of those that are recorded. What was told long ago and was not true then says nothing of today.
+    async fn is_gone(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        connection: &Connection,
+        loaded: &Loaded,
+    ) -> Result<Option<bool>, Problem> {
+        // Where webhooks stay when the app goes, they are here to be removed, or to be kept.
+        let Some(webhooks) = platform.setup.webhooks().filter(|webhooks| webhooks.go_with_the_app()) else {
+            return Ok(None);
+        };
+        if !self.uninstalled(key, connection, Some(HINT_SECONDS)).await? {
+            return Ok(None);
+        }
+        let Some(credentials) = self.open(key, connection).await? else { return Ok(None) };
+        let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
+        let at = At { platform, key, access };
+        // Not just any refusal: a plan or a permission can be at fault for others.
+        if self.call(at, webhooks.list(&access, 1)?).await?.status == 401 {
+            return Ok(Some(true));
+        }
+        let existing = self.list(at, webhooks).await?;
+        let mut records = loaded.webhooks.values();
+        let left = records.any(|record| existing.iter().any(|webhook| webhook.id == record.id));
+        Ok(Some(!left && !loaded.webhooks.is_empty()))
+    }
+
+    /// Has the state of a disconnected connection erased when its time has come.
+    async fn erase_when_due(&self, key: &ConnectionKey, connection: &Connection) -> Result<(), Problem> {
+        let (now, mut connection) = ((self.clock)(), connection.clone());
+        let (Retention::EraseAfterDays(days), Some(since)) = (connection.retention, connection.disconnected_at) else {
+            return Ok(());
+        };
+        match connection.erased_at {
+            None if now < since.plus_seconds(i64::from(days) * 86_400) => return Ok(()),
+            Some(begun) if begun.plus_seconds(ERASING_SECONDS) <= now => return Ok(()),
+            Some(_) => {}
+            // In this order: whoever connects it again meanwhile is told to come again, or has cancelled it.
+            None => {
+                connection.erased_at = Some(now);
+                self.save(key, &mut connection).await?;
+            }
+        }
+        // The message may be lost, and nothing says that all is erased: to erase it again is no harm.
+        if let Some(order) = Sealed::erasure(key, &connection, now) {
+            self.edges.inbox.send(&order, 0).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a connection was found to be well since a moment, and nothing has come up since then.
+    async fn is_well(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        connection: &Connection,
+        loaded: &Loaded,
+        since: Option<Timestamp>,
+    ) -> Result<bool, Problem> {
+        let (Some(check), Some(since)) = (&loaded.check, since) else { return Ok(false) };
+        if check.trouble.is_some() || check.at <= since || connection.paused_at.is_some() {
+            return Ok(false);
+        }
+        let ring = self.edges.signing_keys.recent((self.clock)(), RING_SECONDS).await?;
+        let webhooks = platform.setup.webhooks().filter(|_| connection.credentials.is_some());
+        let wanted = webhooks.map(|webhooks| webhooks.wanted(platform, &connection.settings)).unwrap_or_default();
+        let path = WebhookPath { key: key.clone(), generation: connection.generation };
+        let is_well = |record: &WebhookRecord| {
+            let is_given = |given: &String| *given == secret_of(platform, &path, &record.scope, &ring).fingerprint();
+            record.health.verdict == Verdict::Healthy
+                && record.generation == connection.generation
+                && record.key_id == ring.signing().id()
+                && record.fingerprint.as_ref().is_none_or(is_given)
+        };
+        Ok(wanted.iter().all(|scope| loaded.webhooks.get(scope).is_some_and(is_well)))
+    }
+
+    /// Looks after a living connection, unless its app was removed at the platform.
+    async fn reconcile_active(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        connection: &Connection,
+        loaded: &Loaded,
+        why: Trigger,
+        tries: u8,
+    ) -> Result<(), Problem> {
+        let told = why == Trigger::Told;
+        if told && let Some(gone) = self.is_gone(platform, key, connection, loaded).await? {
+            if gone {
+                return self.disconnect(platform, key, Removal::Uninstalled).await;
+            }
+            let line = json!({ "level": "INFO", "event": "uninstall-not-confirmed", "connection": key.to_string() });
+            telemetry::emit(&line);
+            if tries < UNCONFIRMED_TRIES {
+                let again = Job::Check { key: key.clone(), why, tries: tries + 1, since: None };
+                self.edges.jobs.send_jobs(&[(again, UNCONFIRMED_SECONDS)]).await?;
+            }
+        }
+        let looked = self.reconcile(platform, key, connection, loaded, why).await;
+        // Whoever should have told the registrar may not have got through.
+        if matches!(looked, Err(Problem::Refused(_)))
+            && !told
+            && self.is_gone(platform, key, connection, loaded).await? == Some(true)
+        {
+            return self.disconnect(platform, key, Removal::Uninstalled).await;
+        }
+        looked
+    }
+
+    /// Brings the webhooks of a living connection in order, has fetched what was missed meanwhile, and what is due.
+    pub(crate) async fn reconcile(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        connection: &Connection,
+        loaded: &Loaded,
+        why: Trigger,
+    ) -> Result<(), Problem> {
+        if !connection.reproject.is_empty() {
+            self.reproject(key, connection).await?;
+        }
+        let credentials = self.open(key, connection).await?;
+        let webhooks = platform.setup.webhooks().filter(|webhooks| manages(platform, *webhooks, connection, loaded));
+        let resumed = connection.status == ConnectionStatus::Active && connection.paused_at.is_some();
+        let mut anew = resumed || loaded.webhooks.values().any(|record| health::is_bad(record.health.verdict));
+        let mut run = Ok(());
+        if let Some((credentials, webhooks)) = credentials.as_ref().zip(webhooks) {
+            let access = Access { site: &connection.site, credentials, settings: &connection.settings };
+            let at = At { platform, key, access };
+            let (existing, other) = self.reach(at, webhooks, false).await?;
+            if let Some(settings) = other {
+                return self.call_otherwise(key, settings, why).await;
+            }
+            let converged = self.converge(at, webhooks, connection, loaded, &existing, why).await;
+            anew |= !converged.as_ref().is_ok_and(|plan| plan.steps.is_empty());
+            run = converged.map(|_| ());
+        }
+        if connection.status != ConnectionStatus::Active {
+            return run;
+        }
+        // A webhook that can never be made must not keep the others' past from being fetched.
+        if let (Some(since), Ok(()) | Err(Problem::Refused(_))) = (connection.paused_at, &run) {
+            if credentials.is_some() {
+                self.fetch_missed(platform, key, missed_since(platform, since)).await?;
+            }
+            let now = self.edges.connections.load(key).await?.connection;
+            if let Some(mut connection) = now.filter(|now| now.status == ConnectionStatus::Active) {
+                connection.paused_at = None;
+                self.save(key, &mut connection).await?;
+            }
+        }
+        // What was begun just now must not be written over.
+        let fresh = if anew { Some(self.edges.connections.load(key).await?) } else { None };
+        let loaded = fresh.as_ref().unwrap_or(loaded);
+        self.begin_due_polls(platform, key, loaded.connection.as_ref().unwrap_or(connection), loaded).await?;
+        run
+    }
+
+    /// Has what is marked shown by the policies that there are now. In this order: what is ordered twice is no harm.
+    async fn reproject(&self, key: &ConnectionKey, connection: &Connection) -> Result<(), Problem> {
+        self.edges.inbox.send_all(&Sealed::reprojections(key, connection, (self.clock)())).await?;
+        let now = self.edges.connections.load(key).await?.connection;
+        // Whoever changed it meanwhile has it ordered again.
+        if let Some(mut now) = now.filter(|now| now.reproject == connection.reproject) {
+            now.reproject.clear();
+            self.save(key, &mut now).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the settings that it takes to call a platform by now; a look with them follows.
+    async fn call_otherwise(
+        &self,
+        key: &ConnectionKey,
+        settings: Map<String, Value>,
+        why: Trigger,
+    ) -> Result<(), Problem> {
+        let Some(mut connection) = self.edges.connections.load(key).await?.connection else { return Ok(()) };
+        connection.settings = settings;
+        self.save(key, &mut connection).await?;
+        let line = json!({ "level": "INFO", "event": "called-otherwise", "connection": key.to_string() });
+        telemetry::emit(&line);
+        Ok(self.edges.jobs.send_jobs(&[(Job::check(key, why), 0)]).await?)
+    }
+}

@@ -1,0 +1,88 @@
+//! Disconnects a store.
+
+use cloud::{
+    connections::{Connections, Vault},
+    proof_keys::KeepProofKeys,
+};
+use commerce::{
+    connection::ConnectionStatus,
+    http_call::Fault,
+    key::ConnectionKey,
+    platform::{Platform, pull::Access},
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    Parts, Registrar,
+    problem::Problem,
+    reconcile::{Ownership, reconcile},
+    records::{changed, not_connected},
+    webhooks::At,
+};
+
+/// How the webhooks of a store go that is disconnected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Removal {
+    /// They are removed at the store.
+    Asked,
+    /// The store is not asked; its webhooks stay behind.
+    Forced,
+    /// The platform has told that the app was removed there, and with it its webhooks and its token: a list that is refused is an empty
+    /// one.
+    Uninstalled,
+}
+
+impl<P: Parts> Registrar<P> {
+    /// Disconnects a store: removes its webhooks, then its credentials. What straggles in later is ignored.
+    pub(crate) async fn disconnect(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        removal: Removal,
+    ) -> Result<(), Problem> {
+        let loaded = self.edges.connections.load(key).await?;
+        let mut connection = loaded.connection.clone().ok_or_else(|| not_connected(key))?;
+        if connection.status == ConnectionStatus::Disconnected {
+            return Ok(());
+        }
+        // First of all: who connects it at the same time is told to come again, or this is.
+        if connection.status != ConnectionStatus::Disconnecting {
+            connection.status = ConnectionStatus::Disconnecting;
+            self.save(key, &mut connection).await?;
+        }
+        let managed = connection.credentials.clone().zip(platform.setup.webhooks());
+        if let Some((cipher, webhooks)) = managed.filter(|_| removal != Removal::Forced) {
+            let credentials = Zeroizing::new(self.edges.vault.decrypt(key, &cipher).await?);
+            let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
+            let at = At { platform, key, access };
+            let ring = self.edges.signing_keys.current((self.clock)()).await?;
+            let existing = match self.list(at, webhooks).await {
+                Err(Fault::Connection(_)) if removal == Removal::Uninstalled && webhooks.go_with_the_app() => {
+                    Vec::new()
+                }
+                listed => listed?,
+            };
+            let base_urls = self.base_urls().await?;
+            let ownership = Ownership { key, base_urls, records: &loaded.webhooks };
+            let plan = reconcile(&[], &existing, &ownership);
+            self.run_plan(at, webhooks, &ring, &loaded.webhooks, &plan).await?;
+            // That took a while: what follows must not be done to one that was connected again.
+            let now = self.edges.connections.load(key).await?.connection;
+            if now.is_none_or(|now| now.revision != connection.revision) {
+                return Err(changed(key));
+            }
+        }
+        self.edges.proof_keys.replace(key, &[]).await?;
+        for scope in loaded.webhooks.keys() {
+            self.edges.connections.remove_webhook(key, scope).await?;
+        }
+        for entity in loaded.cursors.keys() {
+            self.edges.connections.remove_cursor(key, *entity).await?;
+        }
+        self.note_check(key, loaded.check.as_ref(), None).await?;
+        connection.status = ConnectionStatus::Disconnected;
+        connection.credentials = None;
+        connection.disconnected_at = Some((self.clock)());
+        self.save(key, &mut connection).await
+    }
+}
