@@ -16,6 +16,9 @@ use cloud::{
 };
 use commerce::{
     connection::{Connection, ConnectionStatus},
+    cursor::Cursor,
+    drift::Drift,
+    entity::EntityKind,
     health::{Health, Verdict, WebhookRecord},
     install::sha256,
     job::{Job, Trigger},
@@ -877,9 +880,15 @@ fn pages() -> Vec<(&'static str, String, Vec<&'static str>)> {
     ]);
     let active = || Connection::new("https://api.bigcommerce.com/stores/abc123");
     let healthy = || scopes.iter().map(|scope| record(scope, Verdict::Healthy, "")).collect::<BTreeMap<_, _>>();
-    let page = |loaded: &Loaded| load_page(&View { store: "abc123", loaded, wanted: &wanted, seen: &seen, now: NOW });
+    let page = |loaded: &Loaded| {
+        let drift = BTreeMap::from([(EntityKind::Order, Drift { missed: 2, stale: 1, ..Drift::default() })]);
+        let platform = &BIGCOMMERCE;
+        load_page(&View { platform, store: "abc123", loaded, wanted: &wanted, seen: &seen, drift: &drift, now: NOW })
+    };
     let of = |connection: Connection| Loaded { connection: Some(connection), ..Loaded::default() };
-    let well = Loaded { webhooks: healthy(), ..of(active()) };
+    let mut well = Loaded { webhooks: healthy(), ..of(active()) };
+    let cursor = Cursor { since: Some(NOW.plus_seconds(-7300)), ..Cursor::new(EntityKind::Order, Generation::FIRST) };
+    well.cursors.insert(EntityKind::Order, cursor);
     let mut care = well.clone();
     for (scope, record) in [
         record("store/order/updated", Verdict::SwitchedOff, "90002: the destination answered 503"),
@@ -897,11 +906,7 @@ fn pages() -> Vec<(&'static str, String, Vec<&'static str>)> {
     let status = |status: ConnectionStatus| of(Connection { status, ..active() });
     vec![
         ("well", page(&well), vec!["All is well", "3 minutes ago", "1 hour ago", "2 days ago", "none yet"]),
-        (
-            "care",
-            page(&care),
-            vec!["3 of 5 subscriptions need attention", "90002: the destination", "made again by itself"],
-        ),
+        ("care", page(&care), vec!["3 of 5 webhooks need attention", "90002: the destination", "made again by itself"]),
         ("trouble", page(&trouble), vec!["refuses the credentials", "2 hours ago", "store_cart_read_only"]),
         ("new", page(&of(active())), vec!["being set up", "being made"]),
         ("nobody", page(&Loaded::default()), vec!["not connected yet", "Install the app"]),
@@ -922,7 +927,7 @@ fn the_page_says_how_the_store_does_and_what_to_do() {
         for text in says {
             assert!(page.contains(text), "{name}: {text}");
         }
-        assert!(page.starts_with("<!doctype html><html lang=\"en\">") && page.matches("<h1>").count() == 1, "{name}");
+        assert!(page.starts_with("<!DOCTYPE html><html lang=\"en\">") && page.matches("<h1>").count() == 1, "{name}");
         if let Ok(directory) = std::env::var("PAGES_DIR") {
             std::fs::write(format!("{directory}/{name}.html"), &page).unwrap();
         }
@@ -937,7 +942,14 @@ fn the_page_says_how_the_store_does_and_what_to_do() {
         well.contains(r#"<time datetime="2026-11-21T01:46:31Z" title="2026-11-21 01:46:31 UTC">3 minutes ago</time>"#),
         "{well}"
     );
-    assert!(well.matches(" scope=\"col\">").count() == 3 && well.matches(" scope=\"row\">").count() == 4);
+    // A row for each of three kinds of entity, and for each of four webhooks.
+    assert!(well.matches(" scope=\"col\">").count() == 5 + 3 && well.matches(" scope=\"row\">").count() == 3 + 4);
+    let order = well.split("scope=\"row\">order<").nth(1).unwrap().split("</tr>").next().unwrap();
+    for text in [">well<", ">3 minutes ago<", ">2 hours ago<", "Missed: \">3<small>Found by fetching"] {
+        assert!(order.contains(text), "received, fetched and missed: {text} in {order}");
+    }
+    let care = &pages().into_iter().find(|page| page.0 == "care").unwrap().1;
+    assert!(care.contains("1 of 2 need attention") && care.contains("What needs attention"), "{care}");
 }
 
 #[test]
@@ -953,10 +965,18 @@ fn what_others_wrote_is_text() {
         check: Some(check),
         ..Loaded::default()
     };
-    let view = View { store: evil, loaded: &loaded, wanted: &[format!("{evil}2")], seen: &BTreeMap::new(), now: NOW };
+    let view = View {
+        platform: &BIGCOMMERCE,
+        store: evil,
+        loaded: &loaded,
+        wanted: &[format!("{evil}2")],
+        seen: &BTreeMap::new(),
+        drift: &BTreeMap::new(),
+        now: NOW,
+    };
     let page = load_page(&view);
-    assert!(!page.contains("<script") && !page.contains("alert('"), "{page}");
-    let escaped = "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&quot;&amp;";
+    let escaped = "&lt;script&gt;alert('1')&lt;/script&gt;&quot;&amp;";
+    assert!(!page.contains("<script") && page.matches("alert(").count() == page.matches(escaped).count(), "{page}");
     assert!(page.matches(escaped).count() >= 7, "{page}");
 }
 

@@ -213,7 +213,10 @@ impl<P: Parts> Registrar<P> {
         let seen = seen.into_iter().map(|(scope, sighting)| (scope, sighting.last));
         let webhooks = platform.setup.webhooks().zip(loaded.connection.as_ref());
         let wanted = webhooks.map(|(webhooks, connection)| webhooks.wanted(platform, &connection.settings));
+        let drift = self.losses(key).await?;
         let view = page::View {
+            platform,
+            drift: &drift,
             store: key.connection.as_str(),
             loaded: &loaded,
             wanted: &wanted.unwrap_or_default(),

@@ -1,17 +1,25 @@
 //! The small pages that merchants see: no script, one style, nothing from elsewhere, and everything that somebody else wrote escaped.
 
-use std::{collections::BTreeMap, fmt::Write, sync::LazyLock};
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use cloud::connections::Loaded;
 use commerce::{
     connection::ConnectionStatus,
+    cursor::{Cursor, Stopped},
+    drift::Drift,
+    entity::EntityKind,
     health::Verdict,
     install::{MISSING_PERMISSIONS, sha256},
+    platform::{
+        Platform,
+        mapping::{Resolved, resolve},
+    },
     timestamp::Timestamp,
 };
 use http::{HeaderValue, StatusCode, header};
 use lambda_http::{Body, Response};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 use url::Url;
 
 use crate::show::stopped;
@@ -34,6 +42,7 @@ section{background:var(--card);border:1px solid var(--line);border-radius:.75rem
 table{width:100%;border-collapse:collapse;font-size:.9375rem}\
 th{text-align:left;font-weight:600}thead th{color:var(--soft);font-size:.8125rem;padding:0 .75rem .5rem 0}\
 tbody th{font-weight:400}tbody th code{overflow-wrap:break-word}tbody th,td{border-top:1px solid var(--line);padding:.625rem .75rem .625rem 0;vertical-align:top}\
+summary{cursor:pointer}summary h2{display:inline-block;margin:0}details[open] summary{margin-bottom:.75rem}\
 td small{display:block;color:var(--soft);font-size:.8125rem;margin-top:.25rem;max-width:34rem}\
 time{white-space:nowrap}\
 .badge{display:inline-block;border-radius:1rem;padding:.0625rem .625rem;font-size:.8125rem;font-weight:600;white-space:nowrap;\
@@ -41,14 +50,16 @@ color:var(--idle);background:var(--idle-ground)}.badge.good{color:var(--good);ba
 .badge.care{color:var(--care);background:var(--care-ground)}\
 @media(max-width:36rem){thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}\
 table,tbody,tr,tbody th,td{display:block}tr{border-top:1px solid var(--line);padding:.625rem 0}tbody th,td{border:0;padding:.125rem 0}\
-td:last-child{color:var(--soft);font-size:.8125rem}td:last-child::before{content:'Last event: '}}";
+td[data-label]{color:var(--soft);font-size:.8125rem}td[data-label]::before{content:attr(data-label)}}";
 
 /// The style as the policy names it: no other one counts.
 static STYLE_HASH: LazyLock<String> = LazyLock::new(|| STANDARD.encode(sha256(STYLE)));
 
 /// What the page of a store shows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct View<'a> {
+    /// The store's platform.
+    pub platform: &'a Platform,
     /// What the store is called here.
     pub store: &'a str,
     /// All that is known of it.
@@ -57,6 +68,8 @@ pub struct View<'a> {
     pub wanted: &'a [String],
     /// When each scope was last delivered.
     pub seen: &'a BTreeMap<String, Timestamp>,
+    /// How often fetching found what no webhook had told, by kind of entity.
+    pub drift: &'a BTreeMap<EntityKind, Drift>,
     /// The time.
     pub now: Timestamp,
 }
@@ -79,172 +92,328 @@ impl Tone {
     }
 }
 
-/// The page of a store: how it does, what comes from it, and what to do if something is wrong.
+/// What there is or should be a webhook for.
+struct Event<'a> {
+    scope: &'a str,
+    /// None while it is being made, or is paused.
+    verdict: Option<Verdict>,
+    reason: &'a str,
+    last: Option<Timestamp>,
+}
+
+/// Makes the page of a store: how it does, what comes from it, and what to do if something is wrong.
 pub fn load_page(view: &View<'_>) -> String {
     let connection = view.loaded.connection.as_ref();
-    let scopes = scopes(view);
-    let care = scopes.iter().filter(|scope| needs_care(scope.1)).count();
-    let being_made = scopes.iter().filter(|scope| scope.1.is_none()).count();
-    let missing = connection.and_then(|connection| connection.settings.get(MISSING_PERMISSIONS));
-    let missing: Vec<&str> =
-        missing.and_then(|names| names.as_array()).into_iter().flatten().filter_map(|name| name.as_str()).collect();
-    let trouble = view.loaded.check.as_ref().and_then(|check| Some((check.trouble.as_deref()?, check.since)));
-    let stopped: Vec<_> = connection.map(|connection| stopped(view.loaded, connection)).unwrap_or_default();
-    let is = |status| connection.is_some_and(|connection| connection.status == status);
-    let (is_active, is_paused) = (is(ConnectionStatus::Active), is(ConnectionStatus::Paused));
-
-    let (tone, lead, more): (_, String, &str) = match connection.map(|connection| connection.status) {
-        None => (
-            Tone::Idle,
-            "This store is not connected yet.".into(),
-            "Install the app from your store’s list of apps; it takes a moment, and there is nothing to enter.",
-        ),
-        Some(ConnectionStatus::Disconnecting) => (
-            Tone::Idle,
-            "This store is being disconnected.".into(),
-            "Its subscriptions are being removed. To connect it again, install the app once more.",
-        ),
-        Some(ConnectionStatus::Disconnected) => (
-            Tone::Idle,
-            "This store is disconnected.".into(),
-            "Nothing is received from it. To connect it again, install the app once more.",
-        ),
-        Some(ConnectionStatus::Paused) => (
-            Tone::Idle,
-            "This store is paused.".into(),
-            "Whoever runs this app has switched it off for a while. What happens meanwhile is fetched afterwards.",
-        ),
-        Some(ConnectionStatus::Active)
-            if care > 0 || trouble.is_some() || !missing.is_empty() || !stopped.is_empty() =>
-        {
-            let lead = match care {
-                0 => "This store is connected, but something needs attention.".into(),
-                1 => "This store is connected, but one subscription needs attention.".into(),
-                care => {
-                    format!("This store is connected, but {care} of {} subscriptions need attention.", scopes.len())
-                }
-            };
-            (Tone::Care, lead, if care > 0 { "What it is, and what to do about it, stands beside each." } else { "" })
+    let events = events(view);
+    let site = connection.map(|connection| connection.site.as_str());
+    let main = html! {
+        header {
+            h1 { "Store " (view.store) }
+            @if let Some(site) = site.filter(|site| site.trim_start_matches("https://") != view.store) {
+                p class="soft" { (site) }
+            }
         }
-        Some(ConnectionStatus::Active) if being_made > 0 => (
-            Tone::Idle,
-            "This store is connected and being set up.".into(),
-            "Its subscriptions are being made, which takes a minute or two. There is nothing to do; open this page again to see \
-             how far it is.",
-        ),
-        Some(ConnectionStatus::Active) => (Tone::Good, "All is well. There is nothing to do.".into(), ""),
+        (summary(view, &events))
+        @if !events.is_empty() {
+            (by_entity(view, &events))
+            (by_event(view, &events))
+        }
     };
-
-    let mut main = format!("<header><h1>Store {}</h1>", escape(view.store));
-    match connection {
-        Some(connection) if connection.site.trim_start_matches("https://") != view.store => {
-            _ = write!(main, "<p class=\"soft\">{}</p>", escape(&connection.site));
-        }
-        _ => {}
-    }
-    _ = write!(main, "</header><section class=\"summary {}\"><p class=\"lead\">{}</p>", tone.class(), escape(&lead));
-    if !more.is_empty() {
-        _ = write!(main, "<p>{}</p>", escape(more));
-    }
-    if is_active {
-        if let Some((trouble, since)) = trouble {
-            let since = since.map(|since| format!(" ({})", time(since, view.now))).unwrap_or_default();
-            _ = write!(
-                main,
-                "<p>The last look at the store failed{since}: {}. It is tried again by itself; if it stays like \
- this for a day, install the app again.</p>",
-                escape(trouble)
-            );
-        }
-        if !stopped.is_empty() {
-            main.push_str("<p>Some of what is in the store cannot be fetched:</p><ul>");
-            for (entity, why) in &stopped {
-                let since = time(why.since, view.now);
-                _ = write!(main, "<li>{entity} ({since}): {}</li>", escape(&why.why));
-            }
-            main.push_str("</ul><p>It is tried again by itself.</p>");
-        }
-        if !missing.is_empty() {
-            main.push_str("<p>The store did not grant these permissions, so what they cover stays unknown:</p><ul>");
-            for name in &missing {
-                _ = write!(main, "<li><code>{}</code></li>", escape(name));
-            }
-            main.push_str("</ul><p>Install the app again and accept all permissions.</p>");
-        }
-    }
-    if connection.is_some() {
-        let last = view.seen.values().max();
-        let last =
-            last.map_or("No event has come yet.".to_owned(), |last| format!("Last event {}.", time(*last, view.now)));
-        _ = write!(main, "<p class=\"soft\">{last}</p>");
-    }
-    main.push_str("</section>");
-    if !scopes.is_empty() {
-        // On narrow screens it is laid out as blocks, which would take its meaning as a table away but for the roles.
-        main.push_str(
-            "<section><h2 id=\"s\">Subscriptions</h2><table role=\"table\" aria-labelledby=\"s\"><thead role=\"rowgroup\"><tr role=\"row\"><th role=\"columnheader\" scope=\"col\">Event</th>\
-             <th role=\"columnheader\" scope=\"col\">State</th><th role=\"columnheader\" scope=\"col\">Last event</th></tr></thead>\
-             <tbody role=\"rowgroup\">",
-        );
-        for (scope, verdict, reason) in &scopes {
-            let without = if is_paused { "paused" } else { "being made" };
-            let (tone, word, what) = verdict.map_or((Tone::Idle, without, ""), words);
-            _ = write!(
-                main,
-                "<tr role=\"row\"><th role=\"rowheader\" scope=\"row\"><code>{}</code></th><td role=\"cell\"><span class=\"badge {}\">{word}</span>",
-                escape(scope),
-                tone.class(),
-            );
-            if tone != Tone::Good && !what.is_empty() {
-                _ = write!(main, "<small>{}</small>", escape(what));
-            }
-            if tone == Tone::Care && !reason.is_empty() {
-                _ = write!(main, "<small>Reason: {}</small>", escape(reason));
-            }
-            let last = view.seen.get(*scope).map_or("none yet".to_owned(), |last| time(*last, view.now));
-            _ = write!(main, "</td><td role=\"cell\">{last}</td></tr>");
-        }
-        main.push_str("</tbody></table></section>");
-    }
     document(view.store, &main)
 }
 
-/// A page with a heading and a line of text.
-pub fn message_page(title: &str, text: &str) -> String {
-    document(title, &format!("<section class=\"summary\"><h1>{}</h1><p>{}</p></section>", escape(title), escape(text)))
+/// What is wrong with a store.
+struct Trouble<'a> {
+    check: Option<(&'a str, Option<Timestamp>)>,
+    stopped: Vec<(EntityKind, &'a Stopped)>,
+    missing_permissions: Vec<&'a str>,
 }
 
-/// A page that says where the way leads on. Whoever reads it was not invited by the vendor, and anybody may have given them the link.
+impl<'a> Trouble<'a> {
+    fn of(view: &View<'a>) -> Self {
+        let connection = view.loaded.connection.as_ref();
+        let missing = connection.and_then(|connection| connection.settings.get(MISSING_PERMISSIONS));
+        let missing = missing.and_then(|names| names.as_array()).into_iter().flatten();
+        Self {
+            check: view.loaded.check.as_ref().and_then(|check| Some((check.trouble.as_deref()?, check.since))),
+            stopped: connection.map(|connection| stopped(view.loaded, connection)).unwrap_or_default(),
+            missing_permissions: missing.filter_map(|name| name.as_str()).collect(),
+        }
+    }
+
+    fn is_some(&self) -> bool {
+        self.check.is_some() || !self.stopped.is_empty() || !self.missing_permissions.is_empty()
+    }
+}
+
+/// Says in a word how a store does, and what more there is to say.
+fn lead(view: &View<'_>, events: &[Event<'_>], trouble: &Trouble<'_>) -> (Tone, String, &'static str) {
+    let care = events.iter().filter(|event| needs_care(event.verdict)).count();
+    let being_made = events.iter().any(|event| event.verdict.is_none());
+    let idle = |lead: &str, more| (Tone::Idle, lead.to_owned(), more);
+    match view.loaded.connection.as_ref().map(|connection| connection.status) {
+        None => idle(
+            "This store is not connected yet.",
+            "Install the app from your store’s list of apps; it takes a moment, and there is nothing to enter.",
+        ),
+        Some(ConnectionStatus::Disconnecting) => idle(
+            "This store is being disconnected.",
+            "Its webhooks are being removed. To connect it again, install the app once more.",
+        ),
+        Some(ConnectionStatus::Disconnected) => idle(
+            "This store is disconnected.",
+            "Nothing is received from it. To connect it again, install the app once more.",
+        ),
+        Some(ConnectionStatus::Paused) => idle(
+            "This store is paused.",
+            "Whoever runs this app has switched it off for a while. What happens meanwhile is fetched afterwards.",
+        ),
+        Some(ConnectionStatus::Active) if care > 0 || trouble.is_some() => {
+            let lead = match care {
+                0 => "This store is connected, but something needs attention.".into(),
+                1 => "This store is connected, but one webhook needs attention.".into(),
+                care => format!("This store is connected, but {care} of {} webhooks need attention.", events.len()),
+            };
+            (Tone::Care, lead, if care > 0 { "What it is, and what to do about it, stands beside each." } else { "" })
+        }
+        Some(ConnectionStatus::Active) if being_made => idle(
+            "This store is connected and being set up.",
+            "Its webhooks are being made, which takes a minute or two. There is nothing to do; open this page again to see how far it \
+             is.",
+        ),
+        Some(ConnectionStatus::Active) => (Tone::Good, "All is well. There is nothing to do.".into(), ""),
+    }
+}
+
+fn summary(view: &View<'_>, events: &[Event<'_>]) -> Markup {
+    let trouble = Trouble::of(view);
+    let (tone, lead, more) = lead(view, events, &trouble);
+    let connection = view.loaded.connection.as_ref();
+    html! {
+        section class={ "summary " (tone.class()) } {
+            p class="lead" { (lead) }
+            @if !more.is_empty() { p { (more) } }
+            @if connection.is_some_and(|connection| connection.status == ConnectionStatus::Active) {
+                (troubles(view, &trouble))
+            }
+            @if connection.is_some() {
+                p class="soft" {
+                    @match view.seen.values().max() {
+                        Some(last) => { "Last event " (time(*last, view.now)) "." }
+                        None => { "No event has come yet." }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn troubles(view: &View<'_>, trouble: &Trouble<'_>) -> Markup {
+    html! {
+        @if let Some((what, since)) = trouble.check {
+            p {
+                "The last look at the store failed"
+                @if let Some(since) = since { " (" (time(since, view.now)) ")" }
+                ": " (what) ". It is tried again by itself; if it stays like this for a day, install the app again."
+            }
+        }
+        @if !trouble.stopped.is_empty() {
+            p { "Some of what is in the store cannot be fetched:" }
+            ul {
+                @for (entity, why) in &trouble.stopped {
+                    li { (entity.as_str()) " (" (time(why.since, view.now)) "): " (why.why) }
+                }
+            }
+            p { "It is tried again by itself." }
+        }
+        @if !trouble.missing_permissions.is_empty() {
+            p { "The store did not grant these permissions, so what they cover stays unknown:" }
+            ul { @for name in &trouble.missing_permissions { li { code { (name) } } } }
+            p { "Install the app again and accept all permissions." }
+        }
+    }
+}
+
+/// What is known of each kind of entity: what was received, fetched, and missed.
+fn by_entity(view: &View<'_>, events: &[Event<'_>]) -> Markup {
+    let mut groups: BTreeMap<Option<EntityKind>, Vec<&Event<'_>>> = BTreeMap::new();
+    for event in events {
+        groups.entry(entity_of(view.platform, event.scope)).or_default().push(event);
+    }
+    let status = view.loaded.connection.as_ref().map(|connection| connection.status);
+    let row = |entity: Option<EntityKind>, events: &[&Event<'_>]| {
+        let care = events.iter().filter(|event| needs_care(event.verdict)).count();
+        let (tone, word) = match care {
+            0 if status == Some(ConnectionStatus::Paused) => (Tone::Idle, "paused".to_owned()),
+            0 if events.iter().any(|event| event.verdict.is_none()) => (Tone::Idle, "being made".to_owned()),
+            0 => (Tone::Good, "well".to_owned()),
+            care => (Tone::Care, format!("{care} of {} need attention", events.len())),
+        };
+        let cursor = entity.and_then(|entity| view.loaded.cursors.get(&entity));
+        let missed = entity.and_then(|entity| view.drift.get(&entity));
+        html! {
+            tr role="row" {
+                th role="rowheader" scope="row" { (entity.map_or("the app itself", EntityKind::as_str)) }
+                td role="cell" { (badge(tone, &word)) }
+                td role="cell" data-label="Received: " { (last(events.iter().filter_map(|event| event.last).max(), view.now)) }
+                td role="cell" data-label="Fetched: " { (fetched(cursor, view.now)) }
+                td role="cell" data-label="Missed: " {
+                    @match missed {
+                        Some(drift) if drift.missed + drift.stale > 0 => {
+                            (drift.missed + drift.stale)
+                            small { "Found by fetching, without a webhook that told of it." }
+                        }
+                        _ => { "nothing" }
+                    }
+                }
+            }
+        }
+    };
+    html! {
+        section {
+            h2 id="e" { "What comes from the store" }
+            // On narrow screens it is laid out as blocks, which would take its meaning as a table away but for the roles.
+            table role="table" aria-labelledby="e" {
+                thead role="rowgroup" {
+                    tr role="row" { @for name in ["What", "Webhooks", "Received", "Fetched", "Missed"] { (column(name)) } }
+                }
+                tbody role="rowgroup" { @for (entity, events) in &groups { (row(*entity, events)) } }
+            }
+        }
+    }
+}
+
+/// Each webhook: those that need attention at once, the others on demand.
+fn by_event(view: &View<'_>, events: &[Event<'_>]) -> Markup {
+    let (care, rest): (Vec<_>, Vec<_>) = events.iter().partition(|event| needs_care(event.verdict));
+    html! {
+        @if !care.is_empty() {
+            section {
+                h2 id="c" { "What needs attention" }
+                (event_table(view, "c", &care))
+            }
+        }
+        @if !rest.is_empty() {
+            section {
+                details {
+                    summary {
+                        h2 id="s" {
+                            @if care.is_empty() { "All " } @else { "The other " }
+                            (rest.len()) " webhooks"
+                        }
+                    }
+                    (event_table(view, "s", &rest))
+                }
+            }
+        }
+    }
+}
+
+fn event_table(view: &View<'_>, heading: &str, events: &[&Event<'_>]) -> Markup {
+    let paused = view.loaded.connection.as_ref().is_some_and(|one| one.status == ConnectionStatus::Paused);
+    let without = if paused { "paused" } else { "being made" };
+    html! {
+        table role="table" aria-labelledby=(heading) {
+            thead role="rowgroup" {
+                tr role="row" { @for name in ["Event", "State", "Last event"] { (column(name)) } }
+            }
+            tbody role="rowgroup" {
+                @for event in events {
+                    @let (tone, word, what) = event.verdict.map_or((Tone::Idle, without, ""), words);
+                    tr role="row" {
+                        th role="rowheader" scope="row" { code { (event.scope) } }
+                        td role="cell" {
+                            (badge(tone, word))
+                            @if tone != Tone::Good && !what.is_empty() { small { (what) } }
+                            @if tone == Tone::Care && !event.reason.is_empty() { small { "Reason: " (event.reason) } }
+                        }
+                        td role="cell" data-label="Last event: " { (last(event.last, view.now)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn column(name: &str) -> Markup {
+    html! { th role="columnheader" scope="col" { (name) } }
+}
+
+fn badge(tone: Tone, word: &str) -> Markup {
+    html! { span class={ "badge " (tone.class()) } { (word) } }
+}
+
+fn last(at: Option<Timestamp>, now: Timestamp) -> Markup {
+    html! { @match at { Some(at) => { (time(at, now)) } None => { "none yet" } } }
+}
+
+fn fetched(cursor: Option<&Cursor>, now: Timestamp) -> Markup {
+    html! {
+        @match cursor {
+            Some(cursor) if cursor.run.is_some() => { "being fetched" }
+            Some(Cursor { since: Some(since), .. }) => { (time(*since, now)) }
+            _ => { "not yet" }
+        }
+    }
+}
+
+/// Makes a page with a heading and a line of text.
+pub fn message_page(title: &str, text: &str) -> String {
+    document(title, &html! { section class="summary" { h1 { (title) } p { (text) } } })
+}
+
+/// Makes a page that says where the way leads on. Whoever reads it was not invited by the vendor, and anybody may have given them the
+/// link.
 pub fn leave_page(location: &Url) -> String {
-    let host = escape(location.host_str().unwrap_or_default());
-    let main = format!(
-        "<section class=\"summary\"><h1>Connect {host}</h1><p>You are about to go on to {host}, which asks you whether this app may have \
-         access to it. Go on only if that is your store.</p><p><a href=\"{}\" rel=\"noreferrer\">Go on to {host}</a></p></section>",
-        escape(location.as_str()),
-    );
+    let host = location.host_str().unwrap_or_default();
+    let main = html! {
+        section class="summary" {
+            h1 { "Connect " (host) }
+            p {
+                "You are about to go on to " (host) ", which asks you whether this app may have access to it. Go on only if that is \
+                 your store."
+            }
+            p { a href=(location.as_str()) rel="noreferrer" { "Go on to " (host) } }
+        }
+    };
     document("Connect a store", &main)
+}
+
+/// The kind of entity that a webhook tells of; none for what it tells of the app itself.
+fn entity_of(platform: &Platform, scope: &str) -> Option<EntityKind> {
+    let delivered = platform.setup.webhooks().map_or(scope, |webhooks| webhooks.delivers(scope));
+    match resolve(platform, delivered) {
+        Resolved::Entity(entity, _) => Some(entity),
+        Resolved::Notice | Resolved::Ignored(_) => None,
+    }
 }
 
 fn needs_care(verdict: Option<Verdict>) -> bool {
     verdict.is_some_and(|verdict| words(verdict).0 == Tone::Care)
 }
 
-/// What there is or should be a webhook for, with its verdict and the reason of it; none while it is being made, or is paused. Those
-/// that need attention first.
-fn scopes<'a>(view: &View<'a>) -> Vec<(&'a str, Option<Verdict>, &'a str)> {
+/// Returns what there is or should be a webhook for. Those that need attention first.
+fn events<'a>(view: &View<'a>) -> Vec<Event<'a>> {
     let status = view.loaded.connection.as_ref().map(|connection| connection.status);
     if !matches!(status, Some(ConnectionStatus::Active | ConnectionStatus::Paused)) {
         return Vec::new();
     }
+    let seen = |scope: &str| {
+        let delivered = view.platform.setup.webhooks().map_or(scope, |webhooks| webhooks.delivers(scope));
+        view.seen.get(delivered).copied()
+    };
     let records = &view.loaded.webhooks;
-    let kept = records.values().map(|record| match status {
-        Some(ConnectionStatus::Paused) => (record.scope.as_str(), None, ""),
-        _ => (record.scope.as_str(), Some(record.health.verdict), record.health.reason.as_str()),
+    let kept = records.values().map(|record| {
+        let scope = record.scope.as_str();
+        let judged = (status == Some(ConnectionStatus::Active)).then_some(&record.health);
+        let reason = judged.map_or("", |health| health.reason.as_str());
+        Event { scope, verdict: judged.map(|health| health.verdict), reason, last: seen(scope) }
     });
     let wanted = view.wanted.iter().filter(|scope| !records.contains_key(*scope));
-    let mut scopes: Vec<_> = kept.chain(wanted.map(|scope| (scope.as_str(), None, ""))).collect();
-    scopes.sort_by_key(|(scope, verdict, _)| (!needs_care(*verdict), *scope));
-    scopes
+    let wanted = wanted.map(|scope| Event { scope, verdict: None, reason: "", last: seen(scope) });
+    let mut events: Vec<_> = kept.chain(wanted).collect();
+    events.sort_by_key(|event| (!needs_care(event.verdict), event.scope));
+    events
 }
 
 /// How a verdict looks, and what to do about it.
@@ -274,8 +443,8 @@ fn words(verdict: Verdict) -> (Tone, &'static str, &'static str) {
     }
 }
 
-/// A time for people, with the exact one for who needs it.
-fn time(at: Timestamp, now: Timestamp) -> String {
+/// Shows a time for people, with the exact one for who needs it.
+fn time(at: Timestamp, now: Timestamp) -> Markup {
     let exact = Timestamp::from_millis(at.seconds().saturating_mul(1000)).to_string();
     let passed = now.seconds().saturating_sub(at.seconds()).max(0);
     let some = |count: i64, unit: &str| match count {
@@ -289,31 +458,23 @@ fn time(at: Timestamp, now: Timestamp) -> String {
         _ => some(passed / 86_400, "day"),
     };
     let title = format!("{} UTC", exact.trim_end_matches('Z').replace('T', " "));
-    format!("<time datetime=\"{}\" title=\"{}\">{words}</time>", escape(&exact), escape(&title))
+    html! { time datetime=(exact) title=(title) { (words) } }
 }
 
-fn document(title: &str, main: &str) -> String {
-    format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,\
-         initial-scale=1\"><title>{}</title><style>{STYLE}</style></head><body><main>{main}</main></body></html>",
-        escape(title),
-    )
-}
-
-/// A text as HTML takes it, in an element or in a quoted attribute.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
+fn document(title: &str, main: &Markup) -> String {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width,initial-scale=1";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body { main { (main) } }
         }
-    }
-    escaped
+    };
+    page.into_string()
 }
 
 /// A response with a page, or with nothing.

@@ -1,9 +1,10 @@
 //! Owns the request as a platform sent it, before anything about it is believed, and the path that it was sent to.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
+use percent_encoding::percent_decode_str;
 
 use crate::{
     key::{ConnectionId, ConnectionKey, Generation},
@@ -47,17 +48,12 @@ impl fmt::Debug for RawRequest {
     }
 }
 
-/// A segment of a path without its percent signs; none where they are not what they should be.
+/// Returns a segment of a path without its percent signs; none where one of them is not followed by two hex digits, or where what is
+/// left is no text.
 pub fn decoded(segment: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(segment.len());
-    let mut parts = segment.split('%');
-    bytes.extend_from_slice(parts.next()?.as_bytes());
-    for part in parts {
-        let hex = part.get(..2).filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
-        bytes.push(u8::from_str_radix(hex, 16).ok()?);
-        bytes.extend_from_slice(&part.as_bytes()[2..]);
-    }
-    String::from_utf8(bytes).ok()
+    let is_whole = |after: &str| after.get(..2).is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let whole = segment.split('%').skip(1).all(is_whole);
+    whole.then(|| percent_decode_str(segment).decode_utf8().ok().map(Cow::into_owned))?
 }
 
 /// The most values that an entity may hold, as it is delivered or shown: an order of a thousand lines. What is not known of an entity is

@@ -107,7 +107,7 @@ pub fn parse_time(text: &str) -> Result<Option<jiff::Timestamp>, NotATime> {
         return Ok(Some(NO_END));
     }
     let civil: DateTime = text.parse().map_err(|_| NotATime)?;
-    civil.to_zoned(jiff::tz::TimeZone::UTC).map(|zoned| Some(zoned.timestamp())).map_err(|_| NotATime)
+    jiff::tz::TimeZone::UTC.to_timestamp(civil).map(Some).map_err(|_| NotATime)
 }
 
 /// A time as [`parse_time`] reads it; none for what means that there is none, too.
