@@ -8,7 +8,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use cloud::outbound::{Guarded, Outbound};
-use commerce::http_call::ApiRequest;
+use commerce::http_call::{ApiRequest, Loopback};
 use http::{HeaderMap, Method};
 use serde_json::{Value, json};
 
@@ -43,8 +43,11 @@ impl Browser {
             }
             Err(error) => panic!("chromedriver: {error}"),
         };
-        let mut browser =
-            Self { http: Guarded::new(true).unwrap(), session: format!("http://127.0.0.1:{port}"), driver };
+        let mut browser = Self {
+            http: Guarded::new(Loopback::Allowed).unwrap(),
+            session: format!("http://127.0.0.1:{port}"),
+            driver,
+        };
         let started = Instant::now();
         while browser
             .http

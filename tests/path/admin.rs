@@ -11,6 +11,7 @@ use commerce::{
     activity::{Activity, SEEN},
     connection::{Connection, ConnectionStatus},
     drift::{DRIFT, Drift},
+    http_call::Loopback,
     job::{Job, Trigger},
     key::Generation,
     keys::KeyRing,
@@ -404,7 +405,7 @@ fn strings(value: &Value, found: &mut Vec<String>) {
 #[tokio::test]
 async fn no_answer_holds_a_secret_but_what_is_revealed() {
     let mut world = World::new();
-    world.allow_loopback = true;
+    world.loopback = Loopback::Allowed;
     let simulators: Vec<_> = simulators(world.clock.function())
         .into_iter()
         .zip(20_000..)

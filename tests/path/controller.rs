@@ -18,7 +18,7 @@ use commerce::{
     connection::{Connection, ConnectionStatus, Retention},
     entity::EntityKind,
     health::{Verdict, WebhookRecord},
-    http_call::{ApiRequest, ApiResponse, Fault},
+    http_call::{ApiRequest, ApiResponse, Fault, Loopback},
     job::{Job, Trigger},
     key::{ConnectionKey, Generation},
     platform::{
@@ -217,7 +217,7 @@ impl Place {
     /// A platform with a hook of somebody else's.
     fn new(name: &str) -> Self {
         let mut world = World::new();
-        world.allow_loopback = true;
+        world.loopback = Loopback::Allowed;
         let clock = world.clock.function();
         let (hooked, inner, scope): (_, Arc<dyn Simulator>, _) = match name {
             "woocommerce" => {

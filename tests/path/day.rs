@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use commerce::{item::Item, key::ConnectionKey, platforms::PLATFORMS, timestamp::Timestamp};
+use commerce::{http_call::Loopback, item::Item, key::ConnectionKey, platforms::PLATFORMS, timestamp::Timestamp};
 use processor::{Disposition, Message};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use tests::{
@@ -39,7 +39,7 @@ struct Day {
 impl Day {
     async fn begin(seed: u64) -> Self {
         let mut world = World::new();
-        world.allow_loopback = true;
+        world.loopback = Loopback::Allowed;
         let simulators = simulators(world.clock.function());
         let mut outside = Vec::new();
         for (place, simulator) in simulators.iter().enumerate() {

@@ -8,7 +8,7 @@ use commerce::{
     connection::{Connection, DeletePolicy},
     entity::EntityKind,
     envelope::Envelope,
-    http_call::{ApiRequest, ApiResponse},
+    http_call::{ApiRequest, ApiResponse, Loopback},
     key::ConnectionKey,
     request::WebhookPath,
 };
@@ -680,7 +680,7 @@ mod cloudblue {
     /// A world with an account that answers requests by a policy.
     async fn account(policy: Value) -> (World, Arc<Connect>) {
         let mut world = World::new();
-        world.allow_loopback = true;
+        world.loopback = Loopback::Allowed;
         let connect = Arc::new(Connect::with_policy(world.clock.function(), policy));
         let site = "http://127.0.0.1:20000";
         world.outside = Outside::Simulated(vec![(site.to_owned(), Arc::clone(&connect) as Arc<dyn Simulator>)]);

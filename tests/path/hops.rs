@@ -4,7 +4,7 @@ use commerce::{
     change::Change,
     entity::EntityKind,
     envelope::{Content, Envelope},
-    http_call::Hosts,
+    http_call::{Hosts, Loopback},
     platform::{
         Platform, find,
         mapping::{Incoming, Mapped, Resolved, resolve},
@@ -135,7 +135,7 @@ fn pulled(platform: &Platform, data: &Value, scripted: &[Value], at: Timestamp) 
                 return mapped;
             }
             Next::Ask(request) => {
-                assert_eq!(platform.hosts.check(&site, &request, false), Ok(()));
+                assert_eq!(platform.hosts.check(&site, &request, Loopback::Refused), Ok(()));
                 let answer = &scripted[answers.len()];
                 let status = answer["status"].as_u64().unwrap().try_into().unwrap();
                 answers.push(json_answer(status, &answer["body"]));

@@ -20,6 +20,7 @@ use commerce::{
     drift::Drift,
     entity::EntityKind,
     health::{Health, Verdict, WebhookRecord},
+    http_call::Loopback,
     install::sha256,
     job::{Job, Trigger},
     key::{ConnectionKey, Generation},
@@ -456,7 +457,7 @@ async fn local_runs_may_have_the_platform_on_this_machine() {
     let site = |world: &World| connection(world, &store_key()).site;
     assert_eq!(site(&world), format!("https://api.bigcommerce.com/stores/{STORE}"), "not where it is not allowed");
     world.tables = Default::default();
-    world.allow_loopback = true;
+    world.loopback = Loopback::Allowed;
     assert_eq!(get(&world, &store.authorize(APPS)).await.status, 200);
     assert_eq!(site(&world), format!("{LOCAL}/stores/{STORE}"));
     world.apps.set(Some(&app("https://login.example.com").to_string()));

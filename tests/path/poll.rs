@@ -15,7 +15,7 @@ use commerce::{
     cursor::{Cursor, Fetch},
     entity::EntityKind,
     envelope::{Envelope, IMPORT},
-    http_call::{ApiRequest, ApiResponse, Fault},
+    http_call::{ApiRequest, ApiResponse, Fault, Loopback},
     item::Item,
     job::{Job, Trigger},
     key::ConnectionKey,
@@ -127,7 +127,7 @@ pub(crate) struct Shop {
 impl Shop {
     pub(crate) fn new(seed: u64, make: impl FnOnce(&World) -> Arc<dyn Simulator>) -> Self {
         let mut world = World::new();
-        world.allow_loopback = true;
+        world.loopback = Loopback::Allowed;
         let (inner, random) = (make(&world), Mutex::new(StdRng::seed_from_u64(seed + 1000)));
         let simulator =
             Arc::new(Busy { inner, random, busy: false.into(), floods: false.into(), refused: Mutex::default() });

@@ -8,6 +8,7 @@ use std::{
 use cloud::coordination::{Coordination, Note, deployment};
 use commerce::{
     envelope::{Envelope, Provenance},
+    http_call::Loopback,
     keys::KeyRing,
     platform::find,
     platforms::PLATFORMS,
@@ -41,7 +42,7 @@ struct Traffic {
 impl Traffic {
     async fn begin(lasting: bool) -> Self {
         let mut world = World::new();
-        world.allow_loopback = true;
+        world.loopback = Loopback::Allowed;
         let simulators = simulators(world.clock.function());
         let site = |place: usize| format!("http://127.0.0.1:{}", 20_000 + place);
         world.outside =

@@ -8,7 +8,7 @@ use cloud::{
 use commerce::{
     activity::{Activity, KeyUse, OTHER, SEEN, USED},
     connection::{Connection, ConnectionStatus},
-    http_call::{ApiRequest, ApiResponse},
+    http_call::{ApiRequest, ApiResponse, Loopback},
     job::{Job, Trigger},
     key::ConnectionKey,
     platform::delivery::PROBE,
@@ -142,7 +142,7 @@ async fn no_message_waits_for_its_note() {
         notes: Stuck,
         jobs: world.queues.clone(),
     };
-    let processor = Processor::new(PLATFORMS, edges, false, world.clock.function());
+    let processor = Processor::new(PLATFORMS, edges, Loopback::Refused, world.clock.function());
     let messages: Vec<_> = (0..40).map(|n| delivered(&key(), &format!("coupon.x{n}"), 1, "sample", n)).collect();
     let begun = std::time::Instant::now();
     let report = processor.process(&messages, world.clock.now().plus_seconds(60)).await;

@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use commerce::{
-    key::ConnectionKey, platform::mapping::declared_scopes, platforms::bigcommerce::PLATFORM, request::WebhookPath,
+    http_call::Loopback, key::ConnectionKey, platform::mapping::declared_scopes, platforms::bigcommerce::PLATFORM,
+    request::WebhookPath,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
@@ -22,7 +23,7 @@ type Store = bigcommerce::Simulator;
 
 fn store() -> (World, Arc<Store>) {
     let mut world = World::new();
-    world.allow_loopback = true;
+    world.loopback = Loopback::Allowed;
     let store = Arc::new(Store::new(world.clock.function(), false));
     world.outside = Outside::Simulated(vec![(site(), Arc::clone(&store) as Arc<dyn Simulator>)]);
     (world, store)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use cloud::queue::Jobs;
 use commerce::{
     connection::ConnectionStatus,
+    http_call::Loopback,
     job::{Job, Trigger},
     key::ConnectionKey,
     request::WebhookPath,
@@ -32,7 +33,7 @@ struct Account {
 impl Account {
     fn new() -> Self {
         let mut world = World::new();
-        world.allow_loopback = true;
+        world.loopback = Loopback::Allowed;
         let policy = json!([{ "approve": { "template": "TL-000-000-001" } }]);
         let connect = Arc::new(Connect::with_policy(world.clock.function(), policy));
         world.outside = Outside::Simulated(vec![(SITE.to_owned(), Arc::clone(&connect) as Arc<dyn Simulator>)]);

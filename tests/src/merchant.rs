@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use cloud::outbound::{Guarded, Outbound};
 use commerce::{
-    http_call::{ApiRequest, ApiResponse},
+    http_call::{ApiRequest, ApiResponse, Loopback},
     platforms::woocommerce,
 };
 use http::{HeaderMap, Method};
@@ -25,7 +25,7 @@ pub async fn install_bigcommerce(http: &Guarded, api_url: &str, store: &bigcomme
 
 /// The connection that a WooCommerce site becomes when the app is installed there.
 pub fn connection_id(site: &str) -> String {
-    woocommerce::site_connection(site, true).unwrap().1.as_str().to_owned()
+    woocommerce::site_connection(site, Loopback::Allowed).unwrap().1.as_str().to_owned()
 }
 
 /// Installs the app at a WooCommerce site: the app sends the browser to the site, where the merchant approves.

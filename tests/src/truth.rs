@@ -3,6 +3,7 @@
 use commerce::{
     change::Change,
     entity::{EntityKey, EntityKind},
+    http_call::Loopback,
     item::Item,
     key::ConnectionKey,
     platform::{
@@ -16,7 +17,6 @@ use commerce::{
     timestamp::Timestamp,
 };
 use serde_json::Value;
-
 use tools::events::sample_ring;
 
 use crate::{
@@ -67,7 +67,7 @@ impl<'a> Connected<'a> {
         let platform = find(PLATFORMS, simulator.platform()).unwrap();
         let key = WebhookPath::parse(platform.name, connection, None).unwrap().key;
         let body = simulator.settings(site).to_string();
-        let settings = settings(platform, &key, body.as_bytes(), true).unwrap();
+        let settings = settings(platform, &key, body.as_bytes(), Loopback::Allowed).unwrap();
         Self { simulator, key, settings }
     }
 

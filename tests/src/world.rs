@@ -17,7 +17,7 @@ use cloud::{
 };
 use commerce::{
     connection::Connection,
-    http_call::{ApiRequest, ApiResponse, Fault},
+    http_call::{ApiRequest, ApiResponse, Fault, Loopback},
     item::Item,
     job::Job,
     key::ConnectionKey,
@@ -205,7 +205,7 @@ pub struct World {
     /// The receiver.
     pub receiver: Arc<Receives>,
     /// Whether platforms may be on this machine.
-    pub allow_loopback: bool,
+    pub loopback: Loopback,
     /// What platforms are called with.
     pub outside: Outside,
 }
@@ -302,7 +302,17 @@ impl World {
         let receiver = Arc::new(Receiver::new(PLATFORMS, edges, clock.function()));
         let store = Store::new(Arc::new(Direct(Arc::clone(&receiver), clock.clone())), "ck_1", "cs_1");
         let outside = Outside::Store(store);
-        Self { own: Own::default(), clock, queues, tables, signing, apps, receiver, allow_loopback: false, outside }
+        Self {
+            own: Own::default(),
+            clock,
+            queues,
+            tables,
+            signing,
+            apps,
+            receiver,
+            loopback: Loopback::Refused,
+            outside,
+        }
     }
 
     /// With the sample connection, entered by hand.
@@ -347,7 +357,7 @@ impl World {
             notes: self.tables.clone(),
             jobs: self.queues.clone(),
         };
-        Processor::new(platforms, edges, self.allow_loopback, self.clock.function())
+        Processor::new(platforms, edges, self.loopback, self.clock.function())
     }
 
     /// A registrar, new each time.
@@ -379,7 +389,7 @@ impl World {
             jobs: self.queues.clone(),
             inbox: self.queues.clone(),
         };
-        Registrar::new(platforms, edges, base, self.allow_loopback, self.clock.function())
+        Registrar::new(platforms, edges, base, self.loopback, self.clock.function())
     }
 
     /// Runs the registrar's own queue until it is empty, delays and all, but for jobs that wait for an entity's next run, one after

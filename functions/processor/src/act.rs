@@ -32,6 +32,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How long a guard keeps others away, in seconds: longer than acting may take.
 const LEASE_SECONDS: i64 = 120;
+/// How long a message waits for another one that acts on the same entity, in seconds: acting takes a second or two, where it does not crash.
+const LOOK_AGAIN_SECONDS: i64 = 10;
 /// More calls than any action needs.
 const MAX_CALLS: usize = 6;
 /// How often an action is begun that never comes to an end.
@@ -211,7 +213,7 @@ impl<P: Parts> Processor<P> {
             let same = known.seen == seen && known.decision == decision;
             match known.state {
                 GuardState::Started if known.until > now.seconds() => {
-                    return Err(Fault::Throttled { seconds: known.until - now.seconds() });
+                    return Err(Fault::Throttled { seconds: (known.until - now.seconds()).min(LOOK_AGAIN_SECONDS) });
                 }
                 GuardState::Started => tries = known.tries + 1,
                 // What is final is final, and the rest is done again only when something has changed since.
@@ -230,7 +232,7 @@ impl<P: Parts> Processor<P> {
         match self.write(key, &guard, revision).await.map_err(unavailable)? {
             true => Ok(Taken::Guard(guard, revision)),
             // Somebody else was quicker.
-            false => Err(Fault::Throttled { seconds: LEASE_SECONDS }),
+            false => Err(Fault::Throttled { seconds: LOOK_AGAIN_SECONDS }),
         }
     }
 

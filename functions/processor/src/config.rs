@@ -4,6 +4,7 @@ use cloud::{
     EdgeError,
     aws::{flag, variable},
 };
+use commerce::http_call::Loopback;
 
 /// The processor's configuration.
 #[derive(Clone, Debug)]
@@ -23,7 +24,7 @@ pub struct Config {
     /// ARN of the key that credentials are encrypted with.
     pub credentials_key: String,
     /// For local runs: platforms may be on this machine.
-    pub allow_loopback: bool,
+    pub loopback: Loopback,
 }
 
 impl Config {
@@ -41,7 +42,7 @@ impl Config {
             connections: variable("CONNECTIONS_TABLE")?,
             coordination: variable("COORDINATION_TABLE")?,
             credentials_key: variable("CREDENTIALS_KEY")?,
-            allow_loopback: flag("ALLOW_LOOPBACK_PLATFORMS"),
+            loopback: Loopback::allowed_if(flag("ALLOW_LOOPBACK_PLATFORMS")),
         })
     }
 }

@@ -33,7 +33,7 @@ use cloud::{
     queue::{DeadLetters, Inbox, Jobs, Retries},
     state::Entities,
 };
-use commerce::{platform::Platform, timestamp::Timestamp};
+use commerce::{http_call::Loopback, platform::Platform, timestamp::Timestamp};
 
 pub use crate::disposition::Disposition;
 use crate::{credentials::OpenedCredentials, throttle::Throttle};
@@ -92,7 +92,7 @@ pub struct Edges<P: Parts> {
 pub struct Processor<P: Parts> {
     pub(crate) platforms: &'static [Platform],
     pub(crate) edges: Edges<P>,
-    pub(crate) allow_loopback: bool,
+    pub(crate) loopback: Loopback,
     pub(crate) clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     pub(crate) leases: Leases,
     pub(crate) throttle: Throttle,
@@ -100,17 +100,17 @@ pub struct Processor<P: Parts> {
 }
 
 impl<P: Parts> Processor<P> {
-    /// Makes a processor on these edges. With `allow_loopback`, for local runs, platforms may be on this machine.
+    /// Makes a processor on these edges. With `loopback` allowed, for local runs, platforms may be on this machine.
     pub fn new(
         platforms: &'static [Platform],
         edges: Edges<P>,
-        allow_loopback: bool,
+        loopback: Loopback,
         clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     ) -> Self {
         Self {
             platforms,
             edges,
-            allow_loopback,
+            loopback,
             clock,
             leases: Leases::default(),
             throttle: Throttle::default(),

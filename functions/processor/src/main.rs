@@ -43,13 +43,13 @@ async fn main() -> Result<(), Error> {
         entities: entities.clone(),
         queues: Sqs::new(aws.sqs(), config.inbox, config.dead_letters),
         vault: Kms::new(aws.kms(), config.credentials_key),
-        outbound: Guarded::new(config.allow_loopback)?,
+        outbound: Guarded::new(config.loopback)?,
         notes: DynamoCoordination::new(aws.dynamodb(), config.coordination),
         jobs: SqsJobs::new(aws.sqs(), config.jobs),
     };
     // Initialisation is not throttled: the connection is opened here, within bounds.
     let _ = tokio::time::timeout(Duration::from_secs(2), entities.warm()).await;
-    let processor = Processor::new(PLATFORMS, edges, config.allow_loopback, Arc::new(cloud::now));
+    let processor = Processor::new(PLATFORMS, edges, config.loopback, Arc::new(cloud::now));
     let processor = &processor;
     run(service_fn(|event: LambdaEvent<SqsEvent>| async move {
         let deadline = deadline(event.context.deadline);

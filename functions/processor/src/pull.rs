@@ -52,7 +52,7 @@ impl<P: Parts> Processor<P> {
         connection: &Connection,
         request: ApiRequest,
     ) -> Result<ApiResponse, Fault> {
-        platform.hosts.check(&connection.site, &request, self.allow_loopback)?;
+        platform.hosts.check(&connection.site, &request, self.loopback)?;
         self.leases
             .take(&self.edges.notes, key, connection.generation, budget(platform, connection), (self.clock)())
             .await?;

@@ -334,7 +334,7 @@ impl<P: Parts> Registrar<P> {
                 members.insert("site".to_owned(), site.into());
             }
             let body = Zeroizing::new(Value::Object(members).to_string());
-            commerce::platform::settings::settings(platform, key, body.as_bytes(), self.allow_loopback)
+            commerce::platform::settings::settings(platform, key, body.as_bytes(), self.loopback)
         };
         // Where the site follows from the connection's id, it must not be given.
         let settings = match read(Some(&connection.site)) {

@@ -10,16 +10,16 @@ use bytes::Bytes;
 use cloud::{
     EdgeError,
     connections::Connections,
-    coordination::{Coordination, Note, deployment, strangers},
+    coordination::{Coordination, Note, Terms, deployment, strangers, update_json},
     outbound::Outbound,
     queue::Jobs,
     secrets::REFRESH_SECONDS,
     telemetry,
 };
 use commerce::{
-    connection::ConnectionStatus,
+    connection::{Connection, ConnectionStatus},
     http_call::{ApiRequest, ApiResponse, Fault},
-    install::{Known, Once, Reply, Step, Turned, Vendor, Visit, sha256},
+    install::{Evidence, Once, Rejection, Reply, Step, Vendor, Visit, sha256},
     job::{Job, Trigger},
     key::{ConnectionId, ConnectionKey},
     platform::{
@@ -32,7 +32,7 @@ use http::{HeaderValue, StatusCode, header};
 use lambda_http::{Body, Request, Response};
 use serde_json::json;
 
-use crate::{Parts, Registrar, connect::Installed, page, problem::Problem, records::is_alive};
+use crate::{Parts, Registrar, connect::Installed, page, problem::Problem};
 
 /// How long a visitor may take until the platform sends what the nonce is for, in seconds.
 const NONCE_SECONDS: i64 = 1800;
@@ -42,36 +42,36 @@ const MAX_STEPS: usize = 8;
 /// More than any platform sends, in bytes.
 const MAX_BODY: usize = 16 * 1024;
 /// How often something is tried that another request got in the way of.
-const TRIES: usize = 3;
+const TRIES: u32 = 3;
 
 /// Why a visitor is turned away.
-enum Away {
+enum VisitError {
     /// By the platform's folder.
-    Turned(Turned),
+    Rejected(Rejection),
     /// By what followed.
     Problem(Problem),
 }
 
-impl From<Turned> for Away {
-    fn from(turned: Turned) -> Self {
-        Self::Turned(turned)
+impl From<Rejection> for VisitError {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
     }
 }
 
-impl From<Problem> for Away {
+impl From<Problem> for VisitError {
     fn from(problem: Problem) -> Self {
         Self::Problem(problem)
     }
 }
 
-impl From<EdgeError> for Away {
+impl From<EdgeError> for VisitError {
     fn from(error: EdgeError) -> Self {
         Self::Problem(error.into())
     }
 }
 
-fn not_proven(why: &str) -> Away {
-    Turned::NotProven(why.to_owned()).into()
+fn not_proven(why: &str) -> VisitError {
+    Rejection::NotProven(why.to_owned()).into()
 }
 
 impl<P: Parts> Registrar<P> {
@@ -92,12 +92,12 @@ impl<P: Parts> Registrar<P> {
         let done = match (platform, action.map(|action| read(&request, action, (self.clock)()))) {
             (Some(platform), Some(Ok(visit))) => self.follow(platform, &visit, &base).await,
             (_, Some(Err(turned))) => Err(turned.into()),
-            (_, _) => Err(Turned::NoAction.into()),
+            (_, _) => Err(Rejection::NoAction.into()),
         };
         let (mut response, why) = match done {
             Ok(response) => (response, None),
             Err(away) => {
-                let (status, title, text, why) = turned_away(&away);
+                let (status, title, text, why) = rejection_page(&away);
                 (page::response(status, page::message_page(title, &text)), Some(why))
             }
         };
@@ -112,8 +112,8 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// Does step after step, until there is an answer.
-    async fn follow(&self, platform: &Platform, visit: &Visit, base: &str) -> Result<Response<Body>, Away> {
-        let installation = platform.installation.ok_or(Turned::NoAction)?;
+    async fn follow(&self, platform: &Platform, visit: &Visit, base: &str) -> Result<Response<Body>, VisitError> {
+        let installation = platform.installation.ok_or(Rejection::NoAction)?;
         let apps_url = format!("{base}/apps/{}", platform.name);
         let nonce = cloud::nonce()?;
         let mut apps = self.edges.apps.current(visit.now).await?;
@@ -122,12 +122,12 @@ impl<P: Parts> Registrar<P> {
         for _ in 0..MAX_STEPS {
             let step = {
                 let app = apps.get(platform.name);
-                let vendor = Vendor { app, apps_url: &apps_url, nonce: &nonce, allow_loopback: self.allow_loopback };
+                let vendor = Vendor { app, apps_url: &apps_url, nonce: &nonce, loopback: self.loopback };
                 installation.visit(visit, &vendor, &known)
             };
             let step = match step {
                 // The app's secret may have been replaced, or have been entered, since it was read.
-                Err(turned @ (Turned::NotProven(_) | Turned::NoApp | Turned::Closed))
+                Err(turned @ (Rejection::NotProven(_) | Rejection::NoApp | Rejection::Closed))
                     if known.is_empty() && !is_fresh =>
                 {
                     let fresh = self.edges.apps.after_failed_proof(visit.now).await;
@@ -141,8 +141,8 @@ impl<P: Parts> Registrar<P> {
                 Step::Ask(_) if !is_fresh => {
                     (apps, is_fresh) = (self.edges.apps.recent(visit.now, REFRESH_SECONDS).await?, true);
                 }
-                Step::Ask(request) => known.push(Known::Answer(self.ask(platform, request).await?)),
-                Step::Spend(nonce) => known.push(Known::Intent(self.spend(platform, &nonce, visit.now).await?)),
+                Step::Ask(request) => known.push(Evidence::Answer(self.ask(platform, request).await?)),
+                Step::Spend(nonce) => known.push(Evidence::Intent(self.spend(platform, &nonce, visit.now).await?)),
                 Step::Begin { intent, location, invited } => {
                     let note = Note { body: intent, revision: 1, expires: visit.now.seconds() + NONCE_SECONDS };
                     let (place, name) = nonce_note(platform, &nonce);
@@ -153,18 +153,25 @@ impl<P: Parts> Registrar<P> {
                         return Ok(page::response(StatusCode::OK, page::leave_page(&location)));
                     }
                     let location = HeaderValue::from_str(location.as_str())
-                        .map_err(|_| Turned::Malformed("the address cannot be visited".into()))?;
+                        .map_err(|_| Rejection::Malformed("the address cannot be visited".into()))?;
                     let mut response = page::response(StatusCode::FOUND, String::new());
                     response.headers_mut().insert(header::LOCATION, location);
                     return Ok(response);
                 }
                 Step::Install { connection, settings, proven, invited, reply } => {
                     let key = key(platform, connection);
-                    let is_new = !self.edges.connections.load(&key).await?.connection.as_ref().is_some_and(is_alive);
+                    let is_new = !self
+                        .edges
+                        .connections
+                        .load(&key)
+                        .await?
+                        .connection
+                        .as_ref()
+                        .is_some_and(Connection::is_connected);
                     let most = apps.get(platform.name).map_or(u32::MAX, |app| app.installs_per_hour);
-                    if is_new && self.installs(platform, visit.now).await?.0 >= most {
+                    if is_new && self.installs(platform, visit.now).await? >= most {
                         telemetry::emit(&telemetry::count("InstallsRefused", platform.name, 1, visit.now));
-                        return Err(Turned::TooMany(most).into());
+                        return Err(Rejection::TooMany(most).into());
                     }
                     let mut tries = 1..TRIES;
                     let installed = Installed { proven, invited };
@@ -195,13 +202,18 @@ impl<P: Parts> Registrar<P> {
                     self.spend_once(platform, &once).await?;
                     return Ok(page::response(StatusCode::OK, String::new()));
                 }
-                Step::Tell(reply) => return Ok(told(reply)),
+                Step::Respond(reply) => return Ok(told(reply)),
             }
         }
-        Err(Turned::Platform(Fault::Unreadable("an installation that takes more steps than any".into())).into())
+        Err(Rejection::Platform(Fault::Unreadable("an installation that takes more steps than any".into())).into())
     }
 
-    async fn reply(&self, platform: &Platform, key: &ConnectionKey, reply: Reply) -> Result<Response<Body>, Away> {
+    async fn reply(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        reply: Reply,
+    ) -> Result<Response<Body>, VisitError> {
         if reply != Reply::Store {
             return Ok(told(reply));
         }
@@ -227,34 +239,32 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// Asks what has to be asked before there is a connection, at the platform's own hosts only.
-    async fn ask(&self, platform: &Platform, request: ApiRequest) -> Result<ApiResponse, Away> {
+    async fn ask(&self, platform: &Platform, request: ApiRequest) -> Result<ApiResponse, VisitError> {
         let allowed = platform.installation.map(|installation| installation.hosts());
-        if !allowed.is_some_and(|hosts| hosts.allow(&request.url, self.allow_loopback)) {
-            return Err(Turned::Platform(Fault::Connection("a call to another host was not made".into())).into());
+        if !allowed.is_some_and(|hosts| hosts.allow(&request.url, self.loopback)) {
+            return Err(Rejection::Platform(Fault::Connection("a call to another host was not made".into())).into());
         }
-        self.edges.outbound.call(request).await.map_err(|fault| Turned::Platform(fault).into())
+        self.edges.outbound.call(request).await.map_err(|fault| Rejection::Platform(fault).into())
     }
 
-    /// How many stores have connected themselves in this hour, and the note that says so.
-    async fn installs(&self, platform: &Platform, now: Timestamp) -> Result<(u32, Option<Note>), EdgeError> {
+    /// Returns how many stores have connected themselves in this hour.
+    async fn installs(&self, platform: &Platform, now: Timestamp) -> Result<u32, EdgeError> {
         let note = self.edges.notes.note(&deployment(), &installs_note(platform, now)).await?;
-        Ok((note.as_ref().and_then(|note| note.body.parse().ok()).unwrap_or(0), note))
+        Ok(note.and_then(|note| note.body.parse().ok()).unwrap_or(0))
     }
 
-    /// Counts a store that has connected itself. What others count at the same moment may be lost: it is a bound, not a ledger.
+    /// Counts a store that has connected itself. A count that cannot be written is lost: it is a bound, not a ledger.
     async fn count_install(&self, platform: &Platform, now: Timestamp) {
-        for _ in 0..TRIES {
-            let Ok((count, before)) = self.installs(platform, now).await else { return };
-            let revision = before.map_or(0, |note| note.revision) + 1;
-            let note = Note { body: (count + 1).to_string(), revision, expires: now.seconds() + 2 * HOUR };
-            if !matches!(self.edges.notes.keep(&deployment(), &installs_note(platform, now), &note).await, Ok(false)) {
-                return;
-            }
+        let (all, name) = (deployment(), installs_note(platform, now));
+        let terms = Terms::once(now, 2 * HOUR).tries(TRIES);
+        let one_more = |count: Option<u32>| Some(count.unwrap_or(0).saturating_add(1));
+        if let Err(error) = update_json(&self.edges.notes, &all, &name, terms, one_more).await {
+            telemetry::warn("install-not-counted", &error.to_string());
         }
     }
 
     /// Spends a nonce: of two who come with it, one gets what it stands for.
-    async fn spend(&self, platform: &Platform, nonce: &str, now: Timestamp) -> Result<String, Away> {
+    async fn spend(&self, platform: &Platform, nonce: &str, now: Timestamp) -> Result<String, VisitError> {
         let (place, name) = nonce_note(platform, nonce);
         let note = self.edges.notes.note(&place, &name).await?;
         let note = note.ok_or_else(|| not_proven("the nonce is none of ours"))?;
@@ -272,7 +282,7 @@ impl<P: Parts> Registrar<P> {
         }
     }
 
-    async fn unspent(&self, platform: &Platform, once: &Once) -> Result<(), Away> {
+    async fn unspent(&self, platform: &Platform, once: &Once) -> Result<(), VisitError> {
         let (place, name) = once_note(platform, once);
         match self.edges.notes.note(&place, &name).await? {
             Some(_) => Err(not_proven("the token was used before")),
@@ -281,7 +291,7 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// Notes that a token was used, after what follows from it was done: what failed half-way is done again when it comes again.
-    async fn spend_once(&self, platform: &Platform, once: &Once) -> Result<(), Away> {
+    async fn spend_once(&self, platform: &Platform, once: &Once) -> Result<(), VisitError> {
         let note = Note { body: "{}".into(), revision: 1, expires: once.until.seconds() + 1 };
         let (place, name) = once_note(platform, once);
         if self.edges.notes.keep(&place, &name, &note).await? {
@@ -292,21 +302,20 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// Keeps what the platform has told, as if it had come by a webhook: should the job be lost, the next look finds it.
-    async fn note_uninstalled(&self, key: &ConnectionKey) -> Result<(), Away> {
+    async fn note_uninstalled(&self, key: &ConnectionKey) -> Result<(), VisitError> {
         let (name, now) = (format!("{NOTICE}{UNINSTALLED}"), (self.clock)());
-        let notice = Notice { kind: UNINSTALLED.into(), detail: String::new(), received: now };
-        let body = serde_json::to_string(&notice).unwrap_or_default();
-        let before = self.edges.notes.note(key, &name).await?;
-        let revision = before.map_or(0, |note| note.revision) + 1;
-        let note = Note { body, revision, expires: now.seconds() + NOTICE_SECONDS };
+        let terms = Terms::once(now, NOTICE_SECONDS);
         // If another wrote it meanwhile, it says the same.
-        self.edges.notes.keep(key, &name, &note).await?;
+        update_json(&self.edges.notes, key, &name, terms, |_| {
+            Some(Notice { kind: UNINSTALLED.into(), detail: String::new(), received: now })
+        })
+        .await?;
         Ok(())
     }
 
     /// Notes that a connection is said to be gone, and has it looked at. That is no more than a hint: whoever could read the address of
     /// another page has a token of the same form. What the store answers decides.
-    async fn uninstall(&self, key: &ConnectionKey, once: &Once) -> Result<(), Away> {
+    async fn uninstall(&self, key: &ConnectionKey, once: &Once) -> Result<(), VisitError> {
         let Some(connection) = self.edges.connections.load(key).await?.connection else { return Ok(()) };
         match connection.status {
             ConnectionStatus::Disconnected => return Ok(()),
@@ -351,16 +360,16 @@ fn once_note(platform: &Platform, once: &Once) -> (ConnectionKey, String) {
 }
 
 /// The request, as platforms read it. What is there twice could be read in two ways.
-fn read(request: &Request, action: &str, now: Timestamp) -> Result<Visit, Turned> {
+fn read(request: &Request, action: &str, now: Timestamp) -> Result<Visit, Rejection> {
     let mut query = BTreeMap::new();
     for (name, value) in url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()) {
         if query.insert(name.into_owned(), value.into_owned()).is_some() {
-            return Err(Turned::Malformed("a parameter is there twice".into()));
+            return Err(Rejection::Malformed("a parameter is there twice".into()));
         }
     }
     let body = request.body().as_ref();
     if body.len() > MAX_BODY {
-        return Err(Turned::Malformed("the body is too large".into()));
+        return Err(Rejection::Malformed("the body is too large".into()));
     }
     let (method, action, body) = (request.method().clone(), action.to_owned(), Bytes::copy_from_slice(body));
     Ok(Visit { method, action, query, body, now })
@@ -375,60 +384,60 @@ fn told(reply: Reply) -> Response<Body> {
 }
 
 /// What a visitor sees who is turned away, and what the log says.
-fn turned_away(away: &Away) -> (StatusCode, &'static str, Cow<'static, str>, String) {
+fn rejection_page(away: &VisitError) -> (StatusCode, &'static str, Cow<'static, str>, String) {
     let (status, title, text): (_, _, Cow<'static, str>) = match away {
-        Away::Turned(Turned::TooMany(_)) => (
+        VisitError::Rejected(Rejection::TooMany(_)) => (
             StatusCode::TOO_MANY_REQUESTS,
             "Not right now",
             "Many stores are being connected at the moment, and nothing was changed at yours. Begin again in an hour.".into(),
         ),
-        Away::Turned(Turned::NoAction | Turned::Closed) => {
+        VisitError::Rejected(Rejection::NoAction | Rejection::Closed) => {
             (StatusCode::NOT_FOUND, "There is nothing here", "Open the app from your store’s list of apps.".into())
         }
-        Away::Turned(Turned::NoApp) => (
+        VisitError::Rejected(Rejection::NoApp) => (
             StatusCode::NOT_FOUND,
             "Not set up yet",
             "This app has not been set up for your platform yet. Ask whoever runs it to enter its credentials.".into(),
         ),
-        Away::Turned(Turned::Method) => {
+        VisitError::Rejected(Rejection::Method) => {
             (StatusCode::METHOD_NOT_ALLOWED, "That does not work here", "Open the app from your store’s list of apps.".into())
         }
-        Away::Turned(Turned::Malformed(what)) => {
+        VisitError::Rejected(Rejection::Malformed(what)) => {
             (StatusCode::BAD_REQUEST, "Something is missing", format!("This cannot be done as it was asked: {what}.").into())
         }
-        Away::Problem(Problem::Settings(_)) => {
+        VisitError::Problem(Problem::Settings(_)) => {
             (StatusCode::BAD_REQUEST, "Something is wrong", "What the store sent cannot be used. Begin again.".into())
         }
-        Away::Turned(Turned::NotProven(_)) | Away::Problem(Problem::Refused(_)) => (
+        VisitError::Rejected(Rejection::NotProven(_)) | VisitError::Problem(Problem::Refused(_)) => (
             StatusCode::UNAUTHORIZED,
             "That did not work",
             "This link is not valid, or not any more, and nothing was changed. Open the app again from your store, or begin the \
              installation anew."
                 .into(),
         ),
-        Away::Turned(Turned::Platform(_)) | Away::Problem(Problem::Platform(_)) => (
+        VisitError::Rejected(Rejection::Platform(_)) | VisitError::Problem(Problem::Platform(_)) => (
             StatusCode::BAD_GATEWAY,
             "Your store could not be asked",
             "It did not answer as expected, and nothing was changed. Wait a few minutes and begin again.".into(),
         ),
-        Away::Problem(Problem::Conflict(_)) => (
+        VisitError::Problem(Problem::Conflict(_)) => (
             StatusCode::CONFLICT,
             "Connected otherwise already",
             "Under this name another site is or was connected, or somebody is changing the connection right now. Nothing was \
              changed. Try again in a minute; if it stays like this, ask whoever runs this app to connect this site in its place."
                 .into(),
         ),
-        Away::Problem(_) => (
+        VisitError::Problem(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "Something here failed",
             "Nothing is lost. Wait a few minutes and try again.".into(),
         ),
     };
     let why = match away {
-        Away::Turned(turned) => turned.to_string(),
+        VisitError::Rejected(turned) => turned.to_string(),
         // What is told of ours says nothing; the cause is for the log.
-        Away::Problem(Problem::Ours(error)) => error.to_string(),
-        Away::Problem(problem) => problem.to_string(),
+        VisitError::Problem(Problem::Ours(error)) => error.to_string(),
+        VisitError::Problem(problem) => problem.to_string(),
     };
     (status, title, text, why)
 }

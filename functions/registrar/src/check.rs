@@ -18,6 +18,7 @@ use commerce::{
         Platform,
         notice::{NOTICE, Notice, UNINSTALLED},
         pull::Access,
+        webhooks::Occasion,
     },
     request::WebhookPath,
     timestamp::Timestamp,
@@ -244,7 +245,7 @@ impl<P: Parts> Registrar<P> {
         if let Some((credentials, webhooks)) = credentials.as_ref().zip(webhooks) {
             let access = Access { site: &connection.site, credentials, settings: &connection.settings };
             let at = At { platform, key, access };
-            let (existing, other) = self.reach(at, webhooks, false).await?;
+            let (existing, other) = self.reach(at, webhooks, Occasion::Routine).await?;
             if let Some(settings) = other {
                 return self.call_otherwise(key, settings, why).await;
             }

@@ -4,6 +4,7 @@ use cloud::{
     EdgeError,
     aws::{flag, variable},
 };
+use commerce::http_call::Loopback;
 
 /// The registrar's configuration.
 #[derive(Clone, Debug)]
@@ -29,7 +30,7 @@ pub struct Config {
     /// Where platforms reach the receiver.
     pub public_base_url: String,
     /// For local runs: platforms may be on this machine.
-    pub allow_loopback: bool,
+    pub loopback: Loopback,
 }
 
 impl Config {
@@ -50,7 +51,7 @@ impl Config {
             jobs: variable("JOBS_URL")?,
             inbox: variable("INBOX_URL")?,
             public_base_url: variable("PUBLIC_BASE_URL")?,
-            allow_loopback: flag("ALLOW_LOOPBACK_PLATFORMS"),
+            loopback: Loopback::allowed_if(flag("ALLOW_LOOPBACK_PLATFORMS")),
         })
     }
 }

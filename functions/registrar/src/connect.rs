@@ -13,7 +13,7 @@ use commerce::{
         Platform,
         pull::Access,
         settings::Settings,
-        webhooks::{Desired, Saving, WebhookApi, WebhookStatus},
+        webhooks::{Desired, Occasion, Saving, WebhookApi, WebhookStatus},
     },
     request::WebhookPath,
 };
@@ -25,7 +25,6 @@ use crate::{
     jobs::LATER,
     problem::Problem,
     reconcile::Plan,
-    records::is_alive,
     webhooks::{At, manages, secret_of},
 };
 
@@ -76,10 +75,10 @@ impl<P: Parts> Registrar<P> {
         body: &[u8],
         installed: Option<Installed>,
     ) -> Result<Option<Plan>, Problem> {
-        let mut settings = commerce::platform::settings::settings(platform, key, body, self.allow_loopback)?;
+        let mut settings = commerce::platform::settings::settings(platform, key, body, self.loopback)?;
         let before = self.edges.connections.load(key).await?;
         if installed.is_some()
-            && let Some(alive) = before.connection.as_ref().filter(|before| is_alive(before))
+            && let Some(alive) = before.connection.as_ref().filter(|before| before.is_connected())
         {
             // What was set for the store is not the merchant's to change.
             settings.deletes.clone_from(&alive.deletes);
@@ -99,7 +98,7 @@ impl<P: Parts> Registrar<P> {
         }
         let generation = next_generation(before.connection.as_ref(), &settings)?;
         // What an operator connects is confirmed by that, and what was confirmed stays so.
-        let confirmed = before.connection.as_ref().is_some_and(|before| is_alive(before) && !before.unconfirmed);
+        let confirmed = before.connection.as_ref().is_some_and(|before| before.is_connected() && !before.unconfirmed);
         let unconfirmed = installed.is_some_and(|installed| !installed.invited) && !confirmed;
         let admitted = Admitted { generation, unconfirmed };
         let brought: Vec<_> = settings.brought.iter().map(|key| platform.delivery.scheme().brought_key(key)).collect();
@@ -115,7 +114,7 @@ impl<P: Parts> Registrar<P> {
             match platform.setup.webhooks().filter(|_| !installed.is_some_and(|installed| installed.proven)) {
                 Some(webhooks) if installed.is_some() => (None, self.prove(at, webhooks, &before).await?),
                 Some(webhooks) => {
-                    let (existing, other) = self.reach(at, webhooks, true).await?;
+                    let (existing, other) = self.reach(at, webhooks, Occasion::Connecting).await?;
                     (Some((webhooks, existing)), other)
                 }
                 None => (None, None),
@@ -158,10 +157,10 @@ impl<P: Parts> Registrar<P> {
         webhooks: &dyn WebhookApi,
         before: &Loaded,
     ) -> Result<Option<Map<String, Value>>, Problem> {
-        let (page, other) = self.first_page(at, webhooks, true).await?;
+        let (page, other) = self.first_page(at, webhooks, Occasion::Connecting).await?;
         let access = Access { settings: other.as_ref().unwrap_or(at.access.settings), ..at.access };
         let (at, listed) = (At { access, ..at }, page.webhooks);
-        let alive = before.connection.as_ref().filter(|alive| is_alive(alive) && alive.credentials.is_some());
+        let alive = before.connection.as_ref().filter(|alive| alive.is_connected() && alive.credentials.is_some());
         let Some(alive) = alive else { return Ok(other) };
         let active = alive.status == ConnectionStatus::Active;
         let ring = self.edges.signing_keys.fresh((self.clock)()).await?;
@@ -218,7 +217,7 @@ impl<P: Parts> Registrar<P> {
         own: Map<String, Value>,
     ) -> Result<Connection, Problem> {
         // A second installation starts clean, but for what must never come again.
-        let alive = before.filter(|before| is_alive(before));
+        let alive = before.filter(|before| before.is_connected());
         // With other credentials it was connected anew: what was told of before that is past.
         let same = alive.filter(|alive| alive.credentials == credentials);
         let mut connection = Connection {
@@ -271,5 +270,5 @@ fn next_generation(before: Option<&Connection>, settings: &Settings) -> Result<G
         ));
     }
     // Of one that goes, webhooks may be left: they become those of the new generation.
-    Ok(if is_alive(before) { before.generation } else { before.generation.next() })
+    Ok(if before.is_connected() { before.generation } else { before.generation.next() })
 }

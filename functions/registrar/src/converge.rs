@@ -25,7 +25,7 @@ use crate::{
     decide::{Actions, Event, Missed, News, Observed, Refusing, decide, follow_up, good_after, settle},
     problem::Problem,
     reconcile::{Ownership, Plan, Step, reconcile},
-    records::{changed, is_alive},
+    records::changed,
     webhooks::{At, RING_SECONDS},
 };
 
@@ -184,7 +184,7 @@ impl<P: Parts> Registrar<P> {
         if after.connection.as_ref().filter(same).is_some() {
             return Ok(after);
         }
-        if !after.connection.as_ref().is_some_and(is_alive) {
+        if !after.connection.as_ref().is_some_and(Connection::is_connected) {
             let existing = self.list(at, webhooks).await?;
             let mut records = before.webhooks.clone();
             records.extend(after.webhooks.clone());

@@ -44,6 +44,7 @@ use cloud::{
     telemetry,
 };
 use commerce::{
+    http_call::Loopback,
     platform::Platform,
     scheme::{
         Refusal,
@@ -112,23 +113,23 @@ pub struct Registrar<P: Parts> {
     pub(crate) leases: Leases,
     pub(crate) public_base_url: String,
     pub(crate) base_urls: OnceLock<BTreeSet<String>>,
-    pub(crate) allow_loopback: bool,
+    pub(crate) loopback: Loopback,
     pub(crate) clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 impl<P: Parts> Registrar<P> {
     /// On these edges. `public_base_url` is where platforms reach the receiver, without a trailing slash; with
-    /// `allow_loopback`, for local runs, stores may be on this machine.
+    /// `loopback` allowed, for local runs, stores may be on this machine.
     pub fn new(
         platforms: &'static [Platform],
         edges: Edges<P>,
         public_base_url: &str,
-        allow_loopback: bool,
+        loopback: Loopback,
         clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     ) -> Self {
         let public_base_url = public_base_url.trim_end_matches('/').to_owned();
         let (leases, base_urls) = (Leases::default(), OnceLock::new());
-        Self { platforms, edges, leases, public_base_url, base_urls, allow_loopback, clock }
+        Self { platforms, edges, leases, public_base_url, base_urls, loopback, clock }
     }
 
     /// Answers one HTTP request.

@@ -44,14 +44,13 @@ async fn main() -> Result<(), Error> {
         signing_keys: Keys::new(secret(&config.signing_keys)),
         admin_keys: Keys::new(secret(&config.admin_key)),
         apps: AppCredentials::new(secret(&config.app_credentials)),
-        outbound: Guarded::new(config.allow_loopback)?,
+        outbound: Guarded::new(config.loopback)?,
         notes: DynamoCoordination::new(aws.dynamodb(), config.coordination),
         proof_keys: DynamoProofKeys::new(aws.dynamodb(), config.proof_keys),
         jobs: SqsJobs::new(aws.sqs(), config.jobs),
         inbox: Sqs::new(aws.sqs(), config.inbox, String::new()),
     };
-    let registrar =
-        Registrar::new(PLATFORMS, edges, &config.public_base_url, config.allow_loopback, Arc::new(cloud::now));
+    let registrar = Registrar::new(PLATFORMS, edges, &config.public_base_url, config.loopback, Arc::new(cloud::now));
     let registrar = &registrar;
     run(service_fn(|event: LambdaEvent<Value>| async move { called(registrar, event.payload).await })).await
 }

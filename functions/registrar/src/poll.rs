@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use cloud::{
     connections::{Connections, Loaded},
-    coordination::{Coordination, Note},
+    coordination::{Coordination, Terms, Update, update_json},
     queue::{Inbox, Jobs},
     telemetry,
 };
@@ -63,7 +63,7 @@ const JOB_SECONDS: i64 = 20;
 /// More pages than any list has: one that does not end is not followed for ever.
 const MAX_PAGES: u32 = 100_000;
 /// How often a cursor is written that others write.
-const TRIES: usize = 5;
+const TRIES: u32 = 5;
 /// How long it is remembered what a full run came upon, in seconds.
 const SWEPT_SECONDS: i64 = 7 * 24 * 60 * 60;
 
@@ -445,19 +445,15 @@ impl<P: Parts> Registrar<P> {
         page: &SweptPage,
     ) -> Result<(), Problem> {
         let name = format!("{}{}", swept_notes(entity, run.begun), run.pages);
-        for _ in 0..TRIES {
-            // The page may have been fetched before, when the cursor could not be written.
-            let before = self.edges.notes.note(key, &name).await?;
-            let note = Note {
-                body: serde_json::to_string(page).unwrap_or_default(),
-                revision: before.map_or(0, |note| note.revision) + 1,
-                expires: run.begun.seconds() + SWEPT_SECONDS,
-            };
-            if self.edges.notes.keep(key, &name, &note).await? {
-                return Ok(());
+        // The page may have been fetched before, when the cursor could not be written.
+        let terms =
+            Terms { expires: run.begun.seconds() + SWEPT_SECONDS, ..Terms::once((self.clock)(), 0).tries(TRIES) };
+        match update_json(&self.edges.notes, key, &name, terms, |_| Some(page.clone())).await? {
+            Update::Written | Update::Left => Ok(()),
+            Update::Contended => {
+                Err(Problem::Conflict(format!("{key}: a page of {entity} was noted by others each time; try again")))
             }
         }
-        Err(Problem::Conflict(format!("{key}: a page of {entity} was noted by others each time; try again")))
     }
 
     /// Writes a cursor as its next revision; `false` when somebody else did in between.

@@ -92,11 +92,6 @@ pub(crate) fn changed(key: &ConnectionKey) -> Problem {
     Problem::Conflict(format!("{key} was changed by another request meanwhile; send this one again"))
 }
 
-/// Whether nobody has begun to disconnect it.
-pub(crate) fn is_alive(connection: &Connection) -> bool {
-    matches!(connection.status, ConnectionStatus::Active | ConnectionStatus::Paused)
-}
-
 pub(crate) fn not_connected(key: &ConnectionKey) -> Problem {
     Problem::NotFound(format!("{key} is not connected; connect it with PUT"))
 }

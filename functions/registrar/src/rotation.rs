@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use cloud::{
     EdgeError,
     connections::{Connections, Entry},
-    coordination::{Coordination, Note, deployment},
+    coordination::{Coordination, Terms, Update, deployment, update},
     secrets::{JITTER_SECONDS, KeepSecret, MAX_AGE_SECONDS, SecretSource},
     telemetry,
 };
@@ -48,6 +48,24 @@ const GIVEN_UP_SECONDS: i64 = 7 * 24 * 3600;
 /// In each part of the list, so many of those that are elsewhere are looked at for that. While there are more, the key stays.
 const MAYBE_GIVEN_UP: usize = 100;
 
+/// Whether a rotation may begin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    /// Somebody asks for one.
+    Asked,
+    /// Only the one that is under way goes on.
+    No,
+}
+
+/// How far a rotation is looked into.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// The connections are only looked at where the next step depends on them.
+    Step,
+    /// All connections are looked at.
+    Report,
+}
+
 /// What a look at all connections has found.
 #[derive(Default)]
 struct Found {
@@ -70,7 +88,7 @@ impl<P: Parts> Registrar<P> {
         let text = self.rotation_text().await?;
         let ring = read(&text)?;
         let used = self.used_keys(&ring).await?;
-        let (next, found) = self.rotation_next(&text, false, true).await?;
+        let (next, found) = self.rotation_next(&text, Begin::No, Depth::Report).await?;
         let since = |seconds: i64| Timestamp::from_millis(seconds.saturating_mul(1000)).to_string();
         let keys: Vec<_> = ring
             .iter()
@@ -101,7 +119,7 @@ impl<P: Parts> Registrar<P> {
     pub async fn rotate(&self, retire: Option<&str>) -> Result<Value, Problem> {
         match retire {
             Some(id) => self.retire(id).await?,
-            None => _ = self.rotation_step(true).await?,
+            None => _ = self.rotation_step(Begin::Asked).await?,
         }
         let report = self.rotation().await?;
         // Whoever asks does not want to wait for the schedule.
@@ -114,7 +132,7 @@ impl<P: Parts> Registrar<P> {
     /// Takes a rotation that is under way as far as it can go now. Every connection is looked after next, which moves its
     /// webhooks to the key that signs.
     pub(crate) async fn advance_rotation(&self) -> Result<(), Problem> {
-        match self.rotation_step(false).await {
+        match self.rotation_step(Begin::No).await {
             // Another registrar is at it.
             Err(Problem::Conflict(_)) | Ok(None | Some(Stage::None | Stage::Waiting)) => Ok(()),
             Ok(Some(Stage::Moving)) => self.check_all().await,
@@ -123,14 +141,14 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// Takes the next step, if it is due; gives where the rotation is then.
-    async fn rotation_step(&self, asked: bool) -> Result<Option<Stage>, Problem> {
-        if self.rotation_next(&self.rotation_text().await?, asked, false).await?.0.ring.is_none() {
+    async fn rotation_step(&self, begin: Begin) -> Result<Option<Stage>, Problem> {
+        if self.rotation_next(&self.rotation_text().await?, begin, Depth::Step).await?.0.ring.is_none() {
             return Ok(None);
         }
         self.rotation_lease().await?;
         // What was read before may have been changed by whoever held the lease.
         let text = self.rotation_text().await?;
-        let (Next { then, ring: Some(ring), .. }, _) = self.rotation_next(&text, asked, false).await? else {
+        let (Next { then, ring: Some(ring), .. }, _) = self.rotation_next(&text, begin, Depth::Step).await? else {
             return Ok(None);
         };
         self.write_ring(&text, &ring).await?;
@@ -165,12 +183,13 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// What comes next. All connections are looked at only where the rest is fulfilled, or for a report.
-    async fn rotation_next(&self, text: &str, asked: bool, report: bool) -> Result<(Next, Option<Found>), Problem> {
+    async fn rotation_next(&self, text: &str, begin: Begin, depth: Depth) -> Result<(Next, Option<Found>), Problem> {
         let (now, ring) = ((self.clock)(), read(text)?);
         let (used, fresh) = (self.used_keys(&ring).await?, Zeroizing::new(cloud::random()?));
+        let asked = begin == Begin::Asked;
         let facts = Facts { asked, known_after: KNOWN_SECONDS, elsewhere: 0, used: &used, fresh: &fresh };
         let next = advance(text, now, &facts).map_err(unreadable)?;
-        if next.stage != Stage::Moving || (next.ring.is_none() && !report) {
+        if next.stage != Stage::Moving || (next.ring.is_none() && depth == Depth::Step) {
             return Ok((next, None));
         }
         let found = self.find_elsewhere(ring.signing().id()).await?;
@@ -197,15 +216,14 @@ impl<P: Parts> Registrar<P> {
 
     /// Takes the lease, or says that another has it.
     async fn rotation_lease(&self) -> Result<(), Problem> {
-        let (notes, now) = (&self.edges.notes, (self.clock)());
-        let before = notes.note(&deployment(), LEASE).await?;
-        let free = !before.as_ref().is_some_and(|note| note.is_live(now));
-        let revision = before.map_or(0, |note| note.revision) + 1;
-        let note = Note { body: "{}".into(), revision, expires: now.seconds() + LEASE_SECONDS };
-        if free && notes.keep(&deployment(), LEASE, &note).await? {
-            return Ok(());
+        let terms = Terms::once((self.clock)(), LEASE_SECONDS);
+        let free = |held: Option<String>| held.is_none().then(|| "{}".to_owned());
+        match update(&self.edges.notes, &deployment(), LEASE, terms, free).await? {
+            Update::Written => Ok(()),
+            Update::Left | Update::Contended => {
+                Err(Problem::Conflict("the signing keys were written just now; ask again in a minute".into()))
+            }
         }
-        Err(Problem::Conflict("the signing keys were written just now; ask again in a minute".into()))
     }
 
     /// Looks for connections with webhooks on another key than the one that signs.

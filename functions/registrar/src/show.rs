@@ -1,6 +1,9 @@
 //! Shows a connection and its webhooks.
 
-use cloud::connections::Loaded;
+use cloud::{
+    connections::{Connections as _, Loaded},
+    coordination::Coordination as _,
+};
 use commerce::{
     activity::Activity,
     connection::{Connection, ConnectionStatus},
@@ -19,21 +22,16 @@ use commerce::{
     request::WebhookPath,
     timestamp::Timestamp,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::health;
-use crate::reconcile::Step;
 use crate::{
-    Parts, Registrar,
+    Parts, Registrar, health,
     problem::Problem,
-    reconcile::{Ownership, Plan},
+    reconcile::{Ownership, Plan, Step},
     records::not_connected,
     webhooks::{At, manages},
 };
-use cloud::connections::Connections as _;
-use cloud::coordination::Coordination as _;
-use serde_json::json;
 
 /// The webhooks of a connection that the registrar manages, as they are at the store.
 pub(crate) struct Managed {

@@ -16,7 +16,7 @@ use commerce::{
     platform::{
         Platform,
         pull::Access,
-        webhooks::{Desired, Page, Saving, Webhook, WebhookApi, read_webhook_page},
+        webhooks::{Desired, Occasion, Page, Saving, Webhook, WebhookApi, read_webhook_page},
     },
     request::WebhookPath,
 };
@@ -62,13 +62,13 @@ impl<P: Parts> Registrar<P> {
 
     /// Runs one call, to the platform's own host only.
     pub(crate) async fn call(&self, at: At<'_>, request: ApiRequest) -> Result<ApiResponse, Fault> {
-        at.platform.hosts.check(at.access.site, &request, self.allow_loopback)?;
+        at.platform.hosts.check(at.access.site, &request, self.loopback)?;
         self.edges.outbound.call(request).await
     }
 
     /// Every page of what is subscribed at the store.
     pub(crate) async fn list(&self, at: At<'_>, webhooks: &dyn WebhookApi) -> Result<Vec<Webhook>, Fault> {
-        self.reach(at, webhooks, false).await.map(|(webhooks, _)| webhooks)
+        self.reach(at, webhooks, Occasion::Routine).await.map(|(webhooks, _)| webhooks)
     }
 
     /// The same, with the settings that it took where they are not the present ones: see [`WebhookApi::another_way`].
@@ -76,9 +76,9 @@ impl<P: Parts> Registrar<P> {
         &self,
         at: At<'_>,
         webhooks: &dyn WebhookApi,
-        connecting: bool,
+        occasion: Occasion,
     ) -> Result<(Vec<Webhook>, Option<Map<String, Value>>), Fault> {
-        let (first, other) = self.first_page(at, webhooks, connecting).await?;
+        let (first, other) = self.first_page(at, webhooks, occasion).await?;
         let settings = other.as_ref().unwrap_or(at.access.settings);
         let at = At { access: Access { settings, ..at.access }, ..at };
         let (mut all, mut more) = (first.webhooks, first.more);
@@ -103,7 +103,7 @@ impl<P: Parts> Registrar<P> {
         &self,
         at: At<'_>,
         webhooks: &dyn WebhookApi,
-        connecting: bool,
+        occasion: Occasion,
     ) -> Result<(Page, Option<Map<String, Value>>), Fault> {
         let mut other: Option<Map<String, Value>> = None;
         for way in 0..MAX_WAYS {
@@ -113,7 +113,7 @@ impl<P: Parts> Registrar<P> {
                 Ok(page) => return Ok((page, other)),
                 Err(fault) => fault,
             };
-            let next = webhooks.another_way(&access, &response, connecting).filter(|_| way + 1 < MAX_WAYS);
+            let next = webhooks.another_way(&access, &response, occasion).filter(|_| way + 1 < MAX_WAYS);
             other = Some(next.ok_or(fault)?);
         }
         Err(Fault::Unreadable("a platform that is to be called in ever another way".into()))

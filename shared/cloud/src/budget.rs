@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     EdgeError,
-    coordination::{Coordination, Note},
+    coordination::{Coordination, Terms, Update, update_json},
 };
 
 /// The note's name.
@@ -27,6 +27,8 @@ const LEASE: u32 = 10;
 const SHARE: u32 = 20;
 /// How often a conflict is tried again.
 const TRIES: u32 = 5;
+/// The longest pause that a platform can ask for, in seconds.
+const LONGEST_PAUSE: i64 = 86_400;
 /// How many connections' leases one environment keeps.
 const MAX_LEASES: usize = 2_000;
 
@@ -132,7 +134,7 @@ impl Leases {
     ) {
         self.left.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         let now = now.seconds();
-        let until = now.saturating_add(seconds.clamp(1, 86_400));
+        let until = now.saturating_add(seconds.clamp(1, LONGEST_PAUSE));
         let paused = write(notes, key, now, 0, |ledger| {
             let generation = generation.number();
             Ok((0, Ledger { paused_until: ledger.paused(generation).max(until), generation, ..ledger }))
@@ -148,23 +150,23 @@ async fn write(
     key: &ConnectionKey,
     now: i64,
     seconds: u32,
-    change: impl Fn(Ledger) -> Result<(u32, Ledger), Fault>,
+    change: impl Fn(Ledger) -> Result<(u32, Ledger), Fault> + Send + Sync,
 ) -> Result<u32, Fault> {
     let unavailable = |error: EdgeError| Fault::Unavailable(format!("the connection's budget: {error}"));
-    for _ in 0..TRIES {
-        let before = notes.note(key, NAME).await.map_err(unavailable)?;
-        let revision = before.as_ref().map_or(0, |note| note.revision);
-        // What cannot be read is begun anew.
-        let ledger = before.and_then(|note| serde_json::from_str(&note.body).ok()).unwrap_or_default();
-        let (taken, ledger) = change(ledger)?;
-        let body = serde_json::to_string(&ledger).unwrap_or_default();
-        let expires = now.max(ledger.paused_until) + i64::from(seconds) * 2 + 3600;
-        let note = Note { body, revision: revision + 1, expires };
-        if notes.keep(key, NAME, &note).await.map_err(unavailable)? {
-            return Ok(taken);
-        }
+    // The note outlives the longest pause and the stretch of time that it counts.
+    let lasting = LONGEST_PAUSE + i64::from(seconds) * 2 + 3600;
+    let terms = Terms::once(Timestamp::from_millis(now.saturating_mul(1000)), lasting).tries(TRIES);
+    let mut taken = Err(Fault::Throttled { seconds: 1 });
+    let updated = update_json(notes, key, NAME, terms, |ledger: Option<Ledger>| {
+        let changed = change(ledger.unwrap_or_default());
+        let (result, next) = changed.map_or_else(|fault| (Err(fault), None), |(taken, next)| (Ok(taken), Some(next)));
+        taken = result;
+        next
+    });
+    match updated.await.map_err(unavailable)? {
+        Update::Written | Update::Left => taken,
+        Update::Contended => Err(Fault::Throttled { seconds: 1 }),
     }
-    Err(Fault::Throttled { seconds: 1 })
 }
 
 #[cfg(test)]

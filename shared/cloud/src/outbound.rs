@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use commerce::http_call::{ApiRequest, ApiResponse, Fault, site_url};
+use commerce::http_call::{ApiRequest, ApiResponse, Fault, Loopback, site_url};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -42,16 +42,16 @@ pub trait Outbound {
 #[derive(Clone)]
 pub struct Guarded {
     client: Client<HttpsConnector<HttpConnector<CheckedResolver>>, Full<Bytes>>,
-    allow_loopback: bool,
+    loopback: Loopback,
 }
 
 impl Guarded {
-    /// With `allow_loopback` for local runs only.
+    /// With `loopback` allowed for local runs only.
     ///
     /// # Errors
     /// When the TLS library cannot be set up.
-    pub fn new(allow_loopback: bool) -> Result<Self, crate::EdgeError> {
-        let mut http = HttpConnector::new_with_resolver(CheckedResolver { allow_loopback });
+    pub fn new(loopback: Loopback) -> Result<Self, crate::EdgeError> {
+        let mut http = HttpConnector::new_with_resolver(CheckedResolver { loopback });
         http.set_connect_timeout(Some(CONNECT_TIMEOUT));
         http.set_nodelay(true);
         http.enforce_http(false);
@@ -62,14 +62,14 @@ impl Guarded {
             .https_or_http()
             .enable_http1()
             .wrap_connector(http);
-        Ok(Self { client: Client::builder(TokioExecutor::new()).build(https), allow_loopback })
+        Ok(Self { client: Client::builder(TokioExecutor::new()).build(https), loopback })
     }
 
     async fn run(&self, request: ApiRequest) -> Result<ApiResponse, Fault> {
         let mut origin = request.url.clone();
         origin.set_path("");
         origin.set_query(None);
-        site_url(origin.as_str(), self.allow_loopback)
+        site_url(origin.as_str(), self.loopback)
             .map_err(|error| Fault::Connection(format!("the address is not allowed: {error}")))?;
         let mut call = http::Request::new(Full::new(request.body));
         *call.method_mut() = request.method;
@@ -119,7 +119,7 @@ struct NotPublic;
 /// Resolves names, and lets only public addresses through.
 #[derive(Clone)]
 struct CheckedResolver {
-    allow_loopback: bool,
+    loopback: Loopback,
 }
 
 impl Service<Name> for CheckedResolver {
@@ -132,11 +132,12 @@ impl Service<Name> for CheckedResolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let allow_loopback = self.allow_loopback;
+        let loopback = self.loopback;
         Box::pin(async move {
             let resolved: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let allowed =
-                |address: &SocketAddr| is_public(address.ip()) || (allow_loopback && address.ip().is_loopback());
+            let allowed = |address: &SocketAddr| {
+                is_public(address.ip()) || (loopback == Loopback::Allowed && address.ip().is_loopback())
+            };
             // One private address among public ones is as suspicious as only private ones.
             if resolved.is_empty() || !resolved.iter().all(allowed) {
                 return Err(io::Error::other(NotPublic));
@@ -251,9 +252,9 @@ mod tests {
         }
     }
 
-    async fn refusal(url: &str, allow_loopback: bool) -> Fault {
+    async fn refusal(url: &str, loopback: Loopback) -> Fault {
         let request = ApiRequest::basic(Method::GET, url.parse().unwrap(), "u", "p");
-        Guarded::new(allow_loopback).unwrap().call(request).await.unwrap_err()
+        Guarded::new(loopback).unwrap().call(request).await.unwrap_err()
     }
 
     #[tokio::test]
@@ -265,10 +266,10 @@ mod tests {
             "https://[::1]/",
             "https://169.254.169.254/latest",
         ] {
-            assert!(matches!(refusal(url, false).await, Fault::Connection(_)), "{url}");
+            assert!(matches!(refusal(url, Loopback::Refused).await, Fault::Connection(_)), "{url}");
         }
         // A name that resolves to loopback is refused when connecting.
-        let resolved = refusal("https://localhost/", false).await;
+        let resolved = refusal("https://localhost/", Loopback::Refused).await;
         assert_eq!(resolved, Fault::Connection("the site's name resolves to no public address".into()));
     }
 
@@ -276,6 +277,9 @@ mod tests {
     #[tokio::test]
     async fn loopback_is_allowed_for_local_runs() {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        assert!(matches!(refusal(&format!("http://127.0.0.1:{port}/"), true).await, Fault::Unavailable(_)));
+        assert!(matches!(
+            refusal(&format!("http://127.0.0.1:{port}/"), Loopback::Allowed).await,
+            Fault::Unavailable(_)
+        ));
     }
 }

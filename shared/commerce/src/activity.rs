@@ -1,38 +1,39 @@
-//! Owns what is remembered of deliveries that were seen, as notes: when each scope of a connection delivered last and how long it is
-//! usually quiet, and when each signing key proved something last.
+//! Owns the activity of deliveries, as notes: the time at which each topic (`scope`) of a connection was last seen and
+//! its usual pauses, and the last use of each signing key.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{key::Generation, timestamp::Timestamp};
 
-/// What the names of a connection's notes begin with that hold a [`Activity`]; the scope follows.
+/// The prefix of the names of a connection's notes that hold an [`Activity`]; the topic follows.
 pub const SEEN: &str = "seen#";
-/// What the names of the deployment's notes begin with that hold a [`KeyUse`]; the key's id follows.
+/// The prefix of the names of the deployment's notes that hold a [`KeyUse`]; the key's id follows.
 pub const USED: &str = "used#";
-/// A sighting, and the use of a key, is noted at most this often, in seconds.
+/// The least time between two notes of the same topic, or of the same key, in seconds.
 pub const NOTED_EVERY_SECONDS: i64 = 300;
-/// What the name of the note ends with for all scopes that no entity processor declares: some platforms' names can be anything, and the
-/// notes of a connection must stay few.
+/// The end of the note's name for all topics that no entity processor declares. Some platforms' topics can have any
+/// name, and a connection must have few notes.
 pub const OTHER: &str = "other";
-/// How many pauses between sightings are remembered.
+/// The number of pauses that are kept.
 const REMEMBERED: usize = 20;
 
-/// When a scope delivered.
+/// The activity of a topic.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Activity {
-    /// When it delivered last, as far as it was noted.
+    /// The time at which it was last seen, as far as noted.
     pub last: Timestamp,
-    /// The generation that it was proven for: another one is another life of the connection.
+    /// The generation that the delivery was proven for. Another generation is another life of the connection.
     pub generation: Generation,
-    /// The signing key that proved it.
+    /// The signing key that proved the delivery.
     pub key_id: String,
-    /// The longest pauses between two sightings, in seconds, oldest first. Not the last ones: those of a busy day say nothing of the night.
+    /// The longest pauses between two deliveries, in seconds, oldest first. The latest pauses would not do, because
+    /// those of a busy day say nothing of the night.
     #[serde(default)]
     pub gaps: Vec<i64>,
 }
 
 impl Activity {
-    /// The sighting after this one.
+    /// Returns the activity after a further delivery.
     #[must_use]
     pub fn next(before: Option<Self>, last: Timestamp, generation: Generation, key_id: &str) -> Self {
         let mut next = Self { last, generation, key_id: key_id.to_owned(), gaps: Vec::new() };
@@ -50,10 +51,10 @@ impl Activity {
     }
 }
 
-/// When a key proved something.
+/// The last use of a key.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct KeyUse {
-    /// When it did last, as far as it was noted.
+    /// The time at which the key last proved something, as far as noted.
     pub last: Timestamp,
 }
 

@@ -1,4 +1,4 @@
-//! What platforms gave the vendor of an app: the credentials in the secret `AppCredentials`.
+//! Owns the credentials that platforms gave the vendor of an app, from the secret `AppCredentials`.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -12,11 +12,11 @@ use crate::{
     scheme::jwt::PublicKeys,
 };
 
-/// What has to prove a delivery of a platform that signs it and sends a secret header of ours with it, too.
+/// The required proof of a delivery that a platform signs and also sends with a secret header of ours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Requirement {
-    /// One of the two; one that is there and wrong is refused all the same.
+    /// One of the two. The other may be missing or wrong.
     #[default]
     Either,
     /// The signature.
@@ -27,7 +27,7 @@ pub enum Requirement {
     Both,
 }
 
-/// What a platform gave the vendor of an app.
+/// A platform's credentials for the vendor of an app.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct App {
@@ -37,28 +37,30 @@ pub struct App {
     /// The secret that the platform signs with.
     #[serde(default)]
     pub client_secret: Option<Zeroizing<String>>,
-    /// What has to prove a delivery, where the platform offers more than one proof.
+    /// The required proof of a delivery, where the platform offers more than one.
     #[serde(default)]
     pub require: Requirement,
-    /// Public keys of the platform as a JWK set, where it signs with one.
+    /// The platform's public keys as a JWK set, where it signs with one.
     #[serde(default)]
     pub jwks: Option<serde_json::Value>,
-    /// Where anybody could begin an installation: what links have to carry as `key` to lead anywhere, such as
-    /// `{"woocommerce":{"install_key":"…"}}` for `…/install?site=…&key=…`. It keeps strangers out and is no proof of anything: whoever
-    /// was given a link can hand it on. Takes effect within minutes.
+    /// The key that links must carry as `key`, where anybody could begin an installation:
+    /// `{"woocommerce":{"install_key":"…"}}` for `…/install?site=…&key=…`. It takes effect within minutes.
+    ///
+    /// It keeps strangers out and proves nothing, because anyone with a link can pass it on.
     #[serde(default)]
     pub install_key: Option<Zeroizing<String>>,
-    /// Where anybody could begin an installation: whether anybody may. Without it and without an `install_key`, nobody may. What comes so
-    /// is confirmed by an operator before all of it is fetched.
+    /// `true` when anybody may begin an installation, where anybody could. Without it and without an `install_key`,
+    /// nobody may. An operator confirms such an installation before all of the store is fetched.
     #[serde(default)]
     pub open: bool,
-    /// How many stores may connect themselves within an hour.
+    /// The number of stores that may connect themselves within an hour.
     #[serde(default = "installs_per_hour")]
     pub installs_per_hour: u32,
-    /// For local runs: where codes are exchanged, in place of the platform's own host. On this machine, or it is not called.
+    /// The URL where codes are exchanged, in place of the platform's own host, for local runs. It is on this machine,
+    /// or it is not called.
     #[serde(default)]
     pub login_url: Option<String>,
-    /// For local runs: where the platform's API is.
+    /// The URL of the platform's API, for local runs.
     #[serde(default)]
     pub api_url: Option<String>,
 }
@@ -100,36 +102,37 @@ impl App {
 #[derive(Clone, Debug, Default)]
 pub struct Apps(BTreeMap<String, App>);
 
-/// A secret that is no list of apps. Repeats nothing of it.
+/// An error for a secret that is not a list of apps. No variant repeats any of the secret.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppsError {
-    /// Not the form.
+    /// The text has another form.
     #[error(
         "the secret is not {{\"<platform>\":{{\"client_id\":…,\"client_secret\":…,\"require\":\"either\"|\"signature\"|\"header\"|\"both\"}}}}"
     )]
     Shape,
-    /// A member is there twice: of two, one would be believed silently.
+    /// A member occurs twice, and one of the two would win silently.
     #[error("{0} is there twice")]
     Twice(String),
-    /// A platform that there is none of; its name, where it is a plain word.
+    /// A platform that does not exist, by its name if that is a plain word.
     #[error("there is no platform {0}")]
     UnknownPlatform(String),
-    /// An empty secret would prove everything.
+    /// An empty secret, which would prove everything.
     #[error("the client_secret or the install_key of {0} is empty")]
     Empty(String),
-    /// A secret with what no secret holds.
+    /// A secret with characters that no secret has.
     #[error("the client_secret or the install_key of {0} has spaces around it or control characters in it")]
     NoSecret(String),
-    /// No set of public keys that can be used.
+    /// A JWK set without a usable public key.
     #[error("the jwks of {0} has no public key that can be used")]
     Jwks(String),
-    /// An address that is none.
+    /// An invalid URL.
     #[error("the login_url or the api_url of {0} is no address")]
     Address(String),
 }
 
 impl Apps {
-    /// Reads a secret's value; `is_platform` knows the names of platforms. An empty one, as it is when nobody has filled it in, has no apps.
+    /// Parses a secret's value; `is_platform` knows the names of platforms. An empty value, which nobody has filled in
+    /// yet, has no apps.
     ///
     /// # Errors
     /// An [`AppsError`] that does not repeat the secret.
@@ -144,7 +147,7 @@ impl Apps {
         })?;
         for (platform, app) in &apps {
             if !is_platform(platform) {
-                // It may be a secret that went astray.
+                // The name may be a misplaced secret.
                 let word =
                     platform.len() <= 20 && platform.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
                 let name = if word { platform } else { "with a name as it is given" };
@@ -155,7 +158,7 @@ impl Apps {
         Ok(Self(apps))
     }
 
-    /// The app at a platform.
+    /// Returns the app at a platform.
     pub fn get(&self, platform: &str) -> Option<&App> {
         self.0.get(platform)
     }

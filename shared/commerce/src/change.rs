@@ -1,11 +1,11 @@
-//! Owns the merge: how changes of one entity become its state, whatever their order and number.
+//! Owns the merge: changes of one entity become its state, in any order and number.
 //!
-//! A [`State`] is a join of its parts, each joined by taking the greater, so [`State::join`] is idempotent, commutative and
-//! associative, and merging a change is joining the state that the change alone would make. What a reader sees
+//! A [`State`] is a join of its parts, each joined by taking the greater. So [`State::join`] is idempotent, commutative
+//! and associative, and merging a change is joining the state that the change alone would make. The visible state
 //! ([`State::visible`]) is derived from the parts, never stored as a flag of its own. `ARCHITECTURE.md` explains it at
 //! length, with the simpler rules that fail; each of those is a test below.
 //!
-//! Contents are shared, for states are copied freely while they are merged, and a content can take much memory.
+//! Contents are shared, because merging copies states freely and a content can take much memory.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
@@ -13,17 +13,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{entity::Content, outcome::Outcome, timestamp::Timestamp};
 
-/// A source time further ahead of its receipt than this is no time but a broken clock; the receipt stands in for it.
+/// The greatest lead of a source's time over its receipt, in seconds. A time further ahead comes from a broken clock,
+/// and the time of receipt replaces it.
 pub const MAX_SOURCE_LEAD_SECONDS: i64 = 24 * 60 * 60;
 
 /// Something that happened to one entity.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
-    /// The entity is, or was, like this.
+    /// The entity has, or had, this content.
     Upsert(Upsert),
     /// The entity is gone.
     Delete(Delete),
-    /// The entity came back; nothing is said about how it looks.
+    /// The entity was restored, with unknown content.
     Restore {
         /// The moment of observation.
         received: Timestamp,
@@ -33,35 +34,36 @@ pub enum Change {
 /// The entity with its fields, at a time.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Upsert {
-    /// When the source changed it, by the source's clock.
+    /// The time at which the source changed it, by the source's clock.
     pub source: Option<Timestamp>,
     /// The moment of observation. For a pull: the instant before the first request.
     pub received: Timestamp,
-    /// Whether the source vouches that the entity exists at `received` (pull, poll, restored).
+    /// `true` when the source vouches that the entity exists at `received` (pull, poll, restored).
     pub observed: bool,
-    /// Rises when the mapping's output changes, so that a replay wins over what the old mapping made of the same delivery.
+    /// The mapping's number. It rises when the mapping's output changes, so that a replay wins over the old mapping of
+    /// the same delivery.
     pub mapping: u32,
-    /// The canonical fields, without the volatile ones. Of a partial payload: what its facets say together.
+    /// The canonical fields, without the volatile ones. For a partial payload: its facets put together.
     pub content: Arc<Content>,
-    /// Of a partial payload: its facets, by name. None for a full one.
+    /// The facets of a partial payload, by name. Empty for a full one.
     pub facets: Facets,
 }
 
-/// Fields that always travel together (an order's core, `payment#9`), each set under its name. A facet of one name has
-/// the same fields each time; what has become empty is `null` in it.
+/// Fields that always travel together (an order's core, `payment#9`), as a facet under its name. A facet of one name
+/// has the same fields each time; a field that became empty is `null` in it.
 pub type Facets = BTreeMap<String, Arc<Content>>;
 
 /// The entity's end, at a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Delete {
-    /// When the source deleted it, by the clock that dates its upserts, too.
+    /// The time at which the source deleted it, by the clock that also dates its upserts.
     pub source: Option<Timestamp>,
     /// The moment of observation.
     pub received: Timestamp,
 }
 
 impl Upsert {
-    /// Of a partial payload: some facets, at least one, and nothing about all else.
+    /// Makes the upsert of a partial payload: at least one facet, and nothing about all else.
     pub fn partial(
         source: Option<Timestamp>,
         received: Timestamp,
@@ -76,7 +78,7 @@ impl Upsert {
 }
 
 impl Change {
-    /// The moment of observation.
+    /// Returns the moment of observation.
     pub fn received(&self) -> Timestamp {
         match self {
             Self::Upsert(upsert) => upsert.received,
@@ -85,7 +87,7 @@ impl Change {
         }
     }
 
-    /// Whether the source's clock was too far ahead to be believed.
+    /// Returns whether the source's clock was too far ahead to be trusted.
     pub fn is_clamped(&self) -> bool {
         let (source, received) = match self {
             Self::Upsert(upsert) => (upsert.source, upsert.received),
@@ -100,11 +102,11 @@ fn clamp(source: Option<Timestamp>, received: Timestamp) -> Option<Timestamp> {
     source.map(|at| if at > received.plus_seconds(MAX_SOURCE_LEAD_SECONDS) { received } else { at })
 }
 
-/// The place of an upsert in the total order: greater wins. The derived order compares the fields from the top, and an
-/// absent rank is below every dated one.
+/// The place of an upsert in the total order: the greater wins. The derived order compares the fields from the top, and
+/// an absent rank is below every dated one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Version {
-    /// The source time, clamped.
+    /// The source's time, clamped.
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     pub rank: Option<Timestamp>,
     /// The moment of observation.
@@ -113,7 +115,7 @@ pub struct Version {
     /// The mapping's number.
     #[serde(rename = "m")]
     pub mapping: u32,
-    /// The hash of the content, so that the order is total.
+    /// The hash of the content, which makes the order total.
     #[serde(rename = "h")]
     pub hash: String,
 }
@@ -121,21 +123,21 @@ pub struct Version {
 /// The greatest upsert seen so far, of the whole entity or of one facet.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Winner {
-    /// Its place in the order.
+    /// The upsert's place in the order.
     #[serde(rename = "v")]
     pub version: Version,
-    /// Its content; none when a policy has dropped it.
+    /// The upsert's content, or `None` when a policy has dropped it.
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Arc<Content>>,
-    /// What stands in for a content that was dropped: the greatest of those that were given since.
+    /// The substitute for a dropped content: the greatest other content that was merged.
     #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
     pub instead: Option<Box<StandIn>>,
 }
 
-/// A content that is shown for want of the winner's.
+/// A content that is shown in place of the winner's dropped one.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StandIn {
-    /// Its place in the order.
+    /// The content's place in the order.
     #[serde(rename = "v")]
     pub version: Version,
     /// The content.
@@ -144,39 +146,39 @@ pub struct StandIn {
 }
 
 impl Winner {
-    /// With its content.
+    /// Makes a winner with its content.
     pub fn new(version: Version, content: impl Into<Arc<Content>>) -> Self {
         Self { version, content: Some(content.into()), instead: None }
     }
 
-    /// What there is to show: its content, or what stands in for it.
+    /// Returns the content to show: the winner's, or its substitute.
     pub fn shown(&self) -> Option<&Content> {
         self.content.as_deref().or_else(|| self.instead.as_ref().map(|stand_in| &*stand_in.content))
     }
 }
 
-/// The state of one entity: a join. What is absent counts as before all time.
+/// The state of one entity: a join. An absent value counts as before all time.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct State {
     /// The greatest upsert with a full payload.
     pub win: Option<Winner>,
     /// The greatest upsert of each facet, where it is above `win`.
     pub facets: BTreeMap<String, Winner>,
-    /// The times that are joined beside it.
+    /// The times that are joined beside the upserts.
     pub marks: Marks,
 }
 
-/// The marks of a state, each a maximum but `first`.
+/// The marks of a state. Each is a maximum, except `first`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Marks {
-    /// The least `received` among upserts of the leading rank, the greatest of all winners: a copy that is delivered
-    /// again must not outlive a delete.
+    /// The least `received` among upserts of the leading rank, the greatest of all winners, because a copy that is
+    /// delivered again must not outlive a delete.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub first: Option<Timestamp>,
     /// The last `received` of an observed upsert or a restore.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<Timestamp>,
-    /// The last `received` of a delete without source time.
+    /// The last `received` of a delete without a source time.
     #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<Timestamp>,
     /// The last source time of a delete that has one.
@@ -187,22 +189,23 @@ pub struct Marks {
     pub gone_dated: Option<Timestamp>,
 }
 
-/// What a reader of the state sees: whether it is deleted, and the hash of its content.
+/// A reader's view of the state: `true` when it is deleted, and the hash of its content.
 pub type Visible<'a> = (bool, Option<Cow<'a, str>>);
 
-/// A state after a change, and what that was worth.
+/// A state after a change, with the change's outcome.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Merged {
-    /// The state with the change in it. It must be written whenever it differs from the one before, whatever the outcome.
+    /// The state with the change in it. It must be written whenever it differs from the one before, whatever the
+    /// outcome.
     pub state: State,
-    /// `applied`, `unchanged` or `superseded`.
+    /// The outcome: `applied`, `unchanged` or `superseded`.
     pub outcome: Outcome,
-    /// Two different contents claim the same source time: only the source can tell which is newer.
+    /// `true` when two different contents claim the same source time, so only the source can tell which is newer.
     pub tied: bool,
 }
 
 impl State {
-    /// The state that a change alone makes.
+    /// Returns the state that a change alone makes.
     pub fn of(change: &Change) -> Self {
         let mut state = Self::default();
         match change {
@@ -235,10 +238,10 @@ impl State {
         state
     }
 
-    /// The least state that contains both.
+    /// Returns the least state that contains both.
     ///
     /// The full winner is a floor: a facet that is not above it is gone. Floors only grow, and what is below one floor
-    /// is below every later one, so it does not matter when a facet is dropped: this is still a join.
+    /// is below every later one, so the moment at which a facet is dropped does not matter: this is still a join.
     #[must_use]
     pub fn join(self, other: Self) -> Self {
         let first = match self.lead().cmp(&other.lead()) {
@@ -265,14 +268,15 @@ impl State {
         Self { win, facets, marks }
     }
 
-    /// The greatest rank of all upserts, to which `first` belongs; absent without any. Dropping a facet never lowers
-    /// it: its version was not above the floor's, so its rank was not either, and the floor counts itself.
+    /// Returns the greatest rank of all upserts, to which `first` belongs, or `None` without any upsert. Dropping a
+    /// facet never lowers it, because the facet's version was not above the floor's, nor was its rank, and the floor
+    /// itself counts.
     fn lead(&self) -> Option<Option<Timestamp>> {
         self.win.iter().chain(self.facets.values()).map(|winner| winner.version.rank).max()
     }
 
-    /// The content that a reader sees: the full winner's, with the facets put over it in ascending order. None where there is
-    /// none, or where it was dropped and nothing came since.
+    /// Returns the content that a reader sees: the full winner's, with the facets put over it in ascending order.
+    /// Returns `None` when there is no content, or when it was dropped and nothing substitutes for it.
     pub fn content(&self) -> Option<Cow<'_, Content>> {
         let full = self.win.as_ref().and_then(Winner::shown);
         if self.facets.is_empty() {
@@ -289,12 +293,12 @@ impl State {
         Some(Cow::Owned(content.without_empty()))
     }
 
-    /// Whether a content that has won was dropped and has not come again.
+    /// Returns whether a winner's content was dropped and has not come again.
     pub fn lacks_content(&self) -> bool {
         self.win.iter().chain(self.facets.values()).any(|winner| winner.content.is_none())
     }
 
-    /// The same without any content: what decides stays.
+    /// Returns the state without any content, but with all that decides merges.
     #[must_use]
     pub fn without_content(&self) -> Self {
         let bare = |winner: &Winner| Winner { version: winner.version.clone(), content: None, instead: None };
@@ -302,7 +306,7 @@ impl State {
         Self { win: self.win.as_ref().map(bare), facets, marks: self.marks }
     }
 
-    /// Whether the entity is deleted, as far as all changes so far tell.
+    /// Returns whether the entity is deleted, according to all changes so far.
     pub fn is_deleted(&self) -> bool {
         let Marks { first, seen, gone, gone_source, gone_dated } = self.marks;
         // `None` is less than every `Some`: absent is before all time.
@@ -315,7 +319,7 @@ impl State {
         by_receipt || by_source
     }
 
-    /// What a reader sees.
+    /// Returns a reader's view of the state.
     pub fn visible(&self) -> Visible<'_> {
         let hash = match &self.win {
             Some(win) if self.facets.is_empty() && win.content.is_some() => {
@@ -326,7 +330,7 @@ impl State {
         (self.is_deleted(), hash)
     }
 
-    /// Merges one change. Its outcome is what it is worth to a reader who sees the state as it is.
+    /// Merges one change. The outcome is for a reader who sees the state as it is.
     pub fn merge(&self, change: &Change) -> Merged {
         self.merge_as(change, |state| {
             let (deleted, hash) = state.visible();
@@ -334,7 +338,7 @@ impl State {
         })
     }
 
-    /// Merges one change. Its outcome is what it is worth to a reader who sees `shown` of a state.
+    /// Merges one change. The outcome is for a reader who sees `shown` of a state.
     pub fn merge_as<V: PartialEq>(&self, change: &Change, shown: impl Fn(&Self) -> V) -> Merged {
         let alone = Self::of(change);
         let tied = match change {
@@ -364,7 +368,7 @@ impl State {
         Merged { state, outcome, tied }
     }
 
-    /// Whether the content of a change is among what the state keeps.
+    /// Returns whether the state keeps the content of a change.
     pub fn keeps(&self, change: &Change) -> bool {
         let Self { win, facets, .. } = Self::of(change);
         let version = |winner: &Winner| winner.version.clone();
@@ -372,7 +376,7 @@ impl State {
             || facets.iter().any(|(name, new)| self.facets.get(name).map(version) == Some(version(new)))
     }
 
-    /// Whether what a reader sees says all that facets say, whichever of them it comes from.
+    /// Returns whether a reader sees all values of the facets, whichever facets they come from.
     fn says(&self, facets: &Content) -> bool {
         self.content().is_some_and(|content| {
             let mut with = content.clone().into_owned();
@@ -382,14 +386,14 @@ impl State {
     }
 }
 
-/// Whether two different contents of the same thing claim the same source time.
+/// Returns whether two different contents of the same thing claim the same source time.
 fn is_tied(stored: Option<&Winner>, new: Option<&Winner>) -> bool {
     let (Some(Winner { version: stored, .. }), Some(Winner { version: new, .. })) = (stored, new) else { return false };
     stored.rank.is_some() && stored.rank == new.rank && stored.mapping == new.mapping && stored.hash != new.hash
 }
 
-/// The greater of two. Where its content was dropped, the greatest of the others' stands in; the same version with its content ends
-/// that.
+/// Returns the greater of two winners. If its content was dropped, the greatest other content substitutes for it, until
+/// the same version comes with its content.
 fn greater(one: Option<Winner>, other: Option<Winner>) -> Option<Winner> {
     let (one, other) = match (one, other) {
         (Some(one), Some(other)) => (one, other),
@@ -425,7 +429,7 @@ mod tests {
         Timestamp::from_micros(n * 1_000_000)
     }
 
-    /// `U(source, received, content)`, as in the table of `ARCHITECTURE.md`.
+    /// Makes `U(source, received, content)`, as in the table of `ARCHITECTURE.md`.
     fn u(source: impl Into<Option<i64>>, received: i64, text: &str) -> Change {
         Change::Upsert(Upsert {
             source: source.into().map(at),
@@ -442,7 +446,7 @@ mod tests {
         Change::Upsert(Upsert { observed: true, ..upsert })
     }
 
-    /// A partial payload that says these facets.
+    /// Makes a partial payload with these facets.
     fn part(source: impl Into<Option<i64>>, received: i64, facets: &[(&str, serde_json::Value)]) -> Change {
         let content =
             |fields: &serde_json::Value| Content::facet(fields.as_object().unwrap().clone(), Default::default());
@@ -450,7 +454,7 @@ mod tests {
         Change::Upsert(Upsert::partial(source.into().map(at), at(received), false, 1, facets))
     }
 
-    /// The fields that a reader sees after these changes, in any order.
+    /// Returns the fields that a reader sees after these changes, in any order.
     fn fields(changes: &[Change]) -> serde_json::Value {
         all_orders(changes).content().map(|content| content.fields.clone().into()).unwrap_or_default()
     }
@@ -471,7 +475,7 @@ mod tests {
         changes.into_iter().fold(State::default(), |state, change| state.merge(change).state)
     }
 
-    /// Every order of a few changes, which must all end in one state.
+    /// Merges a few changes in every order, and checks that all end in one state.
     fn all_orders(changes: &[Change]) -> State {
         let mut orders = vec![vec![]];
         for change in changes {
@@ -493,7 +497,7 @@ mod tests {
         end
     }
 
-    /// What a reader sees after these changes, in any order.
+    /// Returns a reader's view after these changes, in any order.
     fn any_order(changes: &[Change]) -> (bool, Option<String>) {
         let end = all_orders(changes);
         let text = end.content().map(|content| content.fields["name"].as_str().unwrap().to_owned());
@@ -594,7 +598,7 @@ mod tests {
         let full = u(2, 2, "full");
         assert_eq!(fields(&[older.clone(), full.clone()]), json!({"name": "full"}));
         assert_eq!(fields(&[older.clone(), newer, full]), json!({"name": "newer"}));
-        // What leads decides about deletes, wherever it is.
+        // The leading upsert decides about deletes, whether it is full or a facet.
         assert_eq!(any_order(&[u(1, 1, "A"), part(5, 1, &[("a", json!({"b": 1}))]), dated(4, 9)]), alive("A"));
         assert_eq!(any_order(&[u(1, 1, "A"), part(5, 1, &[("a", json!({"b": 1}))]), dated(5, 9)]), deleted("A"));
     }
@@ -691,7 +695,7 @@ mod tests {
         assert!(!kept(u(1, 1, "A")) && !kept(facet(3)) && !kept(d(9)) && !State::default().keeps(&d(9)));
     }
 
-    // Few distinct values, so that ties of every kind are common.
+    // The few distinct values make ties of every kind common.
     fn upserts() -> impl Strategy<Value = Change> {
         let far = MAX_SOURCE_LEAD_SECONDS + 100;
         let source = prop_oneof![Just(None), (0_i64..6).prop_map(Some), Just(Some(far))];
@@ -703,7 +707,7 @@ mod tests {
         )
     }
 
-    /// Partial payloads: facets that share no field, one that is part of another, and several at once; values and
+    /// Makes partial payloads: facets that share no field, one that is part of another, and several at once; values and
     /// `null`s.
     fn partials() -> impl Strategy<Value = Change> {
         let value = |n: usize| [json!(null), json!("A"), json!("B")][n].clone();
@@ -742,7 +746,7 @@ mod tests {
         vec(changes(), 0..5).prop_map(|changes| fold(&changes))
     }
 
-    /// The same changes in another order, with some of them again, cut into batches that are merged on their own.
+    /// Merges the same changes in another order, some of them again, cut into batches that are merged on their own.
     fn shuffled(changes: &[Change], order: &[Index], cut: Index) -> State {
         let mut rest: Vec<&Change> = changes.iter().collect();
         let mut sequence = vec![];
@@ -798,7 +802,8 @@ mod tests {
             prop_assert_ne!(twice.outcome, Outcome::Applied);
         }
 
-        // 4. An unobserved upsert of smaller rank never changes what is visible; one of greater rank always sets the content.
+        // 4. An unobserved upsert of smaller rank never changes the visible state; one of greater rank always sets the
+        //    content.
         #[test]
         fn rank_decides_the_content(state in states(), change in upserts()) {
             let Change::Upsert(upsert) = &change else { unreachable!() };
@@ -811,7 +816,8 @@ mod tests {
             }
         }
 
-        // 5. What was seen before never revives; what is newer in both clocks does; a restore does at any rank.
+        // 5. A copy of an earlier upsert never revives; an upsert newer in both clocks does; a restore does at any
+        //    rank.
         #[test]
         fn revival(changes in vec(changes(), 1..6), again in any::<Index>(), late in 10_i64..20) {
             let state = fold(&changes).merge(&d(9)).state;
@@ -841,7 +847,8 @@ mod tests {
             prop_assert_eq!(before.visible(), after.visible());
         }
 
-        // 8. A replay of any subset with a higher mapping number: the same delivery wins, with new content where it was replayed.
+        // 8. A replay of any subset with a higher mapping number: the same delivery wins, with new content where it was
+        //    replayed.
         #[test]
         fn replays_with_a_new_mapping(changes in vec(upserts(), 1..7), again in vec(any::<bool>(), 7)) {
             let mut places: Vec<_> = changes.iter().map(|change| { let v = State::of(change).win.unwrap().version; (v.rank, v.received) }).collect();
@@ -862,7 +869,7 @@ mod tests {
             prop_assert_eq!(replayed.marks, state.marks);
         }
 
-        // 9. What a reader sees is the latest full payload and the newer partial ones, in any order.
+        // 9. A reader sees the latest full payload and the newer partial ones, in any order.
         #[test]
         fn facets_are_the_latest_full_and_newer_partials(
             changes in vec(prop_oneof![1 => upserts(), 4 => partials()], 1..9),
@@ -880,7 +887,7 @@ mod tests {
             prop_assert_eq!(state.content().unwrap().into_owned(), expected.without_empty());
         }
 
-        // 10. `applied` exactly when what is visible differs.
+        // 10. `applied` exactly when the visible state differs.
         #[test]
         fn applied_means_visible(state in states(), change in changes()) {
             let merged = state.merge(&change);

@@ -1,4 +1,4 @@
-//! Owns what a connection is: its id's grammar, its generation, and its record as the `Connections` table holds it.
+//! Owns the connection: its record as the `Connections` table holds it, its status and its policies.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,107 +7,116 @@ use serde_json::{Map, Value};
 
 use crate::{entity::EntityKind, key::Generation, timestamp::Timestamp, transfer::Preset};
 
-/// Whether deliveries of a connection are taken.
+/// The status of a connection, which decides whether its deliveries are processed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConnectionStatus {
     /// Connected: its deliveries become state.
     Active,
-    /// Switched off from here for a while: its webhooks are off, nothing is polled, and what comes all the same is ignored. What was
-    /// missed is polled afterwards.
+    /// Paused from here: its webhooks are off, nothing is polled, and deliveries that still arrive are ignored. Polling
+    /// later finds the changes that it missed.
     Paused,
-    /// Being disconnected: its webhooks are going, its credentials are still there to remove them with.
+    /// Being disconnected: its webhooks are being removed, with its credentials, which still exist.
     Disconnecting,
-    /// Disconnected: credentials gone, deliveries that straggle in are ignored.
+    /// Disconnected: its credentials are gone, and late deliveries are ignored.
     Disconnected,
 }
 
-/// What a delete at the source does to the state here.
+/// The effect of a delete at the source on the state here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeletePolicy {
-    /// Mark as deleted and keep the fields. Nothing is lost by a delete.
+    /// Mark as deleted and keep the fields. A delete loses nothing.
     #[default]
     Mark,
-    /// Do not take the delete at all.
+    /// Ignore the delete.
     Ignore,
     /// Drop the fields, keep the versions, and let the item expire.
     Remove,
-    /// Take it for an update: the entity stays, with the few fields that the platform's mapping gives for a delete, from the id
-    /// alone (its status, for one).
+    /// Treat the delete as an update: the entity stays, with the few fields that the platform's mapping gives for a
+    /// delete from the id alone (such as its status).
     Update,
 }
 
-/// What becomes of a connection's state when it is disconnected.
+/// The fate of a connection's state after a disconnection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Retention {
-    /// It is kept.
+    /// Kept.
     #[default]
     Keep,
-    /// It is erased so many days afterwards, unless the store is connected again before that.
+    /// Erased this many days later, unless the store is connected again before that.
     EraseAfterDays(u16),
 }
 
 /// A connection as the `Connections` table holds it under the sort key `connection`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Connection {
-    /// How often the record was written; each write is on the condition that nobody else wrote in between.
+    /// The number of writes of the record. Each write is conditional on no other in between.
     #[serde(default)]
     pub revision: u64,
-    /// Whether deliveries are taken.
+    /// The status.
     pub status: ConnectionStatus,
     /// The generation whose deliveries count; older ones are ignored.
     pub generation: Generation,
     /// The store's or account's base URL, without a trailing slash.
     pub site: String,
-    /// The platform's credentials, encrypted with KMS under the context {platform, connection, purpose}, in base64. None
-    /// for a connection whose webhooks were entered by hand.
+    /// The platform's credentials, encrypted with KMS under the context {platform, connection, purpose}, in base64.
+    /// `None` for a connection whose webhooks were entered by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<String>,
-    /// What a delete does, per entity; absent is `mark`.
+    /// The effect of a delete, by entity; absent means `mark`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub deletes: BTreeMap<EntityKind, DeletePolicy>,
-    /// Entities whose policy was changed, of which what is marked is still shown by the former one.
+    /// The entities whose policy was changed and whose deleted items are still shown by the former one.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub reproject: BTreeSet<EntityKind>,
-    /// Scopes that are not wanted here: children that make noise, for one. What ends in `*` stands for all that begin so.
+    /// The topics (`scope`) that are ignored here, such as noisy children. A topic that ends in `*` stands for all with
+    /// that beginning.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ignores: BTreeSet<String>,
-    /// How scopes are resolved that only this connection's conventions explain.
+    /// The rules for topics that only this connection's conventions explain.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub presets: Vec<Preset>,
     /// The platform's own settings, as its folder checked them. Nothing secret.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub settings: Map<String, Value>,
-    /// How often each entity is polled, in seconds; 0 is never, absent is the default.
+    /// The time between two polls of each entity, in seconds; 0 means never, absent means the default.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub polls: BTreeMap<EntityKind, u32>,
-    /// What becomes of its state when it is disconnected.
+    /// The fate of its state after a disconnection.
     #[serde(default)]
     pub retention: Retention,
-    /// When it was connected last.
+    /// The time at which it was last connected.
     #[serde(default)]
     pub connected_at: Option<Timestamp>,
-    /// Since when it has been paused, while it is.
+    /// The time since which it has been paused. It stays after a resumption until the fetch of missed changes has
+    /// begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_at: Option<Timestamp>,
-    /// When it was disconnected, while it is.
+    /// The time at which it was disconnected, while it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disconnected_at: Option<Timestamp>,
-    /// When its state was erased, if it was.
+    /// The time at which its state was erased, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub erased_at: Option<Timestamp>,
-    /// Whether it has connected itself and nobody has confirmed it: its API is called less often, and not everything is fetched.
+    /// `true` when the store has connected itself and nobody has confirmed it. Its API is then called less often, and
+    /// not all of it is fetched.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unconfirmed: bool,
-    /// The signing key that all of its subscriptions are derived from; none while they are not all derived from one.
+    /// The signing key that the secrets of all its webhooks are derived from; `None` while they are derived from
+    /// several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_with: Option<String>,
 }
 
 impl Connection {
-    /// A connection to a site, active, with nothing said about it yet.
+    /// Returns whether the connection is active or paused: nobody has begun to disconnect it.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.status, ConnectionStatus::Active | ConnectionStatus::Paused)
+    }
+
+    /// Makes an active connection to a site, with default settings.
     pub fn new(site: &str) -> Self {
         Self {
             revision: 0,
@@ -131,12 +140,12 @@ impl Connection {
         }
     }
 
-    /// Whether deliveries of a scope are not wanted here.
+    /// Returns whether deliveries of a topic are ignored here.
     pub fn is_unwanted(&self, scope: &str) -> bool {
         self.ignores.contains(scope) || self.ignores.iter().any(|pattern| is_meant(pattern, scope))
     }
 
-    /// Sets what a delete does, and remembers of which entities that is news.
+    /// Sets the effect of deletes, and records the entities for which it changes.
     pub fn set_deletes(&mut self, deletes: BTreeMap<EntityKind, DeletePolicy>) {
         let before = std::mem::replace(&mut self.deletes, deletes);
         let kinds: BTreeSet<EntityKind> = before.keys().chain(self.deletes.keys()).copied().collect();
@@ -144,13 +153,13 @@ impl Connection {
         self.reproject.extend(kinds.into_iter().filter(|kind| policy(&before, *kind) != policy(&self.deletes, *kind)));
     }
 
-    /// What a delete of this kind of entity does here.
+    /// Returns the effect of a delete of this kind of entity here.
     pub fn delete_policy(&self, entity: EntityKind) -> DeletePolicy {
         self.deletes.get(&entity).copied().unwrap_or_default()
     }
 }
 
-/// Whether a scope is meant by one of [`Connection::ignores`].
+/// Returns whether one of [`Connection::ignores`] stands for a topic.
 pub fn is_meant(pattern: &str, scope: &str) -> bool {
     pattern == scope || pattern.strip_suffix('*').is_some_and(|begin| !begin.is_empty() && scope.starts_with(begin))
 }

@@ -1,48 +1,49 @@
-//! How far fetching an entity of a connection has come.
+//! Owns the progress of fetching an entity of a connection.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{entity::EntityKind, key::Generation, timestamp::Timestamp, transfer::Listing};
 
-/// How far an entity has been fetched, as the `Connections` table holds it under the sort key `cursor#{entity}`.
+/// The progress of fetching an entity, as the `Connections` table holds it under the sort key `cursor#{entity}`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Cursor {
     /// The kind of entity.
     pub entity: EntityKind,
-    /// How often it was written; each write is on the condition that nobody else wrote in between.
+    /// The number of writes. Each write is conditional on no other in between.
     pub revision: u64,
-    /// Everything that had changed until then is on the queue; none while nothing is.
+    /// The time up to which every change is on the queue; `None` before the first fetch ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// When all of them were gone through last, which also finds what is gone.
+    /// The time of the last full sync or backfill, which also finds deleted entities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swept: Option<Timestamp>,
-    /// What is under way.
+    /// The run that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Run>,
-    /// The generation of the connection that all this is of: what was queued for another one is ignored.
+    /// The generation of the connection that all of this belongs to. Messages queued for another generation are
+    /// ignored.
     #[serde(default = "first_generation")]
     pub generation: Generation,
-    /// When the job is to come that begins the next run, where that is not left to the schedule.
+    /// The time of the job that begins the next run, unless the schedule does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Timestamp>,
-    /// What was fetched last, of which something may still be on the queue.
+    /// The latest fetches, whose messages may still be on the queue.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recent: Vec<Fetched>,
-    /// Why it cannot be fetched, while it cannot.
+    /// The reason for which the entity cannot be fetched at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<Stopped>,
-    /// When it was last asked how many there are.
+    /// The time at which the platform was last asked for the count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted: Option<Timestamp>,
 }
 
-/// Why an entity cannot be fetched, and since when.
+/// The reason for which an entity cannot be fetched.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Stopped {
-    /// What the platform's answer was worth. Nothing secret.
+    /// The meaning of the platform's answer. Nothing secret.
     pub why: String,
-    /// Since when no page could be had.
+    /// The time since which no page could be fetched.
     pub since: Timestamp,
 }
 
@@ -51,7 +52,7 @@ fn first_generation() -> Generation {
 }
 
 impl Cursor {
-    /// Of an entity that nothing was fetched of, in a generation of its connection.
+    /// Makes the cursor of an entity before any fetch, in a generation of its connection.
     pub fn new(entity: EntityKind, generation: Generation) -> Self {
         Self {
             entity,
@@ -68,51 +69,51 @@ impl Cursor {
     }
 }
 
-/// Fetching that has ended, or was broken off.
+/// A fetch that has ended, or was broken off.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Fetched {
-    /// What was fetched.
+    /// The kind of fetch.
     pub fetch: Fetch,
-    /// From when on changes counted; none for all.
+    /// The time from which changes counted; `None` for all entities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Timestamp>,
-    /// When its last page was queued.
+    /// The time at which its last page was queued.
     pub at: Timestamp,
 }
 
-/// What is fetched of an entity at once.
+/// The part of an entity's list that one run fetches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Fetch {
-    /// All of them, for the first time or by request.
+    /// All entities, for the first time or on request.
     #[serde(rename = "import")]
     Backfill,
-    /// What has changed since the last time.
+    /// The entities that have changed since the last run.
     #[serde(rename = "changed")]
     Incremental,
-    /// All of them, to find what is gone and what no time tells.
+    /// All entities, to find deleted ones and changes without a date.
     #[serde(rename = "sweep")]
     Full,
 }
 
-/// Fetching that is under way.
+/// A fetch that is under way.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Run {
-    /// What is fetched.
+    /// The kind of fetch.
     pub fetch: Fetch,
-    /// When it began: what changes afterwards is the next one's.
+    /// The time at which it began. Later changes belong to the next run.
     pub begun: Timestamp,
-    /// From when on changes count; none for all.
+    /// The time from which changes count; `None` for all entities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Timestamp>,
-    /// When it came further last, or when the job that goes on with it is to come.
+    /// The time of its last progress, or of the job that continues it.
     pub at: Timestamp,
     /// The next page.
     pub next: Listing,
-    /// How many pages were queued.
+    /// The number of pages queued.
     pub pages: u32,
-    /// How many entities were queued.
+    /// The number of entities queued.
     pub found: u64,
-    /// What is to be fetched when it has ended, because it was asked for meanwhile.
+    /// The fetch that follows this one, because it was asked for meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<Fetch>,
 }

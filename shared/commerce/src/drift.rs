@@ -1,5 +1,5 @@
-//! Owns what polling finds out: what a full fetch has come upon, page by page, as notes, and how often what is here was not what the
-//! platform has, as numbers.
+//! Owns the findings of polling: the entities that a full sync listed, page by page, as notes, and drift, the
+//! differences from the platform, as counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,26 +12,26 @@ use crate::{
     transfer::Transfer,
 };
 
-/// What the names of a connection's notes begin with that hold [`Drift`]; the kind of entity follows.
+/// The prefix of the names of a connection's notes that hold [`Drift`]; the kind of entity follows.
 pub const DRIFT: &str = "differences#";
-/// The reason of a transfer request for what is known here and was not among all that were fetched.
+/// The reason of a transfer request for an entity that is known here and that a full sync did not list.
 pub const NOT_IN_SWEEP: &str = "not in the sweep";
-/// A change that is younger than this when it is found, in seconds, may still be on its way as a delivery.
+/// The age, in seconds, below which a change that polling finds may still be on its way as a delivery.
 const UNDER_WAY_SECONDS: i64 = 600;
 
-/// How what was here differed from what polling found.
+/// The way in which an item differed from what polling found.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum DriftKind {
-    /// It was not here at all, or it was and should not have been.
+    /// The entity was not here, or was here and should not have been.
     Missed,
-    /// Its content was another one.
+    /// The entity had another content.
     Stale,
-    /// It cannot be mapped, and was put aside.
+    /// The entity cannot be mapped, and its message was put aside.
     Unmapped,
 }
 
 impl DriftKind {
-    /// The value of the metric's dimension.
+    /// Returns the value of the metric's dimension.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Missed => "missed",
@@ -41,19 +41,19 @@ impl DriftKind {
     }
 }
 
-/// How often polling found a difference, of one kind of entity.
+/// The counts of differences that polling found, for one kind of entity.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Drift {
-    /// Of [`DriftKind::Missed`].
+    /// The count of [`DriftKind::Missed`].
     #[serde(default)]
     pub missed: u64,
-    /// Of [`DriftKind::Stale`].
+    /// The count of [`DriftKind::Stale`].
     #[serde(default)]
     pub stale: u64,
-    /// Of [`DriftKind::Unmapped`].
+    /// The count of [`DriftKind::Unmapped`].
     #[serde(default)]
     pub unmapped: u64,
-    /// Since when they are counted.
+    /// The time since which they are counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
 }
@@ -64,7 +64,7 @@ impl Drift {
         serde_json::from_str(body).ok()
     }
 
-    /// One more.
+    /// Counts one difference.
     pub fn add(&mut self, difference: DriftKind) {
         match difference {
             DriftKind::Missed => self.missed += 1,
@@ -73,7 +73,7 @@ impl Drift {
         }
     }
 
-    /// So many more.
+    /// Adds further counts.
     #[must_use]
     pub fn plus(self, more: &Self) -> Self {
         Self {
@@ -85,7 +85,8 @@ impl Drift {
     }
 }
 
-/// Whether what comes of a message shows a loss: it was found by polling, put off or not, and no delivery of it can be under way.
+/// Returns whether a difference that a message reveals is drift: polling found the entity, and no delivery of the
+/// change can still be on its way. A message that was put off counts, too.
 pub fn shows_drift(envelope: &Envelope) -> bool {
     let Content::Transfer(Transfer { changed, reason, .. }) = &envelope.content else { return false };
     let polled = envelope.scope == POLL && envelope.provenance == Provenance::Answer && envelope.depth == 0;
@@ -93,22 +94,24 @@ pub fn shows_drift(envelope: &Envelope) -> bool {
     polled && (settled || reason == NOT_IN_SWEEP)
 }
 
-/// What the names of the notes begin with that hold the [`SweptPage`]s of one full fetch; the page's number follows.
+/// Returns the prefix of the names of the notes that hold the [`SweptPage`]s of one full sync; the page's number
+/// follows.
 pub fn swept_notes(entity: EntityKind, begun: Timestamp) -> String {
     format!("swept#{entity}#{}#", begun.micros())
 }
 
-/// What was on one page of a full fetch.
+/// The entities on one page of a full sync.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SweptPage {
     /// The ids.
     pub ids: Vec<ExternalId>,
-    /// Whether it is the last one.
+    /// `true` for the last page.
     #[serde(default)]
     pub last: bool,
 }
 
-/// All ids of a full fetch, from its pages by their numbers; none unless all of them are there, from the first to the last.
+/// Returns all ids of a full sync from its pages by number, or `None` unless all pages are there, from the first to the
+/// last.
 pub fn all_swept(pages: BTreeMap<u32, SweptPage>) -> Option<BTreeSet<ExternalId>> {
     let in_a_row = pages.keys().zip(0..).all(|(number, place): (_, u32)| *number == place);
     let ends = pages.values().rposition(|page| page.last).is_some_and(|place| place + 1 == pages.len());

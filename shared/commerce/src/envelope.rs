@@ -1,7 +1,7 @@
 //! Owns the queue message: [`Sealed`], the half that is written, and [`Envelope`], the half that is read.
 //!
-//! The format is a promise: a new version still reads old messages, for a queue keeps them for two weeks and a dead-letter
-//! queue for two more. A version that this release does not know is quarantined, not lost.
+//! The format is a promise: a new release still reads old messages, because a queue keeps them for two weeks and a
+//! dead-letter queue for two more. A version that this release does not know is quarantined, not lost.
 
 use std::{collections::BTreeMap, fmt, io::Read};
 
@@ -32,33 +32,34 @@ use crate::{
 /// The version that this release writes.
 pub const VERSION: u32 = 1;
 
-/// What SQS takes in all is 1 MiB (1,048,576 bytes); this leaves room for a dead letter's attributes.
+/// The longest message, in bytes. SQS takes 1 MiB (1,048,576 bytes) in all; the rest is for a dead letter's attributes.
 pub const MAX_MESSAGE_BYTES: usize = 1_048_576 - 4_096;
 
-/// Bodies up to this many bytes travel as they are, where that is legal: they stay readable in the queue. SQS bills by
-/// 64 KiB, so larger ones are worth compressing.
+/// The longest body, in bytes, that travels as it is, where that is legal, and stays readable in the queue. SQS bills
+/// by 64 KiB, so longer bodies are worth compressing.
 pub const MAX_TEXT_BYTES: usize = 48 * 1024;
 
-/// The most that a compressed body may become again. Lambda takes requests of 6 MB.
+/// The most bytes that a compressed body may unpack to. Lambda takes requests of 6 MB.
 const MAX_BODY_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Where a message comes from. Each value belongs to one constructor of [`Sealed`].
+/// The origin of a message. Each value belongs to constructors of [`Sealed`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Provenance {
-    /// From a [`Verified`] request.
+    /// A [`Verified`] request.
     Delivery,
-    /// From the [`Envelope`] of a delivery: a part or a child of it, a deferral, or a redrive.
+    /// The [`Envelope`] of a delivery, for a part or a child of it, a deferral, or a redrive.
     Envelope,
-    /// Itself or by way of other messages from an [`Answered`]: what a platform's API showed when it was asked with the connection's credentials.
+    /// An [`Answered`], directly or through other messages: an answer of the platform's API to the connection's
+    /// credentials.
     Answer,
-    /// From the registrar itself, about a connection whose record says so: [`Sealed::erasure`], [`Sealed::reprojections`].
+    /// The registrar itself, about a connection whose record says so: [`Sealed::erasure`], [`Sealed::reprojections`].
     Registrar,
 }
 
 impl Provenance {
-    /// Of what comes of such a message: what the connection's own credentials were answered, and what the registrar says, needs no
-    /// proof further on, either.
+    /// Returns the origin of messages derived from such a message. Answers to the connection's own credentials, and the
+    /// registrar's commands, need no further proof.
     const fn derived(self) -> Self {
         match self {
             Self::Delivery | Self::Envelope => Self::Envelope,
@@ -67,17 +68,17 @@ impl Provenance {
     }
 }
 
-/// The scope of what was found by asking for what has changed.
+/// The topic (`scope`) of entities found by asking for changes.
 pub const POLL: &str = "poll";
-/// The scope of what was fetched in full: the first time, or by request.
+/// The topic of entities found by a backfill or on request.
 pub const IMPORT: &str = "import";
-/// The scope of the order to erase.
+/// The topic of the command to erase.
 pub const ERASE: &str = "erase";
-/// The scope of the order to show what is marked by other policies.
+/// The topic of the command to project deleted items again under other policies.
 pub const REPROJECT: &str = "reproject";
 
-/// A page of a list, read from an answer to a call that was made with the connection's credentials. The only maker is
-/// [`Answered::read`], so that whoever holds one holds what a platform said.
+/// A page of a list, read from an answer to a call with the connection's credentials. [`Answered::read`] is the only
+/// maker, so a value is always a platform's answer.
 #[derive(Clone, Debug)]
 pub struct Answered {
     key: ConnectionKey,
@@ -113,7 +114,7 @@ impl Answered {
             delivery_id: None,
             user: None,
             key_id: String::new(),
-            // The list says which entity; what it is now is asked for.
+            // The list names the entity; its present content is pulled.
             strength: Strength::Caller,
             received: self.at,
             claims: BTreeMap::new(),
@@ -123,7 +124,8 @@ impl Answered {
         }
     }
 
-    /// Reads the answer to [`Lists::count`]: the order to compare with it how many are known here. None where it tells nothing.
+    /// Reads the answer to [`Lists::count`] into the command to compare it with the count of entities known here.
+    /// Returns `None` when the answer has no count.
     pub fn count(
         lists: &dyn Lists,
         path: &WebhookPath,
@@ -138,92 +140,93 @@ impl Answered {
         Some(Sealed::write(&answered.envelope(POLL, Content::Counted(counted))))
     }
 
-    /// What is on the page.
+    /// Returns the entries of the page.
     pub fn found(&self) -> &[Transfer] {
         &self.listed.found
     }
 
-    /// Where the list goes on.
+    /// Returns the rest of the list.
     pub fn next(&self) -> Option<&Listing> {
         self.listed.next.as_ref()
     }
 }
 
-/// What a message is about.
+/// The content of a message.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Content {
-    /// The raw bytes of a delivery, so that a mapping bug is mended by replaying.
+    /// The raw bytes of a delivery, so that a replay repairs a mapping bug.
     Delivery(Body),
     /// A transfer request; its entity is pulled.
     Transfer(Transfer),
-    /// A list of the platform's that is to be gone through, each entry a transfer request.
+    /// A list at the platform that is to be read, each entry a transfer request.
     Listing(Listing),
-    /// All of an entity were fetched: those that are known here and were not among them have to be asked for, for they may be gone.
+    /// The end of a full sync: entities that are known here and that it did not list have to be pulled, because they
+    /// may be gone.
     Swept(Swept),
-    /// So many of an entity are there at the platform: if more are known here, some are gone without a word.
+    /// The platform's count of an entity. If more are known here, some are gone without a delivery.
     Counted(Counted),
-    /// What is known here and begins so has to be asked for.
+    /// The command to pull all known entities whose ids begin in a given way.
     Known(Known),
-    /// The connection is disconnected, and its state is to be erased.
+    /// The command to erase the state of a connection, which is disconnected.
     Erase(Erasure),
-    /// The connection's delete policies were changed: what is marked is to be shown by the ones that there are now.
+    /// The command to project deleted items again, because the connection's delete policies were changed.
     Reproject(Reprojection),
 }
 
-/// Entities that are known here, by what their ids begin with: something that they all belonged to is gone.
+/// Known entities, by the beginnings of their ids, after something that they all belonged to is gone.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Known {
     /// The kind of entity.
     pub entity: EntityKind,
-    /// What their ids begin with; each is gone through to its end, from the first.
+    /// The beginnings of the ids. The first one is read to its end before the next.
     pub prefixes: Vec<String>,
-    /// Where to go on among those of the first.
+    /// The position to continue at in the first one's entities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
 
-/// A full fetch of an entity that has come to its end.
+/// A full sync of an entity that has ended.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Swept {
     /// The kind of entity.
     pub entity: EntityKind,
-    /// When it began: what came here afterwards need not have been among them.
+    /// The time at which it began. It need not have listed entities that came later.
     pub begun: Timestamp,
-    /// Where to go on among those that are known here.
+    /// The position to continue at in the known entities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
 
-/// How many there are of an entity at the platform, and how many of those that are known here were counted.
+/// The platform's count of an entity, and the progress of counting the known ones.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Counted {
     /// The kind of entity.
     pub entity: EntityKind,
-    /// How many there are at the platform.
+    /// The platform's count.
     pub total: u64,
-    /// How many were counted here so far.
+    /// The number counted here so far.
     #[serde(default)]
     pub known: u64,
-    /// Where to go on among those that are known here.
+    /// The position to continue at in the known entities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
 
-/// Showing what is marked by other policies, as far as it has come.
+/// The progress of projecting deleted items again under another policy.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Reprojection {
     /// The kind of entity.
     pub entity: EntityKind,
-    /// Where to go on among what is known here.
+    /// The position to continue at in the known entities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
 
-/// Erasing that is under way.
+/// The progress of an erasure.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Erasure {
-    /// Where to go on among what is known here.
+    /// The position to continue at in the known entities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
@@ -232,29 +235,29 @@ pub struct Erasure {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Body {
-    /// As it is.
+    /// The body as it is.
     Text(String),
-    /// In base64, because it is not legal text.
+    /// The body in base64, because it is not legal text.
     Base64(String),
-    /// Deflated, then in base64.
+    /// The body deflated, then in base64.
     Deflate(String),
-    /// Left out, because it fits no message even so; its length in bytes.
+    /// A body that was left out because it fits no message; its length in bytes.
     Dropped(u64),
 }
 
-/// A body that cannot be had from its message.
+/// An error for a body that its message cannot give.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BodyError {
-    /// It was left out for its size.
+    /// The body was left out for its size.
     #[error("the body of {0} bytes did not fit a message")]
     Dropped(u64),
-    /// Its encoding is broken.
+    /// The body's encoding is broken.
     #[error("the body cannot be decoded")]
     Broken,
 }
 
 impl Body {
-    /// Packs bytes in the form that is readable where possible and small otherwise.
+    /// Packs bytes: as text where possible, otherwise in the smaller encoding.
     pub fn pack(bytes: &[u8]) -> Self {
         if bytes.len() <= MAX_TEXT_BYTES
             && let Ok(text) = std::str::from_utf8(bytes)
@@ -271,10 +274,11 @@ impl Body {
         }
     }
 
-    /// The bytes again.
+    /// Returns the original bytes.
     ///
     /// # Errors
-    /// [`BodyError`] when it was dropped, or when its encoding is broken or would become larger than any request.
+    /// [`BodyError`] when the body was dropped, when its encoding is broken, or when it would unpack to more than any
+    /// request.
     pub fn unpack(&self) -> Result<Bytes, BodyError> {
         match self {
             Self::Text(text) => Ok(Bytes::copy_from_slice(text.as_bytes())),
@@ -291,13 +295,13 @@ impl Body {
     }
 }
 
-/// SQS refuses a whole message for one character outside of XML's. JSON escapes those below U+0020; what is left are the two
-/// non-characters, which JSON would carry as they are.
+/// Returns whether SQS takes a character in JSON. SQS refuses a whole message for one character that is illegal in XML.
+/// JSON escapes those below U+0020, but carries the two non-characters as they are.
 fn is_legal_in_sqs(character: char) -> bool {
     !matches!(character, '\u{fffe}' | '\u{ffff}')
 }
 
-/// Bodies are never printed.
+/// The content without bodies, which are never printed.
 impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -313,47 +317,50 @@ impl fmt::Debug for Content {
     }
 }
 
-/// A message as it was read. It cannot be put together, only parsed, which is for those who take messages off a queue.
+/// A message as it was read. It cannot be constructed, only parsed, by a reader of a queue.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Envelope {
     /// The schema's version.
     pub version: u32,
-    /// Which constructor of [`Sealed`] made it.
+    /// The origin, which tells the constructor of [`Sealed`].
     pub provenance: Provenance,
     /// Platform and connection.
     #[serde(flatten)]
     pub key: ConnectionKey,
-    /// The generation of the path that it came over.
+    /// The generation of the path that the delivery came over.
     pub generation: Generation,
-    /// The platform's own event name.
+    /// The topic: the platform's own event name.
     pub scope: String,
-    /// What the platform calls the delivery. Not unique.
+    /// The platform's id of the delivery. Not unique.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery_id: Option<String>,
-    /// On whose account it happened, where the delivery says: for people, and as good as the proof of the caller.
+    /// The user on whose account it happened, where the delivery says. For people, and as reliable as the proof of the
+    /// caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// The key that proved it.
+    /// The id of the key that proved it.
     pub key_id: String,
-    /// What its proof covers.
+    /// The coverage of its proof.
     pub strength: Strength,
-    /// When it was received, in microseconds since 1970: stamped once, surviving retry, quarantine, redrive and replay.
+    /// The time of receipt, in microseconds since 1970. It is set once and survives retry, quarantine, redrive and
+    /// replay.
     pub received: Timestamp,
-    /// What its proof says beyond that it is one.
+    /// The further claims of its proof.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub claims: BTreeMap<String, String>,
-    /// How often it was put off.
+    /// The number of deferrals.
     #[serde(default, skip_serializing_if = "crate::json::is_default")]
     pub deferrals: u32,
-    /// How many messages it is away from its delivery, by being asked for: what is asked for asks for no more.
+    /// The number of transfer requests for related entities between the delivery and this message. The processor bounds
+    /// it.
     #[serde(default, skip_serializing_if = "crate::json::is_default")]
     pub depth: u32,
-    /// What it is about.
+    /// The content.
     pub content: Content,
 }
 
-/// A text that is no message this release can read.
+/// An error for a text that this release cannot read as a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum EnvelopeError {
     /// Not JSON, or JSON without a version.
@@ -362,16 +369,16 @@ pub enum EnvelopeError {
     /// A version that this release does not know.
     #[error("message version {0} is not known to this release")]
     UnknownVersion(u32),
-    /// The version is known, the rest is not what it promises.
+    /// A known version with a wrong form.
     #[error("a message of version {VERSION} with missing or malformed parts")]
     Malformed,
 }
 
 impl Envelope {
-    /// Reads a message.
+    /// Parses a message.
     ///
     /// # Errors
-    /// [`EnvelopeError`]; the caller quarantines.
+    /// [`EnvelopeError`]; the caller quarantines the message.
     pub fn parse(text: &str) -> Result<Self, EnvelopeError> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -384,13 +391,13 @@ impl Envelope {
         serde_json::from_str(text).map_err(|_| EnvelopeError::Malformed)
     }
 
-    /// The webhook's path that it came over.
+    /// Returns the path of the webhook that delivered it.
     pub fn path(&self) -> WebhookPath {
         WebhookPath { key: self.key.clone(), generation: self.generation }
     }
 }
 
-/// A message that may go on the queue. There is no way to make one but from what was proven.
+/// A message that may go on the queue. It can only be made from proven data.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sealed {
     text: String,
@@ -425,25 +432,25 @@ impl Sealed {
         with(Body::Dropped(verified.body().len() as u64))
     }
 
-    /// Seals what an answer of a platform's API showed: a message for each entity of the page. `scope` is [`POLL`] or [`IMPORT`].
+    /// Seals an answer of a platform's API: a message for each entity of the page. `scope` is [`POLL`] or [`IMPORT`].
     pub fn from_answer(answered: &Answered, scope: &'static str) -> Vec<Self> {
         let with = |transfer: &Transfer| answered.envelope(scope, Content::Transfer(transfer.clone()));
         answered.listed.found.iter().map(|transfer| Self::write(&with(transfer))).collect()
     }
 
-    /// Seals the end of a full fetch of an entity, whose last page this is.
+    /// Seals the end of a full sync of an entity, from its last page.
     pub fn swept(answered: &Answered, entity: EntityKind, begun: Timestamp) -> Self {
         Self::write(&answered.envelope(POLL, Content::Swept(Swept { entity, begun, after: None })))
     }
 
-    /// Seals the order to erase the state of a connection; none for one that is not disconnected.
+    /// Seals the command to erase the state of a connection. Returns `None` when it is not disconnected.
     pub fn erasure(key: &ConnectionKey, connection: &Connection, now: Timestamp) -> Option<Self> {
         (connection.status == ConnectionStatus::Disconnected)
             .then(|| Self::ordered(key, connection, ERASE, Content::Erase(Erasure::default()), now))
     }
 
-    /// Seals the orders to show what is marked by the delete policies that a connection has now: one for each entity whose policy was
-    /// changed.
+    /// Seals the commands to project deleted items under a connection's present delete policies: one for each entity
+    /// whose policy was changed.
     pub fn reprojections(key: &ConnectionKey, connection: &Connection, now: Timestamp) -> Vec<Self> {
         let order = |entity| Content::Reproject(Reprojection { entity, after: None });
         connection
@@ -472,13 +479,13 @@ impl Sealed {
         })
     }
 
-    /// Seals a part of a message: one of the transfer requests that it stands for, or a list to be gone through. The delivery's
-    /// id, its receipt and its proof stay.
+    /// Seals a part of a message: one of the transfer requests that it stands for, or a list. It keeps the delivery's
+    /// id, receipt and proof.
     pub fn part(envelope: &Envelope, content: Content) -> Self {
         Self::write(&Envelope { provenance: envelope.provenance.derived(), content, deferrals: 0, ..envelope.clone() })
     }
 
-    /// Seals the transfer request for what an entity needs or takes with it.
+    /// Seals the transfer request for a related entity.
     pub fn child(envelope: &Envelope, transfer: Transfer) -> Self {
         let content = Content::Transfer(transfer);
         let depth = envelope.depth.saturating_add(1);
@@ -486,7 +493,7 @@ impl Sealed {
         Self::write(&Envelope { provenance, content, deferrals: 0, depth, ..envelope.clone() })
     }
 
-    /// Seals a copy of a message that is put off: same delivery, same receipt, one deferral more.
+    /// Seals a deferred copy of a message: the same delivery and receipt, one deferral more.
     pub fn deferred(envelope: &Envelope) -> Self {
         Self::write(&Envelope {
             provenance: envelope.provenance.derived(),
@@ -495,24 +502,24 @@ impl Sealed {
         })
     }
 
-    /// Seals a copy of a message that is brought back from the dead-letter queue: its deferrals count anew.
+    /// Seals a copy of a message from the dead-letter queue. Its deferrals count from 0 again.
     pub fn redriven(envelope: &Envelope) -> Self {
         Self::write(&Envelope { provenance: envelope.provenance.derived(), deferrals: 0, ..envelope.clone() })
     }
 
-    /// The message's text.
+    /// Returns the message's text.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The `MessageGroupId` that keeps one connection's backlog from delaying the others.
+    /// Returns the `MessageGroupId`, which keeps one connection's backlog from delaying the others.
     pub fn group(&self) -> &str {
         &self.group
     }
 
     fn write(envelope: &Envelope) -> Self {
         match serde_json::to_string(envelope) {
-            // Scopes and ids can hold what SQS refuses; in JSON it can be written otherwise.
+            // Topics and ids can contain characters that SQS refuses; JSON can escape them.
             Ok(text) if text.contains(['\u{fffe}', '\u{ffff}']) => {
                 let text = text.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff");
                 Self { text, group: envelope.key.to_string() }
@@ -594,7 +601,7 @@ mod tests {
         assert_eq!(after, expected);
     }
 
-    /// A list of what a connection's own credentials show needs no claims, however often its messages are put off.
+    /// A message from an answer to the connection's own credentials needs no claims, however often it is deferred.
     #[test]
     fn what_comes_of_an_answer_is_from_an_answer() {
         let content = Content::Transfer(Transfer::new(EntityKind::Order, 1.into(), "x"));

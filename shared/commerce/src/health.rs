@@ -1,76 +1,76 @@
-//! What is recorded of each webhook at the platform, and how it is doing.
+//! Owns the record of each webhook at the platform, and its health.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{entity::ExternalId, key::Generation, timestamp::Timestamp};
 
-/// A webhook that we made, as the `Connections` table holds it under the sort key `webhook#{scope}`. Platforms do
-/// not give secrets back, so key and generation say which secret was set last.
+/// A webhook that we made, as the `Connections` table holds it under the sort key `webhook#{scope}`. Platforms do not
+/// return secrets, so key and generation say which secret was last set.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct WebhookRecord {
-    /// The platform's own event name.
+    /// The topic (`scope`), in the platform's own words.
     pub scope: String,
-    /// Its id at the platform.
+    /// The webhook's id at the platform.
     pub id: ExternalId,
-    /// Where it delivers to.
+    /// The URL that it delivers to.
     pub url: String,
     /// The signing key that its secret was derived from.
     pub key_id: String,
-    /// What tells the secret that it was given apart from others: one that is derived now under the same id may be another. Records of before
-    /// have none.
+    /// The fingerprint of the secret that it was given, because a secret derived now under the same key id may be
+    /// another. Records of earlier releases have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
     /// The generation that its secret was derived for.
     pub generation: Generation,
-    /// How it was doing when it was looked at last.
+    /// Its health, as last seen.
     #[serde(default)]
     pub health: Health,
 }
 
-/// How a webhook does.
+/// The state of a webhook's health.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// It is on, and nothing speaks against it.
+    /// On, with nothing against it.
     #[default]
     Healthy,
-    /// It is on, but has been quiet for much longer than it ever was.
+    /// On, but quiet for much longer than its longest pause before.
     Silent,
-    /// The platform, or somebody there, has switched it off.
+    /// Switched off by the platform, or by somebody there.
     SwitchedOff,
-    /// It is not there.
+    /// Missing at the platform.
     Missing,
-    /// It is entered by hand; the platform does not tell.
+    /// Entered by hand; the platform does not report on it.
     Manual,
 }
 
-/// What is remembered of a webhook's health between two looks.
+/// The health of one webhook, as kept between two checks.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Health {
     /// The last verdict.
     pub verdict: Verdict,
-    /// Since when.
+    /// The time since which the verdict holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// Why it is not healthy, or was not the last time; for people.
+    /// The reason for the last verdict that was not healthy; for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// How often it was switched on again since it last stayed on.
+    /// The number of times that it was switched on again since it last stayed on.
     #[serde(default)]
     pub trips: u32,
-    /// When it was switched on again last.
+    /// The time at which it was last switched on again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reactivated_at: Option<Timestamp>,
-    /// Before that it is not switched on again.
+    /// The time before which it is not switched on again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
-    /// When it was known to be on last: what happened after that may have been missed.
+    /// The last time at which it was known to be on. Later changes may have been missed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub good_at: Option<Timestamp>,
 }
 
 impl Health {
-    /// Of a webhook that has just been made.
+    /// Makes the health of a webhook that has just been made.
     pub fn new(now: Timestamp) -> Self {
         Self { since: Some(now), good_at: Some(now), ..Self::default() }
     }

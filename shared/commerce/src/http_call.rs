@@ -1,4 +1,4 @@
-//! Owns calls to platforms, as data: a platform says what to ask and reads what was answered; the edges do the asking.
+//! Owns calls to platforms, as data: a platform builds the call and reads the answer; the edges make the call.
 
 use std::fmt;
 
@@ -9,27 +9,27 @@ use url::{Host, Url};
 
 use crate::timestamp::Timestamp;
 
-/// One call.
+/// One call to a platform's API.
 #[derive(Clone)]
 pub struct ApiRequest {
     /// The method.
     pub method: Method,
-    /// Where to. A secret is in it only under one of [`SECRET_PARAMETERS`], whose values nothing prints.
+    /// The URL. It carries secrets only under [`SECRET_PARAMETERS`], whose values are never printed.
     pub url: Url,
-    /// Headers; those that hold secrets are marked as sensitive.
+    /// The headers; those that hold secrets are marked as sensitive.
     pub headers: HeaderMap,
-    /// The body, empty for none.
+    /// The body, or empty for none.
     pub body: Bytes,
 }
 
 impl ApiRequest {
-    /// A call that shows nothing of who makes it, but what is in its address.
+    /// Makes a call without credentials, except for those in its URL.
     pub fn open(method: Method, url: Url) -> Self {
         let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("application/json"))]);
         Self { method, url, headers, body: Bytes::new() }
     }
 
-    /// A call with HTTP Basic authentication.
+    /// Makes a call with HTTP Basic authentication.
     pub fn basic(method: Method, url: Url, user: &str, password: &str) -> Self {
         use base64::{Engine, engine::general_purpose::STANDARD};
         let token = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
@@ -42,10 +42,10 @@ impl ApiRequest {
         Self { method, url, headers, body: Bytes::new() }
     }
 
-    /// A call with a secret in a header of its own.
+    /// Makes a call with a secret in a header of its own.
     ///
     /// # Errors
-    /// [`Fault::Connection`] when the secret is none that a header can carry.
+    /// [`Fault::Connection`] when a header cannot carry the secret.
     pub fn with_secret(method: Method, url: Url, name: &'static str, secret: &str) -> Result<Self, Fault> {
         let mut value = HeaderValue::from_str(secret)
             .map_err(|_| Fault::Connection("the connection's credentials cannot be read; connect it again".into()))?;
@@ -56,7 +56,7 @@ impl ApiRequest {
         Ok(Self { method, url, headers, body: Bytes::new() })
     }
 
-    /// The same call with a JSON body.
+    /// Adds a JSON body to the call.
     #[must_use]
     pub fn json(mut self, body: &serde_json::Value) -> Self {
         self.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -65,10 +65,10 @@ impl ApiRequest {
     }
 }
 
-/// The parameters of a query that hold a secret.
+/// The query parameters that hold a secret.
 pub const SECRET_PARAMETERS: &[&str] = &["consumer_key", "consumer_secret"];
 
-/// Method and address only: headers and bodies hold secrets. So do some parameters.
+/// The method and URL only, without the values of secret parameters, because headers and bodies hold secrets.
 impl fmt::Debug for ApiRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_secret = |name: &str| SECRET_PARAMETERS.contains(&name);
@@ -85,7 +85,7 @@ impl fmt::Debug for ApiRequest {
     }
 }
 
-/// What a platform answered.
+/// A platform's answer to a call.
 #[derive(Clone)]
 pub struct ApiResponse {
     /// The status.
@@ -103,12 +103,12 @@ impl fmt::Debug for ApiResponse {
 }
 
 impl ApiResponse {
-    /// Whether the status is 2xx.
+    /// Returns whether the status is 2xx.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    /// The body, read as JSON, with or without a byte order mark. What is wrong is told by its place, never by its content.
+    /// Reads the body as JSON, with or without a byte order mark. An error names its place, never its content.
     ///
     /// # Errors
     /// [`Fault::Unreadable`].
@@ -118,7 +118,7 @@ impl ApiResponse {
             .map_err(|error| Fault::Unreadable(format!("line {} column {}", error.line(), error.column())))
     }
 
-    /// How long the platform wants to be left alone, in seconds, from `Retry-After`: a number, or a date.
+    /// Returns the time that the platform asks to wait, in seconds, from `Retry-After`, which is a number or a date.
     pub fn retry_after(&self, now: Timestamp) -> Option<i64> {
         let text = self.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
         if let Ok(seconds) = text.parse::<u32>() {
@@ -128,7 +128,7 @@ impl ApiResponse {
         Some((Timestamp::from(at).seconds() - now.seconds()).max(0))
     }
 
-    /// What the answer means when it is no success and the platform has no word of its own for it.
+    /// Maps an unsuccessful answer to a fault, where the platform does not define its own meaning.
     pub fn fault(&self, now: Timestamp) -> Fault {
         match self.status {
             429 => Fault::Throttled { seconds: self.retry_after(now).unwrap_or(60) },
@@ -152,8 +152,8 @@ impl ApiResponse {
         }
     }
 
-    /// Where a redirect leads to, as far as that is the address of a site: without the API's path, and without a query, which may hold
-    /// what the call had.
+    /// Returns the site that a redirect leads to: without the API's path, and without the query, which may repeat the
+    /// call's own.
     fn redirects_to(&self) -> Option<String> {
         let target = Url::parse(self.headers.get(header::LOCATION)?.to_str().ok()?).ok()?;
         let host = target.host_str().filter(|host| host.len() <= 253)?;
@@ -163,33 +163,33 @@ impl ApiResponse {
     }
 }
 
-/// Why a call did not give what it was for.
+/// The reason for which a call failed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Fault {
-    /// The platform wants to be left alone for a while.
+    /// The platform asks to wait.
     #[error("the platform asks to wait {seconds} s")]
     Throttled {
-        /// For how long.
+        /// The time to wait, in seconds.
         seconds: i64,
     },
-    /// The platform cannot be reached, or failed; it may work the next time.
+    /// The platform cannot be reached, or failed. A later call may succeed.
     #[error("{0}")]
     Unavailable(String),
-    /// The platform does not take this connection's calls: wrong credentials, wrong address, no such endpoint.
+    /// The platform refuses this connection's calls: wrong credentials, wrong address, no such endpoint.
     #[error("{0}")]
     Connection(String),
     /// The entity is larger than any that is kept.
     #[error("the platform's answer is too large: {0}")]
     TooLarge(String),
-    /// The answer is not what the platform documents.
+    /// The answer is not as the platform documents.
     #[error("the platform's answer cannot be read: {0}")]
     Unreadable(String),
 }
 
-/// Where a platform's API is: no call ever goes anywhere else, whatever a payload or a setting names.
+/// The hosts of a platform's API. No call goes anywhere else, whatever a payload or a setting names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hosts {
-    /// Each store is a site of its own; its calls stay on it.
+    /// Each store is its own site, and its calls stay on it.
     Site,
     /// These hosts.
     Only(&'static [&'static str]),
@@ -197,11 +197,27 @@ pub enum Hosts {
     Below(&'static [&'static str]),
 }
 
+/// The choice of whether a platform may be on this machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loopback {
+    /// Only public addresses are called, as in every deployment on AWS.
+    Refused,
+    /// Loopback addresses are called, too, over http and on any port, for local runs.
+    Allowed,
+}
+
+impl Loopback {
+    /// Returns [`Loopback::Allowed`] if a deployment's parameter says so.
+    pub fn allowed_if(says_so: bool) -> Self {
+        if says_so { Self::Allowed } else { Self::Refused }
+    }
+}
+
 impl Hosts {
-    /// Whether a site may be one of this platform's. A loopback address is, where `allow_loopback`, for local runs.
-    pub fn allow(self, site: &Url, allow_loopback: bool) -> bool {
+    /// Returns whether a site can be one of this platform's. With [`Loopback::Allowed`], a loopback address can.
+    pub fn allow(self, site: &Url, loopback: Loopback) -> bool {
         let Some(host) = site.host_str() else { return false };
-        if allow_loopback && is_loopback(site) {
+        if loopback == Loopback::Allowed && is_loopback(site) {
             return true;
         }
         match self {
@@ -211,14 +227,14 @@ impl Hosts {
         }
     }
 
-    /// Checks a call before it is made: to one of the platform's hosts, and to the very one that the connection is to.
+    /// Checks before a call that it goes to one of the platform's hosts, and to the connection's own origin.
     ///
     /// # Errors
     /// [`Fault::Connection`].
-    pub fn check(self, site: &str, request: &ApiRequest, allow_loopback: bool) -> Result<(), Fault> {
+    pub fn check(self, site: &str, request: &ApiRequest, loopback: Loopback) -> Result<(), Fault> {
         let site = Url::parse(site).map_err(|_| Fault::Connection("the connection's site cannot be read".into()))?;
         let same = site.origin() == request.url.origin();
-        if same && self.allow(&request.url, allow_loopback) {
+        if same && self.allow(&request.url, loopback) {
             Ok(())
         } else {
             Err(Fault::Connection("a call to a host that is not the connection's was not made".into()))
@@ -235,22 +251,22 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// An address that cannot be a store's.
+/// An error for an address that cannot be a store's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SiteError {
-    /// No absolute URL.
+    /// Not an absolute URL.
     #[error("not an absolute URL; give it as https://shop.example.com")]
     NotAUrl,
     /// Not https.
     #[error("must begin with https://")]
     NotHttps,
-    /// Another port than 443.
+    /// A port other than 443.
     #[error("must be on port 443")]
     Port,
-    /// Something that does not belong to a site's address.
+    /// A part that does not belong to a site's address.
     #[error("must have no user, password, query or fragment")]
     Parts,
-    /// A host with characters that none has, or with a dot at its end.
+    /// A host with illegal characters, or with a dot at its end.
     #[error("must have a host of letters, digits, - and _ with single dots between, and no dot at its end")]
     Host,
     /// An IP address instead of a name.
@@ -258,8 +274,10 @@ pub enum SiteError {
     NoName,
 }
 
-/// Whether a host, as a URL has it (in lower case, and in punycode), can be a store's. URLs allow for more than names do, and for a dot at
-/// the end, which means the same host: a store must have one address. The last part is a top-level domain, of letters or in punycode.
+/// Returns whether a host, in a URL's form (lower case, punycode), can be a store's. The last part must be a top-level
+/// domain, of letters or in punycode.
+///
+/// URLs allow more than names do, and a dot at the end, which means the same host; a store must have one address.
 fn is_store_host(host: &str) -> bool {
     let part = |part: &str| {
         let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
@@ -271,12 +289,12 @@ fn is_store_host(host: &str) -> bool {
     host.len() <= 253 && host.split('.').all(part) && top
 }
 
-/// Checks the address of a store: https on 443 with a host name, and a path at most. Gives it without a trailing slash. With
-/// `allow_loopback`, for local runs, a loopback host may have http and any port.
+/// Checks the address of a store: https on 443 with a host name, and at most a path. Returns it without a trailing
+/// slash. With [`Loopback::Allowed`], a loopback host may have http and any port.
 ///
 /// # Errors
 /// [`SiteError`].
-pub fn site_url(text: &str, allow_loopback: bool) -> Result<String, SiteError> {
+pub fn site_url(text: &str, loopback: Loopback) -> Result<String, SiteError> {
     let url = Url::parse(text.trim()).map_err(|_| SiteError::NotAUrl)?;
     let Some(host) = url.host() else { return Err(SiteError::NotAUrl) };
     let parts =
@@ -284,7 +302,7 @@ pub fn site_url(text: &str, allow_loopback: bool) -> Result<String, SiteError> {
     if parts {
         return Err(SiteError::Parts);
     }
-    if !(allow_loopback && is_loopback(&url)) {
+    if !(loopback == Loopback::Allowed && is_loopback(&url)) {
         if url.scheme() != "https" {
             return Err(SiteError::NotHttps);
         }
@@ -361,20 +379,33 @@ mod tests {
         let url = |text: &str| Url::parse(text).unwrap();
         let only = Hosts::Only(&["api.example.com"]);
         let below = Hosts::Below(&[".shops.example.com"]);
-        assert!(only.allow(&url("https://api.example.com/x"), false));
-        assert!(!only.allow(&url("https://api.example.com.attacker.test/x"), false));
-        assert!(below.allow(&url("https://a.shops.example.com"), false));
+        assert!(only.allow(&url("https://api.example.com/x"), Loopback::Refused));
+        assert!(!only.allow(&url("https://api.example.com.attacker.test/x"), Loopback::Refused));
+        assert!(below.allow(&url("https://a.shops.example.com"), Loopback::Refused));
         for bad in
             ["https://shops.example.com", "https://ashops.example.com", "https://a.shops.example.com.attacker.test"]
         {
-            assert!(!below.allow(&url(bad), false), "{bad}");
+            assert!(!below.allow(&url(bad), Loopback::Refused), "{bad}");
         }
-        assert!(!only.allow(&url("http://127.0.0.1:8080"), false) && only.allow(&url("http://127.0.0.1:8080"), true));
+        assert!(
+            !only.allow(&url("http://127.0.0.1:8080"), Loopback::Refused)
+                && only.allow(&url("http://127.0.0.1:8080"), Loopback::Allowed)
+        );
         let call = |text: &str| ApiRequest::basic(Method::GET, url(text), "a", "b");
-        assert_eq!(only.check("https://api.example.com/stores/a", &call("https://api.example.com/b"), false), Ok(()));
-        assert!(only.check("https://api.example.com", &call("https://other.example.com/b"), false).is_err());
-        assert!(Hosts::Site.check("https://a.example.com", &call("https://b.example.com/"), false).is_err());
-        assert!(only.check("http://127.0.0.1:1", &call("http://127.0.0.1:2/"), true).is_err(), "another port");
+        assert_eq!(
+            only.check("https://api.example.com/stores/a", &call("https://api.example.com/b"), Loopback::Refused),
+            Ok(())
+        );
+        assert!(
+            only.check("https://api.example.com", &call("https://other.example.com/b"), Loopback::Refused).is_err()
+        );
+        assert!(
+            Hosts::Site.check("https://a.example.com", &call("https://b.example.com/"), Loopback::Refused).is_err()
+        );
+        assert!(
+            only.check("http://127.0.0.1:1", &call("http://127.0.0.1:2/"), Loopback::Allowed).is_err(),
+            "another port"
+        );
     }
 
     #[test]
@@ -390,7 +421,7 @@ mod tests {
             ("https://shop%2eexample.com", "https://shop.example.com"),
             ("https://shop\u{3002}example.com", "https://shop.example.com"),
         ] {
-            assert_eq!(site_url(text, false).as_deref(), Ok(site));
+            assert_eq!(site_url(text, Loopback::Refused).as_deref(), Ok(site));
         }
         for (text, error) in [
             ("shop.example.com", SiteError::NotAUrl),
@@ -417,10 +448,10 @@ mod tests {
             ("https://a.example.d-1234abcd", SiteError::Host),
             ("https://_/", SiteError::Host),
         ] {
-            assert_eq!(site_url(text, false), Err(error), "{text}");
+            assert_eq!(site_url(text, Loopback::Refused), Err(error), "{text}");
         }
-        assert_eq!(site_url("http://127.0.0.1:8080", true).as_deref(), Ok("http://127.0.0.1:8080"));
-        assert_eq!(site_url("http://10.0.0.1", true), Err(SiteError::NotHttps));
-        assert_eq!(site_url("ftp://localhost/", true), Err(SiteError::NotHttps));
+        assert_eq!(site_url("http://127.0.0.1:8080", Loopback::Allowed).as_deref(), Ok("http://127.0.0.1:8080"));
+        assert_eq!(site_url("http://10.0.0.1", Loopback::Allowed), Err(SiteError::NotHttps));
+        assert_eq!(site_url("ftp://localhost/", Loopback::Allowed), Err(SiteError::NotHttps));
     }
 }

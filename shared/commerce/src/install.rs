@@ -1,8 +1,8 @@
-//! Owns how a merchant installs an app at a platform: what the requests below `/apps/{platform}/` ask for. Pure: a platform says what
-//! to ask and what follows, and the registrar does it.
+//! Owns the installation of an app at a platform by a merchant: the requests below `/apps/{platform}/`. Pure: a
+//! platform says which calls to make and what follows, and the registrar does it.
 //!
-//! Nobody who sends such a request is known. What follows from one is proven by a token that the platform signed, by an exchange of
-//! codes with the platform itself, or by a single-use nonce together with a call to the store.
+//! The sender of such a request is unknown. A token that the platform signed proves it, or an exchange of codes with
+//! the platform itself, or a single-use nonce together with a call to the store.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -14,12 +14,12 @@ use zeroize::Zeroizing;
 
 use crate::{
     apps::App,
-    http_call::{ApiRequest, ApiResponse, Fault, Hosts},
+    http_call::{ApiRequest, ApiResponse, Fault, Hosts, Loopback},
     key::ConnectionId,
     timestamp::Timestamp,
 };
 
-/// Whether two texts are the same, in a time that says nothing of where they differ.
+/// Compares two texts in a time that reveals nothing of where they differ.
 pub fn same_secret(one: &str, other: &str) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(&sha256(one), &sha256(other)).is_ok()
 }
@@ -27,7 +27,7 @@ pub fn same_secret(one: &str, other: &str) -> bool {
 /// The setting that lists the permissions that a store did not grant, for those who look at the connection.
 pub const MISSING_PERMISSIONS: &str = "missing_permissions";
 
-/// SHA-256 of a text: nonces and ids of tokens are noted by it.
+/// Returns the SHA-256 of a text, by which nonces and ids of tokens are noted.
 pub fn sha256(text: &str) -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
@@ -37,7 +37,7 @@ pub fn sha256(text: &str) -> [u8; 32] {
 /// A request below `/apps/{platform}/`.
 #[derive(Clone)]
 pub struct Visit {
-    /// `GET`, or `POST`.
+    /// The method, `GET` or `POST`.
     pub method: Method,
     /// The last part of the path.
     pub action: String,
@@ -45,11 +45,11 @@ pub struct Visit {
     pub query: BTreeMap<String, String>,
     /// The body.
     pub body: Bytes,
-    /// The time.
+    /// The time of the visit.
     pub now: Timestamp,
 }
 
-/// Queries and bodies hold codes, tokens and keys.
+/// The visit's sizes only, because queries and bodies hold codes, tokens and keys.
 impl fmt::Debug for Visit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} with {} parameters and {} bytes", self.method, self.query.len(), self.body.len())
@@ -57,84 +57,85 @@ impl fmt::Debug for Visit {
 }
 
 impl Visit {
-    /// A parameter of the query that has to be there.
+    /// Returns a required parameter of the query.
     ///
     /// # Errors
-    /// [`Turned::Malformed`].
-    pub fn parameter(&self, name: &str) -> Result<&str, Turned> {
+    /// [`Rejection::Malformed`].
+    pub fn parameter(&self, name: &str) -> Result<&str, Rejection> {
         let value = self.query.get(name).map(String::as_str).filter(|value| !value.is_empty());
-        value.ok_or_else(|| Turned::Malformed(format!("{name} is missing in the address")))
+        value.ok_or_else(|| Rejection::Malformed(format!("{name} is missing in the address")))
     }
 }
 
-/// Who is installed, and where.
+/// The app that is installed, with the deployment's part in it.
 #[derive(Clone, Copy)]
 pub struct Vendor<'a> {
     /// The app at this platform, where there is one.
     pub app: Option<&'a App>,
-    /// Where these requests come to: the public base URL, and `/apps/{platform}`.
+    /// The URL of these requests: the public base URL, and `/apps/{platform}`.
     pub apps_url: &'a str,
-    /// An unguessable text that nobody has seen yet.
+    /// An unguessable text that was never used.
     pub nonce: &'a str,
-    /// For local runs: platforms may be on this machine.
-    pub allow_loopback: bool,
+    /// The permission for platforms to be on this machine, for local runs.
+    pub loopback: Loopback,
 }
 
-/// What was found out for a [`Visit`], in the order in which it was asked for.
+/// A fact found out for a [`Visit`], in the order of the steps that asked for them.
 #[derive(Clone, Debug)]
-pub enum Known {
+pub enum Evidence {
     /// The answer to a [`Step::Ask`].
     Answer(ApiResponse),
-    /// What was noted when the nonce was given out, by a [`Step::Spend`].
+    /// The intent that was noted with a nonce, from a [`Step::Spend`].
     Intent(String),
 }
 
-/// What follows from a [`Visit`], seen what is known so far.
+/// The next step of a [`Visit`], given the evidence so far.
 pub enum Step {
-    /// This has to be asked, at one of [`Installation::hosts`].
+    /// A call to make, at one of [`Installation::hosts`].
     Ask(ApiRequest),
-    /// This nonce has to be known and not yet spent; it is spent now. What was noted with it is added to what is known.
+    /// A nonce that must be known and unspent. It is spent now, and its intent becomes evidence.
     Spend(String),
-    /// The visitor's nonce is noted with this intent for some minutes, and the visitor is sent on.
+    /// A redirection of the visitor, whose nonce is noted with this intent for some minutes.
     Begin {
-        /// What the nonce stands for. Nothing secret.
+        /// The meaning of the nonce. Nothing secret.
         intent: String,
-        /// Where the visitor goes.
+        /// The URL that the visitor goes to.
         location: Url,
-        /// Whether the vendor let the visitor in. Whoever comes by an open door sees where the way leads before going on, for anybody can
-        /// hand out a link that leads there.
+        /// `true` when the vendor let the visitor in. Other visitors see the target before they go on, because anybody
+        /// can hand out a link that leads there.
         invited: bool,
     },
-    /// The store is proven: it is connected with these settings, as `PUT /admin/connections/...` takes them.
+    /// The connection of a proven store, with these settings, as `PUT /admin/connections/...` takes them.
     Install {
         /// The connection.
         connection: ConnectionId,
         /// The settings, as JSON. Secret.
         settings: Zeroizing<String>,
-        /// Whether the platform itself gave the credentials just now: they are kept even if the store cannot be asked, for those of
-        /// before may be worth nothing any more. Else a call to the store proves them first.
+        /// `true` when the platform itself gave the credentials just now. They are kept even if the store cannot be
+        /// reached, because the former ones may no longer be valid. Otherwise a call to the store proves them first.
         proven: bool,
-        /// Whether the vendor let the store in, by a key or because it is the platform that says so; else an operator has to confirm it.
+        /// `true` when the vendor let the store in, by a key or because the platform itself says so. Otherwise an
+        /// operator has to confirm it.
         invited: bool,
-        /// What the visitor, who may be a machine, gets.
+        /// The reply to the visitor, who may be a machine.
         reply: Reply,
     },
-    /// The visitor is proven to look at this connection.
+    /// The page of this connection, to a visitor who proved the right to see it.
     Show(ConnectionId),
-    /// The platform is proven to say that this connection was uninstalled.
+    /// The uninstallation of this connection, which the platform proved.
     Uninstall {
         /// The connection.
         connection: ConnectionId,
         /// The proof, which counts once.
         once: Once,
     },
-    /// Proven, and nothing follows.
+    /// No consequence, although the visit was proven.
     Nothing(Once),
-    /// The visitor sees a few words.
-    Tell(Reply),
+    /// A reply of a few words to the visitor.
+    Respond(Reply),
 }
 
-/// Settings and nonces are secret.
+/// The step without settings and nonces, which are secret.
 impl fmt::Debug for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -145,7 +146,7 @@ impl fmt::Debug for Step {
             Self::Show(connection) => write!(f, "Show({connection})"),
             Self::Uninstall { connection, once } => write!(f, "Uninstall({connection}, {once:?})"),
             Self::Nothing(once) => write!(f, "Nothing({once:?})"),
-            Self::Tell(reply) => write!(f, "Tell({reply:?})"),
+            Self::Respond(reply) => write!(f, "Respond({reply:?})"),
         }
     }
 }
@@ -153,15 +154,15 @@ impl fmt::Debug for Step {
 /// A proof that counts once.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Once {
-    /// Its id.
+    /// The proof's id.
     pub id: String,
-    /// When it was issued: one from before the connection was made says nothing of it.
+    /// The time of issue. A proof from before the connection was made says nothing of it.
     pub issued: Timestamp,
-    /// When it is no longer good, whoever has it.
+    /// The time from which the proof is invalid for everyone.
     pub until: Timestamp,
 }
 
-/// What a visitor gets.
+/// The reply to a visitor.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
     /// A page with a heading and a line of text.
@@ -177,59 +178,61 @@ pub enum Reply {
     Ok,
 }
 
-/// Why a visit leads nowhere. For our logs: visitors learn only what they can do about it.
+/// The reason for which a visit leads nowhere. It is for our logs: visitors learn only what they can act on.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Turned {
-    /// There is no such action.
+pub enum Rejection {
+    /// The action does not exist.
     #[error("there is no such action")]
     NoAction,
-    /// Another method is meant.
+    /// The method is not the action's.
     #[error("the method is not the action's")]
     Method,
-    /// Something is missing, or cannot be read. Says what, and the next step, and repeats nothing: visitors see it.
+    /// Something is missing or unreadable. The text says what, and the next step, and repeats nothing, because visitors
+    /// see it.
     #[error("{0}")]
     Malformed(String),
-    /// The token, the code or the nonce is not good.
+    /// The token, the code or the nonce is invalid.
     #[error("not proven: {0}")]
     NotProven(String),
     /// The vendor's credentials for the platform are not configured.
     #[error("the app's credentials are not configured")]
     NoApp,
-    /// Nobody may install it. For those who look: there is no such action.
+    /// Nobody may install the app. Visitors are told that the action does not exist.
     #[error("nobody may install it: set \"install_key\", or \"open\": true, in the app's credentials")]
     Closed,
-    /// Too many stores have connected themselves of late.
+    /// Too many stores have connected themselves within an hour.
     #[error(
         "more than {0} stores within an hour; raise \"installs_per_hour\" in the app's credentials if that is right"
     )]
     TooMany(u32),
-    /// The platform could not be asked.
+    /// The call to the platform failed.
     #[error("{0}")]
     Platform(Fault),
 }
 
-impl From<Fault> for Turned {
+impl From<Fault> for Rejection {
     fn from(fault: Fault) -> Self {
         Self::Platform(fault)
     }
 }
 
-/// What the registrar has to know of installing an app at a platform.
+/// The platform's part in installing an app, as the registrar needs it.
 pub trait Installation: Sync {
-    /// The last parts of the paths that there are: no other visit gets this far.
+    /// Returns the last parts of the known paths. No other visit gets this far.
     fn actions(&self) -> &'static [&'static str];
 
-    /// Where calls may go before there is a connection; a call to [`Hosts::Site`] may go to any public host.
+    /// Returns the hosts that calls may go to before there is a connection. With [`Hosts::Site`], they may go to any
+    /// public host.
     fn hosts(&self) -> Hosts;
 
-    /// Hosts whose pages may hold ours in a frame, as CSP sources.
+    /// Returns the hosts whose pages may hold ours in a frame, as CSP sources.
     fn framed_by(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// What follows from a visit.
+    /// Returns the next step of a visit.
     ///
     /// # Errors
-    /// [`Turned`].
-    fn visit(&self, visit: &Visit, vendor: &Vendor<'_>, known: &[Known]) -> Result<Step, Turned>;
+    /// [`Rejection`].
+    fn visit(&self, visit: &Visit, vendor: &Vendor<'_>, known: &[Evidence]) -> Result<Step, Rejection>;
 }

@@ -1,5 +1,5 @@
-//! Owns the state of an entity as the `Entities` table holds it: its attributes, its fingerprint, its size, and the policies
-//! for deletes, which are projections and never touch the state itself.
+//! Owns the state of an entity as the `Entities` table holds it: its attributes, its fingerprint, its size, and the
+//! delete policies, which are projections and never touch the state itself.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
@@ -15,69 +15,71 @@ use crate::{
     timestamp::{Timestamp, parse_utc},
 };
 
-/// What DynamoDB takes, in bytes, names of attributes included.
+/// The greatest item that DynamoDB takes, in bytes, attribute names included.
 pub const MAX_ITEM_BYTES: usize = 400 * 1024;
 
-/// How long the versions of an entity stay that the policy `remove` has emptied.
+/// The time, in seconds, for which the versions of an entity stay after the policy `remove` has emptied it.
 pub const REMOVED_FOR_SECONDS: i64 = 30 * 24 * 60 * 60;
 
-/// With the policy `remove`, a change that was received longer ago than this may meet an item that has expired since; on its
-/// own it must not bring the entity back.
+/// The age, in seconds, from which a change may meet an item that has expired since, under the policy `remove`. Alone,
+/// such a change must not bring the entity back.
 pub const TOO_OLD_SECONDS: i64 = REMOVED_FOR_SECONDS - 7 * 24 * 60 * 60;
 
-/// One item of `Entities`. Attribute names of bookkeeping are short: each KB costs a write unit.
+/// One item of `Entities`. Bookkeeping attributes have short names, because each KB costs a write unit.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Item {
-    /// Partition key: `{platform}#{connection}`.
+    /// The partition key: `{platform}#{connection}`.
     pub pk: String,
-    /// Sort key: `{entity}#{external id}`.
+    /// The sort key: `{entity}#{external id}`.
     pub sk: String,
-    /// The canonical fields; absent when nothing but a delete was seen, or the policy removed them.
+    /// The canonical fields; absent when nothing but a delete was seen, or when the policy removed them.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub fields: Map<String, Value>,
-    /// What the platform has beyond them, as one JSON text: it can be of any shape, and DynamoDB refuses deep nesting, empty
-    /// names and large numbers.
+    /// The platform's fields beyond them, as one JSON text, because they can have any shape, and DynamoDB refuses deep
+    /// nesting, empty names and large numbers.
     #[serde(default, skip_serializing_if = "Map::is_empty", with = "json_text")]
     pub extra: Map<String, Value>,
-    /// Places of the platform's entity that could not be read and were dropped, in the platform's own words.
+    /// The places of the platform's entity that could not be read and were dropped, in the platform's own words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<String>,
-    /// Of an entity that came in parts, as one JSON text: each facet with its version and content, and under `""` the
-    /// full payload below them. `fields` and `extra` are then what they come to together.
+    /// The facets of an entity that came in parts, as one JSON text: each with its version and content, and the full
+    /// payload below them under `""`. `fields` and `extra` are then all of them put together.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "json_text")]
     pub facets: BTreeMap<String, Winner>,
-    /// With the policy `update`, deleted: what stands in `fields` otherwise for those that the delete has set, `null`
-    /// for nothing, as one JSON text.
+    /// The values in `fields` that a delete has overwritten under the policy `update`, `null` for none, as one JSON
+    /// text.
     #[serde(default, skip_serializing_if = "Map::is_empty", with = "json_text")]
     pub was: Map<String, Value>,
-    /// Whether the entity is deleted at its source; never with the policy `update`.
+    /// `true` when the entity is deleted at its source or has nothing to show; never when it is deleted with the policy
+    /// `update`.
     pub deleted: bool,
-    /// When what a reader sees last changed here, RFC 3339 with six digits of a second. A clock: it moves with everything that a
-    /// reader sees and with nothing else, never goes back, and sorts as text.
+    /// The time of the last visible change here, RFC 3339 with six digits of a second. A clock: it moves with
+    /// everything that a reader sees and with nothing else, never goes back, and sorts as text.
     pub changed_at: String,
-    /// The last write moved only bookkeeping: filters of the stream can tell by it.
+    /// Set when the last write moved only bookkeeping, so that filters of the stream can skip it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unchanged: bool,
-    /// A content was dropped by the policy `remove` and has not come again: what is shown, if anything, is an older one.
+    /// Set when the policy `remove` dropped a content that has not come again. The shown content, if any, is then an
+    /// older one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
-    /// `extra` was dropped, for the item would have been too large.
+    /// Set when `extra` was dropped because the item would have been too large.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
     /// The winner's version.
     #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Version>,
-    /// The version of what is shown for want of the winner's content.
+    /// The version of the content that is shown in place of the winner's.
     #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
     pub instead: Option<Version>,
-    /// The times joined beside it.
+    /// The times joined beside the upserts.
     #[serde(rename = "t", default)]
     pub marks: Marks,
-    /// The fingerprint of version and marks, on whose sameness every write is conditional.
+    /// The fingerprint of the state's versions and marks. Every write is conditional on its staying the same.
     pub rev: String,
-    /// The message that wrote it last.
+    /// The id of the message that wrote the item last.
     pub by: String,
-    /// When the item goes by itself, seconds since 1970; only with the policy `remove`, and deleted.
+    /// The expiry, in seconds since 1970; only of a deleted entity with the policy `remove`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<i64>,
 }
@@ -101,22 +103,22 @@ mod json_text {
 /// The name under which an item keeps the full payload beside its facets.
 const FULL: &str = "";
 
-/// The item is larger than DynamoDB takes, even without `extra`.
+/// The error for an item that is larger than DynamoDB takes, even without `extra`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the item would be {0} bytes, of which DynamoDB takes {MAX_ITEM_BYTES}")]
 pub struct TooLarge(pub usize);
 
-/// Who writes an item, and when.
+/// The writer of an item.
 #[derive(Clone, Copy, Debug)]
 pub struct Writer<'a> {
-    /// The message.
+    /// The id of the message.
     pub by: &'a str,
     /// The time of writing.
     pub now: Timestamp,
 }
 
-/// What identifies a state: two states with the same fingerprint are the same. A counter would not do, for it starts again
-/// when an item has expired.
+/// Returns the fingerprint of a state: two states with the same fingerprint are the same. A counter would not do,
+/// because it starts again when an item has expired.
 pub fn fingerprint(state: &State) -> String {
     let win = state.win.as_ref().map(|win| &win.version);
     let text = if state.facets.is_empty() {
@@ -138,17 +140,17 @@ fn all_winners(state: &State) -> impl Iterator<Item = (&str, &Winner)> {
     full.chain(state.facets.iter().map(|(name, facet)| (name.as_str(), facet)))
 }
 
-/// How the states of an entity are shown.
+/// The way in which states of an entity are shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Projection<'a> {
-    /// What a delete does.
+    /// The effect of a delete.
     pub policy: DeletePolicy,
-    /// With [`DeletePolicy::Update`]: the fields of a deleted entity.
+    /// The fields of a deleted entity, with [`DeletePolicy::Update`].
     pub deleted_fields: &'a Map<String, Value>,
 }
 
 impl Projection<'_> {
-    /// What a reader sees of a state: whether it is deleted, and the hash of its content.
+    /// Returns a reader's view of a state: whether it is deleted, and the hash of its content.
     pub fn visible(&self, state: &State) -> (bool, Option<String>) {
         let (deleted, hash) = state.visible();
         match self.policy {
@@ -158,12 +160,12 @@ impl Projection<'_> {
                 content.fields.extend(self.deleted_fields.clone());
                 (false, Some(content.hash()))
             }
-            // What has nothing to show is never shown as alive; but what was never heard of is nothing at all.
+            // An entity without content is never shown as alive, unless it has no marks: it was never heard of.
             _ => (deleted || hash.is_none() && state.marks != Marks::default(), hash.map(Cow::into_owned)),
         }
     }
 
-    /// What a state looks like as an item. With the policy `update`, a deleted entity shows `deleted_fields` over its own.
+    /// Projects a state to an item. With the policy `update`, a deleted entity shows `deleted_fields` over its own.
     ///
     /// # Errors
     /// [`TooLarge`] when it does not fit even without `extra`.
@@ -211,7 +213,7 @@ impl Projection<'_> {
             by: writer.by.to_owned(),
             expires: removed.then(|| writer.now.seconds().saturating_add(REMOVED_FOR_SECONDS)),
         };
-        // What was truncated once comes back out of the table without its `extra`, and must go on saying so.
+        // An item that was truncated once returns from the table without its `extra`, and must stay marked.
         item.truncated = before.is_some_and(|before| before.truncated && before.version == item.version && !removed);
         if item.size() > MAX_ITEM_BYTES {
             item.truncate();
@@ -233,9 +235,9 @@ impl Projection<'_> {
 }
 
 impl Item {
-    /// The state that the item holds.
+    /// Returns the state that the item holds.
     pub fn state(&self) -> State {
-        // Before there was a word for it, what the policy `remove` had emptied was told by its expiry.
+        // Before `partial` existed, only the expiry told that the policy `remove` had emptied an item.
         let emptied = self.expires.is_some();
         let mut facets = self.facets.clone();
         for facet in
@@ -271,7 +273,7 @@ impl Item {
         State { win, facets, marks: self.marks }
     }
 
-    /// Whether writing this in place of `before` would change nothing but who wrote it last.
+    /// Returns whether writing this item in place of `before` would change only its writer.
     pub fn is_as(&self, before: &Self) -> bool {
         self.shows_the_same(before)
             && self.rev == fingerprint(&before.state())
@@ -279,7 +281,7 @@ impl Item {
             && self.was.is_empty() == before.was.is_empty()
     }
 
-    /// Whether a reader sees the same in both.
+    /// Returns whether a reader sees the same in both.
     pub fn shows_the_same(&self, other: &Self) -> bool {
         let seen = |item: &Self| (item.deleted, item.truncated, item.partial);
         seen(self) == seen(other)
@@ -288,7 +290,7 @@ impl Item {
             && self.unreadable == other.unreadable
     }
 
-    /// Drops what the full payload has beyond the canonical fields. What facets have stays: they are small.
+    /// Drops the full payload's fields beyond the canonical ones. Those of facets stay, because they are small.
     fn truncate(&mut self) {
         self.truncated = true;
         self.extra = Map::new();
@@ -300,7 +302,7 @@ impl Item {
         }
     }
 
-    /// The size as DynamoDB counts it, in bytes, rounded up where its rule is a range.
+    /// Returns the size as DynamoDB counts it, in bytes, rounded up where its rule gives a range.
     pub fn size(&self) -> usize {
         match serde_json::to_value(self) {
             Ok(Value::Object(attributes)) => {
@@ -311,6 +313,8 @@ impl Item {
     }
 }
 
+/// Returns the size of an attribute's value, in bytes, by DynamoDB's rules:
+///
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html>
 fn attribute_size(value: &Value) -> usize {
     match value {
@@ -408,10 +412,10 @@ mod tests {
         assert_eq!(item.extra["more"], "x");
         let text = serde_json::to_string(&item).unwrap();
         assert_eq!(serde_json::from_str::<Item>(&text).unwrap().state(), state);
-        // A newer full payload leaves nothing of them.
+        // A newer full payload replaces all facets.
         let full = project(&state.merge(&upsert(4, "B", "y")).state, DeletePolicy::Mark, Some(&item)).unwrap();
         assert!(full.facets.is_empty() && !serde_json::to_string(&full).unwrap().contains("facets"));
-        // Facets count for the fingerprint.
+        // Facets count in the fingerprint.
         let later = state.merge(&part(5, "p", json!({"b": 1}))).state;
         assert_ne!(fingerprint(&later), fingerprint(&state));
         let moved = project(&later, DeletePolicy::Mark, Some(&Item { changed_at: THEN.into(), ..item })).unwrap();
@@ -564,7 +568,7 @@ mod tests {
         let item = project(&revived, DeletePolicy::Update, Some(&item)).unwrap();
         assert_eq!(Value::Object(item.fields.clone()), json!({"name": "A"}));
         assert!(item.was.is_empty());
-        // Of what was never seen, nothing but the delete is known.
+        // For an entity that was never seen, only the delete is known.
         let unseen = project(&State::of(&delete(2)), DeletePolicy::Update, None).unwrap();
         assert_eq!((unseen.fields.len(), unseen.state()), (2, State::of(&delete(2))));
     }
@@ -575,7 +579,7 @@ mod tests {
         let state = State::of(&upsert(1, "A", &big));
         let item = project(&state, DeletePolicy::Mark, None).unwrap();
         assert!(item.truncated && item.extra.is_empty() && item.fields["name"] == "A");
-        // Bookkeeping later on does not make it look whole; new content does.
+        // Later bookkeeping does not make it look whole; new content does.
         let later = project(&item.state().merge(&delete(0)).state, DeletePolicy::Mark, Some(&item)).unwrap();
         assert!(later.truncated);
         let whole = project(&item.state().merge(&upsert(2, "B", "x")).state, DeletePolicy::Mark, Some(&item)).unwrap();
@@ -583,7 +587,7 @@ mod tests {
         assert!(project(&State::of(&upsert(1, &big, "")), DeletePolicy::Mark, None).unwrap_err().0 > MAX_ITEM_BYTES);
     }
 
-    /// One of few changes, so that ties are common; those that are observed are what a fetch or a restore brings.
+    /// Makes one of few changes, so that ties are common. Observed ones are those of a fetch or a restore.
     fn change() -> impl Strategy<Value = Change> {
         (0_i64..5, 0_i64..4, 0_usize..7).prop_map(|(received, source, kind)| {
             let dated = |change: Change, observed| match change {
@@ -608,7 +612,7 @@ mod tests {
     const POLICIES: [DeletePolicy; 4] =
         [DeletePolicy::Mark, DeletePolicy::Ignore, DeletePolicy::Remove, DeletePolicy::Update];
 
-    /// Written and read again after each change, each under the policy of that time.
+    /// Writes and reads the item again after each change, each under its own policy.
     fn written<'a>(changes: impl IntoIterator<Item = (&'a Change, DeletePolicy)>) -> Option<Item> {
         changes.into_iter().fold(None::<Item>, |before, (change, policy)| {
             let state = before.as_ref().map(Item::state).unwrap_or_default().merge(change).state;
@@ -624,7 +628,7 @@ mod tests {
         (state.win.as_ref().map(|win| win.version.clone()), facets.collect(), state.marks)
     }
 
-    /// Any JSON, with any number.
+    /// Makes any JSON, with any number.
     fn any_json() -> impl Strategy<Value = Value> {
         let number = prop_oneof![
             any::<f64>().prop_filter("JSON has no others", |number| number.is_finite()).prop_map(|n| json!(n)),
@@ -650,7 +654,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1000))]
 
-        // What is written is what is read, whatever stands in it, and however often.
+        // An item is read as it was written, whatever it contains and however often.
         #[test]
         fn what_is_read_is_what_was_written(fields in any_json(), extra in any_json()) {
             let object = |name: &str, value: Value| Map::from_iter([(name.to_owned(), value)]);
@@ -664,7 +668,7 @@ mod tests {
             prop_assert_eq!(hash, content.hash());
         }
 
-        // The same for a text with any digits: what was kept of it stays.
+        // The same holds for a text with any digits: the kept number stays.
         #[test]
         fn numbers_of_any_length_settle_at_once(number in "-?(0|[1-9][0-9]{0,25})(\\.[0-9]{1,25})?([eE][+-]?[0-9]{1,2})?") {
             let kept: Value = serde_json::from_str(&number).unwrap();
@@ -672,8 +676,8 @@ mod tests {
             prop_assert_eq!(again, kept);
         }
 
-        // 11. A policy never changes what decides, whatever it was before; an expiry is there exactly if `remove`, and deleted; what
-        // is alive is never blank.
+        // 11. A policy never changes what decides, whatever the policy was before. An item has an expiry exactly when
+        //     it is deleted under `remove`. What is alive is never blank.
         #[test]
         fn policies_are_projections(changes in proptest::collection::vec((change(), 0_usize..4), 1..7)) {
             let steps = changes.iter().map(|(change, policy)| (change, POLICIES[*policy]));
@@ -694,7 +698,8 @@ mod tests {
             }
         }
 
-        // 11. Under `remove`, the same changes come to the same in any order but for what is partial, and altogether after a fetch.
+        // 11. Under `remove`, the same changes give the same in any order except for partial items, and entirely after
+        //     a fetch.
         #[test]
         fn removing_does_not_break_the_join(changes in proptest::collection::vec(change(), 1..7), seed in any::<u64>()) {
             let mut other = changes.clone();
@@ -718,7 +723,7 @@ mod tests {
             prop_assert!(one.shows_the_same(&two) && !one.partial && !one.deleted && one.rev == two.rev);
         }
 
-        // The clock of a reader: it moves exactly with what is shown, and forward.
+        // The clock of a reader: it moves exactly with the visible state, and forward.
         #[test]
         fn changed_at_is_a_clock(changes in proptest::collection::vec((change(), 0_usize..4, -5_i64..5), 1..7)) {
             let deleted_fields = Map::from_iter([("status".to_owned(), json!("deleted"))]);

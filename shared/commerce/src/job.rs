@@ -1,95 +1,96 @@
-//! Owns what the registrar's own queue carries: which connection has to be looked after, and why. A job is a hint: what has to be
-//! done follows from the tables, so one that is lost, late or repeated does no harm.
+//! Owns the messages of the registrar's own queue: the connection to check, and the reason. A job is a hint: the work
+//! follows from the tables, so a lost, late or repeated job does no harm.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{entity::EntityKind, key::ConnectionKey, timestamp::Timestamp};
 
-/// How many parts the list of all connections has: each is gone through by itself.
+/// The number of shards of the list of all connections. Each is swept by itself.
 pub const SHARDS: u32 = 16;
 
 /// Something for the registrar to do.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "job", rename_all = "kebab-case")]
 pub enum Job {
-    /// Go on with one part of the list of all connections: a [`Job::Check`] for each.
+    /// A sweep over one shard of the list of all connections, which queues a [`Job::Check`] for each.
     Sweep {
-        /// Which part, below [`SHARDS`].
+        /// The shard, below [`SHARDS`].
         shard: u32,
-        /// Where to go on, as the list gave it; none at its beginning.
+        /// The position to continue at, as the list gave it; `None` at its beginning.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         after: Option<String>,
-        /// When the sweep began.
+        /// The time at which the sweep began.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         begun: Option<Timestamp>,
     },
-    /// Look after a connection: its subscriptions and their health, what is due to be polled, what is left of a disconnection.
+    /// A check of a connection: its webhooks and their health, polls that are due, the rest of a disconnection.
     Check {
-        /// Which connection.
+        /// The connection.
         #[serde(flatten)]
         key: ConnectionKey,
-        /// Why.
+        /// The reason.
         why: Trigger,
-        /// How often it was put off already.
+        /// The number of times that the check was put off.
         #[serde(default, skip_serializing_if = "crate::json::is_default")]
         tries: u8,
-        /// A look since then, at which all was well, is enough: when jobs come late, there are several for each connection.
+        /// A time: an earlier check after it that found all well makes this one unnecessary. Late jobs leave several
+        /// checks for each connection.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         since: Option<Timestamp>,
     },
-    /// Fetch the next pages of an entity.
+    /// A fetch of the next pages of an entity.
     Poll {
-        /// Which connection.
+        /// The connection.
         #[serde(flatten)]
         key: ConnectionKey,
         /// The kind of entity.
         entity: EntityKind,
     },
-    /// Go through all of an entity: more are known here than there are at the platform.
+    /// A full sync of an entity, because more are known here than the platform has.
     Sync {
-        /// Which connection.
+        /// The connection.
         #[serde(flatten)]
         key: ConnectionKey,
         /// The kind of entity.
         entity: EntityKind,
     },
-    /// Take a rotation of the signing keys that is under way as far as it can go.
+    /// The next steps of a rotation of the signing keys, as far as it can go.
     Rotate,
 }
 
-/// Why a connection is looked after.
+/// The reason to check a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trigger {
-    /// It is time to.
+    /// The schedule's turn.
     Schedule,
-    /// It was installed, connected, or changed.
+    /// The connection was installed, connected, or changed.
     Connected,
-    /// Somebody asked for it.
+    /// Somebody asked for the check.
     Asked,
-    /// The platform's API refused its credentials.
+    /// The platform's API refused the connection's credentials.
     Refused,
-    /// The platform told something about it that the registrar has to know: there is a notice.
+    /// The platform reported something that the registrar has to know: there is a notice.
     Told,
 }
 
 impl Job {
-    /// Looks after a connection, for the first time for this reason.
+    /// Makes a check of a connection, at its first try.
     pub fn check(key: &ConnectionKey, why: Trigger) -> Self {
         Self::Check { key: key.clone(), why, tries: 0, since: None }
     }
 
-    /// Reads a message.
+    /// Parses a message.
     pub fn parse(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
-    /// The message's text.
+    /// Returns the message's text.
     pub fn text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// The `MessageGroupId`: the jobs of one connection must not delay the others'.
+    /// Returns the `MessageGroupId`, so that the jobs of one connection do not delay the others'.
     pub fn group(&self) -> String {
         match self {
             Self::Sweep { shard, .. } => format!("sweep-{shard}"),
@@ -99,9 +100,9 @@ impl Job {
     }
 }
 
-/// The part of the list of all connections that a connection is in.
+/// Returns the shard of the list of all connections that a connection belongs to.
 pub fn shard(key: &ConnectionKey) -> u32 {
-    // Any hash that stays the same for ever would do; this is FNV-1a.
+    // Any hash that never changes would do; this is FNV-1a.
     let hash =
         key.to_string().bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     hash % SHARDS
@@ -144,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_connection_stays_in_its_part_and_the_parts_are_alike() {
-        // Computed elsewhere: where a connection is listed must stay the same.
+        // Computed elsewhere: a connection's shard must never change.
         assert_eq!(shard(&key("shop.example.com")), 7);
         let mut counts = [0; SHARDS as usize];
         for number in 0..10_000 {

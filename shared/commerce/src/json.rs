@@ -1,5 +1,5 @@
-//! Reads JSON strictly: a member that appears twice is an error, because of two values the next reader could believe either one.
-//! Also holds what the wire types share when they are written.
+//! Owns the strict reading of JSON: a member that appears twice is an error, because the next reader could trust either
+//! value. Also holds helpers for writing the wire types.
 
 use std::fmt;
 
@@ -9,16 +9,17 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-/// Why a text is none that can be read. Repeats nothing of it but the names of members that are plain words.
+/// The reason for which a text cannot be read. It repeats nothing of the text except the names of members that are
+/// plain words.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum JsonError {
-    /// No JSON, or not of the form that is meant.
+    /// Not JSON, or not of the expected form.
     #[error("no JSON of the form that is meant (line {0})")]
     Form(usize),
-    /// JSON, but nested deeper than can be read.
+    /// JSON that is nested too deep.
     #[error("nested too deep")]
     TooDeep,
-    /// A member is there twice.
+    /// A member occurs twice.
     #[error("{0} is there twice")]
     Twice(String),
 }
@@ -33,10 +34,10 @@ impl From<serde_json::Error> for JsonError {
     }
 }
 
-/// What the error begins with that a member is there twice; its name follows, in backquotes.
+/// The beginning of the error for a member that occurs twice; the member's name follows, in backquotes.
 const TWICE: &str = "there twice: `";
 
-/// Any JSON in which no member is there twice, at any depth.
+/// Any JSON in which no member occurs twice, at any depth.
 struct Unique(Value);
 
 impl<'de> Deserialize<'de> for Unique {
@@ -101,19 +102,19 @@ impl<'de> Deserialize<'de> for Unique {
     }
 }
 
-/// Says whether a value is its type's default, so that serde can leave it out.
+/// Returns whether a value is its type's default, so that serde can leave it out.
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// The error that a member is there twice.
+/// Makes the error for a member that occurs twice.
 pub(crate) fn twice<E: serde::de::Error>(name: &str) -> E {
     let plain = (1..=40).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-./".contains(&byte));
     E::custom(format_args!("{TWICE}{}`", if plain { name } else { "a member" }))
 }
 
-/// Reads a JSON text in which no member is there twice, at any depth.
+/// Reads a JSON text in which no member occurs twice, at any depth.
 ///
 /// # Errors
 /// [`JsonError`].
@@ -122,7 +123,7 @@ pub fn value(text: &[u8]) -> Result<Value, JsonError> {
     Ok(value)
 }
 
-/// The same, of an object.
+/// Reads a JSON object in which no member occurs twice, at any depth.
 ///
 /// # Errors
 /// [`JsonError`].
@@ -133,7 +134,7 @@ pub fn object(text: &[u8]) -> Result<Map<String, Value>, JsonError> {
     }
 }
 
-/// The same, as what is wanted.
+/// Reads a value of a type from JSON in which no member occurs twice, at any depth.
 ///
 /// # Errors
 /// [`JsonError`].

@@ -1,23 +1,24 @@
-//! Names a store: platform, connection and generation.
+//! Owns the name of a store: platform, connection and generation.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// One installed store or account on a platform: the tenant. `[a-z0-9][a-z0-9._-]{0,99}`, lower-cased on entry.
+/// One store or account on a platform: the tenant. Its id matches `[a-z0-9][a-z0-9._-]{0,99}` and is lower-cased on
+/// entry.
 ///
-/// It lands in paths, table keys and `MessageGroupId`, so nothing outside the grammar may ever become one.
+/// The id is part of paths, table keys and `MessageGroupId`, so no text outside the grammar may become one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ConnectionId(String);
 
-/// The text is no connection id.
+/// The error for a text that is not a connection id.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a connection id is 1 to 100 of a-z, 0-9, '.', '_' and '-', and starts with a letter or digit")]
 pub struct NotAConnectionId;
 
 impl ConnectionId {
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -49,7 +50,7 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// How often a connection was connected anew; part of the webhook's path and of its derived secrets. The first is 1.
+/// The count of times that a connection was connected, from 1. It is part of the webhook's path and derived secrets.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Generation(u32);
@@ -58,18 +59,18 @@ impl Generation {
     /// The generation of a connection that was connected once.
     pub const FIRST: Self = Self(1);
 
-    /// As a number, at least 1.
+    /// Returns the generation as a number, at least 1.
     pub const fn number(self) -> u32 {
         self.0
     }
 
-    /// The generation after this one.
+    /// Returns the generation after this one.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 
-    /// Reads the canonical form that paths carry: digits without a leading zero, at least 1.
+    /// Parses the canonical form that paths carry: digits without a leading zero, at least 1.
     pub fn parse(text: &str) -> Option<Self> {
         let number = text.parse::<u32>().ok()?;
         (number >= 1 && number.to_string() == text).then_some(Self(number))

@@ -8,20 +8,23 @@ use zeroize::Zeroizing;
 
 use crate::request::WebhookPath;
 
-/// The shortest secret that a key may have, in bytes.
+/// The least length of a key's secret, in bytes.
 pub const MIN_SECRET_BYTES: usize = 32;
 
-/// What the id of the key begins with that a bare generated string makes; the beginning of its hash follows. A string that takes its
-/// place, as CloudFormation makes one when the secret's `GenerateSecretString` is edited, is another key. Before it had a hash, the id was
-/// this alone.
+/// The prefix of a bare key's id, followed by the beginning of the key's hash. A bare key is a generated string, not a
+/// JSON ring.
+///
+/// A string that replaces it, such as CloudFormation makes when the secret's `GenerateSecretString` is edited, is
+/// another key. Earlier releases had this prefix alone as the id.
 pub const BARE_KEY_ID: &str = "initial";
 
-/// What the hash in a bare key's id is bound to.
+/// The label that binds the hash in a bare key's id.
 const KEY_ID_LABEL: &str = "commerce-hooks/v1/key-id";
-/// What the fingerprint of a webhook's secret is bound to.
+/// The label that binds the fingerprint of a webhook's secret.
 const FINGERPRINT_LABEL: &str = "commerce-hooks/v1/fingerprint";
 
-/// The beginning of a hash of a secret of at least 32 random bytes: it tells secrets apart, and nothing of what they are.
+/// Returns the first `N` bytes of a secret's hash, in hex. The secret has at least 32 random bytes, so the hash
+/// distinguishes it and reveals nothing of it.
 fn hash_of<const N: usize>(label: &str, secret: &[u8]) -> String {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     context.update(label.as_bytes());
@@ -30,39 +33,40 @@ fn hash_of<const N: usize>(label: &str, secret: &[u8]) -> String {
     hex::encode(&context.finish().as_ref()[..N])
 }
 
-/// What the ids of keys begin with that clients brought.
+/// The prefix of the ids of keys that clients brought.
 pub const BROUGHT: &str = "brought-";
 
-/// What every derived secret is bound to, so that no other use of the key can collide with it.
+/// The label that binds every derived secret, so that no other use of the key can collide with it.
 const WEBHOOK_LABEL: &str = "commerce-hooks/v1/webhook";
 
-/// What a key may be used for.
+/// The use that a key is allowed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyState {
     /// Accepted, but nothing new is signed with it: a key on its way in or out.
     Verify,
-    /// Accepted, and the one that new subscriptions and tokens are signed with.
+    /// Accepted, and the one that signs new webhooks and tokens.
     Sign,
 }
 
-/// Where a key is in a [rotation](crate::rotation).
+/// The stage of a key in a [rotation](crate::rotation).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// It will sign, once it is known everywhere.
+    /// The key will sign once every environment knows it.
     Incoming,
-    /// It signed before, and goes when nothing uses it any more.
+    /// The key signed before, and is removed when nothing uses it any more.
     Outgoing,
 }
 
-/// One key of a ring, as a secret holds it, too. Its secret is wiped from memory on drop and never printed.
+/// One key of a ring, in the form that the secret holds, too. Its secret is wiped from memory on drop and never
+/// printed.
 #[derive(Clone, Deserialize)]
 pub struct Key {
     pub(crate) id: String,
     pub(crate) state: KeyState,
     pub(crate) secret: Zeroizing<String>,
-    /// Since when it has been in its state and phase, seconds since 1970.
+    /// The time since which the key has its state and phase, in seconds since 1970.
     #[serde(default)]
     pub(crate) since: Option<i64>,
     #[serde(default)]
@@ -70,38 +74,41 @@ pub struct Key {
 }
 
 impl Key {
-    /// The id, recorded wherever the key was used. Not secret.
+    /// Returns the id, which is recorded wherever the key was used. It is not secret.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Whether new things are signed with it.
+    /// Returns the state, which says whether the key signs.
     pub fn state(&self) -> KeyState {
         self.state
     }
 
-    /// Where it is in a rotation; nowhere for one that no rotation touches.
+    /// Returns the stage in a rotation, or `None` for a key that no rotation touches.
     pub fn phase(&self) -> Option<Phase> {
         self.phase
     }
 
-    /// Since when it has been in its state and phase, seconds since 1970, if a rotation brought it there.
+    /// Returns the time since which the key has its state and phase, in seconds since 1970, or `None` if no rotation
+    /// set them.
     pub fn since(&self) -> Option<i64> {
         self.since
     }
 
-    /// The key's bytes.
+    /// Returns the key's bytes.
     pub fn secret(&self) -> &[u8] {
         self.secret.as_bytes()
     }
 
-    /// The secret of the webhooks that point at `path`: 64 lower-case hex digits (WooCommerce decodes HTML entities in
-    /// secrets, which hex digits do not have). `scope` binds it to one scope, for platforms that do not sign the scope.
+    /// Derives the secret of the webhooks that point at `path`: 64 lower-case hex digits. WooCommerce decodes HTML
+    /// entities in secrets, and hex digits contain none.
+    ///
+    /// `scope` binds the secret to one topic, for platforms that do not sign the topic.
     pub fn webhook_secret(&self, path: &WebhookPath, scope: Option<&str>) -> WebhookSecret {
         let generation = path.generation.to_string();
         let mut parts = vec![WEBHOOK_LABEL, &path.key.platform, path.key.connection.as_str(), &generation];
         parts.extend(scope);
-        // Each part is preceded by its length, so that no two lists of parts give the same bytes.
+        // Each part is preceded by its length, so no two lists of parts give the same bytes.
         let mut info = Vec::with_capacity(160);
         for part in parts {
             info.extend_from_slice(&(part.len() as u64).to_be_bytes());
@@ -127,12 +134,12 @@ impl fmt::Debug for Key {
 pub struct WebhookSecret(Zeroizing<String>);
 
 impl WebhookSecret {
-    /// The secret itself. Whoever calls this is about to hand it to a platform or a person.
+    /// Returns the secret itself, for a caller that hands it to a platform or a person.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// What tells it apart from others, 16 hex digits. Not secret.
+    /// Returns 16 hex digits that distinguish the secret from others. They are not secret.
     pub fn fingerprint(&self) -> String {
         hash_of::<8>(FINGERPRINT_LABEL, self.0.as_bytes())
     }
@@ -150,7 +157,7 @@ pub struct KeyRing {
     keys: Vec<Key>,
 }
 
-/// A secret that is no key ring. None of these repeats any of the secret.
+/// An error for a secret that is not a key ring. No variant repeats any of the secret.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyRingError {
     /// Neither a bare string nor `{"keys":[{"id","state","secret"}]}`.
@@ -158,12 +165,12 @@ pub enum KeyRingError {
         "the secret is neither a generated string nor {{\"keys\":[{{\"id\":…,\"state\":\"sign\"|\"verify\",\"secret\":…}}]}}"
     )]
     Shape,
-    /// A key's secret holds what no generated one does: it is something else, pasted or read wrongly.
+    /// A key's secret has characters that generated secrets never have, so another text was pasted or misread.
     #[error(
         "key {0:?} has a secret that is none: it must be of letters, digits and punctuation without spaces, quotes, backslashes and brackets"
     )]
     NoSecret(String),
-    /// A key's id cannot be one.
+    /// A key's id is not valid.
     #[error("the id of a key must be of 1 to 100 letters, digits, '.', '_' and '-'")]
     NoId,
     /// A key is too short to be safe.
@@ -182,7 +189,7 @@ struct RingWire {
     keys: Vec<Key>,
 }
 
-/// The text of a secret with these keys. Only here is a key written, so that none ends up anywhere else.
+/// Returns the text of a secret with these keys. Only this function writes keys, so that they end up nowhere else.
 pub(crate) fn ring_text(keys: &[Key]) -> Zeroizing<String> {
     #[derive(Serialize)]
     struct Wire<'a> {
@@ -208,11 +215,11 @@ pub(crate) fn ring_text(keys: &[Key]) -> Zeroizing<String> {
 }
 
 impl KeyRing {
-    /// Reads a secret's value: a bare generated string, which is one signing key, or a JSON ring. Editors may have put a byte order
-    /// mark before it.
+    /// Parses a secret's value: a bare generated string, which is one signing key, or a JSON ring. It skips a byte
+    /// order mark, which editors may have put before the value.
     ///
     /// # Errors
-    /// A [`KeyRingError`] that names what is wrong without repeating the secret.
+    /// A [`KeyRingError`] that names the fault without repeating the secret.
     pub fn parse(text: &str) -> Result<Self, KeyRingError> {
         let text = plain(text);
         let mut keys = if text.starts_with('{') {
@@ -220,7 +227,7 @@ impl KeyRing {
             ring.keys
         } else {
             let secret: Zeroizing<String> = Zeroizing::new(text.into());
-            // The hash of what could be guessed would give it away.
+            // The hash of a guessable text would reveal it.
             let id = match secret.len() < MIN_SECRET_BYTES || !is_secret(&secret) {
                 true => BARE_KEY_ID.to_owned(),
                 false => format!("{BARE_KEY_ID}-{}", hash_of::<4>(KEY_ID_LABEL, secret.as_bytes())),
@@ -249,55 +256,56 @@ impl KeyRing {
         }
     }
 
-    /// The key that new things are signed with.
+    /// Returns the key that signs.
     pub fn signing(&self) -> &Key {
         // `parse`, the only constructor, puts the one signing key first.
         &self.keys[0]
     }
 
-    /// Whether there is a key of this id. Of what a release recorded whose bare keys had no hash in their ids, nobody knows which bare key
-    /// it was.
+    /// Returns whether the ring has a key of this id. An earlier release recorded bare keys as [`BARE_KEY_ID`] alone,
+    /// which could be any bare key, so that id matches every bare key.
     pub fn knows(&self, id: &str) -> bool {
         self.keys.iter().any(|key| key.id == id || id == BARE_KEY_ID && key.id.starts_with(BARE_KEY_ID))
     }
 
-    /// All keys, the signing one first.
+    /// Returns all keys, the signing one first.
     pub fn iter(&self) -> impl Iterator<Item = &Key> {
         self.keys.iter()
     }
 }
 
-/// What a secret holds, without what editors put around it.
+/// Strips white space and byte order marks, which editors put around a secret.
 pub(crate) fn plain(text: &str) -> &str {
     text.trim().trim_start_matches('\u{feff}').trim()
 }
 
-/// Whether a text can be a secret as it is generated: visible ASCII, and nothing that only comes from a text around it, such as the
-/// braces of JSON or its quotes. Too short is another matter.
+/// Returns whether a text can be a generated secret: visible ASCII, without characters that come from a surrounding
+/// text, such as JSON's braces or quotes. It does not check the length.
 fn is_secret(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"'`\\{}[]".contains(&byte))
 }
 
-/// A key that a client brought, as it is kept: its SHA-256, and the key itself only where codes are made with it.
+/// A stored key that a client brought: its SHA-256, and the key itself only where HMACs are computed with it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BroughtKey {
-    /// Its name in logs.
+    /// The key's name in logs.
     pub id: String,
-    /// Its SHA-256, in lower-case hex.
+    /// The key's SHA-256, in lower-case hex.
     pub sha256: String,
-    /// The key, where a hash of it is not enough. Wiped from memory on drop and never printed.
+    /// The key itself, where its hash is not enough. Wiped from memory on drop and never printed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) secret: Option<Zeroizing<String>>,
 }
 
 impl BroughtKey {
-    /// Of a key. Its id is the beginning of its hash, which tells nothing of a key that is long enough.
+    /// Makes the record of a key. Its id is the beginning of the hash, which reveals nothing of a key that is long
+    /// enough.
     pub fn of(key: &str) -> Self {
         let sha256 = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.as_bytes()));
         Self { id: format!("{BROUGHT}{}", &sha256[..8]), sha256, secret: None }
     }
 
-    /// The same, with the key itself.
+    /// Makes the record of a key, with the key itself.
     pub fn with_secret(key: &str) -> Self {
         Self { secret: Some(Zeroizing::new(key.to_owned())), ..Self::of(key) }
     }
@@ -332,7 +340,7 @@ mod tests {
     fn a_bare_string_is_one_signing_key() {
         let ring = KeyRing::parse(SECRET).unwrap();
         assert_eq!(ring.iter().count(), 1);
-        // Another string is another key, and a release of before called each of them the same.
+        // Another string is another key, and earlier releases gave each of them the same id.
         let other = KeyRing::parse(&SECRET.replace(|c: char| c.is_ascii_digit(), "x")).unwrap();
         for ring in [&ring, &other] {
             let hash = ring.signing().id().strip_prefix("initial-").unwrap();
@@ -423,7 +431,7 @@ mod tests {
         }
     }
 
-    /// Computed with Python's `hmac`, from RFC 5869 alone: what stores hold must stay valid across releases.
+    /// Computed with Python's `hmac` from RFC 5869 alone: the secrets that stores hold must stay valid across releases.
     #[test]
     fn the_derivation_is_a_promise() {
         let secret = KeyRing::parse(SECRET)

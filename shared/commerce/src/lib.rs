@@ -1,10 +1,9 @@
-//! What commerce-hooks knows, pure: how a delivery is proven, what travels on the queue, what an entity is, how changes
-//! become state, and what each platform says. No AWS, no async, no clock and no environment: time and keys are arguments,
-//! and a call to a platform is a value that the edges run.
+//! The pure part of commerce-hooks: the proof of deliveries, the messages on the queue, the entities, the merge of
+//! changes into state, and the platforms. It has no AWS, no async, no clock and no environment: time and keys are
+//! arguments, and a call to a platform is a value that the edges run.
 //!
-//! The way of a delivery, left to right, is the order to read in:
-//! [`request`] → [`verify`] → [`envelope`] ⇒ queue ⇒ [`envelope`] → [`transfer`] → [`platforms`] (map) → [`change`] (merge)
-//! → [`item`].
+//! Read the modules in the order that a delivery takes: [`request`] → [`verify`] → [`envelope`] ⇒ queue ⇒ [`envelope`]
+//! → [`transfer`] → [`platforms`] (map) → [`change`] (merge) → [`item`].
 
 pub mod activity;
 pub mod apps;

@@ -1,26 +1,26 @@
-//! Owns the words in which every accepted delivery ends, and the reasons and rules that go with them.
+//! Owns the words in which every accepted delivery ends, with their reasons and rules.
 
 use std::fmt;
 
-/// How one message ended. Sums over distinct delivery ids add up to what was acknowledged.
+/// The end of one message. Summed over distinct delivery ids, the outcomes equal the number of acknowledged deliveries.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// What a reader of the table sees has changed.
+    /// The message changed what a reader of the table sees.
     Applied,
-    /// The change says what the state says already.
+    /// The state already says what the change says.
     Unchanged,
-    /// Newer content, or a stronger mark, was there already.
+    /// The state already held newer content, or a stronger mark.
     Superseded,
-    /// A named rule says that this is not for the state.
+    /// A named rule keeps the message out of the state.
     Ignored(Rule),
-    /// Became so many messages, each of which succeeds or fails alone.
+    /// The message became this many messages, each of which succeeds or fails alone.
     Split(usize),
-    /// Put into the dead-letter queue with its reason; can be replayed.
+    /// The message is in the dead-letter queue with its reason, and can be replayed.
     Quarantined(Reason),
 }
 
 impl Outcome {
-    /// The outcome's name, the value of the metric's dimension.
+    /// Returns the outcome's name, the value of the metric's dimension.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Applied => "applied",
@@ -44,77 +44,77 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// The name of a rule by which deliveries are ignored.
+/// The name of a rule by which messages are ignored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Rule(pub &'static str);
 
 impl Rule {
-    /// No entity processor declares the scope.
+    /// No entity processor declares the topic (`scope`).
     pub const UNKNOWN_SCOPE: Self = Self("unknown-scope");
     /// Nobody connected this connection.
     pub const UNKNOWN_CONNECTION: Self = Self("unknown-connection");
-    /// The connection was disconnected; its webhooks may go on for a while.
+    /// The connection was disconnected; its webhooks may still deliver for a while.
     pub const DISCONNECTED: Self = Self("disconnected");
-    /// The delivery came over a path whose generation is not the connection's.
+    /// The path's generation is not the connection's.
     pub const RETIRED_GENERATION: Self = Self("retired-generation");
-    /// The connection's settings say that this scope is not wanted.
+    /// The connection's settings exclude this topic.
     pub const UNWANTED_SCOPE: Self = Self("unwanted-scope");
-    /// The connection is paused; what is missed is polled afterwards.
+    /// The connection is paused; polling later finds the changes that it missed.
     pub const PAUSED: Self = Self("paused");
-    /// Sent by the registrar, to find out whether deliveries get through.
+    /// The registrar sent the delivery, to test that deliveries arrive.
     pub const PROBE: Self = Self("probe");
-    /// A change that was made from here.
+    /// The change is our own action at the platform.
     pub const ECHO: Self = Self("echo");
-    /// Not all is known of what a full fetch came upon, so nobody can tell what was not among it.
+    /// Notes of a full sync's pages are missing, so nobody can tell which entities it did not list.
     pub const SWEEP_INCOMPLETE: Self = Self("sweep-incomplete");
-    /// A delete of what was never here, and is not at the platform either.
+    /// The delete is of an entity that was never here and is not at the platform either.
     pub const NEVER_HERE: Self = Self("never-here");
-    /// What it stands for was found in a list shortly before.
+    /// A list shortly before already had every entry that the delivery stands for.
     pub const FOUND: Self = Self("found-before");
-    /// It matters only if it is known here, and it is not.
+    /// The change counts only if its entity is known here, and it is not.
     pub const NOT_KNOWN: Self = Self("not-known-here");
-    /// Nothing of the state; kept for the registrar.
+    /// The delivery is about no entity; the registrar has a note of it.
     pub const NOTED: Self = Self("noted-for-the-registrar");
-    /// How many of an entity there are at the platform, which was compared.
+    /// The message carried the platform's count of an entity, which was compared.
     pub const COUNTED: Self = Self("counted");
-    /// The order to show what is marked by other policies, which is done.
+    /// The command to project an entity's items again under another delete policy was carried out.
     pub const REPROJECTED: Self = Self("reprojected");
-    /// The order to erase a connection's state, which is done.
+    /// The command to erase a connection's state was carried out.
     pub const ERASED: Self = Self("erased");
-    /// The order to erase the state of a connection that is not disconnected any more.
+    /// The command to erase a state met a connection that is no longer disconnected.
     pub const CONNECTED_AGAIN: Self = Self("connected-again");
-    /// The connection's policy does not take deletes of this entity.
+    /// The connection's policy ignores deletes of this entity.
     pub const DELETES_IGNORED: Self = Self("deletes-ignored");
 }
 
-/// Why a message is in the dead-letter queue.
+/// The reason for which a message is in the dead-letter queue.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Reason {
-    /// The message is none that this release can read: not JSON, or of an unknown version.
+    /// This release cannot read the message: it is not JSON, is malformed, or has an unknown version.
     UnknownMessage,
     /// The message names a platform that this release does not have.
     UnknownPlatform,
-    /// The body was proven but did not fit a message.
+    /// The proven body did not fit a message, or an entity or answer exceeds the limits on size.
     TooLarge,
-    /// The body is not what the platform documents.
+    /// The body, or the platform's answer, is not as the platform documents.
     Malformed,
-    /// The platform delivered an error object where an entity should be.
+    /// The platform delivered an error in place of an entity, or a list without end.
     PlatformError,
-    /// The item would be larger than DynamoDB takes, even without what the platform has beyond the canonical fields.
+    /// The item would exceed DynamoDB's limit, even without `extra`, the platform's fields beyond the canonical ones.
     ItemTooLarge,
-    /// The change is older than what expiry could have erased.
+    /// The change is so old that its entity's item may have been removed and have expired since.
     TooOld,
-    /// The entity's item was written by others five times in a row.
+    /// Other writers changed the entity's item, or a notice, before each of five writes.
     Contention,
     /// The table could not be read or written.
     StateUnavailable,
-    /// The platform's API could not be reached or answered with a failure of its own.
+    /// The platform's API could not be reached, or answered with a failure of its own.
     PlatformUnavailable,
-    /// The platform's API refuses the connection's credentials or does not know its endpoint.
+    /// The platform's API refuses the connection's credentials or does not know the endpoint.
     ConnectionFault,
-    /// The platform refused what was to be done there.
+    /// The platform refused an action.
     ActionRefused,
-    /// It was cut off by the deadline ten times.
+    /// The deadline cut off the message ten times.
     OutOfTime,
     /// The code panicked on this message.
     Panic,
@@ -123,7 +123,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The reason's name, as message attribute and in logs.
+    /// Returns the reason's name, as in the message attribute and in logs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::UnknownMessage => "unknown-message",

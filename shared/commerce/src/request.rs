@@ -1,4 +1,4 @@
-//! Owns the request as a platform sent it, before anything about it is believed, and the path that it was sent to.
+//! Owns the request as a platform sent it, before any of it is trusted, and the path that it was sent to.
 
 use std::{borrow::Cow, fmt};
 
@@ -11,21 +11,22 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// One HTTP request, not proven. Its body is the bytes as they came, which is what platforms sign.
+/// One unproven HTTP request. Its body is the received bytes, which platforms sign.
 #[derive(Clone)]
 pub struct RawRequest {
-    /// The method, `POST` nearly always.
+    /// The method, nearly always `POST`.
     pub method: Method,
-    /// The headers, names in lower case.
+    /// The headers, with names in lower case.
     pub headers: HeaderMap,
     /// The body's bytes, already decoded where API Gateway sent them as base64.
     pub body: Bytes,
-    /// When API Gateway took the request (`requestContext.timeEpoch`): the moment of observation.
+    /// The moment of observation: the time at which API Gateway took the request (`requestContext.timeEpoch`).
     pub received: Timestamp,
 }
 
 impl RawRequest {
-    /// The value of a header that must not be ambiguous: `None` when it is absent, repeated or not visible ASCII.
+    /// Returns the value of a header that must not be ambiguous, or `None` when it is absent, repeated or not visible
+    /// ASCII.
     pub fn single_header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next()?;
@@ -36,7 +37,7 @@ impl RawRequest {
     }
 }
 
-/// Headers and bodies may hold secrets, so only their sizes show.
+/// The request's method, time and sizes only, because headers and bodies may hold secrets.
 impl fmt::Debug for RawRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RawRequest")
@@ -48,55 +49,60 @@ impl fmt::Debug for RawRequest {
     }
 }
 
-/// Returns a segment of a path without its percent signs; none where one of them is not followed by two hex digits, or where what is
-/// left is no text.
+/// Percent-decodes a segment of a path. Returns `None` when a percent sign is not followed by two hex digits, or when
+/// the result is not UTF-8.
 pub fn decoded(segment: &str) -> Option<String> {
     let is_whole = |after: &str| after.get(..2).is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let whole = segment.split('%').skip(1).all(is_whole);
     whole.then(|| percent_decode_str(segment).decode_utf8().ok().map(Cow::into_owned))?
 }
 
-/// The most values that an entity may hold, as it is delivered or shown: an order of a thousand lines. What is not known of an entity is
-/// kept as a tree, in which the smallest objects take some 80 times their text: without a bound, one store could take the memory of all.
+/// The most values that an entity may hold, as delivered or in an answer: an order of a thousand lines.
+///
+/// Unknown fields of an entity are kept as a tree, in which the smallest objects take some 80 times their text. Without
+/// a bound, one store could take the memory of all.
 pub const MAX_VALUES: usize = 50_000;
 
-/// The most values that a page of a list may hold, of which only one is held at a time.
+/// The most values that a page of a list may hold, only one of which is held at a time.
 pub const MAX_PAGE_VALUES: usize = 200_000;
 
-/// What a value takes as part of a tree, in bytes: the smallest objects, of one member each, take some 650.
+/// The assumed memory of a value in a tree, in bytes. The smallest objects, of one member each, take some 650.
 const VALUE_BYTES: usize = 256;
 
-/// How many values a JSON text holds, by its commas and brackets: never fewer than there are.
+/// Estimates the number of values of a JSON text from its commas and brackets. The estimate is never below the number
+/// of values within the outermost one.
 pub fn values(text: &[u8]) -> usize {
     text.iter().filter(|byte| matches!(byte, b',' | b'{' | b'[')).count()
 }
 
-/// Whether a JSON text holds more values than an entity can have.
+/// Returns whether a JSON text holds more values than an entity may have.
 pub fn has_too_many_values(body: &[u8]) -> bool {
     body.len() > MAX_VALUES && values(body) > MAX_VALUES
 }
 
-/// Whether a JSON text holds more values than a page of a list can have.
+/// Returns whether a JSON text holds more values than a page of a list may have.
 pub fn is_too_large_a_page(body: &[u8]) -> bool {
     body.len() > MAX_PAGE_VALUES && values(body) > MAX_PAGE_VALUES
 }
 
-/// What a JSON text and the tree that is read from it take in memory, in bytes, roughly.
+/// Estimates the memory of a JSON text and the tree read from it, in bytes.
 pub fn weight(text: &[u8]) -> usize {
     text.len() + VALUE_BYTES * values(text)
 }
 
-/// Where a webhook points: `/hooks/{platform}/{connection}` for the first generation, with `/{generation}` for later ones.
+/// The path that a webhook points at: `/hooks/{platform}/{connection}` for the first generation, with `/{generation}`
+/// for later ones.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WebhookPath {
-    /// Platform and connection.
+    /// The platform and the connection.
     pub key: ConnectionKey,
     /// The generation that the webhook was made for.
     pub generation: Generation,
 }
 
 impl WebhookPath {
-    /// Reads the parts of a webhook's path; `None` when they are not in their grammar. Whether the platform exists is not asked.
+    /// Parses the parts of a webhook's path, or returns `None` when they violate their grammar. It does not check that
+    /// the platform exists.
     pub fn parse(platform: &str, connection: &str, generation: Option<&str>) -> Option<Self> {
         let generation = match generation {
             None => Generation::FIRST,

@@ -1,8 +1,8 @@
-//! Owns how signing keys are rotated: the steps from one ring to the next, none of which has a delivery refused.
+//! Owns the rotation of signing keys: the steps from one ring to the next. No step makes a valid delivery fail.
 //!
-//! A new key is added, and waited for until every environment that proves deliveries knows it. Then it signs, and every subscription
-//! is moved to it, while the former one still proves. The former one goes when no subscription is left on it and it has proven
-//! nothing for long: webhooks that were entered by hand show only by that.
+//! A new key is added first, and waits until every environment that proves deliveries knows it. Then it signs, and
+//! every webhook is moved to it, while the former key still proves. The former key is removed when no webhook uses it
+//! and it has proven nothing for long, because only that shows the use of webhooks entered by hand.
 
 use std::collections::BTreeMap;
 
@@ -14,39 +14,39 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// For how long a key must have proven nothing before it goes, in seconds.
+/// The time for which a key must have proven nothing before it is removed, in seconds.
 pub const QUIET_SECONDS: i64 = 48 * 60 * 60;
-/// How many random bytes a new key is made of: its secret, and the end of its id.
+/// The number of random bytes for a new key: its secret, and the end of its id.
 pub const FRESH_BYTES: usize = 35;
 
-/// What a step depends on, beside the ring.
+/// The facts that a step depends on, beside the ring.
 #[derive(Clone, Copy)]
 pub struct Facts<'a> {
-    /// Whether somebody asked for a rotation.
+    /// `true` when somebody asked for a rotation.
     pub asked: bool,
-    /// After so many seconds, every environment knows a ring that was written.
+    /// The time after which every environment knows a ring that was written, in seconds.
     pub known_after: i64,
-    /// How many connections are on another key than the one that signs.
+    /// The number of connections with webhooks on a key other than the signing one.
     pub elsewhere: usize,
-    /// When keys proved something last, by their ids.
+    /// The last time at which each key proved something, by the key's id.
     pub used: &'a BTreeMap<String, Timestamp>,
     /// Random bytes, never used before.
     pub fresh: &'a [u8; FRESH_BYTES],
 }
 
-/// Where a rotation is.
+/// The stage of a rotation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
-    /// There is none.
+    /// No rotation is under way.
     None,
-    /// The new key becomes known.
+    /// The new key is becoming known.
     Waiting,
-    /// The new key signs; what is on the former one is moved.
+    /// The new key signs, and webhooks on the former one are being moved.
     Moving,
 }
 
 impl Stage {
-    /// Its name.
+    /// Returns the stage's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -56,24 +56,24 @@ impl Stage {
     }
 }
 
-/// What comes next.
+/// The next step of a rotation.
 pub struct Next {
-    /// Where the rotation is.
+    /// The stage before this step.
     pub stage: Stage,
-    /// Where it is after this step.
+    /// The stage after this step.
     pub then: Stage,
-    /// The text of the ring that the step writes; none while there is nothing to do.
+    /// The text of the ring that the step writes; `None` when no step can be taken.
     pub ring: Option<Zeroizing<String>>,
-    /// When the next step can be taken at the earliest.
+    /// The earliest time of the next step.
     pub due: Option<Timestamp>,
-    /// What keeps it from being taken now, for people.
+    /// The reasons against a step now, for people.
     pub keeps: Vec<String>,
 }
 
-/// The next step of a rotation, given the text of the secret.
+/// Returns the next step of a rotation, given the text of the secret.
 ///
 /// # Errors
-/// [`KeyRingError`] when the text is no ring.
+/// [`KeyRingError`] when the text is not a ring.
 pub fn advance(text: &str, now: Timestamp, facts: &Facts<'_>) -> Result<Next, KeyRingError> {
     let mut keys: Vec<Key> = KeyRing::parse(text)?.iter().cloned().collect();
     let at = now.seconds();
@@ -84,7 +84,7 @@ pub fn advance(text: &str, now: Timestamp, facts: &Facts<'_>) -> Result<Next, Ke
         (None, true) => Stage::Moving,
         (None, false) => Stage::None,
     };
-    // Of what was entered by hand without a time, it begins now.
+    // The time begins now for a phase that was entered by hand without one.
     let untimed: Vec<_> = keys.iter_mut().filter(|key| key.phase.is_some() && key.since.is_none()).collect();
     if !untimed.is_empty() {
         untimed.into_iter().for_each(|key| key.since = Some(at));
@@ -105,7 +105,7 @@ pub fn advance(text: &str, now: Timestamp, facts: &Facts<'_>) -> Result<Next, Ke
             step(&keys, stage, Stage::Moving)
         }
         (Stage::Moving, _) => {
-            // Uses are noted so often only.
+            // Uses are noted only this often.
             let quiet = QUIET_SECONDS + NOTED_EVERY_SECONDS;
             let used = |key: &Key| facts.used.get(&key.id).map(|used| used.seconds());
             let free = |key: &Key| used(key).max(key.since).unwrap_or(at).saturating_add(quiet);
@@ -146,11 +146,11 @@ pub fn advance(text: &str, now: Timestamp, facts: &Facts<'_>) -> Result<Next, Ke
     }
 }
 
-/// The text of the ring without a key that is on its way out, whatever still uses it; none when no such key is. For one that is
-/// compromised.
+/// Returns the text of the ring without an outgoing key, whatever still uses the key, or `None` when no such key is
+/// outgoing. It is for a compromised key.
 ///
 /// # Errors
-/// [`KeyRingError`] when the text is no ring.
+/// [`KeyRingError`] when the text is not a ring.
 pub fn retire(text: &str, id: &str) -> Result<Option<Zeroizing<String>>, KeyRingError> {
     let ring = KeyRing::parse(text)?;
     let (gone, kept): (Vec<Key>, Vec<Key>) =
@@ -163,7 +163,7 @@ fn stamp(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds.saturating_mul(1000))
 }
 
-/// A ring that is about to be written is one that can be read.
+/// Makes the step to a ring, after checking that the ring can be read.
 fn step(keys: &[Key], stage: Stage, then: Stage) -> Result<Next, KeyRingError> {
     let ring = ring_text(keys);
     KeyRing::parse(&ring)?;
@@ -185,7 +185,7 @@ mod tests {
         advance(text, stamp(at), &facts).unwrap()
     }
 
-    /// Id, state and phase of each key.
+    /// Returns the id, state and phase of each key.
     fn shown(text: &str) -> Vec<(String, KeyState, Option<Phase>)> {
         KeyRing::parse(text).unwrap().iter().map(|key| (key.id.clone(), key.state, key.phase)).collect()
     }
@@ -224,7 +224,7 @@ mod tests {
             assert_eq!((still.stage, still.due, still.keeps.len()), (Stage::Moving, Some(stamp(due)), keeps));
             assert!(still.ring.is_none());
         }
-        // What was used before it went out, and what the new one is used for, does not matter.
+        // Uses from before the key became outgoing, and uses of the new key, do not count.
         let used = [(old.as_str(), begun - 10), (new.as_str(), begun + quiet)];
         let done = next(&moved, begun + quiet, false, 0, &used);
         assert_eq!(done.then, Stage::None);

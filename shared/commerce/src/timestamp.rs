@@ -1,4 +1,4 @@
-//! Owns the one notion of time: UTC microseconds, always handed in, never read from a clock.
+//! Owns the one notion of time: UTC microseconds, passed as an argument and never read from a clock.
 
 use std::fmt;
 
@@ -8,47 +8,48 @@ use jiff::{
 };
 use serde::{Deserialize, Serialize};
 
-/// A moment in UTC, in microseconds since 1970. Microseconds, because some platforms send them and milliseconds would
-/// make their events tie.
+/// A moment in UTC, in microseconds since 1970. Some platforms send microseconds, and in milliseconds their events
+/// would tie.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From microseconds since 1970.
+    /// Makes a timestamp from microseconds since 1970.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// From milliseconds since 1970, as API Gateway's `requestContext.timeEpoch` gives them.
+    /// Makes a timestamp from milliseconds since 1970, the unit of API Gateway's `requestContext.timeEpoch`.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis.saturating_mul(1000))
     }
 
-    /// Microseconds since 1970.
+    /// Returns the microseconds since 1970.
     pub const fn micros(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since 1970, rounded down.
+    /// Returns the whole seconds since 1970, rounded down.
     pub const fn seconds(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
 
-    /// This moment moved by whole seconds, which may be negative.
+    /// Returns this moment moved by whole seconds, which may be negative.
     #[must_use]
     pub const fn plus_seconds(self, seconds: i64) -> Self {
         Self(self.0.saturating_add(seconds.saturating_mul(1_000_000)))
     }
 
-    /// The calendar form; `None` outside the years that a calendar knows.
+    /// Returns the calendar form, or `None` outside the years that jiff's calendar covers.
     pub fn timestamp(self) -> Option<jiff::Timestamp> {
         jiff::Timestamp::from_microsecond(self.0).ok()
     }
 }
 
 impl Timestamp {
-    /// RFC 3339 with six digits of a second, always: as text it sorts as time does.
+    /// Returns RFC 3339 with exactly six fractional digits, which sorts as text in the order of time. Outside the
+    /// calendar's years it returns the number of microseconds.
     pub fn sortable(self) -> String {
         self.timestamp().map_or_else(|| self.to_string(), |at| format!("{at:.6}"))
     }
@@ -60,7 +61,8 @@ impl From<jiff::Timestamp> for Timestamp {
     }
 }
 
-/// RFC 3339, with as many fractional digits as there are.
+/// The RFC 3339 form, with only as many fractional digits as needed. Outside the calendar's years: the number of
+/// microseconds.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.timestamp() {
@@ -76,17 +78,19 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// The last moment that can be told, to the second: what a time of the year 9999 means is that there is no end.
+/// The last moment that a [`jiff::Timestamp`] can hold, to the second. A time in the last days of the year 9999 stands
+/// for no end.
 pub const NO_END: jiff::Timestamp = jiff::Timestamp::constant(253_402_207_200, 0);
 
-/// A text that is no time.
+/// The error for a text that is not a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("no time")]
 pub struct NotATime;
 
-/// Reads a date and time that carries no zone but is known to be UTC (`2026-11-21T01:48:39`), or one that does carry a zone. What
-/// is later than can be told, as .NET's greatest date and what people enter for never (`9999-12-31`), is [`NO_END`]. .NET's least
-/// date (`0001-01-01T00:00:00`) and MySQL's zero date mean that there is no time.
+/// Parses a date and time, with a zone or without one. A time without a zone is in UTC (`2026-11-21T01:48:39`).
+///
+/// A time later than can be held becomes [`NO_END`]: .NET's greatest date, and `9999-12-31`, which people enter for
+/// "never". .NET's least date (`0001-01-01T00:00:00`) and MySQL's zero date stand for no time and give `None`.
 ///
 /// # Errors
 /// [`NotATime`].
@@ -110,7 +114,7 @@ pub fn parse_time(text: &str) -> Result<Option<jiff::Timestamp>, NotATime> {
     jiff::tz::TimeZone::UTC.to_timestamp(civil).map(Some).map_err(|_| NotATime)
 }
 
-/// A time as [`parse_time`] reads it; none for what means that there is none, too.
+/// Parses a time as [`parse_time`] does, and returns `None` for an error, too.
 pub fn parse_utc(text: &str) -> Option<jiff::Timestamp> {
     parse_time(text).ok().flatten()
 }

@@ -1,5 +1,5 @@
-//! Owns what is declared about entities: the entity processors of a platform, what each scope means, and how a scope that says
-//! too little is resolved late, from the presets of a connection.
+//! Owns the declarations about entities: a platform's entity processors, the meaning of each topic (`scope`), and the
+//! late resolution of a topic that says too little, from the presets of a connection.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,122 +9,122 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// What a scope says has happened.
+/// The event that a topic reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
     /// The entity is new.
     Created,
     /// The entity has changed.
     Updated,
-    /// The entity is gone.
+    /// The entity was deleted.
     Deleted,
-    /// The entity came back.
+    /// The entity was restored.
     Restored,
 }
 
-/// Which way an entity travels.
+/// The direction in which an entity travels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
     /// From the platform to the state here.
     Import,
     /// From here to the platform. Takes no webhooks.
     Export,
-    /// Both.
+    /// Both directions.
     Bidirectional,
 }
 
-/// How the platform's API can be asked for many of an entity at once.
+/// The way in which a platform's API lists many entities of a kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Polling {
-    /// For those that have changed since a time, and for all.
+    /// The API lists all entities, or those changed since a time.
     Incremental,
-    /// Only for all, and therefore rarer.
+    /// The API lists only all entities, so polling is rarer.
     Full,
 }
 
-/// What a delivery carries of the entity.
+/// The part of an entity that a delivery carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Payload {
-    /// All of it: believed where the proof covers the body.
+    /// The whole entity, trusted where the proof covers the body.
     Full,
-    /// Its id, or less: all else is pulled.
+    /// The entity's id or less; all else is pulled.
     Thin,
-    /// Some fields that travel together, each a facet. What the API knows beyond them is pulled in addition.
+    /// Some fields that travel together, each group a facet. The API's fields beyond them are pulled in addition.
     Partial,
 }
 
-/// Whose change a scope tells of.
+/// The owner of the change that a topic reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Via {
-    /// The entity's own.
+    /// The entity itself.
     Own,
-    /// That of a child, which cannot be transferred alone and becomes its parent's transfer. The child's name.
+    /// A child of the entity, by name. It cannot be transferred alone, so its change becomes its parent's transfer.
     Child(&'static str),
 }
 
-/// A scope that an entity processor takes.
+/// A topic (`scope`) that an entity processor takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Scope {
     /// The platform's own event name.
     pub name: &'static str,
-    /// What it says has happened to the entity.
+    /// The event that it reports about the entity.
     pub action: Action,
-    /// Whose change it is.
+    /// The owner of the change.
     pub via: Via,
 }
 
-/// A scope of the entity itself.
+/// Makes a topic of the entity itself.
 pub const fn own(name: &'static str, action: Action) -> Scope {
     Scope { name, action, via: Via::Own }
 }
 
-/// A scope of a child: to its parent it is an update, whatever happened to the child.
+/// Makes a topic of a child. For the parent it is an update, whatever happened to the child.
 pub const fn child(name: &'static str, of: &'static str) -> Scope {
     Scope { name, action: Action::Updated, via: Via::Child(of) }
 }
 
-/// An entity of a platform: what is declared of it.
+/// The declaration of one entity of a platform.
 #[derive(Debug)]
 pub struct EntityProcessor {
     /// The kind of entity.
     pub entity: EntityKind,
-    /// Which way it travels.
+    /// The direction in which it travels.
     pub direction: Direction,
-    /// What a delivery carries of it.
+    /// The part of it that a delivery carries.
     pub payload: Payload,
-    /// Whether the platform's API can be asked for one by its id.
+    /// `true` when the platform's API returns one by its id.
     pub pull: bool,
-    /// How the platform's API can be asked for many; none where it cannot.
+    /// The way in which the platform's API lists many, or `None` where it cannot.
     pub polling: Option<Polling>,
-    /// The platform's event names, each with its meaning. The registrar subscribes to them.
+    /// The platform's event names, each with its meaning. The registrar makes webhooks for them.
     pub scopes: &'static [Scope],
-    /// What it refers to and is incomplete without: pulled when it is not known yet.
+    /// The kinds that it refers to and is incomplete without. They are pulled when they are not known yet.
     pub requires: &'static [EntityKind],
-    /// What changes with it, and is pulled each time that it has changed.
+    /// The kinds that change with it. They are pulled each time that it has changed.
     pub followed_by: &'static [EntityKind],
 }
 
 impl EntityProcessor {
-    /// Whether webhooks bring it in.
+    /// Returns whether webhooks deliver it.
     pub fn takes_webhooks(&self) -> bool {
         self.direction != Direction::Export && !self.scopes.is_empty()
     }
 }
 
-/// How a connection resolves a scope that only its own conventions explain: "`message/created` whose `/reference` begins with
-/// `Car:` is about the product with what follows as its id".
+/// A connection's rule for a topic that only its own conventions explain: "`message/created` whose `/reference` begins
+/// with `Car:` is about the product with the rest as its id".
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preset {
-    /// The scope.
+    /// The topic.
     pub scope: String,
-    /// Where in the body the reference is, as a JSON pointer (RFC 6901).
+    /// The place of the reference in the body, as a JSON pointer (RFC 6901).
     #[serde(default = "default_pointer")]
     pub at: String,
-    /// What the reference begins with; the rest is the id. Empty: all of it is.
+    /// The beginning of the reference; the rest is the id. Empty: all of it is the id.
     #[serde(default)]
     pub prefix: String,
-    /// The kind of entity that is meant.
+    /// The kind of entity that it refers to.
     pub entity: EntityKind,
 }
 
@@ -132,7 +132,7 @@ fn default_pointer() -> String {
     "/id".to_owned()
 }
 
-/// The transfer that a delivery means by the presets of its connection; none when no preset fits it.
+/// Resolves a delivery to a transfer by its connection's presets, or returns `None` when no preset fits.
 pub fn late(presets: &[Preset], scope: &str, body: &[u8]) -> Option<Transfer> {
     let mut fitting = presets.iter().filter(|preset| preset.scope == scope).peekable();
     fitting.peek()?;
@@ -148,81 +148,81 @@ pub fn late(presets: &[Preset], scope: &str, body: &[u8]) -> Option<Transfer> {
     })
 }
 
-/// One entity to bring up to date, and why.
+/// A request to bring one entity up to date.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Transfer {
     /// The kind of entity.
     pub entity: EntityKind,
     /// Its id at the platform.
     pub id: ExternalId,
-    /// Why it is to be brought up to date.
+    /// The reason for the transfer.
     pub reason: String,
-    /// When the source changed it last, as far as whoever asks knows: what is as new here already need not be pulled.
+    /// The time of the source's last change, if the sender knows it. An item that is as new need not be pulled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<Timestamp>,
-    /// What the source shows of it, where whoever asks has seen that: what is here and says the same need not be pulled. It counts more
-    /// than a date, for not everything that changes moves one.
+    /// A hash of what the source showed of the entity, if the sender saw it. An item with the same content need not be
+    /// pulled. It outweighs `changed`, because not every change moves a date.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown: Option<Shown>,
-    /// Whether it matters only if it is known here.
+    /// `true` when the transfer matters only if the entity is known here.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub only_known: bool,
 }
 
 impl Transfer {
-    /// Of one entity.
+    /// Makes a transfer of one entity.
     pub fn new(entity: EntityKind, id: ExternalId, reason: impl Into<String>) -> Self {
         Self { entity, id, reason: reason.into(), changed: None, shown: None, only_known: false }
     }
 }
 
-/// What a list shows of an entity, as a hash: a list may be gone through without a call for each of its entries.
+/// A hash of what a list shows of an entity, so that a list can be read without a call for each entry.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Shown {
-    /// The canonical members that the list shows; none of them: the entity as a whole.
+    /// The canonical members that the list shows; empty for the whole entity.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<String>,
-    /// The hash of these, or of the whole.
+    /// The hash of these members, or of the whole entity.
     pub hash: String,
 }
 
 impl Shown {
-    /// An entity as a whole.
+    /// Hashes an entity as a whole.
     pub fn whole(content: &entity::Content) -> Self {
         Self { members: Vec::new(), hash: content.hash() }
     }
 
-    /// Some of its canonical members.
+    /// Hashes some of an entity's canonical members.
     pub fn part(content: &entity::Content, members: &[&str]) -> Self {
         let members: Vec<String> = members.iter().map(|name| (*name).to_owned()).collect();
         Self { hash: content.hash_of(&members), members }
     }
 
-    /// Whether a content says the same.
+    /// Returns whether a content has the same hash.
     pub fn is(&self, content: &entity::Content) -> bool {
         let hash = if self.members.is_empty() { content.hash() } else { content.hash_of(&self.members) };
         hash == self.hash
     }
 }
 
-/// A list of the platform's, and how far it was gone through.
+/// A list at the platform, and the progress of reading it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Listing {
-    /// Which list, in the words of the platform's mapping.
+    /// The name of the list, in the words of the platform's mapping.
     pub what: String,
-    /// Where to go on. Only the platform's mapping can read it.
+    /// The position to continue at. Only the platform's mapping can read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
-    /// When it was begun; none while it is not.
+    /// The time at which reading began; `None` before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun: Option<Timestamp>,
-    /// How many pages were gone through.
+    /// The number of pages read.
     #[serde(default, skip_serializing_if = "crate::json::is_default")]
     pub pages: u32,
 }
 
 impl Listing {
-    /// A list that is to be gone through.
+    /// Makes a list that is still to be read.
     pub fn new(what: impl Into<String>, cursor: Option<String>) -> Self {
         Self { what: what.into(), cursor, begun: None, pages: 0 }
     }

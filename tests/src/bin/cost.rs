@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use commerce::http_call::Loopback;
 use processor::Message;
 use rand::{Rng as _, SeedableRng, rngs::StdRng};
 use tests::{
@@ -138,7 +139,7 @@ impl Shop {
 
 async fn played(place: usize) -> Shop {
     let mut world = World::new();
-    world.allow_loopback = true;
+    world.loopback = Loopback::Allowed;
     let simulator = simulators(world.clock.function()).swap_remove(place);
     let site = "http://127.0.0.1:20000";
     world.outside = Outside::Simulated(vec![(site.to_owned(), Arc::clone(&simulator))]);

@@ -15,7 +15,11 @@ use cloud::{
     outbound::{Guarded, Outbound},
     secrets::{KeepSecret, Keys, SecretsManager},
 };
-use commerce::{http_call::ApiRequest, platform::find, platforms::PLATFORMS};
+use commerce::{
+    http_call::{ApiRequest, Loopback},
+    platform::find,
+    platforms::PLATFORMS,
+};
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderName, Method};
 use rand::{SeedableRng, rngs::StdRng};
@@ -64,7 +68,7 @@ impl Bundle {
         let admin = Keys::new(SecretsManager::new(aws.secretsmanager(), variable("ADMIN_KEY").unwrap()));
         let admin = admin.current(cloud::now()).await.unwrap();
         let token = ADMIN_TOKEN.mint(&admin, cloud::now(), 900, "read write reveal", Some("make run")).unwrap();
-        Self { aws, http: Guarded::new(true).unwrap(), api_url: variable("API_URL").unwrap(), token }
+        Self { aws, http: Guarded::new(Loopback::Allowed).unwrap(), api_url: variable("API_URL").unwrap(), token }
     }
 
     /// Forgets the simulated platforms of an earlier run, for each run simulates others.

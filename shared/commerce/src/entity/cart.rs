@@ -5,29 +5,29 @@ use serde::{Deserialize, Serialize};
 
 use super::{CustomerId, ExternalId, Line, OrderId};
 
-/// What somebody is about to buy.
+/// The contents of a purchase that is not an order yet.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Cart {
-    /// Id at the platform.
+    /// The id at the platform.
     pub id: ExternalId,
-    /// `converted` into an order, or `abandoned`; absent for any other.
+    /// The status: `converted` into an order, or `abandoned`; absent for any other.
     pub status: Option<String>,
     /// The order that it became.
     pub order: Option<OrderId>,
-    /// Whose it is; absent for guests.
+    /// The customer; absent for guests.
     pub customer: Option<CustomerId>,
-    /// E-mail address, where one was entered.
+    /// The e-mail address, where one was entered.
     pub email: Option<String>,
-    /// Currency of all amounts, ISO 4217.
+    /// The currency of all amounts, ISO 4217.
     pub currency: Option<String>,
-    /// What it comes to.
+    /// The total.
     pub total: Option<Decimal>,
-    /// What is in it.
+    /// The lines.
     pub lines: Vec<Line>,
     /// The codes that were entered.
     pub coupons: Vec<String>,
-    /// When it was made.
+    /// The time at which it was made.
     pub created_at: Option<jiff::Timestamp>,
-    /// When the source last changed it.
+    /// The time of the source's last change.
     pub updated_at: Option<jiff::Timestamp>,
 }

@@ -1,4 +1,4 @@
-//! Owns what a catalogue has beside products: categories, and prices of price lists.
+//! Owns a catalogue's entities beside products: categories, and prices of price lists.
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -8,60 +8,60 @@ use super::{ExternalId, ProductId};
 /// A category of products.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CategoryEntity {
-    /// Id at the platform.
+    /// The id at the platform.
     pub id: ExternalId,
-    /// The category that this one is in.
+    /// The category that contains this one.
     pub parent: Option<ExternalId>,
-    /// Name.
+    /// The name.
     pub name: Option<String>,
-    /// Description, HTML where the platform has HTML.
+    /// The description, HTML where the platform has HTML.
     pub description: Option<String>,
-    /// Whether shoppers see it.
+    /// `true` when shoppers see the category.
     pub visible: Option<bool>,
-    /// Its page in the store.
+    /// The category's page in the store.
     pub url: Option<String>,
-    /// When the source last changed it.
+    /// The time of the source's last change.
     pub updated_at: Option<jiff::Timestamp>,
 }
 
-/// What one variation costs in one price list, in each of its currencies.
+/// The price of one variation in one price list, in each of its currencies.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Price {
-    /// `{price list}:{variation}`.
+    /// The id, `{price list}:{variation}`.
     pub id: ExternalId,
     /// The price list.
     pub list: ExternalId,
     /// The variation.
     pub variation: ProductId,
-    /// By currency, sorted by it.
+    /// The prices, one for each currency, sorted by currency.
     pub prices: Vec<CurrencyPrice>,
 }
 
 /// A price in one currency.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CurrencyPrice {
-    /// Currency, ISO 4217.
+    /// The currency, ISO 4217.
     pub currency: String,
-    /// What it costs.
+    /// The price.
     pub price: Option<Decimal>,
-    /// What it costs in a sale.
+    /// The price in a sale.
     pub sale_price: Option<Decimal>,
-    /// What the manufacturer recommends.
+    /// The price that the manufacturer recommends.
     pub retail_price: Option<Decimal>,
-    /// What many of them cost.
+    /// The prices of larger quantities.
     pub tiers: Vec<PriceTier>,
 }
 
-/// What each costs where many are bought.
+/// The price of each piece in a range of quantities.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PriceTier {
-    /// From how many on.
+    /// The least quantity.
     pub from: Option<u64>,
-    /// Up to how many; absent where there is no end.
+    /// The greatest quantity; absent where there is none.
     pub to: Option<u64>,
-    /// What the amount is, in the platform's own word: BigCommerce's `price` is taken off each, `percent` too, and `fixed` is what
-    /// each costs.
+    /// The meaning of the amount, in the platform's own word. BigCommerce's `price` and `percent` are taken off each
+    /// piece, and `fixed` is the price of each.
     pub kind: Option<String>,
-    /// How much.
+    /// The amount.
     pub amount: Option<Decimal>,
 }

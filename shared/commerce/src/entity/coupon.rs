@@ -8,34 +8,34 @@ use super::{CouponId, ProductId};
 /// A discount that is entered as a code.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Coupon {
-    /// Id at the platform.
+    /// The id at the platform.
     pub id: CouponId,
-    /// What the customer enters.
+    /// The code that the customer enters.
     pub code: String,
     /// The platform's kind of discount: `percent`, `fixed_cart`, `fixed_product`.
     pub kind: Option<String>,
-    /// Percent, or an amount of money, as `kind` says.
+    /// The discount, in percent or as money, as `kind` says.
     pub amount: Option<Decimal>,
-    /// Currency of the amounts, ISO 4217; absent where the platform has one currency for the store.
+    /// The currency of the amounts, ISO 4217; absent where the platform has one currency for the store.
     pub currency: Option<String>,
-    /// What it is for.
+    /// The description.
     pub description: Option<String>,
-    /// How often it was used.
+    /// The number of times that it was used.
     pub used: Option<u64>,
-    /// How often it can be used.
+    /// The number of times that it can be used.
     pub usage_limit: Option<u64>,
-    /// How often one customer can use it.
+    /// The number of times that one customer can use it.
     pub usage_limit_per_customer: Option<u64>,
-    /// The least that an order must come to.
+    /// The least total of an order that it can be used for.
     pub minimum: Option<Decimal>,
-    /// The most that an order may come to.
+    /// The greatest total of an order that it can be used for.
     pub maximum: Option<Decimal>,
-    /// Products that it is for; empty means all.
+    /// The products that it is for; empty means all.
     pub products: Vec<ProductId>,
-    /// From when on it cannot be used.
+    /// The time from which it cannot be used.
     pub expires_at: Option<jiff::Timestamp>,
-    /// When it was made.
+    /// The time at which it was made.
     pub created_at: Option<jiff::Timestamp>,
-    /// When the source last changed it.
+    /// The time of the source's last change.
     pub updated_at: Option<jiff::Timestamp>,
 }

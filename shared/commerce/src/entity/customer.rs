@@ -4,50 +4,50 @@ use serde::{Deserialize, Serialize};
 
 use super::CustomerId;
 
-/// Somebody who buys, with an account at the store.
+/// A buyer with an account at the store.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Customer {
-    /// Id at the platform.
+    /// The id at the platform.
     pub id: CustomerId,
-    /// E-mail address.
+    /// The e-mail address.
     pub email: Option<String>,
-    /// First name.
+    /// The first name.
     pub first_name: Option<String>,
-    /// Last name.
+    /// The last name.
     pub last_name: Option<String>,
-    /// Where invoices go.
+    /// The address for invoices.
     pub billing: Address,
-    /// Where goods go.
+    /// The address for goods.
     pub shipping: Address,
-    /// When the account was made.
+    /// The time at which the account was made.
     pub created_at: Option<jiff::Timestamp>,
-    /// When the source last changed it.
+    /// The time of the source's last change.
     pub updated_at: Option<jiff::Timestamp>,
 }
 
-/// A postal address with who is there.
+/// A postal address with its recipient.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Address {
-    /// First name.
+    /// The first name.
     pub first_name: Option<String>,
-    /// Last name.
+    /// The last name.
     pub last_name: Option<String>,
-    /// Company.
+    /// The company.
     pub company: Option<String>,
-    /// Street and number.
+    /// The street and number.
     pub line1: Option<String>,
-    /// What else the street needs.
+    /// The rest of the street address.
     pub line2: Option<String>,
-    /// City.
+    /// The city.
     pub city: Option<String>,
-    /// Subdivision: an ISO 3166-2 code or free text.
+    /// The subdivision: an ISO 3166-2 code or free text.
     pub region: Option<String>,
-    /// Postal code.
+    /// The postal code.
     pub postcode: Option<String>,
-    /// Country, ISO 3166-1 alpha-2.
+    /// The country, ISO 3166-1 alpha-2.
     pub country: Option<String>,
-    /// E-mail address.
+    /// The e-mail address.
     pub email: Option<String>,
-    /// Phone number, as it was entered.
+    /// The phone number, as it was entered.
     pub phone: Option<String>,
 }

@@ -1,16 +1,18 @@
-//! Owns how deep what is kept of an entity may be nested, so that what is written can always be read again. Bodies are read down to
-//! 127 levels, and an item holds what was in them some levels further down.
+//! Owns the limit on the nesting of an entity's content, so that every item that is written can be read again. Bodies
+//! are read down to 127 levels, and an item holds their content some levels further down.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-/// The deepest that the members of an entity may be nested, themselves the first level. An item has up to three levels above them.
+/// The deepest nesting of an entity's members, which are themselves the first level. An item has up to three levels
+/// above them.
 pub const MAX_DEPTH: usize = 100;
 
-/// The deepest text of an item that is read. More than any release wrote: before there was [`MAX_DEPTH`], some 133.
+/// The deepest text of an item that is read. It exceeds the depth that any release wrote: some 133, before
+/// [`MAX_DEPTH`].
 const MAX_READ_DEPTH: usize = 200;
 
-/// Makes a text of what is nested deeper than [`MAX_DEPTH`]: nothing is lost, and a reader finds it as the JSON that it was.
+/// Replaces values nested deeper than [`MAX_DEPTH`] by their JSON text. Nothing is lost.
 pub fn limit(members: &mut Map<String, Value>) {
     members.values_mut().for_each(|member| limit_value(member, MAX_DEPTH - 1));
 }
@@ -24,10 +26,10 @@ fn limit_value(value: &mut Value, levels: usize) {
     }
 }
 
-/// Reads a JSON text of an item, deeper than JSON is read elsewhere.
+/// Reads a JSON text of an item, to a greater depth than JSON elsewhere.
 ///
 /// # Errors
-/// When it is no such text, or deeper than any that was ever written.
+/// Fails when the text is not such JSON, or is deeper than any that was ever written.
 pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
     if deepest(text) > MAX_READ_DEPTH {
         return Err(serde::de::Error::custom("nested too deep"));
@@ -38,7 +40,7 @@ pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
     json.end().map(|()| read)
 }
 
-/// How deep a text is nested, as far as it is JSON; at least as deep as a parser gets.
+/// Returns the nesting depth of a text as far as it is JSON: at least the depth that a parser reaches.
 fn deepest(text: &str) -> usize {
     let (mut level, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in text.bytes() {
@@ -119,7 +121,7 @@ mod tests {
         assert!(read::<Value>("[1] 2").is_err() && read::<Value>("[1").is_err());
     }
 
-    /// Of each form that a content can have in an item: what is written is read again.
+    /// Checks each form of content in an item: an item that is written is read again.
     #[test]
     fn every_item_that_is_written_is_read_again() {
         let connection = ConnectionKey { platform: "directscale".into(), connection: "acme".parse().unwrap() };

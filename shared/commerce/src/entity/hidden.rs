@@ -1,21 +1,21 @@
-//! Owns what is never kept of an entity, whatever platform it comes from: what lets its holder act. Passwords, tokens and keys, by the
-//! names that they go by; links in which one of them stands; and links that are made for one person by their purpose.
+//! Owns the removal of values that let their holder act, from entities of every platform: passwords, tokens and keys,
+//! by their usual names; links that contain one of them; and links whose purpose makes them personal.
 //!
-//! A name alone decides little: the `code` of a coupon, a country or a currency is no secret, but as a parameter of a link a `code` is
-//! one. What only says whether there is a secret (`true`, `false`, nothing) is kept.
+//! A name alone decides little: the `code` of a coupon, a country or a currency is no secret, but a link's parameter
+//! `code` is one. A value that says only whether a secret exists (`true`, `false`, `null`) is kept.
 
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
-/// What a name ends with when a secret is called so. A word may be written together with what precedes it: `accesstoken`.
+/// The endings of secrets' names. A word may be joined to the one before it: `accesstoken`.
 const SECRETS: &[&str] =
     &["password", "passwd", "passphrase", "passcode", "pwd", "secret", "token", "nonce", "signature", "credential"];
-/// The same, but only as words of their own.
+/// The endings of secrets' names that count only as separate words.
 const SECRET_WORDS: &[&str] =
     &["otp", "totp", "jwt", "cvv", "cvv2", "cvc", "bearer", "authorization", "cookie", "hmac"];
-/// Whole names of secrets.
+/// The whole names of secrets.
 const SECRET_NAMES: &[&str] = &[
     "pin",
     "pass",
@@ -32,7 +32,7 @@ const SECRET_NAMES: &[&str] = &[
     "ccnumber",
     "credit_card_number",
 ];
-/// A key, or a code, of one of these opens something.
+/// The words before `key` or `code` that make it open something.
 const OPENERS: &[&str] = &[
     "access",
     "account",
@@ -79,9 +79,9 @@ const OPENERS: &[&str] = &[
     "verification",
     "webhook",
 ];
-/// A code of one of these is a number that is printed on paper, while a key of it opens something.
+/// The words before `code` that make it a number printed on paper, while a key of them opens something.
 const NUMBERED: &[&str] = &["account", "app", "cart", "client", "order", "service", "storage"];
-/// What links are for that are made for one person.
+/// The purposes of links that are made for one person.
 const PERSONAL: &[&str] = &[
     "activate",
     "activation",
@@ -107,12 +107,12 @@ const PERSONAL: &[&str] = &[
     "verification",
     "verify",
 ];
-/// What the names of links end with.
+/// The endings of links' names.
 const LINKS: &[&str] = &["url", "uri", "link", "href"];
-/// What parameters of links end with, beyond [`SECRETS`], that let one in.
+/// The endings of the names of links' parameters that grant access, beyond [`SECRETS`].
 const PARAMETERS: &[&str] =
     &["code", "key", "sig", "sign", "access", "auth", "oauth", "sid", "ticket", "invite", "assertion", "hash"];
-/// Codes and keys of these, in a link, only choose what is shown.
+/// The words before `code` and `key` in a link's parameter that only choose what is shown.
 const CHOOSERS: &[&str] = &[
     "area",
     "cache",
@@ -149,18 +149,20 @@ const CHOOSERS: &[&str] = &[
     "variant",
     "zip",
 ];
-/// What says nothing of what is named: `password_hash` is one of a password.
+/// The words after a name that do not change its meaning: `password_hash` is a password's.
 const TAILS: &[&str] = &["value", "text", "hash", "data", "string", "raw", "encrypted", "old", "new"];
-/// What a name and its value are called where they are two members: `{"key": "_token", "value": "…"}`.
+/// The members that hold a name, and those that hold its value, where they are separate: `{"key": "_token", "value":
+/// "…"}`.
 const NAMED_BY: &[&str] = &["key", "name", "id", "display_key", "display_name", "label", "field"];
 const VALUES: &[&str] =
     &["value", "display_value", "structured_value", "text", "default_value", "old_value", "new_value"];
-/// In links to pictures, a hash is only of the picture.
+/// The endings of links to pictures, where a hash identifies only the picture.
 const PICTURES: &[&str] = &[".jpg", ".jpeg", ".png", ".gif", ".webp", ".svg", ".avif"];
-/// How deep links within links are looked into.
+/// The number of levels to which links within links are searched.
 const MAX_WITHIN: u8 = 3;
 
-/// Takes out what lets its holder act, at any depth. An element of a list goes, too; of a longer text only the link's part that does it.
+/// Removes values that let their holder act, at any depth. Removes whole elements of lists, but cuts only the link in a
+/// longer text.
 pub fn hide(members: &mut Map<String, Value>) {
     let type_of_password = members.get("type").and_then(Value::as_str).is_some_and(|kind| is_secret(&words(kind)));
     let named = |members: &Map<String, Value>| {
@@ -174,13 +176,13 @@ pub fn hide(members: &mut Map<String, Value>) {
         if (is_secret(&words) || is_personal_link(&words)) && !is_sign(value) {
             return false;
         }
-        // What follows a parcel is a code, and its link is for everybody.
+        // A parcel's tracking code is not secret, and its link is for everybody.
         let tracking = words.iter().any(|word| word.starts_with("track"));
         stays(value, tracking)
     });
 }
 
-/// What says at most whether there is something.
+/// Returns whether a value says at most whether something exists.
 fn is_sign(value: &Value) -> bool {
     matches!(value, Value::Null | Value::Bool(_))
 }
@@ -212,7 +214,7 @@ fn text_stays(text: &mut String, tracking: bool) -> bool {
     if !text.trim().contains(ends) {
         return !opens(text.trim(), tracking, 0);
     }
-    // Within a longer text, a link loses what opens something.
+    // In a longer text, only the part of a link that opens something is cut.
     let link = |part: &str| part.contains("://") || part.starts_with(['/', '?']) || part.starts_with("www.");
     if text.split(ends).any(|part| link(part) && opens(part, tracking, 0)) {
         let mut cut = String::with_capacity(text.len());
@@ -228,7 +230,7 @@ fn text_stays(text: &mut String, tracking: bool) -> bool {
     true
 }
 
-/// A link without its parameters, and without who it is for.
+/// Returns a link without its parameters and its user information.
 fn bare(link: &str) -> Cow<'_, str> {
     let link = link.split(['?', '#']).next().unwrap_or_default();
     match link.split_once("://") {
@@ -240,13 +242,13 @@ fn bare(link: &str) -> Cow<'_, str> {
     }
 }
 
-/// Who a link is for: what precedes the host, without its at sign.
+/// Returns the user information of a link: the text before the host, without its at sign.
 fn user_info(after_scheme: &str) -> Option<&str> {
     let host = after_scheme.split(['/', '?', '#', '\\']).next()?;
     host.rsplit_once('@').map(|(user, _)| user)
 }
 
-/// Whether a link has something in it that lets one in.
+/// Returns whether a link contains something that grants access.
 fn opens(link: &str, tracking: bool, within: u8) -> bool {
     let link = if link.contains("\\/") { Cow::Owned(link.replace("\\/", "/")) } else { Cow::Borrowed(link) };
     if link.split_once("://").is_some_and(|(_, rest)| user_info(rest).is_some_and(|user| !user.is_empty())) {
@@ -257,7 +259,7 @@ fn opens(link: &str, tracking: bool, within: u8) -> bool {
         let path = path.to_ascii_lowercase();
         PICTURES.iter().any(|ending| path.ends_with(ending))
     };
-    // Parameters may be parted by `&amp;`, and there may be some behind a fragment's path.
+    // Parameters may be separated by `&amp;`, and may follow a fragment's path.
     parameters.split(['&', ';', '?', '#']).any(|parameter| {
         form_urlencoded::parse(parameter.as_bytes()).any(|(name, value)| {
             let words = words(name.rsplit('/').next().unwrap_or_default());
@@ -270,7 +272,8 @@ fn opens(link: &str, tracking: bool, within: u8) -> bool {
     })
 }
 
-/// What is a key in itself, whatever it is called: a token that is signed, a private key, or the header of a call.
+/// Returns whether a text is a credential whatever its name: a signed token, a private key, or a call's `Authorization`
+/// header.
 fn is_credential(text: &str) -> bool {
     let text = text.trim();
     let part =
@@ -286,7 +289,7 @@ fn is_credential(text: &str) -> bool {
     header.is_some_and(|(scheme, _)| ["bearer", "basic", "apikey"].contains(&scheme.to_ascii_lowercase().as_str()))
 }
 
-/// The words of a name in lower case, whichever way they are parted: `api_key`, `api-key`, `apiKey`, `APIKey`.
+/// Splits a name into its lower-case words, whatever the spelling: `api_key`, `api-key`, `apiKey`, `APIKey`.
 fn words(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let characters: Vec<char> = name.chars().collect();
@@ -312,7 +315,7 @@ fn words(name: &str) -> Vec<String> {
     words
 }
 
-/// The last word that says something, and the one before it.
+/// Returns the last word with a meaning, and the one before it.
 fn last(words: &[String]) -> Option<(&str, &str)> {
     let tail = |word: &&String| TAILS.contains(&word.as_str()) || word.bytes().all(|b| b.is_ascii_digit());
     let said = words.len() - words.iter().rev().take_while(tail).count();
@@ -325,7 +328,7 @@ fn singular(word: &str) -> &str {
     word.strip_suffix('s').filter(|word| word.len() > 2 && !word.ends_with('s')).unwrap_or(word)
 }
 
-/// Whether a secret is called so.
+/// Returns whether a name is a secret's.
 fn is_secret(words: &[String]) -> bool {
     if SECRET_NAMES.contains(&words.join("_").as_str()) {
         return true;
@@ -342,13 +345,13 @@ fn is_secret(words: &[String]) -> bool {
         || joined("code").is_some_and(|opener| OPENERS.contains(&opener) && !NUMBERED.contains(&opener))
 }
 
-/// Whether a link is called so that is made for one person.
+/// Returns whether a name is that of a link made for one person.
 fn is_personal_link(words: &[String]) -> bool {
     let Some((word, _)) = words.split_last() else { return false };
     LINKS.contains(&singular(word)) && words.iter().any(|word| PERSONAL.contains(&word.as_str()))
 }
 
-/// Whether a parameter of a link is called so that lets one in.
+/// Returns whether a name is that of a link's parameter that grants access.
 fn is_parameter(words: &[String]) -> bool {
     if is_secret(words) {
         return true;

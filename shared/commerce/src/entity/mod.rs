@@ -1,7 +1,9 @@
-//! Owns the canonical entities: the same for every platform, so that whoever reads the table need not know whose store it was.
+//! Owns the canonical entities. They are the same for every platform, so a reader of the table need not know the
+//! platform.
 //!
-//! Ids are newtypes, money is decimal beside its currency, times are UTC. What a platform has beyond the canonical fields is
-//! kept under `extra`, under the platform's own names. What is empty (`null`, `""`, `[]`, `{}`) is left out: absent means empty.
+//! Ids are newtypes, money is decimal beside its currency, times are UTC. A platform's fields beyond the canonical ones
+//! are kept under `extra`, under the platform's own names. Empty values (`null`, `""`, `[]`, `{}`) are left out: absent
+//! means empty.
 
 mod cart;
 mod catalog;
@@ -20,8 +22,6 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::key::ConnectionKey;
-
 pub use self::{
     cart::Cart,
     catalog::{CategoryEntity, CurrencyPrice, Price, PriceTier},
@@ -35,11 +35,12 @@ pub use self::{
     product::{Category, Choice, Product, Stock},
     subscription::{Actor, Event, Request, Subscription, SubscriptionItem},
 };
+use crate::key::ConnectionKey;
 /// The kinds of entity that are kept.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EntityKind {
-    /// Somebody who buys, with an account.
+    /// A buyer with an account.
     Customer,
     /// Something that is sold, variations included.
     Product,
@@ -49,20 +50,20 @@ pub enum EntityKind {
     Coupon,
     /// A category of products.
     Category,
-    /// What a variation costs in a price list.
+    /// The price of a variation in a price list.
     Price,
-    /// What somebody is about to buy.
+    /// The contents of a purchase that is not an order yet.
     Cart,
     /// Something that was bought for as long as it is paid.
     Subscription,
-    /// Somebody wants a subscription made or changed.
+    /// A request to make or change a subscription.
     Request,
-    /// An event that stands for itself, as it came.
+    /// An event that stands for itself, kept as it came.
     Record,
 }
 
 impl EntityKind {
-    /// The name, the first part of the sort key.
+    /// Returns the name, the first part of the sort key.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Customer => "customer",
@@ -85,12 +86,12 @@ impl fmt::Display for EntityKind {
     }
 }
 
-/// An entity's id at its platform: 1 to 256 bytes without control characters. Platforms that count write digits.
+/// An entity's id at its platform: 1 to 256 bytes without control characters. Numeric ids become decimal digits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "RawId", into = "String")]
 pub struct ExternalId(String);
 
-/// A text that cannot be an id.
+/// The error for a text that cannot be an id.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an id is 1 to 256 bytes without control characters")]
 pub struct NotAnId;
@@ -135,7 +136,7 @@ impl From<ExternalId> for String {
 }
 
 impl ExternalId {
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -169,55 +170,56 @@ ids! {
     SubscriptionId,
 }
 
-/// Where an entity is kept: partition `{platform}#{connection}`, sort `{entity}#{external id}`.
+/// The key of an entity's item: partition `{platform}#{connection}`, sort `{entity}#{external id}`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct EntityKey {
-    /// Whose it is.
+    /// The connection that the entity belongs to.
     pub connection: ConnectionKey,
-    /// What it is.
+    /// The kind of entity.
     pub kind: EntityKind,
-    /// Its id at the platform.
+    /// The entity's id at the platform.
     pub id: ExternalId,
 }
 
 impl EntityKey {
-    /// From a sort key of the connection.
+    /// Parses a sort key of the connection.
     pub fn of(connection: &ConnectionKey, sort: &str) -> Option<Self> {
         let (kind, id) = sort.split_once('#')?;
         let kind = serde_json::from_value(kind.into()).ok()?;
         Some(Self { connection: connection.clone(), kind, id: id.parse().ok()? })
     }
 
-    /// The partition key.
+    /// Returns the partition key.
     pub fn partition(&self) -> String {
         self.connection.to_string()
     }
 
-    /// The sort key.
+    /// Returns the sort key.
     pub fn sort(&self) -> String {
         format!("{}#{}", self.kind, self.id)
     }
 }
 
-/// What is kept of an entity: the canonical fields, and what the platform has beyond them.
+/// The kept content of an entity: the canonical fields, and the platform's fields beyond them.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Content {
-    /// A [`Customer`], [`Product`], [`Order`] or [`Coupon`].
+    /// The canonical fields, those of [`Customer`], [`Product`], [`Order`] or another entity of this module.
     pub fields: Map<String, Value>,
-    /// Under the platform's own names.
+    /// The platform's fields beyond them, under the platform's own names.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub extra: Map<String, Value>,
-    /// Places of the platform's entity that could not be read and were dropped, in the platform's own words: `stock_quantity`.
+    /// The places of the platform's entity that could not be read and were dropped, in the platform's own words:
+    /// `stock_quantity`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<String>,
 }
 
 impl Content {
-    /// Puts a canonical entity together with what the platform has beyond it. What is empty is left out of both, and so is what lets
-    /// its holder act ([`hide`]).
+    /// Joins a canonical entity and the platform's fields beyond it. Leaves out empty values, and values that let their
+    /// holder act ([`hide`]).
     ///
     /// # Errors
-    /// When `entity` does not serialise to an object.
+    /// Fails when `entity` does not serialise to an object.
     pub fn new(entity: &impl Serialize, extra: Map<String, Value>) -> Result<Self, serde_json::Error> {
         let mut fields = serde_json::to_value(entity)?;
         let mut extra = Value::Object(extra);
@@ -233,8 +235,8 @@ impl Content {
         }
     }
 
-    /// What one facet says. Here an empty value is kept, as `null`: it says that there is nothing any more, while an
-    /// absent one says nothing. An object is only the way to what is in it.
+    /// Makes the content of one facet. An empty value is kept as `null`, which says that the field is now empty, while
+    /// an absent one says nothing. An object is only the path to its members.
     pub fn facet(fields: Map<String, Value>, extra: Map<String, Value>) -> Self {
         let cleared = |mut members: Map<String, Value>| {
             hide(&mut members);
@@ -245,7 +247,7 @@ impl Content {
         Self { fields: cleared(fields), extra: cleared(extra), unreadable: Vec::new() }
     }
 
-    /// The same, with the places that could not be read.
+    /// Adds places that could not be read.
     #[must_use]
     pub fn with_unreadable(mut self, places: impl IntoIterator<Item = String>) -> Self {
         self.unreadable.extend(places);
@@ -254,21 +256,21 @@ impl Content {
         self
     }
 
-    /// The same; of an order, the sums that do not add up are named among what could not be read, as [`unbalanced`] calls them.
+    /// Adds the sums of an order that do not add up, as [`unbalanced`] names them, to the unreadable places.
     #[must_use]
     pub fn with_unbalanced(self, kind: EntityKind) -> Self {
         let names = if kind == EntityKind::Order { unbalanced(&self.fields) } else { Vec::new() };
         self.with_unreadable(names.into_iter().map(str::to_owned))
     }
 
-    /// Puts what a facet says over this: objects are merged, all else is replaced. `null`s stay for what comes later.
+    /// Puts a facet over this content: merges objects and replaces all else. `null`s stay, for facets that come later.
     pub fn overlay(&mut self, facet: &Self) {
         overlay(&mut self.fields, &facet.fields);
         overlay(&mut self.extra, &facet.extra);
         *self = std::mem::take(self).with_unreadable(facet.unreadable.iter().cloned());
     }
 
-    /// Leaves out what is empty.
+    /// Drops empty values.
     #[must_use]
     pub fn without_empty(mut self) -> Self {
         for part in [&mut self.fields, &mut self.extra] {
@@ -281,7 +283,7 @@ impl Content {
         self
     }
 
-    /// A hash over everything that is kept, 128 bits in base64url. Keys are sorted, so their order does not matter.
+    /// Hashes everything that is kept, to 128 bits in base64url. Keys are sorted, so their order does not matter.
     pub fn hash(&self) -> String {
         let mut context = digest::Context::new(&digest::SHA256);
         for part in [&self.fields, &self.extra] {
@@ -289,7 +291,7 @@ impl Content {
             context.update(&(text.len() as u64).to_be_bytes());
             context.update(&text);
         }
-        // Without any, the hash is that of the content alone.
+        // Without unreadable places, the hash is that of the content alone.
         for place in &self.unreadable {
             context.update(&(place.len() as u64).to_be_bytes());
             context.update(place.as_bytes());
@@ -299,7 +301,7 @@ impl Content {
 }
 
 impl Content {
-    /// The same over some of the canonical members alone.
+    /// Hashes some of the canonical members alone, as [`hash`](Self::hash) does.
     pub fn hash_of(&self, members: &[String]) -> String {
         let part = self.fields.iter().filter(|(name, _)| members.contains(name));
         let fields = part.map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -307,7 +309,7 @@ impl Content {
     }
 }
 
-/// The entities that an entity refers to by its canonical fields, each once.
+/// Returns the entities that an entity refers to by its canonical fields, each once.
 pub fn references(kind: EntityKind, content: &Content) -> Vec<(EntityKind, ExternalId)> {
     let mut found = Vec::new();
     let mut add = |kind: EntityKind, id: Option<&Value>| {
@@ -340,8 +342,8 @@ fn overlay(base: &mut Map<String, Value>, over: &Map<String, Value>) {
     }
 }
 
-/// Makes `null` of `""` and `[]`. Not of `{}`: below it nothing was said, and a `null` in its place would clear all
-/// that is there.
+/// Replaces `""` and `[]` by `null`. It leaves `{}`, which says nothing about its members: a `null` in its place would
+/// clear them all.
 fn clear_empty(value: &mut Value) {
     match value {
         Value::Object(members) => members.values_mut().for_each(clear_empty),
@@ -352,8 +354,8 @@ fn clear_empty(value: &mut Value) {
     }
 }
 
-/// Drops members of objects that are `null`, `""`, `[]` or `{}`, from the inside out. Elements of arrays stay, for their
-/// places mean something.
+/// Drops members of objects that are `null`, `""`, `[]` or `{}`, from the inside out. Elements of arrays stay, because
+/// their positions have a meaning.
 fn drop_empty(value: &mut Value) {
     match value {
         Value::Object(members) => {

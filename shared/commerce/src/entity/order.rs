@@ -1,4 +1,4 @@
-//! Owns the canonical order: one item with all that comes with it.
+//! Owns the canonical order: one item with all its parts.
 
 use std::collections::BTreeMap;
 
@@ -11,56 +11,56 @@ use super::{Address, CustomerId, ExternalId, OrderId, ProductId};
 /// A sale. All its amounts are in its `currency`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Order {
-    /// Id at the platform.
+    /// The id at the platform.
     pub id: OrderId,
     /// The number that people use; often, but not always, the id.
     pub number: Option<String>,
     /// The order that this one belongs to.
     pub parent: Option<OrderId>,
-    /// The platform's status. An open set: plugins add to it.
+    /// The platform's status. The set is open: plugins add to it.
     pub status: String,
-    /// Currency of all amounts, ISO 4217.
+    /// The currency of all amounts, ISO 4217.
     pub currency: Option<String>,
-    /// Who bought; absent for guests.
+    /// The buyer; absent for guests.
     pub customer: Option<CustomerId>,
-    /// What it comes to.
+    /// The totals.
     pub totals: Totals,
-    /// What was bought.
+    /// The lines, one for each thing that was bought.
     pub lines: Vec<Line>,
-    /// How it is sent.
+    /// The ways in which it is sent.
     pub shipping_lines: Vec<ShippingLine>,
-    /// What else is charged.
+    /// The other charges.
     pub fees: Vec<Fee>,
-    /// Coupons that were used.
+    /// The coupons that were used.
     pub coupons: Vec<AppliedCoupon>,
-    /// Taxes by rate.
+    /// The taxes, by rate.
     pub taxes: Vec<Tax>,
-    /// What was paid back.
+    /// The refunds.
     pub refunds: Vec<Refund>,
-    /// Where the invoice goes.
+    /// The address for the invoice.
     pub billing: Address,
-    /// Where the goods go.
+    /// The address for the goods.
     pub shipping: Address,
-    /// How it is paid.
+    /// The way in which it is paid.
     pub payment: Payment,
-    /// Each payment, where the platform tells of them one by one; by its id.
+    /// The payments by their ids, where the platform reports them one by one.
     pub payments: Payments,
-    /// Each package, where the platform tells of them one by one; by its id.
+    /// The packages by their ids, where the platform reports them one by one.
     pub packages: BTreeMap<String, Package>,
-    /// What the customer wrote.
+    /// The customer's note.
     pub note: Option<String>,
-    /// When it was placed.
+    /// The time at which it was placed.
     pub created_at: Option<jiff::Timestamp>,
-    /// When the source last changed it.
+    /// The time of the source's last change.
     pub updated_at: Option<jiff::Timestamp>,
-    /// When it was done.
+    /// The time at which it was completed.
     pub completed_at: Option<jiff::Timestamp>,
 }
 
-/// What an order comes to.
+/// The totals of an order.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Totals {
-    /// What the order comes to, taxes included: what lines, shipping and fees come to together, before anything was paid back.
+    /// The sum of lines, shipping and fees, taxes included, before refunds.
     pub total: Option<Decimal>,
     /// All taxes.
     pub tax: Option<Decimal>,
@@ -70,36 +70,36 @@ pub struct Totals {
     pub shipping_tax: Option<Decimal>,
     /// All discounts together, coupons and others, without tax.
     pub discount: Option<Decimal>,
-    /// Tax on discounts: by how much less tax there is for them.
+    /// Tax on discounts: the amount by which they lower the taxes.
     pub discount_tax: Option<Decimal>,
-    /// Whether the prices of the lines were entered with tax.
+    /// `true` when the prices of the lines were entered with tax.
     pub prices_include_tax: Option<bool>,
-    /// What of the total was paid with credit that the store had given.
+    /// The part of the total that was paid with credit given by the store.
     pub store_credit: Option<Decimal>,
-    /// What of the total was paid with gift certificates.
+    /// The part of the total that was paid with gift certificates.
     pub gift_certificates: Option<Decimal>,
 }
 
 /// One thing that was bought.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Line {
-    /// Id at the platform.
+    /// The id at the platform.
     pub id: ExternalId,
     /// The product; absent when it is gone from the catalogue.
     pub product: Option<ProductId>,
     /// The variation of the product.
     pub variation: Option<ProductId>,
-    /// Name as sold.
+    /// The name as sold.
     pub name: Option<String>,
     /// The merchant's number as sold.
     pub sku: Option<String>,
-    /// How many.
+    /// The quantity.
     pub quantity: Decimal,
-    /// Price of one, after discounts; absent where it is no round amount.
+    /// The price of one, after discounts; absent where it is no round amount.
     pub price: Option<Decimal>,
-    /// All of them, before discounts, without tax.
+    /// The price of all, before discounts, without tax.
     pub subtotal: Option<Decimal>,
-    /// All of them, after discounts, without tax.
+    /// The price of all, after discounts, without tax.
     pub total: Option<Decimal>,
     /// Tax on the total.
     pub tax: Option<Decimal>,
@@ -108,26 +108,26 @@ pub struct Line {
 /// One way in which an order is sent.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ShippingLine {
-    /// Id at the platform.
+    /// The id at the platform.
     pub id: ExternalId,
     /// The platform's method.
     pub method: Option<String>,
-    /// What the customer saw.
+    /// The title that the customer saw.
     pub title: Option<String>,
-    /// Without tax.
+    /// The price, without tax.
     pub total: Option<Decimal>,
     /// Tax on the total.
     pub tax: Option<Decimal>,
 }
 
-/// Something else that is charged.
+/// Another charge.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Fee {
-    /// Id at the platform.
+    /// The id at the platform.
     pub id: ExternalId,
-    /// Name.
+    /// The name.
     pub name: Option<String>,
-    /// Without tax.
+    /// The charge, without tax.
     pub total: Option<Decimal>,
     /// Tax on the total.
     pub tax: Option<Decimal>,
@@ -136,11 +136,11 @@ pub struct Fee {
 /// A coupon that was used.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AppliedCoupon {
-    /// Id of the line at the platform.
+    /// The id of the line at the platform.
     pub id: ExternalId,
     /// The code that was entered.
     pub code: Option<String>,
-    /// What it took off, without tax; of BigCommerce with tax where `prices_include_tax`.
+    /// The discount, without tax. BigCommerce's is with tax where `prices_include_tax` is set.
     pub discount: Option<Decimal>,
     /// Tax on the discount.
     pub tax: Option<Decimal>,
@@ -149,13 +149,13 @@ pub struct AppliedCoupon {
 /// The taxes of one rate.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Tax {
-    /// Id of the line at the platform.
+    /// The id of the line at the platform.
     pub id: ExternalId,
     /// The rate's code.
     pub code: Option<String>,
     /// The rate's name.
     pub label: Option<String>,
-    /// In percent.
+    /// The rate, in percent.
     pub rate: Option<Decimal>,
     /// Tax on lines and fees.
     pub total: Option<Decimal>,
@@ -163,18 +163,18 @@ pub struct Tax {
     pub shipping: Option<Decimal>,
 }
 
-/// Something that was paid back.
+/// Money that was paid back.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Refund {
-    /// Id at the platform.
+    /// The id at the platform.
     pub id: ExternalId,
-    /// Why.
+    /// The reason.
     pub reason: Option<String>,
-    /// How much, tax included, as the platform signs it: WooCommerce below zero, BigCommerce above.
+    /// The amount, tax included, with the platform's sign: negative from WooCommerce, positive from BigCommerce.
     pub total: Option<Decimal>,
 }
 
-/// Payments by their ids. By id and not in a list, because each can change alone.
+/// Payments by their ids, not in a list, because each can change alone.
 pub type Payments = BTreeMap<String, Transaction>;
 
 /// One payment.
@@ -184,11 +184,11 @@ pub struct Transaction {
     pub kind: Option<String>,
     /// The platform's status.
     pub status: Option<String>,
-    /// How much.
+    /// The amount.
     pub amount: Option<Decimal>,
-    /// Currency of the amount, ISO 4217.
+    /// The currency of the amount, ISO 4217.
     pub currency: Option<String>,
-    /// When it was made.
+    /// The time at which it was made.
     pub created_at: Option<jiff::Timestamp>,
 }
 
@@ -197,34 +197,35 @@ pub struct Transaction {
 pub struct Package {
     /// The platform's status.
     pub status: Option<String>,
-    /// Who carries it.
+    /// The carrier.
     pub carrier: Option<String>,
-    /// How.
+    /// The shipping method.
     pub method: Option<String>,
-    /// With which it can be followed.
+    /// The number for tracking it.
     pub tracking_number: Option<String>,
-    /// When it was sent.
+    /// The time at which it was sent.
     pub shipped_at: Option<jiff::Timestamp>,
 }
 
-/// How an order is paid.
+/// The way in which an order is paid.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Payment {
     /// The platform's method.
     pub method: Option<String>,
-    /// What the customer saw.
+    /// The title that the customer saw.
     pub title: Option<String>,
     /// The payment provider's id.
     pub transaction: Option<String>,
-    /// When it was paid.
+    /// The time at which it was paid.
     pub paid_at: Option<jiff::Timestamp>,
 }
 
-/// Which sums of an order's canonical fields do not add up, to the last minor unit of its currency; what is absent is not summed.
+/// Returns the sums of an order's canonical fields that do not add up, to the last minor unit of its currency. Absent
+/// values are not summed.
 ///
-/// - `totals`: lines, shipping and fees, each without tax, and all taxes are the total.
+/// - `totals`: lines, shipping and fees, each without tax, plus all taxes are the total.
 /// - `totals.tax`: the taxes on lines, shipping and fees are all taxes.
-/// - `totals.discount`: the discounts are what the lines cost before them less what they cost after them.
+/// - `totals.discount`: the discounts are the lines' price before them minus their price after them.
 pub fn unbalanced(fields: &Map<String, Value>) -> Vec<&'static str> {
     let totals = &fields.get("totals").unwrap_or(&Value::Null);
     let list = |name: &str| fields.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -264,12 +265,12 @@ fn amount(value: &Value) -> Option<Decimal> {
     value.as_str()?.parse().ok()
 }
 
-/// The sum of one member of all; none where it is larger than can be told.
+/// Sums one member of all, or returns `None` when the sum overflows.
 fn sum(all: &[Value], name: &str) -> Option<Decimal> {
     all.iter().filter_map(|one| amount(&one[name])).try_fold(Decimal::ZERO, |sum, more| sum.checked_add(more))
 }
 
-/// How many decimal places the amounts of a currency have (ISO 4217).
+/// Returns the number of decimal places of a currency's amounts (ISO 4217).
 fn minor_units(currency: &str) -> u32 {
     match currency {
         "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "UYI" | "VND"

@@ -8,52 +8,52 @@ use super::ProductId;
 /// Something that is sold.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Product {
-    /// Id at the platform.
+    /// The id at the platform.
     pub id: ProductId,
     /// The product that this is a variation of.
     pub parent: Option<ProductId>,
-    /// `simple`, `variable`, `variation`, or what else the platform calls it.
+    /// The kind: `simple`, `variable`, `variation`, or another word of the platform's.
     pub kind: Option<String>,
-    /// Name.
+    /// The name.
     pub name: Option<String>,
     /// The merchant's own number.
     pub sku: Option<String>,
-    /// GTIN, UPC, EAN or ISBN.
+    /// The GTIN, UPC, EAN or ISBN.
     pub barcode: Option<String>,
     /// The platform's publication status.
     pub status: Option<String>,
-    /// What it costs now.
+    /// The current price.
     pub price: Option<Decimal>,
-    /// What it costs without a sale.
+    /// The price without a sale.
     pub regular_price: Option<Decimal>,
-    /// What it costs in a sale.
+    /// The price in a sale.
     pub sale_price: Option<Decimal>,
-    /// Currency of the prices, ISO 4217; absent where the platform prices products in the store's one currency.
+    /// The currency of the prices, ISO 4217; absent where the platform prices products in the store's one currency.
     pub currency: Option<String>,
-    /// What is left of it.
+    /// The remaining stock.
     pub stock: Stock,
-    /// Description, HTML where the platform has HTML.
+    /// The description, HTML where the platform has HTML.
     pub description: Option<String>,
-    /// Its page in the store.
+    /// The product's page in the store.
     pub url: Option<String>,
-    /// Where it stands in the catalogue.
+    /// The product's places in the catalogue.
     pub categories: Vec<Category>,
-    /// Addresses of its pictures, the main one first.
+    /// The addresses of its pictures, the main one first.
     pub images: Vec<String>,
-    /// What can be chosen (of a product), or was (of a variation).
+    /// The choices that a product offers, or those that a variation has made.
     pub choices: Vec<Choice>,
-    /// Its variations.
+    /// The ids of its variations.
     pub variations: Vec<ProductId>,
-    /// When it was made.
+    /// The time at which it was made.
     pub created_at: Option<jiff::Timestamp>,
-    /// When the source last changed it.
+    /// The time of the source's last change.
     pub updated_at: Option<jiff::Timestamp>,
 }
 
-/// What is left of a product.
+/// The remaining stock of a product.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Stock {
-    /// How much, where the store counts.
+    /// The quantity, where the store counts.
     pub quantity: Option<Decimal>,
     /// The platform's word for it: `instock`, `outofstock`, `onbackorder`.
     pub status: Option<String>,
@@ -62,9 +62,9 @@ pub struct Stock {
 /// A place in the catalogue.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Category {
-    /// Id at the platform.
+    /// The id at the platform.
     pub id: super::ExternalId,
-    /// Name.
+    /// The name.
     pub name: Option<String>,
 }
 
@@ -73,6 +73,6 @@ pub struct Category {
 pub struct Choice {
     /// The attribute: `Size`.
     pub name: Option<String>,
-    /// Its values: all that can be chosen, or the one that was.
+    /// The values: all that can be chosen, or the chosen one.
     pub values: Vec<String>,
 }

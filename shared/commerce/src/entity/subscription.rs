@@ -1,4 +1,4 @@
-//! Owns the canonical subscription, what somebody has bought for as long as it is paid, and the request to change one.
+//! Owns the canonical subscription, something that was bought for as long as it is paid, and the request to change one.
 
 use std::collections::BTreeMap;
 
@@ -9,73 +9,73 @@ use super::{CustomerId, ExternalId, ProductId, SubscriptionId};
 /// Something that was bought for as long as it is paid.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Subscription {
-    /// Id at the platform.
+    /// The id at the platform.
     pub id: SubscriptionId,
     /// The buyer's or seller's own id for it.
     pub external_id: Option<String>,
     /// The platform's status.
     pub status: Option<String>,
-    /// Name, where it has one.
+    /// The name, where it has one.
     pub name: Option<String>,
-    /// What was bought.
+    /// The product that was bought.
     pub product: Option<ProductId>,
-    /// Who has it.
+    /// The customer who has it.
     pub customer: Option<CustomerId>,
-    /// How many of what.
+    /// The items, with their quantities.
     pub items: Vec<SubscriptionItem>,
-    /// What it was set up with, by the parameter's id; never passwords.
+    /// The parameters that it was set up with, by their ids; never passwords.
     pub parameters: BTreeMap<String, String>,
-    /// Until when it is paid, or when it has to be renewed.
+    /// The time until which it is paid, or at which it has to be renewed.
     pub expires_at: Option<jiff::Timestamp>,
-    /// When it is billed next.
+    /// The time of the next bill.
     pub billed_at: Option<jiff::Timestamp>,
-    /// What has happened to it, and who did it: `created`, `updated`.
+    /// The events of its life, with their actors: `created`, `updated`.
     pub events: BTreeMap<String, Event>,
-    /// When it was made.
+    /// The time at which it was made.
     pub created_at: Option<jiff::Timestamp>,
-    /// When the source last changed it.
+    /// The time of the source's last change.
     pub updated_at: Option<jiff::Timestamp>,
 }
 
 /// Something that happened.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Event {
-    /// When, the last time.
+    /// The time at which it last happened.
     pub at: Option<jiff::Timestamp>,
-    /// Who did it, where that is told.
+    /// The actor, where the platform names one.
     pub by: Option<Actor>,
 }
 
-/// Who did something: a user of the platform, or a program.
+/// The user of the platform, or the program, that did something.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Actor {
-    /// Id at the platform.
+    /// The id at the platform.
     pub id: Option<String>,
-    /// Name.
+    /// The name.
     pub name: Option<String>,
 }
 
-/// How many of one thing.
+/// A quantity of one thing.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SubscriptionItem {
-    /// Id at the platform.
+    /// The id at the platform.
     pub id: ExternalId,
     /// The vendor's number of it.
     pub sku: Option<String>,
-    /// Name.
+    /// The name.
     pub name: Option<String>,
-    /// How many, as the platform writes it: a number, or a word such as `unlimited`.
+    /// The quantity, as the platform writes it: a number, or a word such as `unlimited`.
     pub quantity: Option<String>,
-    /// How many there were before.
+    /// The quantity before the change.
     pub old_quantity: Option<String>,
 }
 
-/// Somebody wants a subscription made or changed, and waits for the answer.
+/// A request to make or change a subscription, which waits for an answer.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Request {
-    /// Id at the platform.
+    /// The id at the platform.
     pub id: ExternalId,
-    /// What is asked for: `purchase`, `change`, `cancel`, …
+    /// The kind of request: `purchase`, `change`, `cancel`, …
     pub kind: Option<String>,
     /// The platform's status.
     pub status: String,
@@ -83,20 +83,21 @@ pub struct Request {
     pub subscription: Option<SubscriptionId>,
     /// The product that it is about.
     pub product: Option<ProductId>,
-    /// Who asks.
+    /// The customer who asks.
     pub customer: Option<CustomerId>,
-    /// How many of what.
+    /// The items that it asks for, with their quantities.
     pub items: Vec<SubscriptionItem>,
-    /// What it is asked with, by the parameter's id; never passwords.
+    /// The parameters that it is made with, by their ids; never passwords.
     pub parameters: BTreeMap<String, String>,
-    /// Why it was refused.
+    /// The reason for its refusal.
     pub reason: Option<String>,
     /// A note of those who work on it.
     pub note: Option<String>,
-    /// What has happened to it, and who did it: `created`, `inquired`, `pended`, `updated` and whatever else the platform tells.
+    /// The events of its life, with their actors: `created`, `inquired`, `pended`, `updated` and others that the
+    /// platform tells.
     pub events: BTreeMap<String, Event>,
-    /// When it was made.
+    /// The time at which it was made.
     pub created_at: Option<jiff::Timestamp>,
-    /// When the source last changed it.
+    /// The time of the source's last change.
     pub updated_at: Option<jiff::Timestamp>,
 }

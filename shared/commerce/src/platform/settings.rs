@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use crate::{
     connection::{DeletePolicy, Retention, is_meant},
     entity::EntityKind,
+    http_call::Loopback,
     json::{self, JsonError},
     key::ConnectionKey,
     platform::{
@@ -81,7 +82,7 @@ pub fn settings(
     platform: &Platform,
     key: &ConnectionKey,
     body: &[u8],
-    allow_loopback: bool,
+    loopback: Loopback,
 ) -> Result<Settings, SettingsError> {
     if has_too_many_values(body) {
         return Err(SettingsError::new("body", "holds more than any settings"));
@@ -110,8 +111,8 @@ pub fn settings(
     check_presets(platform, &presets)?;
     check_ignores(platform, &ignores, &presets)?;
     let ignores: BTreeSet<String> = ignores.into_iter().collect();
-    let OwnSettings { site, credentials, own, brought } = platform.setup.settings(key, members, allow_loopback)?;
-    let allowed = url::Url::parse(&site).is_ok_and(|site| platform.hosts.allow(&site, allow_loopback));
+    let OwnSettings { site, credentials, own, brought } = platform.setup.settings(key, members, loopback)?;
+    let allowed = url::Url::parse(&site).is_ok_and(|site| platform.hosts.allow(&site, loopback));
     if !allowed {
         return Err(SettingsError::new("site", "is on none of the platform's hosts"));
     }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     entity::ExternalId,
-    http_call::{ApiRequest, ApiResponse, Fault},
+    http_call::{ApiRequest, ApiResponse, Fault, Loopback},
     key::ConnectionKey,
     keys::WebhookSecret,
     platform::{
@@ -86,7 +86,7 @@ pub trait Setup: Sync {
         &self,
         key: &ConnectionKey,
         members: Map<String, Value>,
-        allow_loopback: bool,
+        loopback: Loopback,
     ) -> Result<OwnSettings, SettingsError>;
 
     /// The calls that manage webhooks; none where they are entered by hand. Listing them proves the credentials.
@@ -118,6 +118,15 @@ pub enum Saving {
     Done(Webhook),
 }
 
+/// The occasion on which a store's webhooks are listed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Occasion {
+    /// The store is being connected: the credentials have just been entered, and the way to its API is still unknown.
+    Connecting,
+    /// The store was connected before.
+    Routine,
+}
+
 /// The calls that manage webhooks at a platform.
 pub trait WebhookApi: Sync {
     /// What is to be subscribed to, by the connection's own settings: each is the scope of a [`Webhook`]. Where a webhook takes
@@ -143,12 +152,12 @@ pub trait WebhookApi: Sync {
     }
 
     /// Settings to call the platform with in another way, where this answer to [`WebhookApi::list`] says that the present one does not lead
-    /// there. They are tried once, and kept if they do. While `connecting`, a way may be tried that shows more of the credentials.
+    /// there. They are tried once, and kept if they do. While connecting, a way may be tried that shows more of the credentials.
     fn another_way(
         &self,
         _access: &Access<'_>,
         _answer: &ApiResponse,
-        _connecting: bool,
+        _occasion: Occasion,
     ) -> Option<Map<String, Value>> {
         None
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::{
+    http_call::Loopback,
     outcome::Rule,
     platform::{
         mapping::{Resolved, declared_scopes, resolve},
@@ -84,7 +85,7 @@ fn taken_by(platform: &Platform, body: &str) -> Result<(), String> {
         _ => "shop.example.com",
     };
     let key = WebhookPath::parse(platform.name, connection, None).unwrap().key;
-    settings(platform, &key, body.as_bytes(), false).map(|_| ()).map_err(|error| error.field)
+    settings(platform, &key, body.as_bytes(), Loopback::Refused).map(|_| ()).map_err(|error| error.field)
 }
 
 #[test]

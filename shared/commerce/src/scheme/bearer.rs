@@ -1,23 +1,23 @@
-//! Owns the bearer scheme: an opaque key that proves only the caller. The raw text is compared, in constant time, by its hash, so
-//! that neither its length nor its beginning can be learnt.
+//! Owns the bearer scheme: an opaque key that proves only the caller. The hashes of keys are compared, in constant
+//! time, so that neither a key's length nor its beginning can be learnt.
 
 use aws_lc_rs::{constant_time, digest};
 
 use super::Refusal;
 use crate::{keys::BroughtKey, request::RawRequest};
 
-/// The longest key that is looked at, in bytes.
+/// The longest key that is read, in bytes.
 pub const MAX_KEY_BYTES: usize = 4096;
 
-/// Where the key is.
+/// The place of the key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bearer {
-    /// The header, in lower case. Its value is `Bearer ` and the key, which is used as it stands: it may hold any punctuation.
+    /// The header, in lower case. Its value is `Bearer ` and the key as it is, which may contain any punctuation.
     pub header: &'static str,
 }
 
 impl Bearer {
-    /// The key of a request.
+    /// Returns the key of a request.
     ///
     /// # Errors
     /// [`Refusal::MissingProof`] and [`Refusal::MalformedProof`].
@@ -30,7 +30,7 @@ impl Bearer {
         if key.is_empty() || key.len() > MAX_KEY_BYTES { Err(Refusal::MalformedProof) } else { Ok(key) }
     }
 
-    /// Finds the key among secrets that we know; its place.
+    /// Returns the position of the request's key among known secrets.
     ///
     /// # Errors
     /// As [`Bearer::key`], and [`Refusal::WrongProof`], [`Refusal::EmptyKey`].
@@ -39,7 +39,7 @@ impl Bearer {
             return Err(Refusal::EmptyKey);
         }
         let given = sha256(self.key(request)?);
-        // All of them are compared, so that the time does not tell which it was.
+        // All secrets are compared, so that the time does not reveal which one matched.
         let found = secrets
             .iter()
             .enumerate()
@@ -47,10 +47,10 @@ impl Bearer {
         found.ok_or(Refusal::WrongProof)
     }
 
-    /// Finds the key among those that a client brought; its id.
+    /// Returns the id of the request's key among those that a client brought.
     ///
     /// # Errors
-    /// As [`Bearer::verify`].
+    /// As [`Bearer::key`], and [`Refusal::WrongProof`].
     pub fn verify_brought<'k>(&self, request: &RawRequest, brought: &'k [BroughtKey]) -> Result<&'k str, Refusal> {
         let given = hex::encode(sha256(self.key(request)?));
         let found = brought.iter().fold(None, |found, key| {
@@ -70,7 +70,7 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
     constant_time::verify_slices_are_equal(one, other).is_ok()
 }
 
-/// Whether two secrets are the same, in a time that tells nothing of either.
+/// Compares two secrets in a time that reveals nothing of either.
 pub(crate) fn is_secret(one: &str, other: &str) -> bool {
     is_same(&sha256(one), &sha256(other))
 }

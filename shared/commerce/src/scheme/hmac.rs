@@ -1,4 +1,4 @@
-//! Owns the HMAC scheme: a code over the received bytes in a header, its parameters as data.
+//! Owns the HMAC scheme: a code over the received bytes in a header, with its parameters as data.
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -6,10 +6,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use super::Refusal;
 use crate::request::RawRequest;
 
-/// The hash underneath.
+/// The hash of an HMAC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Algorithm {
-    /// HMAC-SHA1. Old, still sound as an HMAC, and what some platforms are left with.
+    /// HMAC-SHA1. Old, still sound as an HMAC, and the only choice of some platforms.
     Sha1,
     /// HMAC-SHA256.
     Sha256,
@@ -17,7 +17,7 @@ pub enum Algorithm {
     Sha512,
 }
 
-/// How the code is written in the header.
+/// The encoding of the code in the header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Encoding {
     /// Hexadecimal, either case.
@@ -26,12 +26,12 @@ pub enum Encoding {
     Base64,
 }
 
-/// Where the keys come from.
+/// The source of the keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeySource {
     /// The webhook secret, derived from the signing keys; its text is the key. We hand it to the platform.
     Derived,
-    /// The app's client secret; its text is the key. Every store that the app is installed at signs with it.
+    /// The app's client secret; its text is the key. Every store with the app installed signs with it.
     AppSecret,
     /// A secret that the platform made and the client handed to us, or a derived one.
     Brought,
@@ -42,18 +42,19 @@ pub enum KeySource {
 pub struct Hmac {
     /// The header that carries the code, in lower case.
     pub header: &'static str,
-    /// The hash underneath.
+    /// The hash.
     pub algorithm: Algorithm,
-    /// How the code is written.
+    /// The encoding of the code.
     pub encoding: Encoding,
-    /// What stands before the code (`sha256=`), often nothing.
+    /// The prefix of the code (`sha256=`), often empty.
     pub prefix: &'static str,
-    /// What it is made with.
+    /// The source of the keys.
     pub keys: KeySource,
 }
 
 impl Hmac {
-    /// Which of `secrets` made the code in the request's header over the request's body. Compares in constant time.
+    /// Returns the position in `secrets` of the one that made the code in the request's header over the request's body.
+    /// Compares in constant time.
     ///
     /// # Errors
     /// The [`Refusal`] that fits; an empty secret is refused before anything is compared.
@@ -76,7 +77,7 @@ impl Hmac {
             .ok_or(Refusal::WrongProof)
     }
 
-    /// The header's value for a body: what the platform would send. For samples, simulators and probes.
+    /// Returns the header's value for a body, as the platform would send it. For samples, simulators and probes.
     pub fn sign(&self, secret: &[u8], body: &[u8]) -> String {
         let code = hmac::sign(&self.key(secret), body);
         let code = match self.encoding {
@@ -127,7 +128,7 @@ mod tests {
         }
     }
 
-    /// The two vectors that WooCommerce's own algorithm gives; the second secret is stored as `a&amp;b` and used decoded.
+    /// The two vectors are of WooCommerce's own algorithm. The second secret is stored as `a&amp;b` and used decoded.
     #[test]
     fn woocommerce_vectors() {
         for (secret, code) in [
@@ -138,7 +139,7 @@ mod tests {
         }
     }
 
-    /// RFC 2202 (SHA-1) and RFC 4231 (SHA-256, SHA-512), test case 2.
+    /// The vectors are test case 2 of RFC 2202 (SHA-1) and RFC 4231 (SHA-256, SHA-512).
     #[test]
     fn rfc_vectors_in_hex_with_a_prefix() {
         for (algorithm, code) in [

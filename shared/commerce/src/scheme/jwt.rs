@@ -1,9 +1,9 @@
-//! Owns the JWT scheme: the algorithm is pinned by configuration and never taken from the token, and every claim that is relied
-//! on is required.
+//! Owns the JWT scheme: configuration pins the algorithm, which is never taken from the token, and every claim that is
+//! relied on is required.
 //!
-//! The signature itself is checked by the `jsonwebtoken` crate. Before that, a token must have exactly three canonical parts, and
-//! a header that names no member twice and brings no key along (`jwk`, `jku`, `x5u`, `x5c`); after that, times are compared with
-//! the time that was handed in.
+//! The `jsonwebtoken` crate checks the signature itself. Before that, a token must have exactly three canonical parts,
+//! and a header that names no member twice and brings no key along (`jwk`, `jku`, `x5u`, `x5c`). After that, the
+//! token's times are compared with the time that was passed in.
 
 use std::fmt;
 
@@ -22,13 +22,13 @@ use super::Refusal;
 use crate::{keys::KeyRing, request::RawRequest, timestamp::Timestamp};
 
 pub use jsonwebtoken::Algorithm;
-/// How far the clocks of who mints and who verifies may differ, both ways, in seconds.
+/// The greatest difference between the clocks of issuer and verifier, both ways, in seconds.
 pub const LEEWAY_SECONDS: i64 = 30;
 
-/// The longest token that is looked at, in bytes.
+/// The longest token that is read, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 4096;
 
-/// What a token must be, as data.
+/// The rules for a token, as data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rules<'a> {
     /// The one algorithm.
@@ -37,15 +37,15 @@ pub struct Rules<'a> {
     pub issuer: Option<&'a str>,
     /// The one audience, where it matters.
     pub audience: Option<&'a str>,
-    /// Claims that must be there beside `exp`.
+    /// The claims that must be present beside `exp`.
     pub required: &'a [&'a str],
-    /// Whether the token's `kid` names one of our keys. Where it does not, it is not looked at.
+    /// `true` when the token's `kid` names one of our keys. Otherwise it is ignored.
     pub by_kid: bool,
     /// The longest time from `iat` to `exp`, in seconds, where there is a bound.
     pub max_lifetime_seconds: Option<i64>,
 }
 
-/// Where the keys of a scheme come from.
+/// The source of a scheme's keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeySource {
     /// The webhook secret, derived from the signing keys; its text is the key.
@@ -59,20 +59,20 @@ pub enum KeySource {
 /// The scheme of a platform whose deliveries carry a token. It covers only the caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Jwt {
-    /// The headers that the token may be in, lower case. If it is in several, it must be the same.
+    /// The headers that may hold the token, in lower case. If several do, it must be the same token.
     pub headers: &'static [&'static str],
-    /// What precedes the token in the header, where it is there: `Bearer `, or nothing.
+    /// The optional prefix of the token in the header: `Bearer `, or nothing.
     pub prefix: &'static str,
-    /// What it is verified with.
+    /// The source of the keys that verify it.
     pub keys: KeySource,
-    /// What it must be.
+    /// The rules for the token.
     pub rules: Rules<'static>,
-    /// Claims that are sealed with the message, as text.
+    /// The claims that are sealed with the message, as text.
     pub sealed: &'static [&'static str],
 }
 
 impl Jwt {
-    /// The token of a request, with or without its prefix.
+    /// Returns the token of a request, without its prefix.
     ///
     /// # Errors
     /// [`Refusal::MissingProof`]; [`Refusal::MalformedProof`] when headers are repeated or differ.
@@ -93,7 +93,7 @@ impl Jwt {
     }
 }
 
-/// The claims of a token, whoever signed it: not proven, and therefore only for making samples.
+/// Returns the claims of a token, whoever signed it. They are not proven, so they serve only for making samples.
 ///
 /// # Errors
 /// [`Refusal::MalformedProof`].
@@ -101,7 +101,7 @@ pub fn unproven_claims(token: &str) -> Result<Map<String, Value>, Refusal> {
     object(token.split('.').nth(1).ok_or(Refusal::MalformedProof)?)
 }
 
-/// The keys that a token may have been signed with.
+/// The keys that may have signed a token.
 pub enum Keys<'a> {
     /// Shared secrets with their ids, for HS256, HS384 and HS512.
     Secrets(Vec<(&'a str, &'a [u8])>),
@@ -109,7 +109,7 @@ pub enum Keys<'a> {
     Public(&'a PublicKeys),
 }
 
-/// Public keys of one issuer.
+/// The public keys of one issuer.
 #[derive(Clone)]
 pub struct PublicKeys(Vec<(Option<String>, Vec<Algorithm>, DecodingKey)>);
 
@@ -120,11 +120,11 @@ impl fmt::Debug for PublicKeys {
 }
 
 impl PublicKeys {
-    /// Reads a JWK set, or a single JWK. A set may hold keys for other uses; a symmetric key in it is refused, for a public
-    /// document is no place for one.
+    /// Reads a JWK set, or a single JWK. A set may hold keys for other uses. A set with a symmetric key is refused,
+    /// because such a key does not belong in a public document.
     ///
     /// # Errors
-    /// [`Refusal::EmptyKey`] when there is no public key that can be used.
+    /// [`Refusal::EmptyKey`] when no public key is usable.
     pub fn from_jwks(jwks: &Value) -> Result<Self, Refusal> {
         let jwks = match jwks.get("keys") {
             Some(keys) => keys.as_array().ok_or(Refusal::EmptyKey)?.as_slice(),
@@ -135,7 +135,7 @@ impl PublicKeys {
             if jwk.get("kty").and_then(Value::as_str) == Some("oct") {
                 return Err(Refusal::EmptyKey);
             }
-            // One that is for another use, or of a kind that is not known here, does not spoil the others (RFC 7517, section 5).
+            // A key for another use, or of an unknown kind, does not spoil the others (RFC 7517, section 5).
             let Ok(jwk) = Jwk::deserialize(jwk) else { continue };
             let signs = jwk.common.public_key_use.as_ref().is_none_or(|used| *used == PublicKeyUse::Signature);
             let operations = jwk.common.key_operations.as_ref();
@@ -154,7 +154,7 @@ impl PublicKeys {
         self.signer_among(algorithm, None, message, signature)
     }
 
-    /// Of the keys with this id alone, where one is given.
+    /// Returns the id of the key that made a signature, among the keys with this id if one is given.
     fn signer_among(&self, algorithm: Algorithm, kid: Option<&str>, message: &[u8], signature: &str) -> Option<String> {
         let found = self.0.iter().find(|(id, of, key)| {
             let named = kid.is_none_or(|kid| id.as_deref() == Some(kid));
@@ -165,8 +165,8 @@ impl PublicKeys {
     }
 }
 
-/// The algorithms that a public key is for: those of its kind and curve, and of them the one that it names, if it names one. None for a
-/// key that is not what it says, or that cannot be trusted.
+/// Returns the algorithms of a public key: those of its kind and curve, or only the one that it names. Returns none for
+/// a key that contradicts itself or cannot be trusted.
 fn algorithms(jwk: &Jwk) -> Vec<Algorithm> {
     use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
     let of: &[Algorithm] = match &jwk.algorithm {
@@ -187,8 +187,8 @@ fn algorithms(jwk: &Jwk) -> Vec<Algorithm> {
     of.iter().filter(fits).copied().collect()
 }
 
-/// Whether a modulus was made by the library whose keys can be factored (ROCA, CVE-2017-15361): modulo each small prime it is then a
-/// power of 65537. By chance, one of some billion is.
+/// Returns whether a modulus comes from the library whose keys can be factored (ROCA, CVE-2017-15361). Such a modulus
+/// is a power of 65537 modulo each small prime. By chance, one in some billion is.
 fn is_roca(modulus: &[u8]) -> bool {
     const PRIMES: [u32; 38] = [
         3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107,
@@ -204,7 +204,7 @@ fn is_roca(modulus: &[u8]) -> bool {
     })
 }
 
-/// How long the hash of an algorithm with shared secrets is, in bytes.
+/// Returns the length of the hash of an algorithm with shared secrets, in bytes.
 fn hash_bytes(algorithm: Algorithm) -> usize {
     match algorithm {
         Algorithm::HS384 => 48,
@@ -216,20 +216,20 @@ fn hash_bytes(algorithm: Algorithm) -> usize {
 /// A token that was verified.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Token {
-    /// The id of the key that signed it, where it has one.
+    /// The id of the key that signed it, or `public` for a public key without one.
     pub key_id: String,
-    /// Its claims.
+    /// The token's claims.
     pub claims: Map<String, Value>,
 }
 
 impl Token {
-    /// A claim that is a text.
+    /// Returns a claim that is a text.
     pub fn text(&self, claim: &str) -> Option<&str> {
         self.claims.get(claim)?.as_str()
     }
 }
 
-/// A JSON object that names no member twice: of two, a reader could believe either.
+/// A JSON object that names no member twice, because a reader could trust either value.
 struct Object(Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Object {
@@ -268,7 +268,7 @@ impl Rules<'_> {
         Ok(Token { key_id, claims })
     }
 
-    /// Checks a token's form and signature; gives the id of the key that signed it, and what it signed.
+    /// Checks a token's form and signature. Returns the id of the key that signed it, and the claims' bytes.
     fn signed(&self, token: &str, keys: &Keys<'_>) -> Result<(String, Vec<u8>), Refusal> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Refusal::MalformedProof);
@@ -276,7 +276,7 @@ impl Rules<'_> {
         let parts: Vec<&str> = token.split('.').collect();
         let [header, claims, signature] = parts.as_slice() else { return Err(Refusal::MalformedProof) };
         let header = object(header)?;
-        // Strict decoding: no padding, no stray bits, so that a token has one spelling.
+        // Strict decoding allows no padding and no stray bits, so a token has one spelling.
         let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| Refusal::MalformedProof)?;
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| Refusal::MalformedProof)?;
         let typed = header.get("typ").is_none_or(|typ| typ.as_str().is_some_and(|typ| typ.eq_ignore_ascii_case("JWT")));
@@ -309,7 +309,7 @@ impl Rules<'_> {
         };
         match keys {
             Keys::Secrets(secrets) => {
-                // RFC 7518, section 3.2: a key is as long as the hash at least; a shorter one can be guessed.
+                // RFC 7518, section 3.2: a key has at least the length of the hash; a shorter one can be guessed.
                 if secrets.iter().any(|(_, secret)| secret.len() < hash_bytes(self.algorithm)) {
                     return Err(Refusal::EmptyKey);
                 }
@@ -335,7 +335,7 @@ impl Rules<'_> {
             return Err(Refusal::Claim("exp"));
         }
         for name in ["iat", "nbf"] {
-            // Not before its time, and not after its own end.
+            // The time is neither in the future nor after the token's own end.
             if let Some(at) = time(claims, name).ok_or(Refusal::Claim(name))?
                 && (at.saturating_sub(LEEWAY_SECONDS) > now || at > exp)
             {
@@ -373,15 +373,15 @@ fn object(part: &str) -> Result<Map<String, Value>, Refusal> {
     serde_json::from_slice::<Object>(&bytes).map(|Object(members)| members).map_err(|_| Refusal::MalformedProof)
 }
 
-/// A time, in seconds since 1970: `Some(None)` when it is absent, `None` when it is none.
+/// Returns a time, in seconds since 1970: `Some(None)` when it is absent, `None` when it is not a time.
 fn time(claims: &Map<String, Value>, name: &str) -> Option<Option<i64>> {
     match claims.get(name) {
         None => Some(None),
         Some(Value::Number(number)) => {
-            // RFC 7519 allows fractions; what is beyond an i64 is no time.
+            // RFC 7519 allows fractions. A number beyond an i64 is not a time.
             let whole = number.as_i64().or_else(|| {
                 let seconds = number.as_f64()?.floor();
-                // Below 2^53, where every whole number is one.
+                // Below 2^53, every whole number is exact.
                 (seconds.abs() < 9_007_199_254_740_992.0).then(|| format!("{seconds:.0}").parse().ok())?
             })?;
             Some(Some(whole))
@@ -390,7 +390,7 @@ fn time(claims: &Map<String, Value>, name: &str) -> Option<Option<i64>> {
     }
 }
 
-/// Tokens of our own: HS256, minted and verified with a key ring.
+/// Our own tokens: HS256, minted and verified with a key ring.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hs256 {
     /// The one audience that the token must be for.
@@ -399,36 +399,36 @@ pub struct Hs256 {
     pub max_lifetime_seconds: i64,
 }
 
-/// The claims of a token of ours.
+/// The claims of one of our tokens.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Claims {
-    /// Whom the token is for.
+    /// The audience of the token.
     pub aud: String,
-    /// When it was minted, seconds since 1970.
+    /// The time at which it was minted, in seconds since 1970.
     pub iat: i64,
-    /// From when on it is no longer good, seconds since 1970.
+    /// The time from which it is no longer valid, in seconds since 1970.
     pub exp: i64,
-    /// From when on it is good, seconds since 1970.
+    /// The time from which it is valid, in seconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nbf: Option<i64>,
-    /// What the token is good for, separated by spaces.
+    /// The permissions of the token, separated by spaces.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub scope: String,
-    /// Who it was minted for.
+    /// The person or program that it was minted for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sub: Option<String>,
 }
 
 impl Claims {
-    /// Whether the token is good for this.
+    /// Returns whether the token gives a permission.
     pub fn allow(&self, scope: &str) -> bool {
         self.scope.split(' ').any(|allowed| !allowed.is_empty() && allowed == scope)
     }
 }
 
 impl Hs256 {
-    /// Checks a token's signature against every key of the ring (the one that its `kid` names, if it names one), and its
-    /// claims against `now`.
+    /// Checks a token's signature against every key of the ring, or only the one that its `kid` names, and its claims
+    /// against `now`.
     ///
     /// # Errors
     /// The [`Refusal`] that fits.
@@ -446,7 +446,8 @@ impl Hs256 {
         Claims::deserialize(Value::Object(claims)).map_err(|_| Refusal::MalformedProof)
     }
 
-    /// Mints a token with the ring's signing key, good for these scopes (separated by spaces), for somebody.
+    /// Mints a token with the ring's signing key, with these permissions (separated by spaces), for a person or
+    /// program.
     ///
     /// # Errors
     /// [`Refusal::Claim`] when the lifetime is longer than a token of this kind may have.
@@ -539,7 +540,7 @@ mod tests {
         }
     }
 
-    /// What the library's defaults would have let through, and we do not.
+    /// Covers tokens that the library's defaults would accept and we refuse.
     #[test]
     fn every_claim_is_required_and_checked() {
         let verify = |token: String| KIND.verify(&token, &ring(), NOW).map(|_| ());
@@ -549,7 +550,7 @@ mod tests {
             assert!(matches!(verify(claims(|c| _ = c.remove(required))), Err(Refusal::Claim(_))), "{required}");
         }
         assert_eq!(verify(claims(|c| c["aud"] = json!("another"))), Err(Refusal::Claim("aud")));
-        // A lifetime of more than an hour, in whichever way.
+        // Lifetimes of more than an hour, made in each way.
         assert_eq!(verify(claims(|c| c["exp"] = json!(now + 3601))), Err(Refusal::Claim("exp")));
         assert_eq!(verify(claims(|c| c["iat"] = json!(now - 3000))), Err(Refusal::Claim("exp")));
         assert_eq!(verify(claims(|c| c["exp"] = json!(i64::MAX))), Err(Refusal::Claim("exp")));
@@ -597,12 +598,12 @@ mod tests {
         }
     }
 
-    /// What a platform's token must be, without anything beside the algorithm.
+    /// Returns the rules for a platform's token, with the algorithm alone.
     const fn rules(algorithm: Algorithm) -> Rules<'static> {
         Rules { algorithm, issuer: None, audience: None, required: &[], by_kid: true, max_lifetime_seconds: None }
     }
 
-    /// A token of these very texts, signed with whatever is given.
+    /// Makes a token of exactly these texts, signed with the given function.
     fn raw(header: &str, claims: &str, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
         let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
         let signature = sign(signed.as_bytes());
@@ -618,7 +619,7 @@ mod tests {
         rules.verify(token, &Keys::Secrets(vec![("k1", SECRET.as_bytes())]), NOW)
     }
 
-    /// What becomes of a token with these claims, signed with the secret.
+    /// Checks a token with these claims, signed with the secret.
     fn checked(rules: &Rules<'_>, claims: &str) -> Result<(), Refusal> {
         let token = raw(r#"{"alg":"HS256"}"#, claims, by(hmac::HMAC_SHA256, SECRET.as_bytes()));
         verified(rules, &token).map(|_| ())
@@ -628,7 +629,7 @@ mod tests {
         json!({"exp": NOW.seconds() + 60}).to_string()
     }
 
-    /// A key pair: its public part as a JWK without id, and what signs with it.
+    /// A key pair: its public part as a JWK without an id, and the function that signs with it.
     type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
 
     struct Pair(Value, Sign);
@@ -700,10 +701,10 @@ mod tests {
             for wrong in ["a", "c", ""] {
                 assert_eq!(by_public(&rules, &set, &token(Some(wrong))), Err(Refusal::WrongProof), "{name} {wrong}");
             }
-            // Where the kid names none of our keys, it is not looked at.
+            // Without `by_kid`, a kid that names none of our keys is ignored.
             let blind = Rules { by_kid: false, ..rules };
             assert_eq!(by_public(&blind, &set, &token(Some("c"))).as_deref(), Ok("b"), "{name}");
-            // Signed by the right key, but another text.
+            // The right key signed it, but another text.
             let (text, signature) = token(None).rsplit_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
             let (header, _) = text.split_once('.').unwrap();
             let changed = URL_SAFE_NO_PAD.encode(json!({"exp": NOW.seconds() + 61}).to_string());
@@ -738,7 +739,7 @@ mod tests {
         {
             assert_eq!(by_public(&rules(Algorithm::HS256), &none, &hs256), Err(Refusal::EmptyKey), "{none}");
         }
-        // A key that is not what it says, or not for this.
+        // Keys that contradict themselves, or are for another use.
         for (wrong, what) in [
             (json!({"key_ops": ["encrypt"]}), "key_ops"),
             (json!({"key_ops": ["sign"]}), "key_ops"),
@@ -809,7 +810,7 @@ mod tests {
         assert!(seen.0 > 20 && seen.1 > 200, "{seen:?}");
     }
 
-    /// The attack by which a public key, which everybody has, becomes a shared secret.
+    /// Covers the attack in which a public key, which everybody has, is used as a shared secret.
     #[test]
     fn no_key_is_taken_for_one_of_another_kind() {
         let pair = rsa();
@@ -819,7 +820,7 @@ mod tests {
             let sign = by(hmac::HMAC_SHA256, key);
             let honest = raw(r#"{"alg":"HS256"}"#, &fresh(), &sign);
             assert_eq!(by_public(&rules(Algorithm::RS256), &pair.0, &honest), Err(Refusal::MalformedProof));
-            // Even where the rules were wrong, a public key does not verify it.
+            // Even with wrong rules, a public key does not verify it.
             assert_eq!(by_public(&rules(Algorithm::HS256), &pair.0, &honest), Err(Refusal::WrongProof));
             let lying = raw(r#"{"alg":"RS256"}"#, &fresh(), &sign);
             assert_eq!(by_public(&rules(Algorithm::RS256), &pair.0, &lying), Err(Refusal::WrongProof));
@@ -846,7 +847,7 @@ mod tests {
                 let verified = rules(rule).verify(&token, &keys, NOW);
                 assert_eq!(verified.map(|token| token.key_id), expected, "{name} by {rule:?}");
             }
-            // A secret that is shorter than the hash proves nothing.
+            // A secret shorter than the hash proves nothing.
             for (length, expected) in [(hash_bytes(algorithm), true), (hash_bytes(algorithm) - 1, false), (1, false)] {
                 let secret = &long.as_bytes()[..length];
                 let token = raw(&json!({ "alg": name }).to_string(), &fresh(), by(code, secret));
@@ -893,7 +894,7 @@ mod tests {
             assert_eq!(verify(r#"{"alg":"HS256"}"#, &claims), Err(Refusal::MalformedProof), "{claims}");
         }
 
-        // The same bytes, spelled otherwise; signed as they are spelled, so that only the spelling is wrong.
+        // The same bytes in another spelling, and signed in that spelling, so that only the spelling is wrong.
         let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256" }"#);
         let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{exp}  }}"#));
         assert!([&header, &claims].iter().all(|part| !part.len().is_multiple_of(4)));
@@ -983,7 +984,7 @@ mod tests {
         }
         assert_eq!(check(&json!({"exp": now - 29})), Ok(()));
         assert_eq!(check(&json!({"exp": now - 30})), Err(Refusal::Claim("exp")));
-        // Fractions are rounded down; a year 292 billion is one, and what no i64 holds is none.
+        // Fractions are rounded down. A year 292 billion is a time; a number that no i64 holds is not.
         assert_eq!(checked(&rules, &format!(r#"{{"exp":{}.9,"iat":{}.9}}"#, now - 29, now - 100)), Ok(()));
         assert_eq!(checked(&rules, &format!(r#"{{"exp":{}.9}}"#, now - 30)), Err(Refusal::Claim("exp")));
         assert_eq!(checked(&rules, &format!(r#"{{"exp":{}.9}}"#, now - 31)), Err(Refusal::Claim("exp")));

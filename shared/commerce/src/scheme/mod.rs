@@ -1,4 +1,4 @@
-//! How a platform can prove its deliveries: schemes as data, and their algorithms.
+//! Owns the schemes by which platforms prove their deliveries: schemes as data, and their algorithms.
 
 pub mod bearer;
 pub mod hmac;
@@ -8,7 +8,7 @@ pub mod standard_webhooks;
 
 use crate::keys::BroughtKey;
 
-/// How a platform proves its deliveries, with the parameters as data.
+/// The scheme by which a platform proves its deliveries, with its parameters as data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scheme {
     /// A code over the body, made with a shared secret.
@@ -19,21 +19,22 @@ pub enum Scheme {
     Jwt(jwt::Jwt),
     /// A key that proves the caller: a derived one, or one that the client brought.
     Bearer(bearer::Bearer),
-    /// Standard Webhooks, with a derived secret, whose text is the key: the platform is given it as
-    /// [`standard_webhooks::to_whsec`] writes it.
+    /// Standard Webhooks with a derived secret, whose text is the key. The platform gets it in the form of
+    /// [`standard_webhooks::to_whsec`].
     StandardWebhooks(standard_webhooks::StandardWebhooks),
-    /// Standard Webhooks, keyed with the raw bytes of the app's client secret; and a secret header that the registrar sets,
-    /// derived from a signing key. Which of the two is required is the app's configuration, and at least one always is.
+    /// Standard Webhooks, keyed with the raw bytes of the app's client secret, and a secret header that the registrar
+    /// sets, derived from a signing key. The app's configuration says which of the two is required; at least one always
+    /// is.
     AppSigned {
         /// The signature.
         signature: standard_webhooks::StandardWebhooks,
-        /// The header, lower case.
+        /// The header, in lower case.
         header: &'static str,
     },
 }
 
 impl Scheme {
-    /// Whether the app's credentials take part.
+    /// Returns whether the scheme uses the app's credentials.
     pub fn wants_app(&self) -> bool {
         match self {
             Self::Jwt(scheme) => scheme.keys != jwt::KeySource::Derived,
@@ -43,7 +44,7 @@ impl Scheme {
         }
     }
 
-    /// Where id, time and signature are, where it has them.
+    /// Returns the places of id, time and signature, if the scheme has them.
     pub fn standard_webhooks(&self) -> Option<standard_webhooks::StandardWebhooks> {
         match self {
             Self::StandardWebhooks(scheme) | Self::AppSigned { signature: scheme, .. } => Some(*scheme),
@@ -51,7 +52,7 @@ impl Scheme {
         }
     }
 
-    /// Whether keys that a client brought take part.
+    /// Returns whether the scheme uses keys that a client brought.
     pub fn wants_brought(&self) -> bool {
         match self {
             Self::Bearer(_) => true,
@@ -60,7 +61,8 @@ impl Scheme {
         }
     }
 
-    /// Returns a key that a client brought as it is kept: a bearer key by its hash alone, a key that codes are made with as it is.
+    /// Returns the form in which a key that a client brought is kept: a bearer key by its hash alone, an HMAC key as it
+    /// is.
     pub fn brought_key(&self, key: &str) -> BroughtKey {
         match self {
             Self::Hmac(_) => BroughtKey::with_secret(key),
@@ -68,7 +70,7 @@ impl Scheme {
         }
     }
 
-    /// Whether a proof can be made here, for a probe: not where only the platform has the private key.
+    /// Returns whether a proof can be made here, for a probe. It cannot where only the platform has the private key.
     pub fn can_sign(&self) -> bool {
         match self {
             Self::Signature(_) => false,
@@ -78,53 +80,54 @@ impl Scheme {
     }
 }
 
-/// The key id of what the app's own secret has proven.
+/// The key id of proofs by the app's own secret.
 pub const APP_KEY_ID: &str = "app";
 
-/// What a proof covers.
+/// The coverage of a proof.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Strength {
-    /// The body: what it says is what the platform said.
+    /// The body, whose content is then the platform's.
     Body,
     /// Only the caller: the body is a hint, and the entity must be pulled.
     Caller,
 }
 
-/// Why a request was refused. For our logs and tests only: outside, every refusal looks the same.
+/// The reason for which a request was refused. It is for our logs and tests only: outside, every refusal looks the
+/// same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
-    /// No proof where the scheme wants it.
+    /// The proof that the scheme wants is missing.
     #[error("no proof")]
     MissingProof,
-    /// A proof that cannot be read, or more than one where one is meant.
+    /// The proof cannot be read, or occurs more than once.
     #[error("malformed proof")]
     MalformedProof,
-    /// A proof that no key made.
+    /// No key made the proof.
     #[error("wrong proof")]
     WrongProof,
-    /// A proof that is right but too old to tell from a recorded one.
+    /// The proof is right but too old to distinguish from a recorded one.
     #[error("stale proof")]
     Stale,
-    /// The scope, to which the secret is bound, is not named.
+    /// The topic (`scope`) that binds the secret is missing.
     #[error("no scope")]
     MissingScope,
-    /// A key is empty; a mistake of ours.
+    /// A key is empty, which is our mistake.
     #[error("empty key")]
     EmptyKey,
-    /// The method is not one that the platform delivers with.
+    /// The platform does not deliver with this method.
     #[error("method")]
     Method,
-    /// It is proven, but for another connection.
+    /// The request is proven, but for another connection.
     #[error("another connection's")]
     OtherConnection,
-    /// The app's secret is needed and is not configured; a mistake of ours.
+    /// The app's secret is needed and not configured, which is our mistake.
     #[error("the app's secret is not configured")]
     NoApp,
     /// Only the platform has the key that signs.
     #[error("only the platform can sign")]
     NotOurs,
-    /// A token that is signed well but says the wrong thing.
+    /// The token is signed well, but a claim is wrong.
     #[error("claim {0}")]
     Claim(&'static str),
 }

@@ -1,5 +1,5 @@
-//! Owns signatures over the body that are made with a platform's private key and checked with its public keys, which the app's
-//! configuration holds as a JWK set.
+//! Owns signatures over the body that a platform's private key makes and its public keys check. The app's configuration
+//! holds the public keys as a JWK set.
 
 use base64::{Engine, engine::general_purpose::STANDARD, engine::general_purpose::URL_SAFE_NO_PAD};
 
@@ -15,16 +15,16 @@ use crate::request::RawRequest;
 pub struct Signature {
     /// The header that carries it, in lower case.
     pub header: &'static str,
-    /// The one algorithm. ECDSA is read as JOSE writes it: both numbers, at full length.
+    /// The one algorithm. ECDSA signatures have the form of JOSE: both numbers, at full length.
     pub algorithm: Algorithm,
-    /// How it is written.
+    /// The encoding of the signature.
     pub encoding: Encoding,
-    /// What stands before it, often nothing.
+    /// The prefix of the signature, often empty.
     pub prefix: &'static str,
 }
 
 impl Signature {
-    /// Returns the id of the public key that the request's signature fits.
+    /// Returns the id of the public key that verifies the request's signature.
     ///
     /// # Errors
     /// The [`Refusal`] that fits.

@@ -1,6 +1,8 @@
-//! Owns Standard Webhooks (<https://www.standardwebhooks.com>): HMAC-SHA256 over `{id}.{timestamp}.{body}`, a list of signatures of
-//! which any may match, and a window of time. Ours, because the crate of the specification reads the clock by itself and can tell
-//! neither a stale signature from a wrong one nor which of several keys made it.
+//! Owns Standard Webhooks (<https://www.standardwebhooks.com>): HMAC-SHA256 over `{id}.{timestamp}.{body}`, a list of
+//! signatures of which any may match, and a window of time.
+//!
+//! This is our own code, because the specification's crate reads the clock itself and can distinguish neither a stale
+//! signature from a wrong one nor which of several keys made it.
 
 use aws_lc_rs::hmac;
 use base64::{
@@ -11,37 +13,38 @@ use base64::{
 use super::Refusal;
 use crate::{request::RawRequest, timestamp::Timestamp};
 
-/// How far the timestamp may be from now, both ways, in seconds: what the specification's libraries take.
+/// The greatest difference of the timestamp from now, both ways, in seconds: the value of the specification's
+/// libraries.
 pub const TOLERANCE_SECONDS: i64 = 300;
-/// More signatures than anybody sends.
+/// The most signatures that are accepted, more than anybody sends.
 const MAX_SIGNATURES: usize = 16;
 
-/// Where the three parts are. Lower case.
+/// The headers of the three parts, in lower case.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StandardWebhooks {
-    /// The message's id.
+    /// The header of the message's id.
     pub id: &'static str,
-    /// Seconds since 1970.
+    /// The header of the timestamp, in seconds since 1970.
     pub timestamp: &'static str,
-    /// `v1,` and base64, several of them with a space between.
+    /// The header of the signatures, each `v1,` and base64, separated by spaces.
     pub signature: &'static str,
 }
 
-/// The names that the specification gives.
+/// The header names of the specification.
 pub const STANDARD_HEADERS: StandardWebhooks =
     StandardWebhooks { id: "webhook-id", timestamp: "webhook-timestamp", signature: "webhook-signature" };
 
 /// A signature that matches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Signed {
-    /// The place of the key that made it.
+    /// The position of the key that made it.
     pub key: usize,
-    /// Whether its timestamp is within the window. One that is not could have been recorded and sent again.
+    /// `true` when its timestamp is within the window. An older one may have been recorded and sent again.
     pub fresh: bool,
 }
 
 impl StandardWebhooks {
-    /// Whether its headers are there, all of them.
+    /// Returns whether all its headers are present.
     pub fn is_present(&self, request: &RawRequest) -> bool {
         [self.id, self.timestamp, self.signature].iter().all(|name| request.headers.contains_key(*name))
     }
@@ -49,7 +52,7 @@ impl StandardWebhooks {
     /// Finds the key that signed a request. `secrets` are the keys' raw bytes.
     ///
     /// # Errors
-    /// The [`Refusal`] that fits; a signature that is right but stale is no error here.
+    /// The [`Refusal`] that fits; a right but stale signature is no error here.
     pub fn verify(&self, request: &RawRequest, secrets: &[&[u8]], now: Timestamp) -> Result<Signed, Refusal> {
         if secrets.iter().any(|secret| secret.is_empty()) {
             return Err(Refusal::EmptyKey);
@@ -83,7 +86,7 @@ impl StandardWebhooks {
         Ok(Signed { key, fresh: (now.seconds() - at).abs() <= TOLERANCE_SECONDS })
     }
 
-    /// The value of the signature header, for tests, simulators and sample events.
+    /// Returns the value of the signature header, for tests, simulators and sample events.
     pub fn sign(&self, secret: &[u8], id: &str, timestamp: i64, body: &[u8]) -> String {
         format!("v1,{}", STANDARD.encode(self.tag(secret, id, &timestamp.to_string(), body)))
     }
@@ -103,16 +106,16 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A secret as the specification writes it, for those who have to enter it: `whsec_` and the base64 of its bytes.
+/// Returns a secret in the specification's form, for those who have to enter it: `whsec_` and the base64 of its bytes.
 pub fn to_whsec(secret: &[u8]) -> String {
     format!("whsec_{}", STANDARD.encode(secret))
 }
 
-/// The bytes of a secret as the specification writes it: `whsec_` and base64. As its libraries do, one without the prefix or without
-/// the padding is taken, too.
+/// Returns the bytes of a secret in the specification's form, `whsec_` and base64. As its libraries do, it accepts a
+/// secret without the prefix or the padding.
 ///
 /// # Errors
-/// [`Refusal::EmptyKey`] when it is none.
+/// [`Refusal::EmptyKey`] when the text is not a secret.
 pub fn whsec(secret: &str) -> Result<Vec<u8>, Refusal> {
     let encoded = secret.strip_prefix("whsec_").unwrap_or(secret);
     LENIENT.decode(encoded).ok().filter(|bytes| !bytes.is_empty()).ok_or(Refusal::EmptyKey)

@@ -1,18 +1,24 @@
-//! Owns proof. [`Verified`] can only be made here, so whatever holds one was proven; nothing else may go on the queue.
+//! Owns proof. Only this module makes a [`Verified`], so its holder knows that the request was proven; nothing else may
+//! go on the queue.
 //!
 //! There is no default scheme, no way to switch verification off, and an empty key is an error.
 //!
-//! What was verified can be queued:
+//! A verified request can be queued:
 //!
 //! ```
 //! # use commerce::{envelope::Sealed, platform::delivery::Delivery, request::{WebhookPath, RawRequest}};
 //! # use commerce::{scheme::Refusal, verify::{Material, verify}};
-//! fn queue(platform: &dyn Delivery, path: &WebhookPath, request: &RawRequest, keys: &Material<'_>) -> Result<Sealed, Refusal> {
+//! fn queue(
+//!     platform: &dyn Delivery,
+//!     path: &WebhookPath,
+//!     request: &RawRequest,
+//!     keys: &Material<'_>,
+//! ) -> Result<Sealed, Refusal> {
 //!     Ok(Sealed::from_verified(&verify(platform, path, request, keys)?))
 //! }
 //! ```
 //!
-//! A request that was not verified cannot, because it does not compile:
+//! An unverified request cannot, because that does not compile:
 //!
 //! ```compile_fail,E0451
 //! # use commerce::verify::Verified;
@@ -48,7 +54,7 @@
 //!
 //! ```compile_fail,E0451
 //! # use commerce::envelope::Sealed;
-//! // Nor can it be put together by hand.
+//! // Nor can the write half be put together by hand.
 //! fn queue_by_hand(text: String) -> Sealed {
 //!     Sealed { text, ..todo!() }
 //! }
@@ -67,23 +73,23 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// What proofs are checked with.
+/// The material to check proofs with.
 #[derive(Clone, Copy, Debug)]
 pub struct Material<'a> {
     /// The signing keys, from which secrets are derived.
     pub ring: &'a KeyRing,
     /// The app at this platform, where there is one.
     pub app: Option<&'a App>,
-    /// The keys that the client of this connection brought; `None` while nobody has looked.
+    /// The keys that the client of this connection brought; `None` when they were not read.
     pub brought: Option<&'a [BroughtKey]>,
     /// The time.
     pub now: Timestamp,
 }
 
-/// The scope of a delivery that names none, where the platform does not sign by scope.
+/// The topic (`scope`) of a delivery that names none, where the platform does not sign by topic.
 pub const UNNAMED_SCOPE: &str = "unnamed";
 
-/// A delivery that was proven: the only thing that can be sealed for the queue. Made by [`verify`] alone.
+/// A proven delivery: the only thing that can be sealed for the queue as one. Only [`verify`] makes it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Verified {
     path: WebhookPath,
@@ -98,47 +104,47 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// The webhook's path: platform, connection and generation.
+    /// Returns the webhook's path: platform, connection and generation.
     pub fn path(&self) -> &WebhookPath {
         &self.path
     }
 
-    /// The platform's own event name.
+    /// Returns the topic: the platform's own event name.
     pub fn scope(&self) -> &str {
         &self.scope
     }
 
-    /// What the platform calls the delivery, where it says. Not unique.
+    /// Returns the platform's id of the delivery, where it gives one. Not unique.
     pub fn delivery_id(&self) -> Option<&str> {
         self.delivery_id.as_deref()
     }
 
-    /// On whose account it happened, where the delivery says.
+    /// Returns the user on whose account it happened, where the delivery says.
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
 
-    /// The key that proved it.
+    /// Returns the id of the key that proved it.
     pub fn key_id(&self) -> &str {
         &self.key_id
     }
 
-    /// What the proof covers.
+    /// Returns the coverage of the proof.
     pub fn strength(&self) -> Strength {
         self.strength
     }
 
-    /// When API Gateway took the request.
+    /// Returns the time at which API Gateway took the request.
     pub fn received(&self) -> Timestamp {
         self.received
     }
 
-    /// What the proof says beyond that it is one.
+    /// Returns the further claims of the proof.
     pub fn claims(&self) -> &BTreeMap<String, String> {
         &self.claims
     }
 
-    /// The bytes as they came.
+    /// Returns the received bytes.
     pub fn body(&self) -> &Bytes {
         &self.body
     }
@@ -155,7 +161,7 @@ impl fmt::Debug for Verified {
     }
 }
 
-/// What a scheme found out.
+/// The findings of a scheme.
 struct Proof {
     key_id: String,
     strength: Strength,
@@ -168,13 +174,15 @@ impl Proof {
     }
 }
 
-/// Adds to a request the headers that prove it, made with a derived secret: for probes and samples. Where the app's configuration
-/// requires the signature that only the platform and the app can make, it is made with the app's secret, too; without an `app` it is
-/// left out, and the secret header alone is the proof.
+/// Adds the headers that prove a request, made with a derived secret, for probes and samples.
+///
+/// Where the app's configuration requires the signature that only the platform and the app can make, it is made with
+/// the app's secret, too. Without an `app` it is left out, and the secret header alone is the proof.
 ///
 /// # Errors
-/// [`Refusal::MalformedProof`] when a header cannot be made, [`Refusal::MissingProof`] when the scheme wants something of the
-/// request that is not there, [`Refusal::NoApp`] when the app has no secret to sign with.
+/// [`Refusal::MalformedProof`] when a header cannot be made, [`Refusal::MissingProof`] when the scheme needs a header
+/// that the request lacks, [`Refusal::NoApp`] when the app has no secret to sign with, [`Refusal::NotOurs`] when only
+/// the platform can sign.
 pub fn sign(
     scheme: Scheme,
     request: &mut RawRequest,
@@ -235,7 +243,7 @@ pub fn sign(
     set(request, header, value)
 }
 
-/// Proves one request that was sent to `path`, with any of the keys at hand. Nothing of the body is looked at before that.
+/// Proves one request that was sent to `path`, with any of the given keys. It reads nothing of the body before that.
 ///
 /// # Errors
 /// The [`Refusal`] that fits. The caller answers all of them alike.
@@ -248,7 +256,7 @@ pub fn verify(
     if !platform.methods().contains(&request.method) {
         return Err(Refusal::Method);
     }
-    // Where each scope has a secret of its own, the scope is in a header and part of the proof.
+    // Where each topic has its own secret, the topic is in a header and part of the proof.
     let bound = match platform.secret_per_scope() {
         true => Some(platform.scope(request).ok_or(Refusal::MissingScope)?),
         false => None,
@@ -256,7 +264,7 @@ pub fn verify(
     let derived: Vec<(&str, WebhookSecret)> =
         keys.ring.iter().map(|key| (key.id(), key.webhook_secret(path, bound.as_deref()))).collect();
     let proof = prove(platform.scheme(), request, &derived, keys)?;
-    // What nobody can hold in memory is not read here; the processor puts it aside.
+    // A body that would take too much memory is not read here; the processor puts it aside.
     let unread;
     let request = if has_too_many_values(&request.body) {
         unread = RawRequest { body: Bytes::new(), ..request.clone() };
@@ -367,7 +375,7 @@ fn prove_by_hmac(
     }
 }
 
-/// The place of the derived secret that a header holds.
+/// Returns the position of the derived secret that a header holds.
 fn secret_header(header: &str, request: &RawRequest, secrets: &[&str]) -> Result<usize, Refusal> {
     if !request.headers.contains_key(header) {
         return Err(Refusal::MissingProof);
@@ -380,7 +388,7 @@ fn secret_header(header: &str, request: &RawRequest, secrets: &[&str]) -> Result
     found.ok_or(Refusal::WrongProof)
 }
 
-/// The app's signature: whether it is fresh.
+/// Checks the app's signature, and returns whether it is fresh.
 fn app_signature(
     scheme: standard_webhooks::StandardWebhooks,
     request: &RawRequest,
@@ -393,9 +401,11 @@ fn app_signature(
     scheme.verify(request, &[secret.as_bytes()], keys.now).map(|signed| signed.fresh)
 }
 
-/// What is required must be right; what is not required can only help. It may be wrong for reasons of the platform's: whether a
-/// token that belongs to one store is signed for with the app's secret, no page says. A stale signature is none by itself: with the
-/// right header it is a retry, and proves only the caller.
+/// Combines the two proofs. A required proof must be right; the other one can only help.
+///
+/// The other one may be wrong for the platform's own reasons: no page says whether the app's secret signs for a token
+/// that belongs to one store. A stale signature alone proves nothing; with the right header it is a retry, and proves
+/// only the caller.
 fn app_signed(
     require: Requirement,
     by_header: Result<String, Refusal>,
@@ -407,7 +417,7 @@ fn app_signed(
         (Requirement::Either | Requirement::Signature, Err(_), Ok(true)) => Ok(Proof::new(APP_KEY_ID, Strength::Body)),
         (Requirement::Either | Requirement::Signature, Err(_), Ok(false)) => Err(Refusal::Stale),
         (Requirement::Signature | Requirement::Both, _, Err(refusal)) => Err(refusal),
-        // The header is missing or wrong; if the signature is wrong, too, newer keys may mend that.
+        // The header is missing or wrong; if the signature is wrong, too, newer keys may repair that.
         (_, Err(Refusal::MissingProof), Err(refusal)) => Err(refusal),
         (_, Err(refusal), _) => Err(refusal),
     }
@@ -496,7 +506,7 @@ mod tests {
             // A retry that carries the first try's timestamp.
             (Right, Stale, caller, caller, caller, caller),
             (Absent, Stale, Err(TooOld), Err(TooOld), Err(MissingProof), Err(MissingProof)),
-            // What is not required does no harm when it is wrong.
+            // A proof that is not required does no harm when it is wrong.
             (JsonError, Right, body, body, Err(WrongProof), Err(WrongProof)),
             (Right, JsonError, caller, Err(WrongProof), caller, Err(WrongProof)),
             (JsonError, JsonError, Err(WrongProof), Err(WrongProof), Err(WrongProof), Err(WrongProof)),
@@ -580,7 +590,7 @@ mod tests {
                 KeySource::AppSecret => assert_eq!(refused, Some(Refusal::NoApp)),
                 KeySource::Brought => assert_eq!(refused.is_some(), key_id != Ok(signing)),
             }
-            // What we would send as a probe proves itself.
+            // A probe as we would send it proves itself.
             let mut probe = RawRequest { headers: HeaderMap::new(), ..request };
             sign(Scheme::Hmac(scheme), &mut probe, &derived, &serde_json::Map::new(), apps.get("shop")).unwrap();
             assert!(verify(&By(Scheme::Hmac(scheme)), &path, &probe, &keys).is_ok());

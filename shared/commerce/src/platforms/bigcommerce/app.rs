@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 
 use crate::{
     apps::App,
-    http_call::{ApiRequest, Hosts},
-    install::{Installation, Known, MISSING_PERMISSIONS, Once, Reply, Step, Turned, Vendor, Visit},
+    http_call::{ApiRequest, Hosts, Loopback},
+    install::{Evidence, Installation, MISSING_PERMISSIONS, Once, Rejection, Reply, Step, Vendor, Visit},
     key::ConnectionId,
     platform::lenient,
     platforms::bigcommerce::BigCommerce,
@@ -52,15 +52,15 @@ impl Installation for BigCommerce {
         &["auth", "load", "uninstall", "remove_user"]
     }
 
-    fn visit(&self, visit: &Visit, vendor: &Vendor<'_>, known: &[Known]) -> Result<Step, Turned> {
+    fn visit(&self, visit: &Visit, vendor: &Vendor<'_>, known: &[Evidence]) -> Result<Step, Rejection> {
         if !self.actions().contains(&visit.action.as_str()) {
-            return Err(Turned::NoAction);
+            return Err(Rejection::NoAction);
         }
         if visit.method != Method::GET {
-            return Err(Turned::Method);
+            return Err(Rejection::Method);
         }
-        let app = vendor.app.filter(|app| !app.client_id.is_empty()).ok_or(Turned::NoApp)?;
-        let secret = app.client_secret.as_ref().ok_or(Turned::NoApp)?;
+        let app = vendor.app.filter(|app| !app.client_id.is_empty()).ok_or(Rejection::NoApp)?;
+        let secret = app.client_secret.as_ref().ok_or(Rejection::NoApp)?;
         if visit.action == "auth" {
             return auth(visit, vendor, app, secret, known);
         }
@@ -75,15 +75,15 @@ impl Installation for BigCommerce {
 
 /// The code is the only proof there is, and only its exchange shows what it is worth; so nothing is believed of the query, not
 /// even which store it is.
-fn auth(visit: &Visit, vendor: &Vendor<'_>, app: &App, secret: &str, known: &[Known]) -> Result<Step, Turned> {
+fn auth(visit: &Visit, vendor: &Vendor<'_>, app: &App, secret: &str, known: &[Evidence]) -> Result<Step, Rejection> {
     let (code, scope, context) = (visit.parameter("code")?, visit.parameter("scope")?, visit.parameter("context")?);
     if store(context).is_none() {
-        return Err(Turned::Malformed("context names no store; open the app from the control panel again".into()));
+        return Err(Rejection::Malformed("context names no store; open the app from the control panel again".into()));
     }
-    let Some(Known::Answer(answer)) = known.first() else {
-        let login = app.login_url.as_deref().filter(|_| vendor.allow_loopback).unwrap_or(LOGIN_URL);
+    let Some(Evidence::Answer(answer)) = known.first() else {
+        let login = app.login_url.as_deref().filter(|_| vendor.loopback == Loopback::Allowed).unwrap_or(LOGIN_URL);
         let url = Url::parse(&format!("{}/oauth2/token", login.trim_end_matches('/')));
-        let url = url.map_err(|_| Turned::NoApp)?;
+        let url = url.map_err(|_| Rejection::NoApp)?;
         let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static("application/json"))]);
         let request = ApiRequest { method: Method::POST, url, headers, body: bytes::Bytes::new() };
         return Ok(Step::Ask(request.json(&json!({
@@ -93,18 +93,18 @@ fn auth(visit: &Visit, vendor: &Vendor<'_>, app: &App, secret: &str, known: &[Kn
     };
     // With which status a code is refused is not documented.
     if (400..429).contains(&answer.status) && answer.status != 408 {
-        return Err(Turned::NotProven(format!("the exchange of the code was answered {}", answer.status)));
+        return Err(Rejection::NotProven(format!("the exchange of the code was answered {}", answer.status)));
     }
     if !answer.is_success() {
         return Err(answer.fault(visit.now).into());
     }
     let granted: Granted = lenient::read(&answer.body).map_err(crate::http_call::Fault::from)?;
-    let connection =
-        store(&granted.context).ok_or_else(|| Turned::NotProven("the exchange of the code named no store".into()))?;
+    let connection = store(&granted.context)
+        .ok_or_else(|| Rejection::NotProven("the exchange of the code named no store".into()))?;
     let has = |name: &str| granted.scope.split([' ', '+']).any(|scope| scope == name);
     let missing: Vec<_> = NEEDED.iter().filter(|(read, all)| !has(read) && !has(all)).map(|(read, _)| *read).collect();
     let mut settings = json!({ "access_token": granted.access_token.as_str(), MISSING_PERMISSIONS: missing });
-    if let Some(api) = app.api_url.as_deref().filter(|_| vendor.allow_loopback) {
+    if let Some(api) = app.api_url.as_deref().filter(|_| vendor.loopback == Loopback::Allowed) {
         settings["site"] = format!("{}/stores/{connection}", api.trim_end_matches('/')).into();
     }
     let settings = Zeroizing::new(settings.to_string());
@@ -112,7 +112,7 @@ fn auth(visit: &Visit, vendor: &Vendor<'_>, app: &App, secret: &str, known: &[Kn
 }
 
 /// `signed_payload_jwt`. The algorithm is not documented; the official clients sign and check HS256.
-fn payload(visit: &Visit, app: &App, secret: &str) -> Result<(ConnectionId, Once), Turned> {
+fn payload(visit: &Visit, app: &App, secret: &str) -> Result<(ConnectionId, Once), Rejection> {
     let rules = Rules {
         algorithm: Algorithm::HS256,
         issuer: Some("bc"),
@@ -122,7 +122,7 @@ fn payload(visit: &Visit, app: &App, secret: &str) -> Result<(ConnectionId, Once
         max_lifetime_seconds: Some(MAX_LIFETIME_SECONDS),
     };
     let token = visit.parameter("signed_payload_jwt")?;
-    let not_proven = |why: &str| Turned::NotProven(format!("signed_payload_jwt: {why}"));
+    let not_proven = |why: &str| Rejection::NotProven(format!("signed_payload_jwt: {why}"));
     let token = rules
         .verify(token, &Keys::Secrets(vec![("app", secret.as_bytes())]), visit.now)
         .map_err(|refusal| not_proven(&refusal.to_string()))?;

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::wire;
 use crate::{
     entity::ExternalId,
-    http_call::{ApiRequest, ApiResponse, Fault, site_url},
+    http_call::{ApiRequest, ApiResponse, Fault, Loopback, site_url},
     install::MISSING_PERMISSIONS,
     key::ConnectionKey,
     keys::WebhookSecret,
@@ -55,17 +55,17 @@ impl Setup for BigCommerce {
         &self,
         key: &ConnectionKey,
         members: Map<String, Value>,
-        allow_loopback: bool,
+        loopback: Loopback,
     ) -> Result<OwnSettings, SettingsError> {
         let input: Input = read_own(members)?;
         let path = format!("/stores/{}", key.connection);
         let site = match input.site {
             None => format!("https://api.bigcommerce.com{path}"),
-            Some(_) if !allow_loopback => {
+            Some(_) if loopback == Loopback::Refused => {
                 return Err(wrong("site", "follows from the connection's id, which is the store's hash; leave it out"));
             }
             Some(site) => {
-                let site = site_url(&site, true).map_err(|error| wrong("site", error.to_string()))?;
+                let site = site_url(&site, Loopback::Allowed).map_err(|error| wrong("site", error.to_string()))?;
                 if !site.ends_with(&path) {
                     return Err(wrong("site", format!("must end with {path}")));
                 }
@@ -220,6 +220,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        http_call::Loopback,
         keys::KeyRing,
         platform::{mapping::declared_scopes, settings::Settings},
         platforms::bigcommerce::delivery::SECRET_HEADER,
@@ -251,13 +252,13 @@ mod tests {
         })
     }
 
-    fn settings(body: &str, allow_loopback: bool) -> Result<Settings, SettingsError> {
+    fn settings(body: &str, loopback: Loopback) -> Result<Settings, SettingsError> {
         let path = WebhookPath::parse("bigcommerce", "abc123", None).unwrap();
-        crate::platform::settings::settings(&super::super::PLATFORM, &path.key, body.as_bytes(), allow_loopback)
+        crate::platform::settings::settings(&super::super::PLATFORM, &path.key, body.as_bytes(), loopback)
     }
 
-    fn error(body: &str, allow_loopback: bool) -> (String, String) {
-        match settings(body, allow_loopback) {
+    fn error(body: &str, loopback: Loopback) -> (String, String) {
+        match settings(body, loopback) {
             Ok(_) => unreachable!("{body} was taken"),
             Err(SettingsError { field, why }) => (field, why),
         }
@@ -265,39 +266,40 @@ mod tests {
 
     #[test]
     fn the_site_follows_from_the_connection_s_id() {
-        let read = settings(r#"{"access_token":"tok"}"#, false).unwrap();
+        let read = settings(r#"{"access_token":"tok"}"#, Loopback::Refused).unwrap();
         assert_eq!(read.site, "https://api.bigcommerce.com/stores/abc123");
         assert_eq!(read.credentials.unwrap().as_str(), r#"{"access_token":"tok"}"#);
-        assert!(settings("{}", false).unwrap().credentials.is_none());
+        assert!(settings("{}", Loopback::Refused).unwrap().credentials.is_none());
 
         let local = r#"{"site":"http://127.0.0.1:1234/stores/abc123/"}"#;
-        assert_eq!(settings(local, true).unwrap().site, "http://127.0.0.1:1234/stores/abc123");
-        assert_eq!(error(local, false).0, "site");
+        assert_eq!(settings(local, Loopback::Allowed).unwrap().site, "http://127.0.0.1:1234/stores/abc123");
+        assert_eq!(error(local, Loopback::Refused).0, "site");
         for other in [
             "https://api.bigcommerce.com/stores/other",
             "http://127.0.0.1:1234",
             "https://api.example.com/stores/abc123",
             "http://10.0.0.1/stores/abc123",
         ] {
-            assert_eq!(error(&format!(r#"{{"site":"{other}"}}"#), true).0, "site", "{other}");
+            assert_eq!(error(&format!(r#"{{"site":"{other}"}}"#), Loopback::Allowed).0, "site", "{other}");
         }
     }
 
     #[test]
     fn what_was_not_granted_is_kept() {
-        let own = settings(r#"{"access_token":"tok","missing_permissions":["store_cart"]}"#, false).unwrap().own;
+        let own =
+            settings(r#"{"access_token":"tok","missing_permissions":["store_cart"]}"#, Loopback::Refused).unwrap().own;
         assert_eq!(Value::Object(own), json!({ "missing_permissions": ["store_cart"] }));
-        assert!(settings(r#"{"missing_permissions":[]}"#, false).unwrap().own.is_empty());
-        assert_eq!(error(r#"{"missing_permissions":["store cart"]}"#, false).0, "missing_permissions");
+        assert!(settings(r#"{"missing_permissions":[]}"#, Loopback::Refused).unwrap().own.is_empty());
+        assert_eq!(error(r#"{"missing_permissions":["store cart"]}"#, Loopback::Refused).0, "missing_permissions");
     }
 
     #[test]
     fn a_bad_token_is_named_and_not_repeated() {
         for token in ["", "s3cr3t s3cr3t", "s3cr3t\\u00e9", "s3cr3t\\n"] {
-            let (field, why) = error(&format!(r#"{{"access_token":"{token}"}}"#), false);
+            let (field, why) = error(&format!(r#"{{"access_token":"{token}"}}"#), Loopback::Refused);
             assert!(field == "access_token" && !why.contains("s3cr3t"), "{why}");
         }
-        assert_eq!(error(r#"{"accessToken":"a"}"#, false).0, "body");
+        assert_eq!(error(r#"{"accessToken":"a"}"#, Loopback::Refused).0, "body");
     }
 
     #[test]

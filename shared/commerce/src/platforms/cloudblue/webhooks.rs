@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     entity::ExternalId,
-    http_call::{ApiRequest, ApiResponse, Fault, site_url},
+    http_call::{ApiRequest, ApiResponse, Fault, Loopback, site_url},
     key::ConnectionKey,
     keys::WebhookSecret,
     platform::{
@@ -71,12 +71,12 @@ impl Setup for CloudBlue {
         &self,
         _key: &ConnectionKey,
         members: Map<String, Value>,
-        allow_loopback: bool,
+        loopback: Loopback,
     ) -> Result<OwnSettings, SettingsError> {
         let input: Input = read_own(members)?;
         let site = input.site.as_deref().unwrap_or(SITE);
-        let site = site_url(site, allow_loopback).map_err(|error| wrong("site", error.to_string()))?;
-        if site != SITE && !allow_loopback {
+        let site = site_url(site, loopback).map_err(|error| wrong("site", error.to_string()))?;
+        if site != SITE && loopback == Loopback::Refused {
             return Err(wrong("site", format!("is {SITE}; leave it out")));
         }
         let credentials = input.api_key.map(|key| {
@@ -284,7 +284,12 @@ mod tests {
 
     fn settings(body: &Value) -> Result<Settings, SettingsError> {
         let path = crate::request::WebhookPath::parse("cloudblue", "va-000-111", None).unwrap();
-        crate::platform::settings::settings(&super::super::PLATFORM, &path.key, body.to_string().as_bytes(), false)
+        crate::platform::settings::settings(
+            &super::super::PLATFORM,
+            &path.key,
+            body.to_string().as_bytes(),
+            Loopback::Refused,
+        )
     }
 
     fn error(body: Value) -> (String, String) {
@@ -314,7 +319,8 @@ mod tests {
         assert_eq!(error(json!({ "site": "http://127.0.0.1:8080" })).0, "site");
         let path = crate::request::WebhookPath::parse("cloudblue", "va-000-111", None).unwrap();
         let local = br#"{"site":"http://127.0.0.1:8080/public/v1/"}"#;
-        let read = crate::platform::settings::settings(&super::super::PLATFORM, &path.key, local, true).unwrap();
+        let read =
+            crate::platform::settings::settings(&super::super::PLATFORM, &path.key, local, Loopback::Allowed).unwrap();
         assert_eq!(read.site, "http://127.0.0.1:8080/public/v1");
     }
 

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::client;
 use crate::{
-    http_call::site_url,
+    http_call::{Loopback, site_url},
     key::ConnectionKey,
     platform::{
         settings::{OwnSettings, SettingsError, read_own},
@@ -64,7 +64,7 @@ impl Setup for DirectScale {
         &self,
         key: &ConnectionKey,
         members: Map<String, Value>,
-        allow_loopback: bool,
+        loopback: Loopback,
     ) -> Result<OwnSettings, SettingsError> {
         let input: Input = read_own(members)?;
         let own_site = default_site(key.connection.as_str()).ok_or_else(|| {
@@ -72,7 +72,9 @@ impl Setup for DirectScale {
         })?;
         let site = match input.site {
             None => own_site,
-            Some(site) if allow_loopback => site_url(&site, true).map_err(|error| wrong("site", error.to_string()))?,
+            Some(site) if loopback == Loopback::Allowed => {
+                site_url(&site, Loopback::Allowed).map_err(|error| wrong("site", error.to_string()))?
+            }
             Some(_) => return Err(wrong("site", "follows from the connection's id; leave it out")),
         };
         let credentials = match &input.api_key {
@@ -131,25 +133,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::platform::settings::Settings;
+    use crate::{http_call::Loopback, platform::settings::Settings};
 
-    fn settings(connection: &str, body: Value, allow_loopback: bool) -> Result<Settings, SettingsError> {
+    fn settings(connection: &str, body: Value, loopback: Loopback) -> Result<Settings, SettingsError> {
         let path = crate::request::WebhookPath::parse("directscale", connection, None).unwrap();
-        crate::platform::settings::settings(
-            &super::super::PLATFORM,
-            &path.key,
-            body.to_string().as_bytes(),
-            allow_loopback,
-        )
+        crate::platform::settings::settings(&super::super::PLATFORM, &path.key, body.to_string().as_bytes(), loopback)
     }
 
     fn error(connection: &str, body: Value) -> String {
-        settings(connection, body, false).err().unwrap().field
+        settings(connection, body, Loopback::Refused).err().unwrap().field
     }
 
     #[test]
     fn the_site_follows_from_the_connection() {
-        let site = |connection: &str| settings(connection, json!({}), false).map(|settings| settings.site);
+        let site = |connection: &str| settings(connection, json!({}), Loopback::Refused).map(|settings| settings.site);
         assert_eq!(site("acme").unwrap(), "https://acme.corpadmin.directscale.com");
         assert_eq!(site("acme.stage").unwrap(), "https://acme.corpadmin.directscalestage.com");
         for bad in ["acme.test", "acme.", "ac_me", "acme.stage.x", "acme-"] {
@@ -158,16 +155,19 @@ mod tests {
         let elsewhere = json!({ "site": "https://acme.corpadmin.directscale.com" });
         assert_eq!(error("acme", elsewhere), "site");
         assert_eq!(
-            settings("acme", json!({ "site": "http://127.0.0.1:8080" }), true).unwrap().site,
+            settings("acme", json!({ "site": "http://127.0.0.1:8080" }), Loopback::Allowed).unwrap().site,
             "http://127.0.0.1:8080"
         );
-        assert_eq!(settings("acme", json!({ "site": "https://attacker.example" }), true).err().unwrap().field, "site");
+        assert_eq!(
+            settings("acme", json!({ "site": "https://attacker.example" }), Loopback::Allowed).err().unwrap().field,
+            "site"
+        );
     }
 
     #[test]
     fn keys_are_taken_as_they_are_or_refused_without_being_told() {
         let keys = json!({ "api_key": "our%20key", "accept": ["a!$%^~_- {}\"'\\/?&=", "0123456789abcdef"] });
-        let read = settings("acme", keys, false).unwrap();
+        let read = settings("acme", keys, Loopback::Refused).unwrap();
         assert_eq!(read.credentials.unwrap().as_str(), r#"{"api_key":"our%20key"}"#);
         assert_eq!(
             read.brought.iter().map(|key| key.as_str()).collect::<Vec<_>>(),
@@ -175,7 +175,7 @@ mod tests {
         );
         assert!(read.own.is_empty());
         for bad in ["0123456789abcde", "0123456789abcdef ", "0123456789abcde\u{e9}", "0123456789\nabcdef"] {
-            let refused = settings("acme", json!({ "accept": [bad] }), false).err().unwrap();
+            let refused = settings("acme", json!({ "accept": [bad] }), Loopback::Refused).err().unwrap();
             assert!(refused.field == "accept" && !refused.why.contains(bad), "{bad}");
         }
         assert_eq!(error("acme", json!({ "api_key": "" })), "api_key");
@@ -187,7 +187,7 @@ mod tests {
         let service =
             |path: &str, argument: &str| json!({ "services": { "order": { "path": path, "argument": argument } } });
         let good = service("OrderService/v1/GetOrderByOrderNumber", "orderNumber");
-        assert_eq!(settings("acme", good.clone(), false).unwrap().own, *good.as_object().unwrap());
+        assert_eq!(settings("acme", good.clone(), Loopback::Refused).unwrap().own, *good.as_object().unwrap());
         for bad in ["", "/a", "a//b", "../a", "a?b", "a%2f", "a/"] {
             assert_eq!(error("acme", service(bad, "x")), "services", "{bad}");
         }

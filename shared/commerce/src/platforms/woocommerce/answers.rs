@@ -8,7 +8,10 @@ use serde_json::{Map, Value, value::RawValue};
 use super::wire;
 use crate::{
     http_call::{ApiResponse, Fault},
-    platform::lenient::{entity, without_mark},
+    platform::{
+        lenient::{entity, without_mark},
+        webhooks::Occasion,
+    },
     timestamp::Timestamp,
 };
 
@@ -100,13 +103,17 @@ impl Heard<'_> {
 const AUTHENTICATION: &str = "woocommerce_rest_authentication_error";
 
 /// Another way to call a site, where this answer says that the one of these settings does not get to its API. The key goes into the query
-/// only with `secrets`, and only where it was not looked at: a key that was refused is not shown around.
-pub fn another_way(settings: &Map<String, Value>, answer: &ApiResponse, secrets: bool) -> Option<Map<String, Value>> {
+/// only while connecting, and only where it was not looked at: a key that was refused is not shown around.
+pub fn another_way(
+    settings: &Map<String, Value>,
+    answer: &ApiResponse,
+    occasion: Occasion,
+) -> Option<Map<String, Value>> {
     let json = json_in(&answer.body);
     let setting = match answer.status {
         // The server, a theme, or the front page, which does not look at paths.
         200..=399 | 404 if json.is_none() => REST_ROUTE,
-        401 if secrets => {
+        401 if occasion == Occasion::Connecting => {
             let code = json.and_then(|(body, _)| head(body)?.code)?;
             (code != AUTHENTICATION).then_some(KEY_IN_QUERY)?
         }
@@ -177,6 +184,7 @@ mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::*;
+    use crate::platform::webhooks::Occasion;
 
     const NOW: Timestamp = Timestamp::from_micros(0);
     const PAGE: &str = "<!DOCTYPE html><html><script>var a = [1, {}];</script><body>Coming soon</body></html>";
@@ -269,23 +277,23 @@ mod tests {
     #[test]
     fn other_ways_are_tried_once_and_a_refused_key_is_not_shown_around() {
         let none = Map::new();
-        let way = |settings: &Map<String, Value>, status, body: &str, secrets| {
-            another_way(settings, &answer(status, &[], body), secrets)
+        let way = |settings: &Map<String, Value>, status, body: &str, occasion| {
+            another_way(settings, &answer(status, &[], body), occasion)
         };
-        let plain = way(&none, 404, PAGE, false).unwrap();
+        let plain = way(&none, 404, PAGE, Occasion::Routine).unwrap();
         assert!(is_on(&plain, REST_ROUTE) && !is_on(&plain, KEY_IN_QUERY));
-        assert_eq!(way(&plain, 404, PAGE, true), None, "it was tried");
+        assert_eq!(way(&plain, 404, PAGE, Occasion::Connecting), None, "it was tried");
         for (status, body) in [(200, PAGE), (301, "")] {
-            assert!(way(&none, status, body, false).is_some(), "{status}");
+            assert!(way(&none, status, body, Occasion::Routine).is_some(), "{status}");
         }
         let nobody = r#"{"code":"woocommerce_rest_cannot_view","message":"","data":{"status":401}}"#;
-        let queried = way(&plain, 401, nobody, true).unwrap();
+        let queried = way(&plain, 401, nobody, Occasion::Connecting).unwrap();
         assert!(is_on(&queried, REST_ROUTE) && is_on(&queried, KEY_IN_QUERY));
-        assert_eq!(way(&queried, 401, nobody, true), None, "it was tried");
-        assert_eq!(way(&none, 401, nobody, false), None);
+        assert_eq!(way(&queried, 401, nobody, Occasion::Connecting), None, "it was tried");
+        assert_eq!(way(&none, 401, nobody, Occasion::Routine), None);
         let refused = nobody.replace("woocommerce_rest_cannot_view", AUTHENTICATION);
         for (status, body) in [(401, &*refused), (401, PAGE), (403, nobody), (404, nobody), (500, PAGE), (200, "[]")] {
-            assert_eq!(way(&none, status, body, true), None, "{status} {body}");
+            assert_eq!(way(&none, status, body, Occasion::Connecting), None, "{status} {body}");
         }
     }
 }

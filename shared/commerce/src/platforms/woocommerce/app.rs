@@ -7,8 +7,8 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::{
-    http_call::{Hosts, SiteError, site_url},
-    install::{Installation, Known, Reply, Step, Turned, Vendor, Visit, same_secret, sha256},
+    http_call::{Hosts, Loopback, SiteError, site_url},
+    install::{Evidence, Installation, Rejection, Reply, Step, Vendor, Visit, same_secret, sha256},
     key::ConnectionId,
     platforms::woocommerce::WooCommerce,
 };
@@ -39,13 +39,13 @@ impl Installation for WooCommerce {
         &["install", "callback", "return"]
     }
 
-    fn visit(&self, visit: &Visit, vendor: &Vendor<'_>, known: &[Known]) -> Result<Step, Turned> {
+    fn visit(&self, visit: &Visit, vendor: &Vendor<'_>, known: &[Evidence]) -> Result<Step, Rejection> {
         match (visit.action.as_str(), &visit.method) {
             ("install", &Method::GET) => install(visit, vendor),
             ("callback", &Method::POST) => callback(visit, vendor, known),
-            ("return", &Method::GET) => Ok(Step::Tell(returned(visit.parameter("success")? == "1"))),
-            ("install" | "callback" | "return", _) => Err(Turned::Method),
-            _ => Err(Turned::NoAction),
+            ("return", &Method::GET) => Ok(Step::Respond(returned(visit.parameter("success")? == "1"))),
+            ("install" | "callback" | "return", _) => Err(Rejection::Method),
+            _ => Err(Rejection::NoAction),
         }
     }
 }
@@ -54,14 +54,14 @@ impl Installation for WooCommerce {
 const UNINVITED: &str = "uninvited ";
 
 /// Whoever comes with a key that the vendor gave out is invited; others may come if the vendor says so.
-fn install(visit: &Visit, vendor: &Vendor<'_>) -> Result<Step, Turned> {
-    let app = vendor.app.ok_or(Turned::NoApp)?;
+fn install(visit: &Visit, vendor: &Vendor<'_>) -> Result<Step, Rejection> {
+    let app = vendor.app.ok_or(Rejection::NoApp)?;
     let given = visit.query.get("key").map_or("", String::as_str);
     let invited = app.install_key.as_ref().is_some_and(|key| same_secret(key, given));
     if !invited && !app.open {
-        return Err(if app.install_key.is_some() { Turned::NoAction } else { Turned::Closed });
+        return Err(if app.install_key.is_some() { Rejection::NoAction } else { Rejection::Closed });
     }
-    let (site, _) = site_connection(visit.parameter("site")?, vendor.allow_loopback)?;
+    let (site, _) = site_connection(visit.parameter("site")?, vendor.loopback)?;
     let mut location = Url::parse(&format!("{site}/wc-auth/v1/authorize")).map_err(|_| unfit())?;
     location
         .query_pairs_mut()
@@ -75,18 +75,18 @@ fn install(visit: &Visit, vendor: &Vendor<'_>) -> Result<Step, Turned> {
 }
 
 /// The nonce says which site was meant, and a call with the keys shows that they are that site's.
-fn callback(visit: &Visit, vendor: &Vendor<'_>, known: &[Known]) -> Result<Step, Turned> {
+fn callback(visit: &Visit, vendor: &Vendor<'_>, known: &[Evidence]) -> Result<Step, Rejection> {
     let keys: Keys = serde_json::from_slice(&visit.body)
-        .map_err(|_| Turned::Malformed("the body must be the keys as WooCommerce sends them".into()))?;
+        .map_err(|_| Rejection::Malformed("the body must be the keys as WooCommerce sends them".into()))?;
     if keys.key_permissions != PERMISSION {
-        return Err(Turned::Malformed("the key must be allowed to read and write; begin again".into()));
+        return Err(Rejection::Malformed("the key must be allowed to read and write; begin again".into()));
     }
-    let Some(Known::Intent(intent)) = known.first() else { return Ok(Step::Spend(keys.user_id.to_string())) };
+    let Some(Evidence::Intent(intent)) = known.first() else { return Ok(Step::Spend(keys.user_id.to_string())) };
     let (site, invited) = match intent.strip_prefix(UNINVITED) {
         Some(site) => (site, false),
         None => (intent.as_str(), true),
     };
-    let (site, connection) = site_connection(site, vendor.allow_loopback)?;
+    let (site, connection) = site_connection(site, vendor.loopback)?;
     let settings = json!({
         "site": site, "consumer_key": keys.consumer_key.as_str(), "consumer_secret": keys.consumer_secret.as_str(),
     });
@@ -107,8 +107,8 @@ fn returned(success: bool) -> Reply {
     Reply::Page { title: title.to_owned(), text: text.to_owned() }
 }
 
-fn unfit() -> Turned {
-    Turned::Malformed("the site's address cannot be used; give it as https://shop.example.com".into())
+fn unfit() -> Rejection {
+    Rejection::Malformed("the site's address cannot be used; give it as https://shop.example.com".into())
 }
 
 /// What people copy along with a site's address: where its API and its pages for administrators begin.
@@ -118,8 +118,8 @@ const NOT_OF_THE_SITE: &[&str] = &["index.php", "wp-admin", "wp-json", "wp-login
 ///
 /// # Errors
 /// As [`site_url`].
-pub fn site_address(text: &str, allow_loopback: bool) -> Result<String, SiteError> {
-    let site = site_url(text, allow_loopback)?;
+pub fn site_address(text: &str, loopback: Loopback) -> Result<String, SiteError> {
+    let site = site_url(text, loopback)?;
     let mut parts = site.split('/');
     // `https:`, nothing, and the host.
     let mut kept: Vec<&str> = parts.by_ref().take(3).collect();
@@ -131,16 +131,16 @@ pub fn site_address(text: &str, allow_loopback: bool) -> Result<String, SiteErro
 /// hash of it all: two sites of one host must not become the same, however they are written.
 ///
 /// # Errors
-/// [`Turned::Malformed`] for what is no site's address.
-pub fn site_connection(text: &str, allow_loopback: bool) -> Result<(String, ConnectionId), Turned> {
-    let site = site_address(text, allow_loopback).map_err(|error| Turned::Malformed(format!("the site {error}")))?;
+/// [`Rejection::Malformed`] for what is no site's address.
+pub fn site_connection(text: &str, loopback: Loopback) -> Result<(String, ConnectionId), Rejection> {
+    let site = site_address(text, loopback).map_err(|error| Rejection::Malformed(format!("the site {error}")))?;
     let (_, place) = site.split_once("://").ok_or_else(unfit)?;
     let (host, path) = place.split_once('/').unwrap_or((place, ""));
     let plain = |part: &str| {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
     };
     if !path.is_empty() && !path.split('/').all(plain) {
-        return Err(Turned::Malformed("the site's path must be of letters, digits, and - . _ ~".into()));
+        return Err(Rejection::Malformed("the site's path must be of letters, digits, and - . _ ~".into()));
     }
     let legal = |c: char| if c.is_ascii_alphanumeric() || "._".contains(c) { c } else { '-' };
     let id: String = host.chars().map(legal).collect();
@@ -162,10 +162,11 @@ pub fn site_connection(text: &str, allow_loopback: bool) -> Result<(String, Conn
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::http_call::Loopback;
 
     #[test]
     fn a_site_becomes_a_connection_s_id() {
-        let id = |text: &str| site_connection(text, true).unwrap().1.as_str().to_owned();
+        let id = |text: &str| site_connection(text, Loopback::Allowed).unwrap().1.as_str().to_owned();
         for (text, expected) in
             [("https://Shop.Example.com/", "shop.example.com"), ("https://bücher.example", "xn--bcher-kva.example")]
         {
@@ -204,10 +205,10 @@ mod tests {
         assert_ne!(id("http://localhost"), id("https://localhost"));
         for bad in ["https://a_b.example+1", "https://shop.example.com.", "https://a..b.example", "https://a=b.example"]
         {
-            assert!(matches!(site_connection(bad, true), Err(Turned::Malformed(_))), "{bad}");
+            assert!(matches!(site_connection(bad, Loopback::Allowed), Err(Rejection::Malformed(_))), "{bad}");
         }
         for bad in ["https://shop.example.com/%2e%2e%2fa", "https://shop.example.com//a", "https://_/"] {
-            assert!(matches!(site_connection(bad, false), Err(Turned::Malformed(_))), "{bad}");
+            assert!(matches!(site_connection(bad, Loopback::Refused), Err(Rejection::Malformed(_))), "{bad}");
         }
     }
 }

@@ -12,14 +12,14 @@ use super::{
 };
 use crate::{
     entity::ExternalId,
-    http_call::{ApiRequest, ApiResponse, Fault},
+    http_call::{ApiRequest, ApiResponse, Fault, Loopback},
     key::ConnectionKey,
     keys::WebhookSecret,
     platform::{
         lenient::{read, read_list},
         pull::Access,
         settings::{OwnSettings, SettingsError, read_own},
-        webhooks::{Desired, Page, Saving, Setup, Webhook, WebhookApi, WebhookStatus},
+        webhooks::{Desired, Occasion, Page, Saving, Setup, Webhook, WebhookApi, WebhookStatus},
     },
     platforms::woocommerce::{
         WooCommerce,
@@ -62,10 +62,10 @@ impl Setup for WooCommerce {
         &self,
         _key: &ConnectionKey,
         members: Map<String, Value>,
-        allow_loopback: bool,
+        loopback: Loopback,
     ) -> Result<OwnSettings, SettingsError> {
         let input: Input = read_own(members)?;
-        let site = site_address(&input.site, allow_loopback).map_err(|error| wrong("site", error.to_string()))?;
+        let site = site_address(&input.site, loopback).map_err(|error| wrong("site", error.to_string()))?;
         let credentials = match (input.consumer_key, input.consumer_secret) {
             (None, None) => None,
             (Some(key), Some(secret)) => {
@@ -95,9 +95,10 @@ impl Setup for WooCommerce {
 }
 
 impl WebhookApi for WooCommerce {
-    fn another_way(&self, access: &Access<'_>, answer: &ApiResponse, connecting: bool) -> Option<Map<String, Value>> {
-        let secrets = connecting && access.site.starts_with("https://");
-        answers::another_way(access.settings, answer, secrets)
+    fn another_way(&self, access: &Access<'_>, answer: &ApiResponse, occasion: Occasion) -> Option<Map<String, Value>> {
+        // The key may only go into an address that travels encrypted.
+        let occasion = if access.site.starts_with("https://") { occasion } else { Occasion::Routine };
+        answers::another_way(access.settings, answer, occasion)
     }
 
     fn list(&self, access: &Access<'_>, page: u32) -> Result<ApiRequest, Fault> {
@@ -209,7 +210,7 @@ mod tests {
 
     fn settings(body: &str) -> Result<Settings, SettingsError> {
         let path = crate::request::WebhookPath::parse("woocommerce", "shop", None).unwrap();
-        crate::platform::settings::settings(&super::super::PLATFORM, &path.key, body.as_bytes(), false)
+        crate::platform::settings::settings(&super::super::PLATFORM, &path.key, body.as_bytes(), Loopback::Refused)
     }
 
     fn answer(status: u16, body: &str) -> ApiResponse {
