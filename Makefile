@@ -1,21 +1,28 @@
 # The commands of commerce-hooks. `make` alone lists them.
 
 SHELL := /bin/sh
+export VERBOSE
 PYTHON ?= python3
 ENV ?= .local/env
 LOCAL := $(PYTHON) tools/local/local.py
 # The commands behind make, with the environment of a stack: the local one, or ENV=file made by `make env`.
 TOOLS = test -f "$(ENV)" || { echo "$(ENV) is missing: \`make run\` makes .local/env, \`make env\` one for a stack on AWS" >&2; exit 1; } && set -a && . "$(abspath $(ENV))" && set +a && ./.local/tools
 
-.PHONY: help run stop test secret token events redrive bench figures cost env retained fmt
+.PHONY: help run send state stop test secret token events redrive bench figures cost env retained fmt
 
 help: ## Lists the commands.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-run: ## Builds, starts a local AWS, deploys template.yaml on it, plays all platforms and shows what became of them.
+run: ## Builds, starts a local AWS, deploys template.yaml on it, plays all platforms and shows what became of them: [VERBOSE=1]
 	@$(LOCAL) run
 
-stop: ## Ends the local AWS that `make run` left up.
+send: ## Sends a sample event to what `make run` left up: EVENT=woocommerce/018-order_created
+	@$(LOCAL) send "$(EVENT)"
+
+state: ## Prints what is known of a store there: PLATFORM=woocommerce CONNECTION=shop.example.com [KIND=order] [VERBOSE=1]
+	@$(LOCAL) state "$(PLATFORM)" "$(CONNECTION)" "$(KIND)"
+
+stop: ## Ends the local AWS and the simulated platforms that `make run` left up.
 	@$(LOCAL) stop
 
 test: ## Runs every check and test there is.

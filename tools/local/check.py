@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 
-from local import LOCAL, ROOT, VENV, Stack, enter_venv, fail, say
+from common import LOCAL, ROOT, VENV, enter_venv, fail, say
+from local import Stack
 
 CARGO_DENY = "0.20.2"
 # A snapshot that differs fails; it is never written by a test run.

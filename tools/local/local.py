@@ -1,8 +1,10 @@
 """The local AWS: sets up what it needs in .local/, builds, starts it, deploys template.yaml as it is, and plays the events.
 
-    local.py run          everything, and leaves the stack up
-    local.py up           everything but playing the events
-    local.py stop         ends what `up` started, and nothing else
+    local.py run          everything, from the start, and leaves the stack and the simulated platforms up
+    local.py up           everything but the platforms
+    local.py send EVENT   sends one of the events to what `run` left up, and says what became of it
+    local.py state PLATFORM CONNECTION KIND   prints what is known of a store
+    local.py stop         ends what the others started, and nothing else
     local.py tools        builds the commands behind make
     local.py env STACK    prints the environment of a stack on AWS, for the commands behind make
 
@@ -12,27 +14,21 @@ This file runs twice: once with the machine's Python, to make a virtual environm
 """
 
 import argparse
-import hashlib
 import json
 import os
 import pathlib
 import platform
 import secrets
 import shlex
-import signal
 import shutil
-import socket
+import signal
 import subprocess
-import sys
-import threading
-import time
 import urllib.error
 import urllib.request
+from typing import NamedTuple
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-LOCAL = ROOT / ".local"
-VENV = LOCAL / "venv"
-PINNED = pathlib.Path(__file__).with_name("requirements.lock")
+from common import LOCAL, ROOT, VENV, Step, digest, enter_venv, fail, free_port, is_zombie, quiet, say, wait_for
+
 STACK = "commerce-hooks"
 REGION = "us-east-1"
 SAMPLE_KEY_ID = "sample"
@@ -52,65 +48,21 @@ QUICK_BUILD = {
 }
 
 
-def say(text):
-    print(text, file=sys.stderr, flush=True)
+class Binaries(NamedTuple):
+    """Binaries of this workspace that are built together."""
+
+    what: str
+    packages: list
+    binaries: list
+    folders: list
 
 
-class Step:
-    """Shows that something long is going on: on a terminal how long it takes so far, and what its log says last."""
-
-    def __init__(self, what, log=None):
-        self.what, self.log, self.over = what, log, threading.Event()
-
-    def __enter__(self):
-        self.started = time.monotonic()
-        print(f"  {self.what} ... ", end="", file=sys.stderr, flush=True)
-        if sys.stderr.isatty():
-            threading.Thread(target=self.watch, daemon=True).start()
-        return self
-
-    def watch(self):
-        while not self.over.wait(1):
-            last = last_line(self.log) if self.log else ""
-            line = f"  {self.what} ... {time.monotonic() - self.started:.0f} s  {last}"
-            width = shutil.get_terminal_size().columns - 1
-            print(f"\r{line[:width]}\033[K", end="", file=sys.stderr, flush=True)
-
-    def __exit__(self, kind, *_):
-        self.over.set()
-        took = time.monotonic() - self.started
-        result = f"{'failed' if kind else 'done'} ({took:.0f} s)" if took >= 1 or kind else "done"
-        say(f"\r  {self.what} ... {result}\033[K" if sys.stderr.isatty() else result)
-
-
-def last_line(log):
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    return lines[-1].strip() if lines else ""
-
-
-def fail(text):
-    say(f"\n{text}")
-    sys.exit(1)
-
-
-def quiet(command, log, **options):
-    """Runs a command; its output goes to a file, whose end is shown should it fail."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as out:
-        done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **options)
-    if done.returncode:
-        say("\n" + "\n".join(log.read_text(errors="replace").splitlines()[-40:]))
-        fail(f"{shlex.join(map(str, command))} failed; all it said is in {log}")
-
-
-def digest(paths):
-    total = hashlib.sha256()
-    for path in sorted(paths):
-        total.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return total.hexdigest()
+FUNCTIONS = ["receiver", "processor", "registrar"]
+BINARIES = {
+    "functions": Binaries("functions", FUNCTIONS, FUNCTIONS, ["functions", "shared"]),
+    "tools": Binaries("commands behind make", ["tools"], ["tools"], ["functions", "shared", "tools"]),
+    "platforms": Binaries("simulated platforms", ["tests"], ["platforms"], ["functions", "shared", "tools", "tests"]),
+}
 
 
 def sources(*folders):
@@ -120,22 +72,6 @@ def sources(*folders):
         for path in (ROOT / folder).rglob("*"):
             if path.is_file() and path.suffix in {".rs", ".toml"}:
                 yield path
-
-
-def enter_venv():
-    """Makes the virtual environment if it is not there or not as pinned, and runs the same command in it."""
-    if pathlib.Path(sys.prefix).resolve() == VENV.resolve():
-        return
-    stamp = VENV / "pinned"
-    wanted = digest([PINNED])
-    if not stamp.exists() or stamp.read_text() != wanted:
-        with Step("installing SAM, cargo-lambda and the local AWS into .local/venv"):
-            quiet([sys.executable, "-m", "venv", "--clear", VENV], LOCAL / "logs/venv.log")
-            # --no-deps, because the list is complete, and cargo-lambda would otherwise bring a compiler that is not needed.
-            pip = [VENV / "bin/pip", "install", "--disable-pip-version-check", "--no-deps", "-r", PINNED]
-            quiet(pip, LOCAL / "logs/pip.log")
-            stamp.write_text(wanted)
-    os.execv(VENV / "bin/python", [VENV / "bin/python", *sys.argv])
 
 
 def architecture():
@@ -197,9 +133,9 @@ class Stack:
         except (OSError, urllib.error.URLError):
             return False
 
-    def process(self):
-        """The pid of the emulator that we started, if it is still that."""
-        pid = self.state.get("pid")
+    def process(self, name):
+        """The pid of what we started by this name (the emulator, or the simulated platforms), if it is still that."""
+        pid = self.state.get(name)
         if pid is None:
             return None
         try:
@@ -210,10 +146,18 @@ class Stack:
                 command = shown.stdout
             except OSError:
                 command = ""
-        return pid if "ministack" in command else None
+        return pid if name in command else None
+
+    def spawn(self, name, command, env, **pipes):
+        """Starts something that stays up when this command has ended, until `stop`."""
+        log = (self.dir / f"{name}.log").open("wb")
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": log, **pipes}
+        started = subprocess.Popen(command, stderr=log, env=env, cwd=self.dir, start_new_session=True, **pipes)
+        self.save(**{name: started.pid})
+        return started
 
     def start(self):
-        if self.process() and self.answers():
+        if self.process("ministack") and self.answers():
             return False
         self.stop()
         port = free_port(FIRST_PORT if self.name == "run" else FIRST_PORT + 100)
@@ -230,68 +174,61 @@ class Stack:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         with Step("starting the local AWS"):
-            log = (self.dir / "ministack.log").open("wb")
-            started = subprocess.Popen(
-                [VENV / "bin/ministack"],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env=environment,
-                cwd=self.dir,
-                start_new_session=True,
-            )
-            self.save(pid=started.pid)
+            self.spawn("ministack", [VENV / "bin/ministack"], environment)
             wait_for(self.answers, 60, f"the local AWS does not answer; see {self.dir / 'ministack.log'}")
         return True
 
     def stop(self):
-        pid = self.process()
+        """Ends the simulated platforms and the local AWS."""
+        return any([self.end(name) for name in ["platforms", "ministack"]])
+
+    def end(self, name):
+        pid = self.process(name)
         if pid is None:
             return False
         # It is the leader of its own session: the functions that it runs go with it.
         os.killpg(pid, signal.SIGTERM)
         try:
-            wait_for(lambda: self.process() is None or is_zombie(pid), 10, "")
+            wait_for(lambda: self.process(name) is None or is_zombie(pid), 10, "")
         except SystemExit:
             os.killpg(pid, signal.SIGKILL)
-        self.save(pid=None, deployed=None)
+        self.save(**{name: None}, **({"deployed": None} if name == "ministack" else {}))
         return True
 
     # building and deploying
 
-    def build(self):
-        """Builds the functions, if anything has changed since. Gives the version of what was built."""
+    def build(self, binaries):
+        """Builds the functions, and beside them what else is needed of this workspace, with the same compiler flags: so each crate is
+        compiled once. Gives the version of the functions that were built."""
+        self.build_binaries(["functions", *binaries])
         template = LOCAL / "template.yaml"
         template.write_text(for_this_machine((ROOT / "template.yaml").read_text()))
         # SAM looks for nested templates beside the one that it builds.
         (LOCAL / "functions").mkdir(exist_ok=True)
         shutil.copy(ROOT / "functions/url.yaml", LOCAL / "functions/url.yaml")
         command = ["sam", "build", *SAM_CONFIG, "--build-dir", LOCAL / "build", "--template-file", template, "--base-dir", ROOT]
-        what = "building the functions (sam build; minutes the first time)"
-        return self.build_once("functions", what, command, sources("functions", "shared"), lambda: None)
+        return self.build_once("sam", "building the template (sam build)", command, sources("functions", "shared"), lambda: None)
 
-    def build_tools(self):
-        """Builds the commands behind make, into .local/tools, if anything has changed since."""
-        self.build_binary("tools", "building the commands behind make", "tools", sources("functions", "shared", "tools"))
-
-    def build_platforms(self):
-        """Builds the simulated platforms that `make run` plays, into .local/platforms."""
-        files = sources("functions", "shared", "tools", "tests")
-        self.build_binary("platforms", "building the simulated platforms", "tests", files)
-
-    def build_binary(self, name, what, package, files):
-        verbose = subprocess.run(["rustc", "-vV"], capture_output=True, text=True, check=True).stdout
-        host = next(line.split()[1] for line in verbose.splitlines() if line.startswith("host:"))
-        command = ["cargo", "build", "--release", "--locked", "--target", host, "-p", package, "--bin", name]
+    def build_binaries(self, names):
+        """Builds binaries as `sam build` builds the functions; those that are run on this machine are copied into .local."""
+        files = sources(*dict.fromkeys(folder for name in names for folder in BINARIES[name].folders))
+        packages = dict.fromkeys(package for name in names for package in BINARIES[name].packages)
+        binaries = [binary for name in names for binary in BINARIES[name].binaries]
+        flag = {"x86_64": "--x86-64", "arm64": "--arm64"}[architecture()]
+        command = [VENV / "bin/cargo-lambda", "lambda", "build", "--release", "--locked", flag]
+        command += [word for package in packages for word in ("--package", package)]
+        command += [word for binary in binaries for word in ("--bin", binary)]
 
         def keep():
             target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-            copy = LOCAL / f"{name}.new"
-            copy.write_bytes((target / host / "release" / name).read_bytes())
-            copy.chmod(0o755)
-            copy.replace(LOCAL / name)
+            for name in set(names) - {"functions"}:
+                copy = LOCAL / f"{name}.new"
+                copy.write_bytes((target / "lambda" / name / "bootstrap").read_bytes())
+                copy.chmod(0o755)
+                copy.replace(LOCAL / name)
 
-        self.build_once(name, what, command, files, keep)
+        what = f"building the {' and the '.join(BINARIES[name].what for name in names)}"
+        self.build_once("-".join(names), f"{what} (minutes the first time)", command, files, keep)
 
     def build_once(self, name, what, command, files, then):
         wanted, built = digest(files), LOCAL / f"built-{name}"
@@ -393,10 +330,8 @@ class Stack:
         }
         (self.dir / "env").write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()))
 
-    def up(self):
-        say("commerce-hooks on a local AWS")
-        version = self.build()
-        self.build_tools()
+    def up(self, binaries=("tools",)):
+        version = self.build(binaries)
         self.start()
         self.deploy(version)
 
@@ -428,38 +363,16 @@ def stack_outputs(client, stack):
     return {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
 
 
-def is_zombie(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except OSError:
-        return True
-
-
-def free_port(first):
-    for port in range(first, first + 100):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
-    fail(f"no port from {first} to {first + 99} is free; free one and try again")
-
-
-def wait_for(condition, seconds, otherwise):
-    until = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > until:
-            fail(otherwise)
-        time.sleep(0.05)
-
-
 def print_environment(stack):
     import boto3
 
     session = boto3.Session()
     outputs = stack_outputs(session.client("cloudformation"), stack)
-    values = environment_of(outputs, outputs["ApiUrl"]) | {"AWS_REGION": session.region_name}
+    # Without an HTTP API, each function has an address of its own.
+    api = outputs.get("ApiUrl") or outputs["AdminUrl"].rstrip("/")
+    values = environment_of(outputs, api) | {"AWS_REGION": session.region_name}
+    if "ApiUrl" not in outputs:
+        values["PUBLIC_BASE_URL"] = outputs["HooksUrl"].rstrip("/")
     credentials = session.get_credentials().get_frozen_credentials()
     values |= {"AWS_ACCESS_KEY_ID": credentials.access_key, "AWS_SECRET_ACCESS_KEY": credentials.secret_key}
     if credentials.token:
@@ -470,27 +383,27 @@ def print_environment(stack):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "up", "stop", "env", "tools"])
-    parser.add_argument("stack", nargs="?", default=STACK)
+    parser.add_argument("command", choices=["run", "up", "stop", "env", "tools", "send", "state"])
+    parser.add_argument("arguments", nargs="*")
     parser.add_argument("--name", default="run")
     options = parser.parse_args()
     if options.command == "stop" and not VENV.exists():
-        return say("nothing is running")
+        return say("Nothing is running.")
     enter_venv()
     stack = Stack(options.name)
     if options.command == "env":
-        print_environment(options.stack)
+        print_environment(*options.arguments or [STACK])
     elif options.command == "stop":
-        say("stopped" if stack.stop() else "nothing is running")
+        say("Stopped." if stack.stop() else "Nothing is running.")
     elif options.command == "tools":
-        stack.build_tools()
-    else:
+        stack.build_binaries(["tools"])
+    elif options.command == "up":
         stack.up()
-        if options.command == "run":
-            stack.build_platforms()
-            import play
+    else:
+        import play
 
-            play.play(stack)
+        commands = {"run": play.run, "send": play.send_one, "state": play.state}
+        commands[options.command](stack, *options.arguments)
 
 
 if __name__ == "__main__":

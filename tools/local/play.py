@@ -1,34 +1,53 @@
-"""Plays all platforms: the recorded store's sample events, and the simulated platforms, through the HTTP endpoint. Waits until all
-of it has ended, and prints what became of it."""
+"""What `make run` does: starts anew, installs at the simulated platforms, sends the sample events of a recorded store, waits until each
+message has ended, and prints one screen. `make send` and `make state` are here, too."""
 
-import contextlib
 import json
+import os
+import pathlib
+import shlex
 import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 
-from local import LOCAL, Step, fail, wait_for
+from common import LOCAL, ROOT, VERBOSE, Step, call, fail, say, wait_for
+from show import bold, faint, show_all, summary, table
 
 PLATFORM = "woocommerce"
 CONNECTION = "shop.example.com"
 # API Gateway sets these itself.
 NOT_SENT = {"host", "content-length", "accept-encoding"}
+# How long the queue may take, in seconds: longer than any budget of calls makes it wait.
+PATIENCE = 300
 
 
-def call(method, url, body, headers):
-    request = urllib.request.Request(url, data=body, method=method, headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status, dict(answer.headers), answer.read()
-    except urllib.error.HTTPError as answer:
-        return answer.code, dict(answer.headers), answer.read()
+def run(stack):
+    started = time.monotonic()
+    say("Builds commerce-hooks, deploys it on an AWS emulator of this machine, and lets four simulated platforms and a recorded store")
+    say("send webhooks to it. The first time takes some minutes, later ones less than one.\n")
+    # Nothing of an earlier run is left.
+    stack.stop()
+    stack.up(["tools", "platforms"])
+    since = int(time.time() * 1000) - 1000
+    connect(stack)
+    with Step(f"sending the sample events of {CONNECTION}"):
+        recorded = [send(stack, event) for event in json.loads(tool(stack, "events", "--print", PLATFORM))]
+    simulated, shown, page = platforms(stack)
+    deliveries = recorded + simulated
+    with Step("waiting until each message has ended"):
+        found = wait_until_ended(stack, since, {delivery["message"] for delivery in deliveries if delivery["message"]})
+    for delivery in deliveries:
+        delivery["outcome"] = found.get(delivery["message"], "answered" if delivery["status"] == 200 else "refused").split(":")[0]
+    known = {key: entities(stack, *key) for key in dict.fromkeys((d["platform"], d["connection"]) for d in deliveries)}
+    if VERBOSE:
+        show_all(recorded, simulated, shown, known)
+    report(stack, deliveries, shown, known, page)
+    say(f"\nThat took {time.monotonic() - started:.0f} s. `make stop` ends the local AWS and the simulated platforms.")
+    if any(delivery["status"] != 200 for delivery in deliveries):
+        fail("not every request was answered with 200")
 
 
 def environment(stack):
-    values = dict(line.split("=", 1) for line in (stack.dir / "env").read_text().splitlines())
-    return stack.environment() | {name: value.strip("'") for name, value in values.items()}
+    values = (line.split("=", 1) for line in (stack.dir / "env").read_text().splitlines())
+    return stack.environment() | {name: "".join(shlex.split(value)) for name, value in values}
 
 
 def tool(stack, *arguments):
@@ -39,7 +58,7 @@ def tool(stack, *arguments):
 
 
 def connect(stack):
-    """By hand, as README.md tells: the connection is known, and its webhooks are entered at the store by somebody."""
+    """By hand, as docs/platforms/woocommerce.md tells: the connection is known, and somebody enters its webhooks at the store."""
     token = tool(stack, "token").strip()
     url = f"{stack.state['api_url']}/admin/connections/{PLATFORM}/{CONNECTION}"
     body = json.dumps({"site": f"https://{CONNECTION}"}).encode()
@@ -48,50 +67,37 @@ def connect(stack):
         fail(f"connecting {CONNECTION} failed: {status} {answer.decode()}")
 
 
-def send(stack):
-    deliveries = []
-    for event in json.loads(tool(stack, "events", "--print", PLATFORM)):
-        request = event["request"]
-        headers = {name: value for name, value in request["headers"].items() if name not in NOT_SENT}
-        url = stack.state["api_url"] + request["rawPath"]
-        status, answered, _ = call("POST", url, request["body"].encode(), headers)
-        answered = {name.lower(): value for name, value in answered.items()}
-        deliveries.append(
-            {
-                "name": event["name"],
-                "platform": PLATFORM,
-                "connection": CONNECTION,
-                "scope": headers.get("x-wc-webhook-topic", "ping"),
-                "id": entity_id(request["body"]),
-                "status": status,
-                "message": answered.get("x-message-id"),
-            }
-        )
-    return deliveries
+def send(stack, event):
+    """Sends a recorded request, as API Gateway got it; says what was answered."""
+    request = event["request"]
+    headers = {name: value for name, value in request["headers"].items() if name not in NOT_SENT}
+    url = stack.state["api_url"] + request["rawPath"]
+    status, answered, _ = call("POST", url, request["body"].encode(), headers)
+    answered = {name.lower(): value for name, value in answered.items()}
+    _, _, platform, connection, *_ = request["rawPath"].split("/")
+    return {
+        "name": event["name"],
+        "platform": platform,
+        "connection": connection,
+        "scope": headers.get("x-wc-webhook-topic", "ping"),
+        "id": entity_id(request["body"]),
+        "status": status,
+        "message": answered.get("x-message-id"),
+    }
 
 
-@contextlib.contextmanager
 def platforms(stack):
-    """Runs the simulated platforms; gives their deliveries, and their subscriptions, once all have been sent. They answer until the end
-    of the context."""
-    log = (stack.dir / "platforms.log").open("wb")
-    running = subprocess.Popen(
-        [LOCAL / "platforms"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment(stack)
-    )
-    try:
-        deliveries, subscribed = [], []
-        with Step("installing at the simulated platforms, letting things happen there, and sending what tells of them"):
-            for line in running.stdout:
-                line = json.loads(line)
-                if line.get("ready"):
-                    break
-                (subscribed if "subscriptions" in line else deliveries).append(line)
-            else:
-                fail(f"the simulated platforms failed; see {stack.dir / 'platforms.log'}")
-        yield deliveries, subscribed
-    finally:
-        running.stdin.close()
-        running.wait(timeout=10)
+    """Starts the simulated platforms, which answer until `make stop`. Gives their deliveries, how their webhooks are, and the page that
+    a merchant sees, once all has been sent."""
+    running = stack.spawn("platforms", [LOCAL / "platforms"], environment(stack), stdout=subprocess.PIPE)
+    deliveries, shown, page = [], [], None
+    with Step("installing the app at four simulated platforms, and sending what happens there"):
+        for line in running.stdout:
+            line = json.loads(line)
+            if "page" in line:
+                return deliveries, shown, line["page"]
+            (shown if "subscriptions" in line else deliveries).append(line)
+    fail(f"the simulated platforms failed; see {stack.dir / 'platforms.log'}")
 
 
 def entity_id(body):
@@ -103,10 +109,10 @@ def entity_id(body):
 
 def ends(stack, since):
     """What the processor said of each message, from its log."""
-    logs = stack.client("logs")
+    logs, group = stack.client("logs"), stack.outputs()["ProcessorLogGroup"]
     found, token = {}, {}
     while True:
-        page = logs.filter_log_events(logGroupName=stack.outputs()["ProcessorLogGroup"], startTime=since, **token)
+        page = logs.filter_log_events(logGroupName=group, startTime=since, **token)
         for event in page["events"]:
             try:
                 line = json.loads(event["message"])
@@ -125,7 +131,21 @@ def drained(stack):
     return all(attributes["Attributes"].get(name, "0") == "0" for name in names)
 
 
-def entities(stack, platform, connection):
+def wait_until_ended(stack, since, messages):
+    """Waits until the processor has told of all these messages, and nothing waits in the queue; gives what it told."""
+    found = {}
+
+    def ended():
+        if not drained(stack):
+            return False
+        found.update(ends(stack, since))
+        return messages <= found.keys()
+
+    wait_for(ended, PATIENCE, f"the queue does not drain; see {stack.dir / 'ministack.log'}", every=0.5)
+    return found
+
+
+def entities(stack, platform, connection, kind=""):
     from boto3.dynamodb.types import TypeDeserializer
 
     read = TypeDeserializer().deserialize
@@ -133,8 +153,8 @@ def entities(stack, platform, connection):
     while True:
         answer = stack.client("dynamodb").query(
             TableName=stack.outputs()["EntitiesTable"],
-            KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": {"S": f"{platform}#{connection}"}},
+            KeyConditionExpression="pk = :pk AND begins_with(sk, :kind)" if kind else "pk = :pk",
+            ExpressionAttributeValues={":pk": {"S": f"{platform}#{connection}"}} | ({":kind": {"S": kind}} if kind else {}),
             **more,
         )
         items += [{name: read(value) for name, value in item.items()} for item in answer["Items"]]
@@ -143,132 +163,66 @@ def entities(stack, platform, connection):
         more = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
 
 
-class Ink:
-    """Colours, where there is somebody to see them."""
-
-    def __init__(self):
-        self.on = sys.stdout.isatty()
-
-    def __call__(self, text, code):
-        return f"\033[{code}m{text}\033[0m" if self.on else text
-
-
-INK = Ink()
-COLOURS = {"applied": 32, "unchanged": 90, "superseded": 33, "ignored": 90, "quarantined": 31, "answered": 36, "deleted": 31}
-
-
-def table(title, columns, rows):
-    widths = [max(len(str(cell)) for cell in column) for column in zip(columns, *rows)]
-    print(f"\n{INK(title, 1)}\n")
-    print("  " + INK("  ".join(name.ljust(width) for name, width in zip(columns, widths)), 2))
-    for row in rows:
-        cells = []
-        for cell, width in zip(row, widths):
-            text = str(cell).ljust(width)
-            colour = COLOURS.get(str(cell).split(":")[0])
-            cells.append(INK(text, colour) if colour else text)
-        print("  " + "  ".join(cells).rstrip())
-
-
-def summary(item):
-    fields, kind = item.get("fields", {}), item["sk"].split("#")[0]
-    person = f"{fields.get('first_name', '')} {fields.get('last_name', '')}".strip()
-    if kind == "customer":
-        return f"{person} <{fields.get('email', '')}>"
-    if kind == "product":
-        parts = [fields.get("name"), fields.get("sku"), fields.get("price"), fields.get("stock", {}).get("quantity")]
-        named = zip(["", "", "price ", "stock "], parts)
-        return ", ".join(f"{name}{part}" for name, part in named if part is not None) or "never seen; only its delete was"
-    if kind in {"order", "cart"}:
-        lines = ", ".join(f"{line['quantity']} x {line.get('name')}" for line in fields.get("lines", []))
-        total = fields.get("totals", {}).get("total") or fields.get("total")
-        payments = ", ".join(f"paid {p.get('amount')} {p.get('currency')}" for p in fields.get("payments", {}).values())
-        parts = [fields.get("status"), f"{total} {fields.get('currency')}" if total else None, lines, payments]
-        return ", ".join(part for part in parts if part) or "never seen"
-    if kind in {"request", "subscription"}:
-        quantities = ", ".join(f"{item.get('quantity')} x {item.get('sku')}" for item in fields.get("items", []))
-        parts = [fields.get("kind"), fields.get("status"), fields.get("name"), quantities]
-        return ", ".join(part for part in parts if part)
-    if kind == "record":
-        return fields.get("event", "an event without a name")
-    return fields.get("code") or fields.get("name") or ""
-
-
-def side_by_side(known):
-    """How many entities of each kind there are at each platform."""
-    kinds = dict.fromkeys(item["sk"].split("#")[0] for items in known.values() for item in items)
+def report(stack, deliveries, shown, known, page):
+    """One screen: what was sent by each platform, and what became of it; and what to do next."""
+    outcomes = [name for name in ["applied", "unchanged", "superseded", "split", "ignored", "deferred", "quarantined"]
+                if any(delivery["outcome"] == name for delivery in deliveries)]
+    webhooks = {(one["platform"], one["connection"]): one["subscriptions"] for one in shown}
     rows = []
-    for kind in sorted(kinds):
-        cells = []
-        for items in known.values():
-            of = [item for item in items if item["sk"].startswith(f"{kind}#")]
-            gone = sum(item["deleted"] for item in of)
-            cells.append(f"{len(of) - gone}" + (f" and {gone} deleted" if gone else "") if of else "")
-        rows.append([kind, *cells])
-    table("The same kinds of entities, side by side", ["", *(platform for platform, _ in known)], rows)
+    for (platform, connection), items in known.items():
+        sent = [d["outcome"] for d in deliveries if (d["platform"], d["connection"]) == (platform, connection)]
+        kinds = [item["sk"].split("#")[0] for item in items]
+        counted = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+        rows.append([
+            platform, connection, len(webhooks.get((platform, connection), [])) or "by hand", len(sent),
+            *(sent.count(name) or "" for name in outcomes), counted,
+        ])
+    table("What was sent, and what became of it", ["platform", "connection", "webhooks", "sent", *outcomes, "entities"], rows)
+    say(faint("\n  split: one delivery stood for several entities.  deferred: it waited, for the platform allows so many calls, and then ended."))
+    where = (stack.dir / "env").relative_to(ROOT)
+    print(f"\n{bold('Three things to try')}\n")
+    for what, command in [
+        ("Open the page that the merchant of the simulated BigCommerce store sees:", page),
+        ("Send a delivery, signed with the sample key, and see what becomes of it:", "make send EVENT=woocommerce/018-order_created"),
+        ("Read the state of a store:", f"make state PLATFORM={PLATFORM} CONNECTION={CONNECTION} KIND=order"),
+    ]:
+        print(f"  {what}\n    {command}")
+    print(f"\n  The API is at {stack.state['api_url']}; `. {where}` sets its environment, and `VERBOSE=1 make run` shows every delivery.")
 
 
-def play(stack):
+def up(stack):
+    """Makes sure that there is a stack to talk to."""
+    if not (stack.process("ministack") and stack.answers() and stack.state.get("deployed")):
+        fail("nothing is running: `make run` first")
+
+
+def send_one(stack, name):
+    """Sends one of the sample events, and says what became of it."""
+    up(stack)
+    files = ROOT / "events" / f"{name.removeprefix('events/').removesuffix('.json')}.json"
+    if not files.exists():
+        fail(f"there is no {files.relative_to(ROOT)}: EVENT={PLATFORM}/018-order_created is one of events/{PLATFORM}/")
+    request = json.loads(files.read_text())
     since = int(time.time() * 1000) - 1000
-    connect(stack)
-    with Step(f"sending the sample events of {CONNECTION}"):
-        recorded = send(stack)
-    with platforms(stack) as (simulated, subscribed):
-        report(stack, since, recorded, simulated, subscribed)
+    sent = send(stack, {"name": files.stem, "request": request})
+    print(f"{sent['platform']} {sent['connection']} {sent['scope']}: answered {sent['status']}", end="", flush=True)
+    if sent["message"]:
+        found = {}
+        wait_for(
+            lambda: found.update(ends(stack, since)) or sent["message"] in found, PATIENCE, "\nit has not ended", every=0.3
+        )
+        print(f", message {sent['message']}, {found[sent['message']]}", end="")
+    print()
 
 
-def subscriptions(subscribed):
-    """What the registrar made and keeps at each platform, alike ones in one row."""
-    rows = []
-    for shown in subscribed:
-        alike = {}
-        for hook in shown["subscriptions"]:
-            key = (hook["status"], hook["verdict"] or "", "seen" if hook.get("last_delivery") else "not yet")
-            alike.setdefault(key, []).append(hook["scope"])
-        for (status, verdict, seen), scopes in sorted(alike.items()):
-            shortened = ", ".join(sorted(scopes))
-            shortened = shortened if len(shortened) <= 90 else shortened[:87] + "..."
-            rows.append([shown["platform"], shown["connection"], len(scopes), status, verdict, seen, shortened])
-    columns = ["platform", "connection", "hooks", "at the platform", "health", "deliveries", "scopes"]
-    table("The subscriptions", columns, rows)
-
-
-def report(stack, since, recorded, simulated, subscribed):
-    deliveries = recorded + simulated
-    messages = {delivery["message"] for delivery in deliveries if delivery["message"]}
-    found = {}
-
-    def ended():
-        found.update(ends(stack, since))
-        return messages <= found.keys() and drained(stack)
-
-    with Step("waiting until the queue is empty"):
-        wait_for(ended, 300, f"the queue does not drain; see {stack.dir / 'ministack.log'}")
-    for delivery in deliveries:
-        delivery["outcome"] = found.get(delivery["message"], "answered" if delivery["status"] == 200 else "refused")
-    subscriptions(subscribed)
-    rows = [[d["name"][:3], d["scope"], d["id"], d["status"], d["outcome"]] for d in recorded]
-    table(f"What came in from {PLATFORM}, as it was recorded", ["#", "scope", "id", "answer", "outcome"], rows)
-    known = {}
-    for platform, connection in dict.fromkeys((d["platform"], d["connection"]) for d in deliveries):
-        if connection != CONNECTION:
-            counted = {}
-            for delivery in (d for d in simulated if d["platform"] == platform):
-                key = (delivery["scope"], delivery["status"], delivery["outcome"].split(":")[0])
-                counted[key] = counted.get(key, 0) + 1
-            rows = [[count, *key] for key, count in sorted(counted.items())]
-            table(f"What came in from {platform}, which is simulated", ["times", "scope", "answer", "outcome"], rows)
-        items = known[platform, connection] = entities(stack, platform, connection)
-        rows = [
-            [i["sk"].replace("#", " ", 1)[:40], "deleted" if i["deleted"] else "there", summary(i)[:80], i["changed_at"][:23]]
-            for i in items
-        ]
-        table(f"What is known of {platform} {connection} now", ["entity", "state", "last known as", "since"], rows)
-    side_by_side(known)
-    outcomes = [delivery["outcome"].split(":")[0] for delivery in deliveries]
-    counts = ", ".join(f"{outcomes.count(name)} {name}" for name in dict.fromkeys(outcomes))
-    print(f"\n  {len(deliveries)} requests: {counts}.")
-    where = (stack.dir / "env").relative_to(LOCAL.parent)
-    print(f"  The stack is up at {stack.state['api_url']}; `. {where}` for its environment, `make stop` to end it.\n")
-    if any(delivery["status"] != 200 for delivery in deliveries):
-        fail("not every request was answered with 200")
+def state(stack, platform, connection, kind):
+    """Prints the entities of a connection, a line for each, or as JSON with `VERBOSE=1`."""
+    up(stack)
+    items = entities(stack, platform, connection, f"{kind}#" if kind and "#" not in kind else kind)
+    if not items:
+        fail(f"nothing is known of {platform} {connection} {kind}".rstrip())
+    for item in items:
+        if VERBOSE:
+            print(json.dumps(item, indent=2, default=str))
+        else:
+            print(f"{item['sk']:<24} {'deleted' if item['deleted'] else 'there':<8} {item['changed_at'][:23]:<24} {summary(item)}")

@@ -9,7 +9,7 @@ import json
 import pathlib
 import sys
 
-from local import ROOT, enter_venv, fail
+from common import ROOT, enter_venv, fail
 
 # What CloudFormation identifies a resource of a type by when it imports it.
 IDENTIFIERS = {"AWS::DynamoDB::Table": "TableName", "AWS::SecretsManager::Secret": "Id", "AWS::KMS::Key": "KeyId"}

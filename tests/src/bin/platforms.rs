@@ -1,15 +1,14 @@
 //! The simulated platforms on this machine, for `make run`: installs the app at them as merchants would, and connects those that have
 //! no apps; lets some things happen there, delivers what tells of them, and prints each delivery as a line of JSON, then how their
-//! subscriptions are, then `{"ready":true}`. Its APIs answer until its input ends. The bundle's environment says where everything is.
+//! webhooks are, then the address of a page that a merchant sees. Its APIs answer until the process is ended. The bundle's environment
+//! says where everything is.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a simulation")]
 
 use std::{
-    io::Read,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use cloud::{
     aws::{Aws, Patience, variable},
     outbound::{Guarded, Outbound},
@@ -69,40 +68,6 @@ impl Bundle {
         let admin = admin.current(cloud::now()).await.unwrap();
         let token = ADMIN_TOKEN.mint(&admin, cloud::now(), 900, "read write reveal", Some("make run")).unwrap();
         Self { aws, http: Guarded::new(Loopback::Allowed).unwrap(), api_url: variable("API_URL").unwrap(), token }
-    }
-
-    /// Forgets the simulated platforms of an earlier run, for each run simulates others.
-    async fn forget(&self) {
-        let mut page = self.admin(Method::GET, "?limit=100", &Value::Null).await;
-        loop {
-            for entry in page["connections"].as_array().unwrap() {
-                if entry["site"].as_str().is_some_and(|site| site.starts_with("http://127.0.0.1")) {
-                    self.forget_one(&format!("{}#{}", text(&entry["platform"]), text(&entry["connection"]))).await;
-                }
-            }
-            let Some(cursor) = page["next"].as_str() else { return };
-            page = self.admin(Method::GET, &format!("?limit=100&cursor={cursor}"), &Value::Null).await;
-        }
-    }
-
-    async fn forget_one(&self, partition: &str) {
-        let dynamodb = self.aws.dynamodb();
-        for table in ["ENTITIES_TABLE", "CONNECTIONS_TABLE", "COORDINATION_TABLE", "PROOF_KEYS_TABLE"] {
-            let table = variable(table).unwrap();
-            loop {
-                let query = dynamodb.query().table_name(&table).key_condition_expression("pk = :pk");
-                let partition = AttributeValue::S(partition.to_owned());
-                let found = query.expression_attribute_values(":pk", partition).send().await.unwrap();
-                let items = found.items.unwrap_or_default();
-                if items.is_empty() {
-                    break;
-                }
-                for mut item in items {
-                    item.retain(|name, _| matches!(name.as_str(), "pk" | "sk"));
-                    dynamodb.delete_item().table_name(&table).set_key(Some(item)).send().await.unwrap();
-                }
-            }
-        }
     }
 
     /// Asks the admin interface, below `/admin/connections`.
@@ -242,16 +207,11 @@ async fn main() {
     players[0].bigcommerce = Some(store);
     // The connection's id follows from the site.
     players[3].connection = connection_id(&players[3].site);
-    bundle.forget().await;
     for shown in join_all(players.iter().map(|player| bundle.play(player, 7))).await {
         println!("{shown}");
     }
-    println!("{}", json!({ "ready": true }));
-    // The APIs answer while somebody wants them to.
-    let (done, ended) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || {
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        let _ = done.send(());
-    });
-    let _ = ended.await;
+    let token = players[0].bigcommerce.as_ref().unwrap().signed_payload(&json!({}));
+    println!("{}", json!({ "page": format!("{}/apps/bigcommerce/load?signed_payload_jwt={token}", bundle.api_url) }));
+    // The APIs answer until `make stop`.
+    std::future::pending::<()>().await;
 }
