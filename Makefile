@@ -8,7 +8,7 @@ LOCAL := $(PYTHON) tools/local/local.py
 # The commands behind make, with the environment of a stack: the local one, or ENV=file made by `make env`.
 TOOLS = test -f "$(ENV)" || { echo "$(ENV) is missing: \`make run\` makes .local/env, \`make env\` one for a stack on AWS" >&2; exit 1; } && set -a && . "$(abspath $(ENV))" && set +a && ./.local/tools
 
-.PHONY: help run send state stop test secret token events redrive bench figures cost env retained fmt
+.PHONY: help run send state stop test secret token events redrive bench figures cost pages env retained fmt
 
 help: ## Lists the commands.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ figures: ## Counts and measures a sweep over 10,000 connections in memory, and w
 
 cost: ## Counts what a million deliveries cost, by platform, and writes docs/costs.md.
 	@cargo run --quiet --locked -p tests --bin cost | grep -v '^{' > docs/costs.md; cat docs/costs.md
+
+pages: ## Writes what is made from the code: the OpenAPI description, docs/admin-api.md, and the tables of docs/state.md.
+	@WRITE_PAGES=1 cargo test --quiet --locked -p tests --test path -- generated
 
 env: ## Prints the environment of a stack on AWS, for ENV=file: STACK=commerce-hooks > my.env
 	@$(LOCAL) env $(or $(STACK),commerce-hooks)

@@ -99,58 +99,16 @@ async fn connected() -> World {
     world
 }
 
-/// What fits a schema of the description; an error names the place.
-fn check(document: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), String> {
-    let wrong = |what: &str| Err(format!("{at}: {what}: {value}"));
-    if let Some(reference) = schema["$ref"].as_str() {
-        let pointer = reference.strip_prefix('#').unwrap();
-        return check(document, document.pointer(pointer).unwrap(), value, at);
-    }
-    if let Some(any) = schema["anyOf"].as_array() {
-        let fits = any.iter().any(|schema| check(document, schema, value, at).is_ok());
-        return if fits { Ok(()) } else { wrong("fits none") };
-    }
-    if schema.get("const").is_some_and(|is| is != value) {
-        return wrong("is not the constant");
-    }
-    if schema["enum"].as_array().is_some_and(|among| !among.contains(value)) {
-        return wrong("is not among them");
-    }
-    let kind = match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(_) => "integer",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    };
-    let allowed = match &schema["type"] {
-        Value::String(allowed) => allowed == kind,
-        Value::Array(allowed) => allowed.contains(&json!(kind)),
-        _ => true,
-    };
-    if !allowed {
-        return wrong("has another type");
-    }
-    for (place, item) in value.as_array().into_iter().flatten().enumerate() {
-        check(document, &schema["items"], item, &format!("{at}/{place}"))?;
-    }
-    let Some(members) = value.as_object() else { return Ok(()) };
-    for required in schema["required"].as_array().into_iter().flatten() {
-        if !members.contains_key(required.as_str().unwrap()) {
-            return wrong(&format!("has no {required}"));
-        }
-    }
-    for (name, member) in members {
-        let at = format!("{at}/{name}");
-        match (schema["properties"].get(name), &schema["additionalProperties"]) {
-            (Some(declared), _) => check(document, declared, member, &at)?,
-            (None, Value::Bool(false)) => return Err(format!("{at}: is not declared")),
-            (None, others @ Value::Object(_)) => check(document, others, member, &at)?,
-            _ => {}
-        }
-    }
-    Ok(())
+/// Checks a value against a schema of the description; an error names the place.
+fn check(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
+    // The schema's references lead into the description.
+    let mut whole = document.clone();
+    whole["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
+    whole["allOf"] = json!([schema]);
+    let validator = jsonschema::options().should_validate_formats(true).build(&whole).unwrap();
+    let errors: Vec<_> =
+        validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
 }
 
 /// Whether an answer is one of those that its operation declares, as it declares it.
@@ -161,7 +119,7 @@ fn assert_declared(document: &Value, operation: &Operation, status: u16, body: &
         response = document.pointer(reference.strip_prefix('#').unwrap()).unwrap();
     }
     let (_, content) = response["content"].as_object().unwrap().iter().next().unwrap();
-    check(document, &content["schema"], body, &operation.id).unwrap();
+    check(document, &content["schema"], body).unwrap_or_else(|error| panic!("{}: {error}", operation.id));
 }
 
 #[tokio::test]
@@ -263,7 +221,11 @@ async fn the_description_holds_together() {
         );
         assert!(described["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{id}");
     }
-    insta::assert_json_snapshot!("openapi", document);
+    assert_eq!(
+        document,
+        registrar::openapi::document(PLATFORMS),
+        "openapi.json is the description of these types: `make pages`"
+    );
 }
 
 /// What each operation that takes a body is sent.

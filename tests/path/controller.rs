@@ -36,7 +36,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use tests::{
     platforms::{Delivery, Simulator, Trouble, Truth, bigcommerce, cloudblue, page, woocommerce::Store},
-    world::{self, BASE, Direct, Outside, World, delivered, gateway_event, message, outcomes, request},
+    world::{self, BASE, Direct, Outside, World, delivered, gateway_event, message, outcomes, request, shown},
 };
 
 const SITE: &str = "http://127.0.0.1:20000";
@@ -698,8 +698,8 @@ async fn a_pause_switches_off_and_what_it_missed_is_fetched() {
     for name in PLACES {
         let place = Place::connected(name).await;
         let registrar = || place.world.registrar();
-        let shown = registrar().pause(place.platform, &place.key).await.unwrap();
-        assert_eq!(shown["status"], "paused", "{shown}");
+        let connection = shown(registrar().pause(place.platform, &place.key).await.unwrap());
+        assert_eq!(connection["status"], "paused", "{connection}");
         assert!(place.ours().iter().all(|hook| !hook.active), "{name}");
         let paused = place.connection();
         registrar().pause(place.platform, &place.key).await.unwrap();
@@ -717,8 +717,8 @@ async fn a_pause_switches_off_and_what_it_missed_is_fetched() {
         place.assert_right(name);
         assert!(!polls(&jobs).is_empty(), "{name}: {jobs:?}");
         assert_eq!((place.connection().paused_at, place.world.own.calls()), (None, 0), "{name}: it was our own hand");
-        let shown = registrar().resume(place.platform, &place.key).await.unwrap();
-        assert_eq!(shown["status"], "active");
+        let connection = shown(registrar().resume(place.platform, &place.key).await.unwrap());
+        assert_eq!(connection["status"], "active");
     }
     let place = Place::connected("woocommerce").await;
     let Hooked::Woo(store) = &place.hooked else { unreachable!() };
@@ -746,8 +746,8 @@ async fn revoking_makes_what_leaked_worth_nothing_at_once() {
         // Two who name the same one revoke one.
         for _ in 0..2 {
             let named = Some(Generation::FIRST.next());
-            let shown = place.world.registrar().revoke(place.platform, &place.key, named).await.unwrap();
-            assert_eq!(shown["generation"], 3);
+            let connection = shown(place.world.registrar().revoke(place.platform, &place.key, named).await.unwrap());
+            assert_eq!(connection["generation"], 3);
         }
         place.assert_right(name);
     }

@@ -7,6 +7,7 @@ mod contract;
 mod controller;
 mod day;
 mod engine;
+mod generated;
 mod hidden;
 mod hops;
 mod install;

@@ -19,7 +19,7 @@ use registrar::problem::Problem;
 use serde_json::{Value, json};
 use tests::{
     platforms::{Delivery, Simulator, simulators},
-    world::{BASE, CONNECTION, Outside, Registers, World, gateway_event, key, message, request},
+    world::{BASE, CONNECTION, Outside, Registers, World, gateway_event, key, message, request, shown},
 };
 
 const OLD: &str = "sample";
@@ -82,15 +82,15 @@ impl Traffic {
 
     async fn rotate(&self) -> Result<Value, Problem> {
         match &self.lasting {
-            Some(registrar) => registrar.rotate(None).await,
-            None => self.world.registrar().rotate(None).await,
+            Some(registrar) => registrar.rotate(None).await.map(shown),
+            None => self.world.registrar().rotate(None).await.map(shown),
         }
     }
 
     async fn report(&self) -> Value {
         match &self.lasting {
-            Some(registrar) => registrar.rotation().await.unwrap(),
-            None => self.world.registrar().rotation().await.unwrap(),
+            Some(registrar) => shown(registrar.rotation().await.unwrap()),
+            None => shown(self.world.registrar().rotation().await.unwrap()),
         }
     }
 
@@ -385,7 +385,7 @@ async fn what_breaks_off_at_any_step_goes_on() {
         // Asked again, it is no other rotation; and the schedule does what the lost answer kept from being done.
         let report =
             if passes == QUIET { world.registrar().rotation().await } else { world.registrar().rotate(None).await };
-        stages.push(report.unwrap()["stage"].clone());
+        stages.push(shown(report.unwrap())["stage"].clone());
         assert_eq!(world.signing.value(), after);
         world.registrar().sweep().await.unwrap();
         world.run_jobs().await;
@@ -404,14 +404,14 @@ async fn a_store_that_cannot_be_reached_keeps_the_former_key() {
     world.registrar().rotate(None).await.unwrap();
     world.clock.pass_seconds(7 * MINUTE);
     world.store().replace_key("ck_2", "cs_2");
-    let report = world.registrar().rotate(None).await.unwrap();
+    let report = shown(world.registrar().rotate(None).await.unwrap());
     assert_eq!(report["stage"], "moving");
     for _ in 0..5 {
         world.run_jobs().await;
         world.clock.pass_seconds(24 * HOUR);
         world.registrar().sweep().await.unwrap();
     }
-    let report = world.registrar().rotation().await.unwrap();
+    let report = shown(world.registrar().rotation().await.unwrap());
     assert_eq!(report["elsewhere"], json!({ "count": 1, "connections": [key().to_string()] }));
     assert_eq!(report["kept_by"], json!(["connections with subscriptions on another key: 1"]));
     assert_taken(&world).await;
@@ -427,7 +427,7 @@ async fn a_store_that_cannot_be_reached_keeps_the_former_key() {
     let keys: BTreeSet<_> = hooks.values().map(|record| record.key_id.as_str()).collect();
     assert_eq!(keys.len(), 2, "{keys:?}");
     assert_eq!(world.connection().signed_with, None);
-    assert_eq!(world.registrar().rotation().await.unwrap()["elsewhere"]["count"], 1);
+    assert_eq!(shown(world.registrar().rotation().await.unwrap())["elsewhere"]["count"], 1);
     world.clock.pass_seconds(24 * HOUR);
     world.registrar().rotate(None).await.unwrap();
     assert_taken(&world).await;
@@ -435,7 +435,7 @@ async fn a_store_that_cannot_be_reached_keeps_the_former_key() {
     world.clock.pass_seconds(3 * 24 * HOUR);
     world.registrar().sweep().await.unwrap();
     world.run_jobs().await;
-    assert_eq!(world.registrar().rotation().await.unwrap()["stage"], "none");
+    assert_eq!(shown(world.registrar().rotation().await.unwrap())["stage"], "none");
     assert_taken(&world).await;
 }
 
@@ -449,7 +449,7 @@ async fn a_store_that_was_given_up_keeps_no_key() {
         world.clock.pass_seconds(24 * HOUR);
         world.registrar().sweep().await.unwrap();
         world.run_jobs().await;
-        let report = world.registrar().rotation().await.unwrap();
+        let report = shown(world.registrar().rotation().await.unwrap());
         if report["stage"] == "none" {
             assert!(days > 7, "{days}");
             break;

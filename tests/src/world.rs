@@ -564,6 +564,11 @@ impl World {
     }
 }
 
+/// Returns an answer of the registrar as its clients read it.
+pub fn shown(answer: impl serde::Serialize) -> Value {
+    serde_json::to_value(answer).unwrap()
+}
+
 /// The sample connection.
 pub fn key() -> ConnectionKey {
     WebhookPath::parse(PLATFORM, CONNECTION, None).unwrap().key

@@ -118,6 +118,8 @@ def is_zombie(pid):
 def free_port(first):
     for port in range(first, first + 100):
         with socket.socket() as probe:
+            # What an earlier one left behind for a minute is no hindrance.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
                 return port

@@ -43,6 +43,8 @@ const ASKED_SECONDS: i64 = 3600;
 const ALONG: &str = "with ";
 /// How long after a change what was pulled is sure to contain it, in seconds.
 const KNOWN_AFTER_SECONDS: i64 = 60;
+/// How far the clocks of two functions may differ, in seconds.
+const OWN_CLOCKS_SECONDS: i64 = 2;
 
 /// How messages ended, each by its place in the batch.
 pub(crate) type Ends = Vec<(usize, Ended)>;
@@ -379,8 +381,9 @@ fn is_asked_along(update: &EntityUpdate) -> bool {
     matches!(&update.envelope.content, Content::Transfer(transfer) if transfer.reason.starts_with(ALONG))
 }
 
-/// Whether an entity is known here as the source showed it to whoever made a transfer request; or, where it only told when it had
-/// changed, as it was at that time. Pulled some time after it, for within one second there can be two changes, and clocks differ.
+/// Returns whether an entity is known here as the source showed it to the one who made a transfer request; or, where the source only told
+/// when it had changed, as it was at that time. What is here was pulled some time after that, for within one second there can be two
+/// changes, and clocks differ; or after the request was received, by our own clocks: what changed later is told by another request.
 fn is_known(update: &EntityUpdate, item: &Item) -> bool {
     let Content::Transfer(Transfer { changed, shown, .. }) = &update.envelope.content else { return false };
     let state = item.state();
@@ -390,10 +393,9 @@ fn is_known(update: &EntityUpdate, item: &Item) -> bool {
     let Some(changed) = changed else { return false };
     let win = state.win.as_ref().map(|win| &win.version);
     let as_new = win.is_some_and(|version| version.rank >= Some(*changed));
-    as_new
-        && !state.lacks_content()
-        && !state.is_deleted()
-        && state.marks.seen > Some(changed.plus_seconds(KNOWN_AFTER_SECONDS))
+    let settled =
+        changed.plus_seconds(KNOWN_AFTER_SECONDS).min(update.envelope.received.plus_seconds(OWN_CLOCKS_SECONDS));
+    as_new && !state.lacks_content() && !state.is_deleted() && state.marks.seen > Some(settled)
 }
 
 /// Whether a message says itself how the entity is.

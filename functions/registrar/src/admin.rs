@@ -2,6 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cloud::{
+    EdgeError,
     connections::{Connections, parse_key},
     queue::Jobs,
     telemetry,
@@ -26,18 +27,21 @@ use zeroize::Zeroizing;
 
 use crate::{
     Parts, Registrar,
+    answers::{
+        self, Answer, Begun, Changes, ConnectionList, FetchRun, ListedConnection, Moment, PlanSteps, Poll, PollList,
+        Presets, Revealed, RevealedSecret, StoppedFetch, SubscriptionList,
+    },
     disconnect::Removal,
-    openapi,
     problem::Problem,
-    reconcile::{Plan, Step, Why},
+    reconcile::Plan,
     routes::{self, ConnectionHandler, Handler, MAX_LIMIT},
-    show::{Managed, WebhookRows, at, plan_json},
+    show::{Managed, at},
     webhooks::manages,
 };
 
 impl<P: Parts> Registrar<P> {
     /// Answers a request below `/admin`.
-    pub(crate) async fn administer(&self, request: &Request, path: &str) -> Result<(StatusCode, Value), Problem> {
+    pub(crate) async fn administer(&self, request: &Request, path: &str) -> Result<(StatusCode, Answer), Problem> {
         // Nobody who is not known learns what there is.
         let claims = self.authorize(request.headers()).await?;
         let (route, parameters) = routes::find(request.method(), path)?;
@@ -48,22 +52,21 @@ impl<P: Parts> Registrar<P> {
         let query = request.query_string_parameters();
         let answer = match route.handler {
             Handler::List => {
-                self.list_connections(query.first("platform"), query.first("limit"), query.first("cursor")).await
+                let page = self.list_connections(query.first("platform"), query.first("limit"), query.first("cursor"));
+                Answer::ConnectionList(page.await?)
             }
-            Handler::Rotation => self.rotation().await,
-            Handler::Rotate => {
-                let retire = retired(body)?;
-                self.rotate(retire.as_deref()).await
-            }
-            Handler::Description => Ok(openapi::document(self.platforms)),
+            Handler::Rotation => Answer::Rotation(self.rotation().await?.into()),
+            Handler::Rotate => Answer::Rotation(self.rotate(retired(body)?.as_deref()).await?.into()),
+            Handler::Description => Answer::Description(description()?),
             Handler::Connection(handler) => {
                 let named = |name| parameters.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value);
                 let (platform, key) = self.named(named("platform"), named("connection"))?;
-                let force = query.first("force") == Some("true");
-                self.administer_connection(handler, platform, &key, body, force, &claims).await
+                let forced = query.first("force") == Some("true");
+                let removal = if forced { Removal::Forced } else { Removal::Asked };
+                self.administer_connection(handler, platform, &key, body, removal, &claims).await?
             }
         };
-        Ok((StatusCode::from_u16(route.status).unwrap_or_default(), answer?))
+        Ok((StatusCode::from_u16(route.status).unwrap_or_default(), answer))
     }
 
     /// Answers a request about one connection.
@@ -73,46 +76,52 @@ impl<P: Parts> Registrar<P> {
         platform: &Platform,
         key: &ConnectionKey,
         body: &[u8],
-        force: bool,
+        removal: Removal,
         claims: &Claims,
-    ) -> Result<Value, Problem> {
-        match handler {
-            ConnectionHandler::Show => self.show(platform, key).await,
-            ConnectionHandler::Connect => self.connected(platform, key, body).await,
+    ) -> Result<Answer, Problem> {
+        let shown = |connection: answers::Connection| Answer::Connection(connection.into());
+        Ok(match handler {
+            ConnectionHandler::Show => shown(self.show(platform, key).await?),
+            ConnectionHandler::Connect => shown(self.connected(platform, key, body).await?),
             ConnectionHandler::Disconnect => {
-                self.disconnect(platform, key, if force { Removal::Forced } else { Removal::Asked }).await?;
-                self.show(platform, key).await
+                self.disconnect(platform, key, removal).await?;
+                shown(self.show(platform, key).await?)
             }
-            ConnectionHandler::Confirm => self.confirmed(platform, key).await,
-            ConnectionHandler::Pause => self.pause(platform, key).await,
-            ConnectionHandler::Resume => self.resume(platform, key).await,
-            ConnectionHandler::Revoke => self.revoke_named(platform, key, body).await,
-            ConnectionHandler::Webhooks => self.show_webhooks(platform, key).await,
-            ConnectionHandler::Plan => self.show_plan(platform, key).await,
-            ConnectionHandler::Reconcile => self.reconcile_webhooks(platform, key).await,
-            ConnectionHandler::Poll => self.begin_polls(platform, key, body, Fetch::Incremental).await,
-            ConnectionHandler::Import => self.begin_polls(platform, key, body, Fetch::Backfill).await,
-            ConnectionHandler::Polls => self.show_polls(platform, key).await,
-            ConnectionHandler::Settings => Ok(Value::Object(settings_of(&self.known(key).await?.1))),
-            ConnectionHandler::SetSettings => Ok(Value::Object(self.set_settings(platform, key, object(body)?).await?)),
-            ConnectionHandler::Presets => Ok(json!({ "presets": self.known(key).await?.1.presets })),
-            ConnectionHandler::SetPresets => self.set_presets(platform, key, body).await,
-            ConnectionHandler::Reveal => self.reveal(platform, key, body, claims).await,
-        }
+            ConnectionHandler::Confirm => shown(self.confirmed(platform, key).await?),
+            ConnectionHandler::Pause => shown(self.pause(platform, key).await?),
+            ConnectionHandler::Resume => shown(self.resume(platform, key).await?),
+            ConnectionHandler::Revoke => shown(self.revoke_named(platform, key, body).await?),
+            ConnectionHandler::Webhooks => Answer::SubscriptionList(self.show_webhooks(platform, key).await?),
+            ConnectionHandler::Plan => Answer::Plan(self.show_plan(platform, key).await?),
+            ConnectionHandler::Reconcile => Answer::Plan(self.reconcile_webhooks(platform, key).await?),
+            ConnectionHandler::Poll => Answer::Begun(self.begin_polls(platform, key, body, Fetch::Incremental).await?),
+            ConnectionHandler::Import => Answer::Begun(self.begin_polls(platform, key, body, Fetch::Backfill).await?),
+            ConnectionHandler::Polls => Answer::PollList(self.show_polls(platform, key).await?),
+            ConnectionHandler::Settings => Answer::Settings(settings_of(&self.known(key).await?.1)),
+            ConnectionHandler::SetSettings => {
+                Answer::Settings(settings_of(&self.set_settings(platform, key, object(body)?).await?))
+            }
+            ConnectionHandler::Presets => Answer::Presets(Presets { presets: self.known(key).await?.1.presets }),
+            ConnectionHandler::SetPresets => Answer::Presets(self.set_presets(platform, key, body).await?),
+            ConnectionHandler::Reveal => Answer::Revealed(self.reveal(platform, key, body, claims).await?),
+        })
     }
 
     /// Connects a store, and shows it with what was changed there.
-    async fn connected(&self, platform: &Platform, key: &ConnectionKey, body: &[u8]) -> Result<Value, Problem> {
+    async fn connected(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        body: &[u8],
+    ) -> Result<answers::Connection, Problem> {
         let plan = self.connect(platform, key, body).await?;
         let mut shown = self.show(platform, key).await?;
-        if let Some(plan) = plan {
-            shown["changes"] = plan_json(&plan);
-        }
+        shown.changes = plan.as_ref().map(Changes::from);
         Ok(shown)
     }
 
     /// Confirms a store that has connected itself, and shows it.
-    async fn confirmed(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+    async fn confirmed(&self, platform: &Platform, key: &ConnectionKey) -> Result<answers::Connection, Problem> {
         self.confirm(key).await?;
         self.show(platform, key).await
     }
@@ -121,7 +130,7 @@ impl<P: Parts> Registrar<P> {
     ///
     /// # Errors
     /// [`Problem`]; what is left to do is done by the next check.
-    pub async fn pause(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+    pub async fn pause(&self, platform: &Platform, key: &ConnectionKey) -> Result<answers::Connection, Problem> {
         self.set_paused(platform, key).await?;
         self.show(platform, key).await
     }
@@ -130,7 +139,7 @@ impl<P: Parts> Registrar<P> {
     ///
     /// # Errors
     /// [`Problem`]; what is left to do is done by the next check.
-    pub async fn resume(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+    pub async fn resume(&self, platform: &Platform, key: &ConnectionKey) -> Result<answers::Connection, Problem> {
         self.set_active(platform, key).await?;
         self.show(platform, key).await
     }
@@ -145,7 +154,7 @@ impl<P: Parts> Registrar<P> {
         platform: &Platform,
         key: &ConnectionKey,
         named: Option<Generation>,
-    ) -> Result<Value, Problem> {
+    ) -> Result<answers::Connection, Problem> {
         self.raise_generation(platform, key, named).await?;
         self.show(platform, key).await
     }
@@ -167,7 +176,7 @@ impl<P: Parts> Registrar<P> {
         platform: Option<&str>,
         limit: Option<&str>,
         cursor: Option<&str>,
-    ) -> Result<Value, Problem> {
+    ) -> Result<ConnectionList, Problem> {
         if let Some(name) = platform.filter(|name| find(self.platforms, name).is_none()) {
             return Err(Problem::Invalid(format!("platform: there is no {name:?}")));
         }
@@ -186,56 +195,61 @@ impl<P: Parts> Registrar<P> {
         while left > 0 && part < SHARDS {
             let page = self.edges.connections.list(part, platform, after.as_deref(), left).await?;
             left = left.saturating_sub(u32::try_from(page.entries.len()).unwrap_or(left));
-            shown.extend(page.entries.into_iter().map(|entry| {
-                json!({
-                    "platform": entry.key.platform, "connection": entry.key.connection, "status": entry.status,
-                    "site": entry.site, "signed_with": entry.signed_with,
-                })
+            shown.extend(page.entries.into_iter().map(|entry| ListedConnection {
+                platform: entry.key.platform,
+                connection: entry.key.connection,
+                status: entry.status,
+                site: entry.site,
+                signed_with: entry.signed_with,
             }));
             after = page.next;
             part += u32::from(after.is_none());
         }
         let next = (part < SHARDS).then(|| write_cursor(part, after.as_deref()));
-        Ok(json!({ "connections": shown, "next": next }))
+        Ok(ConnectionList { connections: shown, next })
     }
 
     /// The webhooks with their health.
-    async fn show_webhooks(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+    async fn show_webhooks(&self, platform: &Platform, key: &ConnectionKey) -> Result<SubscriptionList, Problem> {
         let (loaded, connection) = self.known(key).await?;
         if connection.status == ConnectionStatus::Disconnected {
-            return Ok(json!({ "managed": false, "subscriptions": [], "problem": null }));
+            return Ok(SubscriptionList::default());
         }
-        let WebhookRows { managed, rows, problem } = self.webhooks(platform, key, &connection, &loaded).await?;
-        Ok(json!({ "managed": managed, "subscriptions": rows, "problem": problem }))
+        self.webhooks(platform, key, &connection, &loaded).await
     }
 
     /// Shows what has to be done to the webhooks.
-    async fn show_plan(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+    async fn show_plan(&self, platform: &Platform, key: &ConnectionKey) -> Result<PlanSteps, Problem> {
         let (loaded, connection) = self.living(key).await?;
         let managed = self.managed(platform, key, &connection, &loaded).await?;
         let Some(Managed { webhooks, credentials, existing }) = managed else {
-            return Ok(steps_json(&Plan::default(), false));
+            return Ok(PlanSteps::of(&Plan::default(), false));
         };
         let ring = self.edges.signing_keys.fresh((self.clock)()).await?;
         let at = at(platform, key, &connection, &credentials);
         let plan = self.plan(at, webhooks, &connection, &loaded.webhooks, &existing?, &ring).await?;
-        Ok(steps_json(&plan, true))
+        Ok(PlanSteps::of(&plan, true))
     }
 
     /// Does what has to be done to the webhooks, and shows what that was.
-    async fn reconcile_webhooks(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+    async fn reconcile_webhooks(&self, platform: &Platform, key: &ConnectionKey) -> Result<PlanSteps, Problem> {
         let (loaded, connection) = self.living(key).await?;
         let managed = self.managed(platform, key, &connection, &loaded).await?;
         let Some(Managed { webhooks, credentials, existing }) = managed else {
-            return Ok(steps_json(&Plan::default(), false));
+            return Ok(PlanSteps::of(&Plan::default(), false));
         };
         let at = at(platform, key, &connection, &credentials);
         let plan = self.converge(at, webhooks, &connection, &loaded, &existing?, Trigger::Asked).await?;
-        Ok(steps_json(&plan, true))
+        Ok(PlanSteps::of(&plan, true))
     }
 
     /// Raises the generation, if it is still the one that is named.
-    async fn revoke_named(&self, platform: &Platform, key: &ConnectionKey, body: &[u8]) -> Result<Value, Problem> {
+    async fn revoke_named(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        body: &[u8],
+    ) -> Result<answers::Connection, Problem> {
         let mut members = members(body, &["generation"])?;
         let named = members.remove("generation").and_then(|generation| generation.as_u64()).ok_or_else(|| {
             Problem::Invalid("generation: must be the one that is revoked, as GET of the connection shows it".into())
@@ -258,7 +272,7 @@ impl<P: Parts> Registrar<P> {
         key: &ConnectionKey,
         body: &[u8],
         fetch: Fetch,
-    ) -> Result<Value, Problem> {
+    ) -> Result<Begun, Problem> {
         let known: &[_] = if fetch == Fetch::Incremental { &["entity", "since"] } else { &["entity"] };
         let mut members = members(body, known)?;
         let mut entities = pollable(platform);
@@ -286,35 +300,33 @@ impl<P: Parts> Registrar<P> {
         for entity in &entities {
             self.begin_poll(platform, key, *entity, fetch, since).await?;
         }
-        Ok(json!({ "fetch": fetch, "begun": entities }))
+        Ok(Begun { fetch, begun: entities })
     }
 
     /// How far each entity has been fetched.
-    async fn show_polls(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+    async fn show_polls(&self, platform: &Platform, key: &ConnectionKey) -> Result<PollList, Problem> {
         let (loaded, connection) = self.known(key).await?;
         let losses = self.losses(key).await?;
-        let rows = pollable(platform).into_iter().map(|entity| {
-            let lost = losses.get(&entity).cloned().unwrap_or_default();
+        let polls = pollable(platform).into_iter().map(|entity| {
             let cursor = loaded.cursors.get(&entity);
             let run = cursor.and_then(|cursor| cursor.run.as_ref());
-            json!({
-                "entity": entity,
-                "every_seconds": connection.polls.get(&entity),
-                "since": cursor.and_then(|cursor| cursor.since).map(|stamp| stamp.to_string()),
-                "swept": cursor.and_then(|cursor| cursor.swept).map(|stamp| stamp.to_string()),
-                "run": run.map(|run| json!({
-                    "fetch": run.fetch, "begun": run.begun.to_string(), "pages": run.pages, "found": run.found,
-                })),
-                "stopped": cursor.and_then(|cursor| cursor.stopped.as_ref()).map(|stopped| json!({
-                    "why": stopped.why, "since": stopped.since.to_string(),
-                })),
-                "losses": {
-                    "missed": lost.missed, "stale": lost.stale, "unmapped": lost.unmapped,
-                    "since": lost.since.map(|stamp| stamp.to_string()),
-                },
-            })
+            let stopped = cursor.and_then(|cursor| cursor.stopped.as_ref());
+            Poll {
+                entity,
+                every_seconds: connection.polls.get(&entity).copied(),
+                since: cursor.and_then(|cursor| cursor.since).map(Moment),
+                swept: cursor.and_then(|cursor| cursor.swept).map(Moment),
+                run: run.map(|run| FetchRun {
+                    fetch: run.fetch,
+                    begun: run.begun.into(),
+                    pages: run.pages,
+                    found: run.found,
+                }),
+                stopped: stopped.map(|stopped| StoppedFetch { why: stopped.why.clone(), since: stopped.since.into() }),
+                losses: losses.get(&entity).cloned().unwrap_or_default().into(),
+            }
         });
-        Ok(json!({ "polls": rows.collect::<Value>() }))
+        Ok(PollList { polls: polls.collect() })
     }
 
     /// Sets everything but site and credentials, which stay.
@@ -323,7 +335,7 @@ impl<P: Parts> Registrar<P> {
         platform: &Platform,
         key: &ConnectionKey,
         members: Map<String, Value>,
-    ) -> Result<Map<String, Value>, Problem> {
+    ) -> Result<Connection, Problem> {
         if members.contains_key("site") {
             return Err(SettingsError::new("site", "stays as it is; leave it out").into());
         }
@@ -361,16 +373,15 @@ impl<P: Parts> Registrar<P> {
         }
         // Sent though nothing differs, for the one who sent the same before may not have come this far.
         self.edges.jobs.send_jobs(&[(Job::check(key, Trigger::Connected), 0)]).await?;
-        Ok(settings_of(&connection))
+        Ok(connection)
     }
 
-    async fn set_presets(&self, platform: &Platform, key: &ConnectionKey, body: &[u8]) -> Result<Value, Problem> {
+    async fn set_presets(&self, platform: &Platform, key: &ConnectionKey, body: &[u8]) -> Result<Presets, Problem> {
         let presets = members(body, &["presets"])?.remove("presets");
         let presets = presets.ok_or_else(|| Problem::Invalid("presets: is missing; [] is none".into()))?;
         let mut settings = settings_of(&self.living(key).await?.1);
         settings.insert("presets".to_owned(), presets);
-        let mut set = self.set_settings(platform, key, settings).await?;
-        Ok(json!({ "presets": set.remove("presets") }))
+        Ok(Presets { presets: self.set_settings(platform, key, settings).await?.presets })
     }
 
     /// The address and the secrets that somebody has to enter by hand.
@@ -380,7 +391,7 @@ impl<P: Parts> Registrar<P> {
         key: &ConnectionKey,
         body: &[u8],
         claims: &Claims,
-    ) -> Result<Value, Problem> {
+    ) -> Result<Revealed, Problem> {
         let asked = members(body, &["scope"])?.remove("scope");
         let (loaded, connection) = self.living(key).await?;
         let webhooks = platform.setup.webhooks().filter(|_| connection.credentials.is_some());
@@ -403,14 +414,23 @@ impl<P: Parts> Registrar<P> {
         let path = WebhookPath { key: key.clone(), generation: connection.generation };
         let secrets = scopes.into_iter().map(|scope| {
             telemetry::emit(&revealed(key, scope, claims));
-            json!({ "scope": scope, "secret": ring.signing().webhook_secret(&path, scope).reveal() })
+            let secret = ring.signing().webhook_secret(&path, scope).reveal().to_string();
+            RevealedSecret { scope: scope.map(str::to_owned), secret }
         });
-        Ok(json!({
-            "secrets": secrets.collect::<Value>(),
-            "delivery_url": format!("{}{path}", self.public_base_url),
-            "next": platform.setup.manual_instructions(),
-        }))
+        Ok(Revealed {
+            secrets: secrets.collect(),
+            delivery_url: format!("{}{path}", self.public_base_url),
+            next: platform.setup.manual_instructions().to_owned(),
+        })
     }
+}
+
+/// The description of the admin interface, as a test writes it: see [`crate::openapi`].
+const DESCRIPTION: &str = include_str!("../openapi.json");
+
+fn description() -> Result<Value, Problem> {
+    serde_json::from_str(DESCRIPTION)
+        .map_err(|error| Problem::Ours(EdgeError::new("reading the description", error.to_string())))
 }
 
 const NO_OBJECT: &str = "body: must be a JSON object";
@@ -475,30 +495,6 @@ fn settings_of(connection: &Connection) -> Map<String, Value> {
     ];
     settings.extend(common.map(|(name, value)| (name.to_owned(), value)));
     settings
-}
-
-fn steps_json(plan: &Plan, managed: bool) -> Value {
-    let why = |why: &Why| match why {
-        Why::Url => "url",
-        Why::Secret => "secret",
-        Why::Replaced => "replaced",
-        Why::Inactive => "inactive",
-        Why::Paused => "paused",
-        Why::Duplicate => "duplicate",
-        Why::Undeclared => "undeclared",
-    };
-    let steps = plan.steps.iter().map(|step| match step {
-        Step::Create(wanted) => {
-            json!({ "do": "create", "scope": wanted.scope, "id": null, "url": wanted.url, "why": null })
-        }
-        Step::Update(id, wanted, because) => {
-            json!({ "do": "update", "scope": wanted.scope, "id": id, "url": wanted.url, "why": why(because) })
-        }
-        Step::Delete(id, scope, because) => {
-            json!({ "do": "delete", "scope": scope, "id": id, "url": null, "why": why(because) })
-        }
-    });
-    json!({ "managed": managed, "steps": steps.collect::<Value>(), "kept": plan.kept })
 }
 
 /// Where a list goes on: a part of it, and the connection there after which it does.

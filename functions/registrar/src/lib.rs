@@ -5,6 +5,7 @@
 //! Whatever fails half-way can be run again: each step is recorded as soon as it is done, and the next run starts from what is there.
 
 mod admin;
+pub mod answers;
 mod apps;
 mod check;
 pub mod config;
@@ -16,7 +17,8 @@ mod entry;
 pub mod health;
 pub mod jobs;
 mod lifecycle;
-mod openapi;
+#[cfg(feature = "schema")]
+pub mod openapi;
 pub mod page;
 mod poll;
 mod probe;
@@ -143,7 +145,12 @@ impl<P: Parts> Registrar<P> {
             _ => String::new(),
         };
         match self.administer(&request, &path).await {
-            Ok((status, body)) => json_response(status, &body),
+            Ok((status, answer)) => match serde_json::to_value(&answer) {
+                Ok(body) => json_response(status, &body),
+                Err(error) => {
+                    Problem::Ours(cloud::EdgeError::new("writing an answer", error.to_string())).into_response()
+                }
+            },
             Err(problem) => problem.into_response(),
         }
     }

@@ -43,7 +43,9 @@ pub enum Step {
 }
 
 /// Why a webhook is changed or removed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
+#[serde(rename_all = "kebab-case")]
 pub enum Why {
     /// It delivers elsewhere than it should.
     Url,

@@ -24,10 +24,14 @@ use commerce::{
     timestamp::Timestamp,
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
-use serde_json::{Value, json};
+use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::{Parts, Registrar, problem::Problem};
+use crate::{
+    Parts, Registrar,
+    answers::{Elsewhere, Moment, RotatingKey, Rotation},
+    problem::Problem,
+};
 
 /// Whoever writes the ring holds this note of the deployment's, so that no two do at once.
 const LEASE: &str = "rotation";
@@ -84,31 +88,28 @@ impl<P: Parts> Registrar<P> {
     ///
     /// # Errors
     /// [`Problem`] when that cannot be found out.
-    pub async fn rotation(&self) -> Result<Value, Problem> {
+    pub async fn rotation(&self) -> Result<Rotation, Problem> {
         let text = self.rotation_text().await?;
         let ring = read(&text)?;
         let used = self.used_keys(&ring).await?;
         let (next, found) = self.rotation_next(&text, Begin::No, Depth::Report).await?;
-        let since = |seconds: i64| Timestamp::from_millis(seconds.saturating_mul(1000)).to_string();
-        let keys: Vec<_> = ring
-            .iter()
-            .map(|key| {
-                json!({
-                    "id": key.id(), "state": key.state(), "phase": key.phase(), "since": key.since().map(since),
-                    "last_used": used.get(key.id()).map(Timestamp::to_string),
-                })
-            })
-            .collect();
+        let keys = ring.iter().map(|key| RotatingKey {
+            id: key.id().to_owned(),
+            state: key.state(),
+            phase: key.phase(),
+            since: key.since().map(|seconds| Moment(Timestamp::from_millis(seconds.saturating_mul(1000)))),
+            last_used: used.get(key.id()).copied().map(Moment),
+        });
         let found = found.unwrap_or_default();
-        Ok(json!({
-            "stage": next.stage.name(),
-            "keys": keys,
-            "elsewhere": { "count": found.elsewhere, "connections": found.named },
-            "given_up": found.given_up,
-            "by_hand": self.entered_by_hand(&ring, &found.by_hand).await?,
-            "next_step_not_before": next.due.map(|due| due.to_string()),
-            "kept_by": next.keeps,
-        }))
+        Ok(Rotation {
+            stage: next.stage,
+            keys: keys.collect(),
+            elsewhere: Elsewhere { count: found.elsewhere, connections: found.named },
+            given_up: found.given_up,
+            by_hand: self.entered_by_hand(&ring, &found.by_hand).await?,
+            next_step_not_before: next.due.map(Moment),
+            kept_by: next.keeps,
+        })
     }
 
     /// Begins a rotation, or goes on with the one that is under way; or removes the key to `retire` from it at once, whatever still
@@ -116,14 +117,14 @@ impl<P: Parts> Registrar<P> {
     ///
     /// # Errors
     /// [`Problem`] when a step cannot be taken; asked again, it is the same rotation.
-    pub async fn rotate(&self, retire: Option<&str>) -> Result<Value, Problem> {
+    pub async fn rotate(&self, retire: Option<&str>) -> Result<Rotation, Problem> {
         match retire {
             Some(id) => self.retire(id).await?,
             None => _ = self.rotation_step(Begin::Asked).await?,
         }
         let report = self.rotation().await?;
         // Whoever asks does not want to wait for the schedule.
-        if report["elsewhere"]["count"].as_u64() > Some(0) {
+        if report.elsewhere.count > 0 {
             self.check_all().await?;
         }
         Ok(report)

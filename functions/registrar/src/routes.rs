@@ -55,6 +55,7 @@ pub(crate) enum Place {
 }
 
 /// A parameter: those in the path have to be there, those in the query may be.
+#[cfg_attr(not(feature = "schema"), allow(dead_code, reason = "the description shows them"))]
 pub(crate) struct Parameter {
     pub name: &'static str,
     pub place: Place,
@@ -63,12 +64,14 @@ pub(crate) struct Parameter {
 }
 
 /// What a request carries: the name of its schema, and whether it may be left out.
+#[cfg_attr(not(feature = "schema"), allow(dead_code, reason = "the description shows them"))]
 pub(crate) struct Body {
     pub schema: &'static str,
     pub required: bool,
 }
 
 /// One method of one path.
+#[cfg_attr(not(feature = "schema"), allow(dead_code, reason = "the description shows them"))]
 pub(crate) struct Route {
     pub method: &'static str,
     /// Segments in braces are parameters.
@@ -105,7 +108,7 @@ const CONNECTION: Parameter = Parameter {
 const FORCE: Parameter = Parameter {
     name: "force",
     place: Place::Query,
-    description: "The store is not asked; its hooks stay behind.",
+    description: "`true`: the store is not asked, and its webhooks stay behind.",
     schema: |_| json!({ "type": "boolean", "default": false }),
 };
 /// The most that a page of a list holds.
@@ -157,8 +160,7 @@ pub(crate) static ROUTES: &[Route] = &[
         path: "/admin/connections",
         id: "listConnections",
         summary: "Lists connections",
-        description: "In no order that means anything. A page may hold fewer than its limit, or none, and the list still goes on: it \
-                      ends where `next` is null.",
+        description: "The order means nothing. A page may hold fewer connections than its limit, or none, and the list still goes on: it ends where `next` is null.",
         parameters: LISTING,
         answer: "ConnectionList",
         problems: &[422],
@@ -169,7 +171,7 @@ pub(crate) static ROUTES: &[Route] = &[
         path: "/admin/connections/{platform}/{connection}",
         id: "showConnection",
         summary: "Shows a connection",
-        description: "With its subscriptions as they are at the store.",
+        description: "The answer has its webhooks as they are at the store.",
         ..LOOK
     },
     Route {
@@ -177,7 +179,7 @@ pub(crate) static ROUTES: &[Route] = &[
         path: "/admin/connections/{platform}/{connection}",
         id: "connect",
         summary: "Connects a store",
-        description: "Proves its credentials, keeps them encrypted, and makes the subscriptions. The same again changes nothing.",
+        description: "Proves the credentials by a call to the store, keeps them encrypted, and makes the webhooks. The same request again changes nothing. A setting that is left out becomes its default.",
         body: Some(Body { schema: "NewConnection", required: true }),
         problems: &[404, 409, 422, 502],
         handler: Handler::Connection(ConnectionHandler::Connect),
@@ -188,7 +190,7 @@ pub(crate) static ROUTES: &[Route] = &[
         path: "/admin/connections/{platform}/{connection}",
         id: "disconnect",
         summary: "Disconnects a store",
-        description: "Removes its subscriptions, then its credentials. What straggles in later is ignored.",
+        description: "Removes its webhooks, then its credentials. Deliveries that arrive later are ignored.",
         parameters: &[PLATFORM, CONNECTION, FORCE],
         problems: &[404, 409, 422, 502],
         handler: Handler::Connection(ConnectionHandler::Disconnect),
@@ -198,8 +200,7 @@ pub(crate) static ROUTES: &[Route] = &[
         path: "/admin/connections/{platform}/{connection}/confirm",
         id: "confirm",
         summary: "Confirms a store that has connected itself",
-        description: "Where anybody may install the app, its API is called less often until then, and no more than the first thousand of \
-                      each entity are fetched. The same again changes nothing.",
+        description: "Where anybody may install the app, the API of a store that nobody has confirmed is called less often, and no more than the first thousand of each entity are fetched. The same request again changes nothing.",
         handler: Handler::Connection(ConnectionHandler::Confirm),
         ..CHANGE
     },
@@ -207,7 +208,7 @@ pub(crate) static ROUTES: &[Route] = &[
         path: "/admin/connections/{platform}/{connection}/pause",
         id: "pause",
         summary: "Pauses a connection",
-        description: "Its subscriptions are switched off, nothing is polled, and what comes all the same is ignored.",
+        description: "Its webhooks are switched off, nothing is polled, and deliveries that still arrive are ignored.",
         handler: Handler::Connection(ConnectionHandler::Pause),
         ..CHANGE
     },
@@ -215,7 +216,7 @@ pub(crate) static ROUTES: &[Route] = &[
         path: "/admin/connections/{platform}/{connection}/resume",
         id: "resume",
         summary: "Resumes a connection that is paused",
-        description: "Its subscriptions are switched on again, and what was missed is polled.",
+        description: "Its webhooks are switched on again, and what was missed is fetched.",
         handler: Handler::Connection(ConnectionHandler::Resume),
         ..CHANGE
     },
@@ -223,8 +224,7 @@ pub(crate) static ROUTES: &[Route] = &[
         path: "/admin/connections/{platform}/{connection}/revoke",
         id: "revoke",
         summary: "Revokes a connection's webhook secrets",
-        description: "Raises its generation: its subscriptions get another address and other secrets, and what the former ones \
-                      sign counts no more. Names the generation that is revoked, so that the same again changes nothing.",
+        description: "Raises its generation: its webhooks get another address and other secrets, and what the former ones sign no longer counts. The request names the generation that is revoked, so that the same request again changes nothing.",
         body: Some(Body { schema: "Revocation", required: true }),
         problems: &[404, 409, 422],
         handler: Handler::Connection(ConnectionHandler::Revoke),
@@ -233,8 +233,8 @@ pub(crate) static ROUTES: &[Route] = &[
     Route {
         path: "/admin/connections/{platform}/{connection}/subscriptions",
         id: "listSubscriptions",
-        summary: "Lists a connection's subscriptions with their health",
-        description: "As they are at the store, beside what is remembered of them.",
+        summary: "Lists a connection's webhooks with their health",
+        description: "The answer has the webhooks as they are at the store, beside what is remembered of them.",
         answer: "SubscriptionList",
         handler: Handler::Connection(ConnectionHandler::Webhooks),
         ..LOOK
@@ -243,8 +243,7 @@ pub(crate) static ROUTES: &[Route] = &[
         path: "/admin/connections/{platform}/{connection}/plan",
         id: "plan",
         summary: "Shows what reconciling would do",
-        description: "Asks the store what there is, and changes nothing. What tripped a short while ago may be left to rest when it \
-                      is run.",
+        description: "Asks the store for its webhooks, and changes nothing. A webhook that was switched off again a short while ago may be left off when the plan is run.",
         answer: "Plan",
         problems: &[404, 409, 422, 502],
         handler: Handler::Connection(ConnectionHandler::Plan),
@@ -253,8 +252,8 @@ pub(crate) static ROUTES: &[Route] = &[
     Route {
         path: "/admin/connections/{platform}/{connection}/reconcile",
         id: "reconcile",
-        summary: "Makes the subscriptions what they should be",
-        description: "At once, and answers with what was done. The schedule does the same.",
+        summary: "Reconciles a connection's webhooks",
+        description: "Makes, changes and removes webhooks until they are as they should be, and answers with what was done. The schedule does the same.",
         answer: "Plan",
         problems: &[404, 409, 422, 502],
         handler: Handler::Connection(ConnectionHandler::Reconcile),
@@ -264,7 +263,7 @@ pub(crate) static ROUTES: &[Route] = &[
         path: "/admin/connections/{platform}/{connection}/poll",
         id: "poll",
         summary: "Fetches what has changed",
-        description: "Of one entity, or of all that can be polled. What is under way already is not begun twice.",
+        description: "Begins a fetch of one kind of entity, or of all that can be polled. A fetch that is under way is not begun twice.",
         body: Some(Body { schema: "Poll", required: false }),
         status: 202,
         answer: "Begun",
@@ -276,7 +275,7 @@ pub(crate) static ROUTES: &[Route] = &[
         path: "/admin/connections/{platform}/{connection}/import",
         id: "import",
         summary: "Fetches everything",
-        description: "Of one entity, or of all that can be polled. What is under way already is not begun twice.",
+        description: "Begins a fetch of one kind of entity, or of all that can be polled. A fetch that is under way is not begun twice.",
         body: Some(Body { schema: "Import", required: false }),
         status: 202,
         answer: "Begun",
@@ -287,8 +286,8 @@ pub(crate) static ROUTES: &[Route] = &[
     Route {
         path: "/admin/connections/{platform}/{connection}/polls",
         id: "listPolls",
-        summary: "Shows how far each entity has been fetched",
-        description: "And what is under way.",
+        summary: "Shows the progress of fetching",
+        description: "The answer has the fetches that are under way, and the drift that they found.",
         answer: "PollList",
         handler: Handler::Connection(ConnectionHandler::Polls),
         ..LOOK
@@ -297,7 +296,7 @@ pub(crate) static ROUTES: &[Route] = &[
         path: "/admin/connections/{platform}/{connection}/settings",
         id: "showSettings",
         summary: "Shows a connection's settings",
-        description: "Everything but its site and its credentials.",
+        description: "The answer has everything but the site and the credentials.",
         answer: "Settings",
         handler: Handler::Connection(ConnectionHandler::Settings),
         ..LOOK
@@ -307,7 +306,7 @@ pub(crate) static ROUTES: &[Route] = &[
         path: "/admin/connections/{platform}/{connection}/settings",
         id: "setSettings",
         summary: "Sets a connection's settings",
-        description: "All of them: what is left out becomes its default. Site and credentials stay as they are.",
+        description: "The request has all of them: a setting that is left out becomes its default. Site and credentials stay as they are.",
         body: Some(Body { schema: "Settings", required: true }),
         answer: "Settings",
         problems: &[404, 409, 422],
@@ -318,7 +317,7 @@ pub(crate) static ROUTES: &[Route] = &[
         path: "/admin/connections/{platform}/{connection}/presets",
         id: "showPresets",
         summary: "Shows a connection's presets",
-        description: "How scopes are resolved that only this connection's conventions explain.",
+        description: "A preset says how to read a topic that only this connection's conventions explain.",
         answer: "Presets",
         handler: Handler::Connection(ConnectionHandler::Presets),
         ..LOOK
@@ -328,7 +327,7 @@ pub(crate) static ROUTES: &[Route] = &[
         path: "/admin/connections/{platform}/{connection}/presets",
         id: "setPresets",
         summary: "Sets a connection's presets",
-        description: "All of them. The other settings stay as they are.",
+        description: "The request has all of them. The other settings stay as they are.",
         body: Some(Body { schema: "Presets", required: true }),
         answer: "Presets",
         problems: &[404, 409, 422],
@@ -339,9 +338,8 @@ pub(crate) static ROUTES: &[Route] = &[
         path: "/admin/connections/{platform}/{connection}/reveal",
         id: "reveal",
         permission: REVEAL,
-        summary: "Reveals what has to be entered by hand",
-        description: "The address and the secrets, only for connections whose hooks are not made by the registrar. Each secret that \
-                      is revealed is logged, with whose token it was.",
+        summary: "Reveals secrets that are entered by hand",
+        description: "Answers with the delivery URL and the secrets, only for connections whose webhooks the registrar does not make. The log names each secret that is revealed, and whose token asked for it.",
         body: Some(Body { schema: "RevealRequest", required: false }),
         answer: "Revealed",
         problems: &[404, 409, 422],
@@ -351,8 +349,8 @@ pub(crate) static ROUTES: &[Route] = &[
     Route {
         path: "/admin/rotation",
         id: "showRotation",
-        summary: "Shows how far a rotation of the signing keys has come",
-        description: "And whether one is under way.",
+        summary: "Shows the rotation of the signing keys",
+        description: "The answer says which stage it has reached, and what it waits for.",
         parameters: &[],
         answer: "Rotation",
         handler: Handler::Rotation,
@@ -362,9 +360,8 @@ pub(crate) static ROUTES: &[Route] = &[
         path: "/admin/rotation",
         id: "rotate",
         permission: ROTATE,
-        summary: "Begins a rotation of the signing keys, or takes the one that is under way further",
-        description: "As far as it can go now; the schedule does the rest. No delivery is refused by it. With `retire`, a former key \
-                      goes at once, whatever is still signed with it: for one that is compromised.",
+        summary: "Rotates the signing keys",
+        description: "Begins a rotation, or takes the one that is under way as far as it can go now; the schedule does the rest. No delivery is refused meanwhile. With `retire`, a former key is removed at once, whatever is still signed with it: for a key that has leaked.",
         parameters: &[],
         body: Some(Body { schema: "Retirement", required: false }),
         answer: "Rotation",
@@ -375,8 +372,8 @@ pub(crate) static ROUTES: &[Route] = &[
     Route {
         path: "/admin/openapi.json",
         id: "describe",
-        summary: "This description",
-        description: "Made from the table that the router goes by.",
+        summary: "Shows this description",
+        description: "The answer is the OpenAPI document that this interface is described by.",
         parameters: &[],
         answer: "Description",
         problems: &[],

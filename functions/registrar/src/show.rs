@@ -22,13 +22,14 @@ use commerce::{
     request::WebhookPath,
     timestamp::Timestamp,
 };
-use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::{
-    Parts, Registrar, health,
+    Parts, Registrar,
+    answers::{self, Moment, ShownNotice, StoppedEntity, SubscriptionList, Trouble},
+    health,
     problem::Problem,
-    reconcile::{Ownership, Plan, Step},
+    reconcile::Ownership,
     records::not_connected,
     webhooks::{At, manages},
 };
@@ -38,16 +39,6 @@ pub(crate) struct Managed {
     pub webhooks: &'static dyn WebhookApi,
     pub credentials: Zeroizing<String>,
     pub existing: Result<Vec<Webhook>, Fault>,
-}
-
-/// The webhooks of a connection as they are shown.
-pub(crate) struct WebhookRows {
-    /// Whether they are made here; else they are entered by hand.
-    pub managed: bool,
-    /// One for each.
-    pub rows: Value,
-    /// Why the store could not be asked.
-    pub problem: Option<String>,
 }
 
 /// How a webhook was found.
@@ -71,7 +62,7 @@ struct View<'a> {
 
 impl View<'_> {
     /// What a webhook looks like: as it was found, beside what is remembered of it.
-    fn row(&self, scope: &str, standing: &Standing<'_>, sighting: Option<&Activity>) -> Value {
+    fn row(&self, scope: &str, standing: &Standing<'_>, sighting: Option<&Activity>) -> answers::Webhook {
         let paused = self.connection.status == ConnectionStatus::Paused;
         let webhook = if let Standing::There(webhook) = standing { Some(*webhook) } else { None };
         let record = self.loaded.webhooks.get(scope);
@@ -98,88 +89,81 @@ impl View<'_> {
             Standing::Manual => "manual",
             Standing::Unknown => "unknown",
         };
-        let time = |stamp: Option<Timestamp>| stamp.map(|stamp| stamp.to_string());
-        json!({
-            "scope": scope,
-            "status": status,
-            "id": webhook.map(|webhook| &webhook.id).or(record.map(|record| &record.id)),
-            "url": webhook.map(|webhook| &webhook.url).or(record.map(|record| &record.url)),
-            "key_id": record.map(|record| &record.key_id),
-            "generation": record.map(|record| record.generation),
-            "verdict": verdict,
+        answers::Webhook {
+            scope: scope.to_owned(),
+            status: status.to_owned(),
+            id: webhook.map(|webhook| &webhook.id).or(record.map(|record| &record.id)).map(ToString::to_string),
+            url: webhook.map(|webhook| &webhook.url).or(record.map(|record| &record.url)).cloned(),
+            key_id: record.map(|record| record.key_id.clone()),
+            generation: record.map(|record| record.generation),
+            verdict,
             // Since when is only known of the verdict that is remembered.
-            "since": time(health.since.filter(|_| verdict == Some(health.verdict))),
-            "reason": reason,
-            "last_delivery": time(sighting.map(|sighting| sighting.last)),
-            "trips": health.trips,
-            "failures": webhook.and_then(|webhook| webhook.failures),
-            "reactivated_at": time(health.reactivated_at),
-            "not_before": time(health.not_before.filter(|at| self.now < *at)),
-            "good_at": time(health.good_at),
-        })
+            since: health.since.filter(|_| verdict == Some(health.verdict)).map(Moment),
+            reason,
+            last_delivery: sighting.map(|sighting| sighting.last.into()),
+            trips: health.trips,
+            failures: webhook.and_then(|webhook| webhook.failures),
+            reactivated_at: health.reactivated_at.map(Moment),
+            not_before: health.not_before.filter(|at| self.now < *at).map(Moment),
+            good_at: health.good_at.map(Moment),
+        }
     }
 }
 
 impl<P: Parts> Registrar<P> {
     /// Shows a connection, with its webhooks as they are at the store.
-    pub(crate) async fn show(&self, platform: &Platform, key: &ConnectionKey) -> Result<Value, Problem> {
+    pub(crate) async fn show(&self, platform: &Platform, key: &ConnectionKey) -> Result<answers::Connection, Problem> {
         let loaded = self.edges.connections.load(key).await?;
         let connection = loaded.connection.as_ref().ok_or_else(|| not_connected(key))?;
         let path = WebhookPath { key: key.clone(), generation: connection.generation };
-        let mut shown = json!({
-            "platform": key.platform,
-            "connection": key.connection,
-            "status": connection.status,
-            "site": connection.site,
-            "generation": connection.generation,
-            "confirmed": !connection.unconfirmed,
-            "deletes": connection.deletes,
-            "ignores": connection.ignores,
-            "presets": connection.presets,
-            "settings": connection.settings,
-            "notices": self.notices(key).await?,
-            "delivery_url": format!("{}{path}", self.public_base_url),
-            "paused_at": connection.paused_at.map(|at| at.to_string()),
+        let notices = self.notices(key).await?;
+        let disconnected = connection.status == ConnectionStatus::Disconnected;
+        let webhooks = if disconnected {
+            SubscriptionList::default()
+        } else {
+            self.webhooks(platform, key, connection, &loaded).await?
+        };
+        let by_hand = !disconnected && !webhooks.managed;
+        let trouble = loaded.check.as_ref().and_then(|check| {
+            let what = check.trouble.clone()?;
+            Some(Trouble { what, since: check.since.map(Moment) })
         });
-        if let Some(check) = &loaded.check {
-            shown["checked_at"] = check.at.to_string().into();
-            if let Some(trouble) = &check.trouble {
-                shown["trouble"] = json!({ "what": trouble, "since": check.since.map(|since| since.to_string()) });
-            }
-        }
-        let stopped = stopped(&loaded, connection);
-        if !stopped.is_empty() {
-            shown["stopped"] = stopped
-                .into_iter()
-                .map(|(entity, why)| json!({ "entity": entity, "why": why.why, "since": why.since.to_string() }))
-                .collect();
-        }
-        if connection.status == ConnectionStatus::Disconnected {
-            shown["subscriptions"] = json!([]);
-            return Ok(shown);
-        }
-        let webhooks = self.webhooks(platform, key, connection, &loaded).await?;
-        shown["subscriptions"] = webhooks.rows;
-        if !webhooks.managed {
-            shown["next"] = platform.setup.manual_instructions().into();
-        }
-        // The connection is worth showing even while its store is not there.
-        if let Some(problem) = webhooks.problem {
-            shown["problem"] = problem.into();
-        }
-        Ok(shown)
+        let stopped = stopped(&loaded, connection).into_iter().map(|(entity, stopped)| StoppedEntity {
+            entity,
+            why: stopped.why.clone(),
+            since: stopped.since.into(),
+        });
+        Ok(answers::Connection {
+            platform: key.platform.clone(),
+            connection: key.connection.clone(),
+            status: connection.status,
+            site: connection.site.clone(),
+            generation: connection.generation,
+            confirmed: !connection.unconfirmed,
+            deletes: connection.deletes.clone(),
+            ignores: connection.ignores.clone(),
+            presets: connection.presets.clone(),
+            settings: connection.settings.clone(),
+            notices,
+            delivery_url: format!("{}{path}", self.public_base_url),
+            paused_at: connection.paused_at.map(Moment),
+            subscriptions: webhooks.subscriptions,
+            next: by_hand.then(|| platform.setup.manual_instructions().to_owned()),
+            // The connection is worth showing even while its store is not there.
+            problem: webhooks.problem,
+            changes: None,
+            checked_at: loaded.check.as_ref().map(|check| check.at.into()),
+            trouble,
+            stopped: stopped.collect(),
+        })
     }
 
-    /// What the platform had to tell about the connection itself.
-    async fn notices(&self, key: &ConnectionKey) -> Result<Value, Problem> {
+    /// Returns what the platform had to tell about the connection itself.
+    async fn notices(&self, key: &ConnectionKey) -> Result<Vec<ShownNotice>, Problem> {
         let now = (self.clock)();
         let notes = self.edges.notes.notes(key, NOTICE).await?;
         let live = notes.into_iter().filter(|(_, note)| note.is_live(now));
-        let read = live.filter_map(|(_, note)| serde_json::from_str::<Notice>(&note.body).ok());
-        let shown = read.map(
-            |notice| json!({ "kind": notice.kind, "detail": notice.detail, "received": notice.received.to_string() }),
-        );
-        Ok(shown.collect())
+        Ok(live.filter_map(|(_, note)| Some(serde_json::from_str::<Notice>(&note.body).ok()?.into())).collect())
     }
 
     /// The webhooks as they are at the store; none where they are entered by hand.
@@ -204,13 +188,13 @@ impl<P: Parts> Registrar<P> {
         key: &ConnectionKey,
         connection: &Connection,
         loaded: &Loaded,
-    ) -> Result<WebhookRows, Problem> {
+    ) -> Result<SubscriptionList, Problem> {
         let seen = self.activity(key, connection.generation).await?;
         let view = View { connection, loaded, now: (self.clock)() };
         let Some(managed) = self.managed(platform, key, connection, loaded).await? else {
             let manual = |scope| view.row(scope, &Standing::Manual, seen.get(scope));
             let rows = declared_scopes(platform).map(manual).collect();
-            return Ok(WebhookRows { managed: false, rows, problem: None });
+            return Ok(SubscriptionList { managed: false, subscriptions: rows, problem: None });
         };
         let row = |scope: &str, standing| view.row(scope, &standing, seen.get(managed.webhooks.delivers(scope)));
         let existing = match &managed.existing {
@@ -218,7 +202,7 @@ impl<P: Parts> Registrar<P> {
             Err(fault) => {
                 let rows = loaded.webhooks.keys().map(|scope| row(scope, Standing::Unknown)).collect();
                 let problem = Some(format!("the store could not be asked: {fault}"));
-                return Ok(WebhookRows { managed: true, rows, problem });
+                return Ok(SubscriptionList { managed: true, subscriptions: rows, problem });
             }
         };
         let ownership = Ownership { key, base_urls: self.base_urls().await?, records: &loaded.webhooks };
@@ -227,7 +211,7 @@ impl<P: Parts> Registrar<P> {
         let wanted = managed.webhooks.wanted(platform, &connection.settings);
         let missing = wanted.iter().filter(|scope| !ours.iter().any(|webhook| webhook.scope == **scope));
         let rows = there.chain(missing.map(|scope| row(scope, Standing::Missing))).collect();
-        Ok(WebhookRows { managed: true, rows, problem: None })
+        Ok(SubscriptionList { managed: true, subscriptions: rows, problem: None })
     }
 }
 
@@ -245,20 +229,4 @@ pub(crate) fn stopped<'l>(loaded: &'l Loaded, connection: &Connection) -> Vec<(E
     let present = |cursor: &&Cursor| cursor.generation == connection.generation;
     let cursors = loaded.cursors.values().filter(present);
     cursors.filter_map(|cursor| Some((cursor.entity, cursor.stopped.as_ref()?))).collect()
-}
-
-/// What a plan comes to.
-pub(crate) fn plan_json(plan: &Plan) -> Value {
-    let mut changes = json!({ "created": [], "updated": [], "deleted": [], "kept": plan.kept.len() });
-    for step in &plan.steps {
-        let (list, scope) = match step {
-            Step::Create(wanted) => ("created", &wanted.scope),
-            Step::Update(_, wanted, _) => ("updated", &wanted.scope),
-            Step::Delete(_, scope, _) => ("deleted", scope),
-        };
-        if let Some(list) = changes[list].as_array_mut() {
-            list.push(scope.as_str().into());
-        }
-    }
-    changes
 }

@@ -9,6 +9,7 @@ use crate::{entity::EntityKind, key::Generation, timestamp::Timestamp, transfer:
 
 /// The status of a connection, which decides whether its deliveries are processed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Status"))]
 #[serde(rename_all = "kebab-case")]
 pub enum ConnectionStatus {
     /// Connected: its deliveries become state.
@@ -24,6 +25,7 @@ pub enum ConnectionStatus {
 
 /// The effect of a delete at the source on the state here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 #[serde(rename_all = "kebab-case")]
 pub enum DeletePolicy {
     /// Mark as deleted and keep the fields. A delete loses nothing.
@@ -40,6 +42,7 @@ pub enum DeletePolicy {
 
 /// The fate of a connection's state after a disconnection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Retention {
     /// Kept.

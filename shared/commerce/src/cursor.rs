@@ -14,7 +14,7 @@ pub struct Cursor {
     /// The time up to which every change is on the queue; `None` before the first fetch ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// The time of the last full sync or backfill, which also finds deleted entities.
+    /// The time at which the last listing of all entities began, which also finds deleted ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swept: Option<Timestamp>,
     /// The run that is under way.
@@ -83,6 +83,7 @@ pub struct Fetched {
 
 /// The part of an entity's list that one run fetches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 pub enum Fetch {
     /// All entities, for the first time or on request.
     #[serde(rename = "import")]

@@ -68,9 +68,9 @@ impl Provenance {
     }
 }
 
-/// The topic (`scope`) of entities found by asking for changes.
+/// The topic (`scope`) of entities found by an incremental or full sync.
 pub const POLL: &str = "poll";
-/// The topic of entities found by a backfill or on request.
+/// The topic of entities found by a backfill.
 pub const IMPORT: &str = "import";
 /// The topic of the command to erase.
 pub const ERASE: &str = "erase";
@@ -323,7 +323,7 @@ impl fmt::Debug for Content {
 pub struct Envelope {
     /// The schema's version.
     pub version: u32,
-    /// The origin, which tells the constructor of [`Sealed`].
+    /// The origin, which identifies the constructor of [`Sealed`].
     pub provenance: Provenance,
     /// Platform and connection.
     #[serde(flatten)]

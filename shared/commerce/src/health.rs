@@ -22,19 +22,20 @@ pub struct WebhookRecord {
     pub fingerprint: Option<String>,
     /// The generation that its secret was derived for.
     pub generation: Generation,
-    /// Its health, as last seen.
+    /// The webhook's health, as last seen.
     #[serde(default)]
     pub health: Health,
 }
 
 /// The state of a webhook's health.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// On, with nothing against it.
+    /// Switched on, with nothing against it.
     #[default]
     Healthy,
-    /// On, but quiet for much longer than its longest pause before.
+    /// Switched on, but quiet for much longer than its longest pause before.
     Silent,
     /// Switched off by the platform, or by somebody there.
     SwitchedOff,

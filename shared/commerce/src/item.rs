@@ -237,7 +237,7 @@ impl Projection<'_> {
 impl Item {
     /// Returns the state that the item holds.
     pub fn state(&self) -> State {
-        // Before `partial` existed, only the expiry told that the policy `remove` had emptied an item.
+        // Before `partial` existed, only the expiry showed that the policy `remove` had emptied an item.
         let emptied = self.expires.is_some();
         let mut facets = self.facets.clone();
         for facet in

@@ -33,8 +33,8 @@ pub enum Job {
         /// The number of times that the check was put off.
         #[serde(default, skip_serializing_if = "crate::json::is_default")]
         tries: u8,
-        /// A time: an earlier check after it that found all well makes this one unnecessary. Late jobs leave several
-        /// checks for each connection.
+        /// The time since which another check that found all well suffices, because late jobs leave several checks for
+        /// each connection.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         since: Option<Timestamp>,
     },

@@ -41,6 +41,7 @@ const WEBHOOK_LABEL: &str = "commerce-hooks/v1/webhook";
 
 /// The use that a key is allowed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 #[serde(rename_all = "lowercase")]
 pub enum KeyState {
     /// Accepted, but nothing new is signed with it: a key on its way in or out.
@@ -51,6 +52,7 @@ pub enum KeyState {
 
 /// The stage of a key in a [rotation](crate::rotation).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// The key will sign once every environment knows it.

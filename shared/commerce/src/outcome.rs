@@ -90,7 +90,7 @@ impl Rule {
 /// The reason for which a message is in the dead-letter queue.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Reason {
-    /// This release cannot read the message: it is not JSON, is malformed, or has an unknown version.
+    /// The message is unreadable for this release: not JSON, malformed, or of an unknown version.
     UnknownMessage,
     /// The message names a platform that this release does not have.
     UnknownPlatform,

@@ -35,7 +35,9 @@ pub struct Facts<'a> {
 }
 
 /// The stage of a rotation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
+#[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// No rotation is under way.
     None,

@@ -25,11 +25,11 @@ pub enum Action {
 /// The direction in which an entity travels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
-    /// From the platform to the state here.
+    /// The entity travels from the platform to the state here.
     Import,
-    /// From here to the platform. Takes no webhooks.
+    /// The entity travels from here to the platform, and takes no webhooks.
     Export,
-    /// Both directions.
+    /// The entity travels in both directions.
     Bidirectional,
 }
 
@@ -114,6 +114,7 @@ impl EntityProcessor {
 /// A connection's rule for a topic that only its own conventions explain: "`message/created` whose `/reference` begins
 /// with `Car:` is about the product with the rest as its id".
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Preset {
     /// The topic.
@@ -153,7 +154,7 @@ pub fn late(presets: &[Preset], scope: &str, body: &[u8]) -> Option<Transfer> {
 pub struct Transfer {
     /// The kind of entity.
     pub entity: EntityKind,
-    /// Its id at the platform.
+    /// The entity's id at the platform.
     pub id: ExternalId,
     /// The reason for the transfer.
     pub reason: String,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CustomerId, ExternalId, Line, OrderId};
 
-/// The contents of a purchase that is not an order yet.
+/// The things that somebody is about to buy.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Cart {
     /// The id at the platform.

@@ -38,6 +38,7 @@ pub use self::{
 use crate::key::ConnectionKey;
 /// The kinds of entity that are kept.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Entity"))]
 #[serde(rename_all = "kebab-case")]
 pub enum EntityKind {
     /// A buyer with an account.
@@ -52,7 +53,7 @@ pub enum EntityKind {
     Category,
     /// The price of a variation in a price list.
     Price,
-    /// The contents of a purchase that is not an order yet.
+    /// The things that somebody is about to buy.
     Cart,
     /// Something that was bought for as long as it is paid.
     Subscription,

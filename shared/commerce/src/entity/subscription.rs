@@ -94,7 +94,7 @@ pub struct Request {
     /// A note of those who work on it.
     pub note: Option<String>,
     /// The events of its life, with their actors: `created`, `inquired`, `pended`, `updated` and others that the
-    /// platform tells.
+    /// platform reports.
     pub events: BTreeMap<String, Event>,
     /// The time at which it was made.
     pub created_at: Option<jiff::Timestamp>,

@@ -1,4 +1,4 @@
-//! Doing something at a platform, by the connection's settings.
+//! Actions at a platform, by the connection's settings.
 
 use serde_json::{Map, Value};
 
@@ -7,47 +7,47 @@ use crate::{
     http_call::{ApiRequest, ApiResponse, Fault},
     platform::{mapping::Mapped, pull::Wanted},
 };
-/// Something that is to be done at the platform, by the connection's settings.
+/// A decision to act at the platform, by the connection's settings.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Decision {
-    /// What: `approve`, `fail`, `inquire`.
+    /// The action: `approve`, `fail`, `inquire`.
     pub action: String,
-    /// With what; only the platform's mapping can read it.
+    /// The action's arguments, which only the platform's mapping can read.
     pub with: Value,
-    /// Whether nothing can follow it.
+    /// `true` when nothing can follow the action.
     pub last: bool,
 }
 
-/// How far something that is done at the platform has come, seen the answers so far.
+/// The progress of an action at the platform, given the answers so far.
 #[derive(Clone, Debug)]
 pub enum Acted {
-    /// This has to be asked; its answer is added to the others.
+    /// A call to make; its answer is added to the others.
     Ask(ApiRequest),
-    /// It is done, and this is the entity since.
+    /// The action is done, and this is the entity since.
     Done(Mapped),
-    /// It is not to be done any more: the platform shows another state than the one that was decided on, which is this.
+    /// The action no longer applies: the platform shows this other state than the one that was decided on.
     Void(Mapped),
-    /// The platform refuses it, for good; the reason, without what may be secret.
+    /// The platform refuses the action for good; the reason, without secrets.
     Refused(String),
 }
 
-/// Platforms that something can be done at.
+/// A platform that has actions.
 pub trait Act: Sync {
-    /// Whether anything is to be done at the platform about this kind of entity, by the connection's settings.
+    /// Returns whether there are actions for this kind of entity, by the connection's settings.
     fn acts_on(&self, _entity: EntityKind, _settings: &Map<String, Value>) -> bool {
         false
     }
 
-    /// What is to be done about an entity as it was pulled, by the connection's settings.
+    /// Decides on the action for a pulled entity, by the connection's settings.
     fn decide(&self, _wanted: &Wanted<'_>, _answers: &[ApiResponse]) -> Option<Decision> {
         None
     }
 
-    /// Does what was decided, call after call. The first call reads the entity again, and what is decided is done only if it
-    /// still fits.
+    /// Carries out a decision, call after call. The first call reads the entity again, and the action is taken only if
+    /// the decision still fits.
     ///
     /// # Errors
-    /// As [`Mapping::pull`].
+    /// As [`Pull::pull`](super::pull::Pull::pull).
     fn act(&self, _wanted: &Wanted<'_>, decision: &Decision, _answers: &[ApiResponse]) -> Result<Acted, Fault> {
         Err(Fault::Unreadable(format!("there is no action {:?}", decision.action)))
     }

@@ -1,4 +1,4 @@
-//! What the receiver has to know of a platform: how a delivery is proven, and what it says about itself.
+//! The receiver's part of a platform: the proof of a delivery, and what the delivery says about itself.
 
 use std::time::Duration;
 
@@ -11,68 +11,69 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// What the receiver has to know of a platform.
+/// The receiver's part of a platform.
 pub trait Delivery: Sync {
-    /// The methods that it delivers with.
+    /// Returns the methods that it delivers with.
     fn methods(&self) -> &'static [Method] {
         &[Method::POST]
     }
 
-    /// Whether this is a greeting that wants an answer but carries nothing. It is not proven, so nothing may follow from it.
+    /// Returns whether a request is a handshake, which wants an answer and carries nothing. It is not proven, so it has
+    /// no effect.
     fn is_handshake(&self, _request: &RawRequest) -> bool {
         false
     }
 
-    /// The platform's own name for what has happened. Where each scope has a secret of its own, it is asked before the proof,
-    /// and must not look at the body; else after it.
+    /// Returns the topic (`scope`): the platform's own name for the event. Where each topic has its own secret, this is
+    /// called before the proof, and must not read the body; otherwise after it.
     fn scope(&self, request: &RawRequest) -> Option<String>;
 
-    /// What the platform calls the delivery. For people: it need not be unique. Asked after the proof.
+    /// Returns the platform's id of the delivery, for people. It need not be unique. Called after the proof.
     fn delivery_id(&self, request: &RawRequest) -> Option<String>;
 
-    /// On whose account it happened, where the delivery says so: for people, and as good as the proof of the caller. Asked after the
-    /// proof; bounded, and without control characters.
+    /// Returns the user on whose account the event happened, where the delivery says so. For people, and as reliable as
+    /// the proof of the caller. Called after the proof; bounded, and without control characters.
     fn user(&self, _request: &RawRequest) -> Option<String> {
         None
     }
 
-    /// How a delivery is proven.
+    /// Returns the scheme that proves a delivery.
     fn scheme(&self) -> Scheme;
 
-    /// Whether each scope has a secret of its own, because the platform does not sign the scope.
+    /// Returns whether each topic has its own secret, because the platform does not sign the topic.
     fn secret_per_scope(&self) -> bool {
         false
     }
 
-    /// Whether a proven delivery is for the connection whose path it came over, where the proof does not say so by itself. One that
-    /// cannot be read is: it is put aside later, with its body.
+    /// Returns whether a proven delivery is for the connection of its path, where the proof itself does not say so. An
+    /// unreadable delivery is: it is put aside later, with its body.
     fn belongs(&self, _path: &WebhookPath, _request: &RawRequest) -> bool {
         true
     }
 
-    /// A delivery that tells of nothing, with the scope [`PROBE`]: with it, the registrar finds out whether a delivery of this
-    /// platform gets through. What proves it is added by [`crate::verify::sign`].
+    /// Makes a delivery without content, with the topic [`PROBE`], by which the registrar tests that deliveries of this
+    /// platform arrive. [`crate::verify::sign`] adds its proof.
     fn probe(&self, path: &WebhookPath, now: Timestamp) -> Probe;
 
-    /// The status that the platform takes for success.
+    /// Returns the status that the platform takes for success.
     fn accepted(&self) -> StatusCode {
         StatusCode::OK
     }
 
-    /// How long the platform waits for an answer. Five seconds where nothing else is known: that is what HTTP clients of stores use who do not
-    /// say otherwise.
+    /// Returns the time that the platform waits for an answer: five seconds where nothing else is known, the default of
+    /// stores' HTTP clients.
     fn patience(&self) -> Duration {
         Duration::from_secs(5)
     }
 }
 
-/// The scope of a probe. It fits the grammar of every platform's scopes, and is none of them.
+/// The topic of a probe. It fits the grammar of every platform's topics, and is none of them.
 pub const PROBE: &str = "commerce_hooks_probe";
 
-/// What a platform would send, before it is signed.
+/// A delivery as a platform would send it, before it is signed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Probe {
-    /// Headers beside those of the proof, in lower case.
+    /// The headers beside those of the proof, in lower case.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: String,

@@ -1,9 +1,10 @@
-//! Reading what platforms write: numbers as strings and strings as numbers, `""`, `null` and `false` for nothing, times without a
-//! zone, lists as objects. For `#[serde(deserialize_with = "…")]`. And reading JSON as such.
+//! Owns the reading of loose JSON, for `#[serde(deserialize_with = "…")]`: numbers as strings and strings as numbers,
+//! `""`, `null` and `false` for nothing, times without a zone, lists as objects. Also reads JSON as such.
 //!
-//! One odd member must not lose an entity, and a wrong amount must not pass for a right one. So each way of reading is of one of two
-//! kinds: what is **essential** (identity, version, money) makes the whole malformed when it cannot be read; anything else is
-//! dropped, and its place is told. Numbers are read from their text, so that no amount and no id is ever a float.
+//! One odd member must not lose an entity, and a wrong amount must not pass for a right one. So each reader is of one
+//! of two kinds: an **essential** value (identity, version, money) makes the whole malformed when it cannot be read;
+//! any other is dropped, and its place is reported. Numbers are read from their text, so that no amount and no id is
+//! ever a float.
 
 use std::{borrow::Cow, fmt, marker::PhantomData, ops::Range};
 
@@ -23,25 +24,25 @@ use crate::{
     timestamp::parse_time,
 };
 
-/// What is nested deeper is dropped. The parser takes 127 levels, and an item wraps what it keeps into some more.
+/// The deepest nesting that is kept. The parser takes 127 levels, and an item wraps its content into some more.
 const MAX_DEPTH: usize = 64;
 /// The most places of one body that are dropped before all of it counts as malformed.
 const MAX_DROPPED: usize = 200;
-/// The most that is parsed again for the sake of places that are dropped, in bytes.
+/// The most bytes that are parsed again because of dropped places.
 const MAX_REREAD: usize = 32 * 1024 * 1024;
-/// What the errors of essential places begin with.
+/// The prefix of errors at essential places.
 const ESSENTIAL: &str = "essential: ";
 
 fn essential<E: Error>(what: &str) -> E {
     E::custom(format_args!("{ESSENTIAL}{what}"))
 }
 
-/// The body without a byte order mark, which some plugins and editors write before it.
+/// Returns the body without a byte order mark, which some plugins and editors write before it.
 pub fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
-/// Reads a JSON object; what is wrong is told by its place, never by its content.
+/// Reads a JSON object. An error names its place, never its content.
 ///
 /// # Errors
 /// [`MapError::Malformed`].
@@ -53,7 +54,7 @@ pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, MapError> {
     Ok(value.0)
 }
 
-/// Reads a JSON list of objects, which may be an object with numbers for names, as PHP writes a list with gaps.
+/// Reads a JSON list of objects. It may be an object with numeric names, which PHP writes for a list with gaps.
 ///
 /// # Errors
 /// [`MapError::Malformed`].
@@ -84,7 +85,7 @@ pub fn read_list<T: DeserializeOwned>(body: &[u8]) -> Result<Vec<T>, MapError> {
     Ok(entries.0)
 }
 
-/// Reads an entity. A place that cannot be read and is not essential is dropped; the second part names those.
+/// Reads an entity. Drops unreadable places that are not essential, and returns their names, too.
 ///
 /// # Errors
 /// [`MapError::Malformed`], with the place.
@@ -105,7 +106,7 @@ pub fn entity<T: DeserializeOwned>(body: &[u8]) -> Result<(T, Vec<String>), MapE
         if is_essential(error.inner()) || dropped.len() >= MAX_DROPPED || reread > MAX_REREAD {
             return Err(malformed(&error));
         }
-        // A place that must have a value goes with what it is a part of.
+        // A place that must have a value is dropped with the part that contains it.
         let segments: Vec<&Segment> = error.path().iter().collect();
         let mut depth = segments.len();
         while depth > 0 && dropped.contains(&name_of(&segments[..depth])) {
@@ -138,7 +139,7 @@ impl From<MapError> for Fault {
     }
 }
 
-/// Whether a place cannot be dropped: for what it is, or because something else than its content is wrong.
+/// Returns whether a place cannot be dropped, because it is essential, or because not its content is wrong.
 fn is_essential(error: &serde_json::Error) -> bool {
     let text = error.to_string();
     !error.is_data() || [ESSENTIAL, "missing field", "duplicate field"].iter().any(|sign| text.starts_with(sign))
@@ -157,7 +158,7 @@ fn malformed(error: &serde_path_to_error::Error<serde_json::Error>) -> MapError 
     MapError::Malformed(if name.is_empty() || !error.inner().is_data() { place_of(error.inner()) } else { name })
 }
 
-/// Where the text itself goes wrong.
+/// Returns the place at which the text itself is wrong.
 fn place_of(error: &serde_json::Error) -> String {
     let (line, column) = (error.line(), error.column());
     if error.to_string().starts_with("recursion limit") {
@@ -169,7 +170,7 @@ fn place_of(error: &serde_json::Error) -> String {
     }
 }
 
-/// A place as people write it: `line_items[0].total`.
+/// Returns a place as people write it: `line_items[0].total`.
 fn name_of(segments: &[&Segment]) -> String {
     let mut name = String::new();
     for segment in segments {
@@ -186,7 +187,7 @@ fn name_of(segments: &[&Segment]) -> String {
     name
 }
 
-/// Where in a text the value at a place is.
+/// Returns the range of a place's value in a text.
 fn range_of(text: &[u8], segments: &[&Segment]) -> Option<Range<usize>> {
     let mut at: &RawValue = serde_json::from_slice(text).ok()?;
     for segment in segments {
@@ -200,7 +201,7 @@ fn range_of(text: &[u8], segments: &[&Segment]) -> Option<Range<usize>> {
     Some(start..start + at.get().len())
 }
 
-/// The value of the first member of a name.
+/// Returns the value of the first member with a name.
 fn member<'a>(object: &'a str, name: &str) -> Option<&'a RawValue> {
     struct Find<'n>(&'n str);
     impl<'de> Visitor<'de> for Find<'_> {
@@ -223,7 +224,8 @@ fn member<'a>(object: &'a str, name: &str) -> Option<&'a RawValue> {
     serde_json::Deserializer::from_str(object).deserialize_map(Find(name)).ok()?
 }
 
-/// The text with everything nested too deeply replaced by `null`, and the names of the members at the top that lost something.
+/// Replaces everything nested too deeply by `null`. Returns the names of the top-level members that lost something,
+/// too.
 fn shallow(text: &[u8]) -> (Cow<'_, [u8]>, Vec<String>) {
     let (mut kept, mut names) = (Vec::new(), Vec::<String>::new());
     let (mut depth, mut copied) = (0_usize, 0);
@@ -270,12 +272,12 @@ fn shallow(text: &[u8]) -> (Cow<'_, [u8]>, Vec<String>) {
     if names.is_empty() {
         return (Cow::Borrowed(text), names);
     }
-    // What ends within the depth is no JSON, and must stay none.
+    // A text that ends within the depth is not JSON, and must not become it.
     kept.extend_from_slice(if depth > MAX_DEPTH { b"" } else { &text[copied..] });
     (Cow::Owned(kept), names)
 }
 
-/// What must be an object: a derived struct takes an array, too, member by member.
+/// A value that must be an object, because a derived struct also accepts an array, member by member.
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -299,8 +301,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for AsMap<D> {
     }
 }
 
-/// The text of a scalar: of a string its content, of a number its digits as they were sent; nothing for `null`, `""` and `false`,
-/// which PHP writes where it has nothing.
+/// Reads the text of a scalar: the content of a string, or the digits of a number as they were sent. `null`, `""` and
+/// `false`, which PHP writes for nothing, give `None`.
 fn scalar<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Scalar>, D::Error> {
     let raw = Box::<RawValue>::deserialize(from)?;
     let text = raw.get();
@@ -324,10 +326,10 @@ enum Scalar {
     Other,
 }
 
-/// A scalar as text; nothing for `null`, `""` and `false`.
+/// Reads a scalar as text; `None` for `null`, `""` and `false`.
 ///
 /// # Errors
-/// When it is something else.
+/// Fails for anything else.
 pub fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     match scalar(from)? {
         None => Ok(None),
@@ -337,7 +339,8 @@ pub fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Err
     }
 }
 
-/// A decimal number as it is written, exactly; none where it is no number, or has more digits than a [`Decimal`] holds.
+/// Parses a decimal number exactly. Returns `None` for a text that is not a number or has more digits than a
+/// [`Decimal`] holds.
 pub fn exact(text: &str) -> Option<Decimal> {
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
@@ -350,7 +353,7 @@ pub fn exact(text: &str) -> Option<Decimal> {
         return None;
     }
     let padded = mantissa.strip_prefix('+').unwrap_or(mantissa);
-    // Zeros at the end count against what fits, though they say nothing.
+    // Zeros at the end count against the capacity, though they mean nothing.
     let bare = if padded.len() > 28 && padded.contains('.') {
         padded.trim_end_matches('0').trim_end_matches('.')
     } else {
@@ -376,10 +379,10 @@ fn number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<Decimal>>,
     }))
 }
 
-/// An amount of money, or another decimal number that the entity is wrong without. Essential.
+/// Reads an amount of money, or another decimal number without which the entity is wrong. Essential.
 ///
 /// # Errors
-/// When it is something else, or has more digits than are kept.
+/// Fails for anything else, and for more digits than are kept.
 pub fn decimal<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Decimal>, D::Error> {
     match number(from)? {
         None => Ok(None),
@@ -387,18 +390,18 @@ pub fn decimal<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Decimal>, D:
     }
 }
 
-/// An amount that must be there. Essential.
+/// Reads a required amount. Essential.
 ///
 /// # Errors
-/// When it is something else.
+/// Fails for anything else.
 pub fn required_decimal<'de, D: Deserializer<'de>>(from: D) -> Result<Decimal, D::Error> {
     decimal(from)?.ok_or_else(|| essential("a number is missing"))
 }
 
-/// A decimal number that is no money: what is in stock.
+/// Reads a decimal number that is not money: a stock.
 ///
 /// # Errors
-/// When it is something else.
+/// Fails for anything else.
 pub fn quantity<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Decimal>, D::Error> {
     match number(from)? {
         None => Ok(None),
@@ -406,19 +409,19 @@ pub fn quantity<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Decimal>, D
     }
 }
 
-/// A whole number from 0.
+/// Reads a whole number from 0.
 ///
 /// # Errors
-/// When it is something else.
+/// Fails for anything else.
 pub fn count<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     let Some(text) = text(from)? else { return Ok(None) };
     text.trim().parse().map(Some).map_err(|_| D::Error::custom("no whole number"))
 }
 
-/// A flag. PHP's `false` is nothing to [`text`], but here it means something.
+/// Reads a flag. PHP's `false` is nothing to [`text`], but has a meaning here.
 ///
 /// # Errors
-/// When it is an object or a list.
+/// Fails for an object or a list.
 pub fn flag<'de, D: Deserializer<'de>>(from: D) -> Result<Option<bool>, D::Error> {
     let raw = Box::<RawValue>::deserialize(from)?;
     let text = raw.get();
@@ -439,7 +442,7 @@ pub fn flag<'de, D: Deserializer<'de>>(from: D) -> Result<Option<bool>, D::Error
     })
 }
 
-/// An id, as far as it is one: a number that does not count is none.
+/// Makes an id of a scalar, or `None` of one that cannot be an id: a negative or fractional number.
 fn an_id(scalar: Scalar) -> Option<ExternalId> {
     match scalar {
         Scalar::Number(digits) => digits.parse::<u64>().ok().filter(|_| !digits.starts_with('-')).map(ExternalId::from),
@@ -453,29 +456,30 @@ fn an_id(scalar: Scalar) -> Option<ExternalId> {
     }
 }
 
-/// An id; nothing for 0, which means none. Essential.
+/// Reads an id; `None` for 0, which means none. Essential.
 ///
 /// # Errors
-/// When it is something else.
+/// Fails for anything else.
 pub fn id<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ExternalId>, D::Error> {
     let Some(scalar) = scalar(from)? else { return Ok(None) };
     let id = an_id(scalar).ok_or_else(|| essential("no id"))?;
     Ok((id.as_str() != "0").then_some(id))
 }
 
-/// An id that must be there. Ids of tax rates and of lines that are being made can be 0, so 0 is an id where one must be.
+/// Reads a required id. Ids of tax rates and of lines that are being made can be 0, so 0 counts as an id here.
 /// Essential.
 ///
 /// # Errors
-/// When it is something else.
+/// Fails for anything else.
 pub fn required_id<'de, D: Deserializer<'de>>(from: D) -> Result<ExternalId, D::Error> {
     scalar(from)?.and_then(an_id).ok_or_else(|| essential("no id"))
 }
 
-/// A list of ids, or of the objects that have them: some plugins put the whole in place of its id. Essential.
+/// Reads a list of ids, or of the objects that have them, because some plugins put the whole in place of its id.
+/// Essential.
 ///
 /// # Errors
-/// When it is something else.
+/// Fails for anything else.
 pub fn ids<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ExternalId>, D::Error> {
     struct OneOrWhole(ExternalId);
     impl<'de> Deserialize<'de> for OneOrWhole {
@@ -497,27 +501,27 @@ pub fn ids<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ExternalId>, D::Err
     Ok(ids.into_iter().map(|id| id.0).collect())
 }
 
-/// A time; one without a zone is UTC. Nothing for what means none, such as .NET's least date.
+/// Reads a time; one without a zone is UTC. `None` for values that mean no time, such as .NET's least date.
 ///
 /// # Errors
-/// When it is something else.
+/// Fails for anything else.
 pub fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<jiff::Timestamp>, D::Error> {
     let Some(text) = text(from)? else { return Ok(None) };
     parse_time(&text).map_err(D::Error::custom)
 }
 
-/// The time that dates the entity: [`time`], but essential.
+/// Reads the time that dates the entity, as [`time`] does. Essential.
 ///
 /// # Errors
-/// When it is something else.
+/// Fails for anything else.
 pub fn version<'de, D: Deserializer<'de>>(from: D) -> Result<Option<jiff::Timestamp>, D::Error> {
     time(from).map_err(|_| essential("no time"))
 }
 
-/// A part that is an object; nothing for `null`, `""`, `[]` and `false`.
+/// Reads a part that is an object; the default for `null`, `""`, `[]` and `false`.
 ///
 /// # Errors
-/// When it is something else.
+/// Fails for anything else.
 pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
     struct Part<T>(PhantomData<T>);
     impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for Part<T> {
@@ -553,18 +557,18 @@ pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D)
     from.deserialize_any(Part(PhantomData))
 }
 
-/// A list of scalars. It may be written as `null`, `""` or `false`, and as an object whose names count its elements.
+/// Reads a list of scalars. It may be `null`, `""` or `false`, or an object whose names number its elements.
 ///
 /// # Errors
-/// When it is something else.
+/// Fails for anything else.
 pub fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
     from.deserialize_any(List(PhantomData))
 }
 
-/// A list of texts, which may be written as other scalars.
+/// Reads a list of texts, which may be other scalars.
 ///
 /// # Errors
-/// When it is something else.
+/// Fails for anything else.
 pub fn texts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     struct Text(Option<String>);
     impl<'de> Deserialize<'de> for Text {
@@ -576,10 +580,10 @@ pub fn texts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error
     Ok(texts.into_iter().filter_map(|text| text.0).collect())
 }
 
-/// A list of objects, as [`list`]. An element that is nothing is left out.
+/// Reads a list of objects, as [`list`] does. Leaves out empty elements.
 ///
 /// # Errors
-/// When it is something else.
+/// Fails for anything else.
 pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
     struct Maybe<T>(Option<T>);
     impl<'de, T: Deserialize<'de>> Deserialize<'de> for Maybe<T> {
@@ -591,10 +595,10 @@ pub fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Resul
     Ok(elements.into_iter().filter_map(|element| element.0).collect())
 }
 
-/// A list of objects that are money, or otherwise make up the entity: lines of an order. Essential.
+/// Reads a list of objects that are money, or otherwise make up the entity: lines of an order. Essential.
 ///
 /// # Errors
-/// When it is something else.
+/// Fails for anything else.
 pub fn lines<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
     struct Line<T>(T);
     impl<'de, T: Deserialize<'de>> Deserialize<'de> for Line<T> {
@@ -606,7 +610,7 @@ pub fn lines<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<
     Ok(lines.into_iter().map(|line| line.0).collect())
 }
 
-/// An error of the element itself becomes essential; one of a member below it has its own place and stays what it is.
+/// Makes an error of the element itself essential. An error of a member below it has its own place and stays as it is.
 fn as_essential<E: Error>(error: E) -> E {
     let text = error.to_string();
     let own =
@@ -801,7 +805,7 @@ mod tests {
             let (whole, dropped) = entity::<Whole>(body.as_bytes()).unwrap();
             assert_eq!(whole.rest["meta"]["b"], 2);
             assert_eq!(whole.rest["name"], "x");
-            // The body and `meta` are around it, an object is in it.
+            // The body and `meta` surround it, and an object is in it.
             assert_eq!(dropped, if depth + 3 <= MAX_DEPTH { vec![] } else { vec!["meta".to_owned()] }, "{depth}");
         }
         let endless = format!(r#"{{"id": 1, "meta": {}"#, "[".repeat(500));

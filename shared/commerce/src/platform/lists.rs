@@ -1,4 +1,4 @@
-//! Going through the lists of a platform: what a delivery points to, and what is polled.
+//! The reading of a platform's lists, which deliveries point to and polling reads.
 
 use crate::{
     entity::EntityKind,
@@ -10,26 +10,26 @@ use crate::{
 /// One page of a list.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Listed {
-    /// What is in it.
+    /// The entries.
     pub found: Vec<Transfer>,
-    /// Where it goes on, in this list or in the next one.
+    /// The rest of this list, or the next one.
     pub next: Option<Listing>,
 }
 
-/// Platforms that have lists.
+/// A platform that has lists.
 pub trait Lists: Sync {
-    /// The call for the next page of a list.
+    /// Builds the call for the next page of a list.
     ///
     /// # Errors
-    /// As [`Mapping::pull`].
+    /// As [`Pull::pull`](super::pull::Pull::pull).
     fn list(&self, _access: &Access<'_>, listing: &Listing) -> Result<ApiRequest, Fault> {
         Err(Fault::Unreadable(format!("there is no list {:?}", listing.what)))
     }
 
-    /// Reads the answer to [`Mapping::list`].
+    /// Reads the answer to [`Lists::list`].
     ///
     /// # Errors
-    /// As [`Mapping::pull`].
+    /// As [`Pull::pull`](super::pull::Pull::pull).
     fn read_page(
         &self,
         _access: &Access<'_>,
@@ -40,38 +40,38 @@ pub trait Lists: Sync {
         Err(Fault::Unreadable(format!("there is no list {:?}", listing.what)))
     }
 
-    /// How many entries a page of a list was asked for: one that has more is none.
+    /// Returns the number of entries that a page of a list was asked for. A page with more is refused.
     fn page_size(&self, _listing: &Listing) -> usize {
         MAX_ENTRIES
     }
 
-    /// The list of an entity for polling it: of those that have changed since a time, or of all of them. Its entries come in an
-    /// order in which none is passed over when others come, go or change meanwhile; one may come twice.
+    /// Returns the list for polling an entity: all, or those that have changed since a time. Its order skips no entry
+    /// when others come, go or change meanwhile, but may repeat one.
     fn poll(&self, _entity: EntityKind, _since: Option<Timestamp>) -> Option<Listing> {
         None
     }
 
-    /// A list that is begun, where all that had changed until then was found before: what is left of it.
+    /// Returns the unread rest of a new list, given that earlier readings found every change until a time.
     fn rest_of(&self, listing: Listing, _found_until: Timestamp) -> Listing {
         listing
     }
 
-    /// The call that tells how many there are of an entity, of those that are kept as wholes: children are not counted. None where
-    /// the platform cannot be asked so cheaply.
+    /// Builds the call that counts an entity, for entities that are kept as wholes: children are not counted. Returns
+    /// `None` where the platform has no call that is as cheap.
     fn count(&self, _access: &Access<'_>, _entity: EntityKind) -> Option<Result<ApiRequest, Fault>> {
         None
     }
 
-    /// Reads the answer to [`Mapping::count`].
+    /// Reads the answer to [`Lists::count`].
     fn read_count(&self, _response: &ApiResponse) -> Option<u64> {
         None
     }
 }
 
-/// Reads a page of a list: the only way to [`Mapping::listed`] from outside of a platform's folder.
+/// Reads a page of a list: the only way to [`Lists::read_page`] from outside of a platform's folder.
 ///
 /// # Errors
-/// The [`Fault`] that the answer means, also for a page of more than was asked for.
+/// The [`Fault`] that the answer means, also for a page with more entries than were asked for.
 pub fn read_page(
     lists: &dyn Lists,
     access: &Access<'_>,

@@ -1,4 +1,4 @@
-//! What the processor has to know of a platform: what its topics mean, and how an entity is read and fetched.
+//! The processor's part of a platform: the meaning of its topics, and the mapping of deliveries to entities.
 
 use std::collections::BTreeMap;
 
@@ -15,18 +15,18 @@ use crate::{
     transfer::{Action, EntityProcessor, Listing, Transfer},
 };
 
-/// A delivery that is to be mapped.
+/// A delivery to map.
 #[derive(Clone, Copy)]
 pub struct Incoming<'a> {
-    /// Whose it is.
+    /// The connection that it belongs to.
     pub connection: &'a ConnectionKey,
-    /// The platform's own event name.
+    /// The topic (`scope`): the platform's own event name.
     pub scope: &'a str,
-    /// What the platform calls the delivery.
+    /// The platform's id of the delivery.
     pub delivery_id: Option<&'a str>,
-    /// What its scope resolved to.
+    /// The kind of entity that its topic resolved to.
     pub entity: EntityKind,
-    /// What its scope says has happened.
+    /// The event that its topic reports.
     pub action: Action,
     /// The raw bytes.
     pub body: &'a [u8],
@@ -34,34 +34,35 @@ pub struct Incoming<'a> {
     pub received: Timestamp,
 }
 
-/// What a delivery, or a pulled answer, says.
+/// The meaning of a delivery, or of a pulled answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Mapped {
     /// A change of one entity.
     Change(ExternalId, Change),
-    /// A change that counts only if its entity is known here, alive or deleted; else it is ignored by the rule.
+    /// A change that counts only if its entity is known here, alive or deleted; otherwise the rule ignores it.
     IfKnown(ExternalId, Change, Rule),
-    /// Only which entity it is about: all else has to be pulled.
+    /// The entity that it is about: all else has to be pulled.
     Pull(ExternalId),
-    /// Only which entity it is about, which has to be pulled, and what the delivery alone knows of it, kept beside what is pulled.
+    /// The entity that it is about, which has to be pulled, and the facts that only the delivery has, kept beside the
+    /// pulled ones.
     PullWith(ExternalId, Change),
-    /// All entities of a kind that are known here and whose ids begin with one of these: they have to be asked for.
+    /// All known entities of a kind whose ids begin with one of these: they have to be pulled.
     Known(EntityKind, Vec<String>),
     /// Several entities, each of which is brought up to date alone.
     Split(Vec<Transfer>),
-    /// Something in a list of the platform's, which has to be gone through.
+    /// Something in a list at the platform, which has to be read.
     List(Listing),
     /// Nothing that is kept.
     Ignored(Rule),
 }
 
-/// Why a delivery could not be mapped. Never repeats what the body says.
+/// The reason for which a delivery could not be mapped. It never repeats the body.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum MapError {
-    /// The body is not what the platform documents; names the place.
+    /// The body is not as the platform documents, at the named place.
     #[error("the body is not what the platform documents, at {0}")]
     Malformed(String),
-    /// It holds more than anything that the platform documents; names what there is too much of.
+    /// The body holds more than the platform documents; the text says what.
     #[error("the body holds {0}")]
     TooLarge(String),
     /// The platform delivered an error object.
@@ -69,18 +70,18 @@ pub enum MapError {
     PlatformError(String),
 }
 
-/// What the processor has to know of a platform.
+/// The processor's part of a platform.
 pub trait Mapping: Sync {
-    /// The entity processors; their scopes are what is subscribed to.
+    /// Returns the entity processors. Webhooks are made for their topics.
     fn processors(&self) -> &'static [EntityProcessor];
 
-    /// A named rule for scopes that no entity processor declares.
+    /// Returns the named rule for a topic that no entity processor declares.
     fn ignores(&self, _scope: &str) -> Option<Rule> {
         None
     }
 
-    /// Whether deliveries can come with this scope: what is set for another one would do nothing. Where nobody knows all of them, any
-    /// that can be a name is one.
+    /// Returns whether deliveries can carry this topic, because settings for any other would have no effect. Where
+    /// nobody knows all topics, every text that can be a name counts.
     fn is_scope(&self, scope: &str) -> bool {
         let name = (1..=200).contains(&scope.len()) && !scope.chars().any(char::is_control) && scope != PROBE;
         let declares =
@@ -88,15 +89,15 @@ pub trait Mapping: Sync {
         name && (self.fallback().is_some() || declares)
     }
 
-    /// What takes scopes that nobody knows, where they are not to be ignored.
+    /// Returns the kind and event for unknown topics, where they are not to be ignored.
     fn fallback(&self) -> Option<(EntityKind, Action)> {
         None
     }
 
-    /// Whether a connection takes a delivery with these claims in its proof.
+    /// Checks that a connection accepts a delivery with these claims in its proof.
     ///
     /// # Errors
-    /// The rule by which it is ignored.
+    /// The rule by which the delivery is ignored.
     fn admits(&self, _connection: &Connection, _claims: &BTreeMap<String, String>) -> Result<(), Rule> {
         Ok(())
     }
@@ -107,25 +108,27 @@ pub trait Mapping: Sync {
     /// [`MapError`]; the delivery is then quarantined.
     fn map(&self, incoming: &Incoming<'_>) -> Result<Mapped, MapError>;
 
-    /// Adds on whose account it happened, where the delivery says so and that is kept.
+    /// Adds the user on whose account the event happened, where the delivery names one and the entity keeps it.
     fn by_user(&self, _incoming: &Incoming<'_>, _user: &str, mapped: Mapped) -> Mapped {
         mapped
     }
 
-    /// Where the platform delivered an error in place of an entity: the list in which that entity has to be.
+    /// Returns the list that contains an entity, where the platform delivered an error in its place.
     fn recover(&self, _incoming: &Incoming<'_>) -> Option<Listing> {
         None
     }
 
-    /// Whether the platform tells of deletes of what never was, such as the same id of another kind.
+    /// Returns whether the platform delivers deletes of entities that never existed, such as the same id of another
+    /// kind.
     fn tells_of_strangers(&self) -> bool {
         false
     }
 }
 
-/// The most entities that one delivery, or one page of a list, stands for: each becomes a message. BigCommerce takes up to 1,000 price
-/// records in one call, and tells of them in one delivery [`price_lists.v3.yml`, `upsertPriceListRecords`]; no page of any platform
-/// has more than that.
+/// The most entities that one delivery, or one page of a list, stands for; each becomes a message.
+///
+/// BigCommerce takes up to 1,000 price records in one call, and reports them in one delivery [`price_lists.v3.yml`,
+/// `upsertPriceListRecords`]. No page of any platform has more.
 pub const MAX_ENTRIES: usize = 1_000;
 
 /// Maps a delivery: the only way to [`Mapping::map`] from outside of a platform's folder.
@@ -145,36 +148,37 @@ fn notice_scopes(platform: &Platform) -> &'static [&'static str] {
     platform.notices.map(Notices::scopes).unwrap_or_default()
 }
 
-/// Whether deliveries of a platform can come with this scope: those of its entities, and those for the registrar.
+/// Returns whether deliveries of a platform can carry this topic: those of its entities, and those for the registrar.
 pub fn is_scope(platform: &Platform, scope: &str) -> bool {
     platform.mapping.is_scope(scope) || notice_scopes(platform).contains(&scope)
 }
 
-/// With the delete policy `update`: the fields that a deleted entity has.
+/// Returns the fields of a deleted entity under the delete policy `update`.
 pub fn deleted_fields() -> Map<String, Value> {
     Map::from_iter([("status".to_owned(), json!("deleted"))])
 }
 
-/// All scopes that a platform's entity processors declare, and those for the registrar: what is subscribed to.
+/// Returns all topics that have webhooks: those that a platform's entity processors declare, and those for the
+/// registrar.
 pub fn declared_scopes(platform: &Platform) -> impl Iterator<Item = &'static str> + use<> {
     let hooked = platform.mapping.processors().iter().filter(|processor| processor.takes_webhooks());
     let entities = hooked.flat_map(|processor| processor.scopes.iter().map(|scope| scope.name));
     entities.chain(notice_scopes(platform).iter().copied())
 }
 
-/// What a scope resolves to.
+/// The meaning of a topic.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Resolved {
-    /// An entity, and what has happened to it.
+    /// An event of an entity.
     Entity(EntityKind, Action),
-    /// Something that the registrar has to know.
+    /// A notice for the registrar.
     Notice,
     /// Nothing that is kept.
     Ignored(Rule),
 }
 
-/// Finds what a scope means to a platform. An unknown scope goes to the platform's fallback where it has one; else it is ignored
-/// by a named rule, and counted: it is no error of the sender, who would switch the webhook off.
+/// Resolves a topic at a platform. An unknown topic goes to the platform's fallback where it has one. Otherwise a named
+/// rule ignores it, and it is counted: an error would make the sender switch the webhook off.
 pub fn resolve(platform: &Platform, scope: &str) -> Resolved {
     let mapping = platform.mapping;
     let declared = mapping.processors().iter().filter(|processor| processor.takes_webhooks()).find_map(|processor| {
@@ -189,7 +193,7 @@ pub fn resolve(platform: &Platform, scope: &str) -> Resolved {
     })
 }
 
-/// The processor of a kind of entity.
+/// Returns the processor of a kind of entity.
 pub fn processor(mapping: &dyn Mapping, entity: EntityKind) -> Option<&'static EntityProcessor> {
     mapping.processors().iter().find(|processor| processor.entity == entity)
 }

@@ -1,6 +1,6 @@
-//! The contract that every platform fulfils, one trait for each function that asks something of it.
+//! The contract of every platform, with one trait for each function that needs something of it.
 //!
-//! A platform never holds a client: it says what to ask and reads what was answered, so all of it is pure.
+//! A platform never holds a client: it builds calls and reads answers, so all of it is pure.
 pub mod act;
 pub mod delivery;
 pub(crate) mod lenient;
@@ -29,51 +29,52 @@ use crate::{
 /// One platform, for each of the three functions.
 #[derive(Clone, Copy)]
 pub struct Platform {
-    /// Its name in paths, keys and metrics: `[a-z][a-z0-9-]*`.
+    /// The name in paths, keys and metrics: `[a-z][a-z0-9-]*`.
     pub name: &'static str,
-    /// Where its API is.
+    /// The hosts of its API.
     pub hosts: Hosts,
-    /// For the receiver.
+    /// The receiver's part.
     pub delivery: &'static dyn Delivery,
-    /// For the processor.
+    /// The processor's part.
     pub mapping: &'static dyn Mapping,
-    /// How often its API may be called for one connection.
+    /// The rate at which its API may be called for one connection.
     pub budget: Budget,
-    /// For the processor, where one entity can be asked for.
+    /// The processor's part for pulling one entity, where that is possible.
     pub pull: Option<&'static dyn Pull>,
-    /// For the processor and the registrar, where entities can be listed.
+    /// The processor's and the registrar's part for listing entities, where that is possible.
     pub lists: Option<&'static dyn Lists>,
-    /// For the processor, where something can be done at the platform.
+    /// The processor's part for actions at the platform, where there are any.
     pub act: Option<&'static dyn Act>,
-    /// For the registrar, where the platform tells of the connection itself.
+    /// The registrar's part for reports about the connection itself, where the platform sends them.
     pub notices: Option<&'static dyn Notices>,
-    /// For the registrar.
+    /// The registrar's part.
     pub setup: &'static dyn Setup,
-    /// For the registrar, where merchants can install an app, which gives us the credentials.
+    /// The registrar's part for installations of an app by merchants, which give us the credentials, where there is an
+    /// app.
     pub installation: Option<&'static dyn Installation>,
 }
 
 impl Platform {
-    /// Returns its lists.
+    /// Returns the platform's lists.
     ///
     /// # Errors
-    /// [`Fault::Unreadable`] where it has none: what points to one was made by another release.
+    /// [`Fault::Unreadable`] where it has none: another release made the message that names one.
     pub fn lists(&self) -> Result<&'static dyn Lists, Fault> {
         self.lists.ok_or_else(|| Fault::Unreadable(format!("{} has no lists", self.name)))
     }
 
-    /// Returns what one of its entities is asked for with.
+    /// Returns the part that pulls one entity.
     ///
     /// # Errors
-    /// [`Fault::Unreadable`] where none can be.
+    /// [`Fault::Unreadable`] where nothing can be pulled.
     pub fn pull(&self) -> Result<&'static dyn Pull, Fault> {
         self.pull.ok_or_else(|| Fault::Unreadable(format!("nothing can be pulled from {}", self.name)))
     }
 
-    /// Returns what is done at it.
+    /// Returns the part that acts at the platform.
     ///
     /// # Errors
-    /// [`Fault::Unreadable`] where nothing is.
+    /// [`Fault::Unreadable`] where there are no actions.
     pub fn act(&self) -> Result<&'static dyn Act, Fault> {
         self.act.ok_or_else(|| Fault::Unreadable(format!("nothing can be done at {}", self.name)))
     }

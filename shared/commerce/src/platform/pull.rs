@@ -1,4 +1,4 @@
-//! Fetching one entity from a platform, as it is now.
+//! The pull of one entity from a platform, in its present state.
 
 use serde_json::{Map, Value};
 
@@ -10,67 +10,69 @@ use crate::{
     platform::{Platform, mapping::Mapped},
     timestamp::Timestamp,
 };
-/// Where and as whom a platform's API is called.
+/// The site and the credentials to call a platform's API with.
 #[derive(Clone, Copy)]
 pub struct Access<'a> {
     /// The store's or account's base URL, without a trailing slash.
     pub site: &'a str,
-    /// The credentials, as [`Setup::settings`] packed them.
+    /// The credentials, as [`Setup::settings`](super::webhooks::Setup::settings) packed them.
     pub credentials: &'a str,
-    /// The platform's own settings, as [`Setup::settings`] checked them.
+    /// The platform's own settings, as [`Setup::settings`](super::webhooks::Setup::settings) checked them.
     pub settings: &'a Map<String, Value>,
 }
 
-/// One entity that is to be pulled.
+/// One entity to pull.
 #[derive(Clone, Copy)]
 pub struct Wanted<'a> {
-    /// Where and as whom.
+    /// The site and the credentials.
     pub access: Access<'a>,
     /// The kind of entity.
     pub entity: EntityKind,
-    /// Its id.
+    /// The entity's id.
     pub id: &'a ExternalId,
     /// The instant before the first call.
     pub at: Timestamp,
 }
 
-/// What comes next, seen the answers so far.
+/// The next step of a pull, given the answers so far.
 #[derive(Clone, Debug)]
 pub enum Next {
-    /// This has to be asked; its answer is added to the others.
+    /// A call to make; its answer is added to the others.
     Ask(ApiRequest),
-    /// That is all.
+    /// The pull is complete.
     Done(Mapped),
 }
 
-/// How often a platform's API may be called for one connection.
+/// The rate at which a platform's API may be called for one connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Budget {
-    /// So many calls,
+    /// The number of calls.
     pub calls: u32,
-    /// in so many seconds.
+    /// The period, in seconds.
     pub seconds: u32,
 }
 
-/// How often a connection's API is called: as often as its platform allows, or a quarter of that until the connection is confirmed.
+/// Returns the rate of calls to a connection's API: the platform's, or a quarter of it until the connection is
+/// confirmed.
 pub fn budget(platform: &Platform, connection: &Connection) -> Budget {
     let Budget { calls, seconds } = platform.budget;
     Budget { calls: if connection.unconfirmed { calls.div_ceil(4) } else { calls }, seconds }
 }
 
-/// Platforms that one entity can be fetched from.
+/// A platform that one entity can be pulled from.
 pub trait Pull: Sync {
-    /// Asks for one entity as it is now, call after call: some need several, which make one entity (its bucket). Done with a
-    /// [`Mapped::Change`], [`Mapped::IfKnown`] or [`Mapped::Ignored`].
+    /// Pulls one entity in its present state, call after call: some need several calls, which make up one entity (its
+    /// bucket). Ends with a [`Mapped::Change`], [`Mapped::IfKnown`] or [`Mapped::Ignored`].
     ///
-    /// Only the platform's own not-found answer for that very resource is a delete. Any other 404 is a fault of the connection.
+    /// Only the platform's own not-found answer for that very resource is a delete. Any other 404 is a fault of the
+    /// connection.
     ///
     /// # Errors
-    /// [`Fault::Connection`] when the site or the credentials are none, and the [`Fault`] that an answer means.
+    /// [`Fault::Connection`] when the site or the credentials are invalid, and the [`Fault`] that an answer means.
     fn pull(&self, wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Result<Next, Fault>;
 
-    /// Of an entity that is not known here: the rule by which it will be ignored, as far as the answers to [`Mapping::pull`] show
-    /// already. Spares the calls that would make it complete.
+    /// Returns the rule by which an entity that is not known here will be ignored, if the answers to [`Pull::pull`]
+    /// already show that. It saves the calls that would complete the entity.
     fn only_if_known(&self, _wanted: &Wanted<'_>, _answers: &[ApiResponse]) -> Option<Rule> {
         None
     }

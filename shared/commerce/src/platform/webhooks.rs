@@ -1,4 +1,4 @@
-//! What the registrar has to know of a platform: its settings, and the calls that manage webhooks.
+//! The registrar's part of a platform: its settings, and the calls that manage webhooks.
 
 use serde_json::{Map, Value};
 
@@ -33,17 +33,17 @@ pub fn read_webhook_page(
     Ok(listed)
 }
 
-/// Whether a webhook delivers.
+/// The status of a webhook.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum WebhookStatus {
-    /// It delivers.
+    /// The webhook delivers.
     Active,
-    /// It does not; the platform's own word for it.
+    /// The webhook does not deliver; the platform's own word for that.
     Inactive(String),
 }
 
 impl WebhookStatus {
-    /// `active`, or the platform's own word.
+    /// Returns `active`, or the platform's own word.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Active => "active",
@@ -52,18 +52,18 @@ impl WebhookStatus {
     }
 }
 
-/// A webhook as it is at the platform.
+/// A webhook as the platform shows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Webhook {
-    /// Its id at the platform.
+    /// The id at the platform.
     pub id: ExternalId,
-    /// What it delivers.
+    /// The topic (`scope`) that it delivers.
     pub scope: String,
-    /// Where it delivers to.
+    /// The URL that it delivers to.
     pub url: String,
-    /// Whether it delivers.
+    /// The status.
     pub status: WebhookStatus,
-    /// How many deliveries have failed since one succeeded, where the platform tells.
+    /// The number of failed deliveries since the last success, where the platform reports it.
     pub failures: Option<u64>,
 }
 
@@ -72,16 +72,16 @@ pub struct Webhook {
 pub struct Page {
     /// The webhooks.
     pub webhooks: Vec<Webhook>,
-    /// Whether there is another page.
+    /// `true` when there is another page.
     pub more: bool,
 }
 
-/// What the registrar has to know of a platform.
+/// The registrar's part of a platform.
 pub trait Setup: Sync {
-    /// Reads the platform's own part of what somebody sent to connect a store.
+    /// Reads the platform's own part of a request to connect a store.
     ///
     /// # Errors
-    /// [`SettingsError`] for the first setting that cannot be taken.
+    /// [`SettingsError`] for the first setting that is refused.
     fn settings(
         &self,
         key: &ConnectionKey,
@@ -89,32 +89,33 @@ pub trait Setup: Sync {
         loopback: Loopback,
     ) -> Result<OwnSettings, SettingsError>;
 
-    /// The calls that manage webhooks; none where they are entered by hand. Listing them proves the credentials.
+    /// Returns the calls that manage webhooks, or `None` where webhooks are entered by hand. Listing them proves the
+    /// credentials.
     fn webhooks(&self) -> Option<&'static dyn WebhookApi>;
 
-    /// For a connection whose webhooks are entered by hand: what to enter beside address and secret.
+    /// Returns the instructions for webhooks entered by hand: what to enter beside URL and secret.
     fn manual_instructions(&self) -> &'static str;
 }
 
-/// How a webhook has to be.
+/// The desired form of a webhook.
 #[derive(Clone, Copy, Debug)]
 pub struct Desired<'a> {
-    /// What it delivers.
+    /// The topic that it delivers.
     pub scope: &'a str,
-    /// Where to.
+    /// The URL that it delivers to.
     pub url: &'a str,
-    /// With what it signs.
+    /// The secret that it signs with.
     pub secret: &'a WebhookSecret,
-    /// Whether it is switched on.
+    /// `true` when it is to be switched on.
     pub active: bool,
 }
 
-/// How far a change has come, seen the answers so far.
+/// The progress of a change, given the answers so far.
 #[derive(Clone, Debug)]
 pub enum Saving {
-    /// This has to be asked; its answer is added to the others.
+    /// A call to make; its answer is added to the others.
     Ask(ApiRequest),
-    /// It is saved.
+    /// The webhook is saved.
     Done(Webhook),
 }
 
@@ -129,30 +130,31 @@ pub enum Occasion {
 
 /// The calls that manage webhooks at a platform.
 pub trait WebhookApi: Sync {
-    /// What is to be subscribed to, by the connection's own settings: each is the scope of a [`Webhook`]. Where a webhook takes
-    /// more than a scope (one product each), it says so in its own form.
+    /// Returns the topics to have webhooks for, by the connection's own settings: each is the topic of a [`Webhook`].
+    /// Where a webhook takes more than a topic (one product each), the text says so in the platform's own form.
     fn wanted(&self, platform: &Platform, _settings: &Map<String, Value>) -> Vec<String> {
         declared_scopes(platform).map(str::to_owned).collect()
     }
 
-    /// Where the webhook for a scope delivers to: the connection's delivery URL, possibly with a query, for platforms that want
-    /// different addresses. The path stays, and the query is not looked at when it delivers.
+    /// Returns the URL that the webhook of a topic delivers to: the connection's delivery URL, with a query for
+    /// platforms that need different URLs. The path stays the same, and the receiver ignores the query.
     fn url(&self, _scope: &str, delivery_url: &str) -> String {
         delivery_url.to_owned()
     }
 
-    /// What the deliveries of a webhook call themselves, where they do not say all that its scope does.
+    /// Returns the topic that deliveries of a webhook carry, where they do not carry all of the webhook's topic.
     fn delivers<'s>(&self, scope: &'s str) -> &'s str {
         scope
     }
 
-    /// The connection's own settings, when these are its webhooks.
+    /// Returns the connection's own settings, given its webhooks.
     fn settings_with(&self, settings: Map<String, Value>, _webhooks: &[ExternalId]) -> Map<String, Value> {
         settings
     }
 
-    /// Settings to call the platform with in another way, where this answer to [`WebhookApi::list`] says that the present one does not lead
-    /// there. They are tried once, and kept if they do. While connecting, a way may be tried that shows more of the credentials.
+    /// Returns settings for another way to call the platform, if this answer to [`WebhookApi::list`] shows that the
+    /// present one fails. They are tried once, and kept if they work. On [`Occasion::Connecting`], a way may be tried
+    /// that exposes more of the credentials.
     fn another_way(
         &self,
         _access: &Access<'_>,
@@ -162,10 +164,10 @@ pub trait WebhookApi: Sync {
         None
     }
 
-    /// The call that lists webhooks; an authenticated one, so that it proves the credentials. Pages count from 1.
+    /// Builds the call that lists webhooks. It is authenticated, so it proves the credentials. Pages count from 1.
     ///
     /// # Errors
-    /// [`Fault::Connection`] when the site or the credentials are none, here and below.
+    /// [`Fault::Connection`] when the site or the credentials are invalid, here and below.
     fn list(&self, access: &Access<'_>, page: u32) -> Result<ApiRequest, Fault>;
 
     /// Reads the answer to [`WebhookApi::list`].
@@ -174,14 +176,14 @@ pub trait WebhookApi: Sync {
     /// [`Fault`], here and below.
     fn listed(&self, response: &ApiResponse, page: u32, now: Timestamp) -> Result<Page, Fault>;
 
-    /// The call that makes a webhook.
+    /// Builds the call that makes a webhook.
     ///
     /// # Errors
     /// As above.
     fn create(&self, access: &Access<'_>, scope: &str, url: &str, secret: &WebhookSecret) -> Result<ApiRequest, Fault>;
 
-    /// Sets address, secret and switch of a webhook again, call after call: some platforms take only the whole of it, which
-    /// has to be read first.
+    /// Sets URL, secret and switch of a webhook again, call after call, because some platforms take only the whole
+    /// webhook, which has to be read first.
     ///
     /// # Errors
     /// As above.
@@ -194,7 +196,7 @@ pub trait WebhookApi: Sync {
         now: Timestamp,
     ) -> Result<Saving, Fault>;
 
-    /// Whether the platform removes its webhooks, and takes its token away, when the app is uninstalled there.
+    /// Returns whether the platform removes its webhooks, and revokes its token, when the app is uninstalled there.
     fn go_with_the_app(&self) -> bool {
         false
     }
@@ -205,13 +207,13 @@ pub trait WebhookApi: Sync {
     /// As above.
     fn saved(&self, response: &ApiResponse, now: Timestamp) -> Result<Webhook, Fault>;
 
-    /// The call that removes a webhook.
+    /// Builds the call that removes a webhook.
     ///
     /// # Errors
     /// As above.
     fn delete(&self, access: &Access<'_>, id: &ExternalId) -> Result<ApiRequest, Fault>;
 
-    /// Reads the answer to [`WebhookApi::delete`]. Gone already is success.
+    /// Reads the answer to [`WebhookApi::delete`]. A webhook that is already gone is a success.
     ///
     /// # Errors
     /// As above.

@@ -1,4 +1,4 @@
-//! The registry of platforms. Adding one is a folder beside its siblings and a line in [`PLATFORMS`].
+//! The registry of platforms. A new platform is a folder beside its siblings and an entry in [`PLATFORMS`].
 
 pub mod bigcommerce;
 pub mod cloudblue;

@@ -1,4 +1,4 @@
-//! Every platform of the list keeps the contract.
+//! Checks that every platform of the list keeps the contract.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,7 @@ fn names_are_unique_and_fit_their_grammar() {
     for name in names {
         assert!(name.starts_with(|c: char| c.is_ascii_lowercase()), "{name}");
         assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{name}");
-        // With a connection id of 100 it must fit a `MessageGroupId` of 128.
+        // With a connection id of 100 characters, it must fit a `MessageGroupId` of 128.
         assert!(name.len() <= 27, "{name}");
     }
 }

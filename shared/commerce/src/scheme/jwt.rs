@@ -93,7 +93,7 @@ impl Jwt {
     }
 }
 
-/// Returns the claims of a token, whoever signed it. They are not proven, so they serve only for making samples.
+/// Returns the claims of a token without checking its signature, so they serve only for making samples.
 ///
 /// # Errors
 /// [`Refusal::MalformedProof`].
@@ -769,12 +769,12 @@ mod tests {
         assert_eq!(by_public(&rules(Algorithm::ES256), &other, &token), Err(Refusal::EmptyKey));
     }
 
-    /// Project Wycheproof's test vectors for JSON Web Signature and JSON Web Key (Apache-2.0, github.com/C2SP/wycheproof), public
-    /// parts only.
+    /// Project Wycheproof's test vectors for JSON Web Signature and JSON Web Key (Apache-2.0,
+    /// github.com/C2SP/wycheproof), public parts only.
     #[test]
     fn the_published_vectors() {
-        // Here it is otherwise: 346, 347, 350 and 351 are signed with another algorithm than their key names; 367 and 370 are, letter
-        // by letter, the token that is good; 372 and 373 have a `?` in them.
+        // Our results differ here: 346, 347, 350 and 351 are signed with an algorithm other than the one that their key
+        // names; 367 and 370 are, letter by letter, the good token; 372 and 373 contain a `?`.
         const OTHERWISE: [u32; 8] = [346, 347, 350, 351, 367, 370, 372, 373];
         #[derive(serde::Deserialize)]
         struct Group {

@@ -89,7 +89,7 @@ pub struct Material<'a> {
 /// The topic (`scope`) of a delivery that names none, where the platform does not sign by topic.
 pub const UNNAMED_SCOPE: &str = "unnamed";
 
-/// A proven delivery: the only thing that can be sealed for the queue as one. Only [`verify`] makes it.
+/// A proven delivery, the only one that can be sealed for the queue. Only [`verify`] makes it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Verified {
     path: WebhookPath,

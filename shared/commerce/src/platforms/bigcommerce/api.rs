@@ -1,4 +1,4 @@
-//! How BigCommerce's API is called, and what its answers mean.
+//! The calls to BigCommerce's API, and the meaning of its answers.
 
 use http::Method;
 use serde::{Deserialize, Serialize};
@@ -11,17 +11,18 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// A callback that is older has a wrong date: the last retry is 48 hours after the first attempt [`overview.mdx`].
+/// The greatest age of a callback, in seconds. An older one has a wrong date, because the last retry is 48 hours after
+/// the first attempt [`overview.mdx`].
 pub(super) const RETRIED_SECONDS: i64 = 72 * 60 * 60;
 
-/// How long an overloaded store is left alone, in seconds.
+/// The wait for an overloaded store, in seconds.
 pub(super) const OVERLOADED_SECONDS: i64 = 120;
 
-/// The smallest plans have 150 calls in 30 seconds for all apps of a store together; this leaves a third to the
-/// others [`api-rate-limits.mdx`].
+/// The rate of calls. The smallest plans allow 150 calls in 30 seconds for all apps of a store together; this leaves a
+/// third to the others [`api-rate-limits.mdx`].
 pub(super) const BUDGET: Budget = Budget { calls: 100, seconds: 30 };
 
-/// The call for a path below the store's.
+/// Builds the call for a path below the store's.
 pub(super) fn call(
     access: &Access<'_>,
     method: Method,
@@ -29,7 +30,7 @@ pub(super) fn call(
     query: &[(&str, &str)],
 ) -> Result<ApiRequest, Fault> {
     let broken = |what: &str| Fault::Connection(format!("the connection's {what} cannot be read; connect it again"));
-    // A URL resolves these away, and what is left would be another resource.
+    // A URL resolves these away, and the result would be another resource.
     if path.iter().any(|part| matches!(*part, "" | "." | "..")) {
         return Err(Fault::Unreadable("an id that BigCommerce cannot have".into()));
     }
@@ -43,13 +44,13 @@ pub(super) fn call(
     ApiRequest::with_secret(method, url, "x-auth-token", &credentials.access_token)
 }
 
-/// What an answer means that is no success [`api-rate-limits.mdx`, `status-codes.mdx`].
+/// Maps an unsuccessful answer to a fault [`api-rate-limits.mdx`, `status-codes.mdx`].
 pub(super) fn fault(response: &ApiResponse, now: Timestamp) -> Fault {
     match response.status {
         429 => {
             let reset = response.headers.get("x-rate-limit-time-reset-ms");
             let millis = reset.and_then(|value| value.to_str().ok()?.trim().parse::<u32>().ok());
-            // Without the header it is not this connection's quota that is used up: the store is overloaded.
+            // Without the header, the store is overloaded, and not this connection's quota used up.
             let seconds = millis.map_or(OVERLOADED_SECONDS, |millis| i64::from(millis.div_ceil(1000).max(1)));
             Fault::Throttled { seconds }
         }
@@ -62,6 +63,6 @@ pub(super) fn fault(response: &ApiResponse, now: Timestamp) -> Fault {
 #[derive(Serialize, Deserialize, Zeroize)]
 #[zeroize(drop)]
 pub struct Credentials {
-    /// Opaque.
+    /// The opaque token.
     pub access_token: String,
 }

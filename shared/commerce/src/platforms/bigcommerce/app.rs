@@ -1,4 +1,4 @@
-//! How BigCommerce's app is installed: the four callbacks of `apps/guide/auth.mdx` and `callbacks.mdx`.
+//! Owns the installation of BigCommerce's app: the four callbacks of `apps/guide/auth.mdx` and `callbacks.mdx`.
 
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde::Deserialize;
@@ -17,19 +17,19 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// Where codes are exchanged.
+/// The host where codes are exchanged.
 const LOGIN_URL: &str = "https://login.bigcommerce.com";
-/// What has to be granted, each as reading or as all of it.
+/// The permissions that are needed, each as read-only or in full.
 const NEEDED: [(&str, &str); 4] = [
     ("store_v2_products_read_only", "store_v2_products"),
     ("store_v2_orders_read_only", "store_v2_orders"),
     ("store_v2_customers_read_only", "store_v2_customers"),
     ("store_cart_read_only", "store_cart"),
 ];
-/// How long a signed payload is good at most: the documented day, and clocks that differ.
+/// The longest lifetime of a signed payload, in seconds: the documented day, and the difference of clocks.
 const MAX_LIFETIME_SECONDS: i64 = 86_400 + LEEWAY_SECONDS;
 
-/// The answer of the exchange. Who installed the app is in there, too, and not kept.
+/// The answer of the exchange. It also names the person who installed the app, which is not kept.
 #[derive(Deserialize)]
 struct Granted {
     access_token: Zeroizing<String>,
@@ -43,7 +43,7 @@ impl Installation for BigCommerce {
         Hosts::Only(&["login.bigcommerce.com"])
     }
 
-    /// The control panel, which is at the store's own host below `mybigcommerce.com`.
+    /// Returns the hosts of the control panel, which is at the store's own host below `mybigcommerce.com`.
     fn framed_by(&self) -> &'static [&'static str] {
         &["https://*.mybigcommerce.com", "https://login.bigcommerce.com", "https://*.bigcommerce.com"]
     }
@@ -73,8 +73,8 @@ impl Installation for BigCommerce {
     }
 }
 
-/// The code is the only proof there is, and only its exchange shows what it is worth; so nothing is believed of the query, not
-/// even which store it is.
+/// Exchanges the code, which is the only proof. Only the exchange shows its worth, so nothing in the query is trusted,
+/// not even the name of the store.
 fn auth(visit: &Visit, vendor: &Vendor<'_>, app: &App, secret: &str, known: &[Evidence]) -> Result<Step, Rejection> {
     let (code, scope, context) = (visit.parameter("code")?, visit.parameter("scope")?, visit.parameter("context")?);
     if store(context).is_none() {
@@ -91,7 +91,7 @@ fn auth(visit: &Visit, vendor: &Vendor<'_>, app: &App, secret: &str, known: &[Ev
             "grant_type": "authorization_code", "redirect_uri": format!("{}/auth", vendor.apps_url),
         }))));
     };
-    // With which status a code is refused is not documented.
+    // The status of a refused code is not documented.
     if (400..429).contains(&answer.status) && answer.status != 408 {
         return Err(Rejection::NotProven(format!("the exchange of the code was answered {}", answer.status)));
     }
@@ -111,7 +111,7 @@ fn auth(visit: &Visit, vendor: &Vendor<'_>, app: &App, secret: &str, known: &[Ev
     Ok(Step::Install { connection, settings, proven: true, invited: true, reply: Reply::Store })
 }
 
-/// `signed_payload_jwt`. The algorithm is not documented; the official clients sign and check HS256.
+/// Verifies `signed_payload_jwt`. The algorithm is not documented; the official clients sign and check HS256.
 fn payload(visit: &Visit, app: &App, secret: &str) -> Result<(ConnectionId, Once), Rejection> {
     let rules = Rules {
         algorithm: Algorithm::HS256,
@@ -128,7 +128,7 @@ fn payload(visit: &Visit, app: &App, secret: &str) -> Result<(ConnectionId, Once
         .map_err(|refusal| not_proven(&refusal.to_string()))?;
     let connection = token.text("sub").and_then(store).ok_or_else(|| not_proven("sub names no store"))?;
     let id = token.text("jti").filter(|id| !id.is_empty()).ok_or_else(|| not_proven("jti is no text"))?;
-    // Verified already as times, with fractions at most.
+    // The claims are already verified as times, with fractions at most.
     let seconds = |claim: &str| {
         let number = token.claims.get(claim)?;
         number.as_i64().or_else(|| format!("{:.0}", number.as_f64()?.floor()).parse().ok())
@@ -139,7 +139,7 @@ fn payload(visit: &Visit, app: &App, secret: &str) -> Result<(ConnectionId, Once
     Ok((connection, Once { id: id.to_owned(), issued: stamp(issued), until }))
 }
 
-/// The store of `stores/{hash}`.
+/// Returns the store of `stores/{hash}`.
 fn store(context: &str) -> Option<ConnectionId> {
     let hash = context.strip_prefix("stores/")?;
     let is_hash = hash.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! What the receiver has to know of BigCommerce.
+//! The receiver's part of BigCommerce.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// The header that webhooks are made with: its value is this connection's derived secret.
+/// The header that webhooks are made with. Its value is this connection's derived secret.
 pub const SECRET_HEADER: &str = "x-commerce-hooks-key";
 
 impl Delivery for BigCommerce {
-    /// Not documented; what integrators report.
+    /// Returns ten seconds, as integrators report; it is not documented.
     fn patience(&self) -> Duration {
         Duration::from_secs(10)
     }
 
-    /// Even of a webhook for `store/order/*`, the callback names the event itself.
+    /// Returns the topic (`scope`) in the callback, which is the event itself even for a webhook for `store/order/*`.
     fn scope(&self, request: &RawRequest) -> Option<String> {
         let scope = wire::callback(&request.body).ok()?.scope?;
         (1..=200).contains(&scope.len()).then_some(scope)
@@ -39,17 +39,18 @@ impl Delivery for BigCommerce {
         (1..=200).contains(&id.len()).then(|| id.to_owned())
     }
 
-    /// The key of the signature is the app's client secret as it is: the samples encode it in base64 only because their
-    /// library decodes it [`https-webhook-overview.mdx`, "Security"].
+    /// Returns the scheme. The signature's key is the app's client secret as it is: the samples encode it in base64
+    /// only because their library decodes it [`https-webhook-overview.mdx`, "Security"].
     fn scheme(&self) -> Scheme {
         Scheme::AppSigned { signature: STANDARD_HEADERS, header: SECRET_HEADER }
     }
 
-    /// The app's key is the same for all stores, so only `producer`, `stores/{hash}`, tells whose the callback is.
+    /// Returns whether `producer`, `stores/{hash}`, names the path's connection. Nothing else does, because the app's
+    /// key is the same for all stores.
     fn belongs(&self, path: &WebhookPath, request: &RawRequest) -> bool {
         let Ok(callback) = wire::callback(&request.body) else { return true };
         let hash = callback.producer.as_deref().and_then(|producer| producer.strip_prefix("stores/"));
-        // Connection ids are lower case.
+        // Connection ids are in lower case.
         hash.is_some_and(|hash| hash.eq_ignore_ascii_case(path.key.connection.as_str()))
     }
 }
@@ -114,7 +115,7 @@ mod tests {
         }
     }
 
-    /// The signature is the one that was computed elsewhere.
+    /// The signature was computed elsewhere.
     #[test]
     fn a_signature_covers_the_body_and_a_secret_header_only_the_caller() {
         let signature = "v1,jL0DMr4guYncIqiK5vnrUYCkEkZ5Q7MNhepWzzcp8G0=";

@@ -24,11 +24,11 @@ use crate::{
     transfer::{Listing, Transfer},
 };
 
-/// The most that a page of v3 holds.
+/// The most entries on a page of v3.
 pub(super) const V3_PAGE: usize = 250;
 
-/// What a page of v2 holds by default. Whether more can be had is not documented for all lists, and a page that is
-/// shorter than was asked for must mean that it is the last.
+/// The default number of entries on a page of v2. A greater number is not documented for all lists, and a page with
+/// fewer entries than were asked for must be the last.
 pub(super) const V2_PAGE: usize = 50;
 
 impl Lists for BigCommerce {
@@ -36,7 +36,8 @@ impl Lists for BigCommerce {
         if listed_entity(listing).is_ok_and(|entity| entity == EntityKind::Order) { V2_PAGE } else { V3_PAGE }
     }
 
-    /// Of all, too, in the order of their changes: what changes meanwhile comes again further on.
+    /// Returns the list for polling. Even the list of all is in the order of changes, so that an entity that changes
+    /// meanwhile comes again later.
     fn poll(&self, entity: EntityKind, since: Option<Timestamp>) -> Option<Listing> {
         let what = collection(entity)?.1;
         (since.is_none() || entity != EntityKind::Category).then(|| Place::start(what, since))
@@ -44,7 +45,7 @@ impl Lists for BigCommerce {
 
     fn list(&self, access: &Access<'_>, listing: &Listing) -> Result<ApiRequest, Fault> {
         let (entity, place) = (listed_entity(listing)?, Place::of(listing)?);
-        // Without a time of day the API would take that of now.
+        // Without a time of day, the API would take the present one.
         let from = place.from().map(|from| format!("{from}Z"));
         let (number, size) = place.page(if entity == EntityKind::Order { V2_PAGE } else { V3_PAGE });
         let (number, size) = (number.to_string(), size.to_string());
@@ -76,7 +77,7 @@ impl Lists for BigCommerce {
             return Err(fault(response, at));
         }
         let (entries, pagination): (Vec<wire::Entry>, _) = match entity {
-            // An empty list of v2 is no content.
+            // An empty list of v2 is 204 without content.
             EntityKind::Order if response.status == 204 || response.body.is_empty() => (Vec::new(), None),
             EntityKind::Order => (lenient::read_list(&response.body)?, None),
             _ => {
@@ -88,7 +89,7 @@ impl Lists for BigCommerce {
         if times.iter().flatten().any(|time| place.is_passed_by(*time)) {
             return Err(Fault::Unreadable("a list of what has changed with what has not".into()));
         }
-        // An address or a variant changes without its parent's time: only being asked for all, all is asked for.
+        // An address or a variant changes without its parent's time. So when all are listed, all are pulled.
         let parts = matches!(entity, EntityKind::Customer | EntityKind::Product);
         let found = entries.into_iter().zip(&times).map(|(entry, changed)| Transfer {
             changed: changed.filter(|_| !parts || place.since.is_some()),
@@ -97,7 +98,7 @@ impl Lists for BigCommerce {
         let found: Vec<_> = found.collect();
         let (number, size) = place.page(if entity == EntityKind::Order { V2_PAGE } else { V3_PAGE });
         let last = pagination.as_ref().and_then(|pagination| pagination.total_pages).map(|all| all <= number as u64);
-        // It may have given less than it was asked for, and counted its pages by that.
+        // The store may have returned fewer entries than were asked for, and counted its pages by that.
         let given = pagination.and_then(|pagination| usize::try_from(pagination.per_page?).ok());
         let given = given.filter(|given| (1..size).contains(given));
         let next = place.next((number - 1) * given.unwrap_or(size), size, &times, last);
@@ -106,7 +107,7 @@ impl Lists for BigCommerce {
     }
 }
 
-/// What can be listed, and what its list is called.
+/// The listed kinds of entity, with the names of their lists.
 pub(super) const COLLECTIONS: [(EntityKind, &str); 4] = [
     (EntityKind::Customer, "customers"),
     (EntityKind::Category, "categories"),
@@ -123,7 +124,7 @@ pub(super) fn listed_entity(listing: &Listing) -> Result<EntityKind, Fault> {
     found.map(|(entity, _)| *entity).ok_or_else(|| Fault::Unreadable(format!("there is no list {:?}", listing.what)))
 }
 
-/// All prices of the lists that were deleted.
+/// Maps to all prices of the deleted price lists.
 pub(super) fn price_lists(entries: &[Value]) -> Result<Mapped, MapError> {
     let no_id = || MapError::Malformed("data: the id".into());
     let mut lists = BTreeSet::new();

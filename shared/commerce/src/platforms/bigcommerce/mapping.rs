@@ -1,5 +1,5 @@
-//! What the processor has to know of BigCommerce: its entity processors, which entity a callback is about, and its lists. How
-//! entities are pulled is in [`super::pull`].
+//! The processor's part of BigCommerce: its entity processors, and the entity that a callback is about. The pull of
+//! entities is in [`super::pull`].
 
 use std::{collections::BTreeSet, slice};
 
@@ -24,7 +24,8 @@ use crate::{
     transfer::{Action, EntityProcessor, Transfer},
 };
 
-/// Rises when the mapping's output changes, so that replayed deliveries win over what was made of them before.
+/// The mapping's number. It rises when the mapping's output changes, so that replayed deliveries win over their former
+/// mapping.
 pub(super) const MAPPING: u32 = 2;
 
 impl Mapping for BigCommerce {
@@ -74,8 +75,8 @@ impl Mapping for BigCommerce {
     }
 }
 
-/// What became of a cart, which no answer of the API says. That it was abandoned counts until it is changed after that, so it is dated
-/// by the callback; that it became an order is its end.
+/// Returns the fate of a cart, which no answer of the API shows. An abandonment counts until a later change, so the
+/// callback dates it; a conversion to an order is the cart's end.
 fn fate(
     scope: &str,
     id: &ExternalId,
@@ -99,14 +100,14 @@ fn fate(
     Some(Change::Upsert(Upsert::partial(Some(at), received, false, MAPPING, facets)))
 }
 
-/// The entity that an element of `data` is about.
+/// Returns the entity that an element of `data` is about.
 fn subject(entity: EntityKind, scope: &str, data: &Value) -> Option<ExternalId> {
     let at = |place: &str| wire::id_of(data.pointer(place)?);
     if entity == EntityKind::Price {
         let (list, variant) = (at("/price_list_id")?, at("/variant_id")?);
         return (!list.as_str().contains(':')).then(|| format!("{list}:{variant}").parse().ok())?;
     }
-    // The id is the child's where a child has one of its own; and each scope names the parent in its own way.
+    // A child with an id of its own has it here, and each topic names the parent in its own way.
     let places: &[&str] = match scope.strip_prefix("store/")? {
         name if name.starts_with("customer/address/") => &["/address/customer_id"],
         name if name.starts_with("sku/") => &["/sku/product_id", "/inventory/product_id"],

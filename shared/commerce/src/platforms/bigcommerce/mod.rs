@@ -1,23 +1,23 @@
 //! BigCommerce, a hosted platform: all stores are behind one API, each under its hash, which is the connection's id
 //! here.
 //!
-//! What is strange about it, as its documentation (`bigcommerce/docs`) and its OpenAPI files show:
+//! Its quirks, from its documentation (`bigcommerce/docs`) and its OpenAPI files:
 //!
-//! - A callback says only which entity, never how it is; so every entity is pulled. The `hash` in it has no key and
+//! - A callback names an entity, without its content, so every entity is pulled. The callback's `hash` has no key and
 //!   proves nothing.
-//! - All stores of an app share one key, the app's client secret. `producer` in the signed body says which store it is.
+//! - All stores of an app share one key, the app's client secret. `producer` in the signed body names the store.
 //! - The signature is in samples of code only, never spelled out. Hence the second factor, a secret header of our own.
-//! - `store/order/created` comes for orders that were never paid (status 0), too.
-//! - The id of `store/customer/address/…` is the address's under the type `customer`, and the scope of
+//! - `store/order/created` is also sent for orders that were never paid (status 0).
+//! - `store/customer/address/…` carries the address's id under the type `customer`, and the topic (`scope`) of
 //!   `store/channel/*/inventory/…` has a literal `*`.
 //! - v2 has bare objects, money in strings, times as in mails, and 204 for an empty list; v3 has `data` and `meta`,
 //!   numbers, and ISO 8601.
-//! - A webhook that fails for 48 hours is switched off, and a domain that fails for a tenth of two minutes is blocked for
-//!   three.
-//! - Nothing proves a callback of the installation but the exchange of its code; each exchange makes the token of before
-//!   worthless. The other callbacks are GETs with a token good for a day, also the one that uninstalls.
-//! - There is one webhook for each scope and destination, and the one that tells of failed deliveries must have a
-//!   destination that no other webhook has: its own query makes it another.
+//! - A webhook that fails for 48 hours is switched off. A domain for which a tenth of the deliveries of two minutes
+//!   fail is blocked for three minutes.
+//! - Only the exchange of its code proves a callback of the installation; each exchange invalidates the former token.
+//!   The other callbacks, the one for the uninstallation among them, are GETs with a token that is valid for a day.
+//! - A topic and a destination can have one webhook only, and the webhook for failed deliveries must have a destination
+//!   that no other webhook has: a query of its own makes the difference.
 
 mod api;
 mod app;
@@ -37,7 +37,7 @@ use crate::http_call::Hosts;
 /// BigCommerce, as each function sees it.
 pub struct BigCommerce;
 
-/// The descriptor.
+/// The descriptor of BigCommerce.
 pub const PLATFORM: Platform = Platform {
     name: "bigcommerce",
     hosts: Hosts::Only(&["api.bigcommerce.com"]),

@@ -1,4 +1,4 @@
-//! What BigCommerce tells of a connection itself.
+//! BigCommerce's reports about a connection itself.
 
 use super::wire;
 use crate::{

@@ -1,8 +1,9 @@
-//! How an order and its parts become the canonical order, money above all.
+//! The mapping of an order and its parts to the canonical order, above all its money.
 //!
-//! A line's `total_ex_tax` is before discounts; what is left of it is in `discounted_total_inc_tax`, tax included, and each discount in
-//! `applied_discounts` [`orders.v2.oas2.yml`, `orderProducts`]. The order tells manual and coupon discounts apart. Discounts are
-//! without tax where prices are; where prices include tax, both are seen, so what adds up decides.
+//! A line's `total_ex_tax` is before discounts. The rest after them is in `discounted_total_inc_tax`, tax included, and
+//! each discount in `applied_discounts` [`orders.v2.oas2.yml`, `orderProducts`]. The order distinguishes manual and
+//! coupon discounts. Discounts are without tax where prices are. Where prices include tax, both cases occur, so the one
+//! that adds up counts.
 
 use std::mem::take;
 
@@ -18,10 +19,10 @@ use crate::entity::{
     ShippingLine, Totals, unbalanced,
 };
 
-/// Left out of orders: links to what is pulled, or could be.
+/// The members left out of orders: links to parts that are pulled, or could be.
 const LINKS: &[&str] = &["products", "shipping_addresses", "consignments"];
 
-/// The statuses that all stores have, by their id; merchants name them anew [`orders.v2.oas2.yml`, `order_statuses`].
+/// The statuses that all stores have, by their id; merchants can rename them [`orders.v2.oas2.yml`, `order_statuses`].
 const STATUSES: [&str; 15] = [
     "Incomplete",
     "Pending",
@@ -40,10 +41,10 @@ const STATUSES: [&str; 15] = [
     "Partially Refunded",
 ];
 
-/// A price of one with more decimal places is not told: it would be rounded.
+/// The most decimal places of a price of one. A price with more is left out, because it would be rounded.
 const PRICE_SCALE: u32 = 4;
 
-/// What comes with an order.
+/// The parts of an order.
 pub struct Parts {
     pub lines: Vec<wire::Line>,
     pub addresses: Vec<wire::Address>,
@@ -53,14 +54,14 @@ pub struct Parts {
     pub refunds: Vec<wire::Refund>,
 }
 
-/// Whether it is worth asking for the coupons of an order: it says where they are, or that they took something off.
+/// Returns whether an order may have coupons: it links to them, or they took something off.
 pub fn may_have_coupons(order: &wire::Order, lines: &[wire::Line]) -> bool {
     let taken_off = order.coupon_discount.is_some_and(|amount| !amount.is_zero());
     let mut discounts = lines.iter().flat_map(|line| &line.applied_discounts);
     order.coupons.is_object() || taken_off || discounts.any(|discount| discount.code.is_some())
 }
 
-/// An order, and what BigCommerce has beyond it. None where it has no status.
+/// Maps an order, and returns BigCommerce's fields beyond it, too. Returns `None` for an order without a status.
 pub fn order(mut wire: wire::Order, parts: Parts) -> Option<(Order, Map<String, Value>)> {
     let mut extra = take(&mut wire.rest);
     extra.retain(|name, _| !LINKS.contains(&name.as_str()));
@@ -102,7 +103,7 @@ pub fn order(mut wire: wire::Order, parts: Parts) -> Option<(Order, Map<String, 
             discount: None,
             discount_tax: None,
             prices_include_tax: wire.is_tax_inclusive_pricing,
-            // The total is what they paid for, so they are no part of the sum.
+            // They paid for part of the total, so they are not part of the sum.
             store_credit: paid_with(wire.store_credit_amount),
             gift_certificates: paid_with(wire.gift_certificate_amount),
         },
@@ -145,12 +146,12 @@ pub fn order(mut wire: wire::Order, parts: Parts) -> Option<(Order, Map<String, 
     Some((entity, extra))
 }
 
-/// How many sums of an order do not add up.
+/// Returns the number of sums of an order that do not add up.
 fn imbalances(order: &Order) -> usize {
     Content::new(order, Map::new()).map_or(usize::MAX, |content| unbalanced(&content.fields).len())
 }
 
-/// What the amounts of discounts are taken for.
+/// The assumption about amounts of discounts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Discounts {
     WithoutTax,
@@ -161,7 +162,7 @@ enum Discounts {
 fn discounted(order: &mut Order, lines: &[wire::Line], stated: Option<Decimal>, discounts: Discounts) {
     order.lines = lines.iter().map(|wire| line(wire, discounts)).collect();
     let any = stated.is_some_and(|stated| !stated.is_zero());
-    // What the tax would have been without discounts, less what it is.
+    // The tax without discounts, minus the actual tax.
     let spared = lines.iter().try_fold(Decimal::ZERO, |sum, line| {
         let before = line.total_inc_tax?.checked_sub(line.total_ex_tax?)?;
         sum.checked_add(before.checked_sub(line.total_tax?)?)
@@ -195,12 +196,12 @@ fn line(wire: &wire::Line, discounts: Discounts) -> Line {
     }
 }
 
-/// What a line costs after all discounts, without tax.
+/// Returns the price of a line after all discounts, without tax.
 fn after_discounts(wire: &wire::Line, discounts: Discounts) -> Option<Decimal> {
     let mut amounts = wire.applied_discounts.iter().filter_map(|discount| discount.amount);
     let taken_off = amounts.try_fold(Decimal::ZERO, |sum, more| sum.checked_add(more))?;
     let left = wire.discounted_total_inc_tax.zip(wire.total_tax).and_then(|(left, tax)| left.checked_sub(tax));
-    // Where it is not kept, it is 0, though less than all is taken off.
+    // A store that does not keep it has 0 here, although the discounts are less than the price.
     let all = [wire.total_ex_tax, wire.total_inc_tax].into_iter().flatten().any(|all| taken_off >= all);
     let told = wire.discounted_total_inc_tax.is_some_and(|left| !left.is_zero() || all);
     match left.filter(|left| told && !left.is_sign_negative()) {
@@ -212,7 +213,7 @@ fn after_discounts(wire: &wire::Line, discounts: Discounts) -> Option<Decimal> {
     }
 }
 
-/// Fees, and what else is charged once for the order.
+/// Returns the fees, and other charges of the whole order.
 fn charges(fees: &[wire::Fee], order: &wire::Order) -> Vec<Fee> {
     let own = |name: &'static str, label: &str, total: Option<Decimal>, tax: Option<Decimal>| {
         let charged = [total, tax].into_iter().flatten().any(|amount| !amount.is_zero());
@@ -236,7 +237,7 @@ fn charges(fees: &[wire::Fee], order: &wire::Order) -> Vec<Fee> {
         .collect()
 }
 
-/// The coupons of an order, and codes that only its lines name.
+/// Returns the coupons of an order, and codes that only its lines name.
 fn applied(coupons: Vec<wire::Coupon>, lines: &[wire::Line]) -> Vec<AppliedCoupon> {
     let mut applied: Vec<AppliedCoupon> = coupons
         .into_iter()
@@ -261,7 +262,7 @@ fn applied(coupons: Vec<wire::Coupon>, lines: &[wire::Line]) -> Vec<AppliedCoupo
     applied
 }
 
-/// A discount as BigCommerce has it.
+/// Returns a discount in BigCommerce's form.
 fn shown(discount: &wire::Discount) -> Value {
     json!({
         "id": discount.id, "amount": discount.amount, "name": discount.name, "code": discount.code,
@@ -284,7 +285,7 @@ fn package(wire: wire::Shipment) -> Package {
     }
 }
 
-/// By the id, where it is known: what else an order says of its status is the merchant's to choose.
+/// Returns the status by its id where that is known, because the merchant can choose the text.
 fn status(id: Option<u64>, text: Option<String>) -> Option<String> {
     let known = id.and_then(|id| STATUSES.get(usize::try_from(id).ok()?)).map(|&name| name.to_owned());
     known.or(text).or_else(|| id.map(|id| id.to_string()))

@@ -1,5 +1,5 @@
-//! How entities are pulled: the calls that make each of them, and how BigCommerce's REST objects become canonical entities. Orders
-//! are in [`super::order`].
+//! The pull of entities: the calls for each of them, and the mapping of BigCommerce's REST objects to canonical
+//! entities. Orders are in [`super::order`].
 
 use std::{collections::BTreeMap, mem::take, slice};
 
@@ -32,21 +32,21 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// Left out of products: what changes without anybody changing the product.
+/// The members left out of products: those that change although nobody changes the product.
 const VOLATILE_PRODUCT: &[&str] = &["total_sold", "view_count", "reviews_count", "reviews_rating_sum"];
-/// Left out of categories, as above.
+/// The members left out of categories, for the same reason.
 const VOLATILE_CATEGORY: &[&str] = &["views"];
-/// Left out of customers: what follows from the rest.
+/// The members left out of customers: those that follow from others.
 const VOLATILE_CUSTOMER: &[&str] = &["attribute_count"];
-/// Left out of price records: what the entity has already, and what a price says only of now.
+/// The members left out of price records: those that the entity has already, and a price that holds only now.
 const REDUNDANT_RECORD: &[&str] = &["calculated_price", "date_created"];
-/// The tier that is the last one has this for its greatest quantity, or 0.
+/// The greatest quantity of the last tier, unless that is 0.
 const NO_END: u64 = 2_147_483_647;
 
-/// More pages than any list has.
+/// The most pages of a list that are read, more than any list has.
 const MAX_PAGES: usize = 40;
 
-/// What comes next for an entity, seen the answers so far.
+/// Returns the next step for an entity, given the answers so far.
 pub fn pull(wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Result<Next, Fault> {
     let mut bucket = Bucket { wanted: *wanted, answers: answers.iter(), unreadable: Vec::new() };
     let mapped = match wanted.entity {
@@ -65,7 +65,7 @@ pub fn pull(wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Result<Next, Fault>
     }
 }
 
-/// Why a bucket is not complete: something has to be asked first, or it ends before, or it cannot be.
+/// The reason for which a bucket is not complete: a call has to be made first, the pull ends early, or it fails.
 enum Stop {
     Next(Box<Next>),
     Fault(Fault),
@@ -85,7 +85,7 @@ fn done(mapped: Mapped) -> Stop {
     Stop::Next(Box::new(Next::Done(mapped)))
 }
 
-/// An entity with what must come with it: read from the answers as far as they go.
+/// An entity with its required parts, read from the answers so far.
 struct Bucket<'a> {
     wanted: Wanted<'a>,
     answers: slice::Iter<'a, ApiResponse>,
@@ -93,7 +93,7 @@ struct Bucket<'a> {
     unreadable: Vec<String>,
 }
 
-/// A list of v2, put into what v3 puts around one.
+/// A list of v2, in the envelope of v3.
 #[derive(Deserialize)]
 struct Enveloped<T> {
     #[serde(bound(deserialize = "T: Deserialize<'de>"), deserialize_with = "lenient::lines")]
@@ -101,7 +101,7 @@ struct Enveloped<T> {
 }
 
 impl<'a> Bucket<'a> {
-    /// The next answer; without it, its call is what comes next.
+    /// Returns the next answer, or stops with its call.
     fn answer(&mut self, path: &[&str], query: &[(&str, &str)]) -> Result<&'a ApiResponse, Stop> {
         match self.answers.next() {
             Some(answer) => Ok(answer),
@@ -112,7 +112,7 @@ impl<'a> Bucket<'a> {
         }
     }
 
-    /// Reads a body; what is dropped is noted under the name of the part. A list begins with the element `from`.
+    /// Reads a body, and notes dropped places under the name of the part. A list begins with the element `from`.
     fn read<T: DeserializeOwned>(&mut self, body: &[u8], part: &str, from: usize) -> Result<T, Stop> {
         let named = |place: &str| {
             let Some(rest) = place.strip_prefix("data") else { return place.to_owned() };
@@ -136,7 +136,7 @@ impl<'a> Bucket<'a> {
         if answer.is_success() { Ok(answer) } else { Err(fault(answer, self.wanted.at).into()) }
     }
 
-    /// The answer for the entity itself, which alone can say that it is gone.
+    /// Reads the answer for the entity itself, which alone can show that it is gone.
     fn first<T: DeserializeOwned>(&mut self, path: &[&str], query: &[(&str, &str)]) -> Result<T, Stop> {
         let answer = self.answer(path, query)?;
         if is_not_found(answer) {
@@ -146,7 +146,7 @@ impl<'a> Bucket<'a> {
         self.read(body, "", 0)
     }
 
-    /// All pages of a list of v3; nothing where it is not found.
+    /// Reads all pages of a list of v3; `None` if it is not found.
     fn v3_list<T: DeserializeOwned>(
         &mut self,
         part: &str,
@@ -174,7 +174,7 @@ impl<'a> Bucket<'a> {
         Err(unreadable(format!("more than {MAX_PAGES} pages of {part}")))
     }
 
-    /// One page of a list of v2, read as one of v3 would be; nothing where it is not found.
+    /// Reads one page of a list of v2 as one of v3; `None` if it is not found.
     fn v2_page<T: DeserializeOwned>(
         &mut self,
         part: &str,
@@ -202,15 +202,16 @@ impl<'a> Bucket<'a> {
         }
     }
 
-    /// Reads a list as one of v3 is read.
+    /// Reads a list as one of v3.
     fn enveloped<T: DeserializeOwned>(&mut self, list: &[u8], part: &str, from: usize) -> Result<Vec<T>, Stop> {
         let enveloped: Enveloped<T> = self.read(&[b"{\"data\":", list, b"}"].concat(), part, from)?;
         Ok(enveloped.data)
     }
 
-    /// All pages of a part of an order, which end with a page that is not full, or with no content at all. That a part is not found
-    /// though the order was there a call ago does not mean that the order is gone: one that is deleted goes on being shown. So the
-    /// part is taken as empty, and named.
+    /// Reads all pages of a part of an order. A page that is not full, or without content, is the last.
+    ///
+    /// A part that is not found although the order existed a call ago does not mean that the order is gone, because a
+    /// deleted order is still shown. So the part counts as empty, and is named.
     fn part<T: DeserializeOwned>(&mut self, part: &str) -> Result<Vec<T>, Stop> {
         let id = self.wanted.id.as_str();
         let mut found = Vec::new();
@@ -274,7 +275,7 @@ impl<'a> Bucket<'a> {
             None => match self.v3_list("variants", &["v3", "catalog", "products", id, "variants"], &[])? {
                 Some(variants) => variants,
                 None => {
-                    // It has gone since, or only its variants cannot be had.
+                    // The product was removed since, or only its variants are not available.
                     let again: wire::Data<wire::Product> = self.first(&path, &query)?;
                     wire = again.data;
                     self.is_wanted(&wire.id)?;
@@ -284,7 +285,7 @@ impl<'a> Bucket<'a> {
             },
         };
         let mut extra = take(&mut wire.rest);
-        // The others are told by their canonical name; prices and lines of orders name this one.
+        // The other ids go by their canonical name; prices and order lines name this one.
         extra.insert("base_variant_id".into(), json!(wire.base_variant_id));
         extra.insert("inventory_tracking".into(), json!(wire.inventory_tracking));
         extra.insert("upc".into(), json!(wire.gtin.as_ref().and(wire.upc.as_ref())));
@@ -317,7 +318,7 @@ impl<'a> Bucket<'a> {
         Ok(self.mapped(change))
     }
 
-    /// A category has no times.
+    /// Pulls a category, which has no times.
     fn category(&mut self) -> Result<Mapped, Stop> {
         let path = ["v3", "catalog", "categories", self.wanted.id.as_str()];
         let wire: wire::Data<wire::Category> = self.first(&path, &[])?;
@@ -336,7 +337,7 @@ impl<'a> Bucket<'a> {
         Ok(self.mapped(change))
     }
 
-    /// There is no path for one customer: one that is not in the list of those with its id is gone.
+    /// Pulls a customer. No path leads to one customer: one that the list of its id lacks is gone.
     fn customer(&mut self) -> Result<Mapped, Stop> {
         let id = self.wanted.id.as_str();
         let query = [("id:in", id), ("include", "addresses")];
@@ -352,7 +353,7 @@ impl<'a> Bucket<'a> {
             }
         }
         let mut extra = wire.rest;
-        // None of them is the billing or the shipping address: shoppers choose with each order.
+        // None of them is the billing or the shipping address, because shoppers choose with each order.
         let by_id =
             addresses.into_iter().filter_map(|wire| Some((wire.id.as_ref()?.to_string(), json!(address(wire)))));
         extra.insert("addresses".into(), by_id.collect());
@@ -374,7 +375,7 @@ impl<'a> Bucket<'a> {
         let id = self.wanted.id.as_str();
         let mut wire: wire::Order = self.first(&["v2", "orders", id], &[])?;
         self.is_wanted(&wire.id)?;
-        // Deleting an order archives it: the API goes on showing it.
+        // Deleting an order archives it, and the API still shows it.
         if wire.is_deleted == Some(true) {
             return Ok(self.gone());
         }
@@ -382,7 +383,7 @@ impl<'a> Bucket<'a> {
             (self.part("products")?, self.part("shipping_addresses")?, self.part("shipments")?);
         let coupons = if order::may_have_coupons(&wire, &lines) { self.part("coupons")? } else { Vec::new() };
         let fees = match wire.fees.take() {
-            // Included, where that was asked for.
+            // The fees are included, where that was asked for.
             Some(fees) if fees.get().starts_with('[') => self.enveloped(fees.get().as_bytes(), "fees", 0)?,
             Some(fees) if fees.get().starts_with('{') => {
                 let found = self.v2_page("fees", &["v2", "orders", id, "fees"], &[], 0)?;
@@ -393,7 +394,7 @@ impl<'a> Bucket<'a> {
             }
             _ => Vec::new(),
         };
-        // The order's own `refunded_amount` always says 0.
+        // The order's own `refunded_amount` is always 0.
         let answer = self.answer(&["v3", "orders", id, "payment_actions", "refunds"], &[])?;
         let refunds = if is_not_found(answer) {
             self.unreadable.push("refunds".to_owned());
@@ -409,7 +410,7 @@ impl<'a> Bucket<'a> {
         let parts = order::Parts { lines, addresses, shipments, coupons, fees, refunds };
         let (entity, extra) = order::order(wire, parts).ok_or_else(|| unreadable("status_id"))?;
         let change = self.upsert(source, &entity, extra, &[])?;
-        // An order that was begun and never paid is none, but one that was there may have been set back.
+        // An order that was begun and never paid does not count, but a known one may have been set back.
         if incomplete {
             return Ok(Mapped::IfKnown(self.wanted.id.clone(), change, INCOMPLETE_ORDER));
         }
@@ -427,7 +428,7 @@ impl<'a> Bucket<'a> {
         let items = keep_rest(&mut extra, "line_items", items, |item| (&item.id, take(&mut item.rest)));
         let entity = Cart {
             id: wire.id,
-            // Only webhooks tell.
+            // Only webhooks tell the status and the order.
             status: None,
             order: None,
             customer: wire.customer_id.map(CustomerId),
@@ -498,7 +499,8 @@ impl<'a> Bucket<'a> {
                 })
                 .collect(),
         };
-        // Each record has a time, the whole has none: the latest of them goes back when its record is deleted.
+        // Each record has a time, but the whole has none, because the latest of them goes back when its record is
+        // deleted.
         let change = self.upsert(None, &entity, extra, &[])?;
         Ok(self.mapped(change))
     }
@@ -508,8 +510,8 @@ fn is_not_found(answer: &ApiResponse) -> bool {
     answer.status == 404 && wire::is_not_found(&answer.body)
 }
 
-/// Puts what lines have beyond the canonical fields under `extra`, by the platform's name of the list and the line's
-/// id.
+/// Puts the members of lines beyond the canonical fields under `extra`, by the platform's name of the list and the
+/// line's id.
 pub fn keep_rest<T>(
     extra: &mut Map<String, Value>,
     name: &str,
@@ -534,7 +536,7 @@ fn tier(wire: wire::Tier) -> PriceTier {
     }
 }
 
-/// What a variant has of its own. Not all that BigCommerce gives of it: a product can have 600.
+/// Returns a variant's own values. It leaves many of BigCommerce's out, because a product can have 600 variants.
 fn variant(wire: &wire::Variant) -> Value {
     json!({
         "sku": wire.sku,
@@ -553,7 +555,7 @@ fn variant(wire: &wire::Variant) -> Value {
     })
 }
 
-/// What can be chosen of a product: what its variants are a choice of.
+/// Returns the choices of a product: those that its variants have made.
 fn choices(variants: &[wire::Variant]) -> Vec<Choice> {
     let mut choices: Vec<Choice> = Vec::new();
     for value in variants.iter().flat_map(|variant| &variant.option_values) {

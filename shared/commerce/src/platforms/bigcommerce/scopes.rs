@@ -1,4 +1,4 @@
-//! BigCommerce's event names, and what each of them means.
+//! BigCommerce's topics (`scope`), with their meanings.
 
 use crate::{
     entity::EntityKind,
@@ -6,7 +6,7 @@ use crate::{
     transfer::{Action, Direction, EntityProcessor, Payload, Polling, Scope, child, own},
 };
 
-/// A callback holds an id, or less.
+/// Makes the processor of an entity whose callbacks hold an id, or less.
 pub(super) const fn thin(
     entity: EntityKind,
     polling: Option<Polling>,
@@ -25,7 +25,8 @@ pub(super) const fn thin(
     }
 }
 
-/// The exact scopes and no wildcards, which would bring what is ignored, too [`webhooks/events/index.mdx`].
+/// The entity processors. They name exact topics, because wildcards would also deliver ignored ones
+/// [`webhooks/events/index.mdx`].
 pub(super) static PROCESSORS: &[EntityProcessor] = &[
     thin(
         EntityKind::Customer,
@@ -43,7 +44,7 @@ pub(super) static PROCESSORS: &[EntityProcessor] = &[
     ),
     thin(
         EntityKind::Category,
-        // They have no time.
+        // Categories have no time.
         Some(Polling::Full),
         &[
             own("store/category/created", Action::Created),
@@ -66,7 +67,7 @@ pub(super) static PROCESSORS: &[EntityProcessor] = &[
             child("store/sku/deleted", "variant"),
             child("store/sku/inventory/updated", "inventory"),
             child("store/sku/inventory/order/updated", "inventory"),
-            // The `*` is in the scope of the delivery itself, too.
+            // The `*` is in the topic of the delivery itself, too.
             child("store/channel/*/inventory/product/stock_changed", "inventory"),
             child("store/channel/*/inventory/product/low_stock_reached", "inventory"),
             child("store/channel/*/inventory/product/out_of_stock_reached", "inventory"),
@@ -108,8 +109,8 @@ pub(super) static PROCESSORS: &[EntityProcessor] = &[
         ],
         &[],
     ),
-    // A record is the price in one currency; the entity is all that a variant has in a list, so a deleted record is an
-    // update.
+    // A record is the price in one currency, and the entity has all of a variant's prices in a list, so a deleted
+    // record is an update.
     thin(
         EntityKind::Price,
         None,
@@ -127,34 +128,37 @@ pub(super) static PROCESSORS: &[EntityProcessor] = &[
     ),
 ];
 
-/// A cart was not touched for an hour. Only this says so.
+/// The topic of a cart that was not touched for an hour. Nothing else reports this.
 pub(super) const CART_ABANDONED: &str = "store/cart/abandoned";
 
-/// A cart became an order, whose id only this says: the cart is gone by then.
+/// The topic of a cart that became an order. Nothing else names the order's id, because the cart is gone by then.
 pub(super) const CART_CONVERTED: &str = "store/cart/converted";
 
-/// One price list, and several, went with all their prices, of which nothing tells one by one.
+/// The topics of one deleted price list, and of several, with all their prices, whose deletion has no callbacks of its
+/// own.
 pub(super) const PRICE_LIST_DELETED: &str = "store/priceList/deleted";
 
 pub(super) const PRICE_LISTS_DELETED: &str = "store/priceLists/deleted";
 
-/// The store is closed, or the app was removed; whether it comes in the second case is not documented.
+/// The topic of a store that was closed, or of an app that was removed. The second case is not documented.
 pub(super) const APP_UNINSTALLED: &str = "store/app/uninstalled";
 
-/// Deliveries fail: 90001 will be retried, 90002 switched a webhook off, 90003 blocked the domain for a while.
+/// The topic of failed deliveries: 90001 will be retried, 90002 switched a webhook off, 90003 blocked the domain for a
+/// while.
 pub(super) const DELIVERY_EXCEPTION: &str = "store/hook/deliveryException";
 
-/// What apps attach to entities. None of the entities here holds it.
+/// The rule for metafields, which apps attach to entities. No entity here holds them.
 pub(super) const METAFIELD: Rule = Rule("bigcommerce-metafield");
 
-/// Readers of the store's newsletter.
+/// The rule for subscribers of the store's newsletter.
 pub(super) const SUBSCRIBER: Rule = Rule("bigcommerce-subscriber");
 
-/// What is sent for one channel beside what is sent for the store.
+/// The rule for the copies of deliveries that are sent for one channel.
 pub(super) const CHANNEL_COPY: Rule = Rule("bigcommerce-channel-copy");
 
-/// Name, address or currency of the store.
+/// The rule for the name, address or currency of the store.
 pub(super) const STORE_INFORMATION: Rule = Rule("bigcommerce-store-information");
 
-/// Orders that a shopper began and never paid: they, too, are told of as created. One that is known may be set back to that.
+/// The rule for orders that a shopper began and never paid, which are also reported as created. A known order may be
+/// set back to that.
 pub(super) const INCOMPLETE_ORDER: Rule = Rule("bigcommerce-incomplete-order");

@@ -1,4 +1,4 @@
-//! What the registrar has to know of BigCommerce: settings, and the calls of `v3/webhooks`.
+//! The registrar's part of BigCommerce: settings, and the calls of `v3/hooks`.
 
 use http::Method;
 use serde::Deserialize;
@@ -26,11 +26,11 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// As many webhooks as a page is asked for. The most is not documented; samples show this.
+/// The number of webhooks that a page is asked for. The maximum is not documented; samples show this number.
 const PAGE_SIZE: usize = 100;
 /// [`super::delivery::SECRET_HEADER`], as people write it.
 const HEADER: &str = "X-Commerce-Hooks-Key";
-/// Makes an address that no other webhook has.
+/// The query that makes a URL different from that of every other webhook.
 const OWN_ADDRESS: &str = "?for=delivery-exception";
 
 #[derive(Deserialize)]
@@ -40,7 +40,7 @@ struct Input {
     site: Option<String>,
     #[serde(default)]
     access_token: Option<Zeroizing<String>>,
-    /// What the store did not grant, as the installation found out. Only shown.
+    /// The permissions that the store did not grant, as the installation found out. They are only shown.
     #[serde(default)]
     missing_permissions: Vec<String>,
 }
@@ -50,7 +50,7 @@ fn wrong(field: &str, why: impl Into<String>) -> SettingsError {
 }
 
 impl Setup for BigCommerce {
-    /// The connection's id is the store's hash, so the site follows from it.
+    /// Reads the settings. The connection's id is the store's hash, so the site follows from it.
     fn settings(
         &self,
         key: &ConnectionKey,
@@ -107,10 +107,10 @@ impl Setup for BigCommerce {
     }
 }
 
-/// `reference/webhooks.v3.yml`. A token sees only the webhooks of its own app.
+/// The calls of `reference/webhooks.v3.yml`. A token sees only the webhooks of its own app.
 impl WebhookApi for BigCommerce {
-    /// The destination of `store/webhook/deliveryException` must be no other webhook's [`events/index.mdx`]. A query makes it
-    /// another, and leads to the same route.
+    /// Returns the delivery URL, with a query for `store/hook/deliveryException`, whose destination must be no other
+    /// webhook's [`events/index.mdx`]. The query makes the difference, and leads to the same route.
     fn url(&self, scope: &str, delivery_url: &str) -> String {
         match scope {
             DELIVERY_EXCEPTION => format!("{delivery_url}{OWN_ADDRESS}"),
@@ -118,7 +118,8 @@ impl WebhookApi for BigCommerce {
         }
     }
 
-    /// Not by destination: webhooks that deliver to a former address have to be found, too.
+    /// Builds the call that lists webhooks, not by destination, because webhooks that deliver to a former URL have to
+    /// be found, too.
     fn list(&self, access: &Access<'_>, page: u32) -> Result<ApiRequest, Fault> {
         let (page, limit) = (page.to_string(), PAGE_SIZE.to_string());
         call(access, Method::GET, &["v3", "hooks"], &[("page", &page), ("limit", &limit)])
@@ -132,7 +133,7 @@ impl WebhookApi for BigCommerce {
         let pagination = listed.meta.pagination.as_ref();
         let more = match pagination.and_then(|pagination| pagination.total_pages) {
             Some(pages) => u64::from(page) < pages,
-            // Where neither is told how many pages there are nor which is next, a full one means that there may be another.
+            // Without the number of pages and a link to the next one, a full page means that there may be another.
             None => {
                 let next = pagination.is_some_and(|pagination| pagination.links["next"].is_string());
                 next || listed.data.len() >= PAGE_SIZE
@@ -141,8 +142,8 @@ impl WebhookApi for BigCommerce {
         Ok(Page { webhooks: listed.data.into_iter().map(read_webhook).collect(), more })
     }
 
-    /// The same scope and destination again is refused [`overview.mdx`, "Limits"]. With which status is not documented: any means
-    /// that the webhooks have to be listed again.
+    /// Builds the call that makes a webhook. A second webhook of the same topic and destination is refused
+    /// [`overview.mdx`, "Limits"], with an undocumented status: after any, the webhooks have to be listed again.
     fn create(&self, access: &Access<'_>, scope: &str, url: &str, secret: &WebhookSecret) -> Result<ApiRequest, Fault> {
         Ok(call(access, Method::POST, &["v3", "hooks"], &[])?.json(&form(scope, url, secret)))
     }
@@ -163,12 +164,12 @@ impl WebhookApi for BigCommerce {
         Ok(Saving::Ask(call(access, Method::PUT, &["v3", "hooks", id.as_str()], &[])?.json(&body)))
     }
 
-    /// [`overview.mdx`]; and its token is worth nothing afterwards.
+    /// Returns `true` [`overview.mdx`]; the token is invalid afterwards, too.
     fn go_with_the_app(&self) -> bool {
         true
     }
 
-    /// The overview shows the answer without the `data` that the specification has around it.
+    /// Reads the saved webhook. The overview shows the answer without the specification's surrounding `data`.
     fn saved(&self, response: &ApiResponse, now: Timestamp) -> Result<Webhook, Fault> {
         if !response.is_success() {
             return Err(fault(response, now));
@@ -184,8 +185,9 @@ impl WebhookApi for BigCommerce {
         call(access, Method::DELETE, &["v3", "hooks", id.as_str()], &[])
     }
 
-    /// When the app is uninstalled, BigCommerce removes its webhooks and takes its token away [`overview.mdx`]: whom the token
-    /// opens nothing any more, it has no webhook left, either. Webhooks need no permission that a good token could lack.
+    /// Reads the answer to a removal. When the app is uninstalled, BigCommerce removes its webhooks and revokes its
+    /// token [`overview.mdx`], so with a refused token no webhook is left. Webhooks need no permission that a valid
+    /// token could lack.
     fn deleted(&self, response: &ApiResponse, now: Timestamp) -> Result<(), Fault> {
         let gone = match response.status {
             401 | 403 => true,
@@ -243,7 +245,7 @@ mod tests {
         ApiResponse { status, headers: HeaderMap::new(), body: Bytes::from(body.to_string()) }
     }
 
-    /// As the specification shows one.
+    /// Returns a webhook as the specification shows one.
     fn shown() -> Value {
         json!({
             "id": 20_000_001, "client_id": "abc", "store_hash": "abc123", "scope": "store/order/created",
@@ -399,7 +401,7 @@ mod tests {
         assert_eq!(told(json!({ "id": 1, "is_active": false, "status": "inactive" })), off("inactive"));
         assert_eq!(told(json!({ "id": 1, "is_active": false, "status": "active" })), off("deactivated"));
         assert_eq!(told(json!({ "id": 1, "status": "deactivated" })), off("deactivated"));
-        // One that delivers to a queue in place of a URL is nobody's here, but must not hide the others.
+        // A webhook that delivers to a queue in place of a URL is nobody's here, but must not hide the others.
         assert_eq!(changed("destination", json!({ "topic": "t" })).url, "");
     }
 
@@ -412,7 +414,7 @@ mod tests {
             let read = BigCommerce.saved(&answer(200, &body), NOW);
             assert!(matches!(read, Err(Fault::Unreadable(_))), "{body}");
         }
-        // Another of the same there already: the webhooks are listed again before it counts as a failure.
+        // The same webhook exists already: the webhooks are listed again before it counts as a failure.
         let twice = json!({ "status": 422, "title": "x", "errors": { "scope": "x" } });
         assert!(matches!(BigCommerce.saved(&answer(422, &twice), NOW), Err(Fault::Connection(_))));
         assert!(matches!(BigCommerce.saved(&answer(409, &twice), NOW), Err(Fault::Connection(_))));

@@ -1,7 +1,7 @@
 //! BigCommerce's callbacks and REST objects as they travel: v3 with numbers and ISO 8601, v2 with money in padded
 //! strings and times as in mails, and `""`, `null` or 0 for nothing in both.
 //!
-//! What is not named here lands in `rest`, and from there in the entity's `extra`.
+//! Members that are not named here go to `rest`, and from there to the entity's `extra`.
 
 use jiff::fmt::rfc2822;
 use rust_decimal::Decimal;
@@ -20,19 +20,19 @@ use crate::{
     timestamp::parse_utc,
 };
 
-/// A callback. Its data has a shape for each scope, and sometimes several.
+/// A callback. Its data has a shape for each topic (`scope`), and sometimes several.
 pub struct Callback {
-    /// What has happened.
+    /// The topic.
     pub scope: Option<String>,
-    /// `stores/{hash}`.
+    /// The store, as `stores/{hash}`.
     pub producer: Option<String>,
-    /// When it happened, in seconds since 1970.
+    /// The time of the event, in seconds since 1970.
     pub created_at: Option<i64>,
-    /// To what.
+    /// The entity, or entities, of the event.
     pub data: Value,
 }
 
-/// Reads a callback. Of a member that is there twice, the last counts.
+/// Reads a callback. If a member occurs twice, the last counts.
 pub fn callback(body: &[u8]) -> Result<Callback, MapError> {
     let mut members: Map<String, Value> = read(body)?;
     let mut text = |name: &str| match members.remove(name) {
@@ -40,20 +40,20 @@ pub fn callback(body: &[u8]) -> Result<Callback, MapError> {
         _ => None,
     };
     let (scope, producer) = (text("scope"), text("producer"));
-    // The year 9999, as far as times go here.
+    // Times end with the year 9999.
     let in_range = |seconds: &i64| (0..253_402_300_800).contains(seconds);
     let created_at = members.get("created_at").and_then(Value::as_i64).filter(in_range);
     Ok(Callback { scope, producer, created_at, data: members.remove("data").unwrap_or_default() })
 }
 
-/// The id in a callback: a number in most, a string in some.
+/// Reads the id in a callback: a number in most, a string in some.
 pub fn id_of(value: &Value) -> Option<ExternalId> {
     id(value).ok().flatten()
 }
 
-/// Whether a 404 is BigCommerce's own, about the resource that was asked for: v3 says `{"status":404,"title":…}`, v2
-/// `[{"status":404,"message":…}]`. A page of something in between says neither, and a path that the API does not have is told in the
-/// same form, but as a route.
+/// Returns whether a 404 is BigCommerce's own, about the requested resource: v3 says `{"status":404,"title":…}`, v2
+/// `[{"status":404,"message":…}]`. A page of a server in between says neither. An unknown path gives the same form, but
+/// names a route.
 pub fn is_not_found(body: &[u8]) -> bool {
     let says = |error: &Value, what: &str| {
         let text = error[what].as_str().map(str::to_ascii_lowercase);
@@ -66,50 +66,50 @@ pub fn is_not_found(body: &[u8]) -> bool {
     }
 }
 
-/// An amount of money, without the zeros that v2 pads it with.
+/// Reads an amount of money, without the zeros that v2 pads it with.
 fn money<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Decimal>, D::Error> {
     Ok(crate::platform::lenient::decimal(from)?.map(|amount| amount.normalize()))
 }
 
-/// A price that is 0 when there is none.
+/// Reads a price; 0 means none.
 fn price<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Decimal>, D::Error> {
     Ok(money(from)?.filter(|amount| !amount.is_zero()))
 }
 
-/// How much there is of something, which may be none.
+/// Reads a quantity, which may be absent.
 fn amount<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Decimal>, D::Error> {
     Ok(quantity(from)?.map(|amount| amount.normalize()))
 }
 
-/// The time that dates an order.
+/// Reads the time that dates an order.
 fn mail_version<'de, D: Deserializer<'de>>(from: D) -> Result<Option<jiff::Timestamp>, D::Error> {
     let Some(text) = text(from)? else { return Ok(None) };
     match in_mail(&text) {
         Some(at) => Ok(Some(at)),
-        // Says why, as essential.
+        // Returns the essential error.
         None => version(serde::de::value::StrDeserializer::new(&text)),
     }
 }
 
 fn in_mail(text: &str) -> Option<jiff::Timestamp> {
-    // A wrong day of the week makes no other time of it.
+    // A wrong day of the week does not change the time.
     let parser = rfc2822::DateTimeParser::new().relaxed_weekday(true);
     parser.parse_timestamp(text).ok().or_else(|| parse_utc(text))
 }
 
-/// A time as in mails (RFC 2822), which v2 has, or as v3 writes it.
+/// Reads a time in v2's form, as in mails (RFC 2822), or in v3's.
 fn mail_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<jiff::Timestamp>, D::Error> {
     let Some(text) = text(from)? else { return Ok(None) };
     in_mail(&text).map(Some).ok_or_else(|| D::Error::custom("not a time"))
 }
 
-/// What v3 puts around everything.
+/// The envelope of v3.
 #[derive(Deserialize)]
 pub struct Data<T> {
     pub data: T,
 }
 
-/// An entry of a list: all that is needed to ask for it, and to go on behind it.
+/// An entry of a list: all that is needed to pull the entity, and to continue after it.
 #[derive(Deserialize)]
 pub struct Entry {
     #[serde(deserialize_with = "required_id")]
@@ -127,38 +127,38 @@ pub struct Page<T> {
     pub meta: Meta,
 }
 
-/// What is said about a page.
+/// The metadata of a page.
 #[derive(Deserialize, Default)]
 pub struct Meta {
     #[serde(default)]
     pub pagination: Option<Pagination>,
 }
 
-/// Where a page is among the others.
+/// The position of a page among the others.
 #[derive(Deserialize)]
 pub struct Pagination {
     #[serde(default, deserialize_with = "count")]
     pub total_pages: Option<u64>,
     #[serde(default, deserialize_with = "count")]
     pub per_page: Option<u64>,
-    /// The query of the page before and of the one after, as far as there are any.
+    /// The queries of the previous and the next page, if there are any.
     #[serde(default)]
     pub links: Value,
 }
 
-/// A webhook, as far as it is read: what else it has, its headers among them, may be anything or nothing.
+/// A webhook, as far as it is read. Its other members, the headers among them, may have any form.
 #[derive(Deserialize)]
 pub struct Hook {
     #[serde(deserialize_with = "required_id")]
     pub id: ExternalId,
     #[serde(default, deserialize_with = "text")]
     pub scope: Option<String>,
-    /// No text where it delivers otherwise than to a URL.
+    /// The destination; not a text where it is not a URL.
     #[serde(default)]
     pub destination: Value,
     #[serde(default, deserialize_with = "flag")]
     pub is_active: Option<bool>,
-    /// Where it is told: `active`, `inactive`, or `deactivated`.
+    /// The status, where it is present: `active`, `inactive`, or `deactivated`.
     #[serde(default)]
     pub status: Value,
 }
@@ -198,7 +198,7 @@ pub struct Product {
     pub images: Vec<Image>,
     #[serde(default, deserialize_with = "object")]
     pub custom_url: CustomUrl,
-    /// The one variant of a simple product; none for a product with options.
+    /// The one variant of a simple product; absent for a product with options.
     #[serde(default, deserialize_with = "id")]
     pub base_variant_id: Option<ExternalId>,
     #[serde(default, deserialize_with = "time")]
@@ -222,14 +222,14 @@ pub struct Image {
     pub url_standard: Option<String>,
 }
 
-/// Where something is in the store.
+/// The page of an entity in the store.
 #[derive(Deserialize, Default)]
 pub struct CustomUrl {
     #[serde(default, deserialize_with = "text")]
     pub url: Option<String>,
 }
 
-/// A variant of a product. A price that is `null` is the product's.
+/// A variant of a product. A price of `null` stands for the product's.
 #[derive(Deserialize)]
 pub struct Variant {
     #[serde(deserialize_with = "required_id")]
@@ -256,7 +256,7 @@ pub struct Variant {
     pub option_values: Vec<OptionValue>,
 }
 
-/// What was chosen for a variant.
+/// A choice that a variant has made.
 #[derive(Deserialize)]
 pub struct OptionValue {
     #[serde(default, deserialize_with = "text")]
@@ -297,7 +297,7 @@ pub struct Customer {
     pub last_name: Option<String>,
     #[serde(default, deserialize_with = "objects")]
     pub addresses: Vec<Address>,
-    /// How many there are; with the customer come ten at most.
+    /// The number of addresses; the customer itself has ten of them at most.
     #[serde(default, deserialize_with = "count")]
     pub address_count: Option<u64>,
     #[serde(default, deserialize_with = "time")]
@@ -311,7 +311,7 @@ pub struct Customer {
 /// An address: a customer's, with v3's names, or an order's, with v2's.
 #[derive(Deserialize, Default)]
 pub struct Address {
-    /// A billing address has none.
+    /// The id, which a billing address lacks.
     #[serde(default, deserialize_with = "id")]
     pub id: Option<ExternalId>,
     #[serde(default, deserialize_with = "text")]
@@ -336,7 +336,7 @@ pub struct Address {
     pub phone: Option<String>,
     #[serde(default, deserialize_with = "text")]
     pub email: Option<String>,
-    /// Of an order's: how it is sent there.
+    /// The shipping method, for an order's address.
     #[serde(default, deserialize_with = "text")]
     pub shipping_method: Option<String>,
     #[serde(default, deserialize_with = "money")]
@@ -350,7 +350,7 @@ pub struct Address {
 pub struct Order {
     #[serde(deserialize_with = "required_id")]
     pub id: ExternalId,
-    /// 0 is a status, so this is no id.
+    /// The number of the status. 0 is a status, so this is not an id.
     #[serde(default, deserialize_with = "count")]
     pub status_id: Option<u64>,
     #[serde(default, deserialize_with = "text")]
@@ -359,10 +359,10 @@ pub struct Order {
     pub is_deleted: Option<bool>,
     #[serde(default, deserialize_with = "id")]
     pub customer_id: Option<ExternalId>,
-    /// The one that the shopper saw.
+    /// The currency that the shopper saw.
     #[serde(default, deserialize_with = "text")]
     pub currency_code: Option<String>,
-    /// The one that the amounts are in.
+    /// The currency of the amounts.
     #[serde(default, deserialize_with = "text")]
     pub default_currency_code: Option<String>,
     #[serde(default, deserialize_with = "money")]
@@ -375,16 +375,16 @@ pub struct Order {
     pub shipping_cost_tax: Option<Decimal>,
     #[serde(default, deserialize_with = "flag")]
     pub is_tax_inclusive_pricing: Option<bool>,
-    /// All discounts but coupons.
+    /// All discounts except coupons.
     #[serde(default, deserialize_with = "money")]
     pub discount_amount: Option<Decimal>,
-    /// What coupons took off.
+    /// The discount of coupons.
     #[serde(default, deserialize_with = "money")]
     pub coupon_discount: Option<Decimal>,
-    /// What of the total was paid with credit.
+    /// The part of the total that was paid with credit.
     #[serde(default, deserialize_with = "money")]
     pub store_credit_amount: Option<Decimal>,
-    /// What of the total was paid with gift certificates.
+    /// The part of the total that was paid with gift certificates.
     #[serde(default, deserialize_with = "money")]
     pub gift_certificate_amount: Option<Decimal>,
     #[serde(default, deserialize_with = "money")]
@@ -399,10 +399,10 @@ pub struct Order {
     pub wrapping_cost_inc_tax: Option<Decimal>,
     #[serde(default, deserialize_with = "money")]
     pub wrapping_cost_tax: Option<Decimal>,
-    /// A link.
+    /// A link to the coupons.
     #[serde(default)]
     pub coupons: Value,
-    /// A link, or the fees themselves; nothing in orders that know none.
+    /// A link to the fees, or the fees themselves; absent where the order knows no fees.
     #[serde(default)]
     pub fees: Option<Box<RawValue>>,
     #[serde(default, deserialize_with = "object")]
@@ -445,16 +445,16 @@ pub struct Line {
     pub quantity: Decimal,
     #[serde(default, deserialize_with = "money")]
     pub price_ex_tax: Option<Decimal>,
-    /// Before discounts.
+    /// The total before discounts, without tax.
     #[serde(default, deserialize_with = "money")]
     pub total_ex_tax: Option<Decimal>,
-    /// Before discounts.
+    /// The total before discounts, with tax.
     #[serde(default, deserialize_with = "money")]
     pub total_inc_tax: Option<Decimal>,
-    /// On what is left after discounts.
+    /// The tax on the total after discounts.
     #[serde(default, deserialize_with = "money")]
     pub total_tax: Option<Decimal>,
-    /// After all discounts. Stores have it since September 2023.
+    /// The total after all discounts, with tax. Stores have it since September 2023.
     #[serde(default, deserialize_with = "money")]
     pub discounted_total_inc_tax: Option<Decimal>,
     #[serde(default, deserialize_with = "lines")]
@@ -466,14 +466,14 @@ pub struct Line {
 /// A line's share of a discount.
 #[derive(Deserialize)]
 pub struct Discount {
-    /// `coupon`, `manual-discount`, ...
+    /// The kind: `coupon`, `manual-discount`, ...
     #[serde(default, deserialize_with = "text")]
     pub id: Option<String>,
     #[serde(default, deserialize_with = "money")]
     pub amount: Option<Decimal>,
     #[serde(default, deserialize_with = "text")]
     pub name: Option<String>,
-    /// Only coupons have one.
+    /// The code, which only coupons have.
     #[serde(default, deserialize_with = "text")]
     pub code: Option<String>,
     #[serde(default, deserialize_with = "text")]
@@ -487,7 +487,7 @@ pub struct Coupon {
     pub id: ExternalId,
     #[serde(default, deserialize_with = "text")]
     pub code: Option<String>,
-    /// What it took off this order. Its `amount` may be in percent.
+    /// The discount on this order. `amount`, another member, may be in percent.
     #[serde(default, deserialize_with = "money")]
     pub discount: Option<Decimal>,
     #[serde(flatten)]
@@ -505,7 +505,7 @@ pub struct Fee {
     pub display_name_merchant: Option<String>,
     #[serde(default, deserialize_with = "money")]
     pub cost_ex_tax: Option<Decimal>,
-    /// The same, as some examples spell it.
+    /// The cost without tax, as some examples spell it.
     #[serde(default, deserialize_with = "money")]
     pub cost_exc_tax: Option<Decimal>,
     #[serde(default, deserialize_with = "money")]
@@ -523,7 +523,7 @@ pub struct Refund {
     pub id: ExternalId,
     #[serde(default, deserialize_with = "text")]
     pub reason: Option<String>,
-    /// Tax included; not below zero.
+    /// The amount, tax included, and not negative.
     #[serde(default, deserialize_with = "money")]
     pub total_amount: Option<Decimal>,
     #[serde(flatten)]
@@ -586,7 +586,7 @@ pub struct CartCoupon {
     pub code: Option<String>,
 }
 
-/// What is in a cart, by its kind.
+/// The contents of a cart, by their kind.
 #[derive(Deserialize, Default)]
 pub struct LineItems {
     #[serde(default, deserialize_with = "lines")]
@@ -612,7 +612,7 @@ pub struct LineItem {
     pub name: Option<String>,
     #[serde(default, deserialize_with = "text")]
     pub sku: Option<String>,
-    /// A gift certificate has none, but an amount.
+    /// The quantity. A gift certificate has an amount instead.
     #[serde(default, deserialize_with = "money")]
     pub quantity: Option<Decimal>,
     #[serde(default, deserialize_with = "money")]
@@ -629,7 +629,7 @@ pub struct LineItem {
     pub rest: Map<String, Value>,
 }
 
-/// What a variant costs in one currency of a price list.
+/// The price of a variant in one currency of a price list.
 #[derive(Deserialize)]
 pub struct Record {
     #[serde(deserialize_with = "required_id")]
@@ -649,14 +649,14 @@ pub struct Record {
     pub rest: Map<String, Value>,
 }
 
-/// What many of one cost each.
+/// The price of each piece in a range of quantities.
 #[derive(Deserialize)]
 pub struct Tier {
     #[serde(default, deserialize_with = "count")]
     pub quantity_min: Option<u64>,
     #[serde(default, deserialize_with = "count")]
     pub quantity_max: Option<u64>,
-    /// `fixed`, `price`, `percent`.
+    /// The kind: `fixed`, `price`, `percent`.
     #[serde(default, rename = "type", deserialize_with = "text")]
     pub kind: Option<String>,
     #[serde(default, deserialize_with = "money")]

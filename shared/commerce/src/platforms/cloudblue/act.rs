@@ -1,4 +1,4 @@
-//! Answering pending requests, by the connection's policy.
+//! The answers to pending requests, by the connection's policy.
 
 use http::Method;
 use serde_json::{Map, Value, json};
@@ -40,7 +40,7 @@ impl Act for CloudBlue {
         let shown = mapped(wanted, fresh)?;
         let Change::Upsert(_) = shown_change(&shown)? else { return Ok(Acted::Void(shown)) };
         let request: wire::Request = read(&fresh.body).map_err(unreadable)?;
-        // Somebody may have answered it, or filled in what was asked for.
+        // Somebody may have answered the request, or filled in the missing values.
         if decide(wanted.access.settings, &request).as_ref() != Some(decision) {
             return Ok(Acted::Void(shown));
         }
@@ -79,7 +79,7 @@ impl Act for CloudBlue {
     }
 }
 
-/// The calls that do what was decided; or why it cannot be done.
+/// Builds the calls that carry out a decision, or returns the reason against it.
 pub(super) fn steps(
     wanted: &Wanted<'_>,
     decision: &Decision,
@@ -118,7 +118,8 @@ pub(super) fn steps(
     Ok(Ok(steps))
 }
 
-/// A parameter as it is, with what is wrong with it. A password is not shown as it is, so it is not sent back.
+/// Returns a parameter with its value and an error message. A password's real value is not shown, so it is not sent
+/// back.
 pub(super) fn marked_param(param: &wire::Param, message: &Value) -> Value {
     let mut marked = json!({ "id": param.id, "value_error": message });
     if param.is_open() {

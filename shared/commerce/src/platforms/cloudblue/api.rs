@@ -1,4 +1,4 @@
-//! How CloudBlue Connect's API is called, and what its answers mean.
+//! The calls to CloudBlue Connect's API, and the meaning of its answers.
 
 use http::{Method, header};
 use url::Url;
@@ -14,14 +14,14 @@ use crate::{
     },
 };
 
-/// The platform names no limit: this is to be polite.
+/// The rate of calls. The platform names no limit; this is polite.
 pub(super) const BUDGET: Budget = Budget { calls: 300, seconds: 30 };
 
 pub(super) fn unreadable(error: MapError) -> Fault {
     Fault::Unreadable(error.to_string())
 }
 
-/// The call for a path below the API's address.
+/// Builds the call for a path below the API's URL.
 pub(super) fn call(access: &Access<'_>, method: Method, path: &[&str]) -> Result<ApiRequest, Fault> {
     let broken = || Fault::Connection("the connection's site cannot be read; connect it again".into());
     let mut url = Url::parse(access.site).map_err(|_| broken())?;
@@ -29,7 +29,7 @@ pub(super) fn call(access: &Access<'_>, method: Method, path: &[&str]) -> Result
     ApiRequest::with_secret(method, url, header::AUTHORIZATION.as_str(), access.credentials)
 }
 
-/// Where one entity is.
+/// Returns the path of one entity.
 pub(super) fn path<'a>(wanted: &Wanted<'a>) -> Result<Vec<&'a str>, Fault> {
     let id = wanted.id.as_str();
     match wanted.entity {
@@ -40,7 +40,7 @@ pub(super) fn path<'a>(wanted: &Wanted<'a>) -> Result<Vec<&'a str>, Fault> {
     }
 }
 
-/// An error of the platform's own, by its code; the texts may repeat what was sent.
+/// Returns the platform's own error by its code, because the texts may repeat what was sent.
 pub(super) fn refusal(answer: &ApiResponse) -> Option<String> {
     let error: wire::Error = read(&answer.body).ok().filter(|_| matches!(answer.status, 400 | 409))?;
     let code = &error.error_code;

@@ -1,4 +1,4 @@
-//! What the receiver has to know of CloudBlue Connect.
+//! The receiver's part of CloudBlue Connect.
 
 use http::Method;
 use serde_json::json;
@@ -15,11 +15,11 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// The scope of a delivery that names no class of objects: one by GET, for one.
+/// The topic (`scope`) of a delivery that names no class of objects, such as one by GET.
 pub const TRIGGER: &str = "trigger";
 
-/// HS256 over the raw text of the webhook's `jwt_secret`, with `webhook_id` and `exp` [the sample in the MuleSoft connector's
-/// `pom.xml`]. Of the two headers, the documentation names one and the connector reads the other.
+/// The token: HS256 over the raw text of the webhook's `jwt_secret`, with `webhook_id` and `exp` [the sample in the
+/// MuleSoft connector's `pom.xml`]. The documentation names one of the two headers, and the connector reads the other.
 const TOKEN: Jwt = Jwt {
     headers: &["authorization", "authentication"],
     prefix: "Bearer ",
@@ -36,7 +36,7 @@ const TOKEN: Jwt = Jwt {
 };
 
 impl Delivery for CloudBlue {
-    /// The webhook's `http_method`.
+    /// Returns the methods of a webhook's `http_method`.
     fn methods(&self) -> &'static [Method] {
         const METHODS: &[Method] = &[Method::POST, Method::GET];
         METHODS
@@ -56,7 +56,7 @@ impl Delivery for CloudBlue {
         Probe { headers: Vec::new(), body, claims: claims.as_object().cloned().unwrap_or_default() }
     }
 
-    /// There is no id of a delivery; webhook and time come closest.
+    /// Returns the webhook and the time. Deliveries have no id, and these are the closest.
     fn delivery_id(&self, request: &RawRequest) -> Option<String> {
         let wire::Trigger { webhook_id, triggered_at, .. } = wire::Trigger::read(&request.body);
         let id = format!("{}/{}", webhook_id?, triggered_at?);

@@ -1,4 +1,4 @@
-//! The lists of requests and assets: what a trigger points to, and what is polled.
+//! The lists of requests and assets, for triggers and for polling.
 
 use http::{Method, header};
 use serde::{Deserialize, Serialize};
@@ -20,8 +20,8 @@ use crate::{
     transfer::{Listing, Transfer},
 };
 
-/// The lists, in the order in which they are gone through. Requests wait for tier configurations, so these come first; what waits
-/// for an answer comes before what has changed, which may have been answered by somebody else and is then pending no more.
+/// The lists, in the order of reading. Requests wait for tier configurations, so these come first. Pending requests
+/// come before changed ones, which somebody else may have answered and which are then no longer pending.
 pub(super) const LISTS: [List; 4] = [
     List { name: "tier-config-requests/pending", of: Of::Tiers, pending: true },
     List { name: "tier-config-requests/changed", of: Of::Tiers, pending: false },
@@ -29,22 +29,23 @@ pub(super) const LISTS: [List; 4] = [
     List { name: "requests/changed", of: Of::Requests, pending: false },
 ];
 
-/// The lists of requests for polling: of what has changed, which without a time are all.
+/// The lists of requests for polling: changed ones, which without a time are all.
 pub(super) const POLLED: &str = "tier-config-requests/changed+requests/changed";
 
-/// No trigger tells of assets; a request that is answered takes its own along.
+/// The list of assets. No trigger reports them; a request that is answered takes its own along.
 pub(super) const ASSETS: List = List { name: "assets/changed", of: Of::Assets, pending: false };
 
-/// One of the platform's lists. [`Listing::what`] names the one that is gone through and those that follow, with a plus between.
+/// One of the platform's lists. [`Listing::what`] names the one that is being read and those that follow, separated by
+/// plus signs.
 #[derive(Clone, Copy)]
 pub(super) struct List {
     pub(super) name: &'static str,
     pub(super) of: Of,
-    /// What is pending; else what has changed.
+    /// `true` for pending entries, otherwise changed ones.
     pending: bool,
 }
 
-/// What a list has.
+/// The kind of a list's entries.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Of {
     /// Tier configuration requests.
@@ -55,35 +56,36 @@ pub(super) enum Of {
     Assets,
 }
 
-/// How many entries a page has.
+/// The number of entries on a page.
 pub(super) const PAGE_SIZE: usize = 100;
 
-/// How far back a trigger looks for what has changed.
+/// The time that a trigger looks back for changes, in seconds.
 pub(super) const LOOKBACK_SECONDS: i64 = 24 * 60 * 60;
 
-/// How many entries of one time may go, while a page is under way, without one being passed over.
+/// The most entries of one time that a page repeats, because some may leave while the list is read.
 pub(super) const PAGE_OVERLAP: usize = 10;
 
-/// The same, at most: what the body says of earlier failures is only a hint.
+/// The longest time that a trigger looks back, in seconds, because the body's report of earlier failures is only a
+/// hint.
 pub(super) const MAX_LOOKBACK_SECONDS: i64 = 30 * LOOKBACK_SECONDS;
 
-/// How far before the last success it looks: what has changed while that was under way.
+/// The overlap with the last success, in seconds: changes while that was under way.
 pub(super) const OVERLAP_SECONDS: i64 = 60 * 60;
 
-/// How far before the beginning of the last list the next one looks: clocks differ, and lists may lag.
+/// The overlap with the beginning of the last list, in seconds: clocks differ, and lists may lag.
 pub(super) const FOUND_OVERLAP_SECONDS: i64 = 10 * 60;
 
-/// Where a list goes on. Entries leave the lists and move within them while they are gone through, so pages are not counted:
-/// the next page begins with the last time of the one before. Only within one time, entries are counted.
+/// The position in a list. Entries leave the lists and move within them during the reading, so pages are not counted:
+/// the next page begins with the last time of the one before. Entries are counted only within one time.
 #[derive(Serialize, Deserialize, Default)]
 pub(super) struct Cursor {
-    /// From when on changes count; absent: all.
+    /// The time from which changes count; absent means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) since: Option<String>,
-    /// The time to go on with, as the platform writes it.
+    /// The time to continue at, as the platform writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) after: Option<String>,
-    /// How many entries with that time are done.
+    /// The number of entries read with that time.
     #[serde(default)]
     pub(super) offset: usize,
 }
@@ -113,7 +115,7 @@ impl Lists for CloudBlue {
         let since = cursor.since.filter(|_| !list.pending);
         if let Some(from) = cursor.after.or(since) {
             terms.push(match list.of {
-                // Assets have no `ge` [`specs.yml`, `GET /assets`], so it goes on a moment before.
+                // Assets have no `ge` [`specs.yml`, `GET /assets`], so the list continues from a moment before.
                 Of::Assets => format!("gt({key},{})", encoded(&moment_before(&from))),
                 _ => format!("ge({key},{})", encoded(&from)),
             });
@@ -156,7 +158,7 @@ impl Lists for CloudBlue {
         }
         let entries: Vec<wire::Entry> = read_list(&response.body)?;
         let keys: Vec<Option<String>> = entries.iter().map(|entry| key(list, entry)).collect();
-        // What waits, and may have to be answered, is read again in any case.
+        // Pending requests, which may have to be answered, are pulled in any case.
         let waits = list.pending && self.acts_on(EntityKind::Request, access.settings);
         let entity = if list.of == Of::Assets { EntityKind::Subscription } else { EntityKind::Request };
         let transfer = |entry: wire::Entry| {
@@ -189,7 +191,7 @@ impl Lists for CloudBlue {
     }
 }
 
-/// The list that is gone through, and those that follow it.
+/// Returns the list that is being read, and those that follow it.
 pub(super) fn list(listing: &Listing) -> Result<(List, Option<&str>), Fault> {
     let (name, rest) = match listing.what.split_once('+') {
         Some((name, rest)) => (name, Some(rest)),
@@ -208,18 +210,18 @@ pub(super) fn written(cursor: &Cursor) -> Option<String> {
     serde_json::to_string(cursor).ok()
 }
 
-/// A value within RQL, whose own signs are left as they are.
+/// Encodes a value within RQL, whose own signs are left as they are.
 pub(super) fn encoded(value: &str) -> String {
     form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>().replace('+', "%20")
 }
 
-/// The time before a time, by the smallest step that the platform knows: what has the time itself comes after it.
+/// Returns the time before a time, by the platform's smallest step, so that entries of the time itself come after it.
 pub(super) fn moment_before(time: &str) -> String {
     let at = parse_utc(time).map(Timestamp::from);
     at.map_or_else(|| time.to_owned(), |at| Timestamp::from_micros(at.micros().saturating_sub(1)).to_string())
 }
 
-/// What an entry is sorted by. Only a time is given back to the platform.
+/// Returns the sort key of an entry. Only a time is sent back to the platform.
 pub(super) fn key(list: List, entry: &wire::Entry) -> Option<String> {
     let (own, event) = match list.pending {
         true => (&entry.created, &entry.events.created.at),
@@ -228,7 +230,8 @@ pub(super) fn key(list: List, entry: &wire::Entry) -> Option<String> {
     own.as_ref().or(event.as_ref()).filter(|text| parse_utc(text).is_some()).cloned()
 }
 
-/// Whether a page is its list's last: by `Content-Range: items 0-99/250`, whose unit can be any word; without it, by being short.
+/// Returns whether a page is its list's last, by `Content-Range: items 0-99/250`, whose unit can be any word; without
+/// it, by being short.
 pub(super) fn is_last(response: &ApiResponse, entries: usize) -> bool {
     let range = response.headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
     let parsed = range.and_then(|text| {

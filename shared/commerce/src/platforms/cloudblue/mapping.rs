@@ -1,5 +1,5 @@
-//! What the processor has to know of CloudBlue Connect: which lists a trigger stands for, how requests and assets become canonical
-//! entities, and how requests are answered by the policies of their products.
+//! The processor's part of CloudBlue Connect: the lists that a trigger stands for, and the mapping of requests and
+//! assets to canonical entities.
 
 use std::collections::BTreeMap;
 
@@ -28,12 +28,12 @@ use crate::{
     transfer::{Action, Direction, EntityProcessor, Listing, Payload, Polling, own},
 };
 
-/// Rises when the mapping's output changes.
+/// The mapping's number. It rises when the mapping's output changes.
 pub(super) const MAPPING: u32 = 2;
 
-/// The scope of requests of fulfilment.
+/// The topic (`scope`) of requests of fulfilment.
 pub(super) const FULFILLMENT: &str = "fulfillment_request";
-/// The scope of tier configuration requests.
+/// The topic of tier configuration requests.
 pub(super) const TIER_CONFIG: &str = "tier_config_request";
 
 static PROCESSORS: &[EntityProcessor] = &[
@@ -45,7 +45,7 @@ static PROCESSORS: &[EntityProcessor] = &[
         polling: Some(Polling::Incremental),
         scopes: &[own(FULFILLMENT, Action::Updated), own(TIER_CONFIG, Action::Updated), own(TRIGGER, Action::Updated)],
         requires: &[],
-        // An approval changes the asset, and nothing else tells of that.
+        // An approval changes the asset, and nothing else reports that.
         followed_by: &[EntityKind::Subscription],
     },
     EntityProcessor {
@@ -60,21 +60,22 @@ static PROCESSORS: &[EntityProcessor] = &[
     },
 ];
 
-/// Webhooks can be for other classes of objects, which are no entities here.
+/// The rule for other classes of objects. Webhooks can be for them, but they are no entities here.
 const OBJECT_CLASS: Rule = Rule("cloudblue-object-class");
 const OTHER_CLASSES: [&str; 4] = ["tier_account_request", "listing_request", "billing_request", "usage_file"];
-/// The token is one of a webhook that the connection does not name.
+/// The rule for a token of a webhook that the connection does not name.
 const FOREIGN_WEBHOOK: Rule = Rule("cloudblue-foreign-webhook");
 
-/// Left out of `extra` at any depth: parameters, which may be passwords, and texts that are made of them; addresses; what changes as
-/// time goes by; pictures.
+/// The members left out of `extra` at any depth: parameters, which may be passwords, and texts made of them; addresses;
+/// members that change with time alone; pictures.
 const HIDDEN: &[&str] = &["params", "activation", "representation", "contact_info", "tax_id", "sli", "icon"];
-/// Left out of a request's `extra`, beside what is canonical: of its asset, what is the subscription's.
+/// The members left out of a request's `extra`: its canonical fields, and those members of its asset that belong to the
+/// subscription.
 const OF_REQUEST: &[&str] = &["id", "type", "status", "note", "notes", "reason", "created", "updated", "events"];
 const OF_ASSET: &[&str] = &["status", "product", "events", "created", "updated"];
-/// Left out of a subscription's `extra`, beside what is canonical.
+/// The members left out of a subscription's `extra`, which are canonical fields.
 const OF_SUBSCRIPTION: &[&str] = &["id", "external_id", "status", "product", "events", "created", "updated"];
-/// Left out of what an item has beyond the canonical fields.
+/// The members left out of an item's rest, which are canonical fields.
 const OF_ITEM: &[&str] = &["id", "mpn", "display_name", "quantity", "old_quantity"];
 
 impl Mapping for CloudBlue {
@@ -96,7 +97,8 @@ impl Mapping for CloudBlue {
         if known { Ok(()) } else { Err(FOREIGN_WEBHOOK) }
     }
 
-    /// Nothing of the body is believed. Its last success can only make the search reach further back.
+    /// Maps a trigger to lists. Nothing in the body is trusted: its last success can only extend the search further
+    /// back.
     fn map(&self, incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
         let received = incoming.received;
         let day = received.plus_seconds(-LOOKBACK_SECONDS);
@@ -195,7 +197,7 @@ fn content(
     Ok(content.with_unreadable(unreadable.into_iter().flatten()))
 }
 
-/// The time that dates an entity. One that is there but cannot be read is not none.
+/// Returns the time that dates an entity. An unreadable time is not an absent one.
 fn dated(at: Option<jiff::Timestamp>, dropped: &[String]) -> Result<Option<jiff::Timestamp>, MapError> {
     let lost = |place: &&String| matches!(place.as_str(), "events" | "events.updated" | "events.updated.at");
     match dropped.iter().find(lost) {
@@ -213,7 +215,7 @@ pub(super) fn product(request: &wire::Request) -> Option<&ExternalId> {
     asset.or_else(|| request.configuration.as_ref()?.product.as_ref())
 }
 
-/// Items and parameters, and the places of those that have no name.
+/// Returns items and parameters, and the places of those without a name.
 fn parts(
     items: Vec<wire::Item>,
     params: &wire::Params,
@@ -240,7 +242,7 @@ fn events(wire: wire::Events) -> BTreeMap<String, Event> {
     wire.0.into_iter().filter(|(_, event)| told(event)).map(|(name, wire)| (name, event(wire))).collect()
 }
 
-/// Puts what items have beyond the canonical fields in the list's place, by the item's id.
+/// Puts the members of items beyond the canonical fields in the list's place, by the item's id.
 fn keep_rest_of_items(of: &mut Map<String, Value>) {
     let Some(Value::Array(items)) = of.remove("items") else { return };
     let mut by_id = Map::new();

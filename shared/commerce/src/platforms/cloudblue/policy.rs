@@ -1,4 +1,4 @@
-//! The policy of a connection: which pending request is answered, and how.
+//! The policy of a connection, by which pending requests are answered.
 
 use std::collections::BTreeMap;
 
@@ -17,35 +17,35 @@ use crate::{
     },
 };
 
-/// The longest label of a webhook [`specs.yml`].
+/// The longest label of a webhook [`specs.yml`], in characters.
 pub(super) const MAX_LABEL: usize = 100;
 
 /// A rule of a product's policy.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyRule {
-    /// When it fits.
+    /// The conditions.
     #[serde(default)]
     pub when: When,
-    /// Approve.
+    /// An approval.
     #[serde(default)]
     pub approve: Option<Approve>,
-    /// Refuse, for good.
+    /// A final refusal.
     #[serde(default)]
     pub fail: Option<Fail>,
-    /// Ask the customer.
+    /// A question to the customer.
     #[serde(default)]
     pub inquire: Option<Inquire>,
-    /// Leave it to somebody else.
+    /// `true` to leave the request to somebody else.
     #[serde(default)]
     pub observe: Option<bool>,
 }
 
-/// Conditions, all of which must hold; one that is absent does.
+/// Conditions, all of which must hold; an absent one holds.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub struct When {
-    /// One of these types.
+    /// The request has one of these types.
     #[serde(default, rename = "type")]
     pub kind: Option<Vec<String>>,
     /// The customer's country is one of these.
@@ -54,47 +54,47 @@ pub struct When {
     /// The customer's country is none of these.
     #[serde(default)]
     pub country_not_in: Option<Vec<String>>,
-    /// Nobody has filled in this parameter. One that a request of fulfilment does not have is not filled in, either; tier configurations
-    /// have parameters of their own.
+    /// Nobody has filled in this parameter. A parameter that a request of fulfilment lacks is not filled in, either;
+    /// tier configurations have parameters of their own.
     #[serde(default)]
     pub empty_parameter: Option<String>,
-    /// One of these types of connection.
+    /// The connection has one of these types.
     #[serde(default)]
     pub connection_type: Option<Vec<String>>,
 }
 
-/// How to approve.
+/// The arguments of an approval.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Approve {
-    /// The template of what the customer is told.
+    /// The template of the text for the customer.
     pub template: String,
 }
 
-/// How to refuse.
+/// The arguments of a refusal.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fail {
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// How to ask.
+/// The arguments of a question.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Inquire {
-    /// The template of what the customer is told.
+    /// The template of the text for the customer.
     pub template: String,
-    /// What is wrong with which parameter.
+    /// The messages about wrong parameters, by the parameter's id.
     #[serde(default)]
     pub errors: BTreeMap<String, String>,
 }
 
 impl PolicyRule {
-    /// Reads a rule and checks all of it.
+    /// Checks a rule completely.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The fault of the rule, as text.
     pub(super) fn check(rule: &Value) -> Result<(), String> {
         let Value::Object(members) = rule else { return Err("a rule must be an object".into()) };
         let rule: Self = read_own(members.clone()).map_err(|error| error.why)?;
@@ -120,7 +120,7 @@ impl PolicyRule {
         if template.is_some_and(|template| !is_id(template, "TL-")) {
             return Err("template must be the id of a template, such as TL-123-456-789".into());
         }
-        // The platform's own limit for tier configuration requests.
+        // This is the platform's own limit for tier configuration requests.
         if rule.fail.as_ref().is_some_and(|fail| !is_short(&fail.reason, 500)) {
             return Err("reason must be a text of 1 to 500 bytes".into());
         }
@@ -161,7 +161,7 @@ pub(super) fn check_policy(product: &str, policy: &Value) -> Result<(), Settings
     }
 }
 
-/// What the policy of its product says about a request.
+/// Decides on a request by the policy of its product.
 pub(super) fn decide(settings: &Map<String, Value>, request: &wire::Request) -> Option<Decision> {
     if request.status != "pending" {
         return None;
@@ -169,7 +169,7 @@ pub(super) fn decide(settings: &Map<String, Value>, request: &wire::Request) -> 
     let rules = settings.get("products")?.get(product(request)?.as_str())?.as_array()?;
     for rule in rules {
         let rule = PolicyRule::deserialize(rule).ok()?;
-        // Whoever asks for the country of a customer that has none gets no answer: that is left to people.
+        // A condition on the country of a customer without one is left to people.
         if !fits(&rule.when, request)? {
             continue;
         }
@@ -177,7 +177,7 @@ pub(super) fn decide(settings: &Map<String, Value>, request: &wire::Request) -> 
         let asked = rule.when.empty_parameter.as_ref();
         let absent = asked.is_some_and(|id| !params(request).list.iter().any(|param| param.id == *id));
         return match rule {
-            // What is not there at all may have been meant otherwise, and these are for good.
+            // An absent parameter may have another meaning, and these actions are final.
             PolicyRule { approve: Some(_), .. } | PolicyRule { fail: Some(_), .. } if absent => None,
             PolicyRule { approve: Some(approve), .. } => {
                 decision("approve", json!({ "template": approve.template }), true)
@@ -192,12 +192,12 @@ pub(super) fn decide(settings: &Map<String, Value>, request: &wire::Request) -> 
     None
 }
 
-/// The parameters of a request.
+/// Returns the parameters of a request.
 pub(super) fn params(request: &wire::Request) -> &wire::Params {
     request.asset.as_ref().map_or(&request.params, |asset| &asset.params)
 }
 
-/// Whether all conditions hold; nothing when that cannot be told. One that does not hold is enough.
+/// Returns whether all conditions hold, or `None` when that is unknown. One condition that fails decides.
 pub(super) fn fits(when: &When, request: &wire::Request) -> Option<bool> {
     let among = |list: &Option<Vec<String>>, value: Option<&str>| {
         let Some(list) = list else { return Some(true) };
@@ -207,7 +207,7 @@ pub(super) fn fits(when: &When, request: &wire::Request) -> Option<bool> {
     let of_asset = request.asset.as_ref().and_then(|asset| asset.connection.kind.as_deref());
     let of_configuration = configuration.and_then(|configuration| configuration.connection.kind.as_deref());
     let connection = of_asset.or(of_configuration).or(request.environment.as_deref());
-    // A tier configuration is that of an account between vendor and customer.
+    // A tier configuration belongs to an account between vendor and customer.
     let account = match (&request.asset, configuration.and_then(|configuration| configuration.tier_level.as_deref())) {
         (Some(asset), _) => &asset.tiers.customer,
         (None, Some("2")) => &request.tiers.tier2,
@@ -218,9 +218,10 @@ pub(super) fn fits(when: &When, request: &wire::Request) -> Option<bool> {
         let params = params(request);
         let mut own = params.list.iter().filter(|param| param.id == *id).peekable();
         match own.peek() {
-            // It may be one of those that could not be read.
+            // It may be one of the unreadable ones.
             None if !params.unreadable.is_empty() => None,
-            // Nobody can have filled in what is not there. Tier configurations have parameters of their own, so this is none of theirs.
+            // Nobody can have filled in an absent parameter. Tier configurations have parameters of their own, so this
+            // is none of theirs.
             None => Some(request.asset.is_some()),
             Some(_) => own.try_fold(false, |any, param| Some(any || param.is_empty()?)),
         }

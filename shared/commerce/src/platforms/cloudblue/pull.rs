@@ -1,4 +1,4 @@
-//! Fetching one request or asset.
+//! The pull of one request or asset.
 
 use http::Method;
 
@@ -33,7 +33,7 @@ pub(super) fn ask(wanted: &Wanted<'_>) -> Result<ApiRequest, Fault> {
     call(&wanted.access, Method::GET, &path(wanted)?)
 }
 
-/// What an answer to [`ask`], or of an action that gives the entity, says.
+/// Maps an answer to [`ask`], or of an action that returns the entity.
 pub(super) fn mapped(wanted: &Wanted<'_>, answer: &ApiResponse) -> Result<Mapped, Fault> {
     let Wanted { entity, id, at, .. } = *wanted;
     if answer.status == 404 && read::<wire::Error>(&answer.body).is_ok() {

@@ -1,5 +1,5 @@
-//! What the registrar has to know of CloudBlue Connect: settings, and with them the policies by which requests are answered; and the
-//! calls of `/notifications/webhooks`.
+//! The registrar's part of CloudBlue Connect: settings, with the policies by which requests are answered, and the calls
+//! of `/notifications/webhooks`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,17 +33,17 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// Where the API is [`specs.yml`, `servers`].
+/// The URL of the API [`specs.yml`, `servers`].
 const SITE: &str = "https://api.connect.cloudblue.com/public/v1";
 
-/// What precedes a key in the header; the platform shows it as a part of the key.
+/// The prefix of a key in the header. The platform shows it as a part of the key.
 const API_KEY: &str = "ApiKey ";
 
-/// The types of requests [`specs.yml`]: those of fulfilment, then what tier configurations have beyond them.
+/// The types of requests [`specs.yml`]: those of fulfilment, then the further ones of tier configurations.
 pub(super) const TYPES: [&str; 10] =
     ["purchase", "change", "suspend", "resume", "cancel", "adjustment", "renew", "transfer", "setup", "update"];
 
-/// The type of a webhook that tells of something; the others ask whether something is right [`specs.yml`].
+/// The type of a webhook that reports events; the others ask for validation [`specs.yml`].
 const EVENT: &str = "event";
 
 /// The types of connections between vendor and distributor.
@@ -115,8 +115,8 @@ impl Setup for CloudBlue {
 }
 
 impl WebhookApi for CloudBlue {
-    /// A webhook is for one product and one class of objects, so each product of the settings has two. Where they name none, nothing
-    /// is wanted: which of an account's products are meant is not for us to guess.
+    /// Returns two topics (`scope`) for each product of the settings, because a webhook is for one product and one
+    /// class of objects. Without products, there are none: we do not guess which of an account's products are meant.
     fn wanted(&self, _platform: &Platform, settings: &Map<String, Value>) -> Vec<String> {
         let products = settings.get("products").and_then(Value::as_object);
         let products: BTreeSet<&String> = products.into_iter().flat_map(Map::keys).collect();
@@ -124,12 +124,13 @@ impl WebhookApi for CloudBlue {
         products.into_iter().flat_map(both).collect()
     }
 
-    /// A delivery names its class, and its product only inside.
+    /// Returns the class. A delivery names its class, and its product only inside.
     fn delivers<'s>(&self, scope: &'s str) -> &'s str {
         scope.split_once('@').map_or(scope, |(class, _)| class)
     }
 
-    /// Tokens name the webhook that they are of; only those of these webhooks are admitted.
+    /// Adds the webhooks' ids to the settings. Tokens name their webhook, and only those of these webhooks are
+    /// admitted.
     fn settings_with(&self, mut settings: Map<String, Value>, webhooks: &[ExternalId]) -> Map<String, Value> {
         let given = settings.get("webhooks").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
         let all: BTreeSet<&str> = given.chain(webhooks.iter().map(ExternalId::as_str)).collect();
@@ -145,14 +146,15 @@ impl WebhookApi for CloudBlue {
         Ok(request)
     }
 
-    /// Others of the account have their webhooks in the same list.
+    /// Reads a page of webhooks. The list includes those of others in the account.
     fn listed(&self, response: &ApiResponse, _page: u32, now: Timestamp) -> Result<Page, Fault> {
         if !response.is_success() {
             return Err(response.fault(now));
         }
         let webhooks: Vec<wire::Webhook> = read_list(&response.body)?;
         let more = !is_last(response, webhooks.len());
-        // Pages are counted by what was asked for. After a shorter one some would be passed over, and made again.
+        // Pages are counted by the size that was asked for. After a shorter page, some webhooks would be skipped, and
+        // made again.
         if more && webhooks.len() < PAGE_SIZE {
             return Err(Fault::Unreadable("a page of webhooks is shorter than was asked for, and not the last".into()));
         }
@@ -163,8 +165,8 @@ impl WebhookApi for CloudBlue {
         Ok(call(access, Method::POST, &WEBHOOKS)?.json(&body(scope, url, secret)?))
     }
 
-    /// Read, changed, and written as a whole: whether a part of it would do is not documented, and what somebody has added there,
-    /// a header for one, stays.
+    /// Reads, changes and writes a webhook as a whole: the documentation does not say whether a part would do, and
+    /// additions by others, such as a header, stay.
     fn update(
         &self,
         access: &Access<'_>,
@@ -221,21 +223,21 @@ impl WebhookApi for CloudBlue {
     }
 }
 
-/// Where the webhooks are.
+/// The path of the webhooks.
 const WEBHOOKS: [&str; 2] = ["notifications", "webhooks"];
 
-/// Where one webhook is.
+/// Returns the path of one webhook.
 fn one(id: &ExternalId) -> [&str; 3] {
     let [notifications, webhooks] = WEBHOOKS;
     [notifications, webhooks, id.as_str()]
 }
 
-/// What a webhook delivers: no class and no id of a product has the sign between them.
+/// Joins a class and a product to a topic. Neither contains the sign between them.
 fn scope(class: &str, product: &str) -> String {
     format!("{class}@{product}")
 }
 
-/// All that can be said of a webhook; what it calls with has to be said by its own headers.
+/// Returns the whole form of a webhook, whose own headers must name its content type.
 fn body(scope: &str, url: &str, secret: &WebhookSecret) -> Result<Value, Fault> {
     let unknown = || Fault::Unreadable(format!("there is no webhook for {scope:?}"));
     let (class, product) = scope.split_once('@').ok_or_else(unknown)?;
@@ -255,7 +257,7 @@ fn body(scope: &str, url: &str, secret: &WebhookSecret) -> Result<Value, Fault> 
     }))
 }
 
-/// A validator delivers something else, whatever its class: its scope is never one that is wanted.
+/// Reads a webhook. A validator delivers something else, whatever its class, so its topic is never a wanted one.
 fn read_webhook(webhook: wire::Webhook) -> Webhook {
     let wire::Webhook { id, kind, object_class, product, external_url, active, stats } = webhook;
     let product = product.as_ref().map_or("", ExternalId::as_str);
@@ -383,7 +385,7 @@ mod tests {
         answer
     }
 
-    /// A webhook as the platform shows it, with what differs.
+    /// Returns a webhook as the platform shows it, with these differences.
     fn shown(id: &str, differs: &Value) -> Value {
         let mut webhook = json!({
             "id": id, "type": "event", "object_class": "fulfillment_request", "label": "orders", "active": true,

@@ -1,5 +1,5 @@
-//! CloudBlue Connect's objects as they travel, tolerant of what is known to vary: numbers as strings and strings as numbers, `""`,
-//! `null` and `{}` for nothing, lists that hold lists.
+//! CloudBlue Connect's objects as they travel, tolerant of known variations: numbers as strings and strings as numbers,
+//! `""`, `null` and `{}` for nothing, lists that hold lists.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +11,21 @@ use crate::{
     platform::lenient::{count, flag, object, objects, required_id, text, time, version},
 };
 
-/// The body of a delivery. All of it is a hint, and none of it has to be there.
+/// The body of a delivery. All of it is a hint, and every member is optional.
 #[derive(Default)]
 pub struct Trigger {
     /// The webhook, as the body says.
     pub webhook_id: Option<String>,
-    /// What the webhook is for.
+    /// The class of objects that the webhook is for.
     pub object_class: Option<String>,
-    /// When the platform began to deliver.
+    /// The time at which the platform began to deliver.
     pub triggered_at: Option<String>,
-    /// When it was last answered well.
+    /// The time of the last successful delivery.
     pub last_success_at: Option<String>,
 }
 
 impl Trigger {
-    /// Reads what there is.
+    /// Reads the members that are present.
     pub fn read(body: &[u8]) -> Self {
         let Ok(mut members) = serde_json::from_slice::<Map<String, Value>>(body) else { return Self::default() };
         let mut text = |name: &str| match members.remove(name) {
@@ -45,7 +45,7 @@ impl Trigger {
 #[derive(Deserialize)]
 pub struct Error {
     pub error_code: String,
-    /// Usually a list of texts.
+    /// The errors, usually a list of texts.
     #[serde(default)]
     pub errors: Value,
 }
@@ -69,14 +69,14 @@ pub struct Webhook {
     pub stats: Stats,
 }
 
-/// How a webhook's deliveries went.
+/// The statistics of a webhook's deliveries.
 #[derive(Deserialize, Default)]
 pub struct Stats {
     #[serde(default, deserialize_with = "count")]
     pub failure_since_last_success: Option<u64>,
 }
 
-/// An entry of a list: all that is needed to ask for it, and to go on behind it.
+/// An entry of a list: all that is needed to pull the entity, and to continue after it.
 #[derive(Deserialize)]
 pub struct Entry {
     #[serde(deserialize_with = "required_id")]
@@ -89,7 +89,7 @@ pub struct Entry {
     pub events: EntryEvents,
 }
 
-/// Tier configuration requests have their times in here.
+/// The events of an entry. Tier configuration requests have their times here.
 #[derive(Deserialize, Default)]
 pub struct EntryEvents {
     #[serde(default, deserialize_with = "object")]
@@ -137,12 +137,12 @@ pub struct Request {
     pub tiers: Tiers,
 }
 
-/// What has happened to something, and when: `created`, `updated`, and, of requests, `inquired`, `pended` and others.
+/// The events of an object: `created`, `updated`, and, for requests, `inquired`, `pended` and others.
 #[derive(Default)]
 pub struct Events(pub BTreeMap<String, Event>);
 
 impl Events {
-    /// When it happened last.
+    /// Returns the time of an event's last occurrence.
     pub fn at(&self, name: &str) -> Option<jiff::Timestamp> {
         self.0.get(name)?.at
     }
@@ -164,7 +164,7 @@ impl<'de> Deserialize<'de> for Events {
     }
 }
 
-/// A time, and who it was.
+/// A time, with the actor.
 #[derive(Deserialize, Default)]
 pub struct Event {
     #[serde(default, deserialize_with = "time")]
@@ -203,7 +203,7 @@ pub struct Asset {
     pub tiers: Tiers,
     #[serde(default, deserialize_with = "object")]
     pub events: Events,
-    /// Not in every answer.
+    /// The time of renewal, which not every answer has.
     #[serde(default, deserialize_with = "time")]
     pub renewal_expiration_date: Option<jiff::Timestamp>,
     #[serde(default, deserialize_with = "object")]
@@ -214,14 +214,14 @@ pub struct Asset {
     pub updated: Option<jiff::Timestamp>,
 }
 
-/// When an asset is billed.
+/// The billing of an asset.
 #[derive(Deserialize, Default)]
 pub struct Billing {
     #[serde(default, deserialize_with = "time")]
     pub next_date: Option<jiff::Timestamp>,
 }
 
-/// What a tier configuration request configures.
+/// The subject of a tier configuration request.
 #[derive(Deserialize)]
 pub struct Configuration {
     #[serde(default, deserialize_with = "reference")]
@@ -241,7 +241,7 @@ pub struct Connection {
     pub kind: Option<String>,
 }
 
-/// The accounts between vendor and user. One that is not there is `{}`.
+/// The accounts between vendor and user. An absent one is `{}`.
 #[derive(Deserialize, Default)]
 pub struct Tiers {
     #[serde(default, deserialize_with = "part")]
@@ -262,21 +262,21 @@ pub struct Account {
 }
 
 impl Account {
-    /// Its country: two letters.
+    /// Returns the account's country: two letters.
     pub fn country(&self) -> Option<&str> {
         let country = self.contact_info.as_ref()?.country.as_deref()?.trim();
         (country.len() == 2 && country.bytes().all(|byte| byte.is_ascii_alphabetic())).then_some(country)
     }
 }
 
-/// Of the address of an account, what policies ask for.
+/// The part of an account's address that policies read.
 #[derive(Deserialize, Default)]
 pub struct ContactInfo {
     #[serde(default, deserialize_with = "text")]
     pub country: Option<String>,
 }
 
-/// How many of one thing. Those of old assets have no `id` but a `global_id`.
+/// A quantity of one thing. Items of old assets have a `global_id` in place of an `id`.
 #[derive(Deserialize)]
 pub struct Item {
     #[serde(default, deserialize_with = "loose_id")]
@@ -309,12 +309,12 @@ pub struct Param {
 }
 
 impl Param {
-    /// Whether its value may be kept. One that does not say what it is could be a password.
+    /// Returns whether the value may be kept. A parameter without a type could be a password.
     pub fn is_open(&self) -> bool {
         self.kind.as_deref().is_some_and(|kind| kind != "password")
     }
 
-    /// Whether nobody has filled it in; nothing when that cannot be told.
+    /// Returns whether nobody has filled it in, or `None` when that is unknown.
     pub fn is_empty(&self) -> Option<bool> {
         match (self.is_blank(&self.value), self.is_blank(&self.structured_value)) {
             (Some(true), Some(true)) => Some(true),
@@ -323,8 +323,8 @@ impl Param {
         }
     }
 
-    /// Whether there is nothing in a value. What nobody has filled in comes with all its members, each an empty text, or, where there
-    /// is something to tick, `false`.
+    /// Returns whether a value is blank. A parameter that nobody has filled in comes with all its members, each an
+    /// empty text, or `false` for a box to tick.
     fn is_blank(&self, value: &Value) -> Option<bool> {
         let kind = self.kind.as_deref().unwrap_or_default();
         match value {
@@ -363,7 +363,7 @@ impl Param {
                 if let Some(blank) = decisive {
                     return blank;
                 }
-                // A choice that is there with its name says by a flag whether it was taken.
+                // A choice that is present with its name has a flag that says whether it was taken.
                 let (flags, others): (Vec<_>, Vec<_>) = members.values().partition(|value| value.is_boolean());
                 let named = others.iter().any(|value| self.is_blank(value) == Some(false));
                 match (flags.is_empty(), named) {
@@ -376,7 +376,7 @@ impl Param {
         }
     }
 
-    /// Its value as text: that of a structured one is JSON.
+    /// Returns the value as text; a structured value as JSON.
     pub fn text(&self) -> Option<String> {
         let value = if is_nothing(&self.value) { &self.structured_value } else { &self.value };
         match value {
@@ -387,10 +387,10 @@ impl Param {
     }
 }
 
-/// The types of parameters where something is taken from what there is.
+/// The types of parameters whose values are choices from a given set.
 const CHOSEN: [&str; 3] = ["checkbox", "choice", "dropdown"];
 
-/// Whether parameters of this type have texts for values.
+/// Returns whether parameters of this type have texts for values.
 fn is_plain(kind: &str) -> bool {
     matches!(kind, "text" | "password" | "email" | "subdomain" | "domain" | "url")
 }
@@ -417,7 +417,7 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-/// An object, where there is one.
+/// Reads an object, or nothing.
 fn part<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
     struct Part<T>(Option<T>);
     impl<T> Default for Part<T> {
@@ -433,17 +433,17 @@ fn part<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Optio
     object::<D, Part<T>>(from).map(|part| part.0)
 }
 
-/// An id, where there is one.
+/// Reads an id, or nothing.
 fn loose_id<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ExternalId>, D::Error> {
     Ok(text(from)?.and_then(|text| text.parse().ok()))
 }
 
-/// A name, or an empty text.
+/// Reads a name, or an empty text.
 fn name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     Ok(text(from)?.unwrap_or_default())
 }
 
-/// What another object is referred to by: `{"id": "…"}`. Nothing where it is written as nothing.
+/// Reads a reference to another object, `{"id": "…"}`, or nothing in its several spellings.
 fn reference<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ExternalId>, D::Error> {
     match Value::deserialize(from)? {
         Value::Null | Value::Bool(false) => Ok(None),
@@ -459,16 +459,16 @@ fn reference<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ExternalId>, D
     }
 }
 
-/// Parameters, and the names of those that are none.
+/// Parameters, and the places of unreadable ones.
 #[derive(Default)]
 pub struct Params {
-    /// Those that have an id.
+    /// The parameters that have an id.
     pub list: Vec<Param>,
     /// The places of the others.
     pub unreadable: Vec<String>,
 }
 
-/// Parameters. The specification has lists of lists in one place and a text in another.
+/// Reads parameters. The specification has lists of lists in one place and a text in another.
 fn params<'de, D: Deserializer<'de>>(from: D) -> Result<Params, D::Error> {
     fn collect(value: Value, place: &str, into: &mut Params) {
         match value {
@@ -477,14 +477,14 @@ fn params<'de, D: Deserializer<'de>>(from: D) -> Result<Params, D::Error> {
                     collect(element, &format!("{place}[{number}]"), into);
                 }
             }
-            // As PHP writes a list.
+            // PHP writes a list in this form.
             Value::Object(members) if members.keys().all(|name| name.bytes().all(|byte| byte.is_ascii_digit())) => {
                 for (name, element) in members {
                     collect(element, &format!("{place}.{name}"), into);
                 }
             }
             Value::Object(_) => match Param::deserialize(value) {
-                // Without a name there is nothing to keep it under.
+                // A parameter without a name has nothing to be kept under.
                 Ok(param) if !param.id.is_empty() => into.list.push(param),
                 _ => into.unreadable.push(place.to_owned()),
             },

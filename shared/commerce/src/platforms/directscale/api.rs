@@ -1,4 +1,4 @@
-//! How a client's services are called.
+//! The calls to a client's services.
 
 use http::Method;
 use serde::{Deserialize, Serialize};
@@ -13,10 +13,10 @@ use crate::{
     platforms::directscale::events::{ASSOCIATE, Group, ORDER_DETAIL},
 };
 
-/// No limit is documented: this is to be polite.
+/// The rate of calls. No limit is documented; this is polite.
 pub(super) const BUDGET: Budget = Budget { calls: 60, seconds: 30 };
 
-/// The service that gives an entity, and what is known of its answer; none where nobody has told.
+/// Returns the service that gives an entity, and the known groups of its answer, or `None` where no service is known.
 pub(super) fn service(entity: EntityKind, settings: &Map<String, Value>) -> Option<(Service, &'static [Group])> {
     match entity {
         EntityKind::Customer => {
@@ -31,7 +31,7 @@ pub(super) fn service(entity: EntityKind, settings: &Map<String, Value>) -> Opti
     }
 }
 
-/// `POST {site}/api/extension/services/<Service>/v1/<Method>` with the arguments as a JSON object.
+/// Builds the call `POST {site}/api/extension/services/<Service>/v1/<Method>`, with the arguments as a JSON object.
 pub(super) fn call(access: &Access<'_>, service: &Service, id: &ExternalId) -> Result<ApiRequest, Fault> {
     let broken = |what: &str| Fault::Connection(format!("the connection's {what} cannot be read; connect it again"));
     let credentials: Credentials = serde_json::from_str(access.credentials).map_err(|_| broken("credentials"))?;
@@ -46,28 +46,28 @@ pub(super) fn call(access: &Access<'_>, service: &Service, id: &ExternalId) -> R
     Ok(ApiRequest::with_secret(Method::POST, url, "authorization", &key)?.json(&json!({ &service.argument: argument })))
 }
 
-/// The key with which the Extension API is called: another than those that DirectScale sends.
+/// The key for calls to the Extension API, which is not one of the keys that DirectScale sends.
 #[derive(Serialize, Deserialize, Zeroize)]
 #[zeroize(drop)]
 pub struct Credentials {
-    /// As Extension Settings shows it.
+    /// The key, as Extension Settings shows it.
     pub api_key: String,
 }
 
-/// Services of the Extension API whose methods are not documented publicly, and which a client has therefore to name.
+/// The services of the Extension API without public documentation, whose methods a client has to name.
 #[derive(Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub struct Services {
-    /// Gives an order by its number.
+    /// The service that gives an order by its number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<Service>,
 }
 
-/// One of them.
+/// A service that a client names.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
-    /// Below `/api/extension/services/`: `OrderService/v1/…`
+    /// The path below `/api/extension/services/`: `OrderService/v1/…`
     pub path: String,
     /// The name of the argument that is the id.
     pub argument: String,

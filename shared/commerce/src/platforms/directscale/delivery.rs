@@ -1,4 +1,4 @@
-//! What the receiver has to know of DirectScale.
+//! The receiver's part of DirectScale.
 
 use serde_json::{Map, json};
 
@@ -11,11 +11,10 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// The longest name of a user that is kept.
+/// The longest name of a user that is kept, in bytes.
 const MAX_USER_BYTES: usize = 256;
 
-/// The numbers under which legacy events are subscribed to, and their names. 1 and 5 are presumed from their
-/// neighbours.
+/// The numbers of legacy events, with their names. 1 and 5 are presumed from their neighbours.
 pub(super) const LEGACY: &[(&str, &str)] = &[
     ("0", "EnrollmentEvent"),
     ("1", "OrderEvent"),
@@ -26,13 +25,14 @@ pub(super) const LEGACY: &[(&str, &str)] = &[
 ];
 
 impl Delivery for DirectScale {
-    /// `EventType`, the only place that names the event. Of legacy events it may be the number instead of the name.
+    /// Returns `EventType`, the only place that names the event. For legacy events it may be the number, which becomes
+    /// the name.
     fn scope(&self, request: &RawRequest) -> Option<String> {
         let name = wire::Head::of(&request.body).ok()?.event()?;
         Some(LEGACY.iter().find(|(number, _)| *number == name).map_or(name, |(_, name)| (*name).to_owned()))
     }
 
-    /// `X-Directscale-User`, which is there when somebody had signed in. Covered by nothing but the bearer key.
+    /// Returns `X-Directscale-User`, which is present when somebody had signed in. Only the bearer key covers it.
     fn user(&self, request: &RawRequest) -> Option<String> {
         let mut values = request.headers.get_all("x-directscale-user").iter();
         let (value, None) = (values.next()?, values.next()) else { return None };
@@ -55,7 +55,7 @@ impl Delivery for DirectScale {
         Probe { headers, body: json!({ "EventType": PROBE }).to_string(), claims: Map::new() }
     }
 
-    /// A key may be the same for several clients of one merchant, so the client's id must be right, too.
+    /// Returns whether the client's id is right. Several clients of one merchant may share a key.
     fn belongs(&self, path: &WebhookPath, request: &RawRequest) -> bool {
         let (client, _) = client(path.key.connection.as_str());
         request.single_header("x-directscale-client-id").is_some_and(|given| given.eq_ignore_ascii_case(client))

@@ -1,4 +1,4 @@
-//! The documented events: which members each has, and what they are in an entity.
+//! The documented events: their members, and the fields that these become.
 
 use super::wire::{EVENT_DATE, EVENT_TYPE};
 use crate::{
@@ -19,7 +19,7 @@ pub(super) const fn partial(entity: EntityKind, pull: bool, scopes: &'static [Sc
     }
 }
 
-/// Legacy events have their names here, whichever way a delivery names them.
+/// The entity processors. Legacy events have their names here, even if deliveries have numbers.
 pub(super) static PROCESSORS: &[EntityProcessor] = &[
     partial(
         EntityKind::Order,
@@ -53,7 +53,7 @@ pub(super) static PROCESSORS: &[EntityProcessor] = &[
     ),
 ];
 
-/// How a member is read.
+/// The way in which a member is read.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     Text,
@@ -62,21 +62,21 @@ pub(super) enum Kind {
     /// An amount, with the member that holds its currency: neither means anything without the other.
     Money(&'static str),
     Currency,
-    /// Whatever it is; kept in `extra`, under its own name.
+    /// Any value; kept in `extra`, under its own name.
     Extra,
-    /// The same, of what is a time.
+    /// A time, kept in the same way.
     ExtraTime,
-    /// The same, of the kind of order, which is a name or a number.
+    /// The kind of an order, which is a name or a number, kept in the same way.
     OrderType,
 }
 
 impl Kind {
-    /// Whether the entity is still right without it. Not without what says whose it is, and what it costs.
+    /// Returns whether the entity is still right without the member: not without its owner, and not without its price.
     pub(super) const fn is_droppable(self) -> bool {
         matches!(self, Self::Text | Self::Time)
     }
 
-    /// Whether it has no canonical field.
+    /// Returns whether the member has no canonical field.
     pub(super) const fn is_extra(self) -> bool {
         matches!(self, Self::Extra | Self::ExtraTime | Self::OrderType)
     }
@@ -103,12 +103,12 @@ pub(super) struct Group {
     pub(super) members: &'static [Member],
 }
 
-/// What an event is about, and what it says.
+/// The entity and the members of an event.
 pub(super) struct Event {
     pub(super) scope: &'static str,
     /// The member that is the entity's id.
     pub(super) id: &'static str,
-    /// Of a child's event: the list that it is in, which has it by the id in this member.
+    /// The list that contains a child event's child, and the member with the child's id.
     pub(super) child: Option<(&'static str, &'static str)>,
     pub(super) groups: &'static [Group],
 }
@@ -133,10 +133,10 @@ pub(super) const TOTAL: Group = Group {
 
 pub(super) const ORDER: &[Group] = &[CORE];
 
-/// What an order may have when the API gives it.
+/// The members that the API may give of an order.
 pub(super) const ORDER_DETAIL: &[Group] = &[CORE, TOTAL];
 
-/// A distributor is an associate, by the same number.
+/// The members of legacy orders. A distributor is an associate, by the same number.
 pub(super) const LEGACY_ORDER: &[Group] = &[
     Group {
         facet: "core",
@@ -233,5 +233,5 @@ pub(super) static EVENTS: &[Event] = &[
     event("DeleteInventoryItemEvent", "ItemId", ITEM),
 ];
 
-/// Of every event: what it is and when it was. `EventCategory` is not there always, and wrong at times.
+/// The members of every event: its type and its time. `EventCategory` is not always present, and sometimes wrong.
 pub(super) const HEAD: &[&str] = &[EVENT_TYPE, EVENT_DATE, "EventCategory"];

@@ -1,5 +1,4 @@
-//! What the processor has to know of DirectScale: its entity processors, and which members of its events are which
-//! facet's.
+//! The processor's part of DirectScale: its entity processors, and the mapping of events' members to facets.
 
 use aws_lc_rs::digest;
 use serde_json::{Map, Value, json, value::RawValue};
@@ -23,7 +22,8 @@ use crate::{
     transfer::{Action, EntityProcessor},
 };
 
-/// Rises when the mapping's output changes, so that replayed deliveries win over what was made of them before.
+/// The mapping's number. It rises when the mapping's output changes, so that replayed deliveries win over their former
+/// mapping.
 pub(super) const MAPPING: u32 = 1;
 
 impl Mapping for DirectScale {
@@ -31,13 +31,15 @@ impl Mapping for DirectScale {
         PROCESSORS
     }
 
-    /// Any name can be one; but a legacy event that is told of by its number has its name here.
+    /// Returns whether a topic (`scope`) is possible: any name, except the numbers of legacy events, which have names
+    /// here.
     fn is_scope(&self, scope: &str) -> bool {
         let number = LEGACY.iter().any(|(number, _)| *number == scope);
         (1..=200).contains(&scope.len()) && !number && !scope.chars().any(char::is_control) && scope != PROBE
     }
 
-    /// Client code can send events of its own, and the documented list is not complete.
+    /// Returns the kind of records, because client code can send events of its own, and the documented list is not
+    /// complete.
     fn fallback(&self) -> Option<(EntityKind, Action)> {
         Some((EntityKind::Record, Action::Created))
     }
@@ -60,8 +62,9 @@ impl Mapping for DirectScale {
         Ok(Mapped::Change(entity_id, Change::Upsert(upsert)))
     }
 
-    /// Of a record it is a field. Of what an event made, it is kept by the name of the event, as a facet of its own: the same fields
-    /// say the same, whoever it was. A delete has no place for it.
+    /// Adds the user. In a record, the user is a field. In another event's entity, the user is kept under the event's
+    /// name, as a facet of its own, so that the event's other facets are the same for every user. A delete has no place
+    /// for a user.
     fn by_user(&self, incoming: &Incoming<'_>, user: &str, mapped: Mapped) -> Mapped {
         let Mapped::Change(id, Change::Upsert(mut upsert)) = mapped else { return mapped };
         if upsert.facets.is_empty() {
@@ -83,15 +86,15 @@ impl Mapping for DirectScale {
     }
 }
 
-/// What is known of an event by its name.
+/// Returns the known event of a name.
 fn event_of(scope: &str) -> Option<&'static Event> {
     EVENTS.iter().find(|event| event.scope == scope)
 }
 
-/// A child that an event is about: the list that it is in, and its id.
+/// A child that an event is about: the list that contains it, and its id.
 type Child = (&'static str, ExternalId);
 
-/// What an event is about.
+/// Returns the entity and the child that an event is about.
 fn subject(event: &Event, members: &Members) -> Result<(ExternalId, Option<Child>), MapError> {
     let id = |name: &str| {
         let read = members.get(name).and_then(|raw| wire::id(raw).ok()?);
@@ -104,12 +107,12 @@ fn subject(event: &Event, members: &Members) -> Result<(ExternalId, Option<Child
     Ok((id(event.id)?, child))
 }
 
-/// A void subscription is as good as deleted.
+/// Returns whether a subscription is void, which is as good as deleted.
 fn is_void(members: &Members) -> bool {
     members.get("IsVoid").is_some_and(|raw| wire::text(raw).is_ok_and(|text| text.as_deref() == Some("true")))
 }
 
-/// Reads a member that is there.
+/// Reads a member.
 pub(super) fn value(kind: Kind, raw: &RawValue) -> Result<Value, wire::Unfit> {
     Ok(match kind {
         Kind::Text | Kind::Currency => json!(wire::text(raw)?),
@@ -122,7 +125,7 @@ pub(super) fn value(kind: Kind, raw: &RawValue) -> Result<Value, wire::Unfit> {
     })
 }
 
-/// One facet on its way.
+/// A facet under construction.
 #[derive(Default)]
 pub(super) struct Parts {
     pub(super) fields: Map<String, Value>,
@@ -146,7 +149,7 @@ impl Parts {
         }
     }
 
-    /// Of an entity, or of a child that is in one of its lists.
+    /// Makes the content of an entity's facet, or of that of a child in one of its lists.
     pub(super) fn content(self, entity: EntityKind, id: &ExternalId, child: Option<&Child>) -> Content {
         let Self { mut fields, mut extra, mut unreadable } = self;
         if let Some((list, id)) = child {
@@ -159,7 +162,7 @@ impl Parts {
     }
 }
 
-/// What every facet says, so that whichever comes first makes an entity.
+/// Returns the fields of every facet, so that whichever comes first makes an entity.
 fn identity(entity: EntityKind, id: &ExternalId) -> Map<String, Value> {
     let mut fields = Map::from_iter([("id".to_owned(), json!(id))]);
     if entity == EntityKind::Order {
@@ -168,8 +171,8 @@ fn identity(entity: EntityKind, id: &ExternalId) -> Map<String, Value> {
     fields
 }
 
-/// The facets of an event. Where all members of a group are there it is one facet; else each member is one of its own,
-/// for what is absent stays as it is.
+/// Makes the facets of an event. A group with all its members is one facet. Otherwise each member is one of its own,
+/// because absent members stay unchanged.
 fn facets(
     entity: EntityKind,
     event: &Event,
@@ -193,7 +196,7 @@ fn facets(
             let parts = if whole { &mut together } else { &mut alone };
             match value(member.kind, raw) {
                 Ok(read) => parts.add(member, read),
-                // It says that there is something else than before, and not what.
+                // The value has changed, and the new one is unknown.
                 Err(_) if member.kind.is_droppable() => {
                     parts.add(member, Value::Null);
                     parts.unreadable.push(member.name.to_owned());
@@ -204,9 +207,9 @@ fn facets(
                 continue;
             }
             match member.kind {
-                // Says nothing without an amount.
+                // A currency means nothing without an amount.
                 Kind::Currency => continue,
-                // An amount must not be taken for one in the currency of an older one: without its own it has none.
+                // An amount must not be taken for one in the currency of an older one: without its own, it has none.
                 Kind::Money(currency) => {
                     for other in group.members.iter().filter(|other| other.name == currency) {
                         let read = members.get(currency).map_or(Ok(Value::Null), |raw| value(other.kind, raw));
@@ -221,7 +224,7 @@ fn facets(
             put(facet, together);
         }
     }
-    // What is not documented may be there at one time and not at another.
+    // Members without documentation may be present at one time and absent at another.
     let child_id = event.child.map(|(_, name)| name);
     let named = |given: &str| {
         let of_groups = event.groups.iter().flat_map(|group| group.members).map(|member| member.name);
@@ -234,19 +237,20 @@ fn facets(
         put(format!("{}.{name}", name_of("more")), parts);
     }
     if facets.is_empty() {
-        // That it exists. Without a facet it would be a full payload, and empty.
+        // This facet says that the entity exists. Without a facet, the payload would be full, and empty.
         facets.insert("id".to_owned(), Content::facet(identity(entity, id), Map::new()).into());
     }
     Ok(facets)
 }
 
-/// An event that stands for itself, under its message's id. Its body can be of any shape, so it is in `extra`.
+/// Maps an event that stands for itself to a record, under its message's id. Its body can have any shape, so it is in
+/// `extra`.
 fn record(incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
     let hash = || hex::encode(&digest::digest(&digest::SHA256, incoming.body).as_ref()[..16]);
     let id = incoming.delivery_id.map_or_else(|| format!("body-{}", hash()), str::to_owned);
     let id: ExternalId = id.parse().map_err(|_| MapError::Malformed("the message's id".into()))?;
     let head = Head::of(incoming.body)?;
-    // What is an event but does not say which is none that nobody knows.
+    // An event without a type is malformed, not unknown.
     if head.is_object && head.event().is_none() {
         return Err(MapError::Malformed(EVENT_TYPE.to_owned()));
     }

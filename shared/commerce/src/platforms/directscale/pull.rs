@@ -1,4 +1,4 @@
-//! Fetching one entity from a service that a setting names.
+//! The pull of one entity from a service that a setting names.
 
 use serde_json::{Map, Value};
 
@@ -20,12 +20,12 @@ use crate::{
     },
 };
 
-/// Nobody has told how the API gives this entity.
+/// The rule for entities that no known service gives.
 pub(super) const NO_SERVICE: Rule = Rule("directscale-no-service");
 
 impl Pull for DirectScale {
-    /// No answer is documented as the one for what is not there, so none is taken for a delete; nor for the entity, if it does not
-    /// name it.
+    /// Pulls an entity. No answer is documented for a missing entity, so none counts as a delete. An answer that does
+    /// not name the entity is refused.
     fn pull(&self, wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Result<Next, Fault> {
         let Wanted { access, entity, id, at } = *wanted;
         let Some((service, groups)) = service(entity, access.settings) else {
@@ -55,8 +55,9 @@ impl Pull for DirectScale {
     }
 }
 
-/// What the API knows. Its shape is not documented: what is known from events becomes fields, the rest stays as it is, and so does
-/// what cannot be read, by its name; but not an amount or an id.
+/// Makes the content of an answer. Its shape is not documented: members that events have become fields, and the rest
+/// stays as it is. Unreadable members stay as they are, too, and are named; but an unreadable amount or id makes the
+/// answer unreadable.
 pub(super) fn detail(
     entity: EntityKind,
     groups: &[Group],

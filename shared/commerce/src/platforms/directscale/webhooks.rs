@@ -1,4 +1,4 @@
-//! What the registrar has to know of DirectScale: settings only, for its webhooks are entered by hand.
+//! The registrar's part of DirectScale: settings only, because its webhooks are entered by hand.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -20,7 +20,7 @@ use crate::{
 
 /// The shortest key that is accepted from DirectScale, in bytes.
 const MIN_KEY_BYTES: usize = 16;
-/// The most of them.
+/// The most keys that are accepted.
 const MAX_KEYS: usize = 10;
 
 #[derive(Deserialize)]
@@ -40,12 +40,12 @@ fn wrong(field: &str, why: impl Into<String>) -> SettingsError {
     SettingsError::new(field, why)
 }
 
-/// A key as it stands in a header: HTTP takes spaces off its ends.
+/// Returns whether a text is a key as a header carries it: HTTP strips spaces from its ends.
 fn is_key(key: &str, least: usize) -> bool {
     (least..=4096).contains(&key.len()) && key.bytes().all(|byte| matches!(byte, b' '..=b'~')) && key.trim() == key
 }
 
-/// The site of a client's environment.
+/// Returns the site of a client's environment.
 fn default_site(connection: &str) -> Option<String> {
     let (client, environment) = client(connection);
     let label = client.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');

@@ -1,5 +1,5 @@
-//! What DirectScale sends: flat objects, read member by member, because an absent member says nothing and `null` says
-//! empty. Numbers are taken by their own text, so that no amount is ever a float.
+//! DirectScale's messages: flat objects, read member by member, because an absent member says nothing and `null` says
+//! empty. Numbers are read from their own text, so that no amount is ever a float.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -17,16 +17,16 @@ use crate::{
     timestamp::parse_time,
 };
 
-/// The most members that an event, or an answer, is read with. Those that are documented have a dozen; each that is not is a
-/// facet of its own, and some 2,400 of them fill an item.
+/// The most members that an event, or an answer, may have. Documented ones have a dozen; each other member is a facet
+/// of its own, and some 2,400 of them fill an item.
 pub const MAX_MEMBERS: usize = 300;
 
-/// Why a body cannot be read.
+/// The reason for which a body cannot be read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Unread {
-    /// No JSON object.
+    /// Not a JSON object.
     NoObject,
-    /// A member is there twice, or under two spellings; its name.
+    /// A member, by name, that occurs twice, or in two spellings.
     Twice(String),
     /// More members than [`MAX_MEMBERS`].
     TooMany,
@@ -36,7 +36,7 @@ impl From<JsonError> for Unread {
     fn from(wrong: JsonError) -> Self {
         match wrong {
             JsonError::Twice(name) => Self::Twice(name),
-            // Members are not looked into, so nothing is nested too deep here.
+            // Members are not parsed here, so none can be nested too deep.
             JsonError::Form(_) | JsonError::TooDeep => Self::NoObject,
         }
     }
@@ -52,8 +52,8 @@ impl From<Unread> for MapError {
     }
 }
 
-/// Reads JSON. What is none is read again without the commas before `}` and `]` that the documentation's examples have,
-/// and without a byte order mark.
+/// Reads JSON. Invalid JSON is read again without the commas before `}` and `]`, which the documentation's examples
+/// have, and without a byte order mark.
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, JsonError> {
     match serde_json::from_slice(body).map_err(JsonError::from) {
         Err(JsonError::Form(_)) => {
@@ -64,7 +64,7 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, JsonError> {
     }
 }
 
-/// The text of a body that is any JSON.
+/// Returns the text of a body that is any JSON.
 pub fn json(body: &[u8]) -> Result<Box<RawValue>, Unread> {
     Ok(read(body)?)
 }
@@ -89,26 +89,26 @@ fn without_trailing_commas(body: &[u8]) -> Vec<u8> {
     kept
 }
 
-/// What can be known of a body before anything else of it is: of an object, which event it is and when that was.
+/// The first facts about a body: the event and the time of an object.
 #[derive(Debug, Default)]
 pub struct Head {
-    /// Whether it is an object: those that clients send themselves can be any JSON.
+    /// `true` for an object. Bodies that clients send themselves can be any JSON.
     pub is_object: bool,
     event: Option<Box<RawValue>>,
-    /// `EventDateUtc`.
+    /// The member `EventDateUtc`.
     pub at: Option<Box<RawValue>>,
 }
 
 impl Head {
-    /// Reads a body of any shape; nothing is kept of it but this.
+    /// Reads a body of any shape, and keeps only these members.
     ///
     /// # Errors
-    /// [`Unread`] when it is no JSON, or has one of the two members twice.
+    /// [`Unread`] when it is not JSON, or has one of the two members twice.
     pub fn of(body: &[u8]) -> Result<Self, Unread> {
         Ok(read(body)?)
     }
 
-    /// `EventType`, as far as it can be read.
+    /// Returns `EventType`, if it can be read.
     pub fn event(&self) -> Option<String> {
         let name = text(self.event.as_deref()?).ok()??;
         ((1..=200).contains(&name.len()) && !name.chars().any(char::is_control)).then_some(name)
@@ -176,21 +176,21 @@ impl<'de> Deserialize<'de> for Head {
     }
 }
 
-/// The member that says which event it is.
+/// The member that names the event.
 pub const EVENT_TYPE: &str = "EventType";
-/// The member that says when it was.
+/// The member with the event's time.
 pub const EVENT_DATE: &str = "EventDateUtc";
 
-/// The members of an object, none of them twice, in no two spellings, and not too many.
+/// The members of an object: none twice, none in two spellings, and not too many.
 #[derive(Debug)]
 pub struct Members(BTreeMap<String, Box<RawValue>>);
 
-/// A member that is not what it should be.
+/// An error for a member with the wrong form.
 #[derive(Debug)]
 pub struct Unfit;
 
 impl Members {
-    /// Reads an object. What has too many members is told before they are built.
+    /// Reads an object. An object with too many members is refused before they are built.
     ///
     /// # Errors
     /// [`Unread`].
@@ -199,24 +199,25 @@ impl Members {
         members.map(Self).ok_or(Unread::TooMany)
     }
 
-    /// A member by its name. Events have names in PascalCase; how the API writes them is not documented.
+    /// Returns a member by its name in PascalCase, or in camelCase. Events use PascalCase; the spelling of the API is
+    /// not documented.
     pub fn get(&self, name: &str) -> Option<&RawValue> {
         self.find(name).map(|(_, raw)| raw)
     }
 
-    /// The same, with its name as it was sent.
+    /// Returns a member as [`get`](Self::get) does, with its name as it was sent.
     pub fn find(&self, name: &str) -> Option<(&str, &RawValue)> {
         let found = self.0.get_key_value(name).or_else(|| self.0.get_key_value(&camel(name)));
         found.map(|(name, raw)| (name.as_str(), &**raw))
     }
 
-    /// All members but the named ones.
+    /// Returns all members except the named ones.
     pub fn others(&self, named: impl Fn(&str) -> bool) -> impl Iterator<Item = (&str, &RawValue)> {
         self.0.iter().filter(move |(name, _)| !named(name)).map(|(name, raw)| (name.as_str(), &**raw))
     }
 }
 
-/// The members of an object; none when there are too many.
+/// The members of an object; `None` when there are too many.
 struct Counted(Option<BTreeMap<String, Box<RawValue>>>);
 
 impl<'de> Deserialize<'de> for Counted {
@@ -250,7 +251,7 @@ impl<'de> Deserialize<'de> for Counted {
     }
 }
 
-/// Whether `given` is `name` in PascalCase or camelCase.
+/// Returns whether `given` is `name` in PascalCase or camelCase.
 pub fn is_named(given: &str, name: &str) -> bool {
     given == name || given == camel(name)
 }
@@ -265,7 +266,7 @@ fn camel(name: &str) -> String {
     letters.next().map(|first| first.to_ascii_lowercase()).into_iter().chain(letters).collect()
 }
 
-/// A scalar as text, numbers as they are written; nothing for `null` and `""`.
+/// Reads a scalar as text, numbers as they are written; `None` for `null` and `""`.
 pub fn text(raw: &RawValue) -> Result<Option<String>, Unfit> {
     let raw = raw.get();
     match raw.as_bytes().first() {
@@ -279,11 +280,11 @@ pub fn text(raw: &RawValue) -> Result<Option<String>, Unfit> {
     }
 }
 
-/// An id; nothing for 0, which means none.
+/// Reads an id; `None` for 0, which means none.
 pub fn id(raw: &RawValue) -> Result<Option<ExternalId>, Unfit> {
     match text(raw)? {
         Some(text) if text != "0" => {
-            // A number that does not count is no id.
+            // A negative or fractional number is not an id.
             let counts = raw.get().starts_with('"') || text.parse::<u64>().is_ok();
             counts.then(|| text.parse()).ok_or(Unfit)?.map(Some).map_err(|_| Unfit)
         }
@@ -291,17 +292,18 @@ pub fn id(raw: &RawValue) -> Result<Option<ExternalId>, Unfit> {
     }
 }
 
-/// A time, in UTC, with or without saying so. .NET's least date means that there is none, its greatest that there is no end.
+/// Reads a time, in UTC with or without a zone. .NET's least date means no time, its greatest no end.
 pub fn time(raw: &RawValue) -> Result<Option<jiff::Timestamp>, Unfit> {
     text(raw)?.map_or(Ok(None), |text| parse_time(&text).map_err(|_| Unfit))
 }
 
-/// An amount, from the digits that were sent.
+/// Reads an amount from the digits that were sent.
 pub fn money(raw: &RawValue) -> Result<Option<Decimal>, Unfit> {
     text(raw)?.map(|text| exact(text.trim()).ok_or(Unfit)).transpose()
 }
 
-/// Whatever it is. What cannot be kept as a value (nested too deep, or a number beyond any) is kept as the text that was sent.
+/// Reads any value. A value that cannot be kept (nested too deep, or a number out of range) is kept as the text that
+/// was sent.
 pub fn value(raw: &RawValue) -> Result<Value, Unfit> {
     match json::value(raw.get().as_bytes()) {
         Ok(value) => Ok(value),
@@ -310,12 +312,12 @@ pub fn value(raw: &RawValue) -> Result<Value, Unfit> {
     }
 }
 
-/// A time as the events of today write it, whichever way it was written; whatever else it is stays as it is.
+/// Reads a time in any spelling, and returns it in the events' present one. Any other value stays as it is.
 pub fn any_time(raw: &RawValue) -> Result<Value, Unfit> {
     time(raw).map_or_else(|_| value(raw), |time| Ok(json!(time)))
 }
 
-/// What kind of order it is: by its name, or, in legacy events, by its number. One that is not documented stays as it is.
+/// Reads the kind of an order, from its name, or in legacy events from its number. An undocumented kind stays as it is.
 pub fn order_type(raw: &RawValue) -> Result<Value, Unfit> {
     let Ok(given) = text(raw) else { return value(raw) };
     let known = |name: &&&str| given.as_deref().is_some_and(|given| given.eq_ignore_ascii_case(name));
@@ -336,7 +338,7 @@ mod tests {
 
     use super::*;
 
-    /// As the documentation prints it, trailing comma included.
+    /// The example as the documentation prints it, trailing comma included.
     const DOCUMENTED: &str = include_str!("../../../../../tests/path/data/directscale/documented-example.json");
 
     fn raw(text: &str) -> Box<RawValue> {

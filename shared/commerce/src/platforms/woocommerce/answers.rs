@@ -1,6 +1,6 @@
-//! What a site's answer is, before it is read as anything: the API's, one with something around it, or none of the API's at all. Sites are
-//! somebody's WordPress: pages of plugins, of hosts and of firewalls come in place of answers, and PHP's warnings before them. Each is
-//! told in one sentence that says what to do.
+//! The first reading of a site's answer: the API's, one with something around it, or none of the API's. Sites are
+//! somebody's WordPress, so pages of plugins, hosts and firewalls come in place of answers, and PHP's warnings before
+//! them. Each gets one sentence that says what to do.
 
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, value::RawValue};
@@ -15,24 +15,25 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// The setting that says that the site's permalinks are plain: its API is at `?rest_route=` [`rest_get_url_prefix` and
-/// `get_rest_url` in `wp-includes/rest-api.php`].
+/// The setting for a site with plain permalinks: its API is at `?rest_route=` [`rest_get_url_prefix` and `get_rest_url`
+/// in `wp-includes/rest-api.php`].
 pub const REST_ROUTE: &str = "rest_route";
-/// The setting that says that the key travels in the query, as WooCommerce documents it for hosts that strip `Authorization`.
+/// The setting that sends the key in the query, as WooCommerce documents for hosts that strip `Authorization`.
 pub const KEY_IN_QUERY: &str = "key_in_query";
 
-/// Whether one of these settings is on.
+/// Returns whether one of these settings is on.
 pub fn is_on(settings: &Map<String, Value>, name: &str) -> bool {
     settings.get(name).and_then(Value::as_bool).unwrap_or(false)
 }
 
-/// WordPress writes `Retry-After: 600` while it updates a plugin, which takes seconds [`wp_maintenance` in `wp-includes/load.php`].
+/// The longest wait during maintenance, in seconds. WordPress sends `Retry-After: 600` while it updates a plugin, which
+/// takes seconds [`wp_maintenance` in `wp-includes/load.php`].
 const MAINTENANCE_SECONDS: i64 = 60;
-/// What comes before an answer is not looked through further than this, in bytes, nor at more places than this.
+/// The limits of the search for JSON behind other text: this many bytes, and this many places.
 const MAX_BEFORE: usize = 64 * 1024;
 const MAX_PLACES: usize = 64;
 
-/// What the API of a store said.
+/// The answer of a store's API.
 pub struct Heard<'a> {
     /// The status that it means.
     pub status: u16,
@@ -40,7 +41,7 @@ pub struct Heard<'a> {
     pub body: &'a [u8],
 }
 
-/// Finds what the API said in an answer.
+/// Finds the API's part of an answer.
 ///
 /// # Errors
 /// The [`Fault`] of an answer that is not the API's, or that asks to wait.
@@ -53,7 +54,7 @@ pub fn heard(answer: &ApiResponse, at: Timestamp) -> Result<Heard<'_>, Fault> {
         300..=399 | 408 | 429 | 500.. => Err(answer.fault(at)),
         status => {
             let Some((body, alone)) = json_in(&answer.body) else { return Err(no_api(status, &answer.body)) };
-            // Whatever PHP writes first makes the status 200: the error says which it was.
+            // Any output of PHP before the answer makes the status 200; the error object has the real one.
             let error = || wire_error(body).filter(|_| !alone && answer.is_success());
             Ok(Heard { status: error().unwrap_or(status), body })
         }
@@ -61,21 +62,21 @@ pub fn heard(answer: &ApiResponse, at: Timestamp) -> Result<Heard<'_>, Fault> {
 }
 
 impl Heard<'_> {
-    /// Whether it was done.
+    /// Returns whether the call succeeded.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    /// The code of an error, if it is a word of WordPress or a plugin: nothing else of it is told.
+    /// Returns the code of an error, if it is a word of WordPress or a plugin. No other part of the error is repeated.
     pub fn code(&self) -> Option<String> {
         head(self.body)?.code.filter(|code| is_word(code))
     }
 
-    /// What an answer that is no success means; of a call that `writes` something, or only reads.
+    /// Maps an unsuccessful answer to a fault, for a call that `writes`, or only reads.
     pub fn fault(&self, writes: bool) -> Fault {
         let code = self.code().unwrap_or_default();
         let why = match (self.status, code.as_str()) {
-            // Its texts are translated, its codes are not; and with the same key it has just been read.
+            // The texts are translated, the codes are not. The same key has just been used for reading.
             (401, AUTHENTICATION) if writes => {
                 "the key may only read: give it the permission Read/Write at WooCommerce → Settings → Advanced → REST API".into()
             }
@@ -99,11 +100,12 @@ impl Heard<'_> {
     }
 }
 
-/// The code of an answer to a key that is none, or may not do what was asked [`class-wc-rest-authentication.php`].
+/// The code for an invalid key, or one without the permission [`class-wc-rest-authentication.php`].
 const AUTHENTICATION: &str = "woocommerce_rest_authentication_error";
 
-/// Another way to call a site, where this answer says that the one of these settings does not get to its API. The key goes into the query
-/// only while connecting, and only where it was not looked at: a key that was refused is not shown around.
+/// Returns settings for another way to call a site, if this answer shows that the present way does not reach its API.
+/// The key goes into the query only while connecting, and only if the site did not see it: a refused key is not exposed
+/// further.
 pub fn another_way(
     settings: &Map<String, Value>,
     answer: &ApiResponse,
@@ -111,7 +113,7 @@ pub fn another_way(
 ) -> Option<Map<String, Value>> {
     let json = json_in(&answer.body);
     let setting = match answer.status {
-        // The server, a theme, or the front page, which does not look at paths.
+        // The answer of the server, a theme, or the front page, which ignores paths.
         200..=399 | 404 if json.is_none() => REST_ROUTE,
         401 if occasion == Occasion::Connecting => {
             let code = json.and_then(|(body, _)| head(body)?.code)?;
@@ -123,12 +125,12 @@ pub fn another_way(
     (other.insert(setting.to_owned(), true.into()) != Some(true.into())).then_some(other)
 }
 
-/// Whether a text is a word such as codes are.
+/// Returns whether a text is a word, such as codes are.
 pub fn is_word(code: &str) -> bool {
     code.len() <= 100 && code.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
-/// What is no answer of the API.
+/// Maps an answer that is not the API's to a fault.
 fn no_api(status: u16, body: &[u8]) -> Fault {
     let through = "let /wp-json/wc/v3 through";
     Fault::Connection(match status {
@@ -146,7 +148,7 @@ fn no_api(status: u16, body: &[u8]) -> Fault {
     })
 }
 
-/// The status in an error object.
+/// Returns the status in an error object.
 fn wire_error(body: &[u8]) -> Option<u16> {
     head(body).filter(|head| head.id.is_none() && head.code.is_some())?.error_status()
 }
@@ -155,16 +157,18 @@ fn head(body: &[u8]) -> Option<wire::Head> {
     entity(body).ok().map(|(head, _)| head)
 }
 
-/// The JSON in an answer, and whether it stands there alone. PHP writes its warnings before it, and caches their remarks behind it. What
-/// follows a warning is believed only if all from there to the end is one object or list: of one text there is one such place at most, for
-/// from within it there would be a bracket too many.
+/// Returns the JSON in an answer, and whether it stands there alone. PHP writes its warnings before it, and caches
+/// their remarks behind it.
+///
+/// JSON after a warning counts only if all from there to the end is one object or list. A text has at most one such
+/// place, because from a place within it there would be a bracket too many.
 fn json_in(body: &[u8]) -> Option<(&[u8], bool)> {
     let body = without_mark(body).trim_ascii();
     if matches!(body.first(), Some(b'{' | b'[')) {
         let mut values = serde_json::Deserializer::from_slice(body).into_iter::<IgnoredAny>();
         let whole = values.next().is_some_and(|value| value.is_ok());
         let (json, rest) = body.split_at(values.byte_offset().min(body.len()));
-        // What breaks off is the reader's to tell.
+        // The reader reports JSON that breaks off.
         return Some(if whole && rest.trim_ascii_start().first() == Some(&b'<') {
             (json, false)
         } else {
@@ -222,7 +226,7 @@ mod tests {
         for none in ["", " ", PAGE, "<b>Warning</b>: [0] in /a.php", "Warning: {\"id\":7", "null", "7", "\"{}\""] {
             assert_eq!(found(none), None, "{none}");
         }
-        // What breaks off, or goes on, is told by whoever reads it.
+        // The reader reports JSON that breaks off or continues.
         for odd in ["{\"id\":7", "{\"id\":7} {}", "{\"id\":7}x"] {
             assert_eq!(found(odd).as_deref(), Some(odd));
         }
@@ -265,7 +269,7 @@ mod tests {
         let location = [("location", "https://www.shop.example.com/wp-json/wc/v3/orders/7001?consumer_secret=cs_1")];
         let why = told(301, &location, "", false);
         assert!(why.contains("https://www.shop.example.com ") && !why.contains("cs_1"), "{why}");
-        // A window of seconds is not ten minutes; who counts calls is believed.
+        // The maintenance takes seconds, not ten minutes; a limit on calls is trusted.
         let wait = [("retry-after", "600")];
         assert_eq!(fault(503, &wait, PAGE, false), Fault::Throttled { seconds: 60 });
         assert_eq!(fault(503, &[("retry-after", "5")], PAGE, false), Fault::Throttled { seconds: 5 });

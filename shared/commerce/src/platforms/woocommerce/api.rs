@@ -1,4 +1,4 @@
-//! How WooCommerce's API is called.
+//! The calls to WooCommerce's API.
 
 use http::Method;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// The store is somebody's server, and the API has no limits of its own: this is to be polite.
+/// The rate of calls. The API has no limits of its own, but the store is somebody's server.
 pub(super) const BUDGET: Budget = Budget { calls: 120, seconds: 60 };
 
 pub(super) fn collection(entity: EntityKind) -> Result<&'static str, Fault> {
@@ -31,7 +31,7 @@ pub(super) fn collection(entity: EntityKind) -> Result<&'static str, Fault> {
     }
 }
 
-/// The call of `wc/v3` for a path below it, in the way that the connection's settings say.
+/// Builds the call of `wc/v3` for a path below it, in the way that the connection's settings choose.
 pub(super) fn call(access: &Access<'_>, method: Method, path: &[&str]) -> Result<ApiRequest, Fault> {
     let broken = |what: &str| Fault::Connection(format!("the connection's {what} cannot be read; connect it again"));
     let credentials: super::api::Credentials =
@@ -42,13 +42,13 @@ pub(super) fn call(access: &Access<'_>, method: Method, path: &[&str]) -> Result
         segments.pop_if_empty().extend(["wp-json", "wc", "v3"]).extend(path);
     }
     if is_on(access.settings, REST_ROUTE) {
-        // The site's own path stays; what would follow `/wp-json` is a parameter.
+        // The site's own path stays; the rest after `/wp-json` becomes a parameter.
         let route = url.path().rsplit_once("/wp-json").map(|(site, route)| (format!("{site}/"), route.to_owned()));
         let (site, route) = route.ok_or_else(|| broken("site"))?;
         url.set_path(&site);
         url.query_pairs_mut().append_pair("rest_route", &route);
     }
-    // Over http it would be for everybody to read.
+    // Over http, everybody could read the key.
     if is_on(access.settings, KEY_IN_QUERY) && url.scheme() == "https" {
         url.query_pairs_mut()
             .append_pair(SECRET_PARAMETERS[0], &credentials.consumer_key)
@@ -58,9 +58,9 @@ pub(super) fn call(access: &Access<'_>, method: Method, path: &[&str]) -> Result
     Ok(ApiRequest::basic(method, url, &credentials.consumer_key, &credentials.consumer_secret))
 }
 
-/// Whether a 404 is about the resource that was asked for. The CRUD controllers say
-/// `woocommerce_rest_{post type}_invalid_id`, the customers' controller `woocommerce_rest_invalid_id`; a 404 of a firewall, of
-/// a theme, or of a site without the plugin (`rest_no_route`) says something else.
+/// Returns whether a 404 is about the requested resource. The CRUD controllers say `woocommerce_rest_{post
+/// type}_invalid_id`, the customers' controller `woocommerce_rest_invalid_id`. A 404 of a firewall, of a theme, or of a
+/// site without the plugin (`rest_no_route`) says something else.
 pub(super) fn is_not_found(entity: EntityKind, body: &[u8]) -> bool {
     let codes: &[&str] = match entity {
         EntityKind::Customer => &["woocommerce_rest_invalid_id", "woocommerce_rest_customer_invalid_id"],
@@ -77,8 +77,8 @@ pub(super) fn is_not_found(entity: EntityKind, body: &[u8]) -> bool {
 #[derive(Serialize, Deserialize, Zeroize)]
 #[zeroize(drop)]
 pub struct Credentials {
-    /// `ck_…`
+    /// The key's public part, `ck_…`.
     pub consumer_key: String,
-    /// `cs_…`
+    /// The key's secret part, `cs_…`.
     pub consumer_secret: String,
 }

@@ -1,4 +1,4 @@
-//! How a WooCommerce site lets us in: `/wc-auth/v1/authorize` of the site, as `class-wc-auth.php` does it.
+//! Owns the installation at a WooCommerce site: the site's `/wc-auth/v1/authorize`, as in `class-wc-auth.php`.
 
 use http::Method;
 use serde::Deserialize;
@@ -13,15 +13,15 @@ use crate::{
     platforms::woocommerce::WooCommerce,
 };
 
-/// The most that a connection's id holds.
+/// The longest connection id, in characters.
 const MAX_ID: usize = 100;
 
-/// What the site's page calls us.
+/// Our name on the site's page.
 const APP_NAME: &str = "Commerce Hooks";
-/// What is asked for, and has to be given: webhooks are made.
+/// The permission that is asked for and required, because webhooks are made.
 const PERMISSION: &str = "read_write";
 
-/// What the site sends. It does not say which site it is, and anybody could send it.
+/// The keys that the site sends. It does not name itself, and anybody could send them.
 #[derive(Deserialize)]
 struct Keys {
     user_id: Zeroizing<String>,
@@ -50,10 +50,11 @@ impl Installation for WooCommerce {
     }
 }
 
-/// What the intent of an installation begins with that nobody was invited to.
+/// The prefix of the intent of an uninvited installation.
 const UNINVITED: &str = "uninvited ";
 
-/// Whoever comes with a key that the vendor gave out is invited; others may come if the vendor says so.
+/// Begins an installation. A visitor with a key that the vendor gave out is invited; others may come if the vendor
+/// allows it.
 fn install(visit: &Visit, vendor: &Vendor<'_>) -> Result<Step, Rejection> {
     let app = vendor.app.ok_or(Rejection::NoApp)?;
     let given = visit.query.get("key").map_or("", String::as_str);
@@ -74,7 +75,7 @@ fn install(visit: &Visit, vendor: &Vendor<'_>) -> Result<Step, Rejection> {
     Ok(Step::Begin { intent, location, invited })
 }
 
-/// The nonce says which site was meant, and a call with the keys shows that they are that site's.
+/// Connects the site that the nonce stands for. A call with the keys shows that they are that site's.
 fn callback(visit: &Visit, vendor: &Vendor<'_>, known: &[Evidence]) -> Result<Step, Rejection> {
     let keys: Keys = serde_json::from_slice(&visit.body)
         .map_err(|_| Rejection::Malformed("the body must be the keys as WooCommerce sends them".into()))?;
@@ -94,7 +95,7 @@ fn callback(visit: &Visit, vendor: &Vendor<'_>, known: &[Evidence]) -> Result<St
     Ok(Step::Install { connection, settings, proven: false, invited, reply: Reply::Ok })
 }
 
-/// Where the site sends its owner. Anybody can come here: it says nothing of any store.
+/// Returns the page that the site sends its owner to. Anybody can visit it, so it says nothing of any store.
 fn returned(success: bool) -> Reply {
     let (title, text) = if success {
         ("Connected", "Your store is connected. Its webhooks are being set up now; you can close this page.")
@@ -111,27 +112,27 @@ fn unfit() -> Rejection {
     Rejection::Malformed("the site's address cannot be used; give it as https://shop.example.com".into())
 }
 
-/// What people copy along with a site's address: where its API and its pages for administrators begin.
+/// The parts that people copy along with a site's address: the beginnings of its API and its administrators' pages.
 const NOT_OF_THE_SITE: &[&str] = &["index.php", "wp-admin", "wp-json", "wp-login.php"];
 
-/// Checks the address of a site, as [`site_url`] does, and leaves out what is not the site's.
+/// Checks the address of a site, as [`site_url`] does, and leaves out parts that are not the site's.
 ///
 /// # Errors
 /// As [`site_url`].
 pub fn site_address(text: &str, loopback: Loopback) -> Result<String, SiteError> {
     let site = site_url(text, loopback)?;
     let mut parts = site.split('/');
-    // `https:`, nothing, and the host.
+    // The scheme, an empty part, and the host.
     let mut kept: Vec<&str> = parts.by_ref().take(3).collect();
     kept.extend(parts.take_while(|part| !NOT_OF_THE_SITE.contains(&part.to_ascii_lowercase().as_str())));
     Ok(kept.join("/"))
 }
 
-/// A site's address and the connection that it becomes: its host. Where it has a port or a path, they follow, and the beginning of a
-/// hash of it all: two sites of one host must not become the same, however they are written.
+/// Returns a site's address and its connection's id: the site's host. A port or a path follows it, and the beginning of
+/// a hash of the whole address, because two sites of one host must not become the same connection.
 ///
 /// # Errors
-/// [`Rejection::Malformed`] for what is no site's address.
+/// [`Rejection::Malformed`] for a text that is not a site's address.
 pub fn site_connection(text: &str, loopback: Loopback) -> Result<(String, ConnectionId), Rejection> {
     let site = site_address(text, loopback).map_err(|error| Rejection::Malformed(format!("the site {error}")))?;
     let (_, place) = site.split_once("://").ok_or_else(unfit)?;
@@ -144,8 +145,8 @@ pub fn site_connection(text: &str, loopback: Loopback) -> Result<(String, Connec
     }
     let legal = |c: char| if c.is_ascii_alphanumeric() || "._".contains(c) { c } else { '-' };
     let id: String = host.chars().map(legal).collect();
-    // Of a public host, whose characters are all legal, the id is the host itself, and no other's: it ends in a top-level domain, and
-    // what follows a host ends in a hash.
+    // A public host has only legal characters, so the id is the host itself. No other site has that id: a host ends in
+    // a top-level domain, and any addition ends in a hash.
     let id = if path.is_empty() && !host.contains(':') && site.starts_with("https://") {
         id
     } else {

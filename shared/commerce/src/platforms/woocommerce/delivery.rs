@@ -1,4 +1,4 @@
-//! What the receiver has to know of WooCommerce.
+//! The receiver's part of WooCommerce.
 
 use http::StatusCode;
 use serde_json::Map;
@@ -14,7 +14,7 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// `base64(HMAC-SHA256(secret, body))` [`class-wc-webhook.php`, `generate_signature`].
+/// The signature, `base64(HMAC-SHA256(secret, body))` [`class-wc-webhook.php`, `generate_signature`].
 const SIGNATURE: Hmac = Hmac {
     header: "x-wc-webhook-signature",
     algorithm: Algorithm::Sha256,
@@ -24,8 +24,9 @@ const SIGNATURE: Hmac = Hmac {
 };
 
 impl Delivery for WooCommerce {
-    /// The ping that follows a registration: `webhook_id=1`, unsigned, without any of the store's headers
-    /// [`class-wc-webhook.php`, `deliver_ping`]. Every later delivery sends another until one is answered with 200.
+    /// Returns whether this is the ping after a registration: `webhook_id=1`, unsigned, without any of the store's
+    /// headers [`class-wc-webhook.php`, `deliver_ping`]. Every later delivery sends another ping until one is answered
+    /// with 200.
     fn is_handshake(&self, request: &RawRequest) -> bool {
         let digits = request.body.strip_prefix(b"webhook_id=").unwrap_or_default();
         let own_headers = request.headers.keys().any(|name| name.as_str().starts_with("x-wc-"));
@@ -54,7 +55,7 @@ impl Delivery for WooCommerce {
         Probe { headers: vec![("x-wc-webhook-topic", PROBE.to_owned())], body: "{}".to_owned(), claims: Map::new() }
     }
 
-    /// 200 to 302 count for deliveries, but only 200 for the ping; so always 200.
+    /// Returns 200 always: 200 to 302 count for deliveries, but only 200 for the ping.
     fn accepted(&self) -> StatusCode {
         StatusCode::OK
     }

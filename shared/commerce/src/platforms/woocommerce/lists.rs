@@ -1,8 +1,8 @@
-//! The lists of a store: all of a collection, what has changed of it, and what may stand behind an error that was delivered.
+//! The lists of a store: a whole collection, its changes, and the entities that a delivered error may stand for.
 //!
-//! Not everything that changes moves a date: a coupon that is used, the name of a category in its products, a refund that is deleted, a
-//! quantity that an import writes. So lists of all come whole, and each entry is compared with what is here by its content; only what
-//! differs is pulled. Variations are in no list of products: those of each product that is listed are listed after it.
+//! Not every change moves a date: the use of a coupon, a category's name in its products, the deletion of a refund, a
+//! quantity that an import writes. So lists of all have whole entries, which are compared with the known content; only
+//! different ones are pulled. Variations are in no list of products: those of each listed product are listed after it.
 
 use http::Method;
 use serde::{Deserialize, Serialize};
@@ -29,45 +29,47 @@ use crate::{
 };
 
 const ENTITIES: [EntityKind; 4] = [EntityKind::Customer, EntityKind::Product, EntityKind::Order, EntityKind::Coupon];
-/// The most that one page holds.
+/// The most entries on one page.
 pub const PAGE_SIZE: usize = 100;
-/// How many whole entities are asked for at once: a store builds them one by one, within the time that a call may take.
+/// The number of whole entities on one page. A store builds them one by one, within the time limit of a call.
 const WHOLE_PAGE: usize = 50;
-/// How many variations are listed again at the end of a page: some may go while it is under way.
+/// The number of variations that the next page repeats, because some may be removed during the reading.
 const OVERLAP: usize = 10;
-/// How long before an error object came its entity may have changed, in seconds: deliveries are queued by a job that may be slow.
+/// The time before an error object's receipt in which its entity may have changed, in seconds. A job that may be slow
+/// sends deliveries.
 const RECOVERED_SECONDS: i64 = 900;
-/// How far before the beginning of the last list that was gone through the next one looks, in seconds: clocks differ.
+/// The overlap of a list with the last one that was read, in seconds, because clocks differ.
 const FOUND_MARGIN_SECONDS: i64 = 300;
 
-/// What the name of a list ends with that has all of a collection. By id, which older stores can, too.
+/// The ending of the name of a list of a whole collection. Its order is by id, which older stores support, too.
 const ALL: &str = "/all";
-/// The same, of what has changed.
+/// The ending of the name of a list of changes.
 const CHANGED: &str = "/changed";
-/// The same, in place of an error.
+/// The ending of the name of a list in place of an error.
 const RECOVERED: &str = "/recovered";
 
-/// What the list of variations shows as the product that each of them is does. The rest is of another form there.
+/// The members that the list of variations shows in the same form as the variation's own product. The rest has another
+/// form there.
 const SHOWN_OF_VARIATIONS: &[&str] = &["price", "regular_price", "sale_price", "sku", "status", "stock", "updated_at"];
-/// Under WooCommerce's names, and what says which one it is.
+/// WooCommerce's names of these members, and of the id and the date.
 const FIELDS_OF_VARIATIONS: &str =
     "id,date_modified_gmt,price,regular_price,sale_price,sku,status,stock_quantity,stock_status";
 
-/// How far a list was gone through.
+/// The progress of reading a list.
 #[derive(Serialize, Deserialize)]
 struct Walk {
     #[serde(flatten)]
     place: Place,
-    /// Products whose variations come before the list goes on.
+    /// The products whose variations come before the list continues.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     parents: Vec<ExternalId>,
-    /// How many variations of the first of them are done.
+    /// The number of variations read of the first of them.
     #[serde(default, skip_serializing_if = "crate::json::is_default")]
     done: usize,
-    /// The products of the last page that had variations: pages overlap.
+    /// The latest products with variations, because pages overlap.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     before: Vec<ExternalId>,
-    /// Whether the list itself has come to its end.
+    /// `true` when the list itself has ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     ended: bool,
 }
@@ -78,13 +80,13 @@ impl Walk {
         walk.ok_or_else(|| Fault::Unreadable(format!("the list {:?} has no cursor", listing.what)))
     }
 
-    /// Where the list goes on, if it does.
+    /// Returns the rest of the list, if there is one.
     fn listing(self, what: &str) -> Option<Listing> {
         let over = self.ended && self.parents.is_empty();
         (!over).then(|| Listing::new(what, serde_json::to_string(&self).ok()))
     }
 
-    /// After the variations of the first parent, or some of them.
+    /// Returns the walk after all, or some, variations of the first parent.
     fn after_variations(mut self, done: usize, last: bool) -> Self {
         if last {
             self.parents.remove(0);
@@ -94,7 +96,7 @@ impl Walk {
     }
 }
 
-/// What kind of list it is: of which entity, and whether all of them.
+/// The kind of a list: its entity, and whether it has all of them.
 struct Kind<'a> {
     collection: &'a str,
     entity: EntityKind,
@@ -111,7 +113,7 @@ fn kind(listing: &Listing) -> Result<Kind<'_>, Fault> {
     named.ok_or_else(|| Fault::Unreadable(format!("there is no list {:?}", listing.what)))
 }
 
-/// Customers cannot be asked for by their time.
+/// Returns the list for polling. WooCommerce cannot list customers by their time.
 pub fn poll(entity: EntityKind, since: Option<Timestamp>) -> Option<Listing> {
     let name = api::collection(entity).ok()?;
     match (entity, since) {
@@ -121,13 +123,15 @@ pub fn poll(entity: EntityKind, since: Option<Timestamp>) -> Option<Listing> {
     }
 }
 
-/// An error object does not name the entity that it stands for; but the entity has just been changed.
+/// Returns the list that contains the entity of an error object, which does not name it. The entity has just been
+/// changed.
 pub fn recover(entity: EntityKind, received: Timestamp) -> Option<Listing> {
     let name = api::collection(entity).ok().filter(|_| entity != EntityKind::Customer)?;
     Some(Place::start(&format!("{name}{RECOVERED}"), Some(received.plus_seconds(-RECOVERED_SECONDS))))
 }
 
-/// What had changed until then was found: what is left of a list that looks further back.
+/// Returns the rest of a list, given that every change until a time was found: a shorter list, if it looked further
+/// back.
 pub fn rest_of(listing: Listing, found_until: Timestamp) -> Listing {
     let since = Place::of(&listing).ok().and_then(|place| place.since);
     let from = found_until.plus_seconds(-FOUND_MARGIN_SECONDS);
@@ -135,7 +139,7 @@ pub fn rest_of(listing: Listing, found_until: Timestamp) -> Listing {
     if shorter { Place::start(&listing.what, Some(from)) } else { listing }
 }
 
-/// The call for a page. Times are compared as UTC only when they have no zone and `dates_are_gmt` says so.
+/// Builds the call for a page. The store compares times as UTC only when they have no zone and `dates_are_gmt` is set.
 pub fn page(access: &Access<'_>, listing: &Listing) -> Result<ApiRequest, Fault> {
     let (Kind { collection, entity, whole }, walk) = (kind(listing)?, Walk::of(listing)?);
     if let Some(parent) = walk.parents.first() {
@@ -164,9 +168,9 @@ pub fn page(access: &Access<'_>, listing: &Listing) -> Result<ApiRequest, Fault>
         .append_pair("per_page", &page_size(whole).to_string())
         .append_pair("offset", &walk.place.offset.to_string());
     match entity {
-        // Who buys may have any role; without one, those with the role `customer` are meant.
+        // Buyers may have any role; without this parameter, only the role `customer` is listed.
         EntityKind::Customer => _ = query.append_pair("role", "all"),
-        // What else there is would only be thrown away.
+        // Other fields would only be discarded.
         EntityKind::Product if !whole => _ = query.append_pair("_fields", "id,date_modified_gmt,variations"),
         _ if !whole => _ = query.append_pair("_fields", "id,date_modified_gmt"),
         _ => {}
@@ -179,7 +183,7 @@ fn page_size(whole: bool) -> usize {
     if whole { WHOLE_PAGE } else { PAGE_SIZE }
 }
 
-/// The entries of a list, which plugins that filter it may leave as an object with numbers for names.
+/// Returns the entries of a list, which plugins that filter it may leave as an object with numeric names.
 fn entries(body: &[u8]) -> Result<Vec<Box<RawValue>>, Fault> {
     let no_list = |_| Fault::Unreadable("its beginning: no JSON list".into());
     let mut from = serde_json::Deserializer::from_slice(body);
@@ -198,7 +202,7 @@ pub fn read(listing: &Listing, response: &ApiResponse, at: Timestamp) -> Result<
     let heard = heard(response, at)?;
     let too_old = || Fault::Unreadable("the store is too old to list what has changed".into());
     if let Some(parent) = walk.parents.first().cloned() {
-        // It went while the list was under way; whether its variations did is asked about if they are known.
+        // The product was removed during the reading. Its variations are pulled if they are known.
         if heard.status == 404 && api::is_not_found(entity, heard.body) {
             return Ok(Listed { found: Vec::new(), next: walk.after_variations(0, true).listing(&listing.what) });
         }
@@ -213,7 +217,7 @@ pub fn read(listing: &Listing, response: &ApiResponse, at: Timestamp) -> Result<
         let next = walk.after_variations((end - OVERLAP.min(found.len() / 2)).max(1), last);
         return Ok(Listed { found, next: next.listing(&listing.what) });
     }
-    // It may know the order by id only.
+    // The store may support only the order by id.
     if heard.status == 400 && !whole {
         return Err(too_old());
     }
@@ -237,7 +241,7 @@ pub fn read(listing: &Listing, response: &ApiResponse, at: Timestamp) -> Result<
     }
     let (begin, count) = (walk.place.offset, found.len());
     let last = total(response).map_or(count < page_size(whole), |total| begin.saturating_add(count) >= total);
-    // By id, times say nothing of the place.
+    // In the order by id, times say nothing of the position.
     let keys = if whole { vec![None; count] } else { times };
     let place = walk.place.clone().next(begin, page_size(whole), &keys, Some(last));
     let before = parents.iter().chain(&walk.before).take(page_size(whole)).cloned().collect();
@@ -256,8 +260,8 @@ fn total(response: &ApiResponse) -> Option<usize> {
     response.headers.get("x-wp-total")?.to_str().ok()?.parse().ok()
 }
 
-/// An entry of a list of all, which is there as a whole. What is kept only if it is known here needs no call of strangers, and what
-/// cannot be mapped is pulled, and put aside by itself.
+/// Completes the transfer of a whole entry of a list of all. An entity that is kept only if it is known needs no call
+/// when it is not. An entry that cannot be mapped is pulled, and put aside by itself.
 fn shown(transfer: Transfer, entry: &RawValue, at: Timestamp) -> Transfer {
     let mapped = mapping::entity(transfer.entity, entry.get().as_bytes(), at, true);
     let (change, only_known) = match mapped {
@@ -269,7 +273,7 @@ fn shown(transfer: Transfer, entry: &RawValue, at: Timestamp) -> Transfer {
     Transfer { shown: Some(Shown::whole(&upsert.content)), only_known, ..transfer }
 }
 
-/// An entry of a list of variations.
+/// Makes the transfer of an entry of a list of variations.
 fn variation(entry: &RawValue, reason: &str) -> Result<Transfer, Fault> {
     let body = entry.get().as_bytes();
     let head: wire::Entry<'_> = lenient::read(body)?;
@@ -309,7 +313,7 @@ impl Lists for WooCommerce {
         lists::PAGE_SIZE
     }
 
-    /// The list tells how many it has in all, whatever a page holds. Variations are in a list of their own.
+    /// Builds the call for the count, which every page of the list carries. Variations are in lists of their own.
     fn count(&self, access: &Access<'_>, entity: EntityKind) -> Option<Result<ApiRequest, Fault>> {
         let asked = collection(entity).and_then(|name| call(access, Method::GET, &[name]));
         Some(asked.map(|mut request| {
@@ -382,7 +386,7 @@ mod tests {
         assert_eq!(offset(listed(None, &of(None, &[1, 2, 3, 4])).unwrap()), None);
         let found = listed(Some(AT), &of(None, &[1])).unwrap().found;
         assert_eq!(found[0].changed, Some(AT.plus_seconds(40)));
-        // Older stores do not know the order, or list what has not changed.
+        // Older stores do not support the order, or list unchanged entities.
         assert!(matches!(listed(Some(AT), &answer(400, None, &json!([]))), Err(Fault::Unreadable(_))));
         assert!(matches!(listed(Some(AT.plus_seconds(60)), &of(None, &[1])), Err(Fault::Unreadable(_))));
         assert!(listed(None, &of(None, &[1])).is_ok());
@@ -412,12 +416,12 @@ mod tests {
         assert!(one.is_some() && !only_known);
         assert_ne!(one, listed(EntityKind::Order, order(2)).0);
         assert_eq!(one, listed(EntityKind::Order, order(1)).0);
-        // A user who buys nothing matters only if he is here.
+        // A user who buys nothing matters only if known here.
         let user = |role: &str, paying: bool| {
             listed(EntityKind::Customer, json!({ "id": 2, "role": role, "is_paying_customer": paying }))
         };
         assert!(user("subscriber", false).1 && !user("customer", false).1 && !user("administrator", true).1);
-        // What cannot be mapped is asked for, and put aside by itself.
+        // An entry that cannot be mapped is pulled, and put aside by itself.
         assert_eq!(listed(EntityKind::Order, json!({ "id": 3, "status": [] })), (None, false));
     }
 
@@ -429,24 +433,24 @@ mod tests {
         let fields = format!("_fields={FIELDS_OF_VARIATIONS}");
         let start = "variations orderby=id order=asc per_page=100 offset=";
         assert_eq!(asked(&next), format!("products/2/{start}0 {fields}"));
-        // It went meanwhile.
+        // The product was removed meanwhile.
         let gone = json!({ "code": "woocommerce_rest_product_invalid_id", "data": { "status": 404 } });
         let next = read(&next, &answer(404, None, &gone), AT).unwrap().next.unwrap();
         assert_eq!(asked(&next), format!("products/3/{start}0 {fields}"));
-        // Hosts may give fewer.
+        // Hosts may return fewer.
         let some = read(&next, &answer(200, Some(3), &json!([{ "id": 31, "price": "5" }, { "id": 32 }])), AT).unwrap();
         assert_eq!(ids(&some), ["31", "32"]);
         assert_eq!(some.found[0].shown.as_ref().unwrap().members, SHOWN_OF_VARIATIONS);
         let next = some.next.unwrap();
         assert_eq!(asked(&next), format!("products/3/{start}1 {fields}"));
         let rest = read(&next, &answer(200, Some(3), &json!([{ "id": 32 }, { "id": 33 }])), AT).unwrap();
-        // Then the list goes on, and what overlaps is not listed again.
+        // Then the list continues, and overlapping products are not listed again.
         let next = rest.next.unwrap();
         assert_eq!(asked(&next), "products orderby=id order=asc per_page=50 offset=2");
         let last =
             read(&next, &answer(200, Some(4), &json!([{ "id": 3, "variations": [31] }, { "id": 4 }])), AT).unwrap();
         assert_eq!((ids(&last), &last.next), (vec!["3", "4"], &None));
-        // Any other refusal is one.
+        // Any other refusal is a fault.
         let changed = poll(EntityKind::Product, Some(AT)).unwrap();
         assert!(asked(&changed).ends_with("_fields=id,date_modified_gmt,variations"));
         let page = json!([{ "id": 2, "date_modified_gmt": "2025-10-09T08:54:00", "variations": [21] }]);

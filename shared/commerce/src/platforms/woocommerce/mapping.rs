@@ -1,4 +1,5 @@
-//! What the processor has to know of WooCommerce: its entity processors, and how its REST objects become canonical entities.
+//! The processor's part of WooCommerce: its entity processors, and the mapping of its REST objects to canonical
+//! entities.
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
@@ -20,10 +21,12 @@ use crate::{
     transfer::{Action, Direction, EntityProcessor, Listing, Payload, Polling, Scope, own},
 };
 
-/// Rises when the mapping's output changes, so that replayed deliveries win over what was made of them before.
+/// The mapping's number. It rises when the mapping's output changes, so that replayed deliveries win over their former
+/// mapping.
 const MAPPING: u32 = 2;
 
-/// A body holds all of the entity. Customers cannot be asked for by their time, so polling them takes a full sweep.
+/// Makes the processor of an entity whose deliveries carry it whole. WooCommerce cannot list customers by their time,
+/// so polling them takes a full sync.
 const fn whole(
     entity: EntityKind,
     polling: Polling,
@@ -42,7 +45,8 @@ const fn whole(
     }
 }
 
-/// `customer.restored` could be created, but no event is mapped to it, so it never fires [`class-wc-webhook.php`].
+/// The entity processors. A webhook for `customer.restored` could be made, but no event is mapped to it, so it never
+/// fires [`class-wc-webhook.php`].
 static PROCESSORS: &[EntityProcessor] = &[
     whole(
         EntityKind::Customer,
@@ -89,20 +93,22 @@ static PROCESSORS: &[EntityProcessor] = &[
     ),
 ];
 
-/// `action.woocommerce_*`: any WordPress action, whose argument can be anything.
+/// The rule for `action.woocommerce_*`: any WordPress action, whose argument can be anything.
 const ACTION: Rule = Rule("woocommerce-action");
-/// Drafts of the block checkout: not paid, often without an address, purged later.
+/// The rule for drafts of the block checkout: not paid, often without an address, purged later.
 const CHECKOUT_DRAFT: Rule = Rule("woocommerce-checkout-draft");
-/// What somebody has begun to enter, and has not finished.
+/// The rule for entities that somebody has begun to enter, and has not finished.
 const UNFINISHED: Rule = Rule("woocommerce-unfinished");
-/// The user events of WordPress tell of administrators and editors, too. Those who buy are kept, and those who are known.
+/// The rule for users who are no customers, because WordPress' user events include administrators and editors. Buyers
+/// and known users are kept.
 const NOT_A_CUSTOMER: Rule = Rule("woocommerce-not-a-customer");
-/// The entity was gone before the delivery was made, so the store delivered its own 404.
+/// The rule for an entity that was gone before the delivery was made, so the store delivered its own 404.
 const VANISHED: Rule = Rule("woocommerce-vanished");
 
-/// Left out of `extra` everywhere: links of the API, local times beside their UTC twins.
+/// The members left out of every `extra`: links of the API, and local times beside their UTC twins.
 const REDUNDANT: &[&str] = &["_links", "date_created", "date_modified", "date_completed", "date_paid", "date_expires"];
-/// Left out of products: what changes without anybody changing the product, and what follows from the rest.
+/// The members left out of products: those that change although nobody changes the product, and those that follow from
+/// others.
 const VOLATILE_PRODUCT: &[&str] = &[
     "related_ids",
     "price_html",
@@ -117,7 +123,7 @@ const VOLATILE_PRODUCT: &[&str] = &[
     "shipping_required",
     "shipping_taxable",
 ];
-/// Left out of orders: what follows from the rest, or from who asks.
+/// The members left out of orders: those that follow from others, or from the caller.
 const VOLATILE_ORDER: &[&str] = &["is_editable", "needs_payment", "needs_processing", "currency_symbol"];
 
 impl Mapping for WooCommerce {
@@ -134,7 +140,7 @@ impl Mapping for WooCommerce {
         let Some(id) = head.id.clone() else {
             let status = head.error_status();
             let Some(code) = head.code else { return Err(MapError::Malformed("id".into())) };
-            // Codes are words of WordPress and plugins; whatever else stands there is not repeated.
+            // Codes are words of WordPress and plugins; any other text is not repeated.
             let code = if is_word(&code) { code } else { "code".to_owned() };
             return match status {
                 Some(404) => Ok(Mapped::Ignored(VANISHED)),
@@ -148,23 +154,24 @@ impl Mapping for WooCommerce {
         entity(incoming.entity, incoming.body, received, incoming.action == Action::Restored)
     }
 
-    /// Customers cannot be asked for by their time.
+    /// Returns the list that contains the entity, except for customers, which WooCommerce cannot list by their time.
     fn recover(&self, incoming: &Incoming<'_>) -> Option<Listing> {
         lists::recover(incoming.entity, incoming.received)
     }
 
-    /// Products, coupons and orders are posts of WordPress: trashing one tells of that id for others, too.
+    /// Returns `true`: products, coupons and orders are posts of WordPress, and trashing one delivers deletes of that
+    /// id for others, too.
     fn tells_of_strangers(&self) -> bool {
         true
     }
 }
 
-/// What a body of an entity says; `observed` if the store shows it as it is.
+/// Maps the body of an entity; `observed` if the store shows its present state.
 pub(super) fn entity(entity: EntityKind, body: &[u8], received: Timestamp, observed: bool) -> Result<Mapped, MapError> {
     let (head, _) = lenient::entity::<wire::Head>(body)?;
     let id = head.id.ok_or_else(|| MapError::Malformed("id".into()))?;
     let status = head.status.as_deref().filter(|_| entity != EntityKind::Customer);
-    // Trashing sends an update, too, which would revive what the delete marks.
+    // Trashing sends an update, too, which would revive the deleted entity.
     if status == Some("trash") {
         return Ok(Mapped::Change(id, Change::Delete(Delete { source: None, received })));
     }
@@ -195,20 +202,20 @@ pub(super) fn entity(entity: EntityKind, body: &[u8], received: Timestamp, obser
     })
 }
 
-/// Whether a user of the site buys there. Plugins give buyers other roles: `subscriber` for whoever has a subscription, for one. Who is
-/// named by an order, or known here, is a buyer as well.
+/// Returns whether a user of the site buys there. Plugins give buyers other roles, such as `subscriber` for the holder
+/// of a subscription. A user who is named by an order, or known here, counts as a buyer elsewhere.
 fn buys(role: Option<&str>, is_paying_customer: Option<bool>) -> bool {
     role == Some("customer") || is_paying_customer == Some(true)
 }
 
-/// The content of a product, or of what a list shows of one.
+/// Returns the content of a product, or of a list's entry for one.
 pub(super) fn content_of_product(body: &[u8]) -> Result<Content, MapError> {
     Ok(read(body, product)?.1)
 }
 
 type Dated = (Option<jiff::Timestamp>, Content);
 
-/// Reads an entity; what had to be dropped of it is told.
+/// Reads an entity, with the places that had to be dropped.
 fn read<T: DeserializeOwned>(body: &[u8], map: impl Fn(T) -> Result<Dated, MapError>) -> Result<Dated, MapError> {
     let (wire, unreadable) = lenient::entity(body)?;
     let (source, content) = map(wire)?;
@@ -224,7 +231,8 @@ fn missing(name: &str) -> MapError {
     MapError::Malformed(name.to_owned())
 }
 
-/// Puts what lines have beyond the canonical fields under `extra`, by the platform's name of the list and the line's id.
+/// Puts the members of lines beyond the canonical fields under `extra`, by the platform's name of the list and the
+/// line's id.
 fn keep_rest<T>(
     extra: &mut Map<String, Value>,
     name: &str,

@@ -1,17 +1,18 @@
-//! WooCommerce, the commerce plugin of WordPress. Each store is a site of its own; there is no vendor in between.
+//! WooCommerce, the commerce plugin of WordPress. Each store is its own site, without a vendor in between.
 //!
-//! What is strange about it, as its source (`class-wc-webhook.php` and its neighbours) and recordings of a real store show:
+//! Its quirks, from its source (`class-wc-webhook.php` and its neighbours) and recordings of a real store:
 //!
-//! - One webhook has one topic, and headers, the topic among them, are not signed. A body that is proven for one topic could
-//!   be sent as another; so each topic has a secret of its own.
+//! - One webhook has one topic (`scope`), and headers, the topic among them, are not signed. A body that is proven for
+//!   one topic could be sent as another, so each topic has its own secret.
 //! - `X-WC-Webhook-Delivery-ID` hashes the webhook and the second: two deliveries within one second share it.
-//! - A failed delivery is lost, and the seventh failure in a row disables the webhook. So whatever is proven is answered 200.
-//! - On registration a ping arrives: unsigned, form-encoded, and it must be answered with exactly 200.
-//! - The body is made when it is sent, by a GET inside the store: `order.created` may show a later state, and when that GET
+//! - A failed delivery is lost, and the seventh failure in a row disables the webhook. So every proven delivery is
+//!   answered 200.
+//! - A registration sends a ping: unsigned, form-encoded, and only the answer 200 accepts it.
+//! - A GET inside the store makes the body when it is sent: `order.created` may show a later state, and when that GET
 //!   fails, its error object is signed and delivered.
-//! - Who lets an app in has the site send its keys from server to server, unsigned, and without saying which site it is. An answer
-//!   other than 200 makes the site take the keys back.
-//! - Times have one second; two states of an order can share one. Deletes have no time at all, only an id.
+//! - When an owner lets an app in, the site sends its keys from server to server, unsigned, and without naming itself.
+//!   After an answer other than 200, the site revokes the keys.
+//! - Times are in seconds, so two states of an order can share one. Deletes have no time at all, only an id.
 //! - `deleted` means moved to the trash. Trashing an order also sends `product.deleted` with the order's id.
 
 mod answers;
@@ -32,7 +33,7 @@ use crate::http_call::Hosts;
 pub struct WooCommerce;
 
 pub use app::site_connection;
-/// The descriptor.
+/// The descriptor of WooCommerce.
 pub const PLATFORM: Platform = Platform {
     name: "woocommerce",
     hosts: Hosts::Site,

@@ -1,4 +1,4 @@
-//! What WooCommerce tells of a connection itself.
+//! WooCommerce's reports about a connection itself.
 
 use super::{answers::is_word, wire};
 use crate::{
@@ -11,7 +11,8 @@ use crate::{
 };
 
 impl Notices for WooCommerce {
-    /// The store makes bodies as the user who owns the webhook. When he has lost his rights, it delivers its own refusal for each change.
+    /// Returns the notice that a webhook's owner has lost permissions. The store makes bodies as the user who owns the
+    /// webhook; after such a loss, it delivers its own refusal for each change.
     fn complaint(&self, incoming: &Incoming<'_>) -> Option<Notice> {
         let (head, _) = lenient::entity::<wire::Head>(incoming.body).ok()?;
         let refused = head.id.is_none() && matches!(head.error_status(), Some(401 | 403));

@@ -1,4 +1,4 @@
-//! Fetching one entity.
+//! The pull of one entity from WooCommerce.
 
 use http::Method;
 
@@ -28,7 +28,8 @@ impl Pull for WooCommerce {
         let heard = heard(response, at)?;
         if heard.status == 404 && is_not_found(entity, heard.body) {
             let gone = Change::Delete(Delete { source: None, received: at });
-            // Trashing tells of that id of other kinds, too: what neither of us knows was never there.
+            // Trashing also delivers deletes of the same id of other kinds. An entity that neither side knows never
+            // existed.
             return Ok(Next::Done(Mapped::IfKnown(id.clone(), gone, Rule::NEVER_HERE)));
         }
         if !heard.is_success() {

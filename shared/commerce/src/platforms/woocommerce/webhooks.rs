@@ -1,4 +1,4 @@
-//! What the registrar has to know of WooCommerce: settings, and the calls of `wc/v3/webhooks`.
+//! The registrar's part of WooCommerce: settings, and the calls of `wc/v3/webhooks`.
 
 use http::Method;
 use serde::Deserialize;
@@ -28,7 +28,7 @@ use crate::{
     timestamp::Timestamp,
 };
 
-/// The most that one page holds.
+/// The most webhooks on one page.
 const PAGE_SIZE: usize = 100;
 
 #[derive(Deserialize)]
@@ -96,7 +96,7 @@ impl Setup for WooCommerce {
 
 impl WebhookApi for WooCommerce {
     fn another_way(&self, access: &Access<'_>, answer: &ApiResponse, occasion: Occasion) -> Option<Map<String, Value>> {
-        // The key may only go into an address that travels encrypted.
+        // The key may only go into a URL that travels encrypted.
         let occasion = if access.site.starts_with("https://") { occasion } else { Occasion::Routine };
         answers::another_way(access.settings, answer, occasion)
     }
@@ -108,7 +108,7 @@ impl WebhookApi for WooCommerce {
             .query_pairs_mut()
             .append_pair("per_page", &PAGE_SIZE.to_string())
             .append_pair("page", &page.to_string())
-            // Without an order that stays, a webhook made in between moves another off the page.
+            // Without a stable order, a webhook made in between moves another off the page.
             .append_pair("orderby", "id")
             .append_pair("order", "asc");
         Ok(request)
@@ -120,13 +120,13 @@ impl WebhookApi for WooCommerce {
             return Err(heard.fault(false));
         }
         let webhooks: Vec<wire::Webhook> = read_list(heard.body)?;
-        // The header tells the number of pages; some proxies drop it, and then a full page means that there may be another.
+        // The header has the number of pages. Some proxies drop it; then a full page means that there may be another.
         let pages = response.headers.get("x-wp-totalpages").and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
         let more = pages.map_or(webhooks.len() >= PAGE_SIZE, |pages| page < pages);
         Ok(Page { webhooks: webhooks.into_iter().map(read_webhook).collect(), more })
     }
 
-    /// The status of a new webhook is `active`, whatever the body says.
+    /// Builds the call that makes a webhook. Its status is `active`, whatever the body says.
     fn create(&self, access: &Access<'_>, scope: &str, url: &str, secret: &WebhookSecret) -> Result<ApiRequest, Fault> {
         let body = json!({
             "name": format!("commerce-hooks {scope}"),
@@ -137,8 +137,8 @@ impl WebhookApi for WooCommerce {
         Ok(call(access, Method::POST, &["webhooks"])?.json(&body))
     }
 
-    /// Switching it on leaves its count of failures as it is [`class-wc-webhook.php`]: until a delivery succeeds, the next failure
-    /// switches it off again.
+    /// Sets a webhook again. Switching it on leaves its count of failures unchanged [`class-wc-webhook.php`]: until a
+    /// delivery succeeds, the next failure switches it off again.
     fn update(
         &self,
         access: &Access<'_>,
@@ -164,7 +164,7 @@ impl WebhookApi for WooCommerce {
         Ok(read_webhook(read(heard.body)?))
     }
 
-    /// Without `force` the answer is 501: webhooks have no trash.
+    /// Builds the call that removes a webhook. Without `force` the answer is 501, because webhooks have no trash.
     fn delete(&self, access: &Access<'_>, id: &ExternalId) -> Result<ApiRequest, Fault> {
         let mut request = call(access, Method::DELETE, &["webhooks", id.as_str()])?;
         request.url.query_pairs_mut().append_pair("force", "true");

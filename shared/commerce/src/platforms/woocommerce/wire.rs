@@ -1,7 +1,7 @@
-//! WooCommerce's REST objects (`wc/v3`) as they travel, tolerant of what versions and plugins do to them: numbers as strings
-//! and strings as numbers, `""` and `null` for nothing, `0` for no id, times without a zone.
+//! WooCommerce's REST objects (`wc/v3`) as they travel, tolerant of the effects of versions and plugins: numbers as
+//! strings and strings as numbers, `""` and `null` for nothing, `0` for no id, times without a zone.
 //!
-//! What is not named here lands in `rest`, and from there in the entity's `extra`.
+//! Members that are not named here go to `rest`, and from there to the entity's `extra`.
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, de::Error};
@@ -15,37 +15,37 @@ use crate::{
     },
 };
 
-/// What says what a body is, before it is read as anything.
+/// The members that identify a body before it is read as an entity.
 #[derive(Deserialize)]
 pub struct Head {
-    /// The entity's id; the only thing that deletes have.
+    /// The entity's id; the only member of deletes.
     #[serde(default, deserialize_with = "id")]
     pub id: Option<ExternalId>,
-    /// Of an error object: its code.
+    /// The code of an error object.
     #[serde(default, deserialize_with = "text")]
     pub code: Option<String>,
-    /// Of an error object: its data.
+    /// The data of an error object.
     #[serde(default)]
     pub data: Option<Box<RawValue>>,
-    /// Of orders, products and coupons: `trash` is as good as deleted.
+    /// The status of orders, products and coupons: `trash` is as good as deleted.
     #[serde(default, deserialize_with = "text")]
     pub status: Option<String>,
-    /// Of customers.
+    /// The role of customers.
     #[serde(default, deserialize_with = "text")]
     pub role: Option<String>,
-    /// Of customers: whether they have paid for an order.
+    /// `true` for customers who have paid for an order.
     #[serde(default, deserialize_with = "flag")]
     pub is_paying_customer: Option<bool>,
 }
 
 impl Head {
-    /// Of an error object: the status that the request inside the store had.
+    /// Returns the status of the request inside the store, from an error object.
     pub fn error_status(&self) -> Option<u16> {
         #[derive(Deserialize)]
         struct ErrorData {
             status: u16,
         }
-        // Of anything else, `data` may have any shape.
+        // In any other object, `data` may have any shape.
         serde_json::from_str::<ErrorData>(self.data.as_ref()?.get()).ok().map(|data| data.status)
     }
 }
@@ -57,20 +57,20 @@ pub struct Entry<'a> {
     pub id: ExternalId,
     #[serde(default, deserialize_with = "version")]
     pub date_modified_gmt: Option<jiff::Timestamp>,
-    /// Of products, in whatever form.
+    /// The variations of products, in any form.
     #[serde(borrow, default)]
     pub variations: Option<&'a RawValue>,
 }
 
 impl Entry<'_> {
-    /// Whether it says that there are variations.
+    /// Returns whether it has variations.
     pub fn has_variations(&self) -> bool {
         let empty = |text: &str| text.len() < 8 && !text.bytes().any(|byte| byte.is_ascii_digit());
         self.variations.is_some_and(|list| !empty(list.get()))
     }
 }
 
-/// The id of a part whose loss is not the entity's.
+/// Reads the id of a part that an entity can lose.
 fn loose_id<'de, D: Deserializer<'de>>(from: D) -> Result<ExternalId, D::Error> {
     required_id(from).map_err(|_| D::Error::custom("no id"))
 }
@@ -98,7 +98,7 @@ pub struct Customer {
     pub rest: Map<String, Value>,
 }
 
-/// An address; email and phone are not everywhere.
+/// An address; email and phone are not always present.
 #[derive(Deserialize, Default)]
 pub struct Address {
     #[serde(default, deserialize_with = "text")]
@@ -188,7 +188,7 @@ pub struct Image {
     pub src: Option<String>,
 }
 
-/// What can be chosen of a product (`options`), or was of a variation (`option`).
+/// The choices that a product offers (`options`), or the one that a variation has made (`option`).
 #[derive(Deserialize)]
 pub struct Attribute {
     #[serde(default, deserialize_with = "text")]
@@ -403,7 +403,7 @@ pub struct Coupon {
     pub rest: Map<String, Value>,
 }
 
-/// A webhook, as the REST API gives it. The secret is never given.
+/// A webhook, as the REST API returns it, which is never with its secret.
 #[derive(Deserialize)]
 pub struct Webhook {
     #[serde(deserialize_with = "required_id")]

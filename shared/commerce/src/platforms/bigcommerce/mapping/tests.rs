@@ -99,13 +99,13 @@ fn lists_for_polling_are_by_the_time_of_the_last_change_with_its_time_of_day() {
     let found: Vec<_> = page.found.iter().map(|found| (found.id.as_str(), found.changed)).collect();
     let at = |seconds| Some(AT.plus_seconds(seconds));
     assert_eq!(found, [("7", at(40)), ("8", at(100))]);
-    // Whether a page is the last shows when the next one comes no further.
+    // The next page shows by its times that the list has ended.
     let next = page.next.unwrap();
     assert!(asked(&next).contains("min_date_modified=2025-10-09T08:54:59Z"));
     let again = json!([order(8, "Thu, 09 Oct 2025 08:55:00 +0000")]);
     assert_eq!(listed(&next, &answer(200, &again)).next, None);
 
-    // What has parts with no time of their own is asked for in any case when all are.
+    // Entities whose parts have no time of their own are always pulled when all are listed.
     let product = v3(&json!([{ "id": 5, "date_modified": "2025-10-09T08:54:00+00:00" }]));
     let changed = |since| listed(&poll(EntityKind::Product, since).unwrap(), &product).found[0].changed;
     assert_eq!((changed(Some(AT)), changed(None)), (at(40), None));
@@ -113,7 +113,7 @@ fn lists_for_polling_are_by_the_time_of_the_last_change_with_its_time_of_day() {
     assert!(matches!(BigCommerce.read_page(&access, &orders, &old, AT), Err(Fault::Unreadable(_))));
 }
 
-/// Every row of what is documented: data, scopes, and the entity to pull, or none where it is deleted (`-`).
+/// Covers every documented row: data, topics, and the entity to pull, or a deleted one (`-`).
 #[test]
 fn every_callback_leads_to_its_entity() {
     let rows: &[(Value, &[&str], &str)] = &[
@@ -228,7 +228,7 @@ fn what_names_no_entity_is_malformed() {
         let mapped = callback("store/order/updated", &data);
         assert_eq!(mapped, Err(MapError::Malformed("data: the id".into())), "{data}");
     }
-    // The id of a child is never taken for its parent's.
+    // A child's id is never taken for its parent's.
     for scope in
         ["store/sku/updated", "store/shipment/updated", "store/customer/address/updated", "store/cart/lineItem/updated"]
     {

@@ -31,8 +31,7 @@ fn pull(entity: EntityKind, id: &str, answers: &[ApiResponse]) -> Result<Next, F
     BigCommerce.pull(&Wanted { access, entity, id: &id.parse().unwrap(), at: AT }, answers)
 }
 
-/// Gives the scripted answers one after the other; what was asked for them, below the store's path, and what came
-/// of it.
+/// Gives the scripted answers one after the other. Returns the calls, below the store's path, and the result.
 fn run(entity: EntityKind, id: &str, answers: &[ApiResponse]) -> (Vec<String>, Result<Mapped, Fault>) {
     let mut asked = Vec::new();
     for count in 0..=answers.len() {
@@ -142,7 +141,7 @@ fn variants_are_asked_for_until_their_last_page() {
         extra["variants"]["2"],
         json!({"sku": "JAR-L", "price": "7.95", "quantity": "3", "choices": {"Size": "L"}})
     );
-    // Without a word about pages, one that is not full is the last.
+    // Without pagination, a page that is not full is the last.
     let (asked, mapped) = run(EntityKind::Product, "174", &[v3(&product(json!(null))), v3(&json!([]))]);
     assert!(asked.len() == 2 && mapped.is_ok());
     let endless: Vec<_> = std::iter::once(answers[0].clone())
@@ -270,7 +269,7 @@ fn incomplete_and_archived_orders_are_none() {
         unreachable!("{incomplete:?}")
     };
     assert_eq!(upsert.content.fields["status"], "Incomplete");
-    // Of one that is not known, nothing more is asked.
+    // For an unknown order, nothing more is called.
     let none = Map::new();
     let (site, id) = ("https://api.bigcommerce.com/stores/abc123", "250".parse().unwrap());
     let access = Access { site, credentials: "{}", settings: &none };
@@ -309,7 +308,7 @@ fn a_customer_comes_with_all_addresses() {
     let (asked, mapped) = run(EntityKind::Customer, "5", &[v3(&customer(2)), v3(&json!([address(60), address(61)]))]);
     assert_eq!(asked, [first, "v3/customers/addresses?customer_id%3Ain=5&limit=250&page=1"]);
     assert_eq!(content(mapped).2["addresses"].as_object().map(Map::len), Some(2));
-    // An id that the query takes for two brings others, which are not taken.
+    // An id that the query splits into two returns other entities, which are refused.
     assert!(matches!(run(EntityKind::Customer, "4,5", &[v3(&customer(1))]).1, Err(Fault::Unreadable(_))));
 }
 
@@ -422,7 +421,7 @@ fn ids_stay_in_their_segment_of_the_path() {
     assert!(matches!(pull(EntityKind::Coupon, "1", &[]), Err(Fault::Unreadable(_))));
 }
 
-/// Runs a pull of what is scripted by path; what is not there has no content. Gives what was asked, and what came of it.
+/// Runs a pull with answers scripted by path; other paths have no content. Returns the calls and the result.
 fn by_path(case: &Value) -> (Vec<String>, Result<Mapped, Fault>) {
     let entity = serde_json::from_value(case["entity"].clone()).unwrap();
     let id = case["id"].as_str().unwrap();
@@ -513,7 +512,7 @@ fn fees_come_as_a_list_in_an_object_or_with_the_order() {
     assert!(matches!(with(link(), ok(json!("x"))), Err(Fault::Unreadable(_))));
 }
 
-/// A part that answers 404 in BigCommerce's own form is empty, and named; the order is there.
+/// Checks that a part with a 404 in BigCommerce's own form is empty and named, while the order exists.
 #[test]
 fn each_part_may_be_missing() {
     let own = [json!([{ "status": 404, "message": "Not found" }]), json!({ "status": 404, "title": "Not found" })];
@@ -536,7 +535,7 @@ fn each_part_may_be_missing() {
             assert_eq!(asked.len(), 7, "{part}");
             let Ok(Mapped::Change(_, Change::Upsert(upsert))) = mapped else { unreachable!("{part}") };
             assert_eq!(upsert.content.unreadable, [part]);
-            // A page of something in between says nothing of the part.
+            // A page of a server in between says nothing about the part.
             case["answers"][path] = json!({ "status": 404, "body": "<html>" });
             assert!(matches!(by_path(&case).1, Err(Fault::Connection(_))), "{part}");
         }

@@ -185,7 +185,7 @@ fn each_entity_is_asked_for_where_it_is() {
     assert_eq!(shown(EntityKind::Subscription, "AS-1/../x"), format!("GET {SITE}/assets/AS-1%2F..%2Fx"));
 }
 
-/// The smallest request that there is, with a parameter, and changed.
+/// Returns the smallest request, with a parameter, after a change.
 fn small(change: impl FnOnce(&mut Value)) -> Value {
     let mut shown = json!({
         "id": PR, "type": "purchase", "status": "pending", "created": "2024-02-03T04:05:06+00:00",
@@ -261,7 +261,7 @@ fn what_was_filled_in_is_told_from_what_was_not() {
     for param in &filled {
         assert_eq!(with(Some(param)).as_deref(), Some("approve"), "{param}");
     }
-    // What cannot be told is left to people.
+    // An unclear value is left to people.
     let unclear = json!({"type": "choice", "value": "", "structured_value": [{"label": "A", "value": "a"}]});
     assert_eq!(with(Some(&unclear)), None);
     assert_eq!(with(None).as_deref(), Some("inquire"), "nobody can have filled in what is not there");
@@ -281,7 +281,7 @@ fn what_was_filled_in_is_told_from_what_was_not() {
         let there = small(|shown| shown["asset"]["params"] = json!([{"id": "p", "type": "text", "value": ""}]));
         assert!(of(&there, rule).is_some(), "{last}");
     }
-    // Nor is anything approved because a rule before could not be judged.
+    // Nothing is approved after a rule that could not be judged, either.
     for (without, when) in [
         ("type", json!({"type": ["cancel"]})),
         ("asset", json!({"connection_type": ["test"]})),
@@ -459,7 +459,7 @@ fn a_trigger_stands_for_lists_whatever_it_says() {
     for body in ["", "no JSON", "[]", r#"{"last_success_at":null}"#, r#"{"last_success_at":"yesterday"}"#] {
         assert_eq!(since(body), day, "{body}");
     }
-    // It only ever reaches further back.
+    // It only ever extends the search further back.
     assert_eq!(since(r#"{"last_success_at":"2027-01-15T07:00:00+00:00"}"#), day);
     assert_eq!(since(r#"{"last_success_at":"2027-01-10T07:00:00+00:00"}"#), "2027-01-10T06:00:00Z");
     assert_eq!(since(r#"{"last_success_at":"1999-01-10T07:00:00+00:00"}"#), "2026-12-16T08:00:00Z");
@@ -495,7 +495,7 @@ fn lists_are_asked_for_in_rql() {
              &ordering(created)&limit=100&offset=100"
         )
     );
-    // Assets know no `ge`.
+    // Assets do not support `ge`.
     let one = settings(json!({"PRD-100-200-300": "observe"}));
     let since = Some(r#"{"since":"2027-01-10T00:30:00Z","offset":0}"#);
     assert_eq!(
@@ -640,7 +640,7 @@ fn the_first_rule_that_fits_decides() {
     assert_eq!(decided(tiers, &tcr("pending")), Some(("approve".into(), json!({"template": "TL-3"}), true)));
 }
 
-/// Runs an action against answers that are given one by one; what was asked, and how it ended.
+/// Runs an action against answers that are given one by one. Returns the calls and the end.
 fn act(policy: Value, first: &Value, answers: Vec<ApiResponse>) -> (Vec<String>, Result<Acted, Fault>) {
     let settings = settings(json!({ "PRD-1": policy }));
     let id = first["id"].as_str().unwrap().parse().unwrap();
@@ -685,7 +685,7 @@ fn a_request_is_answered_only_while_it_is_pending() {
     let post = format!(r#"POST /requests/{PR}/approve {{"template_id":"TL-1"}}"#);
     assert_eq!(asked, [format!("GET /requests/{PR}"), post]);
     assert_eq!(end_of(end), r#"done "approved""#);
-    // An earlier attempt, whose answer was lost, had come through; or somebody was faster.
+    // An earlier attempt had succeeded and its answer was lost; or somebody was faster.
     let (asked, end) = act(approve(), &pending, vec![ok(&pr("approved"))]);
     assert_eq!((asked.len(), end_of(end)), (1, r#"void "approved""#.into()));
     let gone = answer(404, &json!({"error_code": "NFND"}));
@@ -721,7 +721,7 @@ fn a_question_marks_parameters_and_keeps_what_is_in_them() {
     assert!(!asked.concat().contains("s3cr3t"), "{asked:?}");
     let (asked, end) = act(policy("nowhere"), &pending, vec![ok(&pending)]);
     assert_eq!((asked.len(), end_of(end)), (1, "the request has no parameter nowhere".into()));
-    // The customer filled in what was asked for while the decision was under way.
+    // The customer filled in the missing value while the decision was under way.
     let empty = json!([{"when": {"empty_parameter": "domain"}, "inquire": {"template": "TL-2"}}]);
     let mut filled = pending.clone();
     filled["asset"]["params"][0]["value"] = json!("a.test");

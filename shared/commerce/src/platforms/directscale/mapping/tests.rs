@@ -19,7 +19,7 @@ use crate::{
 
 const RECEIVED: Timestamp = Timestamp::from_millis(1_795_219_200_123);
 
-/// As the receiver and the processor do.
+/// Delivers a body as the receiver and the processor do.
 fn deliver_at(body: &str, received: Timestamp) -> Result<(EntityKind, String, Change), MapError> {
     let headers = HeaderMap::new();
     let raw = RawRequest { method: Method::POST, headers, body: Bytes::copy_from_slice(body.as_bytes()), received };
@@ -53,7 +53,7 @@ fn malformed(body: &str) -> String {
     }
 }
 
-/// Entity and id, the facets' names, and what a reader sees.
+/// Returns entity and id, the facets' names, and a reader's view.
 fn shown(body: &str) -> (String, Vec<String>, Value, Value) {
     let (entity, id, change) = deliver(body);
     let state = State::of(&change);
@@ -102,7 +102,7 @@ fn events_of_an_order_make_one_order() {
         "payments": {"9": {"status": "Paid", "kind": "Charge", "amount": "20.10", "currency": "USD"}},
         "packages": {"5": {"status": "Shipped", "carrier": "UPS", "method": "3", "tracking_number": "1Z",
             "shipped_at": "2024-03-01T12:00:00Z"}}});
-    // The creation does not take the status back, however late it comes.
+    // The creation does not revert the status, however late it comes.
     assert_eq!(together(&[CREATE, FINALIZE, PAYMENT, PACKAGE]).1, whole);
     assert_eq!(together(&[PACKAGE, PAYMENT, FINALIZE, CREATE]), together(&[CREATE, FINALIZE, PAYMENT, PACKAGE]));
 }
@@ -149,7 +149,7 @@ fn associates_are_customers() {
     let expected = json!({"Username": "ada", "AssociateStatus": 1, "AssociateType": 2, "WebAliases": ["ada"],
         "BackOfficeId": "B77"});
     assert_eq!(extra, expected);
-    // Null and an empty text clear what was there.
+    // `null` and an empty text clear the former value.
     let before = updated.replace(r#""CompanyName":"""#, r#""CompanyName":"Old""#).replace("10:00:00Z", "09:00:00Z");
     assert_eq!(shown(&before).2["billing"]["company"], "Old");
     assert_eq!(together(&[&before, updated]).1.get("billing"), None);
@@ -200,7 +200,7 @@ fn what_is_absent_stays_and_what_is_null_goes() {
     nulled["OrderStatus"] = Value::Null;
     assert_eq!(together(&[&nulled.to_string(), FINALIZE]).1.get("status"), None);
 
-    // Nothing but the id: that it exists, and no full payload that would clear the rest.
+    // The id alone says that the order exists; it is no full payload that would clear the rest.
     let bare = r#"{"OrderNumber":1042,"EventDateUtc":"2030-03-01T11:00:00Z","EventType":"FinalizeOrderEvent"}"#;
     assert_eq!(shown(bare).1, ["id"]);
     assert_eq!(together(&[bare, FINALIZE]).1["status"], "Paid");
@@ -331,11 +331,11 @@ fn who_it_was_is_kept_and_makes_nothing_else_differ() {
     assert_eq!(extra(&state), json!({"OrderType": "Standard", "users": {"FinalizeOrderEvent": "ada"}}));
     let both = state.join(by(CREATE, "bob"));
     assert_eq!(extra(&both)["users"], json!({"FinalizeOrderEvent": "ada", "CreateOrderEvent": "bob"}));
-    // Of a payment, with the payment.
+    // The user of a payment is with the payment.
     let paid = by(PAYMENT, "ada");
     assert_eq!(extra(&paid), json!({"payments": {"9": {"users": {"CreateOrderPaymentEvent": "ada"}}}}));
     assert_eq!(by(PAYMENT, "ada").join(both.clone()), both.join(paid));
-    // Of an event that stands for itself, it is a field.
+    // In an event that stands for itself, the user is a field.
     let record = by(r#"{"EventType":"DailyEvent"}"#, "ada").content().unwrap().into_owned();
     assert_eq!(Value::Object(record.fields), json!({"id": "m-1", "event": "DailyEvent", "user": "ada"}));
 }
@@ -375,7 +375,7 @@ fn one_odd_member_does_not_lose_the_others() {
     let read = content(&[&odd]);
     assert_eq!(Value::Object(read.fields), json!({"id": "1042", "number": "1042", "customer": "77"}));
     assert_eq!(read.unreadable, ["OrderDateUtc", "OrderStatus"]);
-    // What is told afterwards mends it, in any order.
+    // Later events replace it, in any order.
     for bodies in [[odd.as_str(), FINALIZE], [FINALIZE, &odd]] {
         assert_eq!(content(&bodies), content(&[FINALIZE]));
     }
@@ -427,7 +427,7 @@ fn a_customer_s_detail_is_pulled() {
     assert_eq!(Value::Object(content.fields), json!({"id": "77", "first_name": "Ada", "email": "a@example.com"}));
     assert_eq!(Value::Object(content.extra), json!({"detail": {"address": {"city": "London"}}}));
     assert_eq!((state.marks.seen, state.facets["detail"].version.rank), (Some(RECEIVED), None));
-    // One odd member is named, and stays as it is.
+    // An odd member is named, and stays as it is.
     let odd = Some((200, r#"{"associateId":77,"firstName":"Ada","emailAddress":{"a":1}}"#));
     let Next::Done(Mapped::Change(_, Change::Upsert(upsert))) = pull(EntityKind::Customer, &none, odd).unwrap() else {
         unreachable!()

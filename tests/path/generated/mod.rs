@@ -1,0 +1,26 @@
+//! Files that are made from the code, and checked in for those who read them. Each has to be as it would be made now; with
+//! `WRITE_PAGES=1` it is written, as `make pages` does.
+
+mod admin_api;
+
+use std::{env, fs, path::PathBuf};
+
+use commerce::platforms::PLATFORMS;
+use registrar::openapi;
+
+/// Holds a file of the repository to its text, or writes it.
+fn assert_generated(path: &str, text: &str) {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    if env::var_os("WRITE_PAGES").is_some() {
+        fs::write(&file, text).unwrap();
+    }
+    let there = fs::read_to_string(&file).unwrap_or_default();
+    assert!(there == text, "{path} is not what the code says: `make pages` writes it");
+}
+
+#[test]
+fn the_description_of_the_admin_interface() {
+    let document = openapi::document(PLATFORMS);
+    assert_generated("functions/registrar/openapi.json", &format!("{document:#}\n"));
+    assert_generated("docs/admin-api.md", &admin_api::page(&document));
+}
