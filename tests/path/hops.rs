@@ -52,25 +52,22 @@ async fn each_hop_of_the_recording() {
     }
 }
 
+/// The bodies of the recorded platform's entities, which fill what the recording never does.
+const GOLDEN: [(&str, EntityKind, Action); 7] = [
+    ("order", EntityKind::Order, Action::Updated),
+    ("product", EntityKind::Product, Action::Updated),
+    ("variation", EntityKind::Product, Action::Updated),
+    ("customer", EntityKind::Customer, Action::Updated),
+    ("coupon", EntityKind::Coupon, Action::Created),
+    ("restored-coupon", EntityKind::Coupon, Action::Restored),
+    ("guest-order", EntityKind::Order, Action::Created),
+];
+
 /// What one body becomes, beside the fields that the recording never fills.
 #[test]
 fn golden_entities() {
-    for (name, entity, action) in [
-        ("order", EntityKind::Order, Action::Updated),
-        ("product", EntityKind::Product, Action::Updated),
-        ("variation", EntityKind::Product, Action::Updated),
-        ("customer", EntityKind::Customer, Action::Updated),
-        ("coupon", EntityKind::Coupon, Action::Created),
-        ("restored-coupon", EntityKind::Coupon, Action::Restored),
-        ("guest-order", EntityKind::Order, Action::Created),
-    ] {
-        let file = format!("{}/path/data/{PLATFORM}/{name}.json", env!("CARGO_MANIFEST_DIR"));
-        let body = std::fs::read(&file).unwrap_or_else(|_| panic!("{file} is missing"));
-        let received = Timestamp::from_millis(1_795_225_721_000);
-        let mapping = find(PLATFORMS, PLATFORM).unwrap().mapping;
-        let connection = &key();
-        let incoming = Incoming { connection, scope: "", delivery_id: None, entity, action, body: &body, received };
-        let mapped = mapping.map(&incoming).unwrap();
+    for (name, entity, action) in GOLDEN {
+        let mapped = recorded(name, entity, action);
         let Mapped::Change(id, Change::Upsert(upsert)) = mapped else { panic!("{name}: {mapped:?}") };
         let golden = json!({
             "id": id,
@@ -82,23 +79,60 @@ fn golden_entities() {
     }
 }
 
+fn recorded(name: &str, entity: EntityKind, action: Action) -> Mapped {
+    let file = format!("{}/path/data/{PLATFORM}/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let body = std::fs::read(&file).unwrap_or_else(|_| panic!("{file} is missing"));
+    let received = Timestamp::from_millis(1_795_225_721_000);
+    let mapping = find(PLATFORMS, PLATFORM).unwrap().mapping;
+    let connection = &key();
+    let incoming = Incoming { connection, scope: "", delivery_id: None, entity, action, body: &body, received };
+    mapping.map(&incoming).unwrap()
+}
+
+/// Returns the golden files of a platform, which have names.
+fn golden_files(platform: &Platform) -> Vec<(String, Value)> {
+    let folder = format!("{}/path/data/{}", env!("CARGO_MANIFEST_DIR"), platform.name);
+    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.file_name().unwrap().to_str().unwrap().starts_with("golden-"));
+    files.sort();
+    let read = |file: std::path::PathBuf| {
+        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        (name, serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap())
+    };
+    files.into_iter().map(read).collect()
+}
+
+fn golden(platform: &Platform, data: &Value) -> (EntityKind, Mapped) {
+    let received = Timestamp::from_millis(1_795_225_721_000);
+    match data.get("answers") {
+        Some(answers) => {
+            let entity = serde_json::from_value(data["entity"].clone()).unwrap();
+            (entity, pulled(platform, data, answers.as_array().unwrap(), received))
+        }
+        None => delivered(platform, data, received),
+    }
+}
+
+/// Returns what each platform's golden entities become, with their kind.
+pub fn all_golden() -> Vec<(&'static str, EntityKind, Mapped)> {
+    let recorded = GOLDEN.map(|(name, entity, action)| (PLATFORM, entity, recorded(name, entity, action)));
+    let others = PLATFORMS.iter().filter(|platform| platform.name != PLATFORM).flat_map(|platform| {
+        golden_files(platform).into_iter().map(|(_, data)| {
+            let (entity, mapped) = golden(platform, &data);
+            (platform.name, entity, mapped)
+        })
+    });
+    recorded.into_iter().chain(others).collect()
+}
+
 /// What each platform's entities become: from a delivery, or from the answers of its API, call after call.
 #[test]
 fn golden_entities_of_every_platform() {
-    let received = Timestamp::from_millis(1_795_225_721_000);
     for platform in PLATFORMS.iter().filter(|platform| platform.name != PLATFORM) {
-        let folder = format!("{}/path/data/{}", env!("CARGO_MANIFEST_DIR"), platform.name);
-        let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.retain(|file| file.file_name().unwrap().to_str().unwrap().starts_with("golden-"));
-        files.sort();
+        let files = golden_files(platform);
         assert!(files.len() >= 4, "{}", platform.name);
-        for file in files {
-            let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
-            let data: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-            let mapped = match data.get("answers") {
-                Some(answers) => pulled(platform, &data, answers.as_array().unwrap(), received),
-                None => delivered(platform, &data, received),
-            };
+        for (name, data) in files {
+            let (_, mapped) = golden(platform, &data);
             let text = format!("{mapped:?}");
             assert!(!text.contains("never-kept"), "{name}");
             insta::assert_json_snapshot!(format!("{}-{name}", platform.name), shown(&mapped));
@@ -106,13 +140,14 @@ fn golden_entities_of_every_platform() {
     }
 }
 
-fn delivered(platform: &Platform, data: &Value, received: Timestamp) -> Mapped {
+fn delivered(platform: &Platform, data: &Value, received: Timestamp) -> (EntityKind, Mapped) {
     let scope = data["scope"].as_str().unwrap();
     let body = data["body"].as_str().map_or_else(|| data["body"].to_string(), str::to_owned);
     let Resolved::Entity(entity, action) = resolve(platform, scope) else { panic!("{scope}") };
     let connection = &WebhookPath::parse(platform.name, "golden", None).unwrap().key;
     let (body, delivery_id) = (body.as_bytes(), Some("message-1"));
-    platform.mapping.map(&Incoming { connection, scope, delivery_id, entity, action, body, received }).unwrap()
+    let incoming = Incoming { connection, scope, delivery_id, entity, action, body, received };
+    (entity, platform.mapping.map(&incoming).unwrap())
 }
 
 fn pulled(platform: &Platform, data: &Value, scripted: &[Value], at: Timestamp) -> Mapped {

@@ -2,6 +2,7 @@
 //! `WRITE_PAGES=1` it is written, as `make pages` does.
 
 mod admin_api;
+mod state;
 
 use std::{env, fs, path::PathBuf};
 
@@ -23,4 +24,15 @@ fn the_description_of_the_admin_interface() {
     let document = openapi::document(PLATFORMS);
     assert_generated("functions/registrar/openapi.json", &format!("{document:#}\n"));
     assert_generated("docs/admin-api.md", &admin_api::page(&document));
+}
+
+/// Begins the part of a page that is made from the code; all that is before it is written by hand.
+const GENERATED: &str = "<!-- Below: made from the code by `make pages`. -->\n";
+
+#[test]
+fn the_fields_of_every_entity() {
+    let path = "docs/state.md";
+    let page = fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).unwrap();
+    let (by_hand, _) = page.split_once(GENERATED).expect("the page has the line that the tables begin at");
+    assert_generated(path, &format!("{by_hand}{GENERATED}{}", state::tables()));
 }

@@ -7,6 +7,7 @@ use super::{CustomerId, ExternalId, Line, OrderId};
 
 /// The things that somebody is about to buy.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cart {
     /// The id at the platform.
     pub id: ExternalId,
@@ -21,13 +22,16 @@ pub struct Cart {
     /// The currency of all amounts, ISO 4217.
     pub currency: Option<String>,
     /// The total.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub total: Option<Decimal>,
     /// The lines.
     pub lines: Vec<Line>,
     /// The codes that were entered.
     pub coupons: Vec<String>,
     /// The time at which it was made.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Time>"))]
     pub created_at: Option<jiff::Timestamp>,
     /// The time of the source's last change.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Time>"))]
     pub updated_at: Option<jiff::Timestamp>,
 }

@@ -7,6 +7,7 @@ use super::{ExternalId, ProductId};
 
 /// A category of products.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CategoryEntity {
     /// The id at the platform.
     pub id: ExternalId,
@@ -21,11 +22,13 @@ pub struct CategoryEntity {
     /// The category's page in the store.
     pub url: Option<String>,
     /// The time of the source's last change.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Time>"))]
     pub updated_at: Option<jiff::Timestamp>,
 }
 
 /// The price of one variation in one price list, in each of its currencies.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Price {
     /// The id, `{price list}:{variation}`.
     pub id: ExternalId,
@@ -39,14 +42,18 @@ pub struct Price {
 
 /// A price in one currency.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CurrencyPrice {
     /// The currency, ISO 4217.
     pub currency: String,
     /// The price.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub price: Option<Decimal>,
     /// The price in a sale.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub sale_price: Option<Decimal>,
     /// The price that the manufacturer recommends.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub retail_price: Option<Decimal>,
     /// The prices of larger quantities.
     pub tiers: Vec<PriceTier>,
@@ -54,6 +61,7 @@ pub struct CurrencyPrice {
 
 /// The price of each piece in a range of quantities.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PriceTier {
     /// The least quantity.
     pub from: Option<u64>,
@@ -63,5 +71,6 @@ pub struct PriceTier {
     /// piece, and `fixed` is the price of each.
     pub kind: Option<String>,
     /// The amount.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub amount: Option<Decimal>,
 }

@@ -6,6 +6,7 @@ use super::CustomerId;
 
 /// A buyer with an account at the store.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Customer {
     /// The id at the platform.
     pub id: CustomerId,
@@ -20,13 +21,16 @@ pub struct Customer {
     /// The address for goods.
     pub shipping: Address,
     /// The time at which the account was made.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Time>"))]
     pub created_at: Option<jiff::Timestamp>,
     /// The time of the source's last change.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Time>"))]
     pub updated_at: Option<jiff::Timestamp>,
 }
 
 /// A postal address with its recipient.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Address {
     /// The first name.
     pub first_name: Option<String>,

@@ -13,6 +13,9 @@ pub mod depth;
 mod hidden;
 mod order;
 mod product;
+mod record;
+#[cfg(feature = "schema")]
+pub mod schema;
 mod subscription;
 
 use std::{fmt, str::FromStr};
@@ -33,6 +36,7 @@ pub use self::{
         unbalanced,
     },
     product::{Category, Choice, Product, Stock},
+    record::Record,
     subscription::{Actor, Event, Request, Subscription, SubscriptionItem},
 };
 use crate::key::ConnectionKey;
@@ -89,6 +93,7 @@ impl fmt::Display for EntityKind {
 
 /// An entity's id at its platform: 1 to 256 bytes without control characters. Numeric ids become decimal digits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(with = "schema::Id", inline))]
 #[serde(try_from = "RawId", into = "String")]
 pub struct ExternalId(String);
 
@@ -153,6 +158,7 @@ macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
         #[serde(transparent)]
         pub struct $name(pub ExternalId);
     )*};

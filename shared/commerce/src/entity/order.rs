@@ -10,6 +10,7 @@ use super::{Address, CustomerId, ExternalId, OrderId, ProductId};
 
 /// A sale. All its amounts are in its `currency`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Order {
     /// The id at the platform.
     pub id: OrderId,
@@ -50,38 +51,51 @@ pub struct Order {
     /// The customer's note.
     pub note: Option<String>,
     /// The time at which it was placed.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Time>"))]
     pub created_at: Option<jiff::Timestamp>,
     /// The time of the source's last change.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Time>"))]
     pub updated_at: Option<jiff::Timestamp>,
     /// The time at which it was completed.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Time>"))]
     pub completed_at: Option<jiff::Timestamp>,
 }
 
 /// The totals of an order.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Totals {
     /// The sum of lines, shipping and fees, taxes included, before refunds.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub total: Option<Decimal>,
     /// All taxes.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub tax: Option<Decimal>,
     /// Shipping without tax.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub shipping: Option<Decimal>,
     /// Tax on shipping.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub shipping_tax: Option<Decimal>,
     /// All discounts together, coupons and others, without tax.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub discount: Option<Decimal>,
     /// Tax on discounts: the amount by which they lower the taxes.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub discount_tax: Option<Decimal>,
     /// `true` when the prices of the lines were entered with tax.
     pub prices_include_tax: Option<bool>,
     /// The part of the total that was paid with credit given by the store.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub store_credit: Option<Decimal>,
     /// The part of the total that was paid with gift certificates.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub gift_certificates: Option<Decimal>,
 }
 
 /// One thing that was bought.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Line {
     /// The id at the platform.
     pub id: ExternalId,
@@ -94,19 +108,25 @@ pub struct Line {
     /// The merchant's number as sold.
     pub sku: Option<String>,
     /// The quantity.
+    #[cfg_attr(feature = "schema", schemars(with = "super::schema::Amount"))]
     pub quantity: Decimal,
     /// The price of one, after discounts; absent where it is no round amount.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub price: Option<Decimal>,
     /// The price of all, before discounts, without tax.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub subtotal: Option<Decimal>,
     /// The price of all, after discounts, without tax.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub total: Option<Decimal>,
     /// Tax on the total.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub tax: Option<Decimal>,
 }
 
 /// One way in which an order is sent.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ShippingLine {
     /// The id at the platform.
     pub id: ExternalId,
@@ -115,39 +135,48 @@ pub struct ShippingLine {
     /// The title that the customer saw.
     pub title: Option<String>,
     /// The price, without tax.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub total: Option<Decimal>,
     /// Tax on the total.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub tax: Option<Decimal>,
 }
 
 /// Another charge.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Fee {
     /// The id at the platform.
     pub id: ExternalId,
     /// The name.
     pub name: Option<String>,
     /// The charge, without tax.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub total: Option<Decimal>,
     /// Tax on the total.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub tax: Option<Decimal>,
 }
 
 /// A coupon that was used.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AppliedCoupon {
     /// The id of the line at the platform.
     pub id: ExternalId,
     /// The code that was entered.
     pub code: Option<String>,
     /// The discount, without tax. BigCommerce's is with tax where `prices_include_tax` is set.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub discount: Option<Decimal>,
     /// Tax on the discount.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub tax: Option<Decimal>,
 }
 
 /// The taxes of one rate.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Tax {
     /// The id of the line at the platform.
     pub id: ExternalId,
@@ -156,21 +185,26 @@ pub struct Tax {
     /// The rate's name.
     pub label: Option<String>,
     /// The rate, in percent.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub rate: Option<Decimal>,
     /// Tax on lines and fees.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub total: Option<Decimal>,
     /// Tax on shipping.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub shipping: Option<Decimal>,
 }
 
 /// Money that was paid back.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Refund {
     /// The id at the platform.
     pub id: ExternalId,
     /// The reason.
     pub reason: Option<String>,
     /// The amount, tax included, with the platform's sign: negative from WooCommerce, positive from BigCommerce.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub total: Option<Decimal>,
 }
 
@@ -179,21 +213,25 @@ pub type Payments = BTreeMap<String, Transaction>;
 
 /// One payment.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Transaction {
     /// The platform's kind: `Charge`, `refund`, ...
     pub kind: Option<String>,
     /// The platform's status.
     pub status: Option<String>,
     /// The amount.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub amount: Option<Decimal>,
     /// The currency of the amount, ISO 4217.
     pub currency: Option<String>,
     /// The time at which it was made.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Time>"))]
     pub created_at: Option<jiff::Timestamp>,
 }
 
 /// One package.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Package {
     /// The platform's status.
     pub status: Option<String>,
@@ -204,11 +242,13 @@ pub struct Package {
     /// The number for tracking it.
     pub tracking_number: Option<String>,
     /// The time at which it was sent.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Time>"))]
     pub shipped_at: Option<jiff::Timestamp>,
 }
 
 /// The way in which an order is paid.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Payment {
     /// The platform's method.
     pub method: Option<String>,
@@ -217,6 +257,7 @@ pub struct Payment {
     /// The payment provider's id.
     pub transaction: Option<String>,
     /// The time at which it was paid.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Time>"))]
     pub paid_at: Option<jiff::Timestamp>,
 }
 

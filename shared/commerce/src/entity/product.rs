@@ -7,6 +7,7 @@ use super::ProductId;
 
 /// Something that is sold.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Product {
     /// The id at the platform.
     pub id: ProductId,
@@ -23,10 +24,13 @@ pub struct Product {
     /// The platform's publication status.
     pub status: Option<String>,
     /// The current price.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub price: Option<Decimal>,
     /// The price without a sale.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub regular_price: Option<Decimal>,
     /// The price in a sale.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub sale_price: Option<Decimal>,
     /// The currency of the prices, ISO 4217; absent where the platform prices products in the store's one currency.
     pub currency: Option<String>,
@@ -45,15 +49,19 @@ pub struct Product {
     /// The ids of its variations.
     pub variations: Vec<ProductId>,
     /// The time at which it was made.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Time>"))]
     pub created_at: Option<jiff::Timestamp>,
     /// The time of the source's last change.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Time>"))]
     pub updated_at: Option<jiff::Timestamp>,
 }
 
 /// The remaining stock of a product.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Stock {
     /// The quantity, where the store counts.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Amount>"))]
     pub quantity: Option<Decimal>,
     /// The platform's word for it: `instock`, `outofstock`, `onbackorder`.
     pub status: Option<String>,
@@ -61,6 +69,7 @@ pub struct Stock {
 
 /// A place in the catalogue.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Category {
     /// The id at the platform.
     pub id: super::ExternalId,
@@ -70,6 +79,7 @@ pub struct Category {
 
 /// An attribute with its values.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Choice {
     /// The attribute: `Size`.
     pub name: Option<String>,

@@ -8,6 +8,7 @@ use super::{CustomerId, ExternalId, ProductId, SubscriptionId};
 
 /// Something that was bought for as long as it is paid.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Subscription {
     /// The id at the platform.
     pub id: SubscriptionId,
@@ -26,21 +27,27 @@ pub struct Subscription {
     /// The parameters that it was set up with, by their ids; never passwords.
     pub parameters: BTreeMap<String, String>,
     /// The time until which it is paid, or at which it has to be renewed.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Time>"))]
     pub expires_at: Option<jiff::Timestamp>,
     /// The time of the next bill.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Time>"))]
     pub billed_at: Option<jiff::Timestamp>,
     /// The events of its life, with their actors: `created`, `updated`.
     pub events: BTreeMap<String, Event>,
     /// The time at which it was made.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Time>"))]
     pub created_at: Option<jiff::Timestamp>,
     /// The time of the source's last change.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Time>"))]
     pub updated_at: Option<jiff::Timestamp>,
 }
 
 /// Something that happened.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Event {
     /// The time at which it last happened.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Time>"))]
     pub at: Option<jiff::Timestamp>,
     /// The actor, where the platform names one.
     pub by: Option<Actor>,
@@ -48,6 +55,7 @@ pub struct Event {
 
 /// The user of the platform, or the program, that did something.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Actor {
     /// The id at the platform.
     pub id: Option<String>,
@@ -57,6 +65,7 @@ pub struct Actor {
 
 /// A quantity of one thing.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SubscriptionItem {
     /// The id at the platform.
     pub id: ExternalId,
@@ -72,6 +81,7 @@ pub struct SubscriptionItem {
 
 /// A request to make or change a subscription, which waits for an answer.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Request {
     /// The id at the platform.
     pub id: ExternalId,
@@ -97,7 +107,9 @@ pub struct Request {
     /// platform reports.
     pub events: BTreeMap<String, Event>,
     /// The time at which it was made.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Time>"))]
     pub created_at: Option<jiff::Timestamp>,
     /// The time of the source's last change.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<super::schema::Time>"))]
     pub updated_at: Option<jiff::Timestamp>,
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     change::{Change, Delete, Facets, Upsert},
-    entity::{Content, EntityKind, ExternalId},
+    entity::{Content, EntityKind, ExternalId, Record},
     platform::{
         delivery::PROBE,
         mapping::{Incoming, MapError, Mapped, Mapping},
@@ -257,10 +257,11 @@ fn record(incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
     let at = head.at.as_deref().map_or(Ok(None), wire::time);
     let unreadable = at.is_err().then(|| EVENT_DATE.to_owned());
     let at = at.unwrap_or_default();
-    let event = head.is_object.then_some(incoming.scope);
+    let event = head.is_object.then(|| incoming.scope.to_owned());
     let data = wire::value(&wire::json(incoming.body)?)
         .map_err(|_| MapError::Malformed("a member, which is there twice".into()))?;
-    let fields = json!({ "id": id, "event": event, "occurred_at": at });
+    // `map` adds the user.
+    let fields = Record { id: id.clone(), event, occurred_at: at, user: None };
     let content = Content::new(&fields, Map::from_iter([("data".to_owned(), data)]))
         .map_err(|_| MapError::Malformed("the whole".into()))?
         .with_unreadable(unreadable);
