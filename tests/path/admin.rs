@@ -364,6 +364,18 @@ fn strings(value: &Value, found: &mut Vec<String>) {
     }
 }
 
+/// Returns bodies that hold secrets of a store, where they belong and where they do not.
+fn bodies_with_secrets(settings: &Value) -> Vec<(&'static str, Value)> {
+    let mut wrong = settings.clone();
+    wrong["site"] = json!(7);
+    let mut without_site = settings.clone();
+    without_site.as_object_mut().unwrap().remove("site");
+    let elsewhere = ["setSettings", "setPresets", "revoke", "poll", "import", "reveal"];
+    let whole = [settings.clone(), wrong, Value::String(settings.to_string())].map(|body| ("connect", body));
+    let elsewhere = elsewhere.map(|id| (id, settings.clone()));
+    whole.into_iter().chain([("setSettings", without_site)]).chain(elsewhere).collect()
+}
+
 #[tokio::test]
 async fn no_answer_holds_a_secret_but_what_is_revealed() {
     let mut world = World::new();
@@ -393,27 +405,7 @@ async fn no_answer_holds_a_secret_but_what_is_revealed() {
             secrets.extend(scopes.map(secret));
         }
         let holds = |text: &str| secrets.iter().find(|secret| text.contains(secret.as_str())).cloned();
-        let mut bodies = vec![
-            ("connect", settings.clone()),
-            ("connect", {
-                let mut wrong = settings.clone();
-                wrong["site"] = json!(7);
-                wrong
-            }),
-            ("connect", Value::String(settings.to_string())),
-            ("setSettings", settings.clone()),
-            (
-                "setSettings",
-                Value::Object(
-                    settings.as_object().unwrap().clone().into_iter().filter(|(name, _)| name != "site").collect(),
-                ),
-            ),
-            ("setPresets", settings.clone()),
-            ("revoke", settings.clone()),
-            ("poll", settings.clone()),
-            ("import", settings.clone()),
-            ("reveal", settings.clone()),
-        ];
+        let mut bodies = bodies_with_secrets(&settings);
         // A rotation makes another key, which is looked for below.
         let last = ["disconnect", "reveal", "rotate"];
         let others = operations(&document).into_iter().filter(|one| !last.contains(&one.id.as_str()));

@@ -13,6 +13,7 @@ use commerce::{
     platform::find,
     platforms::PLATFORMS,
     request::WebhookPath,
+    timestamp::Timestamp,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use registrar::problem::Problem;
@@ -215,6 +216,26 @@ async fn rotated_under_traffic(lasting: bool) {
         held.extend(store.outbox());
     }
 
+    let new = a_new_key_waits_until_it_is_known(&mut traffic).await;
+    all_but_those_by_hand_are_moved(&mut traffic, &new).await;
+    let straggled = a_straggler_keeps_the_former_key(&mut traffic, &*store, &held[0]).await;
+
+    // Then it goes, and nobody notices.
+    let done = straggled.plus_seconds(QUIET + 10 * MINUTE);
+    while traffic.world.clock.now() < done {
+        assert_eq!(traffic.ring().iter().count() == 2, traffic.world.clock.now() <= straggled.plus_seconds(QUIET));
+        traffic.pass(MINUTE, MINUTE).await;
+    }
+    let report = traffic.report().await;
+    assert_eq!((&report["stage"], ids(&report)), (&json!("none"), vec![(new.as_str(), "sign", "")]));
+    let keys = traffic.happen().await;
+    assert_proven(&keys, &new, &new);
+    assert_eq!(traffic.answer(&held[1]).await, 401, "the former key proves nothing any more");
+    assert!(traffic.delivered > 300, "{}", traffic.delivered);
+}
+
+/// Begins the rotation, and waits until every receiver knows the new key. Returns its id.
+async fn a_new_key_waits_until_it_is_known(traffic: &mut Traffic) -> String {
     // A new key is there, and signs nothing yet, however often it is asked for.
     let begun = traffic.world.clock.now();
     let report = traffic.rotate().await.unwrap();
@@ -253,7 +274,11 @@ async fn rotated_under_traffic(lasting: bool) {
     let report = traffic.report().await;
     assert_eq!((&report["stage"], &report["elsewhere"]["count"]), (&json!("moving"), &json!(3)), "{report}");
     assert_eq!(ids(&report), [(new.as_str(), "sign", ""), (OLD, "verify", "outgoing")]);
+    new
+}
 
+/// Moves the webhooks, and holds that those entered by hand keep the former key.
+async fn all_but_those_by_hand_are_moved(traffic: &mut Traffic, new: &str) {
     // The subscriptions are moved, one connection after the other, and all deliver meanwhile.
     let moved_at = traffic.world.clock.now();
     while let Some((job, delay)) = traffic.world.queues.next_job() {
@@ -270,7 +295,7 @@ async fn rotated_under_traffic(lasting: bool) {
     for _ in 0..10 {
         traffic.world.clock.pass_seconds(MINUTE);
         let keys = traffic.happen().await;
-        assert_proven(&keys, &new, OLD);
+        assert_proven(&keys, new, OLD);
         by_hand_by_old |= keys["directscale"].contains(OLD);
     }
     assert!(by_hand_by_old);
@@ -293,7 +318,10 @@ async fn rotated_under_traffic(lasting: bool) {
             break;
         }
     }
+}
 
+/// Enters the new key by hand, and holds that a delivery which was signed before keeps the former one. Returns when that came.
+async fn a_straggler_keeps_the_former_key(traffic: &mut Traffic, store: &dyn Simulator, held: &Delivery) -> Timestamp {
     // Somebody enters the new one, but a straggler shows that the former one is still needed.
     traffic.enter_by_hand();
     for delivery in traffic.of("directscale").outbox() {
@@ -302,27 +330,15 @@ async fn rotated_under_traffic(lasting: bool) {
     // The client sends keys of its own, too, so the former one has proven nothing for some hours already.
     traffic.pass(28 * HOUR, 4 * HOUR).await;
     let straggled = traffic.world.clock.now();
-    traffic.deliver(&*store, &held[0]).await;
+    traffic.deliver(store, held).await;
     assert_eq!(traffic.process().await["woocommerce"], BTreeSet::from([OLD.to_owned()]));
     traffic.pass(44 * HOUR, 4 * HOUR).await;
     traffic.pass(225 * MINUTE, 75 * MINUTE).await;
     let report = traffic.report().await;
     let due = straggled.plus_seconds(QUIET).seconds();
-    assert_eq!(report["next_step_not_before"], commerce::timestamp::Timestamp::from_millis(due * 1000).to_string());
+    assert_eq!(report["next_step_not_before"], Timestamp::from_millis(due * 1000).to_string());
     assert_eq!((&report["stage"], &report["by_hand"]), (&json!("moving"), &json!([])), "{report}");
-
-    // Then it goes, and nobody notices.
-    let done = straggled.plus_seconds(QUIET + 10 * MINUTE);
-    while traffic.world.clock.now() < done {
-        assert_eq!(traffic.ring().iter().count() == 2, traffic.world.clock.now() <= straggled.plus_seconds(QUIET));
-        traffic.pass(MINUTE, MINUTE).await;
-    }
-    let report = traffic.report().await;
-    assert_eq!((&report["stage"], ids(&report)), (&json!("none"), vec![(new.as_str(), "sign", "")]));
-    let keys = traffic.happen().await;
-    assert_proven(&keys, &new, &new);
-    assert_eq!(traffic.answer(&held[1]).await, 401, "the former key proves nothing any more");
-    assert!(traffic.delivered > 300, "{}", traffic.delivered);
+    straggled
 }
 
 #[tokio::test]

@@ -62,7 +62,8 @@ def main():
     stack = Stack("test")
     sam = stack.environment() | {"PYTHONPATH": str(ROOT)}
     run("sam validate --lint", [VENV / "bin/sam", "validate", "--lint"], env=sam)
-    run("one set of features", [sys.executable, "tests/features_test.py"])
+    run("the manifests", [sys.executable, "tests/manifests_test.py"])
+    run("the pages", [sys.executable, "tests/pages_test.py"])
     run("the template", [sys.executable, "-m", "unittest", "-v", "tests/template_test.py"], env=sam)
     say("\n== end to end")
     try:

@@ -31,6 +31,7 @@ use commerce::{
 use http::{HeaderValue, StatusCode, header};
 use lambda_http::{Body, Request, Response};
 use serde_json::json;
+use url::Url;
 
 use crate::{Parts, Registrar, connect::Installed, page, problem::Problem};
 
@@ -144,48 +145,17 @@ impl<P: Parts> Registrar<P> {
                 Step::Ask(request) => known.push(Evidence::Answer(self.ask(platform, request).await?)),
                 Step::Spend(nonce) => known.push(Evidence::Intent(self.spend(platform, &nonce, visit.now).await?)),
                 Step::Begin { intent, location, invited } => {
-                    let note = Note { body: intent, revision: 1, expires: visit.now.seconds() + NONCE_SECONDS };
                     let (place, name) = nonce_note(platform, &nonce);
+                    let note = Note { body: intent, revision: 1, expires: visit.now.seconds() + NONCE_SECONDS };
                     if !self.edges.notes.keep(&place, &name, &note).await? {
                         return Err(EdgeError::new("noting a nonce", "it is there already").into());
                     }
-                    if !invited {
-                        return Ok(page::response(StatusCode::OK, page::leave_page(&location)));
-                    }
-                    let location = HeaderValue::from_str(location.as_str())
-                        .map_err(|_| Rejection::Malformed("the address cannot be visited".into()))?;
-                    let mut response = page::response(StatusCode::FOUND, String::new());
-                    response.headers_mut().insert(header::LOCATION, location);
-                    return Ok(response);
+                    return sent_on(&location, invited);
                 }
                 Step::Install { connection, settings, proven, invited, reply } => {
-                    let key = key(platform, connection);
-                    let is_new = !self
-                        .edges
-                        .connections
-                        .load(&key)
-                        .await?
-                        .connection
-                        .as_ref()
-                        .is_some_and(Connection::is_connected);
+                    let (key, installed) = (key(platform, connection), Installed { proven, invited });
                     let most = apps.get(platform.name).map_or(u32::MAX, |app| app.installs_per_hour);
-                    if is_new && self.installs(platform, visit.now).await? >= most {
-                        telemetry::emit(&telemetry::count("InstallsRefused", platform.name, 1, visit.now));
-                        return Err(Rejection::TooMany(most).into());
-                    }
-                    let mut tries = 1..TRIES;
-                    let installed = Installed { proven, invited };
-                    while let Err(problem) = self.install(platform, &key, settings.as_bytes(), installed).await {
-                        let again = matches!(problem, Problem::Conflict(_)) && tries.next().is_some();
-                        if !again {
-                            return Err(problem.into());
-                        }
-                    }
-                    telemetry::emit(&json!({ "level": "INFO", "event": "installed", "connection": key.to_string() }));
-                    if is_new {
-                        telemetry::emit(&telemetry::count("Installed", platform.name, 1, visit.now));
-                        self.count_install(platform, visit.now).await;
-                    }
+                    self.admit(platform, &key, settings.as_bytes(), installed, most, visit.now).await?;
                     return self.reply(platform, &key, reply).await;
                 }
                 Step::Show(connection) => {
@@ -206,6 +176,37 @@ impl<P: Parts> Registrar<P> {
             }
         }
         Err(Rejection::Platform(Fault::Unreadable("an installation that takes more steps than any".into())).into())
+    }
+
+    /// Connects a store that was proven, unless too many have come within the hour.
+    async fn admit(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        settings: &[u8],
+        installed: Installed,
+        most: u32,
+        now: Timestamp,
+    ) -> Result<(), VisitError> {
+        let before = self.edges.connections.load(key).await?.connection;
+        let is_new = !before.as_ref().is_some_and(Connection::is_connected);
+        if is_new && self.installs(platform, now).await? >= most {
+            telemetry::emit(&telemetry::count("InstallsRefused", platform.name, 1, now));
+            return Err(Rejection::TooMany(most).into());
+        }
+        let mut tries = 1..TRIES;
+        while let Err(problem) = self.install(platform, key, settings, installed).await {
+            let again = matches!(problem, Problem::Conflict(_)) && tries.next().is_some();
+            if !again {
+                return Err(problem.into());
+            }
+        }
+        telemetry::emit(&json!({ "level": "INFO", "event": "installed", "connection": key.to_string() }));
+        if is_new {
+            telemetry::emit(&telemetry::count("Installed", platform.name, 1, now));
+            self.count_install(platform, now).await;
+        }
+        Ok(())
     }
 
     async fn reply(
@@ -334,6 +335,18 @@ impl<P: Parts> Registrar<P> {
         let job = Job::check(key, Trigger::Told);
         Ok(self.edges.jobs.send_jobs(&[(job, 0)]).await?)
     }
+}
+
+/// Sends a visitor on, or shows an uninvited one first where that leads.
+fn sent_on(location: &Url, invited: bool) -> Result<Response<Body>, VisitError> {
+    if !invited {
+        return Ok(page::response(StatusCode::OK, page::leave_page(location)));
+    }
+    let location = HeaderValue::from_str(location.as_str())
+        .map_err(|_| Rejection::Malformed("the address cannot be visited".into()))?;
+    let mut response = page::response(StatusCode::FOUND, String::new());
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
 }
 
 fn key(platform: &Platform, connection: ConnectionId) -> ConnectionKey {

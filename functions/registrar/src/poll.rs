@@ -70,6 +70,16 @@ const SWEPT_SECONDS: i64 = 7 * 24 * 60 * 60;
 /// How many of an entity are fetched of a store that has connected itself before an operator confirms it.
 const UNCONFIRMED_ENTITIES: u64 = 1_000;
 
+/// A fetch that a job goes on with.
+struct Fetching<'a> {
+    at: At<'a>,
+    path: &'a WebhookPath,
+    connection: &'a Connection,
+    budget: Budget,
+    /// How many other kinds of entity are fetched whole at the same time.
+    others: usize,
+}
+
 impl<P: Parts> Registrar<P> {
     /// Begins to fetch an entity, by a job, if nothing that covers it is under way: for [`Fetch::Incremental`] all that has changed since the
     /// cursor, or since `since` if that is earlier.
@@ -205,78 +215,105 @@ impl<P: Parts> Registrar<P> {
         if cursor.run.is_none() {
             return self.begin_next(platform, key, connection, cursor).await;
         }
-        let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
-        let path = WebhookPath { key: key.clone(), generation: connection.generation };
-        let budget = commerce::platform::pull::budget(platform, connection);
         // Each of them queues, and all are pulled within one budget.
         let whole = |cursor: &&Cursor| cursor.run.as_ref().is_some_and(|run| run.fetch != Fetch::Incremental);
         let others = loaded.cursors.values().filter(|other| other.entity != entity).filter(whole).count();
+        let fetching = Fetching {
+            at: At {
+                platform,
+                key,
+                access: Access { site: &connection.site, credentials: &credentials, settings: &connection.settings },
+            },
+            path: &WebhookPath { key: key.clone(), generation: connection.generation },
+            connection,
+            budget: commerce::platform::pull::budget(platform, connection),
+            others,
+        };
         for _ in 0..PAGES {
             let Some(run) = cursor.run.clone() else { return Ok(()) };
-            let page = self.page(At { platform, key, access }, &path, entity, &run, budget).await;
-            let now = (self.clock)();
-            let answered = match page {
+            let answered = match self.page(fetching.at, fetching.path, entity, &run, fetching.budget).await {
                 Ok(answered) => answered,
-                Err(Problem::Platform(fault)) => {
-                    return self.stopped(platform, key, cursor, run, fault, now).await;
-                }
-                // It is tried again at the next look at the connection; until then, people should know.
-                Err(Problem::Refused(fault)) => {
-                    let before = cursor.stopped.clone();
-                    tell_stopped(key, &mut cursor, &fault.to_string(), now);
-                    if cursor.stopped != before {
-                        self.advance(key, &mut cursor).await?;
-                    }
-                    return Err(Problem::Refused(fault));
-                }
-                Err(problem) => return Err(problem),
+                Err(problem) => return self.page_failed(platform, key, cursor, run, problem).await,
             };
-            cursor.stopped = None;
-            let count = answered.found().len();
-            let found = run.found + count as u64;
-            let mut delay = 0;
-            match answered.next() {
-                Some(next) if run.pages < MAX_PAGES => {
-                    if run.fetch != Fetch::Incremental {
-                        delay = pace(budget, count * (others + 1));
-                    }
-                    let at = now.plus_seconds(delay);
-                    cursor.run = Some(Run { at, next: next.clone(), pages: run.pages + 1, found, ..run });
-                }
-                Some(_) => {
-                    telemetry::error("poll-without-end", &format!("{key} {entity}: more than {MAX_PAGES} pages"));
-                    cursor.run = None;
-                }
-                None => {
-                    end(&mut cursor, &run, now);
-                    if run.fetch == Fetch::Incremental && is_over(cursor.counted, COUNT_SECONDS, now) {
-                        cursor.counted = Some(now);
-                        self.count(At { platform, key, access }, &path, entity, budget).await;
-                    }
-                    let from = run.begun.plus_seconds(-OVERLAP_SECONDS);
-                    cursor.run = run.again.and_then(|fetch| {
-                        new_run(platform, entity, fetch, (fetch == Fetch::Incremental).then_some(from), now)
-                    });
-                    if cursor.run.is_none() {
-                        let wait = wait(connection, &cursor, now);
-                        cursor.next = wait.map(|wait| now.plus_seconds(wait));
-                        delay = wait.unwrap_or(0);
-                    }
-                    telemetry::emit(&json!({
-                        "level": "INFO", "event": "poll-done", "connection": key.to_string(), "entity": entity,
-                        "fetch": run.fetch, "pages": run.pages + 1, "found": found,
-                    }));
-                }
-            }
+            let delay = self.turn_page(&fetching, &mut cursor, run, &answered).await;
             // Somebody else goes on with it, or has begun something else.
             if !self.advance(key, &mut cursor).await? || (cursor.run.is_none() && cursor.next.is_none()) {
                 return Ok(());
             }
-            if delay > 0 || now > started.plus_seconds(JOB_SECONDS) {
+            if delay > 0 || (self.clock)() > started.plus_seconds(JOB_SECONDS) {
                 return self.send_poll(key, entity, delay).await;
             }
         }
         self.send_poll(key, entity, 0).await
+    }
+
+    /// Keeps why a page could not be had, where people see it. The fetch is tried again.
+    async fn page_failed(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        mut cursor: Cursor,
+        run: Run,
+        problem: Problem,
+    ) -> Result<(), Problem> {
+        let now = (self.clock)();
+        match problem {
+            Problem::Platform(fault) => self.stopped(platform, key, cursor, run, fault, now).await,
+            // The next check of the connection tries again.
+            Problem::Refused(fault) => {
+                let before = cursor.stopped.clone();
+                tell_stopped(key, &mut cursor, &fault.to_string(), now);
+                if cursor.stopped != before {
+                    self.advance(key, &mut cursor).await?;
+                }
+                Err(Problem::Refused(fault))
+            }
+            problem => Err(problem),
+        }
+    }
+
+    /// Moves a cursor over a page that is on the queue. Returns when the next job is to come, in seconds.
+    async fn turn_page(&self, fetching: &Fetching<'_>, cursor: &mut Cursor, run: Run, answered: &Answered) -> i64 {
+        let (entity, now) = (cursor.entity, (self.clock)());
+        let Fetching { at: At { platform, key, .. }, budget, .. } = *fetching;
+        cursor.stopped = None;
+        let count = answered.found().len();
+        let found = run.found + count as u64;
+        match answered.next() {
+            Some(next) if run.pages < MAX_PAGES => {
+                let whole = run.fetch != Fetch::Incremental;
+                let delay = if whole { pace(budget, count * (fetching.others + 1)) } else { 0 };
+                let at = now.plus_seconds(delay);
+                cursor.run = Some(Run { at, next: next.clone(), pages: run.pages + 1, found, ..run });
+                delay
+            }
+            Some(_) => {
+                telemetry::error("poll-without-end", &format!("{key} {entity}: more than {MAX_PAGES} pages"));
+                cursor.run = None;
+                0
+            }
+            None => {
+                end(cursor, &run, now);
+                if run.fetch == Fetch::Incremental && is_over(cursor.counted, COUNT_SECONDS, now) {
+                    cursor.counted = Some(now);
+                    self.count(fetching.at, fetching.path, entity, budget).await;
+                }
+                let from = run.begun.plus_seconds(-OVERLAP_SECONDS);
+                cursor.run = run.again.and_then(|fetch| {
+                    new_run(platform, entity, fetch, (fetch == Fetch::Incremental).then_some(from), now)
+                });
+                telemetry::emit(&json!({
+                    "level": "INFO", "event": "poll-done", "connection": key.to_string(), "entity": entity,
+                    "fetch": run.fetch, "pages": run.pages + 1, "found": found,
+                }));
+                if cursor.run.is_some() {
+                    return 0;
+                }
+                let wait = wait(fetching.connection, cursor, now);
+                cursor.next = wait.map(|wait| now.plus_seconds(wait));
+                wait.unwrap_or(0)
+            }
+        }
     }
 
     /// Begins what is due of an entity that is polled more often than the schedule comes, or waits for it.

@@ -332,6 +332,116 @@ impl Simulator {
     }
 }
 
+/// An order as it is being made. Amounts are in minor units.
+struct Sale {
+    id: u64,
+    currency: &'static str,
+    places: u32,
+    percent: i64,
+    inclusive: bool,
+    count: i32,
+    with_coupon: bool,
+    with_manual: bool,
+    /// `true` when the lines say what they cost after discounts.
+    told: bool,
+    net: i64,
+    tax: i64,
+    /// The sum of the lines before discounts, without tax, and the tax on it.
+    subtotal: (i64, i64),
+    coupon_off: i64,
+    manual_off: i64,
+}
+
+impl Sale {
+    fn begin(id: u64, random: &mut StdRng) -> Self {
+        let (currency, places) = CURRENCIES[random.random_range(0..CURRENCIES.len())];
+        let (percent, inclusive) = ([0, 8, 19][random.random_range(0..3)], random.random_bool(0.4));
+        let (count, with_coupon, with_manual, told) = (0, false, false, false);
+        let (net, tax, subtotal, coupon_off, manual_off) = (0, 0, (0, 0), 0, 0);
+        Self {
+            id,
+            currency,
+            places,
+            percent,
+            inclusive,
+            count,
+            with_coupon,
+            with_manual,
+            told,
+            net,
+            tax,
+            subtotal,
+            coupon_off,
+            manual_off,
+        }
+    }
+
+    fn code(&self) -> String {
+        format!("SAVE{}", self.id)
+    }
+
+    /// Splits an amount as it is entered: without tax, and the tax on it.
+    fn split(&self, entered: i64) -> (i64, i64) {
+        let percent = self.percent;
+        if self.inclusive {
+            let net = (entered * 100 + (100 + percent) / 2) / (100 + percent);
+            (net, entered - net)
+        } else {
+            (entered, (entered * percent + 50) / 100)
+        }
+    }
+
+    /// Returns the discounts on a line, and counts them.
+    fn discounts(&mut self, entered: i64, random: &mut StdRng) -> Vec<Value> {
+        let (code, places, mut off) = (self.code(), self.places, Vec::new());
+        if self.with_coupon {
+            let amount = random.random_range(0..=entered / 3);
+            self.coupon_off += amount;
+            let amount = padded(amount, places);
+            off.push(json!({ "id": "coupon", "amount": amount, "name": code, "code": code, "target": "order" }));
+        }
+        if self.with_manual {
+            let amount = random.random_range(0..=entered / 3);
+            self.manual_off += amount;
+            off.push(json!({
+                "id": "manual-discount", "amount": padded(amount, places), "name": "Manual Discount", "code": null,
+                "target": "order",
+            }));
+        }
+        off
+    }
+
+    /// Returns the order's own members but for its charges.
+    fn order(&self, customer: Option<u64>, now: Timestamp, random: &mut StdRng) -> Value {
+        let (id, total, money) = (self.id, self.net + self.tax, |minor: i64| padded(minor, self.places));
+        let gift = if random.random_bool(0.2) { random.random_range(0..=total / 2) } else { 0 };
+        let credit = if random.random_bool(0.2) { random.random_range(0..=total / 2) } else { 0 };
+        let link = |part: &str| {
+            let resource = format!("/orders/{id}/{part}");
+            json!({ "url": format!("https://api.bigcommerce.com/stores/{STORE}/v2{resource}"), "resource": resource })
+        };
+        let mut own = json!({
+            "id": id, "customer_id": customer.unwrap_or(0), "date_created": mail_date(now),
+            "date_modified": mail_date(now), "date_shipped": "", "status_id": 0, "status": "Incomplete",
+            "custom_status": "Incomplete", "subtotal_ex_tax": money(self.subtotal.0),
+            "subtotal_inc_tax": money(self.subtotal.0 + self.subtotal.1), "subtotal_tax": money(self.subtotal.1),
+            "total_ex_tax": money(self.net), "total_inc_tax": money(total), "total_tax": money(self.tax),
+            "is_tax_inclusive_pricing": self.inclusive, "discount_amount": money(self.manual_off),
+            "coupon_discount": money(self.coupon_off), "store_credit_amount": money(credit),
+            "gift_certificate_amount": money(gift), "refunded_amount": "0.0000", "items_total": self.count,
+            "payment_method": "Manual", "currency_code": self.currency, "default_currency_code": self.currency,
+            "is_deleted": false, "customer_message": "",
+            "billing_address": { "first_name": "Ann", "last_name": "Shopper", "street_1": "1 Road", "city": "Austin",
+                "state": "Texas", "zip": "78701", "country": "United States", "country_iso2": "US",
+                "email": "ann@example.com", "form_fields": [] },
+        });
+        for part in ["products", "shipping_addresses", "coupons", "consignments", "fees"] {
+            own[part] = link(part);
+        }
+        own
+    }
+}
+
 impl super::Simulator for Simulator {
     fn platform(&self) -> &'static str {
         PLATFORM.name
@@ -686,34 +796,36 @@ impl Inner {
             }
             ["v3", "carts", cart] => found(self.carts.get(*cart)),
             ["v3", "pricelists", list, "records", _] if !self.price_lists.contains(&id(list)) => found(None),
-            ["v3", "pricelists", list, "records", variant] => {
-                let records = self.prices.get(&(id(list), id(variant)));
-                let mut shown: Vec<Value> = records.into_iter().flat_map(BTreeMap::values).cloned().collect();
-                let included = query.get("include").map(String::as_str).unwrap_or_default();
-                if !included.split(',').any(|part| part == "bulk_pricing_tiers") {
-                    shown
-                        .iter_mut()
-                        .for_each(|record| _ = record.as_object_mut().unwrap().remove("bulk_pricing_tiers"));
-                }
-                v3_list(&shown, &query)
-            }
+            ["v3", "pricelists", list, "records", variant] => self.price_records(id(list), id(variant), &query),
             ["v3", "orders", order, "payment_actions", "refunds"] => match self.orders.get(&id(order)) {
                 Some(order) => json_answer(200, &json!({ "data": order.refunds, "meta": {} })),
                 None => found(None),
             },
-            ["v2", "orders", order, part @ ..] => {
-                let Some(order) = self.orders.get(&id(order)) else { return not_found_v2() };
-                match part {
-                    [] => json_answer(200, &order.own),
-                    ["products"] => v2_list(&order.lines, &query),
-                    ["shipping_addresses"] => v2_list(&order.addresses, &query),
-                    ["shipments"] => v2_list(&order.shipments, &query),
-                    ["coupons"] => v2_list(&order.coupons, &query),
-                    ["fees"] if order.fees.is_empty() => page(204, ""),
-                    ["fees"] => json_answer(200, &json!({ "fees": order.fees })),
-                    _ => page(404, "<html>404 Not Found</html>"),
-                }
-            }
+            ["v2", "orders", order, part @ ..] => self.order_part(id(order), part, &query),
+            _ => page(404, "<html>404 Not Found</html>"),
+        }
+    }
+
+    fn price_records(&self, list: u64, variant: u64, query: &BTreeMap<String, String>) -> ApiResponse {
+        let records = self.prices.get(&(list, variant));
+        let mut shown: Vec<Value> = records.into_iter().flat_map(BTreeMap::values).cloned().collect();
+        let included = query.get("include").map(String::as_str).unwrap_or_default();
+        if !included.split(',').any(|part| part == "bulk_pricing_tiers") {
+            shown.iter_mut().for_each(|record| _ = record.as_object_mut().unwrap().remove("bulk_pricing_tiers"));
+        }
+        v3_list(&shown, query)
+    }
+
+    fn order_part(&self, order: u64, part: &[&str], query: &BTreeMap<String, String>) -> ApiResponse {
+        let Some(order) = self.orders.get(&order) else { return not_found_v2() };
+        match part {
+            [] => json_answer(200, &order.own),
+            ["products"] => v2_list(&order.lines, query),
+            ["shipping_addresses"] => v2_list(&order.addresses, query),
+            ["shipments"] => v2_list(&order.shipments, query),
+            ["coupons"] => v2_list(&order.coupons, query),
+            ["fees"] if order.fees.is_empty() => page(204, ""),
+            ["fees"] => json_answer(200, &json!({ "fees": order.fees })),
             _ => page(404, "<html>404 Not Found</html>"),
         }
     }
@@ -1116,114 +1228,86 @@ impl Inner {
     fn create_order(&mut self, random: &mut StdRng) {
         let id = self.id();
         let customer = any(random, &self.customers).filter(|_| random.random_bool(0.8));
-        let (currency, places) = CURRENCIES[random.random_range(0..CURRENCIES.len())];
-        let (percent, inclusive) = ([0, 8, 19][random.random_range(0..3)], random.random_bool(0.4));
-        let money = |minor: i64| padded(minor, places);
-        // Of what is entered: without tax, and the tax on it.
-        let split = |entered: i64| match inclusive {
-            true => {
-                let net = (entered * 100 + (100 + percent) / 2) / (100 + percent);
-                (net, entered - net)
-            }
-            false => (entered, (entered * percent + 50) / 100),
-        };
+        let mut sale = Sale::begin(id, random);
         // One in thirty has more lines than a page.
-        let count = if random.random_range(0..30) == 0 { 51 } else { random.random_range(1..4) };
-        let code = format!("SAVE{id}");
-        let (with_coupon, with_manual) = (random.random_bool(0.4), random.random_bool(0.4));
+        sale.count = if random.random_range(0..30) == 0 { 51 } else { random.random_range(1..4) };
+        (sale.with_coupon, sale.with_manual) = (random.random_bool(0.4), random.random_bool(0.4));
         // Older orders do not have it.
-        let told = random.random_bool(0.8);
-        let (mut lines, mut coupon_off, mut manual_off) = (Vec::new(), 0, 0);
-        let (mut net, mut tax, mut subtotal) = (0, 0, (0, 0));
-        for _ in 0..count {
+        sale.told = random.random_bool(0.8);
+        let mut lines = Vec::new();
+        for _ in 0..sale.count {
             let Some(product) = any(random, &self.products) else { return };
-            let (quantity, each) = (random.random_range(1..4_i64), random.random_range(100..10_000_i64));
-            let entered = quantity * each;
-            let mut off = Vec::new();
-            if with_coupon {
-                let amount = random.random_range(0..=entered / 3);
-                coupon_off += amount;
-                off.push(
-                    json!({ "id": "coupon", "amount": money(amount), "name": code, "code": code, "target": "order" }),
-                );
-            }
-            if with_manual {
-                let amount = random.random_range(0..=entered / 3);
-                manual_off += amount;
-                off.push(
-                    json!({ "id": "manual-discount", "amount": money(amount), "name": "Manual Discount", "code": null,
-                    "target": "order" }),
-                );
-            }
-            let taken_off: i64 =
-                off.iter().map(|off| off["amount"].as_str().unwrap()).map(|text| minor(text, places)).sum();
-            let (before, after) = (split(entered), split(entered - taken_off));
-            (net, tax) = (net + after.0, tax + after.1);
-            subtotal = (subtotal.0 + before.0, subtotal.1 + before.1);
-            let variant = self.variants[&product][0]["id"].clone();
-            let line = self.id();
-            let one = split(each);
-            let options: Vec<Value> = (0..random.random_range(0..2))
-                .map(|_| json!({ "id": self.id(), "display_name": "Size", "display_value": "S", "type": "Multiple choice" }))
-                .collect();
-            let mut shown = json!({
-                "id": line, "order_id": id, "product_id": product, "variant_id": variant, "order_address_id": id,
-                "name": format!("Jar {product}"), "sku": format!("JAR-{product}"), "type": "physical",
-                "quantity": quantity, "base_price": money(each), "price_ex_tax": money(one.0),
-                "price_inc_tax": money(one.0 + one.1), "price_tax": money(one.1), "base_total": money(entered),
-                "total_ex_tax": money(before.0), "total_inc_tax": money(before.0 + before.1), "total_tax": money(after.1),
-                "product_options": options, "applied_discounts": off,
-                "is_refunded": false, "quantity_refunded": 0, "refund_amount": "0.0000",
-            });
-            if told {
-                shown["discounted_total_inc_tax"] = json!(money(after.0 + after.1));
-            }
-            lines.push(shown);
+            lines.push(self.sell(&mut sale, product, random));
         }
-        let mut charge = |chance: f64| split(if random.random_bool(chance) { random.random_range(1..2000) } else { 0 });
+        let order = self.bill(&mut sale, customer, lines, random);
+        self.orders.insert(id, order);
+        self.made(EntityKind::Order, id);
+        self.tell_of("store/order/created", "order", id);
+        // One in four is left at the till.
+        if random.random_bool(0.75) {
+            self.set_status(id, 11);
+            self.sold(id);
+        }
+    }
+
+    /// Returns a line of a sale.
+    fn sell(&mut self, sale: &mut Sale, product: u64, random: &mut StdRng) -> Value {
+        let (quantity, each) = (random.random_range(1..4_i64), random.random_range(100..10_000_i64));
+        let entered = quantity * each;
+        let off = sale.discounts(entered, random);
+        let taken_off: i64 =
+            off.iter().map(|off| off["amount"].as_str().unwrap()).map(|text| minor(text, sale.places)).sum();
+        let (before, after) = (sale.split(entered), sale.split(entered - taken_off));
+        (sale.net, sale.tax) = (sale.net + after.0, sale.tax + after.1);
+        sale.subtotal = (sale.subtotal.0 + before.0, sale.subtotal.1 + before.1);
+        let variant = self.variants[&product][0]["id"].clone();
+        let line = self.id();
+        let one = sale.split(each);
+        let options: Vec<Value> = (0..random.random_range(0..2))
+            .map(
+                |_| json!({ "id": self.id(), "display_name": "Size", "display_value": "S", "type": "Multiple choice" }),
+            )
+            .collect();
+        let money = |minor: i64| padded(minor, sale.places);
+        let mut shown = json!({
+            "id": line, "order_id": sale.id, "product_id": product, "variant_id": variant, "order_address_id": sale.id,
+            "name": format!("Jar {product}"), "sku": format!("JAR-{product}"), "type": "physical",
+            "quantity": quantity, "base_price": money(each), "price_ex_tax": money(one.0),
+            "price_inc_tax": money(one.0 + one.1), "price_tax": money(one.1), "base_total": money(entered),
+            "total_ex_tax": money(before.0), "total_inc_tax": money(before.0 + before.1), "total_tax": money(after.1),
+            "product_options": options, "applied_discounts": off,
+            "is_refunded": false, "quantity_refunded": 0, "refund_amount": "0.0000",
+        });
+        if sale.told {
+            shown["discounted_total_inc_tax"] = json!(money(after.0 + after.1));
+        }
+        shown
+    }
+
+    /// Returns the order of a sale whose lines are known.
+    fn bill(&mut self, sale: &mut Sale, customer: Option<u64>, lines: Vec<Value>, random: &mut StdRng) -> Order {
+        let mut charge =
+            |chance: f64| sale.split(if random.random_bool(chance) { random.random_range(1..2000) } else { 0 });
         let (shipping, handling, wrapping, fee) = (charge(0.7), charge(0.3), charge(0.3), charge(0.3));
         for (more, more_tax) in [shipping, handling, wrapping, fee] {
-            (net, tax) = (net + more, tax + more_tax);
+            (sale.net, sale.tax) = (sale.net + more, sale.tax + more_tax);
         }
-        let total = net + tax;
-        let gift = if random.random_bool(0.2) { random.random_range(0..=total / 2) } else { 0 };
-        let credit = if random.random_bool(0.2) { random.random_range(0..=total / 2) } else { 0 };
-        let link = |part: &str| {
-            let resource = format!("/orders/{id}/{part}");
-            json!({ "url": format!("https://api.bigcommerce.com/stores/{STORE}/v2{resource}"), "resource": resource })
-        };
-        let mut own = json!({
-            "id": id, "customer_id": customer.unwrap_or(0), "date_created": mail_date(self.now),
-            "date_modified": mail_date(self.now), "date_shipped": "", "status_id": 0, "status": "Incomplete",
-            "custom_status": "Incomplete", "subtotal_ex_tax": money(subtotal.0),
-            "subtotal_inc_tax": money(subtotal.0 + subtotal.1), "subtotal_tax": money(subtotal.1),
-            "total_ex_tax": money(net), "total_inc_tax": money(total), "total_tax": money(tax),
-            "is_tax_inclusive_pricing": inclusive, "discount_amount": money(manual_off),
-            "coupon_discount": money(coupon_off), "store_credit_amount": money(credit),
-            "gift_certificate_amount": money(gift), "refunded_amount": "0.0000", "items_total": count,
-            "payment_method": "Manual", "currency_code": currency, "default_currency_code": currency,
-            "is_deleted": false, "customer_message": "",
-            "billing_address": { "first_name": "Ann", "last_name": "Shopper", "street_1": "1 Road", "city": "Austin",
-                "state": "Texas", "zip": "78701", "country": "United States", "country_iso2": "US",
-                "email": "ann@example.com", "form_fields": [] },
-        });
+        let (id, money) = (sale.id, |minor: i64| padded(minor, sale.places));
+        let mut own = sale.order(customer, self.now, random);
         for (name, (cost, tax)) in [("shipping", shipping), ("handling", handling), ("wrapping", wrapping)] {
             own[format!("{name}_cost_ex_tax")] = json!(money(cost));
             own[format!("{name}_cost_inc_tax")] = json!(money(cost + tax));
             own[format!("{name}_cost_tax")] = json!(money(tax));
-        }
-        for part in ["products", "shipping_addresses", "coupons", "consignments", "fees"] {
-            own[part] = link(part);
         }
         let address = json!({
             "id": id, "order_id": id, "first_name": "Ann", "last_name": "Shopper", "street_1": "1 Road", "city": "Austin",
             "state": "Texas", "zip": "78701", "country": "United States", "country_iso2": "US",
             "shipping_method": "Ground", "cost_ex_tax": money(shipping.0), "cost_tax": money(shipping.1),
         });
-        let coupons = with_coupon.then(|| {
+        let coupons = sale.with_coupon.then(|| {
             let coupon = self.id();
-            json!({ "id": coupon, "coupon_id": 1, "order_id": id, "code": code, "amount": "10", "type": 1,
-                "discount": money(coupon_off) })
+            json!({ "id": coupon, "coupon_id": 1, "order_id": id, "code": sale.code(), "amount": "10", "type": 1,
+                "discount": money(sale.coupon_off) })
         });
         let fees = (fee != (0, 0)).then(|| {
             let number = self.id();
@@ -1232,7 +1316,7 @@ impl Inner {
                 "cost_ex_tax": money(fee.0), "cost_inc_tax": money(fee.0 + fee.1), "cost_tax": money(fee.1),
                 "tax_class_id": null })
         });
-        let order = Order {
+        Order {
             own,
             lines,
             addresses: vec![address],
@@ -1240,14 +1324,6 @@ impl Inner {
             coupons: coupons.into_iter().collect(),
             fees: fees.into_iter().collect(),
             refunds: Vec::new(),
-        };
-        self.orders.insert(id, order);
-        self.made(EntityKind::Order, id);
-        self.tell_of("store/order/created", "order", id);
-        // One in four is left at the till.
-        if random.random_bool(0.75) {
-            self.set_status(id, 11);
-            self.sold(id);
         }
     }
 

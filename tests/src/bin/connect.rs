@@ -73,6 +73,20 @@ impl Walk<'_> {
         }
         panic!("a list does not end: {listing:?}");
     }
+
+    /// Goes through the list of webhooks to its end.
+    async fn through_webhooks(&mut self, settings: &Map<String, Value>, now: Timestamp) {
+        let access = Access { site: self.site, credentials: self.key, settings };
+        let webhooks = self.platform.setup.webhooks().unwrap();
+        for page in 1.. {
+            let request = webhooks.list(&access, page).unwrap();
+            self.note(&request);
+            let answer = self.connect.answer(&request).await.unwrap();
+            if !webhooks.listed(&answer, page, now).unwrap().more {
+                break;
+            }
+        }
+    }
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -131,16 +145,7 @@ async fn main() {
             let since = begin.plus_seconds(40).to_string();
             walks.push(json!({ "products": products, "since": since, "found": rest }));
         }
-        let access = Access { site, credentials: key, settings: &settings };
-        let hooks = platform.setup.webhooks().unwrap();
-        for page in 1.. {
-            let request = hooks.list(&access, page).unwrap();
-            walk.note(&request);
-            let answer = connect.answer(&request).await.unwrap();
-            if !hooks.listed(&answer, page, now).unwrap().more {
-                break;
-            }
-        }
+        walk.through_webhooks(&settings, now).await;
     }
     let (asked, [requests, tiers, assets, webhooks]) = (walk.asked, connect.counts());
     let counts = json!({

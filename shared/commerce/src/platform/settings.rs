@@ -241,7 +241,7 @@ pub fn read_own<T: serde::de::DeserializeOwned>(members: Map<String, Value>) -> 
         let kind = text.split('`').next().unwrap_or_default().trim();
         let why = match (kind, quoted.next()) {
             ("unknown field" | "missing field", Some(field)) => format!("{kind} {field}"),
-            _ => "a member has the wrong type; README.md shows how they look".to_owned(),
+            _ => "a member has the wrong type; docs/platforms/ has a page that shows every setting".to_owned(),
         };
         SettingsError::new("body", why)
     })

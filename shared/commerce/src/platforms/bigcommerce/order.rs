@@ -63,14 +63,7 @@ pub fn may_have_coupons(order: &wire::Order, lines: &[wire::Line]) -> bool {
 
 /// Maps an order, and returns BigCommerce's fields beyond it, too. Returns `None` for an order without a status.
 pub fn order(mut wire: wire::Order, parts: Parts) -> Option<(Order, Map<String, Value>)> {
-    let mut extra = take(&mut wire.rest);
-    extra.retain(|name, _| !LINKS.contains(&name.as_str()));
-    extra.insert("status_id".into(), json!(wire.status_id));
-    let seen = wire.currency_code.as_ref().filter(|code| wire.default_currency_code.as_ref() != Some(*code));
-    extra.insert("currency_code".into(), json!(seen));
-    extra.insert("discount_amount".into(), json!(wire.discount_amount.filter(|amount| !amount.is_zero())));
-    extra.insert("coupon_discount".into(), json!(wire.coupon_discount.filter(|amount| !amount.is_zero())));
-
+    let mut extra = beyond(&mut wire);
     let lines = keep_rest(&mut extra, "products", parts.lines, |line| {
         let mut rest = take(&mut line.rest);
         rest.insert("applied_discounts".into(), line.applied_discounts.iter().map(shown).collect());
@@ -144,6 +137,18 @@ pub fn order(mut wire: wire::Order, parts: Parts) -> Option<(Order, Map<String, 
         }
     }
     Some((entity, extra))
+}
+
+/// Takes the fields of an order beyond the canonical ones.
+fn beyond(wire: &mut wire::Order) -> Map<String, Value> {
+    let mut extra = take(&mut wire.rest);
+    extra.retain(|name, _| !LINKS.contains(&name.as_str()));
+    extra.insert("status_id".into(), json!(wire.status_id));
+    let seen = wire.currency_code.as_ref().filter(|code| wire.default_currency_code.as_ref() != Some(*code));
+    extra.insert("currency_code".into(), json!(seen));
+    extra.insert("discount_amount".into(), json!(wire.discount_amount.filter(|amount| !amount.is_zero())));
+    extra.insert("coupon_discount".into(), json!(wire.coupon_discount.filter(|amount| !amount.is_zero())));
+    extra
 }
 
 /// Returns the number of sums of an order that do not add up.

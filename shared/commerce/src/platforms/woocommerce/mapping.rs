@@ -339,31 +339,8 @@ fn order(mut wire: wire::Order) -> Result<Dated, MapError> {
             prices_include_tax: wire.prices_include_tax,
             ..Totals::default()
         },
-        lines: lines
-            .into_iter()
-            .map(|line| Line {
-                id: line.id,
-                product: line.product_id.map(ProductId),
-                variation: line.variation_id.map(ProductId),
-                name: line.name,
-                sku: line.sku,
-                quantity: line.quantity,
-                price: line.price,
-                subtotal: line.subtotal,
-                total: line.total,
-                tax: line.total_tax,
-            })
-            .collect(),
-        shipping_lines: shipping
-            .into_iter()
-            .map(|line| ShippingLine {
-                id: line.id,
-                method: line.method_id,
-                title: line.method_title,
-                total: line.total,
-                tax: line.total_tax,
-            })
-            .collect(),
+        lines: lines.into_iter().map(line).collect(),
+        shipping_lines: shipping.into_iter().map(shipping_line).collect(),
         fees: fees
             .into_iter()
             .map(|line| Fee { id: line.id, name: line.name, total: line.total, tax: line.total_tax })
@@ -372,17 +349,7 @@ fn order(mut wire: wire::Order) -> Result<Dated, MapError> {
             .into_iter()
             .map(|line| AppliedCoupon { id: line.id, code: line.code, discount: line.discount, tax: line.discount_tax })
             .collect(),
-        taxes: taxes
-            .into_iter()
-            .map(|line| Tax {
-                id: line.id,
-                code: line.rate_code,
-                label: line.label,
-                rate: line.rate_percent,
-                total: line.tax_total,
-                shipping: line.shipping_tax_total,
-            })
-            .collect(),
+        taxes: taxes.into_iter().map(tax).collect(),
         refunds: wire
             .refunds
             .into_iter()
@@ -404,6 +371,42 @@ fn order(mut wire: wire::Order) -> Result<Dated, MapError> {
         completed_at: wire.date_completed_gmt,
     };
     Ok((wire.date_modified_gmt, content(&entity, wire.rest, VOLATILE_ORDER)?))
+}
+
+fn line(wire: wire::Line) -> Line {
+    Line {
+        id: wire.id,
+        product: wire.product_id.map(ProductId),
+        variation: wire.variation_id.map(ProductId),
+        name: wire.name,
+        sku: wire.sku,
+        quantity: wire.quantity,
+        price: wire.price,
+        subtotal: wire.subtotal,
+        total: wire.total,
+        tax: wire.total_tax,
+    }
+}
+
+fn shipping_line(wire: wire::ShippingLine) -> ShippingLine {
+    ShippingLine {
+        id: wire.id,
+        method: wire.method_id,
+        title: wire.method_title,
+        total: wire.total,
+        tax: wire.total_tax,
+    }
+}
+
+fn tax(wire: wire::Tax) -> Tax {
+    Tax {
+        id: wire.id,
+        code: wire.rate_code,
+        label: wire.label,
+        rate: wire.rate_percent,
+        total: wire.tax_total,
+        shipping: wire.shipping_tax_total,
+    }
 }
 
 fn coupon(wire: wire::Coupon) -> Result<Dated, MapError> {

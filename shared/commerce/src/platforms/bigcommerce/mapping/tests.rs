@@ -113,10 +113,9 @@ fn lists_for_polling_are_by_the_time_of_the_last_change_with_its_time_of_day() {
     assert!(matches!(BigCommerce.read_page(&access, &orders, &old, AT), Err(Fault::Unreadable(_))));
 }
 
-/// Covers every documented row: data, topics, and the entity to pull, or a deleted one (`-`).
-#[test]
-fn every_callback_leads_to_its_entity() {
-    let rows: &[(Value, &[&str], &str)] = &[
+/// Returns every documented row: data, topics, and the entity to pull, or a deleted one (`-`).
+fn documented_callbacks() -> Vec<(Value, &'static [&'static str], &'static str)> {
+    vec![
         (json!({"type":"product","id":205}), &["product/created", "product/updated"], "205"),
         (
             json!({"type":"product","id":205,"properties":["name"],"context":{"channel_id":1}}),
@@ -187,16 +186,20 @@ fn every_callback_leads_to_its_entity() {
             &["cart/lineItem/created", "cart/lineItem/updated", "cart/lineItem/deleted"],
             "09346904",
         ),
-    ];
+    ]
+}
+
+#[test]
+fn every_callback_leads_to_its_entity() {
     let mut seen = BTreeSet::new();
-    for (data, scopes, expected) in rows {
-        for scope in *scopes {
+    for (data, scopes, expected) in documented_callbacks() {
+        for scope in scopes {
             let scope = format!("store/{scope}");
             let expected = match expected.strip_prefix('-') {
                 Some(id) => gone(id),
                 None => Mapped::Pull(expected.parse().unwrap()),
             };
-            assert_eq!(callback(&scope, data), Ok(expected.clone()), "{scope} {data}");
+            assert_eq!(callback(&scope, &data), Ok(expected.clone()), "{scope} {data}");
             assert_eq!(callback(&scope, &json!([data])), Ok(expected), "{scope} {data}");
             seen.insert(scope);
         }

@@ -241,10 +241,7 @@ fn what_was_filled_in_is_told_from_what_was_not() {
         json!({"type": "text", "value": "{}"}),
         json!({"type": "text", "value": 0}),
     ];
-    let policy = json!([
-        {"when": {"empty_parameter": "p"}, "inquire": {"template": "TL-1", "errors": {"p": "Please fill in."}}},
-        {"approve": {"template": "TL-2"}},
-    ]);
+    let policy = inquires_about_p();
     let with = |param: Option<&Value>| {
         let mut param = param.cloned();
         let shown = small(|shown| {
@@ -273,6 +270,18 @@ fn what_was_filled_in_is_told_from_what_was_not() {
     assert_eq!(decided(policy.clone(), &listed).map(|(action, ..)| action).as_deref(), Some("approve"));
     let tiers = decided(policy.clone(), &tcr("pending")).map(|(action, ..)| action);
     assert_eq!(tiers.as_deref(), Some("approve"), "a tier configuration has parameters of its own");
+}
+
+/// Returns a policy that inquires about an empty parameter `p`, and approves what has it.
+fn inquires_about_p() -> Value {
+    json!([
+        {"when": {"empty_parameter": "p"}, "inquire": {"template": "TL-1", "errors": {"p": "Please fill in."}}},
+        {"approve": {"template": "TL-2"}},
+    ])
+}
+
+#[test]
+fn nothing_final_is_done_where_a_rule_cannot_be_judged() {
     let of = |shown: &Value, rule: Value| decided(json!([rule]), shown).map(|(action, ..)| action);
     for last in [json!({"approve": {"template": "TL-2"}}), json!({"fail": {"reason": "no"}})] {
         let mut rule = last.clone();

@@ -1,9 +1,11 @@
-"""Holds that every package asks for the same features of the crates that it shares with the others: cargo compiles a crate once for each
-set of features, and the AWS SDK takes minutes."""
+"""Holds what the manifests promise: one set of features for all packages, because cargo compiles a crate once for each set and the AWS SDK
+takes minutes; and a `rust-version` that every locked crate builds with."""
 
 import collections
+import json
 import pathlib
 import subprocess
+import tomllib
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -24,6 +26,16 @@ class FeaturesTest(unittest.TestCase):
         self.assertGreater(len(found), 100, "cargo tree lists the crates")
         several = {crate: dict(sets) for crate, sets in found.items() if len(sets) > 1 and crate.split()[0] not in DIFFERENT}
         self.assertEqual(several, {}, "add the features that some lack to [workspace.dependencies] of Cargo.toml")
+
+    def test_every_locked_crate_builds_with_the_rust_that_is_asked_for(self):
+        metadata = ["cargo", "metadata", "--locked", "--format-version", "1"]
+        packages = json.loads(subprocess.run(metadata, cwd=ROOT, check=True, capture_output=True, text=True).stdout)["packages"]
+        number = lambda version: tuple(int(part) for part in version.split("."))
+        ours = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["rust-version"]
+        newer = [p["name"] for p in packages if p["rust_version"] and number(p["rust_version"]) > number(ours) + (99,)]
+        self.assertEqual(newer, [], f"they need a newer Rust than {ours}")
+        channel = tomllib.loads((ROOT / "rust-toolchain.toml").read_text())["toolchain"]["channel"]
+        self.assertEqual(channel.rsplit(".", 1)[0], ours, "rust-toolchain.toml and Cargo.toml say the same")
 
 
 if __name__ == "__main__":
