@@ -221,9 +221,8 @@ async fn the_description_holds_together() {
         );
         assert!(described["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{id}");
     }
-    assert_eq!(
-        document,
-        registrar::openapi::document(PLATFORMS),
+    assert!(
+        document == registrar::openapi::document(PLATFORMS),
         "openapi.json is the description of these types: `make pages`"
     );
 }
@@ -397,7 +396,7 @@ async fn no_answer_holds_a_secret_but_what_is_revealed() {
         for name in secret_members {
             strings(&settings[name], &mut secrets);
         }
-        assert!(secrets.len() > 2, "{name}");
+        assert!(secrets.len() > 2 || platform.pull.is_none(), "{name}");
         let path = |generation: Option<&str>| WebhookPath::parse(name, &connection, generation).unwrap();
         for generation in [None, Some("2")] {
             let scopes = declared_scopes(platform).map(Some).chain([None]);

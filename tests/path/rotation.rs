@@ -74,9 +74,14 @@ impl Traffic {
     fn enter_by_hand(&self) {
         for simulator in &self.simulators {
             let path = WebhookPath::parse(simulator.platform(), &simulator.connection(), None).unwrap();
-            if find(PLATFORMS, simulator.platform()).unwrap().setup.webhooks().is_none() {
-                let secret = self.ring().signing().webhook_secret(&path, None).reveal().to_owned();
-                simulator.subscribe(&format!("{BASE}{path}"), &|_| secret.clone());
+            let platform = find(PLATFORMS, simulator.platform()).unwrap();
+            if platform.setup.webhooks().is_none() {
+                let per_scope = platform.delivery.secret_per_scope();
+                let secret = |scope: &str| {
+                    let scope = per_scope.then_some(scope);
+                    self.ring().signing().webhook_secret(&path, scope).reveal().to_owned()
+                };
+                simulator.subscribe(&format!("{BASE}{path}"), &secret);
             }
         }
     }
@@ -178,11 +183,12 @@ impl Traffic {
 fn assert_proven(keys: &BTreeMap<String, BTreeSet<String>>, managed: &str, by_hand: &str) {
     assert_eq!(keys.len(), PLATFORMS.len(), "all platforms deliver: {keys:?}");
     for (platform, keys) in keys {
-        let expected = if platform == "directscale" { by_hand } else { managed };
+        let is_by_hand = find(PLATFORMS, platform).unwrap().setup.webhooks().is_none();
+        let expected = if is_by_hand { by_hand } else { managed };
         // A client may send a key of its own.
         let ours: Vec<_> = keys.iter().filter(|key| !key.starts_with("brought-")).collect();
         assert!(ours.iter().all(|key| *key == expected), "{platform} by {keys:?}, not {expected}");
-        assert!(!ours.is_empty() || platform == "directscale", "{platform} by {keys:?}");
+        assert!(!ours.is_empty() || is_by_hand, "{platform} by {keys:?}");
     }
 }
 

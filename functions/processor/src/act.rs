@@ -1,6 +1,7 @@
-//! Doing something at a platform, by the connection's settings. Twice is impossible: a guard is written before, on the condition that
-//! nobody else wrote it, and the outcome after; the entity is read again in between, and what was decided is done only if it still
-//! fits. A crash in between is resumed when the guard's lease has run out: what was done then shows in the entity itself.
+//! Actions at a platform, by the connection's settings, none of which is taken twice. A guard is written before, on the
+//! condition that nobody else wrote it. Then the entity is read again, and the action is taken only if the decision
+//! still fits. The outcome is written after. A crash in between is resumed when the guard's lease has run out: the
+//! entity itself then shows whether the action was done.
 
 use std::time::Duration;
 
@@ -28,39 +29,41 @@ use crate::{
     pull::{Pulled, fits},
 };
 
-/// How long acting may take in all.
+/// The longest time that an action may take, with all of its calls.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// How long a guard keeps others away, in seconds: longer than acting may take.
+/// The time for which a guard keeps others away, in seconds: longer than an action may take.
 const LEASE_SECONDS: i64 = 120;
-/// How long a message waits for another one that acts on the same entity, in seconds: acting takes a second or two, where it does not crash.
+/// The longest wait of a message for another one that acts on the same entity, in seconds. An action that does not
+/// crash takes a second or two.
 const LOOK_AGAIN_SECONDS: i64 = 10;
-/// More calls than any action needs.
+/// The most calls of one action: more than any needs.
 const MAX_CALLS: usize = 6;
-/// How often an action is begun that never comes to an end.
+/// The most times that an action is begun without an end.
 const MAX_TRIES: u32 = 5;
-/// How long what was refused is not tried again, in seconds, unless the entity or the policy changes: triggers are many.
+/// The time for which a refused action is not tried again, in seconds, unless the entity or the decision changes,
+/// because triggers are frequent.
 const REFUSED_SECONDS: i64 = 600;
-/// How long it is remembered what was done, in seconds.
+/// The time for which the outcome of an action is remembered, in seconds.
 const GUARD_SECONDS: i64 = 400 * 24 * 60 * 60;
-/// How long a change that was made from here is recognised when it comes back, in seconds.
+/// The time for which a change made from here is recognised when the platform reports it, in seconds.
 const ECHO_SECONDS: i64 = 15 * 60;
 
-/// What the guard says.
+/// The content of a guard's note.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Guard {
     state: GuardState,
-    /// What was, or is being, done.
+    /// The decision that is, or was, carried out.
     decision: Decision,
-    /// The hash of the entity's content that was decided on.
+    /// The hash of the entity's content that the decision was made on.
     seen: String,
-    /// Until when nobody else may act, seconds since 1970.
+    /// The time until which nobody else may act, in seconds since 1970.
     until: i64,
-    /// The message that acts, or acted.
+    /// The id of the message that acts, or acted.
     by: String,
-    /// How often it was begun without coming to an end.
+    /// The number of times that the action was begun without an end, this time included.
     #[serde(default)]
     tries: u32,
-    /// Why the platform refused it, if it did.
+    /// The reason for a refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refused: Option<String>,
 }
@@ -74,25 +77,25 @@ enum GuardState {
     Void,
 }
 
-/// What asking for the guard came to.
+/// The result of asking for the guard.
 enum Taken {
-    /// There is nothing to do, any more or yet.
+    /// Nothing is to be done, any more or yet.
     Nothing,
-    /// The platform has refused it to this very message.
+    /// The platform refused the decision to this very message, for this reason.
     Refused(String),
     /// The guard is ours, with its revision.
     Guard(Guard, u64),
 }
 
-/// What acting came to.
+/// The result of an action.
 pub(crate) struct Done {
-    /// The entity since.
+    /// The entity after the action.
     pub mapped: Mapped,
-    /// Why the platform refuses it, if it does.
+    /// The reason for the refusal, if the action was refused.
     pub refused: Option<String>,
 }
 
-/// The hash of what a pull has shown.
+/// Returns the hash of a pulled entity's content.
 pub(crate) fn hash(mapped: &Mapped) -> Option<String> {
     match mapped {
         Mapped::Change(_, Change::Upsert(upsert)) => Some(upsert.content.hash()),
@@ -101,8 +104,8 @@ pub(crate) fn hash(mapped: &Mapped) -> Option<String> {
 }
 
 impl<P: Parts> Processor<P> {
-    /// Does what the connection's settings say about an entity as it was pulled, if they say anything. `by` is the message that
-    /// it is done for.
+    /// Acts on a pulled entity, if the connection's settings say so. `by` is the id of the message that asked for the
+    /// pull.
     pub(crate) async fn act(
         &self,
         place: &Place<'_>,
@@ -128,13 +131,13 @@ impl<P: Parts> Processor<P> {
             self.close(key, &mut guard, revision, GuardState::Refused, Some(why.clone())).await;
             return refuse(why);
         }
-        // A time-out is no answer: whatever was under way may yet take effect, so the guard stays until its lease is over.
+        // A time-out is no answer: a call under way may still take effect, so the guard stays until its lease ends.
         let acting =
             tokio::time::timeout(PATIENCE, self.perform(place, platform, key, connection, &wanted, &guard.decision));
         let acted = acting.await.map_err(|_| Fault::Unavailable("acting took too long".into()))?;
         if let Err(Fault::Throttled { .. } | Fault::Connection(_) | Fault::Unreadable(_) | Fault::TooLarge(_)) = &acted
         {
-            // The platform has answered, so nothing is under way; the next try need not wait.
+            // The platform has answered, so nothing is under way, and the next try need not wait.
             guard.until = 0;
             let _ = self.write(key, &guard, revision + 1).await;
         }
@@ -151,7 +154,7 @@ impl<P: Parts> Processor<P> {
         Ok(Some(Done { mapped, refused }))
     }
 
-    /// Notes what an action came to.
+    /// Notes the outcome of an action.
     async fn close(
         &self,
         key: &EntityKey,
@@ -163,7 +166,8 @@ impl<P: Parts> Processor<P> {
         let until = if state == GuardState::Refused { (self.clock)().seconds() + REFUSED_SECONDS } else { 0 };
         (guard.state, guard.until, guard.refused) = (state, until, refused);
         if !matches!(self.write(key, guard, revision + 1).await, Ok(true)) {
-            // The guard says "started" on; whoever comes after its lease reads the entity, and finds it done.
+            // The guard stays `started`. The message that comes after its lease reads the entity, and finds the action
+            // done.
             cloud::telemetry::warn("outcome-not-noted", &format!("{} {}", key.partition(), key.sort()));
         }
         cloud::telemetry::emit(&serde_json::json!({
@@ -186,7 +190,7 @@ impl<P: Parts> Processor<P> {
         decision: &Decision,
     ) -> Result<Acted, Fault> {
         let mut answers = Vec::new();
-        // What it shows once it is done is true from here on.
+        // The entity that the action leaves is observed from here on.
         let wanted = Wanted { at: (self.clock)(), ..*wanted };
         loop {
             let next = platform.act()?.act(&wanted, decision, &answers);
@@ -216,9 +220,9 @@ impl<P: Parts> Processor<P> {
                     return Err(Fault::Throttled { seconds: (known.until - now.seconds()).min(LOOK_AGAIN_SECONDS) });
                 }
                 GuardState::Started => tries = known.tries + 1,
-                // What is final is final, and the rest is done again only when something has changed since.
+                // A final action is never repeated, and any other only when the entity has changed since.
                 GuardState::Done if known.decision.last || known.seen == seen => return Ok(Taken::Nothing),
-                // The message that was refused may have come back before it could be put aside.
+                // The message that was refused may have come back before it was quarantined.
                 GuardState::Refused if same && known.by == by => {
                     return Ok(Taken::Refused(known.refused.unwrap_or_default()));
                 }
@@ -231,7 +235,7 @@ impl<P: Parts> Processor<P> {
         let guard = Guard { state: GuardState::Started, decision, seen, until, by, tries, refused: None };
         match self.write(key, &guard, revision).await.map_err(unavailable)? {
             true => Ok(Taken::Guard(guard, revision)),
-            // Somebody else was quicker.
+            // Another message was quicker.
             false => Err(Fault::Throttled { seconds: LOOK_AGAIN_SECONDS }),
         }
     }
@@ -242,14 +246,14 @@ impl<P: Parts> Processor<P> {
         self.edges.notes.keep(&key.connection, &name(key), &note).await
     }
 
-    /// Remembers what an entity looks like that was changed from here, to recognise it when the platform tells of it.
+    /// Notes the content of an entity that was changed from here, to recognise the platform's report of that change.
     async fn mark_echo(&self, key: &EntityKey, hash: &str) {
         let terms = Terms::once((self.clock)(), ECHO_SECONDS);
-        // Without it the echo is processed like any other message, and changes nothing.
+        // Without the note, the report is processed like any other message, and changes nothing.
         let _ = update(&self.edges.notes, &key.connection, &echo_name(key), terms, |_| Some(hash.to_owned())).await;
     }
 
-    /// Whether an entity looks as it did when it was changed from here last.
+    /// Returns whether an entity still has the content of its last change from here.
     pub(crate) async fn is_echo(&self, key: &EntityKey, hash: &str) -> bool {
         let note = self.edges.notes.note(&key.connection, &echo_name(key)).await;
         matches!(note, Ok(Some(note)) if note.is_live((self.clock)()) && note.body == hash)

@@ -1,5 +1,6 @@
-//! What is noted of deliveries that were seen: when each scope of a connection delivered, and when each signing key proved something.
-//! Nothing depends on a single note, so what cannot be noted in time is not, and no message fails for it.
+//! The notes of activity: the last delivery of each topic (`scope`) of a connection, and the last use of each signing
+//! key. Nothing depends on a single note, so a note that cannot be written in time is dropped, and no message fails for
+//! it.
 
 use std::collections::BTreeMap;
 
@@ -22,23 +23,23 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Disposition, Parts, Processor, disposition::Ended, parse::Parsed};
 
-/// How many notes are written side by side.
+/// The number of notes that are written side by side.
 const CONCURRENCY: usize = 16;
-/// How long a sighting is kept, in seconds.
+/// The time for which the activity of a topic is kept, in seconds.
 const SEEN_SECONDS: i64 = 400 * 24 * 60 * 60;
-/// How long the use of a key is kept, in seconds.
+/// The time for which the last use of a key is kept, in seconds.
 const USED_SECONDS: i64 = 60 * 24 * 60 * 60;
-/// What a batch has shown of deliveries.
+/// The activity that a batch shows.
 #[derive(Default)]
 pub(crate) struct SeenDeliveries {
-    /// The last delivery of each scope: its generation, when it was received, and the key that proved it.
+    /// The last delivery of each topic: its generation, its time of receipt, and the key that proved it.
     scopes: BTreeMap<(ConnectionKey, String), (Generation, Timestamp, String)>,
-    /// When each key proved something last.
+    /// The time at which each key last proved a delivery.
     keys: BTreeMap<String, Timestamp>,
 }
 
 impl SeenDeliveries {
-    /// Of the messages that were deliveries, and that their connections have not refused.
+    /// Collects the activity of the messages that were deliveries and that their connections did not refuse.
     pub fn of(platforms: &[Platform], batch: &[Parsed<'_>], ends: &[Option<Ended>]) -> Self {
         let mut seen = Self::default();
         for (parsed, ended) in batch.iter().zip(ends) {
@@ -49,7 +50,7 @@ impl SeenDeliveries {
             let Some(envelope) = delivered else { continue };
             let Envelope { key, scope, generation, received, key_id, .. } = envelope.as_ref();
             let (received, generation) = (*received, *generation);
-            // What a client brought is none of our keys, and there is one for each client.
+            // A key that a client brought is none of ours, and each client has one.
             if !key_id.starts_with(BROUGHT) {
                 let last = seen.keys.entry(key_id.clone()).or_insert(received);
                 *last = received.max(*last);
@@ -68,8 +69,8 @@ impl SeenDeliveries {
     }
 }
 
-/// Whether a message that ends so was seen: not what its connection has refused, or whose connection nobody knows. What has not been
-/// looked at comes back, and is seen then.
+/// Returns whether a message with this end counts as seen. A message that its connection refused, or whose connection
+/// is unknown, does not. A message that was not processed comes back, and counts then.
 fn counts(disposition: &Disposition) -> bool {
     let refused = [Rule::UNKNOWN_CONNECTION, Rule::DISCONNECTED, Rule::RETIRED_GENERATION];
     match disposition {
@@ -82,7 +83,7 @@ fn counts(disposition: &Disposition) -> bool {
 }
 
 impl<P: Parts> Processor<P> {
-    /// Notes what was seen, side by side.
+    /// Writes the notes of activity, side by side.
     pub(crate) async fn note_seen(&self, seen: SeenDeliveries) {
         let mut noting: Vec<BoxFuture<'_, _>> = Vec::with_capacity(seen.scopes.len() + seen.keys.len());
         for ((key, scope), (generation, received, key_id)) in seen.scopes {
@@ -109,8 +110,8 @@ impl<P: Parts> Processor<P> {
         }
     }
 
-    /// Writes the note that comes after the one that is there, if one does. When somebody else does so at the same time, theirs is as
-    /// good.
+    /// Writes the note that `next` makes of the present one, if any, unless one was written a short time ago. If
+    /// another environment writes the note at the same time, its note is as good.
     async fn renew<T: Serialize + DeserializeOwned + Send>(
         &self,
         key: ConnectionKey,

@@ -1,5 +1,5 @@
-//! Lifts one message to many: reads what a batch needs at once, lets entities be brought up to date side by side, and reports
-//! which messages have to come back. What fails, or panics, for one entity touches no other.
+//! The processing of a batch, which reads together, brings entities up to date side by side, and reports the messages
+//! that have to come back. A failure or a panic at one entity affects no other.
 
 use std::{collections::BTreeMap, ops::Range, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -34,29 +34,28 @@ use crate::{
     rules::gate,
 };
 
-/// How long putting aside and the like may take after the deadline, at most.
+/// The longest time for quarantines and the like after the deadline.
 const FINISHING: Duration = Duration::from_secs(4);
-/// How long noting what was seen may take, and then what differed, at most: both and finishing fit into the reserve.
+/// The longest time for noting activity, and again for noting drift. With [`FINISHING`] they fit into the reserve.
 const NOTING: Duration = Duration::from_millis(1500);
-/// How many entities are brought up to date side by side.
+/// The number of entities and commands that run side by side.
 const CONCURRENCY: usize = 16;
 
-/// What a batch came to.
+/// The result of a batch.
 #[derive(Debug)]
 pub struct Report {
-    /// Ids of the messages that have to come back.
+    /// The ids of the messages that have to come back.
     pub failures: Vec<String>,
-    /// What is to be logged: one line for the batch, one for each kind of outcome as a metric, one for each thing that went
-    /// wrong.
+    /// The lines to log: one for the batch, one for each metric, and one for each thing that went wrong.
     pub lines: Vec<Value>,
-    /// How each message ended, by its id.
+    /// The end of each message, by its id.
     pub ends: Vec<(String, Disposition)>,
 }
 
-/// What some messages of a batch ask for, and how those have ended that ask for nothing more.
+/// The open requests of some messages of a batch.
 #[derive(Default)]
 struct Round {
-    /// The messages' places in the batch.
+    /// The places of the messages in the batch.
     range: Range<usize>,
     updates: BTreeMap<EntityKey, Vec<EntityUpdate>>,
     commands: Vec<CommandMessage>,
@@ -93,14 +92,14 @@ impl Round {
         keys
     }
 
-    /// Returns the places of all messages that ask for something.
+    /// Returns the places of all messages with open requests.
     fn indices(&self) -> Vec<usize> {
         let updates = self.updates.values().flatten().map(|update| update.index);
         let commands = self.commands.iter().map(|command| command.index);
         updates.chain(commands).chain(self.unresolved.iter().map(|unresolved| unresolved.index)).collect()
     }
 
-    /// Lets go of all that a connection whose record cannot be read is asked for.
+    /// Drops the requests of connections whose records cannot be read; their messages come back.
     fn drop_broken(&mut self, broken: impl Fn(&ConnectionKey) -> bool, ends: &mut [Option<Ended>]) {
         let mut fail = |index: usize| ends[index] = Some(Ended::unreadable());
         self.updates.retain(|key, updates| {
@@ -127,7 +126,7 @@ impl Round {
     }
 }
 
-/// Runs what concerns some messages; a panic is theirs alone.
+/// Runs the work for some messages. A panic fails only these.
 async fn isolated(run: impl Future<Output = Ends>, indices: Vec<usize>) -> Ends {
     let panicked = |index| (index, Ended::retry(Reason::Panic, ""));
     AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| indices.into_iter().map(panicked).collect())
@@ -143,7 +142,7 @@ impl<P: Parts> Processor<P> {
         for (index, parsed) in batch.iter().enumerate() {
             let unpacked = parsed.unpack();
             let weight = unpacked.weight();
-            // What was read is let go before more is read than there is room for.
+            // The requests read so far run and free their memory before the next one exceeds the room for a round.
             if !round.range.is_empty() && (held + weight > ROUND_WEIGHT || round.range.len() == ROUND_MESSAGES) {
                 let next = Round { range: index..index, ..Round::default() };
                 entities += round.updates.len();
@@ -156,13 +155,13 @@ impl<P: Parts> Processor<P> {
         entities += round.updates.len();
         self.run_round(round, &batch, deadline, &mut ends, &findings).await;
         let seen = SeenDeliveries::of(self.platforms, &batch, &ends);
-        // What has no end by now ran out of time.
+        // A message without an end by now ran out of time.
         let ends = ends.into_iter().map(|ended| ended.unwrap_or(Disposition::Unfinished.into()));
         let finished = join_all(batch.iter().zip(ends).map(|(parsed, ended)| async move {
             let ended = self.finish(parsed, ended).await;
             Entry { parsed, ended }
         }));
-        // Beside what has to be done, and not for long.
+        // Notes are written beside the required work, and not for long.
         let (entries, _) = tokio::join!(finished, tokio::time::timeout(NOTING, self.note_seen(seen)));
         let unreadable = findings.unreadable();
         let drift = drift::count(&entries, findings);
@@ -179,7 +178,7 @@ impl<P: Parts> Processor<P> {
         }
     }
 
-    /// Does what the messages of a round ask for.
+    /// Carries out the requests of a round.
     async fn run_round(
         &self,
         mut round: Round,
@@ -220,7 +219,7 @@ impl<P: Parts> Processor<P> {
             }
         }
         round.drop_broken(|key| broken.contains(key), ends);
-        // Scopes that say too little are resolved by the presets, now that they are known.
+        // The presets are known now, and resolve topics that say too little.
         for unresolved in std::mem::take(&mut round.unresolved) {
             let index = unresolved.index;
             let presets = connections.get(&unresolved.envelope.key).map(|connection| connection.presets.as_slice());
@@ -247,8 +246,9 @@ impl<P: Parts> Processor<P> {
         }
     }
 
-    /// Returns the messages that are about to be put aside for what they say. They are not, if their connection would have ignored them
-    /// anyway. Of a platform that this release does not have, it cannot know the connections either.
+    /// Returns the messages of a round that are about to be quarantined for their content, so that those that their
+    /// connections ignore are not. Messages of a platform that this release does not have are left out: nothing can
+    /// tell which of them are ignored.
     fn put_aside_unseen(
         &self,
         round: &Round,
@@ -261,8 +261,8 @@ impl<P: Parts> Processor<P> {
         known.filter(|(_, envelope)| find(self.platforms, &envelope.key.platform).is_some()).collect()
     }
 
-    /// Does what an end asks for, within the time that was kept back for it: a copy for a deferral, a dead letter for a
-    /// quarantine and for the fifth failure, a time to come back for the others. What cannot be done makes the message come back.
+    /// Carries out an end, within the time kept for it: a copy for a deferral, a dead letter for a quarantine, a fifth
+    /// failure or a tenth cut-off, a visibility timeout for other failures. If that fails, the message comes back.
     async fn finish(&self, parsed: &Parsed<'_>, ended: Ended) -> Ended {
         let finished = tokio::time::timeout(FINISHING, self.do_finish(parsed, ended)).await;
         let cut_off = || Ended::new(Disposition::Unfinished, "there was no time left to put it aside");
@@ -280,12 +280,13 @@ impl<P: Parts> Processor<P> {
             Disposition::Retry(reason, cause) if message.attempts >= MAX_ATTEMPTS => {
                 Ended::new(self.put_aside(parsed, reason).await, cause)
             }
-            // What is always cut off by the deadline is put aside in the end; but it may be cut off for the others' sake.
+            // A message that the deadline always cuts off is quarantined in the end. It gets twice the attempts,
+            // because others may be the cause.
             Disposition::Unfinished if message.attempts >= 2 * MAX_ATTEMPTS => {
                 Ended::new(self.put_aside(parsed, Reason::OutOfTime).await, why)
             }
             Disposition::Retry(..) => {
-                // If it cannot be set, the queue's own visibility timeout brings it back.
+                // If this fails, the queue's own visibility timeout brings the message back.
                 let _ = self.edges.queues.retry_in(&message.receipt_handle, retry_seconds(message.attempts)).await;
                 Ended { disposition, why }
             }
@@ -300,8 +301,8 @@ impl<P: Parts> Processor<P> {
         if envelope.deferrals >= MAX_DEFERRALS {
             return Disposition::Done(Outcome::Quarantined(Reason::DeferredTooOften));
         }
-        // SQS delays by 15 minutes at most; what has to wait longer is put off again. A platform that always says "in a second"
-        // is asked more and more rarely.
+        // SQS delays by 15 minutes at most; a longer wait takes several deferrals. A platform that always says "in a
+        // second" is asked more and more rarely.
         let least = 1_i64 << envelope.deferrals.min(10);
         let delay = i32::try_from(seconds.max(least).min(900)).unwrap_or(900);
         match self.edges.queues.send(&Sealed::deferred(envelope), delay).await {
@@ -318,7 +319,7 @@ impl<P: Parts> Processor<P> {
     }
 }
 
-/// Makes a dead letter of a message: its body as it came, and what can be told of it.
+/// Makes the dead letter of a message: its body as it came, and the facts known of it.
 fn dead_letter(parsed: &Parsed<'_>, reason: Reason) -> DeadLetter {
     let envelope = parsed.envelope();
     DeadLetter {
@@ -330,7 +331,7 @@ fn dead_letter(parsed: &Parsed<'_>, reason: Reason) -> DeadLetter {
     }
 }
 
-/// Returns how long a message stays away after its nth failed attempt, in seconds: 10, 40, 160, 640.
+/// Returns the pause after a message's nth failed attempt, in seconds: 10, 40, 160, 640.
 fn retry_seconds(attempts: u32) -> i32 {
     10 * 4_i32.pow(attempts.saturating_sub(1).min(3))
 }

@@ -1,4 +1,4 @@
-//! Owns what the processor reads from its environment.
+//! The processor's configuration, from its environment.
 
 use cloud::{
     EdgeError,
@@ -9,21 +9,21 @@ use commerce::http_call::Loopback;
 /// The processor's configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// URL of the queue.
+    /// The URL of the inbox.
     pub inbox: String,
-    /// URL of the dead-letter queue.
+    /// The URL of the dead-letter queue.
     pub dead_letters: String,
-    /// URL of the registrar's queue.
+    /// The URL of the registrar's queue.
     pub jobs: String,
-    /// Name of the table of entities.
+    /// The name of the table of entities.
     pub entities: String,
-    /// Name of the table of connections.
+    /// The name of the table of connections.
     pub connections: String,
-    /// Name of the table of notes.
+    /// The name of the table of notes.
     pub coordination: String,
-    /// ARN of the key that credentials are encrypted with.
+    /// The ARN of the key that encrypts credentials.
     pub credentials_key: String,
-    /// For local runs: platforms may be on this machine.
+    /// The choice of whether platforms may be on this machine, for local runs only.
     pub loopback: Loopback,
 }
 
@@ -32,7 +32,7 @@ impl Config {
     /// `CREDENTIALS_KEY` and `ALLOW_LOOPBACK_PLATFORMS`.
     ///
     /// # Errors
-    /// Names the variable that is missing.
+    /// An error that names the missing variable.
     pub fn from_env() -> Result<Self, EdgeError> {
         Ok(Self {
             inbox: variable("INBOX_URL")?,

@@ -1,4 +1,4 @@
-//! Keeps the credentials of connections decrypted, for a while.
+//! The credentials of connections, kept decrypted for a while.
 
 use std::{
     collections::HashMap,
@@ -11,16 +11,16 @@ use zeroize::Zeroizing;
 
 use crate::{Parts, Processor};
 
-/// How many connections' credentials one environment keeps decrypted.
+/// The number of connections whose credentials one environment keeps decrypted.
 const MAX_OPENED: usize = 500;
-/// How long it keeps them, in seconds.
+/// The time for which one environment keeps credentials decrypted, in seconds.
 const OPENED_SECONDS: i64 = 900;
 
-/// Credentials that were decrypted, by connection.
+/// Decrypted credentials, by connection.
 #[derive(Default)]
 pub(crate) struct OpenedCredentials(Mutex<HashMap<ConnectionKey, Opened>>);
 
-/// Credentials that were decrypted, with what they were decrypted from.
+/// Decrypted credentials, with their ciphertext.
 struct Opened {
     cipher: String,
     plain: Zeroizing<String>,
@@ -31,7 +31,7 @@ impl<P: Parts> Processor<P> {
     /// Returns a connection's credentials in the clear.
     ///
     /// # Errors
-    /// [`Fault::Connection`] where it has none, [`Fault::Unavailable`] where they cannot be decrypted.
+    /// [`Fault::Connection`] when it has none, [`Fault::Unavailable`] when they cannot be decrypted.
     pub(crate) async fn credentials(
         &self,
         key: &ConnectionKey,
@@ -45,7 +45,7 @@ impl<P: Parts> Processor<P> {
         opened.map_err(|error| Fault::Unavailable(format!("the credentials cannot be decrypted: {error}")))
     }
 
-    /// Decrypts credentials once for as long as they stay the same, and not for ever.
+    /// Decrypts credentials, unless the same were decrypted a short time ago.
     async fn open(&self, key: &ConnectionKey, cipher: &str) -> Result<Zeroizing<String>, EdgeError> {
         let now = (self.clock)();
         {

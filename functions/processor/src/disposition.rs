@@ -1,4 +1,4 @@
-//! How a message ends.
+//! The ways in which a message ends.
 
 use cloud::EdgeError;
 use commerce::{
@@ -6,50 +6,50 @@ use commerce::{
     outcome::{Outcome, Reason, Rule},
 };
 
-/// How one message ended, this time.
+/// The end of one message, this time.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Disposition {
-    /// It ended for good.
+    /// The message ended for good.
     Done(Outcome),
-    /// A copy comes back after so many seconds.
+    /// A copy of the message comes back after this many seconds.
     Deferred(i64),
-    /// It comes back, for something failed that may work the next time; with the cause.
+    /// The message comes back, because something failed that may work the next time; with the cause.
     Retry(Reason, String),
-    /// It comes back, for there was no time left.
+    /// The message comes back, because no time was left.
     Unfinished,
 }
 
-/// A [`Disposition`] with a word on why, for the log.
+/// A [`Disposition`] with an explanation for the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Ended {
     pub disposition: Disposition,
-    /// Empty where there is nothing to say.
+    /// The explanation, or empty for none.
     pub why: String,
 }
 
 impl Ended {
-    /// Ends a message with a word on why.
+    /// Ends a message with an explanation.
     pub fn new(disposition: Disposition, why: impl ToString) -> Self {
         Self { disposition, why: why.to_string() }
     }
 
-    /// Puts a message aside.
+    /// Quarantines a message.
     pub fn quarantined(reason: Reason, why: impl ToString) -> Self {
         Self::new(Disposition::Done(Outcome::Quarantined(reason)), why)
     }
 
-    /// Has a message come back, because of something that may work the next time.
+    /// Makes a message come back, because something failed that may work the next time.
     pub fn retry(reason: Reason, cause: impl ToString) -> Self {
         Disposition::Retry(reason, cause.to_string()).into()
     }
 
-    /// Puts a message aside for which the platform has to be asked, where it cannot be.
+    /// Quarantines a message that the platform has to be asked about, because the connection has no credentials.
     pub fn without_credentials() -> Self {
         let why = "it has to be asked for at the platform, which needs credentials; connect with them, then redrive";
         Self::quarantined(Reason::ConnectionFault, why)
     }
 
-    /// Has a message come back whose entity's item, or connection, is there and cannot be read.
+    /// Makes a message come back whose item, or whose connection's record, is there but cannot be read.
     pub fn unreadable() -> Self {
         Self::retry(Reason::StateUnavailable, "its item, or its connection's, cannot be read")
     }
@@ -79,7 +79,7 @@ impl From<EdgeError> for Ended {
     }
 }
 
-/// Ends a message for which the platform could not be asked.
+/// The end of a message that the platform could not be asked about.
 impl From<&Fault> for Ended {
     fn from(fault: &Fault) -> Self {
         match fault {
@@ -87,7 +87,7 @@ impl From<&Fault> for Ended {
             Fault::Unavailable(_) => Self::retry(Reason::PlatformUnavailable, fault),
             Fault::Connection(_) => Self::retry(Reason::ConnectionFault, fault),
             Fault::Unreadable(_) => Self::retry(Reason::Malformed, fault),
-            // To try again would take the same again, and the others of a batch would wait for it.
+            // Another attempt would cost as much, and the others of the batch would wait for it.
             Fault::TooLarge(_) => Self::quarantined(Reason::TooLarge, fault),
         }
     }

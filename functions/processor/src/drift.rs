@@ -1,4 +1,4 @@
-//! Counts what polling found to differ from what is here, and what of entities could not be read.
+//! The findings of a batch: the drift that polling found, and the parts of entities that could not be read.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,16 +19,16 @@ use futures_util::future::join_all;
 
 use crate::{Parts, Processor, merge::Candidate, report::Entry};
 
-/// How long the totals are kept, in seconds.
+/// The time for which the totals are kept, in seconds.
 const DRIFT_SECONDS: i64 = 400 * 24 * 60 * 60;
-/// How often a total is written that others write.
+/// The number of attempts to write a total that others write, too.
 const TRIES: u32 = 3;
 
-/// What polling found to differ, by connection and kind of entity.
+/// The drift that polling found, by connection and kind of entity.
 pub(crate) type ByEntity = BTreeMap<(ConnectionKey, EntityKind), Drift>;
 
-/// What messages have changed, by their places in the batch, as far as it would be drift if polling found it; and what of entities
-/// could not be read.
+/// The findings about messages: the changes, by place in the batch, classed as the drift that they are if polling found
+/// them, and the parts of entities that could not be read.
 #[derive(Default)]
 pub(crate) struct Findings {
     drift: Mutex<Vec<(usize, DriftKind)>>,
@@ -36,12 +36,12 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    /// Adds what one message has shown.
+    /// Adds a finding about one message.
     pub fn add(&self, index: usize, drift: DriftKind) {
         self.drift.lock().unwrap_or_else(PoisonError::into_inner).push((index, drift));
     }
 
-    /// Adds what messages have changed that were written.
+    /// Adds the changes of messages that were written, and the unreadable places of the written item.
     pub fn written(
         &self,
         key: &EntityKey,
@@ -61,27 +61,27 @@ impl Findings {
         }
     }
 
-    /// Returns what differed, by place in the batch.
+    /// Returns the changes, by place in the batch.
     pub fn drift(self) -> Vec<(usize, DriftKind)> {
         self.drift.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the places that could not be read, of each entity that was written.
+    /// Takes the unreadable places of each entity that was written.
     pub fn unreadable(&self) -> Vec<(EntityKey, Vec<String>)> {
         std::mem::take(&mut *self.unreadable.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Counts, of what messages have changed, what polling found.
+/// Counts the changes that polling found.
 pub(crate) fn count(entries: &[Entry<'_>], findings: Findings) -> ByEntity {
     let (mut found, mut counted) = (ByEntity::new(), BTreeSet::new());
     for (index, drift) in findings.drift() {
         let Some(entry) = entries.get(index) else { continue };
         let Some(envelope) = entry.parsed.envelope() else { continue };
         let Content::Transfer(transfer) = &envelope.content else { continue };
-        // What may work the next time is no drift yet.
+        // A failure that may not recur is no drift yet.
         let is_drift = shows_drift(envelope) && (drift != DriftKind::Unmapped || entry.is_put_aside());
-        // Pages overlap, so one entity may be found twice.
+        // Pages overlap, so polling may find an entity twice.
         if is_drift && counted.insert((envelope.key.clone(), transfer.entity, transfer.id.clone(), drift)) {
             found.entry((envelope.key.clone(), transfer.entity)).or_default().add(drift);
         }
@@ -90,8 +90,8 @@ pub(crate) fn count(entries: &[Entry<'_>], findings: Findings) -> ByEntity {
 }
 
 impl<P: Parts> Processor<P> {
-    /// Adds what differed to the totals of each connection and kind of entity. Without the note, the totals are less than they should
-    /// be; the log has it all the same.
+    /// Adds drift to the totals of each connection and kind of entity. Without the note a total is too low, but the log
+    /// has the drift.
     pub(crate) async fn note_drift(&self, found: &ByEntity) {
         join_all(found.iter().map(|((key, entity), more)| self.add_drift(key, *entity, more))).await;
     }

@@ -1,4 +1,4 @@
-//! Brings one entity up to date with all messages of a batch that concern it.
+//! The update of one entity with all messages of a batch that concern it.
 
 use cloud::{
     EdgeError,
@@ -33,56 +33,57 @@ use crate::{
     strangers::may_be_first,
 };
 
-/// How far what is asked for may be from its delivery, in messages: what it needs is asked for, and what that needs, and no more.
+/// The greatest distance of a pull from its delivery, in messages: it reaches the entities that the delivered one
+/// needs, the entities that those need, and no more.
 const MAX_DEPTH: u32 = 2;
-/// How much of what an entity requires is looked up at once.
+/// The most required entities that are looked up for one entity.
 const MAX_REQUIRED: usize = 100;
-/// How long what was asked for is not asked for again, in seconds.
+/// The time for which a required entity is not asked for again, in seconds.
 const ASKED_SECONDS: i64 = 3600;
-/// What the reason of a transfer begins with that was asked for because another entity refers to it; that one's key follows.
+/// The prefix of the reason of a transfer whose entity another one refers to; the key of the other one follows.
 const ALONG: &str = "with ";
-/// How long after a change what was pulled is sure to contain it, in seconds.
+/// The time after a change, in seconds, from which a pull is sure to contain it.
 const KNOWN_AFTER_SECONDS: i64 = 60;
-/// How far the clocks of two functions may differ, in seconds.
+/// The greatest difference between the clocks of two functions, in seconds.
 const OWN_CLOCKS_SECONDS: i64 = 2;
 
-/// How messages ended, each by its place in the batch.
+/// The ends of messages, by their places in the batch.
 pub(crate) type Ends = Vec<(usize, Ended)>;
 
-/// What the entities of a batch are brought up to date with.
+/// The context that the entities of a batch share.
 #[derive(Clone, Copy)]
 pub(crate) struct Run<'a> {
     /// The batch.
     pub batch: &'a [Parsed<'a>],
-    /// What polling would have found.
+    /// The findings about drift and about parts that could not be read.
     pub findings: &'a Findings,
-    /// What there is room for.
+    /// The memory that there is room for.
     pub places: &'a Places,
 }
 
-/// What asking the platform came to.
+/// The result of asking the platform about an entity.
 pub(crate) struct Answer {
     /// The entity as it is, or its absence; or the rule by which it is not kept.
     pub change: Result<Change, Rule>,
     /// The rule by which the change is ignored unless the entity is known.
     pub only_if_known: Option<Rule>,
-    /// Why the platform refuses what was to be done there.
+    /// The reason for a refusal, if the platform refused an action.
     pub refused: Option<String>,
 }
 
-/// An entity whose messages are looked at one after the other.
+/// An entity whose messages are processed one after the other.
 struct Entity<'a, 'p> {
     run: Run<'a>,
     place: &'a Place<'p>,
     key: &'a EntityKey,
     updates: &'a [EntityUpdate],
     item: Option<Item>,
-    /// What the platform answered: many hints about one entity are one pull.
+    /// The platform's answer. One pull serves many hints about one entity.
     asked: Option<Result<Answer, Fault>>,
 }
 
 impl<P: Parts> Processor<P> {
-    /// Brings one entity up to date.
+    /// Brings one entity up to date with its messages.
     pub(crate) async fn sync_entity(
         &self,
         run: Run<'_>,
@@ -130,10 +131,10 @@ impl<P: Parts> Processor<P> {
         self.merge_and_write(Merge { run, place, key, updates, connection, item, candidates, may_ask, ends }).await
     }
 
-    /// Makes of one message what can be merged, by the rules; the platform is asked where they say so.
+    /// Turns one message into a candidate for the merge, by the rules, and asks the platform where they say so.
     ///
     /// # Errors
-    /// How the message ends, where nothing is to be merged.
+    /// The end of the message, when there is nothing to merge.
     async fn candidate<'c>(
         &self,
         entity: &mut Entity<'_, '_>,
@@ -189,7 +190,7 @@ impl<P: Parts> Processor<P> {
         }
     }
 
-    /// Completes a candidate with what the platform answers.
+    /// Completes a candidate with the platform's answer.
     async fn asked(
         &self,
         entity: &mut Entity<'_, '_>,
@@ -203,7 +204,7 @@ impl<P: Parts> Processor<P> {
             let answer = self.ask(entity.run, entity.place, update, connection, entity.item.as_ref(), known).await;
             entity.asked = Some(answer);
         }
-        // Of what a partial payload says, and of what a thin one alone knows, the platform can only add to, not confirm.
+        // The platform can add to a partial payload, and to facts that only the delivery has, but cannot confirm them.
         let partial = update.declared().is_some_and(|declared| declared.payload == Payload::Partial);
         let adds = (partial || update.beside) && !candidate.changes.is_empty();
         let last_try = entity.run.batch[update.index].message.attempts >= MAX_ATTEMPTS;
@@ -211,17 +212,17 @@ impl<P: Parts> Processor<P> {
             Some(Ok(Answer { change: Ok(change), only_if_known, refused })) => {
                 if !adds {
                     candidate.changes.clear();
-                    // What another entity refers to matters as well.
+                    // An entity that another one refers to matters even if it is not known here.
                     candidate.only_if_known = only_if_known.filter(|_| !is_asked_along(update));
                 }
                 candidate.changes.push(change.clone());
                 candidate.asked = update.beside;
-                // One of the messages that asked is enough to put aside.
+                // One quarantined message of those that asked is enough.
                 candidate.refused = refused.take();
             }
             Some(Ok(Answer { change: Err(_), .. })) if adds => {}
             Some(Ok(Answer { change: Err(rule), .. })) => return Err((*rule).into()),
-            // What was delivered is worth having without what could be added.
+            // The delivered content is worth having without the additions.
             Some(Err(fault)) if adds && !update.beside && (last_try || is_lasting(fault)) => {
                 let (partition, sort) = (entity.key.partition(), entity.key.sort());
                 cloud::telemetry::warn("nothing-added", &format!("{partition} {sort}: {fault}"));
@@ -237,8 +238,8 @@ impl<P: Parts> Processor<P> {
         Ok(candidate)
     }
 
-    /// Asks the platform for an entity, and does what the connection's settings say about it. Of one that is not `known` here no more
-    /// is asked than shows whether it is kept.
+    /// Asks the platform for an entity, and acts on it by the connection's settings. For an entity that is not `known`
+    /// here, the calls end as soon as they show that it is not kept.
     pub(crate) async fn ask(
         &self,
         run: Run<'_>,
@@ -279,8 +280,8 @@ impl<P: Parts> Processor<P> {
         Ok(Answer { change, only_if_known, refused })
     }
 
-    /// Queues pulls for what an entity requires and is not in the table, at most hourly, and for all that follows it. Before the entity
-    /// is written, so that a crash in between does both again.
+    /// Queues pulls for the entities that this one requires and the table does not have, each at most hourly, and for
+    /// all that follow it. The pulls are queued before the entity is written, so that a crash in between repeats both.
     pub(crate) async fn pull_along(
         &self,
         key: &EntityKey,
@@ -298,7 +299,7 @@ impl<P: Parts> Processor<P> {
             found.into_iter().partition(|(kind, _)| declared.followed_by.contains(kind));
         let required = rest.into_iter().filter(|(kind, _)| declared.requires.contains(kind));
         let entity = |(kind, id)| EntityKey { connection: key.connection.clone(), kind, id };
-        // An order of more things than that is completed by their own deliveries.
+        // Further entities of a very large order come with their own deliveries.
         let missing = self.missing(key, required.map(entity).take(MAX_REQUIRED).collect()).await?;
         let reason = format!("{ALONG}{}", key.sort());
         let child = |wanted: &EntityKey| {
@@ -309,7 +310,7 @@ impl<P: Parts> Processor<P> {
         children.extend(missing.iter().map(|(wanted, _)| child(wanted)));
         self.edges.queues.send_all(&children).await?;
         let expires = (self.clock)().seconds() + ASKED_SECONDS;
-        // Without the note, the same is asked for twice.
+        // Without the note, the entity is asked for twice.
         join_all(missing.iter().map(|(wanted, revision)| async move {
             let note = Note { body: String::new(), revision: revision + 1, expires };
             let _ = self.edges.notes.keep(&key.connection, &asked_note(wanted), &note).await;
@@ -318,7 +319,8 @@ impl<P: Parts> Processor<P> {
         Ok(())
     }
 
-    /// Returns which of these entities are not in the table and were not asked for lately, each with the revision of its note.
+    /// Returns those of these entities that are not in the table and were not asked for lately, each with the revision
+    /// of its note.
     async fn missing(&self, key: &EntityKey, required: Vec<EntityKey>) -> Result<Vec<(EntityKey, u64)>, EdgeError> {
         if required.is_empty() {
             return Ok(Vec::new());
@@ -344,7 +346,8 @@ fn asked_note(wanted: &EntityKey) -> String {
     format!("asked#{}", wanted.sort())
 }
 
-/// Opens an item. What could not be read of it is asked for again, where it can be.
+/// Opens an item, or fails if it cannot be read at all. If only a part cannot be read, its messages become hints where
+/// the connection has credentials.
 fn open(
     key: &EntityKey,
     stored: Option<Stored>,
@@ -362,7 +365,7 @@ fn open(
     Ok(Some(item))
 }
 
-/// Whether all that is told of an entity is that the platform does not know it, either.
+/// Returns whether all messages are about an entity that the platform does not know either.
 fn is_never_here(candidates: &[Candidate]) -> bool {
     let never_here = |candidate: &Candidate| candidate.only_if_known == Some(Rule::NEVER_HERE);
     !candidates.is_empty() && candidates.iter().all(never_here)
@@ -376,14 +379,15 @@ fn latest_delete(candidates: &[Candidate]) -> Option<commerce::timestamp::Timest
     deletes.max()
 }
 
-/// Whether it was asked for because another entity refers to it.
+/// Returns whether the entity was asked for because another one refers to it.
 fn is_asked_along(update: &EntityUpdate) -> bool {
     matches!(&update.envelope.content, Content::Transfer(transfer) if transfer.reason.starts_with(ALONG))
 }
 
-/// Returns whether an entity is known here as the source showed it to the one who made a transfer request; or, where the source only told
-/// when it had changed, as it was at that time. What is here was pulled some time after that, for within one second there can be two
-/// changes, and clocks differ; or after the request was received, by our own clocks: what changed later is told by another request.
+/// Returns whether the item holds what the source showed to the sender of a transfer request, or, where the source
+/// showed only the time of its last change, the content of that time. The item must then have been pulled some time
+/// after the change, because one second can have two changes and clocks differ; or after the request was received, by
+/// our own clocks, because another request reports a later change.
 fn is_known(update: &EntityUpdate, item: &Item) -> bool {
     let Content::Transfer(Transfer { changed, shown, .. }) = &update.envelope.content else { return false };
     let state = item.state();
@@ -398,7 +402,7 @@ fn is_known(update: &EntityUpdate, item: &Item) -> bool {
     as_new && !state.lacks_content() && !state.is_deleted() && state.marks.seen > Some(settled)
 }
 
-/// Whether a message says itself how the entity is.
+/// Returns whether a message itself holds the entity's content.
 fn is_told(update: &EntityUpdate) -> bool {
     update.changes.iter().any(|change| matches!(change, Change::Upsert(_)))
 }

@@ -1,9 +1,10 @@
-//! The processor: turns queue messages into the state of entities.
+//! The processor, which turns queue messages into the state of entities.
 //!
-//! A batch goes through [`batch`]: each message is read once ([`parse`]), those of one entity are brought up to date together
-//! ([`entity`], by the [`rules`], then [`merge`]), and everything else is a command ([`commands`]).
+//! [`batch`] processes a batch: [`parse`] reads each message once, [`entity`] brings each entity up to date with all of
+//! its messages (by the [`rules`], then [`merge`]), and [`commands`] has everything else.
 //!
-//! It does not verify signatures: whatever is on the queue was proven, or made from what was.
+//! The processor verifies no signatures, because messages come only from proven requests, from answers of platforms'
+//! APIs and from the registrar.
 
 mod act;
 mod activity;
@@ -38,35 +39,35 @@ use commerce::{http_call::Loopback, platform::Platform, timestamp::Timestamp};
 pub use crate::disposition::Disposition;
 use crate::{credentials::OpenedCredentials, throttle::Throttle};
 
-/// A message at its fifth failed attempt is put aside.
+/// The number of failed attempts after which a message is quarantined.
 pub const MAX_ATTEMPTS: u32 = 5;
-/// A message that was put off this often, which takes some two days, is put aside.
+/// The number of deferrals after which a message is quarantined. They take about two days.
 pub const MAX_DEFERRALS: u32 = 200;
 
 /// One message, as the event source mapping hands it over.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message {
-    /// The id that SQS gave it.
+    /// The message's id from SQS.
     pub id: String,
-    /// What it is made visible again with.
+    /// The receipt handle, with which the message is made visible again.
     pub receipt_handle: String,
-    /// Its text.
+    /// The message's text.
     pub body: String,
-    /// How often it was received, this time included.
+    /// The number of times that SQS delivered the message, this time included.
     pub attempts: u32,
 }
 
-/// The kinds of a [`Processor`]'s edges: those of AWS, or their twins in memory.
+/// The types of a [`Processor`]'s edges: those of AWS, or their in-memory twins.
 pub trait Parts {
-    /// The state.
+    /// The state of entities.
     type Entities: Entities + Sync;
     /// The processor's own queue and its dead letters.
     type Queues: Inbox + DeadLetters + Retries + Sync;
-    /// What credentials are decrypted with.
+    /// The vault that decrypts credentials.
     type Vault: Vault + Sync;
-    /// What platforms are called with.
+    /// The client for calls to platforms.
     type Outbound: Outbound + Sync;
-    /// Notes about connections.
+    /// The notes about connections.
     type Notes: Coordination + Sync;
     /// The registrar's queue.
     type Jobs: Jobs + Sync;
@@ -74,15 +75,15 @@ pub trait Parts {
 
 /// The edges of a [`Processor`].
 pub struct Edges<P: Parts> {
-    /// The state.
+    /// The state of entities.
     pub entities: P::Entities,
     /// The processor's own queue and its dead letters.
     pub queues: P::Queues,
-    /// What credentials are decrypted with.
+    /// The vault that decrypts credentials.
     pub vault: P::Vault,
-    /// What platforms are called with.
+    /// The client for calls to platforms.
     pub outbound: P::Outbound,
-    /// Notes about connections.
+    /// The notes about connections.
     pub notes: P::Notes,
     /// The registrar's queue.
     pub jobs: P::Jobs,
@@ -100,7 +101,8 @@ pub struct Processor<P: Parts> {
 }
 
 impl<P: Parts> Processor<P> {
-    /// Makes a processor on these edges. With `loopback` allowed, for local runs, platforms may be on this machine.
+    /// Makes a processor on these edges. With `loopback` allowed, for local runs only, platforms may be on this
+    /// machine.
     pub fn new(
         platforms: &'static [Platform],
         edges: Edges<P>,

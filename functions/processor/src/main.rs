@@ -1,4 +1,4 @@
-//! Wires the processor to AWS.
+//! The wiring of the processor to AWS.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,9 +16,9 @@ use commerce::{platforms::PLATFORMS, timestamp::Timestamp};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use processor::{Edges, Message, Parts, Processor, config::Config};
 
-/// What is kept back of the function's time, in seconds, to put aside, report and log.
+/// The part of the function's time, in seconds, that is kept for quarantines, the report and the log.
 const RESERVE_SECONDS: i64 = 6;
-/// The time that there is when the runtime does not tell, in seconds.
+/// The time for a batch, in seconds, when the runtime states no deadline ahead.
 const UNTOLD_SECONDS: i64 = 30;
 
 /// The edges of AWS.
@@ -47,7 +47,7 @@ async fn main() -> Result<(), Error> {
         notes: DynamoCoordination::new(aws.dynamodb(), config.coordination),
         jobs: SqsJobs::new(aws.sqs(), config.jobs),
     };
-    // Initialisation is not throttled: the connection is opened here, within bounds.
+    // Lambda does not throttle initialisation, so the connection is opened here, within two seconds.
     let _ = tokio::time::timeout(Duration::from_secs(2), entities.warm()).await;
     let processor = Processor::new(PLATFORMS, edges, config.loopback, Arc::new(cloud::now));
     let processor = &processor;
@@ -65,7 +65,8 @@ async fn main() -> Result<(), Error> {
     .await
 }
 
-/// When to stop, from what the runtime says. `cargo lambda` says a constant that is long past; then there is time enough.
+/// Returns the time to stop, from the runtime's deadline in milliseconds since 1970. `cargo lambda` sends a constant
+/// that is long past; the batch then gets [`UNTOLD_SECONDS`].
 fn deadline(said_ms: u64) -> Timestamp {
     let (now, said) = (cloud::now(), Timestamp::from_millis(i64::try_from(said_ms).unwrap_or(i64::MAX)));
     if said < now { now.plus_seconds(UNTOLD_SECONDS) } else { said.plus_seconds(-RESERVE_SECONDS) }

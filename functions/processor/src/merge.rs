@@ -1,4 +1,4 @@
-//! Merges the messages of one entity into its state, and writes it once.
+//! The merge of one entity's messages into its state, which is written once.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -23,39 +23,40 @@ use crate::{
     strangers::may_precede,
 };
 
-/// How often a write that conflicts is tried.
+/// The most times that a conflicting write is tried.
 const MAX_WRITES: u32 = 5;
 
-/// The note on a message whose source time was not to be believed.
+/// The note on a message whose source time was too far ahead to be believed.
 pub(crate) const CLAMPED: &str = "the source's clock is more than a day ahead";
 
 /// A message whose changes can be merged.
 pub(crate) struct Candidate {
     pub index: usize,
     pub changes: Vec<Change>,
-    /// What the platform refused when it was asked to do something: the message is put aside, once the state is written.
+    /// The platform's reason for refusing an action. The message is quarantined once the state is written.
     pub refused: Option<String>,
-    /// The rule by which it is ignored unless the entity is known.
+    /// The rule by which the message is ignored unless the entity is known.
     pub only_if_known: Option<Rule>,
-    /// Whether the platform was asked already.
+    /// Set when the platform was already asked about facts that are kept beside its answer.
     pub asked: bool,
 }
 
-/// A merge was interrupted at this candidate, for the platform has to say which of two contents is the newer one, or whether what was
-/// deleted is there again. Of an update that was never seen, nobody else can tell whether it came before the delete.
+/// The candidate at which a merge stopped, because the platform has to say which of two contents is newer, whether a
+/// deleted entity is there again, or what a policy has dropped. Nobody else can tell whether an unconfirmed update came
+/// before the delete.
 struct NeedsConfirmation(usize);
 
-/// What one entity is merged with.
+/// One entity with all that is merged into it.
 pub(crate) struct Merge<'a, 'p> {
     pub run: Run<'a>,
     pub place: &'a Place<'p>,
     pub key: &'a EntityKey,
     pub updates: &'a [EntityUpdate],
     pub connection: &'a Connection,
-    /// What is written over.
+    /// The item to write over.
     pub item: Option<Item>,
     pub candidates: Vec<Candidate>,
-    /// Whether the platform can be asked, and was not asked yet.
+    /// `true` when the platform can be asked, and was not asked during this merge.
     pub may_ask: bool,
     pub ends: Ends,
 }
@@ -65,13 +66,13 @@ impl Merge<'_, '_> {
         self.updates.iter().find(|update| update.index == index)
     }
 
-    /// Ends all candidates alike.
+    /// Fails all candidates alike; their messages come back.
     fn fail(&mut self, reason: Reason, why: &str) {
         let failed = self.candidates.drain(..).map(|candidate| (candidate.index, Ended::retry(reason, why)));
         self.ends.extend(failed);
     }
 
-    /// Ends all candidates with what their own changes made.
+    /// Ends each candidate with the outcome of its own changes.
     fn finish(&mut self, outcomes: Vec<Outcome>) {
         let clamped = |candidate: &Candidate| candidate.changes.iter().any(Change::is_clamped);
         self.ends.extend(self.candidates.drain(..).zip(outcomes).map(|(candidate, outcome)| {
@@ -84,11 +85,11 @@ impl Merge<'_, '_> {
         }));
     }
 
-    /// Takes what the platform answered about a candidate; one that it could not be asked about ends.
+    /// Takes the platform's answer about a candidate. A candidate that the platform could not be asked about ends.
     fn confirm(&mut self, nth: usize, answer: Result<Answer, Fault>) {
         match answer {
             Ok(Answer { change: Ok(change), .. }) => self.candidates[nth].changes.push(change),
-            // What was delivered stands.
+            // The delivered content stands.
             Ok(Answer { change: Err(_), .. }) => {}
             Err(fault) => {
                 let candidate = self.candidates.remove(nth);
@@ -97,11 +98,12 @@ impl Merge<'_, '_> {
         }
     }
 
-    /// Puts aside those whose content has won and is too large; the others are merged without them.
+    /// Quarantines the candidates whose content has won and is too large. The others are merged without them.
     fn drop_large(&mut self, state: &State, error: &impl ToString) {
         let keeps = |candidate: &Candidate| candidate.changes.iter().any(|change| state.keeps(change));
         let (large, rest): (Vec<_>, Vec<_>) = self.candidates.drain(..).partition(keeps);
-        // If it is nobody's, it was stored like that, and its bookkeeping makes it too large.
+        // If no candidate's content has won, the stored content is that large, and the new bookkeeping makes it too
+        // large.
         let (large, rest) = if large.is_empty() { (rest, large) } else { (large, rest) };
         for candidate in large {
             self.run.findings.add(candidate.index, DriftKind::Unmapped);
@@ -112,7 +114,7 @@ impl Merge<'_, '_> {
 }
 
 impl<P: Parts> Processor<P> {
-    /// Merges, asks the platform about what needs to be confirmed, and writes; again while others write the item.
+    /// Merges, asks the platform where confirmation is needed, and writes; starts over while others write the item.
     pub(crate) async fn merge_and_write(&self, mut merge: Merge<'_, '_>) -> Ends {
         let policy = merge.connection.delete_policy(merge.key.kind);
         let deleted_fields = deleted_fields();
@@ -127,7 +129,7 @@ impl<P: Parts> Processor<P> {
                     continue;
                 }
             };
-            // Who holds the same message at the same moment is another writer.
+            // Another environment that holds the same message at the same moment is another writer.
             let by = format!("{} {attempt}", merge.run.batch[first.index].message.id);
             let writer = Writer { by: &by, now: (self.clock)() };
             let next = match projection.item(merge.key, &state, merge.item.as_ref(), writer) {
@@ -155,7 +157,7 @@ impl<P: Parts> Processor<P> {
         merge.ends
     }
 
-    /// Writes the item. Where that ends the merge, no candidate is left.
+    /// Writes the item. If that ends the merge, no candidate is left.
     async fn write_item(
         &self,
         merge: &mut Merge<'_, '_>,
@@ -170,7 +172,8 @@ impl<P: Parts> Processor<P> {
                 if let Some(nth) = self.first_told_gone(merge).await
                     && let Some(update) = merge.update(merge.candidates[nth].index).cloned()
                 {
-                    // Here for the first time, and told to be gone meanwhile: the platform is asked, as if it had been known before.
+                    // The entity is here for the first time, and a delete was noted meanwhile: the platform is asked,
+                    // as if the entity had been known before.
                     let answer = self.ask_for(merge, &update, Some(&next)).await;
                     merge.confirm(nth, answer);
                     (merge.may_ask, merge.item) = (false, Some(next));
@@ -179,7 +182,7 @@ impl<P: Parts> Processor<P> {
                 merge.run.findings.written(merge.key, &next, before, &merge.candidates, &outcomes);
                 merge.finish(outcomes);
             }
-            // Our own earlier try had landed; only its answer was lost.
+            // Our own earlier try was written; only its answer was lost.
             Ok(Put::Conflict(Some(stored))) if stored.by == next.by && stored.rev == next.rev => {
                 merge.run.findings.written(merge.key, &next, before, &merge.candidates, &outcomes);
                 merge.finish(outcomes);
@@ -192,7 +195,7 @@ impl<P: Parts> Processor<P> {
         }
     }
 
-    /// Finds the candidate that was written for the first time and may be older than a delete that was told meanwhile.
+    /// Finds the candidate that was written for the first time and may be older than a delete noted meanwhile.
     async fn first_told_gone(&self, merge: &Merge<'_, '_>) -> Option<usize> {
         let tells = merge.updates.first().is_some_and(|update| update.platform.mapping.tells_of_strangers());
         if merge.item.is_some() || !merge.may_ask || !tells {
@@ -203,7 +206,8 @@ impl<P: Parts> Processor<P> {
         merge.candidates.iter().position(precedes)
     }
 
-    /// Asks the platform about a candidate that needs to be confirmed. Once per entity: an answer is newer than all that was delivered.
+    /// Asks the platform about a candidate that needs confirmation, once per merge: an answer is newer than all that
+    /// was delivered.
     async fn ask_about(&self, merge: &mut Merge<'_, '_>, nth: usize) {
         let index = merge.candidates[nth].index;
         let Some(update) = merge.update(index).cloned() else {
@@ -215,7 +219,7 @@ impl<P: Parts> Processor<P> {
         let gives_up = |fault: &Fault| is_lasting(fault) && last_try;
         merge.may_ask = answer.as_ref().is_err_and(|fault| !gives_up(fault));
         match answer {
-            // A platform that does not answer at all must not keep back for ever what it delivers.
+            // A platform that never answers must not hold back its deliveries for ever.
             Err(fault) if gives_up(&fault) => {
                 let entity = format!("{} {}", merge.key.partition(), merge.key.sort());
                 cloud::telemetry::warn("not-asked", &format!("{entity}: {fault}"));
@@ -234,17 +238,18 @@ impl<P: Parts> Processor<P> {
     }
 }
 
-/// Whether trying again in a while does not help.
+/// Returns whether a later attempt cannot help.
 pub(crate) fn is_lasting(fault: &Fault) -> bool {
     matches!(fault, Fault::Connection(_) | Fault::Unreadable(_) | Fault::TooLarge(_))
 }
 
-/// Returns what tells one attempt to write from all others.
+/// Returns a text that tells one attempt to write from all others.
 fn attempt() -> String {
     format!("{:016x}", RandomState::new().hash_one(0_u8))
 }
 
-/// Merges message after message; each gets the outcome that its own changes made. Stops at what the platform should be asked about.
+/// Merges message after message, and gives each the outcome of its own changes. Stops at a candidate that the platform
+/// should be asked about.
 fn merge_all(
     before: &State,
     candidates: &[Candidate],
@@ -261,7 +266,7 @@ fn merge_all(
             let observed = |change: &Change| matches!(change, Change::Upsert(upsert) if upsert.observed);
             let unseen = matches!(change, Change::Upsert(_)) && !observed(change);
             let revives = unseen && state.is_deleted() && !merged.state.is_deleted();
-            // Some have been asked about already.
+            // The platform was already asked about some candidates.
             let asked = candidate.asked || candidate.changes.iter().any(observed);
             if may_ask && !asked && (merged.tied || revives) {
                 return Err(NeedsConfirmation(place));
@@ -271,7 +276,7 @@ fn merge_all(
             }
             state = merged.state;
         }
-        // What the platform added on being asked counts with the message that made us ask.
+        // The platform's additions count with the message that made us ask.
         if candidate.changes.len() > 1 {
             outcome = match (projection.visible(&state) == projection.visible(&start), outcome) {
                 (false, _) => Outcome::Applied,
@@ -281,7 +286,7 @@ fn merge_all(
         }
         outcomes.push(outcome);
     }
-    // What a policy has dropped does not come back by itself.
+    // Content that a policy has dropped does not come back by itself.
     let fetched = |candidate: &Candidate| {
         candidate.changes.iter().any(|change| matches!(change, Change::Upsert(upsert) if upsert.observed))
     };

@@ -1,4 +1,4 @@
-//! Reads one message: what it asks for, as far as it says so itself.
+//! The requests of messages, as far as each message alone states them.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -41,12 +41,12 @@ impl<'m> Parsed<'m> {
         Self { message, envelope: Envelope::parse(&message.body).map(Arc::new) }
     }
 
-    /// Returns the envelope, where there is one.
+    /// Returns the envelope, unless it is unreadable.
     pub fn envelope(&self) -> Option<&Arc<Envelope>> {
         self.envelope.as_ref().ok()
     }
 
-    /// Unpacks the body of a delivery. Nothing is built of it yet.
+    /// Unpacks the body of a delivery, without parsing it.
     pub fn unpack(&self) -> Unpacked {
         match self.envelope().map(|envelope| &envelope.content) {
             Some(Content::Delivery(body)) => Unpacked(Some(body.unpack())),
@@ -59,7 +59,8 @@ impl<'m> Parsed<'m> {
 pub(crate) struct Unpacked(Option<Result<Bytes, BodyError>>);
 
 impl Unpacked {
-    /// Estimates what it takes in memory to map it, in bytes. What is too large is put aside as it is.
+    /// Estimates the memory that mapping the body takes, in bytes. A body with too many values is quarantined unparsed,
+    /// so only its length counts.
     pub fn weight(&self) -> usize {
         match &self.0 {
             Some(Ok(body)) if has_too_many_values(body) => body.len(),
@@ -69,22 +70,22 @@ impl Unpacked {
     }
 }
 
-/// What a message asks for.
+/// The request of a message.
 pub(crate) enum Request {
-    /// What it says is all that has to be known.
+    /// A request that the message states completely.
     Resolved(Resolution),
-    /// Its scope says too little.
+    /// A request whose topic (`scope`) says too little.
     Unresolved(Box<Unresolved>),
 }
 
-/// What a message asks for, once its scope is understood.
+/// The request of a message, once its topic is understood.
 #[derive(Clone)]
 pub(crate) enum Resolution {
-    /// Nothing more: it has ended.
+    /// Nothing more: the message has ended.
     Ended(Ended),
-    /// One entity has to be brought up to date.
+    /// One entity to bring up to date.
     Entity(Box<EntityUpdate>),
-    /// Something else has to be done, which needs the connection.
+    /// A command, which needs the connection.
     Command(Box<CommandMessage>),
 }
 
@@ -100,18 +101,18 @@ impl From<Rule> for Resolution {
     }
 }
 
-/// A message whose scope the connection's presets may know to mean an entity.
+/// A message whose topic may mean an entity by the connection's presets.
 pub(crate) struct Unresolved {
     pub index: usize,
     pub envelope: Arc<Envelope>,
     platform: Platform,
     body: Bytes,
-    /// What it is if no preset fits.
+    /// The request if no preset fits.
     otherwise: Resolution,
 }
 
 impl Unresolved {
-    /// Returns the entity that it is about if no preset fits.
+    /// Returns the entity that the message is about if no preset fits.
     pub fn entity_without_presets(&self) -> Option<&EntityKey> {
         match &self.otherwise {
             Resolution::Entity(update) => Some(&update.key),
@@ -119,7 +120,7 @@ impl Unresolved {
         }
     }
 
-    /// Resolves the scope with the presets of the connection.
+    /// Resolves the topic with the connection's presets.
     pub fn resolve(self, presets: &[Preset]) -> Resolution {
         let Self { index, envelope, platform, body, otherwise } = self;
         match late(presets, &envelope.scope, &body) {
@@ -135,24 +136,25 @@ impl Unresolved {
 /// A message that concerns one entity.
 #[derive(Clone)]
 pub(crate) struct EntityUpdate {
-    /// Its place in the batch.
+    /// The message's place in the batch.
     pub index: usize,
     pub envelope: Arc<Envelope>,
     pub platform: Platform,
     pub key: EntityKey,
-    /// What the delivery says; nothing for what only names the entity, which is pulled.
+    /// The delivered changes. A message that only names the entity has none, and the entity is pulled.
     pub changes: Vec<Change>,
-    /// The rule by which it is ignored unless the entity is known.
+    /// The rule by which the message is ignored unless the entity is known.
     pub only_if_known: Option<Rule>,
-    /// Whether what the delivery says is kept beside what the platform shows, which is asked in any case.
+    /// `true` when the delivered content is kept beside the platform's, which is asked in any case.
     pub beside: bool,
-    /// What the delivery takes in memory, in bytes, roughly.
+    /// The memory that the delivery takes, in bytes, roughly.
     pub weight: usize,
 }
 
 impl EntityUpdate {
-    /// Whether the platform has to be asked, or asked before this is believed: nothing was delivered, or the proof does not cover it, or
-    /// it is a delete or a restore, which could be an old one sent again.
+    /// Returns whether the platform has to be asked, alone or before the message is believed: no content was delivered,
+    /// the content is kept beside the platform's, the proof does not cover it, or the message is a delete or a restore,
+    /// which could be an old one sent again.
     pub fn is_hint(&self) -> bool {
         let says = |change: &Change| match change {
             Change::Delete(_) | Change::Restore { .. } => false,
@@ -161,7 +163,7 @@ impl EntityUpdate {
         self.beside || self.envelope.strength == Strength::Caller || !self.changes.iter().any(says)
     }
 
-    /// Makes a hint of it, whatever it proves and whatever is known of the entity.
+    /// Makes the message a hint, whatever it proves and whenever its entity changed.
     pub fn ask_again(&mut self) {
         let envelope = Arc::make_mut(&mut self.envelope);
         envelope.strength = Strength::Caller;
@@ -170,7 +172,7 @@ impl EntityUpdate {
         }
     }
 
-    /// Returns what the platform declares of the entity.
+    /// Returns the platform's declaration of the entity.
     pub fn declared(&self) -> Option<&'static EntityProcessor> {
         processor(self.platform.mapping, self.key.kind)
     }
@@ -179,48 +181,48 @@ impl EntityUpdate {
 /// A message that does not name one entity.
 #[derive(Clone)]
 pub(crate) struct CommandMessage {
-    /// Its place in the batch.
+    /// The message's place in the batch.
     pub index: usize,
     pub envelope: Arc<Envelope>,
     pub platform: Platform,
     pub command: Command,
 }
 
-/// What a message that does not name one entity asks for.
+/// The request of a message that does not name one entity.
 #[derive(Clone)]
 pub(crate) enum Command {
-    /// Send a message for each of these transfer requests.
+    /// A message for each of these transfer requests.
     Split(Vec<Transfer>),
-    /// Go through a list.
+    /// A list to read.
     List(Listing),
-    /// Find an entity in place of which the platform delivered an error.
+    /// An entity to find, in whose place the platform delivered an error.
     Recover(Recovery),
-    /// Ask for what was not among all that were fetched.
+    /// Entities to pull because a full sync did not list them.
     PullUnlisted(Swept),
-    /// Compare how many are known with how many there are.
+    /// A count of known entities to compare with the platform's.
     Count(Counted),
-    /// Ask for what is known here and begins so.
+    /// Known entities to pull, by the beginnings of their ids.
     PullKnown(Known),
-    /// Erase the state of a disconnected connection.
+    /// The state of a disconnected connection, to erase.
     Erase(Erasure),
-    /// Show what is marked by the policies that there are now.
+    /// Deleted entities to project again, by the present policies.
     Reproject(Reprojection),
-    /// Tell the registrar.
+    /// A notice for the registrar.
     Notice(Notice),
 }
 
-/// What is done about a delivery that holds an error in place of the entity.
+/// The response to a delivery that holds an error in place of the entity.
 #[derive(Clone)]
 pub(crate) struct Recovery {
     /// The list in which the entity has to be.
     pub listing: Option<Listing>,
-    /// What the registrar has to know.
+    /// The notice for the registrar.
     pub complaint: Option<Notice>,
-    /// How the message ends if the entity is not found.
+    /// The end of the message if the entity is not found.
     pub otherwise: Ended,
 }
 
-/// Reads what one message asks for. A panic in a mapping is that message's failure alone.
+/// Reads the request of one message. A panic in a mapping fails that message alone.
 pub(crate) fn request(
     platforms: &'static [Platform],
     index: usize,
@@ -266,7 +268,7 @@ fn read(platforms: &'static [Platform], index: usize, parsed: &Parsed<'_>, unpac
     }
 }
 
-/// A message of a platform that is being read.
+/// A message of a platform, while it is read.
 #[derive(Clone, Copy)]
 struct Reader<'a> {
     index: usize,
@@ -302,7 +304,7 @@ impl Reader<'_> {
         }))
     }
 
-    /// Leaves it to the connection's presets what is meant.
+    /// Leaves the meaning of the topic to the connection's presets.
     fn unresolved(&self, body: Bytes, otherwise: Resolution) -> Request {
         let Self { index, envelope, platform } = *self;
         Request::Unresolved(Box::new(Unresolved {
@@ -321,18 +323,18 @@ impl Reader<'_> {
             let ended = Ended::quarantined(Reason::TooLarge, "the body holds more values than any entity");
             return Request::Resolved(ended.into());
         }
-        // Any connection may be probed, whatever else it takes.
+        // Any connection may be probed, whatever else it accepts.
         if envelope.scope == PROBE {
             return Request::Resolved(Rule::PROBE.into());
         }
         match resolve(self.platform, &envelope.scope) {
             Resolved::Notice => Request::Resolved(self.notice(&body)),
-            // It was proven, but what it is about could not be read.
+            // The delivery was proven, but its topic could not be read.
             Resolved::Ignored(Rule::UNKNOWN_SCOPE) if envelope.scope == UNNAMED_SCOPE => {
                 let error = MapError::Malformed("the scope".into());
                 Request::Resolved(Ended::quarantined(Reason::Malformed, error).into())
             }
-            // To this connection it may mean something.
+            // The connection's presets may know the topic.
             Resolved::Ignored(rule) => self.unresolved(body, rule.into()),
             Resolved::Entity(entity, action) => {
                 let incoming = Incoming {
@@ -345,7 +347,7 @@ impl Reader<'_> {
                     received: envelope.received,
                 };
                 let resolution = self.map(&incoming);
-                // A scope that nobody declared may mean something to this connection.
+                // The connection's presets may know a topic that nobody declared.
                 match mapping.fallback() == Some((entity, action)) {
                     true => self.unresolved(body, resolution),
                     false => Request::Resolved(resolution),
@@ -362,7 +364,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Maps a delivery to what it asks for.
+    /// Maps a delivery to its request.
     fn map(&self, incoming: &Incoming<'_>) -> Resolution {
         let mapping = self.platform.mapping;
         let by_user = |mapped| match &self.envelope.user {
@@ -393,7 +395,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The platform delivered an error in place of an entity.
+    /// Returns the request of a delivery that holds an error in place of an entity.
     fn recovery(&self, incoming: &Incoming<'_>, error: &MapError) -> Resolution {
         let listing = self.platform.mapping.recover(incoming);
         let complaint = self.platform.notices.and_then(|notices| notices.complaint(incoming));
@@ -405,7 +407,7 @@ impl Reader<'_> {
     }
 }
 
-/// Whether a message was put aside for what it says, before its connection was looked at.
+/// Returns whether an end is a quarantine.
 pub(crate) fn is_put_aside(ended: &Ended) -> bool {
     matches!(ended.disposition, Disposition::Done(Outcome::Quarantined(_)))
 }

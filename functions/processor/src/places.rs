@@ -1,6 +1,6 @@
-//! Owns how much memory the entities of a batch take at a time. What is light is brought up to date side by side. What is heavy, by what was
-//! delivered, by its item or by what its store answers, takes its turn: there is one place for it, and no connection queues for that
-//! twice, so one store's heavy entities cost the others one turn each.
+//! The memory that the entities of a batch take at a time. Light entities are brought up to date side by side. Heavy
+//! ones, by their delivery, their item or their store's answers, take turns: there is one place for all of them, and a
+//! connection never queues for it twice, so one store's heavy entities cost the others one turn each.
 
 use std::{
     collections::BTreeMap,
@@ -13,30 +13,33 @@ use std::{
 use commerce::key::ConnectionKey;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// What a batch holds of deliveries at a time, in bytes as [`commerce::request::weight`] counts them; a single one may be more.
+/// The most weight of deliveries that a batch holds at a time, in bytes as [`commerce::request::weight`] counts them. A
+/// single delivery may be heavier.
 pub(crate) const ROUND_WEIGHT: usize = 8 * 1024 * 1024;
-/// How many messages are understood at a time: each may have an item of 400 KB.
+/// The most messages that are processed at a time: each may have an item of 400 KB.
 pub(crate) const ROUND_MESSAGES: usize = 25;
-/// What an entity may take and still be light, in bytes: bookkeeping copies all of it a few times.
+/// The most weight of a light entity, in bytes. Bookkeeping copies all of it a few times.
 const LIGHT: usize = 256 * 1024;
-/// How many answers are read at a time, of all and of one connection: each may be of some MB before it is known how heavy it is.
+/// The number of answers read at a time, of all connections together. An answer may be some MB before its weight is
+/// known.
 const CALLS: usize = 6;
+/// The number of answers read at a time, of one connection.
 const CALLS_OF_ONE: usize = 3;
 
-/// What the entities of a batch share.
+/// The places that the entities of a batch share.
 pub(crate) struct Places {
     calls: Semaphore,
     heavy: Semaphore,
     own: BTreeMap<ConnectionKey, Own>,
 }
 
-/// What the entities of a connection share.
+/// The places that the entities of a connection share.
 struct Own {
     calls: Semaphore,
     heavy: Semaphore,
 }
 
-/// The place of one entity, or of another thing to do, from its beginning to its end.
+/// The place of one entity, or of a command, from its beginning to its end.
 pub(crate) struct Place<'p> {
     places: &'p Places,
     own: Option<&'p Own>,
@@ -45,7 +48,7 @@ pub(crate) struct Place<'p> {
 }
 
 impl Places {
-    /// For these connections.
+    /// Makes the places of these connections.
     pub(crate) fn new(connections: &[ConnectionKey]) -> Self {
         let own =
             |key: &ConnectionKey| (key.clone(), Own { calls: Semaphore::new(CALLS_OF_ONE), heavy: Semaphore::new(1) });
@@ -53,23 +56,23 @@ impl Places {
         Self { calls: Semaphore::new(CALLS), heavy: Semaphore::new(1), own }
     }
 
-    /// A place for something of a connection.
+    /// Returns a place for an entity or a command of a connection.
     pub(crate) fn of(&self, key: &ConnectionKey) -> Place<'_> {
         Place { places: self, own: self.own.get(key), weight: AtomicUsize::new(0), heavy: Mutex::default() }
     }
 }
 
 impl<'p> Place<'p> {
-    /// Holds so much more, as soon as there is room for it.
+    /// Holds this much more weight, in bytes, as soon as there is room.
     pub(crate) async fn hold(&self, weight: usize) {
         let held = self.weight.fetch_add(weight, Ordering::Relaxed).saturating_add(weight);
         let Some(own) = self.own.filter(|_| held > LIGHT && !self.is_heavy()) else { return };
-        // Neither is ever closed.
+        // Neither semaphore is ever closed.
         let (Ok(own), Ok(all)) = (own.heavy.acquire().await, self.places.heavy.acquire().await) else { return };
         *self.heavy.lock().unwrap_or_else(PoisonError::into_inner) = Some([own, all]);
     }
 
-    /// Leave to read an answer. Whoever is heavy needs none, so nobody waits for one who waits.
+    /// Waits for the permit to read an answer. A heavy place needs none, so that nobody waits for a waiting place.
     pub(crate) async fn call(&self) -> Option<[SemaphorePermit<'p>; 2]> {
         let own = self.own.filter(|_| !self.is_heavy())?;
         Some([own.calls.acquire().await.ok()?, self.places.calls.acquire().await.ok()?])

@@ -1,5 +1,5 @@
-//! Asking a platform: for one entity, call after call, and for a page of a list. Every call goes to the connection's own host, and
-//! out of its budget.
+//! The calls to platforms: for one entity, call after call, and for a page of a list. Every call goes to a host that
+//! the platform may have, and out of the connection's budget.
 
 use cloud::{
     outbound::{MAX_ANSWER_BYTES, Outbound},
@@ -23,27 +23,27 @@ use commerce::{
 
 use crate::{Parts, Processor, places::Place};
 
-/// More calls than any entity needs.
+/// The most calls for one entity: more than any needs.
 const MAX_CALLS: usize = 40;
 
-/// How many bytes of answers one entity may come to.
+/// The most bytes of answers for one entity.
 const MAX_BYTES: usize = MAX_ANSWER_BYTES;
 
-/// The name of what is remembered of telling that credentials are refused.
+/// The throttle's name for reports that credentials are refused.
 const REFUSED: &str = "refused";
 
-/// What a pull came to.
+/// The result of a pull.
 pub(crate) struct Pulled {
-    /// What it says.
+    /// The meaning of the answers.
     pub mapped: Mapped,
-    /// The answers that it was read from.
+    /// The answers, in the order of the calls.
     pub answers: Vec<ApiResponse>,
     /// The instant before the first call.
     pub at: Timestamp,
 }
 
 impl<P: Parts> Processor<P> {
-    /// Runs one call. Its answer has room for as long as the place is held.
+    /// Makes one call. Its answer has room for as long as the place is held.
     pub(crate) async fn call(
         &self,
         place: &Place<'_>,
@@ -63,8 +63,8 @@ impl<P: Parts> Processor<P> {
         Ok(response)
     }
 
-    /// Tells all environments when a platform's last answer says that it wants to be left alone, and the registrar when it says that
-    /// the credentials are refused.
+    /// Pauses the connection's calls in all environments when the platform asks to wait, and reports to the registrar
+    /// when its last answer refuses the credentials. Returns `result`.
     pub(crate) async fn heed<T>(
         &self,
         key: &ConnectionKey,
@@ -84,7 +84,7 @@ impl<P: Parts> Processor<P> {
         result
     }
 
-    /// Has the registrar look after a connection whose credentials are refused; not for every call.
+    /// Queues a check of a connection whose credentials are refused, but not for every refused call.
     async fn tell_refused(&self, key: &ConnectionKey) {
         if !self.throttle.take(key, REFUSED, (self.clock)()) {
             return;
@@ -95,7 +95,8 @@ impl<P: Parts> Processor<P> {
         }
     }
 
-    /// Asks the platform for an entity as it is now. Of one that is not `known` here no more is asked than shows whether it is kept.
+    /// Asks the platform for an entity as it is now. For an entity that is not `known` here, the calls end as soon as
+    /// they show that it is not kept.
     pub(crate) async fn pull(
         &self,
         place: &Place<'_>,
@@ -107,7 +108,7 @@ impl<P: Parts> Processor<P> {
         let puller = platform.pull()?;
         let credentials = self.credentials(&key.connection, connection).await?;
         let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
-        // The instant before the first call: a delete that happens while it is under way is later than its answer.
+        // The instant before the first call, because a delete during a call is later than its answer.
         let at = (self.clock)();
         let wanted = Wanted { access, entity: key.kind, id: &key.id, at };
         let mut answers = Vec::new();
@@ -130,7 +131,10 @@ impl<P: Parts> Processor<P> {
     }
 }
 
-/// Whether an entity is no larger than any, by the answers that it is read from.
+/// Checks that an entity is within the limits, by the answers that it is read from.
+///
+/// # Errors
+/// [`Fault::TooLarge`].
 pub(crate) fn fits(answers: &[ApiResponse]) -> Result<(), Fault> {
     if answers.iter().map(|answer| answer.body.len()).sum::<usize>() > MAX_BYTES {
         return Err(Fault::TooLarge(format!("an entity of more than {MAX_BYTES} bytes")));

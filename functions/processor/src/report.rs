@@ -1,5 +1,6 @@
-//! What a batch says: one line for all of it, a metric for each (platform, outcome), and a full line for each thing that went
-//! wrong. Ids, names and counts; never a body.
+//! The report of a batch, as lines: one for the batch, a metric for each platform and outcome, a full line for each
+//! thing that went wrong, and lines and metrics of drift and of unreadable parts. They hold ids, names and counts,
+//! never a body.
 
 use std::collections::BTreeMap;
 
@@ -21,19 +22,19 @@ use crate::{
     parse::{Parsed, is_put_aside},
 };
 
-/// One message with its end.
+/// A message with its end.
 pub(crate) struct Entry<'a> {
     pub parsed: &'a Parsed<'a>,
     pub ended: Ended,
 }
 
 impl Entry<'_> {
-    /// Whether the message must not be deleted from the queue.
+    /// Returns whether the message has to stay on the queue.
     pub fn comes_back(&self) -> bool {
         matches!(self.ended.disposition, Disposition::Retry(..) | Disposition::Unfinished)
     }
 
-    /// Whether the message was put aside.
+    /// Returns whether the message was quarantined.
     pub fn is_put_aside(&self) -> bool {
         is_put_aside(&self.ended)
     }
@@ -48,12 +49,13 @@ impl Entry<'_> {
     }
 }
 
-/// Returns one line for the batch, a metric for each outcome, and a full line for each thing that went wrong.
+/// Returns one line for the batch, a metric for each platform and outcome, and a full line for each thing that went
+/// wrong.
 pub(crate) fn lines(entries: &[Entry<'_>], entities: usize, took_ms: i64, now: Timestamp) -> Vec<Value> {
     let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();
     let mut counts: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
     let mut keys: BTreeMap<String, u64> = BTreeMap::new();
-    // Messages whose source time was not to be believed.
+    // Counts messages whose source time was too far ahead to be believed.
     let mut clamped = 0;
     let mut ends = Map::new();
     let mut details = Vec::new();
@@ -91,8 +93,8 @@ pub(crate) fn lines(entries: &[Entry<'_>], entities: usize, took_ms: i64, now: T
     lines
 }
 
-/// What polling found to differ: a line for each connection and kind of entity, with the scopes one of which should have told of it,
-/// and metrics by platform only.
+/// Returns the lines of drift: one for each connection and kind of entity, with the topics of which one should have
+/// reported the change, and metrics by platform and kind of drift only.
 pub(crate) fn drift_lines(platforms: &[Platform], found: &ByEntity, now: Timestamp) -> Vec<Value> {
     let mut counts: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
     let mut lines = Vec::new();
@@ -122,7 +124,8 @@ pub(crate) fn drift_lines(platforms: &[Platform], found: &ByEntity, now: Timesta
     lines
 }
 
-/// What of entities could not be read and was dropped: a line for each entity, and metrics by platform and kind of entity.
+/// Returns the lines of parts of entities that could not be read and were dropped: one for each entity, and metrics by
+/// platform and kind of entity.
 pub(crate) fn unreadable_lines(found: &[(EntityKey, Vec<String>)], now: Timestamp) -> Vec<Value> {
     let mut counts: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
     let mut lines = Vec::new();
@@ -141,7 +144,7 @@ pub(crate) fn unreadable_lines(found: &[(EntityKey, Vec<String>)], now: Timestam
     lines
 }
 
-/// A full line, for what went wrong and for what somebody should look into.
+/// Returns the full line of a message that went wrong or that somebody should look into.
 fn detail(entry: &Entry<'_>) -> Option<Value> {
     let (envelope, Ended { disposition, why: note }) = (entry.parsed.envelope(), &entry.ended);
     let (level, reason, why) = match disposition {

@@ -1,4 +1,4 @@
-//! What is done with one message: rules in their order, of which the first that fits decides. Nothing here reads or writes.
+//! The rules for one message, in their order, of which the first that fits decides. Nothing here reads or writes.
 
 use commerce::{
     connection::{Connection, ConnectionStatus, DeletePolicy},
@@ -7,7 +7,7 @@ use commerce::{
     platform::Platform,
 };
 
-/// Returns the connection if it takes a message.
+/// Returns the connection if it accepts a message.
 ///
 /// # Errors
 /// The rule by which the message is ignored.
@@ -29,69 +29,71 @@ pub(crate) fn gate<'c>(
     if connection.is_unwanted(&envelope.scope) {
         return Err(Rule::UNWANTED_SCOPE);
     }
-    // What its own credentials were answered needs no other proof.
+    // Answers to the connection's own credentials need no other proof.
     if envelope.provenance != Provenance::Answer {
         platform.mapping.admits(connection, &envelope.claims)?;
     }
     Ok(connection)
 }
 
-/// What is known of a message about one entity, and of that entity.
+/// The facts about a message that concerns one entity, and about that entity.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
-    /// What a delete does at this connection.
+    /// The effect of a delete at this connection.
     pub policy: DeletePolicy,
-    /// Whether it says something, and that is deletes alone.
+    /// `true` when the message has changes, and all of them are deletes.
     pub deletes_only: bool,
-    /// Whether it only names the entity.
+    /// `true` when the message only names the entity.
     pub says_nothing: bool,
-    /// Whether the entity is here already as the message's source showed it.
+    /// `true` when the item is as the message's source showed the entity.
     pub is_as_known: bool,
-    /// Whether it counts only if the entity is here.
+    /// `true` when the message counts only if the entity is here.
     pub wants_known: bool,
-    /// Whether the entity is here, alive or deleted.
+    /// `true` when the entity is here, alive or deleted.
     pub is_here: bool,
-    /// Whether the platform has to be asked before it is believed.
+    /// `true` when the platform has to be asked before the message is believed.
     pub is_hint: bool,
-    /// Whether it is so old that what it says may have been deleted and forgotten since.
+    /// `true` when the message is so old that its entity may have been deleted and forgotten since.
     pub is_too_old: bool,
-    /// Whether the entity was told to be gone when it was not here.
+    /// `true` when a delete of the entity was noted while it was not here.
     pub is_told_gone: bool,
-    /// Whether the platform can be asked.
+    /// `true` when the platform can be asked.
     pub can_ask: bool,
-    /// Whether it is a delete that proves only its caller, of what could be asked for if there were credentials.
+    /// `true` when the message is a delete that proves only its caller, of an entity that can be pulled with
+    /// credentials.
     pub is_unproven_delete: bool,
-    /// Whether what it says is kept beside what the platform shows.
+    /// `true` when the message's content is kept beside the platform's.
     pub is_beside: bool,
 }
 
-/// What is done with a message.
+/// The treatment of a message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Action {
-    /// It ends.
+    /// The message ends.
     End(Outcome),
-    /// It is put aside until there are credentials to ask with.
+    /// The message is quarantined until there are credentials to ask with.
     WaitForCredentials,
     /// The platform is asked.
     Ask,
-    /// What it says is merged.
+    /// The message's content is merged.
     Merge,
 }
 
 type Fits = fn(&Facts) -> bool;
 
-/// The rules. Of what fits none, what the message says is merged.
+/// The rules. A message that fits none is merged.
 const RULES: &[(Fits, Action)] = &[
     (|of| of.deletes_only && of.policy == DeletePolicy::Ignore, Action::End(Outcome::Ignored(Rule::DELETES_IGNORED))),
     (|of| of.says_nothing && of.is_here && of.is_as_known, Action::End(Outcome::Unchanged)),
     (|of| of.wants_known && !of.is_here, Action::End(Outcome::Ignored(Rule::NOT_KNOWN))),
     (|of| of.can_ask && (of.is_hint || of.is_too_old || of.is_told_gone), Action::Ask),
     (|of| of.is_too_old, Action::End(Outcome::Quarantined(Reason::TooOld))),
-    // What cannot be asked for: nothing was said, or it may be an old delete, or it says only what is kept beside.
+    // The platform cannot be asked, and the message says nothing, may be an old delete, or has only content to keep
+    // beside.
     (|of| !of.can_ask && (of.says_nothing || of.is_unproven_delete || of.is_beside), Action::WaitForCredentials),
 ];
 
-/// Returns what is done with a message.
+/// Returns the treatment of a message.
 pub(crate) fn decide(facts: &Facts) -> Action {
     RULES.iter().find(|(fits, _)| fits(facts)).map_or(Action::Merge, |(_, action)| action.clone())
 }
@@ -117,7 +119,7 @@ mod tests {
     };
     /// A message that only names an entity.
     const HINT: Facts = Facts { says_nothing: true, is_hint: true, ..UPDATE };
-    /// A delete that only its caller is proven of.
+    /// A delete whose proof covers only its caller.
     const DELETE: Facts = Facts { deletes_only: true, is_hint: true, is_unproven_delete: true, ..UPDATE };
 
     #[test]

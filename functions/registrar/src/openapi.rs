@@ -185,7 +185,7 @@ fn plain(schema: &mut Value) {
             if let Some(constants) = constants {
                 members.remove("oneOf");
                 members.insert("type".into(), "string".into());
-                members.insert("enum".into(), constants.into());
+                members.entry("enum").or_insert(constants.into());
             }
             if members.get("format").and_then(Value::as_str).is_some_and(|format| format.contains("int")) {
                 members.remove("format");

@@ -1,4 +1,4 @@
-//! Compares how many entities are known here with how many there are at the platform.
+//! The command to compare the number of entities known here with the platform's.
 
 use cloud::{queue::Jobs, state::Entities};
 use commerce::{
@@ -11,8 +11,8 @@ use super::MAX_KEY_PAGES;
 use crate::{Parts, Processor, disposition::Ended, parse::CommandMessage};
 
 impl<P: Parts> Processor<P> {
-    /// Counts what is known here and alive. Where that is more than there is at the platform, some are gone without a word, and the
-    /// registrar has all of them gone through.
+    /// Counts the entities that are known here and alive. If there are more than at the platform, some are gone without
+    /// a delivery, and the registrar starts a full sync.
     pub(super) async fn count(&self, message: &CommandMessage, counted: &Counted) -> Result<Outcome, Ended> {
         let key = &message.envelope.key;
         let (mut known, mut after) = (counted.known, counted.after.clone());

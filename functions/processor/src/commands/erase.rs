@@ -1,4 +1,4 @@
-//! Removes all that is known of a disconnected connection.
+//! The command to erase the state of a disconnected connection.
 
 use cloud::state::Entities;
 use commerce::{
@@ -9,14 +9,14 @@ use commerce::{
 
 use crate::{Parts, Processor, disposition::Ended, parse::CommandMessage};
 
-/// How many items are erased by one call.
+/// The number of items that are read and erased at once.
 const ERASED_AT_ONCE: u32 = 100;
-/// How many such pages one message erases; the rest is a message of its own.
+/// The number of pages of items that one message erases. The rest becomes a message of its own.
 const ERASED_PAGES: usize = 20;
 
 impl<P: Parts> Processor<P> {
-    /// Removes page after page, as long as the connection is disconnected and nobody has connected it again: that cancels it, and may
-    /// happen between two pages. Other messages of it are ignored meanwhile, so nothing new comes.
+    /// Erases page after page, as long as the connection is disconnected. Connecting it again cancels the erasure, even
+    /// between two pages. Meanwhile the connection's other messages are ignored, so nothing new comes.
     pub(super) async fn erase(&self, message: &CommandMessage, erasure: &Erasure) -> Result<Outcome, Ended> {
         let key = &message.envelope.key;
         let mut after = erasure.after.clone();

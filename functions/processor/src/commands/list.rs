@@ -1,4 +1,4 @@
-//! Goes through a list of the platform's.
+//! The command to read a list at the platform.
 
 use cloud::{
     coordination::{Coordination, Terms, update},
@@ -18,17 +18,18 @@ use commerce::{
 
 use crate::{Parts, Processor, disposition::Ended, parse::CommandMessage, places::Place};
 
-/// How many pages of a list are gone through at once; the rest is a message of its own.
+/// The number of pages that one message reads of a list. The rest becomes a message of its own.
 const MAX_PAGES: usize = 5;
-/// More pages than any list has.
+/// The most pages of a list: more than any has.
 const MAX_LIST_PAGES: u32 = 1_000;
-/// What the names of notes begin with that say until when all was found; the scope follows.
+/// The prefix of the names of notes that hold the time up to which a topic's lists were read; the topic (`scope`)
+/// follows.
 const FOUND: &str = "found#";
-/// How long such a note counts, in seconds.
+/// The time for which a note of a list that was read counts, in seconds.
 const FOUND_SECONDS: i64 = 30 * 24 * 60 * 60;
 
 impl<P: Parts> Processor<P> {
-    /// Goes through a list, page after page; each entry becomes a message, and so does what is left of the list.
+    /// Reads a list, page after page. Each entry becomes a message, and so does the rest of the list.
     pub(super) async fn list(
         &self,
         message: &CommandMessage,
@@ -54,7 +55,7 @@ impl<P: Parts> Processor<P> {
             let Some(listing) = next.take() else { break };
             let (found, rest) = match self.page(message, &listing, connection, place).await {
                 Ok(page) => page,
-                // What was found before is on the queue; the list goes on from the page that could not be had.
+                // The entries found before are on the queue. The list goes on later, from the page that failed.
                 Err(fault) if parts > 0 => {
                     cloud::telemetry::warn("list-goes-on-later", &format!("{}: {fault}", message.envelope.key));
                     next = Some(listing);
@@ -74,14 +75,14 @@ impl<P: Parts> Processor<P> {
             }
             None => self.note_found(message, connection, begun).await,
         }
-        // What is not in the rest of a list was found when it was gone through before.
+        // Entries beyond the shortened list were found when the list was read before.
         match parts == 0 && is_shorter {
             true => Ok(Outcome::Ignored(Rule::FOUND)),
             false => Ok(Outcome::Split(parts)),
         }
     }
 
-    /// Returns what is left of a list that deliveries of the same scope have had gone through before.
+    /// Returns the part of a list that no earlier delivery of the same topic has read.
     async fn unfound(
         &self,
         message: &CommandMessage,
@@ -97,7 +98,7 @@ impl<P: Parts> Processor<P> {
         }
     }
 
-    /// Notes that a list was gone through to its end. Without the note, the next one looks further back than it must.
+    /// Notes that a list was read to its end. Without the note, the next reading goes further back than it must.
     async fn note_found(&self, message: &CommandMessage, connection: &Connection, begun: Timestamp) {
         let (name, settings) = (format!("{FOUND}{}", message.envelope.scope), settings_hash(connection));
         let expires = begun.seconds() + FOUND_SECONDS;
@@ -131,7 +132,7 @@ impl<P: Parts> Processor<P> {
     }
 }
 
-/// Reads until when all was found, if that was under the same settings: they say which lists there are.
+/// Reads the time up to which all was found. It holds only under the same settings, which decide on the lists.
 fn found_in(says: &str, settings: &str) -> Option<Timestamp> {
     let (until, under) = says.split_once(' ')?;
     (under == settings).then(|| until.parse().ok().map(Timestamp::from_micros))?

@@ -1,4 +1,4 @@
-//! Messages that do not name one entity: a file for each command.
+//! The commands, which are messages that do not name one entity: a file for each.
 
 mod count;
 mod erase;
@@ -25,13 +25,13 @@ use crate::{
     rules::gate,
 };
 
-/// How many keys of what is known here are read at once.
+/// The number of keys of known entities that are read at once.
 const KEY_PAGE: u32 = 500;
-/// How many pages of keys one message reads; the rest is a message of its own.
+/// The number of pages of keys that one message reads. The rest becomes a message of its own.
 const MAX_KEY_PAGES: usize = 5;
 
 impl<P: Parts> Processor<P> {
-    /// Does what a message asks for that does not name one entity.
+    /// Carries out the command of a message.
     pub(crate) async fn run_command(
         &self,
         message: &CommandMessage,
@@ -76,7 +76,7 @@ impl<P: Parts> Processor<P> {
         Ok(Outcome::Split(parts + 1))
     }
 
-    /// Queues messages that a command has come to.
+    /// Queues the messages that a command produces, and returns their number.
     async fn queue(
         &self,
         message: &CommandMessage,

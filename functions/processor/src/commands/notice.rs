@@ -1,4 +1,4 @@
-//! Keeps what a platform tells of a connection itself, and tells the registrar.
+//! The command to keep a platform's report about a connection itself, and to have the connection checked.
 
 use cloud::{
     coordination::{Terms, Update, update_json},
@@ -13,11 +13,11 @@ use commerce::{
 
 use crate::{Parts, Processor, disposition::Ended};
 
-/// How often a notice is written that others write.
+/// The number of attempts to write a notice that others write, too.
 const TRIES: u32 = 5;
 
 impl<P: Parts> Processor<P> {
-    /// Tells the registrar of errors that a webhook delivers; not of each of them, and no harm is done if it is not told.
+    /// Reports errors that a webhook delivers to the registrar, but not each of them. A lost report does no harm.
     pub(super) async fn complain(&self, key: &ConnectionKey, notice: &Notice) {
         if self.throttle.take(key, &notice.kind, (self.clock)())
             && let Err(ended) = self.keep_notice(key, notice).await
@@ -26,14 +26,14 @@ impl<P: Parts> Processor<P> {
         }
     }
 
-    /// Keeps a notice for the registrar, and tells it; of one kind, the one that was received last.
+    /// Keeps a notice for the registrar, and queues a check. Of one kind, the notice that was received last is kept.
     pub(super) async fn keep_notice(&self, key: &ConnectionKey, notice: &Notice) -> Result<Outcome, Ended> {
         let name = format!("{NOTICE}{}", notice.kind);
         let terms = Terms::once((self.clock)(), NOTICE_SECONDS).tries(TRIES);
         let mut is_older = false;
         let kept = update_json(&self.edges.notes, key, &name, terms, |known: Option<Notice>| {
             is_older = known.as_ref().is_some_and(|known| known.received > notice.received);
-            // It was kept, but perhaps not told.
+            // The notice was kept, but the check was perhaps not queued.
             let is_kept = known.is_some_and(|known| known.received >= notice.received);
             (!is_kept).then(|| notice.clone())
         });

@@ -1,4 +1,5 @@
-//! Asks for what is known here and whose id begins so: only the platform's own answer says that it is gone.
+//! The command to pull known entities whose ids begin in a given way: only the platform's own answer shows that they
+//! are gone.
 
 use cloud::state::Entities;
 use commerce::{
@@ -18,7 +19,7 @@ impl<P: Parts> Processor<P> {
         let (mut prefix, mut after, mut parts) = (prefixes.next(), known.after.clone(), 0);
         for _ in 0..MAX_KEY_PAGES {
             let Some(begins) = prefix else { return Ok(Outcome::Split(parts)) };
-            // The keys are sorted, so those that begin so follow each other.
+            // The keys are sorted, so those with the same beginning follow each other.
             let sort = format!("{}#{begins}", known.entity);
             let from = after.take().unwrap_or_else(|| sort.clone());
             let page = self.edges.entities.keys(key, Some(known.entity), Some(&from), KEY_PAGE).await?;

@@ -1,4 +1,5 @@
-//! Asks for what is here and was not among all that a full sync listed: only the platform's own answer says that it is gone.
+//! The command to pull entities that are here and that a full sync did not list: only the platform's own answer shows
+//! that they are gone.
 
 use std::collections::BTreeMap;
 

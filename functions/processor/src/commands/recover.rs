@@ -1,4 +1,4 @@
-//! Finds an entity in place of which the platform delivered an error.
+//! The command to find an entity in whose place the platform delivered an error.
 
 use commerce::{connection::Connection, outcome::Outcome};
 
@@ -10,10 +10,10 @@ use crate::{
 };
 
 impl<P: Parts> Processor<P> {
-    /// Tells the registrar of the error, and goes through the list in which the entity has to be.
+    /// Reports the error to the registrar, and reads the list in which the entity has to be.
     ///
     /// # Errors
-    /// How the message ends if it is not found there.
+    /// The end of the message, if the entity is not found there.
     pub(super) async fn recover(
         &self,
         message: &CommandMessage,
@@ -30,7 +30,7 @@ impl<P: Parts> Processor<P> {
         }
         let Some(listing) = &recovery.listing else { return otherwise() };
         match self.list(message, listing, connection, place).await? {
-            // It has to be in there, and is not.
+            // The entity has to be in the list, and is not.
             Outcome::Split(0) => otherwise(),
             outcome => Ok(outcome),
         }

@@ -1,4 +1,4 @@
-//! Shows what is marked as deleted by the policies that the connection has now.
+//! The command to project deleted entities again, by the connection's present policies.
 
 use cloud::state::Entities;
 use commerce::{
@@ -11,9 +11,9 @@ use commerce::{
 
 use crate::{Parts, Processor, disposition::Ended, parse::CommandMessage};
 
-/// How many items are read by one call, whole.
+/// The number of whole items that are read at once.
 const REPROJECTED_AT_ONCE: u32 = 25;
-/// How many such pages one message goes through; the rest is a message of its own.
+/// The number of pages of items that one message reads. The rest becomes a message of its own.
 const REPROJECTED_PAGES: usize = 20;
 
 impl<P: Parts> Processor<P> {
@@ -60,7 +60,7 @@ impl<P: Parts> Processor<P> {
         let projection = Projection { policy, deleted_fields: &deleted_fields };
         let Ok(next) = projection.item(entity, &state, Some(item), writer) else { return Ok(()) };
         if !next.is_as(item) {
-            // Whoever wrote it meanwhile did so by the same policy.
+            // Another writer used the same policy.
             self.edges.entities.put(&next, Some(&item.rev)).await?;
         }
         Ok(())

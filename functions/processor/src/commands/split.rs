@@ -1,4 +1,4 @@
-//! Sends a message for each of several transfer requests.
+//! The command to send a message for each of several transfer requests.
 
 use commerce::{envelope::Content, outcome::Outcome, transfer::Transfer};
 

@@ -18,11 +18,7 @@ use serde_json::value::RawValue;
 use serde_path_to_error::Segment;
 
 use super::mapping::MapError;
-use crate::{
-    entity::ExternalId,
-    http_call::{ApiResponse, Fault},
-    timestamp::parse_time,
-};
+use crate::{entity::ExternalId, http_call::Fault, timestamp::parse_time};
 
 /// The deepest nesting that is kept. The parser takes 127 levels, and an item wraps its content into some more.
 const MAX_DEPTH: usize = 64;
@@ -119,15 +115,6 @@ pub fn entity<T: DeserializeOwned>(body: &[u8]) -> Result<(T, Vec<String>), MapE
         text.to_mut().splice(range, *b"null");
         dropped.push(name);
     }
-}
-
-/// Reads an entity from an answer, as [`entity`] does.
-///
-/// # Errors
-/// [`Fault::Unreadable`], with the place.
-#[allow(dead_code)]
-pub fn answered<T: DeserializeOwned>(response: &ApiResponse) -> Result<(T, Vec<String>), Fault> {
-    entity(&response.body).map_err(Fault::from)
 }
 
 impl From<MapError> for Fault {

@@ -101,7 +101,7 @@ fn settings_that_would_do_nothing_are_refused_by_name() {
         r#""ignores":["*"]"#,
         r#""ignores":["orders.*"]"#,
         r#""ignores":["order.updated","store/order/updated"]"#,
-        r#""ignores":["commerce_webhooks_probe"]"#,
+        r#""ignores":["commerce_hooks_probe"]"#,
         r#""ignores":"order.updated""#,
     ] {
         assert_eq!(woo(bad), Err("ignores".into()), "{bad}");

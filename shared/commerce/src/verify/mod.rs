@@ -461,7 +461,7 @@ mod tests {
         None,
         Right,
         Stale,
-        JsonError,
+        Wrong,
     }
 
     fn proven(require: &str, header: Part, signature: Part) -> Result<Strength, Refusal> {
@@ -476,12 +476,12 @@ mod tests {
         let derived = ring.signing().webhook_secret(&path, None);
         match header {
             Part::None => {}
-            Part::JsonError => set(HEADER, "something else"),
+            Part::Wrong => set(HEADER, "something else"),
             Part::Right | Part::Stale => set(HEADER, derived.reveal()),
         }
         if signature != Part::None {
             let at = if signature == Part::Stale { NOW - 21_600 } else { NOW };
-            let secret = if signature == Part::JsonError { "another secret" } else { SECRET };
+            let secret = if signature == Part::Wrong { "another secret" } else { SECRET };
             set("webhook-id", "msg_1");
             set("webhook-timestamp", &at.to_string());
             set("webhook-signature", &STANDARD_HEADERS.sign(secret.as_bytes(), "msg_1", at, b"{}"));
@@ -495,7 +495,7 @@ mod tests {
 
     #[test]
     fn which_of_signature_and_header_is_required_is_configuration_and_one_always_is() {
-        use Part::{JsonError, None as Absent, Right, Stale};
+        use Part::{None as Absent, Right, Stale, Wrong};
         use Refusal::{MissingProof, Stale as TooOld, WrongProof};
         let (body, caller) = (Ok(Strength::Body), Ok(Strength::Caller));
         for (header, signature, either, by_signature, by_header, both) in [
@@ -507,12 +507,12 @@ mod tests {
             (Right, Stale, caller, caller, caller, caller),
             (Absent, Stale, Err(TooOld), Err(TooOld), Err(MissingProof), Err(MissingProof)),
             // A proof that is not required does no harm when it is wrong.
-            (JsonError, Right, body, body, Err(WrongProof), Err(WrongProof)),
-            (Right, JsonError, caller, Err(WrongProof), caller, Err(WrongProof)),
-            (JsonError, JsonError, Err(WrongProof), Err(WrongProof), Err(WrongProof), Err(WrongProof)),
-            (Absent, JsonError, Err(WrongProof), Err(WrongProof), Err(WrongProof), Err(WrongProof)),
-            (JsonError, Absent, Err(WrongProof), Err(MissingProof), Err(WrongProof), Err(MissingProof)),
-            (JsonError, Stale, Err(TooOld), Err(TooOld), Err(WrongProof), Err(WrongProof)),
+            (Wrong, Right, body, body, Err(WrongProof), Err(WrongProof)),
+            (Right, Wrong, caller, Err(WrongProof), caller, Err(WrongProof)),
+            (Wrong, Wrong, Err(WrongProof), Err(WrongProof), Err(WrongProof), Err(WrongProof)),
+            (Absent, Wrong, Err(WrongProof), Err(WrongProof), Err(WrongProof), Err(WrongProof)),
+            (Wrong, Absent, Err(WrongProof), Err(MissingProof), Err(WrongProof), Err(MissingProof)),
+            (Wrong, Stale, Err(TooOld), Err(TooOld), Err(WrongProof), Err(WrongProof)),
         ] {
             let proven = |require| proven(require, header, signature);
             assert_eq!(proven("either"), either);
