@@ -113,13 +113,28 @@ fn golden(platform: &Platform, data: &Value) -> (EntityKind, Mapped) {
     }
 }
 
-/// Returns what each platform's golden entities become, with their kind.
-pub fn all_golden() -> Vec<(&'static str, EntityKind, Mapped)> {
-    let recorded = GOLDEN.map(|(name, entity, action)| (PLATFORM, entity, recorded(name, entity, action)));
+/// What a golden sample becomes.
+pub struct Golden {
+    pub platform: &'static str,
+    pub name: String,
+    /// The sample itself.
+    pub sample: Value,
+    pub entity: EntityKind,
+    pub mapped: Mapped,
+}
+
+/// Returns what each platform's golden samples become.
+pub fn all_golden() -> Vec<Golden> {
+    let recorded = GOLDEN.map(|(name, entity, action)| {
+        let file = format!("{}/path/data/{PLATFORM}/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let sample = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let mapped = recorded(name, entity, action);
+        Golden { platform: PLATFORM, name: name.to_owned(), sample, entity, mapped }
+    });
     let others = PLATFORMS.iter().filter(|platform| platform.name != PLATFORM).flat_map(|platform| {
-        golden_files(platform).into_iter().map(|(_, data)| {
-            let (entity, mapped) = golden(platform, &data);
-            (platform.name, entity, mapped)
+        golden_files(platform).into_iter().map(|(name, sample)| {
+            let (entity, mapped) = golden(platform, &sample);
+            Golden { platform: platform.name, name, sample, entity, mapped }
         })
     });
     recorded.into_iter().chain(others).collect()
@@ -179,7 +194,8 @@ fn pulled(platform: &Platform, data: &Value, scripted: &[Value], at: Timestamp) 
     }
 }
 
-fn shown(mapped: &Mapped) -> Value {
+/// Returns what a mapping made, without its number.
+pub fn shown(mapped: &Mapped) -> Value {
     match mapped {
         Mapped::Change(id, Change::Upsert(upsert)) => json!({
             "id": id,

@@ -1,5 +1,5 @@
-//! The processing of a batch, which reads together, brings entities up to date side by side, and reports the messages
-//! that have to come back. A failure or a panic at one entity affects no other.
+//! The processing of a batch: entities are read together and brought up to date side by side, and a report names the
+//! messages that have to come back. A failure or a panic at one entity affects no other.
 
 use std::{collections::BTreeMap, ops::Range, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -246,8 +246,8 @@ impl<P: Parts> Processor<P> {
         }
     }
 
-    /// Returns the messages of a round that are about to be quarantined for their content, so that those that their
-    /// connections ignore are not. Messages of a platform that this release does not have are left out: nothing can
+    /// Returns the messages of a round that are about to be quarantined for their content. Those that their connections
+    /// ignore must not be. Messages of a platform that this release does not have are left out, because nothing can
     /// tell which of them are ignored.
     fn put_aside_unseen(
         &self,

@@ -1,4 +1,5 @@
-//! Answering the admin interface: finds the route, checks that the token is good for it, and does what it says.
+//! The handling of requests to the admin interface: the token is checked, the route is found, its permission is
+//! checked, and its handler runs.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cloud::{
@@ -42,7 +43,7 @@ use crate::{
 impl<P: Parts> Registrar<P> {
     /// Answers a request below `/admin`.
     pub(crate) async fn administer(&self, request: &Request, path: &str) -> Result<(StatusCode, Answer), Problem> {
-        // Nobody who is not known learns what there is.
+        // An unknown caller must not learn what exists.
         let claims = self.authorize(request.headers()).await?;
         let (route, parameters) = routes::find(request.method(), path)?;
         if !claims.allow(route.permission) {
@@ -107,7 +108,7 @@ impl<P: Parts> Registrar<P> {
         })
     }
 
-    /// Connects a store, and shows it with what was changed there.
+    /// Connects a store, and shows it with the changes made there.
     async fn connected(
         &self,
         platform: &Platform,
@@ -129,7 +130,7 @@ impl<P: Parts> Registrar<P> {
     /// Stops taking deliveries of a connection for a while, and shows it.
     ///
     /// # Errors
-    /// [`Problem`]; what is left to do is done by the next check.
+    /// [`Problem`]; the next check does the rest.
     pub async fn pause(&self, platform: &Platform, key: &ConnectionKey) -> Result<answers::Connection, Problem> {
         self.set_paused(platform, key).await?;
         self.show(platform, key).await
@@ -138,17 +139,17 @@ impl<P: Parts> Registrar<P> {
     /// Takes deliveries again, and shows the connection.
     ///
     /// # Errors
-    /// [`Problem`]; what is left to do is done by the next check.
+    /// [`Problem`]; the next check does the rest.
     pub async fn resume(&self, platform: &Platform, key: &ConnectionKey) -> Result<answers::Connection, Problem> {
         self.set_active(platform, key).await?;
         self.show(platform, key).await
     }
 
-    /// Makes all secrets of a connection worth nothing, and shows it. Where the generation to revoke is `named`, another one is not, so
-    /// that to ask twice is to ask once.
+    /// Revokes all secrets of a connection, and shows it. If `named` is not the present generation, nothing is revoked,
+    /// so that a repeated request has no further effect.
     ///
     /// # Errors
-    /// [`Problem`]; what is left to do is done by the next check.
+    /// [`Problem`]; the next check does the rest.
     pub async fn revoke(
         &self,
         platform: &Platform,
@@ -159,7 +160,7 @@ impl<P: Parts> Registrar<P> {
         self.show(platform, key).await
     }
 
-    /// The platform and the connection that a path names.
+    /// Returns the platform and the connection that a path names.
     fn named(&self, platform: &str, connection: &str) -> Result<(&'static Platform, ConnectionKey), Problem> {
         let platform = find(self.platforms, platform).ok_or_else(|| {
             let known: Vec<_> = self.platforms.iter().map(|platform| platform.name).collect();
@@ -170,7 +171,7 @@ impl<P: Parts> Registrar<P> {
         Ok((platform, path.key))
     }
 
-    /// One page of the list of all connections, which goes through its parts one after the other.
+    /// Returns one page of the list of all connections, which is read shard after shard.
     async fn list_connections(
         &self,
         platform: Option<&str>,
@@ -209,7 +210,7 @@ impl<P: Parts> Registrar<P> {
         Ok(ConnectionList { connections: shown, next })
     }
 
-    /// The webhooks with their health.
+    /// Returns the webhooks with their health.
     async fn show_webhooks(&self, platform: &Platform, key: &ConnectionKey) -> Result<SubscriptionList, Problem> {
         let (loaded, connection) = self.known(key).await?;
         if connection.status == ConnectionStatus::Disconnected {
@@ -218,7 +219,7 @@ impl<P: Parts> Registrar<P> {
         self.webhooks(platform, key, &connection, &loaded).await
     }
 
-    /// Shows what has to be done to the webhooks.
+    /// Returns the plan for the webhooks, without running it.
     async fn show_plan(&self, platform: &Platform, key: &ConnectionKey) -> Result<PlanSteps, Problem> {
         let (loaded, connection) = self.living(key).await?;
         let managed = self.managed(platform, key, &connection, &loaded).await?;
@@ -231,7 +232,7 @@ impl<P: Parts> Registrar<P> {
         Ok(PlanSteps::of(&plan, true))
     }
 
-    /// Does what has to be done to the webhooks, and shows what that was.
+    /// Runs the plan for the webhooks, and returns it.
     async fn reconcile_webhooks(&self, platform: &Platform, key: &ConnectionKey) -> Result<PlanSteps, Problem> {
         let (loaded, connection) = self.living(key).await?;
         let managed = self.managed(platform, key, &connection, &loaded).await?;
@@ -243,7 +244,7 @@ impl<P: Parts> Registrar<P> {
         Ok(PlanSteps::of(&plan, true))
     }
 
-    /// Raises the generation, if it is still the one that is named.
+    /// Raises the generation, if it is still the one that the body names.
     async fn revoke_named(
         &self,
         platform: &Platform,
@@ -303,7 +304,7 @@ impl<P: Parts> Registrar<P> {
         Ok(Begun { fetch, begun: entities })
     }
 
-    /// How far each entity has been fetched.
+    /// Returns the progress of fetching each entity.
     async fn show_polls(&self, platform: &Platform, key: &ConnectionKey) -> Result<PollList, Problem> {
         let (loaded, connection) = self.known(key).await?;
         let losses = self.losses(key).await?;
@@ -348,7 +349,7 @@ impl<P: Parts> Registrar<P> {
             let body = Zeroizing::new(Value::Object(members).to_string());
             commerce::platform::settings::settings(platform, key, body.as_bytes(), self.loopback)
         };
-        // Where the site follows from the connection's id, it must not be given.
+        // A site that follows from the connection's id must not be given.
         let settings = match read(Some(&connection.site)) {
             Err(error) if error.field == "site" => read(None)?,
             read => read?,
@@ -371,7 +372,8 @@ impl<P: Parts> Registrar<P> {
         if connection != before {
             self.save(key, &mut connection).await?;
         }
-        // Sent though nothing differs, for the one who sent the same before may not have come this far.
+        // The job is sent even if nothing differs, because an earlier request with the same settings may have failed
+        // before this.
         self.edges.jobs.send_jobs(&[(Job::check(key, Trigger::Connected), 0)]).await?;
         Ok(connection)
     }
@@ -384,7 +386,7 @@ impl<P: Parts> Registrar<P> {
         Ok(Presets { presets: self.set_settings(platform, key, settings).await?.presets })
     }
 
-    /// The address and the secrets that somebody has to enter by hand.
+    /// Returns the address and the secrets that somebody has to enter by hand.
     async fn reveal(
         &self,
         platform: &Platform,
@@ -435,7 +437,8 @@ fn description() -> Result<Value, Problem> {
 
 const NO_OBJECT: &str = "body: must be a JSON object";
 
-/// The line that says whose token revealed a secret; a token without a name is told by when it was minted.
+/// Returns the log line about whose token revealed a secret. A token without a name is identified by the time of its
+/// minting.
 fn revealed(key: &ConnectionKey, scope: Option<&str>, claims: &Claims) -> Value {
     let by = claims.sub.clone().unwrap_or_else(|| {
         let minted = Timestamp::from_millis(claims.iat.saturating_mul(1000));
@@ -444,7 +447,7 @@ fn revealed(key: &ConnectionKey, scope: Option<&str>, claims: &Claims) -> Value 
     json!({ "level": "INFO", "event": "secret-revealed", "connection": key.to_string(), "scope": scope, "by": by })
 }
 
-/// A body that is an object, in which no member is there twice.
+/// Reads a body that is a JSON object without repeated members.
 fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     if has_too_many_values(body) {
         return Err(Problem::Invalid("body: holds more than any settings".into()));
@@ -455,7 +458,7 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     })
 }
 
-/// The members of a body, which may be empty. No others than the known ones are taken.
+/// Reads the members of a body, which may be empty. Only the known members are accepted.
 fn members(body: &[u8], known: &[&str]) -> Result<Map<String, Value>, Problem> {
     if body.is_empty() {
         return Ok(Map::new());
@@ -467,7 +470,7 @@ fn members(body: &[u8], known: &[&str]) -> Result<Map<String, Value>, Problem> {
     Err(Problem::Invalid(format!("body: may have no other members than: {}", known.join(", "))))
 }
 
-/// The key that a rotation is to go on without, where one is named.
+/// Reads the id of the key that a rotation is to remove, if one is named.
 fn retired(body: &[u8]) -> Result<Option<String>, Problem> {
     let retire = members(body, &["retire"])?.remove("retire").map(|retire| match retire {
         Value::String(id) if !id.is_empty() => Ok(id),
@@ -476,14 +479,14 @@ fn retired(body: &[u8]) -> Result<Option<String>, Problem> {
     retire.transpose()
 }
 
-/// The entities that can be fetched without being told of each.
+/// Returns the kinds of entity that can be polled.
 fn pollable(platform: &Platform) -> Vec<EntityKind> {
     let processors = platform.mapping.processors().iter();
     let pollable = processors.filter(|one| one.polling.is_some() && one.direction != Direction::Export);
     pollable.map(|processor| processor.entity).collect()
 }
 
-/// A connection's settings, in the form in which they are set.
+/// Returns a connection's settings, in the form in which they are set.
 fn settings_of(connection: &Connection) -> Map<String, Value> {
     let mut settings = connection.settings.clone();
     let common = [
@@ -497,12 +500,12 @@ fn settings_of(connection: &Connection) -> Map<String, Value> {
     settings
 }
 
-/// Where a list goes on: a part of it, and the connection there after which it does.
+/// Writes the position in a list: a shard, and the connection there after which the list continues.
 fn write_cursor(part: u32, after: Option<&str>) -> String {
     URL_SAFE_NO_PAD.encode(format!("{part}:{}", after.unwrap_or_default()))
 }
 
-/// Reads what [`write_cursor`] wrote for the same platform.
+/// Reads a cursor that [`write_cursor`] wrote for the same platform.
 fn read_cursor(cursor: &str, platform: Option<&str>) -> Option<(u32, Option<String>)> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
     let (part, after) = text.split_once(':')?;

@@ -1,4 +1,4 @@
-//! Owns what the registrar reads from its environment.
+//! The registrar's configuration, from its environment.
 
 use cloud::{
     EdgeError,
@@ -9,27 +9,27 @@ use commerce::http_call::Loopback;
 /// The registrar's configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Name of the table of connections.
+    /// The name of the table of connections.
     pub connections: String,
-    /// Name of the table of notes.
+    /// The name of the table of notes.
     pub coordination: String,
-    /// Name of the table of keys that clients brought.
+    /// The name of the table of keys that clients brought.
     pub proof_keys: String,
-    /// ARN of the key that credentials are encrypted with.
+    /// The ARN of the key that encrypts credentials.
     pub credentials_key: String,
-    /// ARN of the secret with the signing keys.
+    /// The ARN of the secret with the signing keys.
     pub signing_keys: String,
-    /// ARN of the secret with the admin keys.
+    /// The ARN of the secret with the admin keys.
     pub admin_key: String,
-    /// ARN of the secret with the app credentials.
+    /// The ARN of the secret with the app credentials.
     pub app_credentials: String,
-    /// URL of the registrar's own queue.
+    /// The URL of the registrar's own queue.
     pub jobs: String,
-    /// URL of the processor's queue.
+    /// The URL of the processor's queue.
     pub inbox: String,
-    /// Where platforms reach the receiver.
+    /// The URL at which platforms reach the receiver.
     pub public_base_url: String,
-    /// For local runs: platforms may be on this machine.
+    /// The choice of whether platforms may be on this machine, for local runs only.
     pub loopback: Loopback,
 }
 
@@ -38,7 +38,7 @@ impl Config {
     /// `APP_CREDENTIALS`, `JOBS_URL`, `INBOX_URL`, `PUBLIC_BASE_URL` and `ALLOW_LOOPBACK_PLATFORMS`.
     ///
     /// # Errors
-    /// Names the variable that is missing.
+    /// An error that names the missing variable.
     pub fn from_env() -> Result<Self, EdgeError> {
         Ok(Self {
             connections: variable("CONNECTIONS_TABLE")?,

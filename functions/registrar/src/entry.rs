@@ -1,33 +1,34 @@
-//! Owns the way by which a request came, by its route at API Gateway or by its path at a function URL. A path before it, as a custom domain
-//! may have one, is nothing of ours.
+//! The way by which a request came, by its route at API Gateway or by its path at a function URL. A custom domain may
+//! put a path of its own before ours, which does not count.
 
 use commerce::request::decoded;
 use lambda_http::{Request, RequestExt, request::RequestContext};
 
-/// What every path of the admin interface begins with.
+/// The prefix of every path of the admin interface.
 const ADMIN: &str = "/admin/";
-/// What every path of an app's pages begins with.
+/// The prefix of every path of an app's pages.
 const APPS: &str = "/apps/";
-/// The route of what came without one.
+/// The route key of requests without a route of their own.
 const NO_ROUTE: &str = "$default";
 
 /// The way by which a request came.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Way {
-    /// To the admin interface, with the path below any that a custom domain has, still encoded.
+    /// The admin interface, with the path without a custom domain's prefix, still encoded.
     Admin(String),
-    /// To an app's pages.
+    /// An app's pages.
     App {
         /// The platform's name.
         platform: String,
         /// The last part of the path.
         action: String,
-        /// The function's own address, where the request came to its function URL: the public base URL is the receiver's then.
+        /// The function's own address, if the request came to its function URL. The public base URL is then the
+        /// receiver's.
         own_address: Option<String>,
     },
 }
 
-/// The way by which a request came; none for one that leads nowhere.
+/// Returns the way by which a request came, or `None` when it leads nowhere.
 pub fn way(request: &Request) -> Option<Way> {
     let (route, domain) = match request.request_context_ref() {
         Some(RequestContext::ApiGatewayV2(context)) => (context.route_key.as_deref(), context.domain_name.as_deref()),
@@ -43,7 +44,7 @@ pub fn way(request: &Request) -> Option<Way> {
         None if path.starts_with(ADMIN) => Some(Way::Admin(path.to_owned())),
         None => {
             let parts: Option<Vec<_>> = path.strip_prefix(APPS)?.split('/').map(decoded).collect();
-            // What is no page of an app's is a page of none.
+            // A path that is no page of an app counts as a page that no app has.
             let (platform, action) = match &parts.unwrap_or_default()[..] {
                 [platform, action] => (platform.clone(), action.clone()),
                 _ => Default::default(),
@@ -54,7 +55,8 @@ pub fn way(request: &Request) -> Option<Way> {
     }
 }
 
-/// The admin interface's own path: `proxy` is what API Gateway found below it, and whether that is decoded is not documented.
+/// Returns the admin interface's own path. `proxy` is the part that API Gateway found below it; whether that is decoded
+/// is not documented.
 fn below_admin(path: &str, proxy: &str) -> Option<String> {
     let plain = |text: &str| text.split('/').map(decoded).collect::<Option<Vec<_>>>().map(|parts| parts.join("/"));
     let fits =
@@ -98,10 +100,10 @@ mod tests {
         let came = |path: &str, proxy: &str| way(&event(route, path, &json!({ "proxy": proxy }), "api.example.com"));
         assert_eq!(came("/admin/rotation", "rotation"), admin("/admin/rotation"));
         assert_eq!(came("/ch/admin/rotation", "rotation"), admin("/admin/rotation"));
-        // What is called like it is no other beginning.
+        // A second `/admin` in the path is not taken for the beginning.
         let own = "/admin/connections/woocommerce/admin/pause";
         assert_eq!(came(&format!("/admin{own}"), "connections/woocommerce/admin/pause"), admin(own));
-        // A slash that is no slash stays one, whether API Gateway has decoded it or not.
+        // An encoded slash stays encoded, whether API Gateway has decoded it or not.
         for proxy in ["connections/p/a%2Fb", "connections/p/a/b"] {
             assert_eq!(came("/ch/admin/connections/p/a%2Fb", proxy), admin("/admin/connections/p/a%2Fb"), "{proxy}");
         }

@@ -1,4 +1,4 @@
-//! Owns the verdict on a webhook, and when one that was switched off may be switched on again. Pure.
+//! The verdict on a webhook, and the time at which one that was switched off may be switched on again. Pure.
 
 use commerce::{
     activity::Activity,
@@ -7,22 +7,24 @@ use commerce::{
     timestamp::Timestamp,
 };
 
-/// So many pauses must be remembered before a longer one means anything.
+/// The least number of remembered pauses from which silence can be told.
 const ENOUGH_GAPS: usize = 5;
-/// A scope is silent when it has been quiet for so many times its longest pause,
+/// The multiple of its longest pause after which a quiet topic (`scope`) counts as silent.
 const TIMES_AS_LONG: i64 = 3;
-/// and for longer than this, in seconds: the nights of a small store are quiet, too.
+/// The least time without a delivery that counts as silence, in seconds, because the nights of a small store are quiet,
+/// too.
 const LEAST_SILENCE: i64 = 6 * 3600;
-/// How long a webhook must stay on until its trips are forgotten, in seconds.
+/// The time that a webhook must stay on until its trips are forgotten, in seconds.
 const STAYED_ON: i64 = 24 * 3600;
-/// How long is waited after the first trip before it is switched on once more, in seconds; each further trip doubles it,
+/// The time after a webhook was switched on again until it may be switched on once more, in seconds. Each further trip
+/// doubles it.
 const FIRST_COOL_DOWN: i64 = 15 * 60;
-/// up to this.
+/// The longest time until a webhook may be switched on once more, in seconds.
 const LONGEST_COOL_DOWN: i64 = 24 * 3600;
 
-/// The verdict on a webhook as it is now, with the reason where it is not healthy. `found` is what the platform shows; none
-/// where it is not there. Where `managed` is not so, it was entered by hand and the platform tells nothing: what was seen is all
-/// that is known. The sighting is that of the connection's present generation.
+/// Returns the verdict on a webhook as it is now, with the reason if it is not healthy. `found` is the webhook that the
+/// platform shows, or `None` when it is missing. A webhook that is not `managed` was entered by hand, the platform does
+/// not report on it, and only its activity is known: that of the connection's present generation.
 pub fn verdict(
     managed: bool,
     found: Option<&Webhook>,
@@ -37,7 +39,7 @@ pub fn verdict(
     }
 }
 
-/// Why a webhook is off, as far as the platform tells.
+/// Returns the reason for which a webhook is off, as far as the platform reports it.
 pub(crate) fn off(webhook: &Webhook) -> String {
     let after = match webhook.failures {
         Some(1) => ", after 1 failure".to_owned(),
@@ -47,7 +49,8 @@ pub(crate) fn off(webhook: &Webhook) -> String {
     format!("switched off by the platform ({}){after}", webhook.status.as_str())
 }
 
-/// The reason why a scope is silent, if it is: compared with its own past, for what is quiet at one store is busy at another.
+/// Returns the reason for which a topic counts as silent, if it does. It is compared with its own past, because a pause
+/// that is usual at one store is silence at another.
 fn quiet(sighting: Option<&Activity>, now: Timestamp) -> Option<String> {
     let sighting = sighting?;
     let longest = sighting.gaps.iter().copied().max().filter(|_| sighting.gaps.len() >= ENOUGH_GAPS)?;
@@ -64,8 +67,8 @@ fn in_words(seconds: i64) -> String {
     }
 }
 
-/// What is remembered when a webhook turns out not to deliver; none where that is known already, so that it is told once.
-/// `good_at` is when it was known to deliver last.
+/// Returns the health of a webhook that turns out not to deliver, or `None` when that is recorded already, so that it
+/// is reported once. `good_at` is the last time at which it was known to deliver.
 pub(crate) fn turned_bad(
     before: &Health,
     verdict: Verdict,
@@ -81,13 +84,13 @@ pub(crate) fn turned_bad(
     Some(Health { verdict, since: Some(now), reason: reason.to_owned(), good_at, ..before.clone() })
 }
 
-/// Whether something may have been missed while this was so.
+/// Returns whether deliveries may have been missed while a webhook had this verdict.
 pub(crate) fn is_bad(verdict: Verdict) -> bool {
     matches!(verdict, Verdict::SwitchedOff | Verdict::Missing)
 }
 
-/// Since when deliveries of a webhook that did not deliver may have been lost; none where nothing is known. What the platform gave
-/// up on had failed for a while before, so what was seen last counts, too.
+/// Returns the time since which deliveries of a webhook may have been lost, or `None` when nothing is known. A webhook
+/// that the platform switched off had failed for a while before, so its last delivery counts, too.
 pub(crate) fn lost_since(health: &Health, seen: Option<Timestamp>) -> Option<Timestamp> {
     match (health.verdict, health.good_at, seen) {
         (Verdict::SwitchedOff, Some(good), Some(seen)) => Some(good.min(seen)),
@@ -95,12 +98,12 @@ pub(crate) fn lost_since(health: &Health, seen: Option<Timestamp>) -> Option<Tim
     }
 }
 
-/// Whether one that is off has to wait before it is switched on again.
+/// Returns whether a webhook that is off has to wait before it is switched on again.
 pub(crate) fn cools_down(health: &Health, now: Timestamp) -> bool {
     health.not_before.is_some_and(|not_before| now < not_before)
 }
 
-/// What is remembered when it is switched on again. It is off until it was seen to be on.
+/// Returns the health of a webhook that is switched on again. Its verdict stays until it is seen to be on.
 pub(crate) fn switched_on(before: &Health, now: Timestamp) -> Health {
     let tripped_at = before.since.unwrap_or(now);
     let again = before.reactivated_at.is_some_and(|at| tripped_at < at.plus_seconds(STAYED_ON));
@@ -110,7 +113,8 @@ pub(crate) fn switched_on(before: &Health, now: Timestamp) -> Health {
     Health { trips, reactivated_at: Some(now), not_before: Some(not_before), ..before.clone() }
 }
 
-/// What is remembered of one that is on and as it should be. Where it was not before, the reason of that stays.
+/// Returns the health of a webhook that is on and as it should be. If it is healthy now, the reason of an earlier
+/// verdict stays.
 pub(crate) fn seen_on(before: &Health, verdict: Verdict, reason: String, now: Timestamp) -> Health {
     let mut health = before.clone();
     if health.verdict != verdict || health.since.is_none() {

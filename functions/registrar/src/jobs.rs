@@ -1,4 +1,4 @@
-//! What comes by the schedule and by the registrar's own queue.
+//! The work that comes by the schedule and by the registrar's own queue.
 
 use cloud::{connections::Connections, queue::Jobs, telemetry};
 use commerce::{
@@ -12,20 +12,23 @@ use serde_json::{Value, json};
 
 use crate::{Parts, Registrar, problem::Problem};
 
-/// How many connections a page of the sweep has.
+/// The number of connections on a page of the sweep.
 const PAGE: u32 = 100;
-/// The same, to spread the checks of a full page over so many seconds: not all stores are asked at once, and few do not wait.
+/// The value of [`PAGE`], in the type of delays.
 const SPREAD_PAGE: i32 = 100;
+/// The time over which the checks of a full page are spread, in seconds, so that not all stores are called at once. The
+/// checks of a shorter page are spread over less.
 const SPREAD_SECONDS: i32 = 900;
-/// After so many seconds, what a request, or connecting, did not get done is done by a job.
+/// The delay of the job that does what a request, or connecting, did not get done, in seconds.
 pub(crate) const LATER: i32 = 60;
-/// How often a check is put off; after that, the next sweep looks again.
+/// The most times that a check is put off. After that, the next sweep looks again.
 pub(crate) const MAX_TRIES: u8 = 5;
-/// At which attempt a message that fails is put aside: the `maxReceiveCount` of the queue in the template.
+/// The attempt at which a failing message goes to the dead-letter queue: the `maxReceiveCount` of the queue in the
+/// template.
 pub const MAX_ATTEMPTS: u32 = 5;
 
-/// What is to be emitted of a job that failed at its `attempts`th attempt: at the last one, a line that says so and the metric that an
-/// alarm looks at. Before, it only comes back.
+/// Returns the lines to log about a job that failed at its `attempts`th attempt. At the last attempt, they are an error
+/// and the metric that an alarm watches. Before that, one line says that the job comes back.
 pub fn failed_lines(text: &str, problem: &Problem, attempts: u32, now: Timestamp) -> Vec<Value> {
     let job = Job::parse(text);
     let (event, level) = if attempts < MAX_ATTEMPTS { ("job-comes-back", "WARN") } else { ("job-failed", "ERROR") };
@@ -39,18 +42,18 @@ pub fn failed_lines(text: &str, problem: &Problem, attempts: u32, now: Timestamp
 }
 
 impl<P: Parts> Registrar<P> {
-    /// Begins to look after all connections: each part of their list by a job of its own.
+    /// Begins a sweep over all connections, with a job for each shard of their list.
     ///
     /// # Errors
     /// [`Problem`] when the jobs cannot be queued; the schedule tries again.
     pub async fn sweep(&self) -> Result<(), Problem> {
         self.check_all().await?;
         telemetry::emit(&telemetry::count("Sweeps", "all", 1, (self.clock)()));
-        // By itself, for it may have to look at all connections.
+        // The rotation has a job of its own, because it may have to look at all connections.
         Ok(self.edges.jobs.send_jobs(&[(Job::Rotate, 0)]).await?)
     }
 
-    /// Has every connection looked after.
+    /// Queues a sweep over each shard of the list of all connections.
     pub(crate) async fn check_all(&self) -> Result<(), Problem> {
         let begun = Some((self.clock)());
         let jobs: Vec<_> = (0..SHARDS).map(|shard| (Job::Sweep { shard, after: None, begun }, 0)).collect();
@@ -60,10 +63,10 @@ impl<P: Parts> Registrar<P> {
     /// Runs one message of the registrar's own queue.
     ///
     /// # Errors
-    /// [`Problem`] when it has to come back.
+    /// [`Problem`] when the message has to come back.
     pub async fn run(&self, text: &str) -> Result<(), Problem> {
         let Some(job) = Job::parse(text) else {
-            // Another release may know it; the state says what has to be done, so nothing is lost.
+            // Another release may know the job. The work follows from the tables, so nothing is lost.
             telemetry::error("unknown-job", "a message of the registrar's queue cannot be read");
             return Ok(());
         };
@@ -89,16 +92,16 @@ impl<P: Parts> Registrar<P> {
             }
         };
         match ran {
-            // The platform says when; the function is not held meanwhile.
+            // The platform says when to come back; the function is not held until then.
             Err(Problem::Platform(Fault::Throttled { seconds })) => {
                 let delay = i32::try_from(seconds.clamp(1, 900)).unwrap_or(900);
                 Ok(self.edges.jobs.send_jobs(&[(put_off(job), delay)]).await?)
             }
-            // What another has changed meanwhile is looked at anew.
+            // A connection that another request has changed meanwhile is looked at again.
             Err(Problem::Conflict(_)) if !matches!(job, Job::Check { tries: MAX_TRIES.., .. }) => {
                 Ok(self.edges.jobs.send_jobs(&[(put_off(job), 5)]).await?)
             }
-            // Nobody can be told, and the next sweep looks again.
+            // Nobody waits for an answer, and the next sweep looks again.
             Err(
                 problem @ (Problem::Refused(_) | Problem::NotFound(_) | Problem::Settings(_) | Problem::Conflict(_)),
             ) => {
@@ -129,7 +132,7 @@ impl<P: Parts> Registrar<P> {
     }
 }
 
-/// The job that comes back later; a check says how often it did.
+/// Returns the job in the form in which it comes back later. A check counts how often it was put off.
 fn put_off(job: Job) -> Job {
     match job {
         Job::Check { key, why, tries, since } => Job::Check { key, why, tries: tries.saturating_add(1), since },
@@ -153,7 +156,7 @@ mod tests {
         let lines = failed_lines(job, &problem, MAX_ATTEMPTS, now);
         assert_eq!((&lines[0]["event"], &lines[1]["FailedJobs"]), (&json!("job-failed"), &json!(1)));
         assert_eq!(lines[1]["platform"], "p");
-        // What cannot even be read is counted, too.
+        // A job that cannot even be read is counted, too.
         assert_eq!(failed_lines("{", &problem, MAX_ATTEMPTS, now)[1]["FailedJobs"], 1);
     }
 }

@@ -1,8 +1,9 @@
-//! The registrar: connects stores and disconnects them, and keeps the webhooks at their platform alive in between. It never
-//! touches entities: what it finds out about them, it puts on the queue.
+//! The registrar, which connects stores and disconnects them, and keeps the webhooks at their platforms alive in
+//! between. It never touches entities: those that it finds become messages on the queue.
 //!
-//! It is asked over HTTP ([`Registrar::answer`]), by a schedule ([`Registrar::sweep`]), and by its own queue ([`Registrar::run`]).
-//! Whatever fails half-way can be run again: each step is recorded as soon as it is done, and the next run starts from what is there.
+//! HTTP requests ([`Registrar::answer`]), a schedule ([`Registrar::sweep`]) and its own queue ([`Registrar::run`]) call
+//! it. Whatever fails half-way can be run again: each step is recorded as soon as it is done, and the next run starts
+//! from the records.
 
 mod admin;
 pub mod answers;
@@ -61,22 +62,22 @@ use serde_json::Value;
 pub use crate::routes::PERMISSIONS;
 use crate::{entry::Way, problem::Problem};
 
-/// What an admin token must be: minted with the admin key, for this audience, for an hour at most.
+/// The rules for admin tokens: minted with the admin key, for this audience, for an hour at most.
 pub const ADMIN_TOKEN: Hs256 = Hs256 { audience: "commerce-hooks/admin", max_lifetime_seconds: 3600 };
 
-/// What the edges of a [`Registrar`] are: those of AWS, or their twins in memory.
+/// The types of a [`Registrar`]'s edges: those of AWS, or their in-memory twins.
 pub trait Parts {
     /// The table of connections.
     type Connections: Connections + Sync;
-    /// What credentials are encrypted with.
+    /// The vault that encrypts credentials.
     type Vault: Vault + Sync;
-    /// Secrets.
+    /// The secrets.
     type Secret: SecretSource + KeepSecret + Sync;
-    /// What platforms are called with.
+    /// The client for calls to platforms.
     type Outbound: Outbound + Sync;
-    /// Notes about connections.
+    /// The notes about connections.
     type Notes: Coordination + Sync;
-    /// Keys that clients brought.
+    /// The keys that clients brought.
     type ProofKeys: KeepProofKeys + Sync;
     /// The registrar's own queue.
     type Jobs: Jobs + Sync;
@@ -84,23 +85,23 @@ pub trait Parts {
     type Inbox: Inbox + Sync;
 }
 
-/// What a [`Registrar`] is made of.
+/// The edges of a [`Registrar`].
 pub struct Edges<P: Parts> {
     /// The table of connections.
     pub connections: P::Connections,
-    /// What credentials are encrypted with.
+    /// The vault that encrypts credentials.
     pub vault: P::Vault,
-    /// What webhook secrets are derived from.
+    /// The keys that webhook secrets are derived from.
     pub signing_keys: Keys<P::Secret>,
-    /// What admin tokens are signed with.
+    /// The keys that sign admin tokens.
     pub admin_keys: Keys<P::Secret>,
-    /// What platforms gave the vendor of an app.
+    /// The app credentials that platforms gave to the vendor.
     pub apps: AppCredentials<P::Secret>,
-    /// What platforms are called with.
+    /// The client for calls to platforms.
     pub outbound: P::Outbound,
-    /// Notes about connections.
+    /// The notes about connections.
     pub notes: P::Notes,
-    /// Keys that clients brought.
+    /// The keys that clients brought.
     pub proof_keys: P::ProofKeys,
     /// The registrar's own queue.
     pub jobs: P::Jobs,
@@ -120,8 +121,8 @@ pub struct Registrar<P: Parts> {
 }
 
 impl<P: Parts> Registrar<P> {
-    /// On these edges. `public_base_url` is where platforms reach the receiver, without a trailing slash; with
-    /// `loopback` allowed, for local runs, stores may be on this machine.
+    /// Makes a registrar on these edges. `public_base_url` is the URL at which platforms reach the receiver; a trailing
+    /// slash is dropped. With `loopback` allowed, for local runs only, stores may be on this machine.
     pub fn new(
         platforms: &'static [Platform],
         edges: Edges<P>,
@@ -155,7 +156,7 @@ impl<P: Parts> Registrar<P> {
         }
     }
 
-    /// Checks the bearer token, and once more with keys fetched anew: a rotation may have happened since.
+    /// Checks the bearer token, and once more with keys fetched anew, because a rotation may have happened since.
     async fn authorize(&self, headers: &HeaderMap) -> Result<Claims, Problem> {
         let now = (self.clock)();
         let mut values = headers.get_all(header::AUTHORIZATION).iter();

@@ -1,4 +1,4 @@
-//! Pauses a connection, resumes it, and makes what leaked of it worth nothing.
+//! The pause of a connection, its resumption, and the revocation of its secrets.
 
 use cloud::{connections::Connections, queue::Jobs};
 use commerce::{
@@ -14,7 +14,7 @@ impl<P: Parts> Registrar<P> {
     /// Stops taking deliveries of a connection for a while, and switches its webhooks off.
     ///
     /// # Errors
-    /// [`Problem`]; what is left to do is done by the next check.
+    /// [`Problem`]; the next check does the rest.
     pub(crate) async fn set_paused(&self, platform: &Platform, key: &ConnectionKey) -> Result<(), Problem> {
         let (_, mut connection) = self.living(key).await?;
         if connection.status != ConnectionStatus::Paused {
@@ -25,10 +25,11 @@ impl<P: Parts> Registrar<P> {
         self.reconcile_asked(platform, key).await
     }
 
-    /// Takes deliveries again: webhooks on, and what was missed is fetched. It is remembered since when until that has begun.
+    /// Takes deliveries again: switches the webhooks on, and fetches the changes that were missed. The time of the
+    /// pause stays recorded until that has begun.
     ///
     /// # Errors
-    /// [`Problem`]; what is left to do is done by the next check.
+    /// [`Problem`]; the next check does the rest.
     pub(crate) async fn set_active(&self, platform: &Platform, key: &ConnectionKey) -> Result<(), Problem> {
         let (_, mut connection) = self.living(key).await?;
         if connection.status == ConnectionStatus::Paused {
@@ -38,12 +39,12 @@ impl<P: Parts> Registrar<P> {
         self.reconcile_asked(platform, key).await
     }
 
-    /// Makes all secrets of a connection worth nothing: those of its next generation take their place. What comes over the old path
-    /// from now on is ignored; when the webhooks have moved, what changed meanwhile is fetched. Where the generation to revoke is `named`,
-    /// another one is not, so that to ask twice is to ask once.
+    /// Revokes all secrets of a connection: those of its next generation take their place. Deliveries over the old path
+    /// are ignored from now on; when the webhooks have moved, the changes made meanwhile are fetched. If `named` is not
+    /// the present generation, nothing is revoked, so that a repeated request has no further effect.
     ///
     /// # Errors
-    /// [`Problem`]; what is left to do is done by the next check.
+    /// [`Problem`]; the next check does the rest.
     pub(crate) async fn raise_generation(
         &self,
         platform: &Platform,
@@ -59,7 +60,7 @@ impl<P: Parts> Registrar<P> {
         self.reconcile_asked(platform, key).await
     }
 
-    /// Brings the webhooks in line with what was just written, now, and if that fails, by a job.
+    /// Brings the webhooks in line with the record just written: now, and by a job in case that fails.
     async fn reconcile_asked(&self, platform: &Platform, key: &ConnectionKey) -> Result<(), Problem> {
         self.edges.jobs.send_jobs(&[(Job::check(key, Trigger::Asked), LATER)]).await?;
         let loaded = self.edges.connections.load(key).await?;

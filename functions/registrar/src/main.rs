@@ -1,4 +1,5 @@
-//! Wires the registrar to AWS, and tells apart who calls it: API Gateway, the schedule, or its own queue.
+//! The wiring of the registrar to AWS, and the distinction between its callers: API Gateway, the schedule and its own
+//! queue.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -55,7 +56,7 @@ async fn main() -> Result<(), Error> {
     run(service_fn(|event: LambdaEvent<Value>| async move { called(registrar, event.payload).await })).await
 }
 
-/// Does what the event asks for, by its form.
+/// Handles an event, by its form.
 async fn called(registrar: &Registrar<AtAws>, event: Value) -> Result<Value, Error> {
     if event.get("Records").is_some() {
         let event: SqsEvent = serde_json::from_value(event)?;
@@ -79,7 +80,7 @@ async fn called(registrar: &Registrar<AtAws>, event: Value) -> Result<Value, Err
     Ok(answered(registrar.answer(request).await))
 }
 
-/// A response as API Gateway takes it. Ours are all text.
+/// Returns a response in the form that API Gateway takes. All our bodies are text.
 fn answered(response: Response<Body>) -> Value {
     let (parts, body) = response.into_parts();
     let headers: HashMap<&str, &str> =

@@ -1,5 +1,5 @@
-//! Finding out whether deliveries get through to us: a request like the platform's own, over the real address, proven by the real
-//! secret, that touches no entity.
+//! The probe, which shows whether deliveries reach us: a request like the platform's own, over the real address, proven
+//! by the real secret, that touches no entity.
 
 use cloud::outbound::Outbound;
 use commerce::{
@@ -14,11 +14,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use crate::{Parts, Registrar};
 
 impl<P: Parts> Registrar<P> {
-    /// Sends a delivery that tells of nothing. It has got through when it was queued: then there is a message id. Where only the
-    /// platform can sign, nothing can be sent, and time alone decides.
+    /// Sends a delivery without a message. It has arrived when it was queued, which a message id shows. Where only the
+    /// platform can sign, nothing is sent, and the probe succeeds.
     ///
     /// # Errors
-    /// Why it did not, for people.
+    /// The reason for which the probe did not arrive, for people.
     pub(crate) async fn probe(&self, platform: &Platform, path: &WebhookPath, ring: &KeyRing) -> Result<(), String> {
         let (now, delivery) = ((self.clock)(), platform.delivery);
         let probe = delivery.probe(path, now);

@@ -1,4 +1,4 @@
-//! Reads and writes what is recorded of a connection.
+//! The reading and writing of a connection's records.
 
 use std::collections::BTreeMap;
 
@@ -17,18 +17,18 @@ use serde_json::json;
 
 use crate::{Parts, Registrar, problem::Problem};
 
-/// How long after a check one that brings no news is not noted, in seconds.
+/// The time after a check within which another one without news is not recorded, in seconds.
 const NOTED_EVERY: i64 = 600;
 
 impl<P: Parts> Registrar<P> {
-    /// Returns what is known of a connection that there is.
+    /// Returns the records of a connection, which must exist.
     pub(crate) async fn known(&self, key: &ConnectionKey) -> Result<(Loaded, Connection), Problem> {
         let loaded = self.edges.connections.load(key).await?;
         let connection = loaded.connection.clone().ok_or_else(|| not_connected(key))?;
         Ok((loaded, connection))
     }
 
-    /// Returns what is known of a connection that is not disconnected, and not about to be.
+    /// Returns the records of a connection that is neither disconnected nor being disconnected.
     pub(crate) async fn living(&self, key: &ConnectionKey) -> Result<(Loaded, Connection), Problem> {
         let (loaded, connection) = self.known(key).await?;
         match connection.status {
@@ -51,7 +51,7 @@ impl<P: Parts> Registrar<P> {
         Err(changed(key))
     }
 
-    /// Keeps what a look came to, where that is news.
+    /// Records the result of a check, if it is news.
     pub(crate) async fn note_check(
         &self,
         key: &ConnectionKey,
@@ -72,7 +72,8 @@ impl<P: Parts> Registrar<P> {
         Ok(self.edges.connections.save_check(key, &Check { at, trouble, since }).await?)
     }
 
-    /// When each scope of a connection delivered last, in its present life; by the names that deliveries have for them.
+    /// Returns the activity of each topic of a connection in its present generation, by the topics that deliveries
+    /// carry.
     pub(crate) async fn activity(
         &self,
         key: &ConnectionKey,
@@ -83,7 +84,7 @@ impl<P: Parts> Registrar<P> {
             let sighting: Activity = serde_json::from_str(&note.body).ok()?;
             Some((name.strip_prefix(SEEN)?.to_owned(), sighting))
         });
-        // Our own probe says nothing of the platform.
+        // Our own probe says nothing about the platform.
         Ok(read.filter(|(scope, sighting)| scope != PROBE && sighting.generation == generation).collect())
     }
 }

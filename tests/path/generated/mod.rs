@@ -2,6 +2,7 @@
 //! `WRITE_PAGES=1` it is written, as `make pages` does.
 
 mod admin_api;
+mod mappings;
 mod state;
 
 use std::{env, fs, path::PathBuf};
@@ -35,4 +36,30 @@ fn the_fields_of_every_entity() {
     let page = fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).unwrap();
     let (by_hand, _) = page.split_once(GENERATED).expect("the page has the line that the tables begin at");
     assert_generated(path, &format!("{by_hand}{GENERATED}{}", state::tables()));
+}
+
+/// A mapping's number rises with its output, or a replay would not win over what an earlier release made of the same delivery.
+#[test]
+fn a_mapping_that_makes_something_else_has_another_number() {
+    for platform in PLATFORMS {
+        let path = format!("tests/path/data/{}/mapping.json", platform.name);
+        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(&path);
+        let before = fs::read(&file).map(|text| serde_json::from_slice(&text).unwrap()).unwrap_or_default();
+        let now = mappings::made(platform.name);
+        assert_eq!(mappings::forgotten(&before, &now), Vec::<String>::new(), "{}: raise MAPPING", platform.name);
+        assert_generated(&path, &format!("{:#}\n", serde_json::to_value(&now).unwrap()));
+    }
+}
+
+#[test]
+fn a_forgotten_number_is_noticed() {
+    let made = |number, sample: &str, output: &str| {
+        let made = mappings::Made { number, sample: sample.into(), output: output.into() };
+        std::collections::BTreeMap::from([("golden".to_owned(), made)])
+    };
+    let before = made(2, "s", "o");
+    for fine in [made(2, "s", "o"), made(3, "s", "other"), made(2, "another", "other")] {
+        assert_eq!(mappings::forgotten(&before, &fine), Vec::<String>::new());
+    }
+    assert_eq!(mappings::forgotten(&before, &made(2, "s", "other")), ["golden"]);
 }

@@ -13,6 +13,8 @@ use commerce::{
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value};
 
+use crate::hops::Golden;
+
 /// An entity of a platform, as its fields show it: whole, or in parts.
 type Sample = (&'static str, Map<String, Value>);
 
@@ -33,9 +35,9 @@ pub fn tables() -> String {
     page
 }
 
-fn table<T: JsonSchema>(page: &mut String, kind: EntityKind, samples: &[(&'static str, EntityKind, Mapped)]) {
-    let of_kind = samples.iter().filter(|(_, of, _)| *of == kind);
-    let samples: Vec<Sample> = of_kind.flat_map(|(platform, _, mapped)| fields(platform, mapped)).collect();
+fn table<T: JsonSchema>(page: &mut String, kind: EntityKind, samples: &[Golden]) {
+    let of_kind = samples.iter().filter(|golden| golden.entity == kind);
+    let samples: Vec<Sample> = of_kind.flat_map(|golden| fields(golden.platform, &golden.mapped)).collect();
     let mut platforms: Vec<_> = PLATFORMS.iter().map(|platform| platform.name).collect();
     platforms.retain(|name| samples.iter().any(|(platform, _)| platform == name));
     let mut settings = SchemaSettings::draft2020_12().for_serialize();
@@ -51,7 +53,10 @@ fn table<T: JsonSchema>(page: &mut String, kind: EntityKind, samples: &[(&'stati
 
 /// Returns the fields that a platform fills, in as many parts as it sends.
 fn fields(platform: &'static str, mapped: &Mapped) -> Vec<Sample> {
-    let (Mapped::Change(_, Change::Upsert(upsert)) | Mapped::IfKnown(_, Change::Upsert(upsert), _)) = mapped else {
+    let (Mapped::Change(_, Change::Upsert(upsert))
+    | Mapped::PullWith(_, Change::Upsert(upsert))
+    | Mapped::IfKnown(_, Change::Upsert(upsert), _)) = mapped
+    else {
         return Vec::new();
     };
     let facets = upsert.facets.values().map(|facet| facet.fields.clone());
