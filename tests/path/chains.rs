@@ -1,8 +1,9 @@
-//! Chains: what a function sends makes it run again. Each comes to an end of its own, and some are longer than Lambda lets a chain be unless it
-//! is told that this is meant: after some 16 runs it takes a chain for a loop and drops what comes next. Lambda counts them by the
-//! `Lineage` in the tracing header, which the SDK hands on with everything that it sends.
+//! Chains: a function's messages make it run again. Each chain ends by itself. After some 16 runs, Lambda takes a chain
+//! for a loop and drops its next message, unless the function allows chains. Lambda counts the runs by the `Lineage` in
+//! the tracing header, which the SDK passes on with everything that it sends.
 //!
-//! `RecursiveLoop: Allow` in the template switches that off. Here is what would be cut without it, and where each chain ends.
+//! `RecursiveLoop: Allow` in the template switches that off. These tests show what would be cut without it, and where
+//! each chain ends.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -21,28 +22,29 @@ use tests::{
 
 use crate::{controller::Place, poll::Shop};
 
-/// The runs that Lambda lets a chain have; what would begin the next one is dropped.
+/// The runs that Lambda lets a chain have; it drops the message that would begin the next one.
 const RUNS: usize = 16;
 
-/// Runs what is on the queues, each job and each message in an invocation of its own, and counts for each how many there were before it.
+/// A runner of the queues, which runs each job and each message in an invocation of its own, and counts the runs of the
+/// chain before it.
 struct Chains<'w> {
     world: &'w World,
-    /// Whether Lambda drops what has gone on for too long.
+    /// `true` when Lambda drops the messages of chains that are too long.
     cuts: bool,
     jobs: VecDeque<usize>,
     messages: Vec<usize>,
     taken: usize,
-    /// Jobs that would have been run.
+    /// Jobs that Lambda dropped.
     dropped: Vec<Job>,
     dropped_messages: usize,
-    /// The connections that were looked at.
+    /// The connections that were checked.
     checked: BTreeSet<ConnectionKey>,
     longest: usize,
     ends: Vec<String>,
 }
 
 impl<'w> Chains<'w> {
-    /// What is there by now was sent by one invocation: the schedule's, or a request's.
+    /// Makes a runner. One invocation, of the schedule or of a request, has sent everything that is on the queues now.
     fn new(world: &'w World, cuts: bool) -> Self {
         let mut chains = Self {
             world,
@@ -105,7 +107,7 @@ async fn a_sweep_of_a_long_list_goes_on_to_its_end() {
         let mut keys = BTreeSet::new();
         for number in 0.. {
             let key = WebhookPath::parse("directscale", &format!("client{number}"), None).unwrap().key;
-            // All in one part of the list, so that few are enough.
+            // All connections are in one shard of the list, so that few are enough.
             if shard(&key) == 0 {
                 let connection = Connection { revision: 1, ..Connection::new("https://api.example.com") };
                 assert!(world.tables.save(&key, &connection).await.unwrap());
@@ -119,7 +121,7 @@ async fn a_sweep_of_a_long_list_goes_on_to_its_end() {
         let mut chains = Chains::new(&world, cuts);
         chains.run().await;
         if cuts {
-            // The schedule's run is the first; the last one that there is puts a page's checks on the queue, too.
+            // The schedule's run is the first. The last run queues the checks of a page too, but they are dropped.
             assert!(matches!(chains.dropped.last(), Some(Job::Sweep { shard: 0, after: Some(_), .. })));
             assert_eq!(chains.checked.len(), 100 * (RUNS - 2), "those behind are never looked after");
         } else {
@@ -135,7 +137,8 @@ async fn an_import_of_many_pages_goes_on_to_its_end() {
         shop.changes(400);
         shop.connect(json!({})).await;
         shop.lose_hooks();
-        // The chain of polling has no end as long as it is wanted, and no more than one run in five minutes; it is not what is asked here.
+        // The chain of polling goes on while polling is wanted, and has at most one run in five minutes. This test is
+        // not about it.
         let job = Job::check(&shop.key, Trigger::Schedule);
         shop.world.queues.send_jobs(&[(job, 0)]).await.unwrap();
         let mut chains = Chains::new(&shop.world, cuts);

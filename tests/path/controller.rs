@@ -1,5 +1,5 @@
-//! The controller: whatever happens to a connection's hooks at its platform, and whichever call fails while that is mended, the next
-//! sweep makes them what they should be.
+//! The controller: after any damage to a connection's webhooks, and any failed call of the repair, the next sweep makes
+//! them what they should be.
 
 use std::{
     collections::BTreeSet,
@@ -43,20 +43,20 @@ const SITE: &str = "http://127.0.0.1:20000";
 const ELSEWHERE: &str = "https://elsewhere.example.com/hooks";
 const DAY: i64 = 86_400;
 
-/// What goes wrong with one call.
+/// The way in which a call fails.
 #[derive(Clone, Copy, Debug)]
 enum Wrong {
     Status(u16),
     AnswerLost,
     TimeOut,
-    /// It is refused, if it would make something.
+    /// A refusal, if the call would make something.
     NotMade,
 }
 
-/// Every call goes wrong.
+/// The number that stands for every call.
 const EVERY: usize = usize::MAX;
 
-/// A platform of which one call goes wrong, or during one of which something else happens.
+/// A platform whose calls can fail, or have something else happen in between.
 struct Faulty {
     inner: Arc<dyn Simulator>,
     wrong: Mutex<Option<(usize, Wrong)>>,
@@ -65,7 +65,7 @@ struct Faulty {
 }
 
 impl Faulty {
-    /// The call with this number, counted from now, goes wrong, or [`EVERY`] one; none does from now on.
+    /// Makes the call with this number fail, counted from now, or [`EVERY`] call; with `None`, no call.
     fn wrong(&self, wrong: Option<(usize, Wrong)>) {
         self.seen.store(0, Ordering::SeqCst);
         *self.wrong.lock().unwrap() = wrong;
@@ -125,21 +125,21 @@ impl Simulator for Faulty {
     }
 }
 
-/// A simulated platform, with what a merchant or the platform itself can do to its hooks.
+/// A simulated platform, with the changes that a merchant or the platform itself can make to its webhooks.
 pub(crate) enum Hooked {
     Woo(Store),
     Big(Arc<bigcommerce::Simulator>),
     Blue(Arc<cloudblue::Connect>),
 }
 
-/// A hook at its platform.
+/// A webhook at its platform.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Hook {
     pub scope: String,
     pub url: String,
     pub active: bool,
     pub id: String,
-    /// What it signs with, or sends along.
+    /// The secret that it signs with, or sends along.
     secret: String,
 }
 
@@ -214,7 +214,7 @@ pub(crate) struct Place {
 const PLACES: [&str; 3] = ["woocommerce", "bigcommerce", "cloudblue"];
 
 impl Place {
-    /// A platform with a hook of somebody else's.
+    /// Makes a platform with one webhook of somebody else.
     fn new(name: &str) -> Self {
         let mut world = World::new();
         world.loopback = Loopback::Allowed;
@@ -253,7 +253,7 @@ impl Place {
         assert_eq!(status, 200, "{shown}");
         place.run().await;
         place.assert_right("connected");
-        // Quotas are those of half a minute, and what is well is left alone for some more.
+        // Quotas are counted per half minute, and a healthy connection is left alone for longer.
         place.world.clock.pass_seconds(1800);
         place.faulty.calls();
         place
@@ -269,7 +269,7 @@ impl Place {
         self.world.admin_of(self.platform.name, method, self.key.connection.as_str(), "", body).await
     }
 
-    /// What was to be fetched of an entity was fetched, as far as this is about hooks.
+    /// Ends an entity's run without fetching anything, because these tests are about webhooks.
     async fn fetched(&self, entity: EntityKind) {
         let mut cursor = self.world.tables.connection(&self.key).cursors[&entity].clone();
         let Some(run) = cursor.run.take() else { return };
@@ -279,7 +279,7 @@ impl Place {
         assert!(self.world.tables.save_cursor(&self.key, &cursor).await.unwrap());
     }
 
-    /// Runs what is on the registrar's queue to its end, but for what is polled; gives all of it.
+    /// Runs the registrar's queue to its end, without polling, and returns all its jobs.
     pub(crate) async fn run(&self) -> Vec<Job> {
         let mut ran = Vec::new();
         while let Some((job, delay)) = self.world.queues.next_job() {
@@ -299,7 +299,7 @@ impl Place {
         self.run().await
     }
 
-    /// One check, and what follows from it.
+    /// Runs one check and the jobs that follow, and returns those jobs.
     async fn check(&self, why: Trigger) -> Vec<Job> {
         let job = Job::check(&self.key, why);
         self.world.registrar().run(&job.text()).await.unwrap();
@@ -322,7 +322,7 @@ impl Place {
             .collect()
     }
 
-    /// Those of entities that can be polled.
+    /// Returns our webhooks of entities that can be polled.
     fn polled(&self) -> Vec<Hook> {
         let (hooks, mapping) = (self.platform.setup.webhooks().unwrap(), self.platform.mapping);
         let polled = |hook: &Hook| match resolve(self.platform, hooks.delivers(&hook.scope)) {
@@ -340,8 +340,8 @@ impl Place {
         self.assert_right_at(BASE, context);
     }
 
-    /// There is exactly what there should be: each hook once, on, at its address, with its secret, and recorded; and the other one,
-    /// which is not ours.
+    /// Asserts that each wanted webhook exists once, is on, has its address and secret, and is recorded, and that the
+    /// only other one is not ours.
     fn assert_right_at(&self, base: &str, context: &str) {
         let (connection, hooks) = (self.connection(), self.platform.setup.webhooks().unwrap());
         let path = WebhookPath { key: self.key.clone(), generation: connection.generation };
@@ -373,7 +373,7 @@ impl Place {
         assert!(records.values().all(|record| record.health.verdict == Verdict::Healthy), "{context}: {records:?}");
     }
 
-    /// Switches one hook off, removes one, makes one twice, and moves one. Gives the scope of the first.
+    /// Switches one webhook off, removes one, duplicates one, and moves one. Returns the topic of the first.
     fn spoil(&self) -> String {
         let ours = self.polled();
         self.hooked.switch_off(&ours[0].id);
@@ -388,7 +388,7 @@ impl Place {
         self.world.receiver.receive(request(&event)).await.status().as_u16()
     }
 
-    /// The platform tells, or told, that the app was removed there.
+    /// Keeps a notice that the app was removed at the platform.
     async fn told(&self, received: Timestamp) {
         let notice = Notice { kind: UNINSTALLED.into(), detail: String::new(), received };
         let name = format!("{NOTICE}{UNINSTALLED}");
@@ -441,7 +441,7 @@ async fn whichever_call_goes_wrong_the_next_sweep_converges() {
                 place.sweep().await;
                 place.assert_right(&context);
                 assert!(place.world.tables.connection(&place.key).check.unwrap().trouble.is_none(), "{context}");
-                // And then there is nothing left to do.
+                // After that, nothing is left to do.
                 place.faulty.calls();
                 place.world.clock.pass_seconds(3600);
                 place.sweep().await;
@@ -466,7 +466,7 @@ async fn connecting_converges_too_whichever_call_goes_wrong() {
                 let reached = place.faulty.seen.load(Ordering::SeqCst) > number;
                 place.faulty.wrong(None);
                 place.world.clock.pass_seconds(60);
-                // What the request left is done by the job that it sent.
+                // The job that the request sent does the rest.
                 place.run().await;
                 place.assert_right(&format!("{name}: {wrong:?} at call {number}"));
                 if !reached {
@@ -488,13 +488,13 @@ async fn what_a_hook_may_have_missed_is_fetched() {
         let health = place.record(&off).health;
         assert!(health.reason.starts_with("switched off by the platform"), "{name}: {health:?}");
         assert_eq!((health.trips, health.verdict), (1, Verdict::Healthy));
-        // The probe is a delivery, and touches nothing.
+        // The probe is a delivery, but touches nothing.
         assert_eq!(place.world.drain(0).await, ["ignored: probe"]);
         assert!(place.world.tables.items().is_empty());
         let shown = place.admin("GET", "").await.1;
         assert!(shown["subscriptions"].as_array().unwrap().iter().all(|hook| hook["verdict"] == "healthy"), "{shown}");
     }
-    // Each kind of harm, and the entity whose deliveries were lost.
+    // Each kind of harm makes the registrar fetch the entity whose deliveries were lost.
     type Harm = fn(&Place, &Hook);
     let harm: [(&str, Harm); 3] = [
         ("off", |place, hook| place.hooked.switch_off(&hook.id)),
@@ -558,7 +558,7 @@ async fn a_probe_that_fails_switches_nothing_on() {
     }
 }
 
-/// Not by another way either: it was moved as well, and there is something else to be made.
+/// A webhook that is held back stays off even if it was moved as well and another one has to be made.
 #[tokio::test]
 async fn what_is_held_back_stays_off_while_other_hooks_are_made() {
     for name in PLACES {
@@ -578,7 +578,7 @@ async fn what_is_held_back_stays_off_while_other_hooks_are_made() {
     }
 }
 
-/// Where the app's own signature is required, a probe without it would never get through.
+/// A probe without the app's own signature would never get through where that signature is required.
 #[tokio::test]
 async fn a_probe_is_signed_as_the_app_s_configuration_wants_it() {
     for require in ["either", "signature", "header", "both"] {
@@ -627,7 +627,7 @@ async fn what_trips_again_cools_down_and_is_told_of_once() {
         assert_eq!(health().trips, 2);
         waits(30 * 60);
 
-        // A person need not wait, but for the probe.
+        // A `PUT` waits only for the probe.
         trip();
         place.world.clock.pass_seconds(60);
         assert_eq!(place.put_with(|_| {}).await.0, 200);
@@ -658,7 +658,7 @@ async fn silence_shows_against_a_scope_s_own_past() {
             gaps: vec![600; 5],
         };
         let now = place.world.clock.now();
-        // Another life of the connection says nothing about this one.
+        // A sighting of another generation says nothing about this one.
         place.see(&delivered, &sighting(now.plus_seconds(-DAY), Generation::FIRST.next())).await;
         place.check(Trigger::Schedule).await;
         assert_eq!(place.record(&scope).health.verdict, Verdict::Healthy, "{name}");
@@ -708,7 +708,7 @@ async fn a_pause_switches_off_and_what_it_missed_is_fetched() {
         assert_eq!(place.connection(), paused, "{name}: twice is once");
         assert!(place.ours().iter().all(|hook| !hook.active), "{name}: and it stays so");
 
-        // Resuming breaks off where nothing can be listed; it is remembered since when.
+        // Resuming breaks off if webhooks cannot be listed, but the beginning of the pause stays recorded.
         place.faulty.wrong(Some((0, Wrong::Status(500))));
         assert!(registrar().resume(place.platform, &place.key).await.is_err(), "{name}");
         let half = place.connection();
@@ -734,7 +734,7 @@ async fn revoking_makes_what_leaked_worth_nothing_at_once() {
     for name in PLACES {
         let place = Place::connected(name).await;
         let former = place.ours();
-        // Even where not one call to the platform gets through.
+        // The generation rises even if no call reaches the platform.
         place.faulty.wrong(Some((0, Wrong::TimeOut)));
         assert!(place.world.registrar().revoke(place.platform, &place.key, None).await.is_err(), "{name}");
         assert_eq!(place.connection().generation, Generation::FIRST.next(), "{name}");
@@ -743,7 +743,7 @@ async fn revoking_makes_what_leaked_worth_nothing_at_once() {
         place.assert_right(name);
         assert!(place.ours().iter().all(|hook| former.iter().all(|former| former.secret != hook.secret)), "{name}");
         assert!(!polls(&jobs).is_empty(), "{name}: what came over the old path is fetched");
-        // Two who name the same one revoke one.
+        // Two requests that name the same generation revoke it once.
         for _ in 0..2 {
             let named = Some(Generation::FIRST.next());
             let connection = shown(place.world.registrar().revoke(place.platform, &place.key, named).await.unwrap());
@@ -772,7 +772,7 @@ async fn another_base_url_moves_hooks_and_orphans_none() {
     }
 }
 
-/// A release that has fewer scopes.
+/// A release with fewer topics.
 struct Fewer;
 
 impl Mapping for Fewer {
@@ -814,7 +814,7 @@ async fn a_plan_is_shown_without_being_run() {
         let planned: Value = serde_json::from_slice(shown.body().as_ref()).unwrap();
         let steps = planned["steps"].as_array().unwrap();
         let counts = ["create", "update", "delete"].map(|what| steps.iter().filter(|step| step["do"] == what).count());
-        // What was moved elsewhere is recorded and comes back.
+        // The record still has the moved webhook, which comes back.
         assert_eq!(counts, [1, 2, 1], "{name}: {planned}");
         assert_eq!((place.hooked.hooks(), place.world.tables.connection(&place.key)), before, "{name}");
         assert!(changing(&place.faulty.calls()).is_empty());
@@ -843,7 +843,7 @@ async fn trouble_is_kept_until_it_is_over_and_never_fails_the_job() {
     store.replace_key("ck_1", "cs_1");
     place.sweep().await;
     assert_eq!(trouble(), None);
-    // Where no hooks can be listed, the refusal itself is all that is known, until somebody connects anew.
+    // If webhooks cannot be listed, only a refusal shows trouble, which stays until somebody connects anew.
     let world = World::new();
     let key = WebhookPath::parse("directscale", "client", None).unwrap().key;
     let connection =
@@ -858,7 +858,7 @@ async fn trouble_is_kept_until_it_is_over_and_never_fails_the_job() {
     }
 }
 
-/// Only what asks for time is put off, and not for ever.
+/// A check is repeated only if the platform asks for time, and not without end.
 #[tokio::test]
 async fn a_store_that_asks_for_time_all_day_is_not_asked_ever_more_often() {
     for name in PLACES {
@@ -884,7 +884,7 @@ async fn a_store_that_asks_for_time_all_day_is_not_asked_ever_more_often() {
     }
 }
 
-/// Jobs that come late come together.
+/// Late jobs of several sweeps may run close together.
 #[tokio::test]
 async fn what_was_well_since_a_sweep_began_is_left_alone_by_it() {
     for name in PLACES {
@@ -899,7 +899,7 @@ async fn what_was_well_since_a_sweep_began_is_left_alone_by_it() {
         place.world.clock.pass_seconds(2 * 3600);
         let sweeps = [place.world.clock.now(), place.world.clock.now().plus_seconds(3600)];
         place.world.clock.pass_seconds(4000);
-        // The jobs of two sweeps have waited: one look does for both.
+        // The jobs of two sweeps have waited; one check is enough for both.
         assert_eq!(calls(Some(sweeps[0])).await, 1, "{name}");
         place.world.clock.pass_seconds(100);
         assert_eq!((calls(Some(sweeps[1])).await, calls(None).await), (0, 1), "{name}");
@@ -925,7 +925,7 @@ async fn the_ring_that_hooks_are_made_with_is_a_minute_old_at_most() {
     }
 }
 
-/// Our own probe is no delivery of the store's.
+/// A probe of our own does not count as a delivery of the store.
 #[tokio::test]
 async fn a_probe_is_nothing_that_the_store_has_sent() {
     let place = Place::connected("bigcommerce").await;
@@ -945,7 +945,7 @@ async fn a_probe_is_nothing_that_the_store_has_sent() {
     assert_ne!(shown().await.as_ref(), before.as_ref());
 }
 
-/// A store is disconnected while another request makes its hooks: whichever call it comes between, none of them stays.
+/// A disconnection between any two calls of a request that makes webhooks leaves none of them.
 #[tokio::test]
 async fn a_disconnection_in_the_midst_of_connecting_leaves_no_hook() {
     for name in PLACES {
@@ -973,7 +973,7 @@ async fn a_disconnection_in_the_midst_of_connecting_leaves_no_hook() {
     }
 }
 
-/// And the other way round: what was connected again while its former life was being removed stays, with all that it needs.
+/// A connection that is made between any two calls of a disconnection stays, with everything that it needs.
 #[tokio::test]
 async fn connecting_in_the_midst_of_a_disconnection_keeps_what_was_connected() {
     for name in PLACES {
@@ -997,7 +997,7 @@ async fn connecting_in_the_midst_of_a_disconnection_keeps_what_was_connected() {
     }
 }
 
-/// Whoever tells of it may know no more than an address, and may come late.
+/// The sender of a notice may know no more than an address, and a notice may come late.
 #[tokio::test]
 async fn an_uninstallation_counts_when_the_platform_shows_it() {
     for left in [0, 1] {
@@ -1020,7 +1020,7 @@ async fn an_uninstallation_counts_when_the_platform_shows_it() {
     }
 }
 
-/// What was told is kept: it is enough for what broke off, and not for what happens much later.
+/// A notice is kept. It is enough to finish an uninstallation, but not for one that happens much later.
 #[tokio::test]
 async fn what_was_told_of_an_uninstallation_counts_for_two_days_and_until_all_is_gone() {
     let told = async || {
@@ -1052,7 +1052,7 @@ async fn what_was_told_of_an_uninstallation_counts_for_two_days_and_until_all_is
     assert!(place.world.tables.connection(&place.key).check.unwrap().trouble.is_some());
 }
 
-/// A hook that can never be made again does not keep what the pause missed from being fetched.
+/// Changes that a pause missed are fetched even if a webhook can never be made again.
 #[tokio::test]
 async fn what_a_pause_missed_is_fetched_though_a_hook_cannot_be_made() {
     let place = Place::connected("woocommerce").await;
@@ -1084,7 +1084,7 @@ async fn an_app_that_is_removed_at_the_platform_is_disconnected() {
             assert_eq!(place.deliver(&delivery).await, 200);
         }
         assert_eq!(place.world.drain(0).await, ["ignored: noted-for-the-registrar"]);
-        // Whether the registrar is told, or finds that its token is worth nothing.
+        // The registrar is told, or finds that its token is refused.
         if told {
             place.check(Trigger::Told).await
         } else {
@@ -1110,7 +1110,7 @@ async fn an_app_that_is_removed_at_the_platform_is_disconnected() {
     }
 }
 
-/// It was installed again since.
+/// A notice from before the latest installation disconnects nothing.
 #[tokio::test]
 async fn an_old_notice_disconnects_nothing() {
     let place = Place::connected("bigcommerce").await;
@@ -1125,7 +1125,7 @@ async fn an_old_notice_disconnects_nothing() {
     assert!(place.world.tables.connection(&place.key).check.unwrap().trouble.is_some());
 }
 
-/// Where hooks stay when the app goes, what is told of it means nothing: there is no app.
+/// A notice means nothing on a platform whose webhooks stay when the app goes, because there is no app.
 #[tokio::test]
 async fn a_platform_whose_hooks_stay_is_not_told_of_uninstallations() {
     let place = Place::connected("woocommerce").await;
@@ -1139,7 +1139,7 @@ async fn a_platform_whose_hooks_stay_is_not_told_of_uninstallations() {
     assert!(place.world.tables.connection(&place.key).check.unwrap().trouble.is_some());
 }
 
-/// What was told while the former credentials held does not take the connection away that was made since.
+/// A notice from the time of the former credentials does not disconnect a connection that was made since.
 #[tokio::test]
 async fn connecting_with_other_credentials_is_connecting_anew() {
     let place = Place::connected("bigcommerce").await;
@@ -1156,7 +1156,7 @@ async fn connecting_with_other_credentials_is_connecting_anew() {
     }
     place.check(Trigger::Told).await;
     place.assert_right("connected anew");
-    // But what is told afterwards does.
+    // A later notice does.
     place.told(place.world.clock.now()).await;
     store.uninstall();
     place.check(Trigger::Told).await;
@@ -1164,7 +1164,7 @@ async fn connecting_with_other_credentials_is_connecting_anew() {
     assert!(place.ours().is_empty());
 }
 
-/// The platform called about it, and took the token away before its hooks could be listed.
+/// A disconnection that the platform reported needs no list of webhooks, because the token may be revoked already.
 #[tokio::test]
 async fn a_disconnection_that_the_platform_told_of_needs_no_list() {
     let place = Place::connected("bigcommerce").await;
@@ -1182,7 +1182,7 @@ async fn a_disconnection_that_the_platform_told_of_needs_no_list() {
     assert!(loaded.webhooks.is_empty() && loaded.check.unwrap().trouble.is_none());
 }
 
-/// What was missed is counted from the last look that found all well, however many looks found trouble since.
+/// Missed changes are counted from the last good check, however many checks have found trouble since.
 #[tokio::test]
 async fn the_last_good_look_is_remembered_through_trouble() {
     let place = Place::connected("woocommerce").await;
@@ -1242,7 +1242,7 @@ async fn state_is_erased_after_its_grace_and_not_when_connected_again() {
     for again in [false, true] {
         let place = Place::connected_with("woocommerce", erasing).await;
         assert_eq!(place.connection().retention, Retention::EraseAfterDays(30));
-        // More than one message erases.
+        // Erasing takes more than one message.
         let mut item = {
             let world = World::connected();
             let body = r#"{"id":13,"status":"processing","date_modified_gmt":"2026-11-21T01:48:40"}"#;
@@ -1269,7 +1269,7 @@ async fn state_is_erased_after_its_grace_and_not_when_connected_again() {
             assert_eq!(place.world.tables.items().len(), 2_500);
             continue;
         }
-        // It may be lost, and is sent again for a while.
+        // The message may be lost, so it is sent again for a while.
         let job = Job::check(&place.key, Trigger::Schedule).text();
         place.world.registrar().run(&job).await.unwrap();
         assert_eq!((place.world.queues.sent().len(), place.connection().erased_at), (2, erased_at));
@@ -1282,14 +1282,15 @@ async fn state_is_erased_after_its_grace_and_not_when_connected_again() {
         assert_eq!(place.world.tables.items().len(), 500);
         assert_eq!(place.world.drain(2).await, ["ignored: erased"]);
         assert!(place.world.tables.items().is_empty());
-        // The same message again finds nothing.
+        // A repeated message finds nothing.
         let sent = place.world.queues.sent();
         let ends = outcomes(&place.world.process(&[message(0, sent[0].0.text())]).await);
         assert_eq!(ends, ["ignored: erased"]);
     }
 }
 
-/// The order comes after the record, so one that could not be sent is sent later; and who connects again in the midst keeps the rest.
+/// The record is written before the message is sent, so a message that could not be sent is sent later. Connecting
+/// again in the middle keeps the rest.
 #[tokio::test]
 async fn erasing_breaks_off_when_connected_again() {
     let erasing = |settings: &mut Value| settings["retention"] = json!({ "erase-after-days": 1 });
@@ -1338,7 +1339,7 @@ async fn a_sweep_checks_every_connection_exactly_once() {
         registrar.run(&job.text()).await.unwrap();
     }
     assert_eq!(checked.len(), 2_000);
-    // The queue is told to spread them.
+    // Delays spread the checks.
     registrar.sweep().await.unwrap();
     registrar.run(&world.queues.next_job().unwrap().0.text()).await.unwrap();
     assert!(world.queues.jobs().contains(&(Job::Rotate, 0)), "by itself");

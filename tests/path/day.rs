@@ -1,6 +1,6 @@
-//! A day at every platform: changes as shoppers and merchants make them, deliveries late, shuffled and repeated, APIs that are busy,
-//! broken and slow, queues that refuse. In the end the table says what the platforms' APIs say, entity for entity, and every
-//! delivery that was accepted has its outcome.
+//! A day at every platform. Shoppers and merchants change things, deliveries come late, shuffled and repeated, APIs are
+//! busy, broken and slow, and queues refuse messages. In the end, the table agrees with the platforms' APIs on every
+//! entity, and every accepted delivery has its outcome.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,7 @@ use tests::{
     world::{Outside, World, gateway_event, request},
 };
 
-/// What is on the queue, and when it can be seen.
+/// A message on the queue, and the time from which it is visible.
 struct Waiting {
     message: Message,
     visible: Timestamp,
@@ -26,11 +26,11 @@ struct Day {
     world: World,
     random: StdRng,
     connected: Vec<(ConnectionKey, String, Arc<dyn Simulator>)>,
-    /// On its way from a platform to us.
+    /// Deliveries between a platform and us, with the number of times that each was held back.
     wire: Vec<(usize, Delivery, u8)>,
     waiting: Vec<Waiting>,
     taken: usize,
-    /// The messages of deliveries that were accepted.
+    /// The ids of the messages of accepted deliveries.
     accepted: BTreeSet<String>,
     ends: BTreeMap<String, Disposition>,
     redriven: usize,
@@ -64,7 +64,8 @@ impl Day {
         }
     }
 
-    /// Something happens somewhere, and something goes wrong elsewhere.
+    /// Makes some changes at one platform, sometimes lets its API fail, and runs a part of the network and of the
+    /// queue.
     async fn step(&mut self) {
         let place = self.random.random_range(0..self.connected.len());
         let simulator = Arc::clone(&self.connected[place].2);
@@ -89,14 +90,14 @@ impl Day {
         self.process(2).await;
     }
 
-    /// The network: of what is on the wire, about one in `holds` waits, and one in `repeats` arrives twice.
+    /// Carries deliveries as a network does: about one in `holds` waits, and one in `repeats` arrives twice.
     async fn carry(&mut self, holds: u32, repeats: u32) {
         for (place, (_, _, simulator)) in self.connected.iter().enumerate() {
             self.wire.extend(simulator.outbox().into_iter().map(|delivery| (place, delivery, 0)));
         }
         self.wire.shuffle(&mut self.random);
         for (place, delivery, held) in std::mem::take(&mut self.wire) {
-            // Not for ever: a token is good for ten minutes.
+            // A delivery waits once only, because a token is valid for ten minutes.
             if held < 1 && self.random.random_ratio(1, holds) {
                 self.wire.push((place, delivery, held + 1));
                 continue;
@@ -104,7 +105,7 @@ impl Day {
             let twice = self.random.random_ratio(1, repeats);
             for _ in 0..=u32::from(twice) {
                 self.world.clock.pass_seconds(1);
-                // Only where the platform sends again is a refusal not a loss.
+                // The queue refuses only if the platform sends again; otherwise a refusal would be a loss.
                 let sends_again = self.connected[place].2.sends_again();
                 self.world.queues.refuse(sends_again && self.random.random_ratio(1, 20));
                 let event = gateway_event(&delivery, self.world.clock.now()).unwrap();
@@ -120,7 +121,7 @@ impl Day {
         }
     }
 
-    /// Some of what can be seen on the queue is processed, in batches and in no order.
+    /// Processes some of the visible messages, in batches and in random order.
     async fn process(&mut self, batches: usize) {
         for _ in 0..batches {
             let now = self.world.clock.now();
@@ -151,7 +152,7 @@ impl Day {
         }
     }
 
-    /// Lets everything arrive that is still to come, and brings back what was put aside because a platform was down for too long.
+    /// Lets everything arrive, and redrives messages that were put aside because a platform was down for too long.
     async fn settle(&mut self) {
         let mut idle = 0;
         while idle < 300 {
@@ -183,7 +184,7 @@ impl Day {
             for (kind, id, truth) in simulator.entities() {
                 let key = connected.entity(kind, &id);
                 *counts.entry(simulator.platform()).or_default() += 1;
-                // The platform limits how often it is asked.
+                // The platform limits the rate of calls.
                 self.world.clock.pass_seconds(2);
                 let item = items.get(&(key.partition(), key.sort()));
                 let same = connected.compare(&key, &truth, item, &*clock).await;
@@ -211,7 +212,7 @@ async fn day(seed: u64, steps: usize) {
     }
     day.settle().await;
     let counts = day.compare(seed).await;
-    // Every platform had its share of the day.
+    // Every platform has its share of the day.
     assert_eq!(counts.len(), PLATFORMS.len(), "{counts:?}");
     assert!(counts.values().all(|entities| *entities > steps / 50), "{counts:?}");
     for id in &day.accepted {

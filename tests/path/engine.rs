@@ -1,5 +1,5 @@
-//! The transfer engine: late scopes, splits, children, what is pulled along, budgets, deletes, notices, keys that clients brought, and
-//! acting at a platform.
+//! The transfer engine: topics that are resolved late, splits, children, required entities, budgets, deletes, notices,
+//! clients' own keys, and actions at a platform.
 
 use std::sync::{Arc, Mutex};
 
@@ -25,12 +25,12 @@ use tools::events::sample_ring;
 const WOO: &str = r#"{"consumer_key":"ck_1","consumer_secret":"cs_1"}"#;
 const LATER: i64 = 1_795_225_730_000;
 
-/// The key of a connection.
+/// Returns the key of a connection.
 fn of(platform: &str, connection: &str) -> ConnectionKey {
     WebhookPath::parse(platform, connection, None).unwrap().key
 }
 
-/// A world with one connection that has credentials, and a platform that answers as a function says.
+/// Makes a world with one connection that has credentials, and a platform that answers by a function.
 fn scripted(
     key: &ConnectionKey,
     site: &str,
@@ -48,7 +48,7 @@ fn scripted(
     (world, platform)
 }
 
-/// A proven delivery as the processor gets it.
+/// Returns a proven delivery as the processor gets it.
 fn proven(key: &ConnectionKey, scope: &str, strength: &str, body: &Value, n: usize) -> Message {
     let text = json!({
         "version": 1, "provenance": "delivery", "platform": key.platform, "connection": key.connection, "generation": 1,
@@ -58,7 +58,7 @@ fn proven(key: &ConnectionKey, scope: &str, strength: &str, body: &Value, n: usi
     message(n, &text.to_string())
 }
 
-/// The messages that were put on the queue since.
+/// Returns the messages that were queued after the first `since`.
 fn queued(world: &World, since: usize) -> Vec<Message> {
     let sent = world.queues.sent();
     sent.iter().enumerate().skip(since).map(|(n, (sealed, _))| message(1000 + n, sealed.text())).collect()
@@ -170,7 +170,7 @@ mod bigcommerce {
             .map(|id| callback("store/product/updated", &json!({ "type": "product", "id": id }), id))
             .collect();
         let (one, other) = wanted.split_at(60);
-        // Two environments at once, each with leases of its own.
+        // Two environments run at once, each with its own leases.
         let (one, other) = join(process(&world, one), process(&world, other)).await;
         let ends: Vec<_> = one.into_iter().chain(other).collect();
         let applied = ends.iter().filter(|end| *end == "applied").count();
@@ -236,7 +236,7 @@ mod bigcommerce {
         json_answer(404, &json!({ "status": 404, "title": "Not found", "type": "about:blank" }))
     }
 
-    /// A store with one cart, which may go.
+    /// Makes a store with one cart, which may be removed.
     fn with_cart() -> (World, Arc<Mutex<Option<Value>>>) {
         let cart =
             json!({ "id": "c-1", "cart_amount": 9.5, "updated_time": "2026-11-21T00:10:00+00:00", "line_items": {} });
@@ -276,12 +276,12 @@ mod bigcommerce {
             let right = (true, json!("converted"), json!("252"), known.then(|| json!("9.5")));
             assert_eq!(told(&world), right, "{strength} {known}");
             assert_ne!(process(&world, &[converted]).await, ["applied"]);
-            // The delete that follows does not lose it.
+            // The following delete keeps it.
             let deleted = callback("store/cart/deleted", &json!({ "type": "cart", "id": "c-1" }), 3);
             assert_eq!(process(&world, &[deleted]).await, ["unchanged"]);
             assert_eq!(told(&world), right, "{strength} {known}");
         }
-        // Told apart from one that was emptied.
+        // An emptied cart has no status, so it can be told from a converted one.
         let (world, cart) = with_cart();
         *cart.lock().unwrap() = None;
         let deleted = callback("store/cart/deleted", &json!({ "type": "cart", "id": "c-1" }), 1);
@@ -300,14 +300,14 @@ mod bigcommerce {
         let whole = item(&world, "cart#c-1");
         assert_eq!((status(&world), whole.deleted), (Some(json!("abandoned")), false));
         assert_eq!(whole.fields["total"], "9.5");
-        // Fetched again as it was, it still is.
+        // A cart that was fetched again without a change is still abandoned.
         world.clock.pass_seconds(60);
         assert_eq!(process(&world, &[callback("store/cart/updated", &data, 2)]).await, ["unchanged"]);
         assert_eq!(status(&world), Some(json!("abandoned")));
         cart.lock().unwrap().as_mut().unwrap()["updated_time"] = json!("2026-11-21T01:30:00+00:00");
         assert_eq!(process(&world, &[callback("store/cart/updated", &data, 3)]).await, ["applied"]);
         assert_eq!(status(&world), None);
-        // Told again, late, it is from before that.
+        // A late repetition is from before that change.
         assert_ne!(process(&world, &[abandoned]).await, ["applied"]);
         assert_eq!(status(&world), None);
     }
@@ -324,7 +324,7 @@ mod bigcommerce {
         assert!(world.state().is_empty());
     }
 
-    /// The list may not have yet what was told of.
+    /// The platform's list may not have a new customer yet.
     #[tokio::test]
     async fn a_customer_who_is_told_of_too_early_is_there_with_the_next_hint() {
         let there = Arc::new(Mutex::new(json!([])));
@@ -336,7 +336,7 @@ mod bigcommerce {
         assert!(item(&world, "customer#5").deleted);
         *there.lock().unwrap() = json!([{ "id": 5, "email": "ann@example.com" }]);
         world.clock.pass_seconds(1);
-        // However often it is told, that is one pull.
+        // Several hints are one pull.
         let again: Vec<_> = (2..10).map(|n| told("store/customer/updated", n)).collect();
         let ends = process(&world, &again).await;
         assert_eq!(ends.iter().filter(|end| *end == "applied").count(), 1, "{ends:?}");
@@ -373,7 +373,7 @@ mod bigcommerce {
         let deleted = |sort: &str| item(&world, sort).deleted;
         assert!(deleted("price#5:1") && deleted("price#5:2"));
         assert!(!deleted("price#4:1") && !deleted("price#50:1") && !deleted("price#6:9"));
-        // What is gone already is not asked for.
+        // Prices that are already deleted are not asked for.
         let list = callback("store/priceList/deleted", &json!({ "price_list_id": 5 }), 3);
         assert_eq!(process(&world, &[list]).await, ["split: 0"]);
     }
@@ -504,11 +504,11 @@ mod bigcommerce {
             (item.deleted, item.fields["status"].as_str(), item.fields["name"].as_str()),
             (false, Some("deleted"), Some("Jar"))
         );
-        // What comes back with something newer is as it was.
+        // A product that comes back with something newer is as it was.
         *there.lock().unwrap() = true;
         assert_eq!(process(&world, &[callback("store/product/updated", 3)]).await, ["applied"]);
         assert_eq!(world.item("product#174").fields.get("status"), None);
-        // Of what was never seen, the id is enough.
+        // For a product that was never seen, the id is enough.
         *there.lock().unwrap() = false;
         let unseen = super::bigcommerce::callback("store/product/deleted", &json!({ "type": "product", "id": 175 }), 4);
         assert_eq!(process(&world, &[unseen]).await, ["applied"]);
@@ -565,7 +565,7 @@ mod woocommerce {
         assert_eq!(world.item("customer#2").fields["email"], "a@example.com");
         assert_eq!(world.item("product#10").fields["name"], "Tea");
         assert!(world.item("product#11").deleted, "the store does not have it");
-        // A change of the order asks for nothing that is known by now, nor again for what is on its way.
+        // A change of the order asks neither for known entities nor again for queued ones.
         let changed = body
             .replace("processing", "completed")
             .replace("01:00:00", "01:00:09")
@@ -601,13 +601,13 @@ mod woocommerce {
         assert_eq!(process(&world, &[delivered("order.updated", &error, LATER)]).await, ["split: 1"]);
         assert_eq!(process(&world, &queued(&world, 0)).await, ["applied"]);
         assert_eq!(world.item("order#13").fields["status"], "on-hold");
-        // What should be among them and is not must not be forgotten.
+        // An entity that should be in the list but is not must not be forgotten.
         let none = error.replace("order", "coupon");
         assert_eq!(
             process(&world, &[delivered("coupon.updated", &none, LATER)]).await,
             ["quarantined: platform-error"]
         );
-        // Without credentials there is nothing to ask with.
+        // Without credentials, the platform cannot be asked.
         world.connect(None);
         assert_eq!(
             process(&world, &[delivered("order.updated", &error, LATER)]).await,
@@ -654,14 +654,14 @@ mod directscale {
         };
         assert_eq!(post(&world, &format!("Bearer {one}")).await, 401);
         put(&[one, two]).await;
-        // That there was no key is remembered for a moment.
+        // For a moment, the receiver remembers that there was no key.
         world.clock.pass_seconds(6);
         assert_eq!(post(&world, &format!("Bearer {one}")).await, 200);
         assert_eq!(post(&world, &format!("Bearer {two}")).await, 200);
         let path = WebhookPath::parse("directscale", "acme", None).unwrap();
         let derived = sample_ring().signing().webhook_secret(&path, None).reveal().to_owned();
         assert_eq!(post(&world, &format!("Bearer {derived}")).await, 200);
-        // A forged request costs no read of its own, whatever client it names.
+        // A forged request costs no read, whatever client it names.
         let reads = world.tables.brought_reads();
         for client in 0..200 {
             assert_eq!(post_to(&world, &format!("client{client}"), "Bearer a-made-up-key-of-some-length").await, 401);
@@ -677,7 +677,7 @@ mod directscale {
 mod cloudblue {
     use super::*;
 
-    /// A world with an account that answers requests by a policy.
+    /// Makes a world with an account that answers requests by a policy.
     async fn account(policy: Value) -> (World, Arc<Connect>) {
         let mut world = World::new();
         world.loopback = Loopback::Allowed;
@@ -695,7 +695,7 @@ mod cloudblue {
         (world, connect)
     }
 
-    /// Delivers what is in the outbox, and processes everything until the queue is empty; gives all outcomes.
+    /// Delivers the outbox, processes messages until the queue is empty, and returns all outcomes.
     async fn run(world: &World, connect: &Connect) -> Vec<String> {
         let mut taken = world.queues.sent().len();
         for delivery in connect.outbox() {
@@ -746,7 +746,7 @@ mod cloudblue {
         assert!(ends.iter().any(|end| end == "ignored: echo"), "{ends:?}");
     }
 
-    /// The transfer request for one request, as a list would give it.
+    /// Returns the transfer request for one request, as a list would make it.
     fn transfer(world: &World, connect: &Connect, id: &str, n: usize) -> Message {
         let text = json!({
             "version": 1, "provenance": "envelope", "platform": "cloudblue", "connection": connect.connection(), "generation": 1,
@@ -774,12 +774,12 @@ mod cloudblue {
     async fn a_crash_between_the_action_and_its_outcome_is_resumed() {
         let (world, connect) = account(approve()).await;
         let id = connect.purchase(&mut StdRng::seed_from_u64(3), false);
-        // The first two calls read; the third one acts, and its answer is lost.
+        // The first two calls read; the third acts, and its answer is lost.
         connect.trouble(&[Trouble::None, Trouble::None, Trouble::AnswerLost]);
         let told = transfer(&world, &connect, &id, 1);
         assert_eq!(process(&world, std::slice::from_ref(&told)).await, ["failed: platform-unavailable"]);
         assert_eq!(connect.actions()[&(id.clone(), "approve".to_owned())], 1);
-        // While the guard's lease lasts nobody acts; after it, the request itself tells that it is done.
+        // Nobody acts during the guard's lease. After it, the request itself shows that the action is done.
         world.clock.pass_seconds(130);
         assert_eq!(process(&world, &[told]).await, ["applied"]);
         assert_eq!(connect.actions()[&(id.clone(), "approve".to_owned())], 1);
@@ -852,12 +852,12 @@ mod cloudblue {
         assert_eq!(outcomes(&report), ["quarantined: action-refused"]);
         assert!(!format!("{:?}", report.lines).contains("secret text"));
         assert_eq!(world.item("request#PR-1").fields["status"], "pending", "the state is written all the same");
-        // The same message may come back before it could be put aside; others change nothing for a while.
+        // The same message may come back before it was put aside. Other messages change nothing for a while.
         assert_eq!(process(&world, std::slice::from_ref(&told)).await, ["quarantined: action-refused"]);
         let other = message(2, &told.body);
         assert_eq!(process(&world, std::slice::from_ref(&other)).await, ["unchanged"]);
         assert_eq!(*refuses.lock().unwrap(), 1);
-        // Then it may have been mended at the platform.
+        // After that, the platform may have been repaired.
         world.clock.pass_seconds(601);
         assert_eq!(process(&world, &[other]).await, ["quarantined: action-refused"]);
         assert_eq!(*refuses.lock().unwrap(), 2);

@@ -1,4 +1,4 @@
-//! What is hidden of entities, over what all platforms are known to send: secrets, and nothing else.
+//! The hidden members of entities, for all known data of every platform: secrets, and nothing else.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +28,7 @@ fn missing(name: &str, before: &Value, after: &Value, into: &mut BTreeSet<String
     }
 }
 
-/// Texts that are JSON are what they stand for: the bodies of deliveries and answers.
+/// Opens texts that are JSON: the bodies of deliveries and answers.
 fn opened(value: Value) -> Value {
     match value {
         Value::String(text) if text.starts_with(['{', '[']) => {
@@ -57,7 +57,7 @@ fn of_what_the_platforms_send_only_secrets_are_hidden() {
             missing("", &before, &Value::Object(after), names);
         }
     }
-    // A platform says which of its members are hidden, where some are.
+    // Platforms with hidden members list them in a file.
     let expected = PLATFORMS.iter().map(|platform| {
         let file = format!("{}/path/data/{}/hidden.json", env!("CARGO_MANIFEST_DIR"), platform.name);
         let names = fs::read(file).map(|text| serde_json::from_slice::<BTreeSet<String>>(&text).unwrap());

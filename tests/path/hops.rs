@@ -1,4 +1,4 @@
-//! Snapshots of each hop: the message that a recorded request becomes, its outcome, and the item that it leaves.
+//! Snapshots of each hop: a recorded request's message, its outcome, and its item.
 
 use commerce::{
     change::Change,
@@ -31,7 +31,7 @@ async fn each_hop_of_the_recording() {
         let message = world.queues.sent().get(queued).map(|(sealed, _)| {
             queued += 1;
             let mut message: Value = serde_json::from_str(sealed.text()).unwrap();
-            // The bodies are those of the events, byte for byte.
+            // The bodies are the events' bodies, byte for byte.
             let Content::Delivery(body) = Envelope::parse(sealed.text()).unwrap().content else { panic!() };
             assert_eq!(body.unpack().unwrap(), event.body());
             message["content"] = "the body".into();
@@ -42,7 +42,7 @@ async fn each_hop_of_the_recording() {
         let item = entity.zip(id.ok()).map(|(entity, id)| {
             let mut item = serde_json::to_value(world.item(&format!("{entity}#{id}"))).unwrap();
             item["changed_at"] = "a time".into();
-            // Behind the message stands which attempt it was.
+            // The number of the attempt follows the message's id.
             let by = item["by"].as_str().and_then(|by| by.split(' ').next()).map(str::to_owned);
             item["by"] = by.into();
             item
@@ -52,7 +52,7 @@ async fn each_hop_of_the_recording() {
     }
 }
 
-/// The bodies of the recorded platform's entities, which fill what the recording never does.
+/// Bodies of the recorded platform's entities, with the fields that the recording never fills.
 const GOLDEN: [(&str, EntityKind, Action); 7] = [
     ("order", EntityKind::Order, Action::Updated),
     ("product", EntityKind::Product, Action::Updated),
@@ -63,7 +63,7 @@ const GOLDEN: [(&str, EntityKind, Action); 7] = [
     ("guest-order", EntityKind::Order, Action::Created),
 ];
 
-/// What one body becomes, beside the fields that the recording never fills.
+/// Each body of the recorded platform's entities maps to its snapshot.
 #[test]
 fn golden_entities() {
     for (name, entity, action) in GOLDEN {
@@ -89,7 +89,7 @@ fn recorded(name: &str, entity: EntityKind, action: Action) -> Mapped {
     mapping.map(&incoming).unwrap()
 }
 
-/// Returns the golden files of a platform, which have names.
+/// Returns the golden files of a platform, with their names.
 fn golden_files(platform: &Platform) -> Vec<(String, Value)> {
     let folder = format!("{}/path/data/{}", env!("CARGO_MANIFEST_DIR"), platform.name);
     let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -113,7 +113,7 @@ fn golden(platform: &Platform, data: &Value) -> (EntityKind, Mapped) {
     }
 }
 
-/// What a golden sample becomes.
+/// A golden sample, and the result of its mapping.
 pub struct Golden {
     pub platform: &'static str,
     pub name: String,
@@ -123,7 +123,7 @@ pub struct Golden {
     pub mapped: Mapped,
 }
 
-/// Returns what each platform's golden samples become.
+/// Returns the golden samples of all platforms, with the results of their mappings.
 pub fn all_golden() -> Vec<Golden> {
     let recorded = GOLDEN.map(|(name, entity, action)| {
         let file = format!("{}/path/data/{PLATFORM}/{name}.json", env!("CARGO_MANIFEST_DIR"));
@@ -140,7 +140,7 @@ pub fn all_golden() -> Vec<Golden> {
     recorded.into_iter().chain(others).collect()
 }
 
-/// What each platform's entities become: from a delivery, or from the answers of its API, call after call.
+/// Each platform's entities, from a delivery or from the answers of its API, map to their snapshots.
 #[test]
 fn golden_entities_of_every_platform() {
     for platform in PLATFORMS.iter().filter(|platform| platform.name != PLATFORM) {
@@ -194,7 +194,7 @@ fn pulled(platform: &Platform, data: &Value, scripted: &[Value], at: Timestamp) 
     }
 }
 
-/// Returns what a mapping made, without its number.
+/// Shows the result of a mapping, without the mapping's number.
 pub fn shown(mapped: &Mapped) -> Value {
     match mapped {
         Mapped::Change(id, Change::Upsert(upsert)) => json!({

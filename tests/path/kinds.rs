@@ -1,5 +1,5 @@
-//! What real systems send that no documentation shows, over every platform: a byte order mark, one odd member, numbers that are none,
-//! deep nesting, a redirect, a refused list. What a platform brings for its golden entities is enough.
+//! Input that real systems send and no documentation shows, for every platform: a byte order mark, one odd member,
+//! invalid numbers, deep nesting, a redirect, a refused list. The golden entities of a platform are enough as input.
 
 use bytes::Bytes;
 use commerce::{
@@ -30,9 +30,9 @@ struct Specimen {
     delivered: Option<(String, EntityKind, Action)>,
     entity: EntityKind,
     id: String,
-    /// Status and body of each.
+    /// The status and the body of each answer.
     bodies: Vec<(u16, Value)>,
-    /// What they are the answers to, in the order in which it is asked for when nothing is odd.
+    /// The URLs that the answers belong to, in the order of calls if nothing is odd.
     urls: Vec<url::Url>,
 }
 
@@ -68,7 +68,7 @@ fn specimens(platform: &Platform) -> Vec<Specimen> {
                 urls: Vec::new(),
             });
         } else if let Some(id) = data["id"].as_u64() {
-            // The body of an entity is the same wherever it comes.
+            // The body of an entity is the same in a delivery and in an answer.
             let entity = match name.rsplit('-').next().unwrap() {
                 "variation" => EntityKind::Product,
                 kind => serde_json::from_value(kind.into()).unwrap(),
@@ -87,7 +87,7 @@ fn specimens(platform: &Platform) -> Vec<Specimen> {
         }
     }
     assert!(!found.is_empty(), "{}", platform.name);
-    // Some are kept for what is wrong with them.
+    // Some golden files exist because something is wrong with them.
     found.retain_mut(|specimen| {
         (specimen.delivered.is_some() || record(platform, specimen)) && read(platform, specimen, text).is_ok()
     });
@@ -95,7 +95,7 @@ fn specimens(platform: &Platform) -> Vec<Specimen> {
     found
 }
 
-/// Notes what is asked for; whether there is an answer to each.
+/// Records the URLs of a pull. Returns whether there is an answer to each.
 fn record(platform: &Platform, specimen: &mut Specimen) -> bool {
     let (site, credentials, settings) = (site(platform), credentials(), Map::new());
     let access = Access { site: &site, credentials: &credentials, settings: &settings };
@@ -126,7 +126,7 @@ fn answer(status: u16, body: String) -> ApiResponse {
     ApiResponse { status, headers: HeaderMap::new(), body: Bytes::from(body) }
 }
 
-/// What comes of the bodies as they are written by `text`; why not, where nothing does.
+/// Maps the bodies as `text` writes them, or returns the reason why they cannot be mapped.
 fn read(platform: &Platform, specimen: &Specimen, text: impl Fn(usize, &Value) -> String) -> Result<Mapped, String> {
     if let Some((scope, entity, action)) = &specimen.delivered {
         let connection = &WebhookPath::parse(platform.name, "golden", None).unwrap().key;
@@ -178,7 +178,7 @@ fn content(mapped: &Mapped) -> Option<&Content> {
     }
 }
 
-/// The objects of a body that are the entity, by their JSON pointers: the whole, or what an envelope holds.
+/// Returns the JSON pointer to the entity in a body: the whole body, or the content of an envelope.
 fn root(body: &Value) -> &'static str {
     match body {
         Value::Object(members) if members.contains_key("data") && members.contains_key("meta") => match &body["data"] {
@@ -190,7 +190,7 @@ fn root(body: &Value) -> &'static str {
     }
 }
 
-/// Each member of the entity in the first body, replaced.
+/// Replaces each member of the entity in the first body, one at a time. Returns its name and the changed specimen.
 fn replaced(specimen: &Specimen, by: impl Fn(&Value) -> Option<Value>) -> Vec<(String, Specimen)> {
     let root = root(&specimen.bodies[0].1);
     let Some(Value::Object(members)) = specimen.bodies[0].1.pointer(root) else { return Vec::new() };
@@ -207,7 +207,7 @@ fn text(_: usize, body: &Value) -> String {
     if body.is_null() { String::new() } else { body.to_string() }
 }
 
-/// The paths of everything that is there.
+/// Collects the paths of all values.
 fn leaves(value: &Value, at: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(members) => {
@@ -289,7 +289,7 @@ fn a_number_that_is_none_never_passes_in_silence() {
                 .into_iter()
                 .zip(replaced(&specimen, |value| is_number(value).map(|_| Value::Null)))
             {
-                // What is left out in any case is no loss.
+                // A member that is never kept is no loss.
                 if read(platform, &without, text).as_ref() == Ok(&good) {
                     continue;
                 }
@@ -378,7 +378,7 @@ fn a_refused_list_is_a_fault_of_the_connection_and_what_is_no_list_is_unreadable
             }
             for body in ["<html>", "{}", "5", "\"x\"", "[[1]]", "[{\"id\":true}]", "{\"data\":7}"] {
                 let unreadable = listed(200, body);
-                // What is none of the API's may be told as that.
+                // An answer that does not come from the API may be reported as such.
                 let told = matches!(unreadable, Err(Fault::Unreadable(_) | Fault::Connection(_)));
                 assert!(told, "{name}: {body}: {unreadable:?}");
             }

@@ -1,4 +1,4 @@
-//! The whole path on in-memory edges: the functions as they are, with twins of what they stand on.
+//! The whole path on in-memory edges: the real functions, with twins of the services below them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod admin;

@@ -1,5 +1,6 @@
-//! Money, over all platforms: lines, shipping, fees and taxes of an order add up to its total, to the last minor unit of its currency,
-//! and discounts to what lines cost before and after them; or the order names what does not.
+//! The amounts of orders on all platforms. Lines, shipping, fees and taxes add up to the total, to the last minor unit
+//! of the currency. Discounts add up to the lines' price before them minus their price after them. Otherwise the order
+//! names the sum that is wrong.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -56,14 +57,14 @@ fn the_recorded_orders_add_up() {
     }
 }
 
-/// Somebody made this one up, and did not calculate.
+/// A made-up order whose sums are wrong names them.
 #[test]
 fn what_does_not_add_up_is_named() {
     let file = format!("{}/path/data/woocommerce/guest-order.json", env!("CARGO_MANIFEST_DIR"));
     assert_eq!(order_of(&std::fs::read(file).unwrap()).unreadable, ["totals", "totals.tax"]);
 }
 
-/// An order of partial payloads has what its events said.
+/// An order from partial payloads has only the values of its events, and absent values are not summed.
 #[test]
 fn what_no_event_said_is_not_summed() {
     let platform = find(commerce::platforms::PLATFORMS, "directscale").unwrap();
@@ -91,7 +92,7 @@ fn what_no_event_said_is_not_summed() {
     assert!(count > 0, "one of them has a total");
 }
 
-/// The sum, calculated without the code under test.
+/// Calculates the sum without the code under test.
 fn sum(fields: &Map<String, Value>) -> Decimal {
     let amount = |value: &Value| value.as_str().map_or(Decimal::ZERO, |text| text.parse().unwrap());
     let of = |list: &str| -> Decimal {
@@ -108,7 +109,7 @@ struct Seen {
     kinds: BTreeSet<String>,
 }
 
-/// Every order that the simulated platforms come up with.
+/// Checks every order that the simulated platforms make, and returns the kinds of amounts that they had.
 async fn generated(seed: u64, steps: usize) -> BTreeMap<&'static str, Seen> {
     let world = World::new();
     let mut random = StdRng::seed_from_u64(seed);
@@ -147,7 +148,7 @@ async fn generated(seed: u64, steps: usize) -> BTreeMap<&'static str, Seen> {
             }
             seen.orders += 1;
             assert_eq!(sum(&fields), total, "seed {seed}: {} {id}: {fields:?}", simulator.platform());
-            // A minor unit more is named.
+            // A total with one minor unit more is named.
             let places = match fields["currency"].as_str() {
                 Some("JPY") => 0,
                 Some("KWD") => 3,
@@ -160,7 +161,7 @@ async fn generated(seed: u64, steps: usize) -> BTreeMap<&'static str, Seen> {
     seen
 }
 
-/// The simulated platforms have money of every kind.
+/// The simulated platforms use every kind of amount.
 #[tokio::test]
 async fn no_kind_of_money_is_always_zero() {
     let seen = generated(1, 500).await;

@@ -1,5 +1,5 @@
-//! Fetching: the first import, what hooks did not tell, what is gone, and how much of it there was. In the end the table says what the
-//! platforms' APIs say, whatever goes wrong meanwhile.
+//! Fetching: the backfill, changes that no webhook delivered, deletes, and the count of drift. In the end, the table
+//! agrees with the platforms' APIs, whatever fails in between.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,14 +45,14 @@ const SITE: &str = "http://127.0.0.1:20000";
 const HOUR: i64 = 3600;
 const WEEK: i64 = 7 * 24 * HOUR;
 
-/// A simulated platform in which something happens while its lists are gone through.
+/// A simulated platform in which something happens while its lists are read.
 struct Busy {
     inner: Arc<dyn Simulator>,
     random: Mutex<StdRng>,
     busy: AtomicBool,
-    /// Whether lists are longer than any is asked for.
+    /// `true` while lists answer with more entries than any page may have.
     floods: AtomicBool,
-    /// What the path ends with whose calls something before the store refuses, with a page of its own.
+    /// The end of the paths whose calls something in front of the store refuses, with a page of its own.
     refused: Mutex<Option<&'static str>>,
 }
 
@@ -113,14 +113,14 @@ impl Simulator for Busy {
     }
 }
 
-/// A platform, and the bundle.
+/// A platform with the bundle.
 pub(crate) struct Shop {
     pub(crate) world: World,
     simulator: Arc<Busy>,
     pub(crate) key: ConnectionKey,
     random: StdRng,
     taken: usize,
-    /// What was found to differ, by kind of entity: missed, stale, unmapped.
+    /// The drift that polling found, by kind of entity: missed, stale, unmapped.
     differences: BTreeMap<String, (u64, u64, u64)>,
 }
 
@@ -154,7 +154,7 @@ impl Shop {
         assert_eq!(status, 200, "{shown}");
     }
 
-    /// What hooks tell goes nowhere.
+    /// Drops all deliveries.
     pub(crate) fn lose_hooks(&self) {
         self.simulator.outbox();
     }
@@ -163,11 +163,11 @@ impl Shop {
         self.deliver_hooks_to(&[200]).await;
     }
 
-    /// The same, where not all are to be taken.
+    /// Delivers the outbox, and asserts that each answer is one of these.
     async fn deliver_hooks_to(&self, answers: &[u16]) {
         for delivery in self.simulator.outbox() {
             self.world.clock.pass_seconds(1);
-            // What goes elsewhere is lost.
+            // Deliveries to other addresses are lost.
             let Some(event) = gateway_event(&delivery, self.world.clock.now()) else { continue };
             let status = self.world.receiver.receive(request(&event)).await.status().as_u16();
             assert!(answers.contains(&status), "{status}");
@@ -175,7 +175,7 @@ impl Shop {
         }
     }
 
-    /// Looks after the connection, as the schedule does, and lets everything that follows from it come to its end.
+    /// Checks the connection as the schedule does, and runs everything that follows to its end.
     async fn check(&mut self) {
         let job = Job::check(&self.key, Trigger::Schedule);
         self.world.queues.send_jobs(&[(job, 0)]).await.unwrap();
@@ -198,7 +198,7 @@ impl Shop {
             let rest = waiting.split_off(waiting.len().min(10));
             let report = self.world.process(&waiting).await;
             for line in report.lines.iter().filter(|line| line["event"] == "differences") {
-                // Which of them should have told of it.
+                // The line names the topics that should have reported it.
                 let entity = line["entity"].as_str().unwrap();
                 let scopes = line["scopes"].as_array().unwrap();
                 let hooked = self.simulator.platform() != "cloudblue" || entity == "request";
@@ -211,7 +211,7 @@ impl Shop {
             }
             waiting.retain(|message| report.failures.contains(&message.id));
             waiting.iter_mut().for_each(|message| message.attempts += 1);
-            // What was put off or failed has its time; the others do not mind.
+            // Deferred and failed messages get their time; it does not hurt the others.
             let put_off = self.world.queues.sent().iter().skip(self.taken).map(|(_, delay)| *delay).max();
             let pause = if waiting.is_empty() { i64::from(put_off.unwrap_or(0)) } else { 700 };
             self.world.clock.pass_seconds(pause);
@@ -229,20 +229,20 @@ impl Shop {
         kinds.filter(|kind| platform.lists.is_some_and(|lists| lists.poll(*kind, None).is_some())).collect()
     }
 
-    /// Those that are there at the platform and can be listed, by their sort keys.
+    /// Returns the sort keys of entities that exist at the platform and can be listed.
     pub(crate) fn there(&self) -> BTreeSet<String> {
         let (polled, entities) = (self.polled(), self.simulator.entities());
         let there = entities.into_iter().filter(|(kind, _, truth)| *truth == Truth::Api && polled.contains(kind));
         there.map(|(kind, id, _)| format!("{kind}#{id}")).collect()
     }
 
-    /// Those that are here, by their sort keys.
+    /// Returns the sort keys of entities that exist here.
     pub(crate) fn here(&self) -> BTreeSet<String> {
         let items = self.world.tables.items().into_iter().filter(|item| item.pk == self.key.to_string());
         items.filter(|item| !item.deleted).map(|item| item.sk).collect()
     }
 
-    /// Compares what can be polled with what the API says; gives how many there are.
+    /// Compares the entities that can be polled with the API, and returns their number.
     async fn compare(&self, seed: u64) -> usize {
         let connected = Connected::new(&*self.simulator, SITE);
         let items: BTreeMap<String, Item> =
@@ -260,7 +260,7 @@ impl Shop {
     }
 }
 
-/// Each platform that can be polled, with small pages.
+/// Returns each platform that can be polled, with small pages.
 fn shops(seed: u64) -> Vec<Shop> {
     vec![
         Shop::new(seed, |world| {
@@ -305,11 +305,11 @@ async fn the_first_import_brings_everything_whatever_goes_wrong() {
                 Trouble::Broken,
             ];
             shop.simulator.trouble(&troubles);
-            // A message is not taken, and cursors are not written when what they move over is queued.
+            // Two messages are refused, and three cursors are not written after their pages are queued.
             shop.world.queues.refuse_next(2);
             shop.world.tables.break_next([TableFault::CursorRefused; 3]);
             shop.settle().await;
-            // What a look at the connection could not do, the next one does.
+            // Each check does what the former one could not do.
             for _ in 0..3 {
                 shop.check().await;
             }
@@ -349,7 +349,7 @@ async fn nothing_is_passed_over_that_was_there_all_the_time() {
             let (here, after) = (shop.here(), shop.there());
             let lost: Vec<_> = before.intersection(&after).filter(|id| !here.contains(*id)).collect();
             assert!(lost.is_empty(), "seed {seed}, {}: {lost:?}", shop.key);
-            // What came and changed meanwhile is found later, and what went with it.
+            // A later full sync finds what came, changed or went in the meantime.
             shop.world.clock.pass_seconds(WEEK);
             shop.lose_hooks();
             shop.check().await;
@@ -373,7 +373,7 @@ async fn what_hooks_did_not_tell_is_found() {
             let daily = |kind: &EntityKind| shop.cursor(*kind).unwrap().since > shop.cursor(*kind).unwrap().swept;
             assert!(shop.polled().iter().any(daily), "{}: what has changed was asked for", shop.key);
             let new: Vec<_> = shop.there().difference(&shop.here()).cloned().collect();
-            // Customers of one platform and categories of another are only found by a sweep.
+            // Only a full sync finds the customers of one platform and the categories of another.
             let late = |id: &String| id.starts_with("customer#") || id.starts_with("category#");
             assert!(new.iter().all(late), "{}: {new:?}", shop.key);
             shop.world.clock.pass_seconds(WEEK);
@@ -442,7 +442,7 @@ async fn losses_are_counted_exactly() {
     store.set("products", 2, product(2, "2.00", &at));
     store.set("products", 10, product(10, "2.00", &at));
     store.set("products", 3, None);
-    // The same as before, dated anew; nothing that can be read; and too young to be lost.
+    // Product 11 cannot be read, and product 12 is too young to be missed.
     store.set("products", 11, Some(json!({ "id": 11, "price": "1..23", "date_modified_gmt": at })));
     shop.world.clock.pass_seconds(2 * HOUR);
     let young = written(&shop.world);
@@ -453,7 +453,7 @@ async fn losses_are_counted_exactly() {
     shop.world.clock.pass_seconds(WEEK);
     shop.check().await;
     assert!(!shop.here().contains("product#3"));
-    // The one that cannot be read is found again, and so is the one that is gone.
+    // The full sync finds the unreadable one again, and the deleted one.
     assert_eq!(shop.differences.get("product"), Some(&(2, 2, 2)));
     let losses = shop.world.registrar().losses(&shop.key).await.unwrap();
     let total = &losses[&EntityKind::Product];
@@ -486,7 +486,7 @@ async fn the_cursor_does_not_pass_what_was_not_queued() {
     let (job, _) = shop.world.queues.next_job().unwrap();
     let begun = shop.cursor(EntityKind::Product).unwrap();
     for lost in 1..4 {
-        // The tenth message of a page and the end are as good as the first.
+        // The inbox refuses the page's messages.
         shop.world.queues.refuse_next(lost);
         assert!(registrar.run(&job.text()).await.is_err());
         shop.world.queues.refuse_next(0);
@@ -513,7 +513,7 @@ async fn a_connection_that_is_paused_is_fetched_no_further() {
     registrar.run(&job.text()).await.unwrap();
     let run = shop.cursor(EntityKind::Product).unwrap().run.unwrap();
     assert_eq!((run.pages, run.found), (1, 10), "a job fetches a page, and leaves the rest to the next");
-    // Ten of 120 in a minute.
+    // At 120 pulls a minute, ten take five seconds.
     assert_eq!(shop.world.queues.jobs(), [(job.clone(), 5)], "when the page can have been pulled");
     registrar.run(&job.text()).await.unwrap();
     assert_eq!(shop.cursor(EntityKind::Product).unwrap().run, Some(run), "one that comes too early is another one");
@@ -568,7 +568,7 @@ async fn a_sweep_that_is_not_all_there_deletes_nothing() {
     (1..=30).for_each(|id| store.set("products", id, None));
     let sent = shop.world.queues.sent();
     let swept = sent.iter().find(|(sealed, _)| sealed.text().contains(r#""swept":{"entity":"product""#)).unwrap();
-    // Of another run, nothing is noted.
+    // Nothing is noted of another run.
     let begun = shop.cursor(EntityKind::Product).unwrap().swept.unwrap().micros();
     let other = swept.0.text().replace(&begun.to_string(), &(begun + 1).to_string());
     let report = shop.world.process(&[world::message(1, &other)]).await;
@@ -589,7 +589,7 @@ async fn a_quota_is_kept() {
     shop.changes(400);
     shop.connect(json!({})).await;
     shop.settle().await;
-    // Its stretches of time are not ours, so for a moment two of ours can fall into one.
+    // The platform's windows are not ours, so two of ours can briefly fall into one of its own.
     assert!(kept.unwrap().over_quota() <= 5);
     shop.compare(3).await;
 }
@@ -599,7 +599,7 @@ async fn what_has_changed_is_asked_for_in_whole_seconds() {
     for seed in 0..4 {
         for mut shop in shops(seed) {
             shop.world.clock.pass_micros(600_000);
-            // Changes in every second around that from which on they will be asked for.
+            // Changes come in every second around the one from which they will be asked for.
             shop.changes(400);
             shop.world.clock.pass_seconds(540);
             shop.connect(json!({})).await;
@@ -736,7 +736,7 @@ async fn what_is_polled_more_often_than_the_schedule_comes_has_one_job() {
     let begin = shop.world.clock.now();
     let (mut coming, mut runs) = (Vec::<(i64, Job)>::new(), BTreeSet::new());
     let check = Job::check(&shop.key, Trigger::Schedule);
-    // A sweep each hour, some minutes early or late; and one job is lost.
+    // A sweep comes each hour, some minutes early or late, and one job is lost.
     let checks = (0..10).map(|hour| (begin.seconds() + hour * HOUR + (hour % 3) * 180, check.clone()));
     coming.extend(checks);
     let lost_at = begin.seconds() + 5 * HOUR + HOUR / 2;
@@ -771,7 +771,7 @@ async fn what_is_polled_more_often_than_the_schedule_comes_has_one_job() {
     assert!((11..=13).contains(&during(8, 10)), "the schedule began another one: {}", during(8, 10));
 }
 
-/// Each platform that can be polled, with what can be done to its hooks.
+/// Returns each platform that can be polled, with the handle for its webhooks.
 fn hooked_shops(seed: u64) -> Vec<(Shop, Hooked)> {
     let (mut big, mut blue) = (None, None);
     let mut shops = Vec::new();
@@ -794,7 +794,7 @@ fn hooked_shops(seed: u64) -> Vec<(Shop, Hooked)> {
     shops
 }
 
-/// The hooks of a connection that deliver to us, as scope, address, and whether they are on.
+/// Returns the topic, the address and the activity of each webhook that delivers to us.
 fn hooks_here(hooked: &Hooked) -> Vec<(String, String, bool)> {
     let here = hooked.hooks().into_iter().filter(|hook| hook.url.starts_with(world::BASE));
     here.map(|hook| (hook.scope, hook.url, hook.active)).collect()
@@ -813,7 +813,7 @@ async fn what_hooks_lost_while_they_were_not_right_is_found_when_they_are_again(
             shop.changes(5);
             shop.deliver_hooks().await;
             shop.check().await;
-            // Of what can be polled: one off, one gone, one twice, one elsewhere.
+            // Four webhooks of entities that can be polled: one off, one gone, one duplicated, one elsewhere.
             let platform = find(PLATFORMS, shop.simulator.platform()).unwrap();
             let delivers = |scope: &str| platform.setup.webhooks().unwrap().delivers(scope).to_owned();
             let polled = shop.polled();
@@ -828,7 +828,7 @@ async fn what_hooks_lost_while_they_were_not_right_is_found_when_they_are_again(
             hooked.add(&ours[place + 2].scope, &ours[place + 2].url);
             hooked.move_to(&ours[place + 3].id, "https://elsewhere.example.com/hooks");
             shop.changes(60);
-            // The second one of its kind has another secret.
+            // The duplicate has another secret.
             shop.deliver_hooks_to(&[200, 401]).await;
             shop.settle().await;
             shop.world.clock.pass_seconds(HOUR);
@@ -869,7 +869,7 @@ async fn what_was_missed_while_a_hook_was_off_is_looked_for_in_all() {
     shop.connect(json!({})).await;
     shop.settle().await;
     shop.world.clock.pass_seconds(3 * HOUR);
-    // It is the last that this hook tells.
+    // This is the webhook's last delivery.
     let at = written(&shop.world);
     let hook = store.webhooks().into_iter().find(|hook| hook.topic == "product.updated").unwrap();
     let body = product(1, "2.00", &at).unwrap().to_string();
@@ -880,7 +880,7 @@ async fn what_was_missed_while_a_hook_was_off_is_looked_for_in_all() {
         shop.check().await;
     }
     store.edit_webhook(hook.id, |hook| hook.status = "disabled".into());
-    // The others stayed on, though nothing of them came through either: a delete is in no list of changes.
+    // The other webhooks stayed on but delivered nothing either: a delete is in no list of changes.
     store.set("products", 2, None);
     let check = Job::check(&shop.key, Trigger::Schedule);
     shop.world.registrar().run(&check.text()).await.unwrap();
@@ -906,7 +906,7 @@ async fn a_full_run_that_stands_still_for_a_day_gives_way() {
     assert!(stands(&shop, 23).await.run.is_some());
     let given_up = stands(&shop, 2).await;
     assert!(given_up.run.is_none() && given_up.since.is_some(), "{given_up:?}");
-    // What changes is polled meanwhile, and all of them are tried again when they are due.
+    // Incremental syncs go on in the meantime, and the next full sync comes at its time.
     shop.world.clock.pass_seconds(2 * HOUR);
     shop.check().await;
     let polled = shop.cursor(EntityKind::Product).unwrap();
@@ -916,7 +916,7 @@ async fn a_full_run_that_stands_still_for_a_day_gives_way() {
     assert_eq!(shop.here().len(), 30);
 }
 
-/// What a connection says of itself, and its list of polls.
+/// Returns a connection as the admin interface shows it, and its list of polls.
 async fn shown(shop: &Shop) -> (Value, Value) {
     let (platform, connection) = (shop.simulator.platform(), shop.simulator.connection());
     let (status, shown) = shop.world.admin_of(platform, "GET", &connection, "", "").await;
@@ -949,7 +949,7 @@ async fn what_cannot_be_fetched_is_seen_until_it_can() {
     assert_eq!(of(&polls, "order")["stopped"], Value::Null);
     assert_eq!(connection["status"], "active");
     assert_eq!(connection["stopped"][0]["entity"], "product");
-    // It goes on by itself.
+    // Polling resumes by itself.
     *shop.simulator.refused.lock().unwrap() = None;
     shop.world.clock.pass_seconds(HOUR);
     shop.check().await;
@@ -968,7 +968,7 @@ async fn deletes_that_nobody_told_of_show_in_the_count() {
     for id in [3, 5] {
         store.set("products", id, None);
     }
-    // The next poll of what has changed counts them; going through all of them again so soon is left for a day.
+    // The next incremental sync counts them. The full sync waits for a day, because the last one was so recent.
     shop.world.clock.pass_seconds(2 * HOUR);
     shop.check().await;
     assert!(shop.here().contains("product#3"), "{:?}", shop.here());
@@ -976,7 +976,7 @@ async fn deletes_that_nobody_told_of_show_in_the_count() {
     shop.check().await;
     assert!(!shop.here().contains("product#3") && !shop.here().contains("product#5"), "{:?}", shop.here());
     let swept = shop.cursor(EntityKind::Product).unwrap().swept;
-    // Where the counts agree, nothing is gone through before its time.
+    // If the counts agree, no full sync comes before its time.
     shop.world.clock.pass_seconds(25 * HOUR);
     shop.check().await;
     assert_eq!(shop.cursor(EntityKind::Product).unwrap().swept, swept);

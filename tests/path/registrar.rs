@@ -1,4 +1,4 @@
-//! The registrar: connecting a simulated store, and disconnecting it.
+//! The registrar, as it connects and disconnects a simulated store.
 
 use commerce::{keys::KeyRing, platform::mapping::declared_scopes, platforms::woocommerce, scheme::jwt::Hs256};
 use registrar::ADMIN_TOKEN;
@@ -75,11 +75,11 @@ async fn its_deliveries_become_state_and_after_disconnecting_none_is_left() {
     assert!(world.store().webhooks().is_empty());
     let record = world.tables.connection(&key());
     assert!(record.webhooks.is_empty() && record.connection.unwrap().credentials.is_none());
-    // A straggler is acknowledged, and ignored by rule.
+    // A late delivery is acknowledged, and ignored by a rule.
     let body = order.to_string();
     assert_eq!(world.store().deliver_to(&queued_at_the_store, &body).await, 200);
     assert_eq!(world.drain(2).await, ["ignored: disconnected"]);
-    // Disconnecting again is done already.
+    // Disconnecting again changes nothing.
     assert_eq!(world.admin("DELETE", CONNECTION, "", "").await.0, 200);
 }
 
@@ -94,7 +94,7 @@ async fn connecting_anew_raises_the_generation() {
     let hooks = world.store().webhooks();
     assert!(hooks.iter().all(|hook| hook.delivery_url == format!("{BASE}/hooks/woocommerce/shop.example.com/2")));
     assert!(hooks.iter().all(|hook| hook.secret != former.secret));
-    // What was signed for the former life is proven, but counts no more.
+    // A delivery of the former generation is proven, but ignored.
     assert_eq!(world.store().deliver_to(&former, r#"{"id":13}"#).await, 200);
     assert_eq!(world.drain(0).await, ["ignored: retired-generation"]);
 }
@@ -185,7 +185,7 @@ async fn a_connect_that_breaks_off_is_finished_by_the_next() {
 async fn of_two_requests_at_once_one_is_told_to_come_again() {
     let world = World::new();
     put(&world).await;
-    // While hooks are being removed, another request writes the record.
+    // Another request writes the record while webhooks are being removed.
     let mut meanwhile = world.tables.connection(&key()).connection.unwrap();
     meanwhile.revision += 2;
     let tables = world.tables.clone();
@@ -205,7 +205,7 @@ async fn what_is_wrong_is_named_with_the_next_step() {
     assert_eq!((status, &problem["type"]), (422, &json!("urn:commerce-hooks:problem:invalid-settings")));
     let (status, problem) = ask("PUT", CONNECTION, r#"{"site":"http://shop.example.com"}"#).await;
     assert_eq!((status, &problem["detail"]), (422, &json!("site: must begin with https://")));
-    // For local runs only: a store on this machine.
+    // A store on this machine is allowed only in local runs.
     assert_eq!(ask("PUT", CONNECTION, r#"{"site":"http://127.0.0.1:8080"}"#).await.0, 422);
     let wrong = body().replace("cs_1", "cs_2");
     let (status, problem) = ask("PUT", CONNECTION, &wrong).await;
@@ -243,7 +243,7 @@ async fn a_connection_by_hand_shows_what_to_enter() {
     assert_eq!(shown["delivery_url"], format!("{BASE}/hooks/woocommerce/shop.example.com"));
     assert_eq!(shown["subscriptions"].as_array().unwrap().len(), scopes().len());
     assert!(world.store().calls().is_empty());
-    // Credentials that come later make it a connection like any other.
+    // Later credentials make it a connection like any other.
     let (_, shown) = put(&world).await;
     assert_eq!(shown["changes"]["created"].as_array().unwrap().len(), scopes().len());
 }

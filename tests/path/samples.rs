@@ -1,4 +1,4 @@
-//! The sample events are what the code would make of them.
+//! The sample events, compared with those that the code makes.
 
 use commerce::platforms::PLATFORMS;
 use tools::events;

@@ -1,4 +1,4 @@
-//! What the processor notes of the deliveries that it sees, and what it tells the registrar.
+//! The processor's notes of the deliveries that it sees, and its jobs for the registrar.
 
 use cloud::{
     EdgeError,
@@ -24,7 +24,7 @@ use tests::{
 
 const STORE: &str = "https://api.bigcommerce.com/stores/abc123";
 
-/// A proven delivery, received so many seconds after the clock began.
+/// Returns a proven delivery, received so many seconds after the clock began.
 fn delivered(key: &ConnectionKey, scope: &str, generation: u32, key_id: &str, seconds: i64) -> Message {
     let received = Clock::default().now().plus_seconds(seconds).micros();
     let text = json!({
@@ -50,18 +50,19 @@ async fn each_scope_is_noted_once_in_a_while() {
     let world = World::connected();
     let now = world.clock.now();
     let order = |seconds| delivered(&key(), "order.deleted", 1, "sample", seconds);
-    // Of several in one batch, the last one; whatever order they come in.
+    // The last delivery of a batch counts, whatever their order.
     world.process(&[order(1), order(3), order(2)]).await;
     let (sighting, revision) = seen(&world, &key(), "order.deleted").await.unwrap();
     assert_eq!((sighting.last, revision), (now.plus_seconds(3), 1));
     assert_eq!((sighting.gaps.len(), sighting.key_id.as_str()), (0, "sample"));
     assert_eq!(used(&world, "sample").await, Some(KeyUse { last: now.plus_seconds(3) }));
-    // A moment later, it is known; the same again, and what is late, says nothing new. Each time, another environment.
+    // Nothing new is noted for a delivery that is repeated, late, or only a moment newer. Each comes to another
+    // environment.
     for seconds in [3, 4, -600, 302] {
         world.process(&[order(seconds)]).await;
     }
     assert_eq!(seen(&world, &key(), "order.deleted").await, Some((sighting, 1)));
-    // One environment does not even ask.
+    // An environment that noted a topic a moment ago does not even ask.
     let lasting = world.processor();
     for (seconds, revision) in [(303, 2), (304, 2), (602, 2), (603, 3)] {
         lasting.process(&[order(seconds)], world.clock.now().plus_seconds(60)).await;
@@ -83,13 +84,13 @@ async fn what_a_connection_has_refused_was_not_seen() {
     assert_eq!(outcomes(&report), ["ignored: retired-generation", "ignored: unknown-connection"]);
     assert_eq!((seen(&world, &key(), "order.deleted").await, used(&world, "new").await), (None, None));
 
-    // What is put off by a pause, ignored by a rule or put aside was seen; and so is a probe.
+    // A pause, a rule or a quarantine does not keep a delivery from being seen, and a probe is seen too.
     let paused = Connection { status: ConnectionStatus::Paused, ..world.connection() };
     world.tables.connect(&key(), paused);
     let scopes = [PROBE, "order.deleted", "nobody.knows"];
     let messages = scopes.map(|scope| delivered(&key(), scope, 1, "brought-0", 0));
     world.process(&messages).await;
-    // What no entity processor declares has one note for all.
+    // Topics that no entity processor declares share one note.
     for scope in [PROBE, "order.deleted", OTHER] {
         assert!(seen(&world, &key(), scope).await.is_some(), "{scope}");
     }
@@ -119,7 +120,7 @@ impl Coordination for Stuck {
     }
 }
 
-/// Edges in memory, but for notes that never come.
+/// In-memory edges, except for notes that never come.
 struct NotesNeverCome;
 
 impl Parts for NotesNeverCome {
@@ -150,7 +151,7 @@ async fn no_message_waits_for_its_note() {
     assert!(report.failures.is_empty(), "{:?}", report.ends);
 }
 
-/// A store with credentials, whose API answers as a function says.
+/// Makes a store with credentials, whose API answers by a function.
 fn store(answer: impl Fn(&ApiRequest) -> ApiResponse + Send + Sync + 'static) -> (World, ConnectionKey) {
     let mut world = World::new();
     let key = WebhookPath::parse("bigcommerce", "abc123", None).unwrap().key;
@@ -176,7 +177,7 @@ async fn the_registrar_is_told_of_a_notice_or_the_message_comes_back() {
     assert_eq!(outcomes(&world.process(std::slice::from_ref(&gone)).await), ["failed: state-unavailable"]);
     world.queues.refuse(false);
     assert_eq!(world.queues.jobs(), []);
-    // The note is there by now, but nobody was told.
+    // The note exists by now, but the registrar was not told.
     assert_eq!(outcomes(&world.process(&[gone]).await), ["ignored: noted-for-the-registrar"]);
     assert_eq!(world.queues.jobs(), [told]);
 }
@@ -197,7 +198,7 @@ async fn the_registrar_is_told_of_refused_credentials_but_not_all_the_time() {
         world.clock.pass_seconds(300);
         run(3).await;
         assert_eq!(world.queues.jobs(), vec![told.clone(); 2 * jobs], "{status}");
-        // It is only a hint: the message ends as it does anyway.
+        // The job is only a hint: without it, the message ends the same way.
         world.clock.pass_seconds(300);
         world.queues.refuse(true);
         let same = outcomes(&run(4).await);

@@ -1,4 +1,5 @@
-//! BigCommerce's hooks: made with `PUT`, put right by the next one, removed with `DELETE`, and nobody else's touched.
+//! BigCommerce's webhooks: made by `PUT`, repaired by the next one, and removed by `DELETE`. Webhooks of others are
+//! never touched.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -49,14 +50,14 @@ fn scopes() -> BTreeSet<String> {
     declared_scopes(&PLATFORM).map(str::to_owned).collect()
 }
 
-/// The hook as it has to be at the store.
+/// Returns the webhook as it has to be at the store.
 fn wanted(scope: &str) -> (String, String, Value, bool) {
     let own = if scope == DELIVERY_EXCEPTION { "?for=delivery-exception" } else { "" };
     let secret = sample_ring().signing().webhook_secret(&path(), None).reveal().to_owned();
     (scope.to_owned(), format!("{}{own}", url()), json!({ "X-Commerce-Hooks-Key": secret }), true)
 }
 
-/// Whether all that is at the store and ours is what has to be there, once.
+/// Asserts that the store has each of our webhooks exactly once, and as it has to be.
 fn assert_right(world: &World, store: &Store) {
     let hooks = store.hooks().into_iter().filter(|hook| hook.destination.starts_with(BASE));
     let (mut there, mut ids) = (Vec::new(), BTreeSet::new());
@@ -72,7 +73,7 @@ fn assert_right(world: &World, store: &Store) {
 }
 
 async fn put(world: &World, store: &Store) -> (u16, Value) {
-    // The quota is that of half a minute.
+    // The quota is counted per half minute.
     world.clock.pass_seconds(31);
     let settings = store.settings(&site()).to_string();
     world.admin_of(PLATFORM.name, "PUT", STORE, "", &settings).await
@@ -134,7 +135,7 @@ async fn what_was_changed_at_the_store_is_put_right() {
     store.edit_hook(of("store/order/updated"), |hook| hook.destination = "https://elsewhere.example.com/".into());
     store.edit_hook(of(DELIVERY_EXCEPTION), |hook| hook.destination = url());
     store.remove_hook(of("store/cart/created"));
-    // At another address, and, as with old accounts, at the same.
+    // One more at a former address, and one at the same address, as old accounts have them.
     let (former, same) = ("store/cart/updated", "store/cart/deleted");
     store.hook(former, &format!("{}/1", url()), "former");
     store.hook(same, &url(), "twice");
@@ -153,7 +154,7 @@ async fn what_was_changed_at_the_store_is_put_right() {
     assert_eq!(shown["changes"]["kept"], json!(scopes().len()));
 }
 
-/// There may be one of a scope at an address, so a hook cannot be moved to where another is.
+/// A webhook cannot be moved to the address of another one with the same topic, because only one may be there.
 #[tokio::test]
 async fn a_hook_that_was_moved_gives_way_to_the_one_in_its_place() {
     let (world, store) = connected().await;
@@ -183,8 +184,8 @@ async fn another_signing_key_sets_every_header_again() {
 #[tokio::test]
 async fn hooks_of_others_are_not_touched() {
     let (world, store) = store();
-    // So many that there are two pages of them, one under the very path of this connection, and one of another app for the very
-    // same, which a token does not see.
+    // These fill two pages. One more delivers to another connection's address here. Another app's webhook has our own
+    // address, and a token does not see it.
     for n in 0..120 {
         store.hook("store/order/updated", &format!("https://erp.example.com/{n}{}", path()), "theirs");
     }
@@ -192,7 +193,7 @@ async fn hooks_of_others_are_not_touched() {
     let app = store.hook("store/product/updated", &url(), "theirs");
     store.edit_hook(app, |hook| hook.client_id = "another-app".into());
     let theirs = store.hooks();
-    // There are more of the scope than may be made.
+    // The topic has more webhooks than the platform allows.
     let (status, _) = put(&world, &store).await;
     assert_eq!(status, 422);
     for hook in &theirs[..112] {
@@ -223,7 +224,7 @@ async fn a_connect_that_breaks_off_is_finished_by_the_next() {
             queue.push(trouble);
             store.trouble(&queue);
             let (status, shown) = put(&world, &store).await;
-            // A refusal may mean that it is there already; so the hooks are listed again at once.
+            // A refusal may mean that the webhook exists already, so the webhooks are listed again at once.
             let expected = if trouble == Trouble::NotFoundPage { 200 } else { 502 };
             assert_eq!(status, expected, "{trouble:?} after {after}: {shown}");
             let (status, shown) = put(&world, &store).await;
@@ -239,7 +240,7 @@ async fn a_connect_that_breaks_off_is_finished_by_the_next() {
 async fn a_quota_that_is_used_up_is_waited_for() {
     let (world, store) = store();
     let settings = store.settings(&site()).to_string();
-    // Others have used most of it.
+    // Other calls use most of the quota.
     let request = || world.admin_of(PLATFORM.name, "GET", STORE, "", "");
     let (status, _) = put(&world, &store).await;
     assert_eq!(status, 200);
@@ -291,7 +292,7 @@ async fn its_deliveries_become_entities_and_after_disconnecting_none_is_left() {
         store.change(&mut random);
     }
     assert!(store.outbox().is_empty());
-    // What was under way is acknowledged, and ignored by rule.
+    // A delivery under way is acknowledged, and ignored by a rule.
     let taken = world.queues.sent().len();
     for delivery in &stragglers {
         assert_eq!(deliver(&world, &store, delivery).await, 200);
@@ -299,13 +300,13 @@ async fn its_deliveries_become_entities_and_after_disconnecting_none_is_left() {
     assert!(!stragglers.is_empty() && world.drain(taken).await.iter().all(|end| end == "ignored: disconnected"));
     assert_eq!(world.admin_of(PLATFORM.name, "DELETE", STORE, "", "").await.0, 200);
 
-    // Connected again, it has another generation, and with it another address and another header.
+    // A new connection has another generation, and so another address and another header.
     let (status, shown) = put(&world, &store).await;
     assert_eq!((status, &shown["generation"]), (200, &json!(2)));
     assert!(store.hooks().iter().all(|hook| hook.destination.starts_with(&format!("{}/2", url()))));
 }
 
-/// The delivery that a hook was switched off comes over the one hook with an address of its own.
+/// The delivery that reports a switched-off webhook comes over the one webhook with an address of its own.
 #[tokio::test]
 async fn a_hook_that_the_store_gave_up_on_is_told_of_and_switched_on_again() {
     let (world, store) = connected().await;

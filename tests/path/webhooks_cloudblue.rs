@@ -1,5 +1,5 @@
-//! CloudBlue Connect's webhooks, one for each product and class of requests: made, repaired and removed by the registrar, and what they
-//! deliver.
+//! CloudBlue Connect's webhooks, one for each product and class of requests: made, repaired and removed by the
+//! registrar, and their deliveries.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ impl Account {
         Self { world, connect }
     }
 
-    /// With all webhooks made.
+    /// Makes an account with all its webhooks.
     async fn connected() -> Self {
         let account = Self::new();
         assert_eq!(account.put().await.0, 200);
@@ -62,7 +62,7 @@ impl Account {
         self.world.admin_of("cloudblue", method, CONNECTION, "", body).await
     }
 
-    /// Product and class of each webhook that delivers here, sorted.
+    /// Returns the product and class of each webhook that delivers here, sorted.
     fn ours(&self) -> Vec<(String, String)> {
         let here = |hook: &Webhook| hook.url.starts_with(BASE);
         let all = self.connect.webhooks().into_iter().filter(here);
@@ -71,7 +71,7 @@ impl Account {
         kinds
     }
 
-    /// The webhooks that are admitted, by the connection's record.
+    /// Returns the ids of the admitted webhooks, from the connection's record.
     fn admitted(&self) -> Value {
         self.world.tables.connection(&key()).connection.unwrap().settings["webhooks"].clone()
     }
@@ -80,12 +80,12 @@ impl Account {
         self.connect.webhooks().into_iter().map(|hook| hook.id).collect()
     }
 
-    /// Delivers, and processes until nothing is left; gives all outcomes.
+    /// Delivers, processes messages until nothing is left, and returns all outcomes.
     async fn deliver(&self, deliveries: Vec<Delivery>) -> Vec<String> {
         self.deliver_after(self.world.queues.sent().len(), deliveries).await
     }
 
-    /// The same, with what was on the queue since then.
+    /// Delivers, processes all messages after the first `taken` until nothing is left, and returns all outcomes.
     async fn deliver_after(&self, mut taken: usize, deliveries: Vec<Delivery>) -> Vec<String> {
         for delivery in deliveries {
             let event = gateway_event(&delivery, self.world.clock.now()).unwrap();
@@ -113,7 +113,7 @@ fn key() -> ConnectionKey {
     WebhookPath::parse("cloudblue", CONNECTION, None).unwrap().key
 }
 
-/// What there should be for these products.
+/// Returns the webhooks that these products should have.
 fn both(products: &[&str]) -> Vec<(String, String)> {
     let classes = ["fulfillment_request", "tier_config_request"];
     products.iter().flat_map(|product| classes.map(|class| (product.to_string(), class.to_owned()))).collect()
@@ -123,7 +123,7 @@ fn changes(shown: &Value) -> [usize; 3] {
     ["created", "updated", "deleted"].map(|name| shown["changes"][name].as_array().unwrap().len())
 }
 
-/// The calls that change something.
+/// Returns the calls that change something.
 fn changing(calls: &[String]) -> Vec<&String> {
     calls.iter().filter(|call| !call.starts_with("GET ")).collect()
 }
@@ -163,7 +163,7 @@ async fn a_product_that_is_taken_out_takes_its_webhooks_along() {
     assert_eq!((status, changes(&shown)), (200, [0, 0, 2]));
     assert_eq!(account.ours(), both(&PRODUCTS[1..]));
     assert_eq!(account.admitted(), json!(account.ids()), "what is gone is not admitted any more");
-    // What is wanted is what the settings name, and nothing if they name nothing.
+    // The settings name the wanted products; without a name, no webhook is wanted.
     let (_, shown) = account.put_with(|settings| settings["products"] = json!({})).await;
     assert_eq!(changes(&shown), [0, 0, 2]);
     assert!(account.ids().is_empty());
@@ -190,7 +190,7 @@ async fn what_was_changed_at_the_platform_is_put_right() {
             |connect, hook| connect.edit_webhook(&hook.id, |hook| hook.url = "https://x.y/".into()),
             [0, 1, 0],
         ),
-        // The recorded one becomes another's of the same connection: of the two, one is too many, and one is missing.
+        // The recorded webhook becomes one of another class: one webhook is missing, and one is superfluous.
         (
             "other class",
             |connect, hook| connect.edit_webhook(&hook.id, |hook| hook.class = "usage_file".into()),
@@ -243,7 +243,7 @@ async fn a_connect_that_breaks_off_is_finished_by_the_next() {
             let mut troubles = vec![Trouble::None; at];
             troubles.push(trouble);
             account.connect.trouble(&troubles);
-            // The list, then a webhook each.
+            // The calls are the list, then one for each webhook.
             let (status, shown) = account.put().await;
             assert_eq!(status, 502, "{trouble:?} at {at}: {shown}");
             let (status, shown) = account.put().await;
@@ -266,7 +266,7 @@ async fn what_the_platform_refuses_is_told_without_its_texts() {
     assert_eq!(status, 422, "{problem}");
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains("VAL_001") && !detail.contains("object does not exist"), "{detail}");
-    // The key is proven by the list.
+    // The list proves the key.
     let account = Account::new();
     let (status, problem) = account.put_with(|settings| settings["api_key"] = json!("SU-1:other")).await;
     assert_eq!((status, &problem["type"]), (422, &json!("urn:commerce-hooks:problem:refused-by-store")));
@@ -310,7 +310,7 @@ async fn what_they_deliver_is_admitted_and_requests_are_answered() {
     assert!(!ends.is_empty() && ends.iter().all(|end| !end.contains("foreign")), "{ends:?}");
     assert!(account.connect.actions().keys().any(|(_, action)| action == "approve"), "{ends:?}");
 
-    // Nor after a repair: the one that is made in place of another is admitted from then on.
+    // After a repair, the new webhook is admitted in place of the former one.
     account.connect.remove_webhook(&ids[0]);
     account.put().await;
     account.connect.run_now();
@@ -319,7 +319,7 @@ async fn what_they_deliver_is_admitted_and_requests_are_answered() {
     let ends = account.deliver(triggers).await;
     assert!(!ends.is_empty() && ends.iter().all(|end| !end.contains("foreign")), "{ends:?}");
 
-    // One with our secret that nobody has told us of is somebody else's.
+    // A webhook with our secret that nobody has announced is foreign.
     let stray = account.connect.add_webhook("fulfillment_request", PRODUCTS[0], URL);
     let secret = account.connect.webhooks()[0].secret.clone();
     account.connect.edit_webhook(&stray, |hook| hook.secret = secret);
@@ -343,12 +343,12 @@ async fn webhooks_that_were_entered_by_hand_become_the_connection_s_own() {
     let (_, shown) = account.put_with(by_hand).await;
     assert_eq!(shown["settings"]["webhooks"], json!(entered));
     assert!(account.connect.calls().is_empty());
-    // With a key they get the secret that counts, and stay what they are.
+    // With a key, they get the right secret, and stay the same webhooks.
     let (status, shown) = account.put().await;
     assert_eq!((status, changes(&shown)), (200, [0, 4, 0]));
     assert_eq!(account.ids(), entered);
     assert!(account.connect.webhooks().iter().all(|hook| hook.secret.len() == 64));
-    // An id that the client gives is admitted for as long as it is given.
+    // An id that the client names is admitted while it is named.
     let more = |settings: &mut Value| settings["webhooks"].as_array_mut().unwrap().push(json!("WH-900"));
     account.put_with(more).await;
     assert_eq!(account.admitted(), json!([entered.clone(), vec!["WH-900".into()]].concat()));
@@ -386,12 +386,12 @@ async fn what_the_platform_tells_of_failures_is_shown() {
         rows.map(|row| row["failures"].as_u64().unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(failures().await, [1; 4]);
-    // What is sent again succeeds.
+    // The repeated deliveries succeed.
     account.deliver(account.connect.outbox()).await;
     assert_eq!(failures().await, [0; 4]);
 }
 
-/// What of a request or an asset lets its holder act, as the simulator has it.
+/// The texts in a request or an asset of the simulator that let their holder act.
 const SECRETS: [&str; 2] = ["s3cr3t", "code="];
 
 #[tokio::test]
@@ -414,7 +414,7 @@ async fn all_subscriptions_of_one_moment_are_imported_and_polled() {
         items.map(|item| item.sk).collect()
     };
     assert_eq!(kept(&account).len(), 130);
-    // Of the next one, no webhook tells.
+    // No webhook reports the next purchase.
     account.world.clock.pass_seconds(1800);
     account.connect.purchase(&mut random, false);
     account.connect.outbox();
@@ -425,7 +425,7 @@ async fn all_subscriptions_of_one_moment_are_imported_and_polled() {
     account.world.run_jobs().await;
     account.deliver_after(taken, Vec::new()).await;
     assert_eq!(kept(&account).len(), 131);
-    // Requests are asked about, so each has a link with a code now; neither that nor a password is kept.
+    // The policy inquires about requests, so each has a link with a code now. Neither the code nor a password is kept.
     assert!(account.connect.actions().keys().any(|(_, action)| action == "inquire"));
     let table = serde_json::to_string(&account.world.tables.items()).unwrap();
     assert!(table.contains("inquiring") && SECRETS.iter().all(|secret| !table.contains(secret)));

@@ -1,8 +1,8 @@
-//! Simulated platforms: each an API with state and hooks that behave like the real one's, in their faults too. They stand where no
-//! real part can be had on one machine.
+//! Simulated platforms. Each has an API with state and webhooks that behave like the real ones, faults included. They
+//! stand in for the only parts that cannot run on one machine.
 //!
-//! [`Simulator`] is what all of them can do, so that one test drives them all. Each keeps what it delivers in an outbox, for the
-//! network to lose, shuffle and repeat, and sends again by its platform's own rules.
+//! [`Simulator`] is what all of them can do, so one test drives them all. Each keeps its deliveries in an outbox, which
+//! the network may lose, shuffle and repeat, and sends again by its platform's own rules.
 
 pub mod bigcommerce;
 pub mod cloudblue;
@@ -27,25 +27,25 @@ use serde_json::Value;
 /// One HTTP request of a platform.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Delivery {
-    /// `POST`, or `GET` where the platform can.
+    /// `POST`, or `GET` if the platform can.
     pub method: Method,
-    /// Where to.
+    /// The destination.
     pub url: String,
-    /// Names in lower case.
+    /// The headers, with names in lower case.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Bytes,
-    /// How often it was tried before.
+    /// The number of earlier attempts.
     pub attempts: u32,
 }
 
-/// How the platforms' requests get to the receiver.
+/// The way that the platforms' requests take to the receiver.
 pub trait Wire: Send + Sync {
-    /// Sends one, and gives the status; 0 when nobody answered.
+    /// Sends a delivery and returns the status, or 0 if nobody answered.
     fn send(&self, delivery: Delivery) -> BoxFuture<'_, u16>;
 }
 
-/// Over HTTP.
+/// The way over HTTP.
 pub struct Http(pub Guarded);
 
 impl Wire for Http {
@@ -62,91 +62,92 @@ impl Wire for Http {
     }
 }
 
-/// The time, for timestamps and rate limits.
+/// The source of the time, for timestamps and rate limits.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// What a platform's API does instead of answering, once.
+/// A fault that a platform's API shows once, in place of an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Trouble {
-    /// 429 with the platform's own headers, to wait for so many seconds.
+    /// 429 with the platform's own headers, which ask the caller to wait for so many seconds.
     TooMany(u32),
-    /// 500 with a page.
+    /// 500 with an HTML page.
     Broken,
     /// A 404 that is not the platform's own.
     NotFoundPage,
-    /// The call is done, but its answer is lost.
+    /// The API does the call, but its answer is lost.
     AnswerLost,
-    /// No answer within the caller's patience; nothing was done.
+    /// No answer in time; the API did nothing.
     Slow,
-    /// Nothing yet.
+    /// No fault.
     None,
 }
 
-/// What is true of an entity at the platform.
+/// The truth about an entity at the platform.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Truth {
-    /// It is as the API shows it.
+    /// The entity as the API shows it.
     Api,
-    /// It is as the API shows it, and these canonical fields are so, which only deliveries told.
+    /// The entity as the API shows it, with these canonical fields, which only deliveries told.
     With(Value),
-    /// If it was ever known it is as the API shows it, but nobody need know it.
+    /// The entity as the API shows it, which need not be known here.
     IfKnown,
-    /// It is gone.
+    /// A deleted entity.
     Gone,
-    /// It is gone, and these canonical fields are so, which only deliveries told.
+    /// A deleted entity with these canonical fields, which only deliveries told.
     GoneWith(Value),
-    /// The API does not show it; these of its canonical fields are so, and the others are whatever they are.
+    /// An entity that the API does not show, with these canonical fields. Its other fields may be anything.
     Fields(Value),
 }
 
-/// What every simulated platform can do.
+/// The abilities of every simulated platform.
 pub trait Simulator: Send + Sync {
-    /// The platform's name.
+    /// Returns the platform's name.
     fn platform(&self) -> &'static str;
 
-    /// The connection's id.
+    /// Returns the connection's id.
     fn connection(&self) -> String;
 
-    /// The body of the `PUT` that connects it, when its API is at `site`. All that is needed to pull is in there.
+    /// Returns the body of the `PUT` that connects the store if its API is at `site`. The body has all that a pull
+    /// needs.
     fn settings(&self, site: &str) -> Value;
 
-    /// Enters the hooks by hand, as a merchant would: where they deliver to, and with which secret, which depends on the scope
-    /// where the platform has a secret for each.
+    /// Enters the webhooks by hand, as a merchant would, with their destination and secret. The secret depends on the
+    /// topic if the platform has one for each.
     fn subscribe(&self, delivery_url: &str, secret: &dyn Fn(&str) -> String);
 
-    /// Makes one change, as a shopper or a merchant would, and puts the deliveries that tell of it into the outbox.
+    /// Makes one change, as a shopper or a merchant would, and puts the deliveries about it into the outbox.
     fn change(&self, random: &mut StdRng);
 
-    /// Takes everything out of the outbox, retries that are due included.
+    /// Takes everything out of the outbox, and the retries that are due.
     fn outbox(&self) -> Vec<Delivery>;
 
-    /// Tells the platform how one of its deliveries was answered (0: not at all). What was not accepted is put into the outbox
-    /// again, or lost, by the platform's own rules.
+    /// Tells the platform the answer to one of its deliveries (0 for none). By its own rules, the platform puts a
+    /// delivery that was not accepted into the outbox again, or loses it.
     fn answered(&self, delivery: &Delivery, status: u16);
 
-    /// Whether it sends again what was refused. Where it does not, a refusal is a loss.
+    /// Returns whether the platform sends refused deliveries again. If it does not, a refusal is a loss.
     fn sends_again(&self) -> bool {
         true
     }
 
-    /// Answers a call of its API.
+    /// Answers a call of the platform's API.
     fn answer<'a>(&'a self, request: &'a ApiRequest) -> BoxFuture<'a, Result<ApiResponse, Fault>>;
 
-    /// What goes wrong with the next calls of its API.
+    /// Makes the next calls of the API fail, each in one of these ways.
     fn trouble(&self, troubles: &[Trouble]);
 
-    /// Every entity there ever was, with what is true of it now.
+    /// Returns every entity that has ever existed, with the truth about it now.
     fn entities(&self) -> Vec<(EntityKind, String, Truth)>;
 
-    /// The calls of the API since the last time: method and path.
+    /// Returns the method and path of each call of the API since the last time.
     fn calls(&self) -> Vec<String>;
 }
 
-/// One simulator of every platform.
+/// Returns one simulator of every platform.
 pub fn simulators(clock: Clock) -> Vec<Arc<dyn Simulator>> {
     struct Nowhere;
     impl Wire for Nowhere {
-        // What pings while it answers is answered.
+        // A platform that pings while it answers gets 200.
         fn send(&self, _: Delivery) -> BoxFuture<'_, u16> {
             Box::pin(async { 200 })
         }
@@ -159,7 +160,7 @@ pub fn simulators(clock: Clock) -> Vec<Arc<dyn Simulator>> {
     ]
 }
 
-/// Lets a simulator listen on a port of its own; gives the address.
+/// Lets a simulator listen on a port of its own, and returns its address.
 pub async fn listen(simulator: Arc<dyn Simulator>) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -179,26 +180,26 @@ async fn over_http(State(simulator): State<Arc<dyn Simulator>>, request: axum::e
     }
 }
 
-/// A JSON answer.
+/// Returns a JSON answer.
 pub fn json_answer(status: u16, body: &Value) -> ApiResponse {
     let headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
     ApiResponse { status, headers, body: Bytes::from(body.to_string()) }
 }
 
-/// A page that is no JSON.
+/// Returns a page that is not JSON.
 pub fn page(status: u16, text: &'static str) -> ApiResponse {
     ApiResponse { status, headers: HeaderMap::new(), body: Bytes::from_static(text.as_bytes()) }
 }
 
-/// The query of a call, decoded.
+/// Returns the decoded query of a call.
 pub fn query(request: &ApiRequest) -> BTreeMap<String, String> {
     request.url.query_pairs().into_owned().collect()
 }
 
-/// The path of a call, by its segments, decoded and without empty ones.
+/// Returns the decoded segments of a call's path, without empty ones.
 pub fn segments(request: &ApiRequest) -> Vec<String> {
     let decode = |segment: &str| {
-        // A segment decodes as a query does, but for its plus signs.
+        // A segment decodes like a query, except for plus signs.
         let query = format!("x={}", segment.replace('+', "%2B"));
         url::form_urlencoded::parse(query.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
     };

@@ -1,5 +1,5 @@
-//! What the tests of the whole path share: simulators of the platforms' own APIs, which cannot be had on one machine, and the
-//! bundle on in-memory edges.
+//! The shared parts of the tests of the whole path: simulators of the platforms' APIs, which cannot run on one machine,
+//! and the bundle on in-memory edges.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 pub mod merchant;

@@ -1,4 +1,4 @@
-//! Whether the table says what a simulated platform says.
+//! A comparison of the table with the simulated platforms.
 
 use commerce::{
     change::Change,
@@ -24,22 +24,23 @@ use crate::{
     world::{BASE, World},
 };
 
-/// More troubles than any test makes.
+/// A number of troubles that no test exceeds.
 const MAX_TROUBLES: usize = 100;
 
-/// A simulated platform that is connected.
+/// A connected simulated platform.
 pub struct Connected<'a> {
-    /// The platform.
+    /// The simulated platform.
     pub simulator: &'a dyn Simulator,
-    /// The connection.
+    /// The key of its connection.
     pub key: ConnectionKey,
     settings: Settings,
 }
 
-/// Connects a simulated platform at a site, and tells it where to deliver to where the registrar does not; gives the connection's key.
+/// Connects a simulated platform at a site, and returns the connection's key. If webhooks are entered by hand, tells
+/// the platform where to deliver to.
 ///
 /// # Panics
-/// When it cannot be connected.
+/// Panics if it cannot be connected.
 pub async fn connect(world: &World, simulator: &dyn Simulator, site: &str) -> ConnectionKey {
     let (platform, connection) = (simulator.platform(), simulator.connection());
     let settings = simulator.settings(site).to_string();
@@ -57,12 +58,12 @@ pub async fn connect(world: &World, simulator: &dyn Simulator, site: &str) -> Co
 }
 
 impl<'a> Connected<'a> {
-    /// At a site.
+    /// Returns a platform that is connected at a site.
     pub fn new(simulator: &'a dyn Simulator, site: &str) -> Self {
         Self::at(simulator, site, &simulator.connection())
     }
 
-    /// At a site, by another name.
+    /// Returns a platform that is connected at a site under another id.
     pub fn at(simulator: &'a dyn Simulator, site: &str, connection: &str) -> Self {
         let platform = find(PLATFORMS, simulator.platform()).unwrap();
         let key = WebhookPath::parse(platform.name, connection, None).unwrap().key;
@@ -71,15 +72,15 @@ impl<'a> Connected<'a> {
         Self { simulator, key, settings }
     }
 
-    /// The key of one of its entities.
+    /// Returns the key of one of its entities.
     pub fn entity(&self, kind: EntityKind, id: &str) -> EntityKey {
         EntityKey { connection: self.key.clone(), kind, id: id.parse().unwrap() }
     }
 
-    /// What the platform's API says of an entity now.
+    /// Returns an entity as the platform's API shows it now.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// Returns an error if the API does not answer.
     pub async fn asked(
         &self,
         key: &EntityKey,
@@ -90,7 +91,7 @@ impl<'a> Connected<'a> {
         let access = Access { site, credentials, settings: own };
         let wanted = Wanted { access, entity: key.kind, id: &key.id, at: clock() };
         let puller = find(PLATFORMS, self.simulator.platform()).unwrap().pull.unwrap();
-        // What was to go wrong with the calls of the bundle may not all have done so.
+        // Some troubles that were meant for the bundle's calls may still be left.
         for _ in 0..MAX_TROUBLES {
             let mut answers = Vec::new();
             while let Ok(next) = puller.pull(&wanted, &answers) {
@@ -106,10 +107,10 @@ impl<'a> Connected<'a> {
         Err(format!("{} {}: the API does not answer", key.partition(), key.sort()))
     }
 
-    /// Compares an item with what is true.
+    /// Compares an item with the truth.
     ///
     /// # Errors
-    /// What differs.
+    /// Returns the difference.
     pub async fn compare(
         &self,
         key: &EntityKey,
@@ -137,7 +138,7 @@ impl<'a> Connected<'a> {
             Truth::IfKnown if item.is_none() => Ok(()),
             Truth::Fields(fields) => says(there()?, fields),
             Truth::Api | Truth::With(_) | Truth::IfKnown => match self.asked(key, clock).await? {
-                // What only matters if it is known is here as it is there, or not at all.
+                // An entity that matters only if it is known may be absent here.
                 Mapped::IfKnown(..) if item.is_none() => Ok(()),
                 Mapped::Change(_, Change::Upsert(mut upsert)) | Mapped::IfKnown(_, Change::Upsert(mut upsert), _) => {
                     if let Truth::With(fields) = truth {

@@ -1,4 +1,4 @@
-//! The bundle on in-memory edges: the three functions as they are, with twins of queue, tables, secrets and vault.
+//! The bundle on in-memory edges: the real three functions, with twins of the queues, tables, secrets and vault.
 
 use std::{
     collections::BTreeMap,
@@ -40,21 +40,22 @@ use crate::platforms::{Delivery, Simulator, Wire, bigcommerce, woocommerce::Stor
 pub const PLATFORM: &str = "woocommerce";
 /// The connection of the sample events.
 pub const CONNECTION: &str = "shop.example.com";
-/// Where the receiver is reached.
+/// The address of the receiver.
 pub const BASE: &str = "https://hooks.example.com";
 /// The admin key.
 pub const ADMIN_KEY: &str = "an-admin-key-of-at-least-32-bytes";
 
-/// The text of the signing ring: the sample key.
+/// Returns the text of the signing ring, which has the sample key.
 pub fn signing_keys() -> String {
     json!({ "keys": [{ "id": tools::events::SAMPLE_KEY_ID, "state": "sign", "secret": tools::events::SAMPLE_KEY }] })
         .to_string()
 }
 
-/// What links have to carry that begin an installation. Public: only the local AWS accepts it.
+/// The key of links that begin an installation. It is public: only the local AWS accepts it.
 pub const INSTALL_KEY: &str = "commerce-hooks-sample-install-key";
 
-/// The text of the app credentials: what the simulated platforms sign with, and what links have to carry.
+/// Returns the text of the app credentials: the simulated platforms' signing secrets, and the key of installation
+/// links.
 pub fn app_credentials() -> String {
     json!({
         "bigcommerce": { "client_id": bigcommerce::CLIENT_ID, "client_secret": bigcommerce::CLIENT_SECRET },
@@ -63,7 +64,7 @@ pub fn app_credentials() -> String {
     .to_string()
 }
 
-/// The same, for a simulated platform that listens at a site.
+/// Returns the text of the app credentials for a simulated platform that listens at a site.
 pub fn app_credentials_at(site: &str) -> String {
     let mut credentials: Value = serde_json::from_str(&app_credentials()).unwrap();
     credentials["bigcommerce"]["login_url"] = site.into();
@@ -71,19 +72,19 @@ pub fn app_credentials_at(site: &str) -> String {
     credentials.to_string()
 }
 
-/// A clock that stands until it is moved.
+/// A clock that stands still until it is moved.
 #[derive(Clone)]
 pub struct Clock(Arc<AtomicI64>);
 
 impl Default for Clock {
-    /// A minute after the first recorded delivery.
+    /// Returns a clock at one minute after the first recorded delivery.
     fn default() -> Self {
         Self(Arc::new(AtomicI64::new(1_795_225_781_000_000)))
     }
 }
 
 impl Clock {
-    /// The time now.
+    /// Returns the time.
     pub fn now(&self) -> Timestamp {
         Timestamp::from_micros(self.0.load(Ordering::SeqCst))
     }
@@ -98,26 +99,26 @@ impl Clock {
         self.0.fetch_add(micros, Ordering::SeqCst);
     }
 
-    /// As the functions take it.
+    /// Returns the clock as the functions take it.
     pub fn function(&self) -> Arc<dyn Fn() -> Timestamp + Send + Sync> {
         let clock = self.clone();
-        // Each look takes a microsecond, so that no two are the same.
+        // Each reading takes a microsecond, so that no two are equal.
         Arc::new(move || Timestamp::from_micros(clock.0.fetch_add(1, Ordering::SeqCst)))
     }
 }
 
-/// What platforms are called with: a simulated store, or something scripted.
+/// The outside that calls to platforms reach.
 #[derive(Clone)]
 pub enum Outside {
-    /// A store.
+    /// A simulated WooCommerce store.
     Store(Store),
     /// Simulated platforms, each at its site.
     Simulated(Vec<(String, Arc<dyn Simulator>)>),
-    /// Something scripted.
+    /// A scripted platform.
     Scripted(MemoryPlatform),
-    /// Something that never answers.
+    /// A platform that never answers.
     Silent,
-    /// Something scripted, but for one host that never answers.
+    /// A scripted platform, except for one host that never answers.
     SilentAt(String, MemoryPlatform),
 }
 
@@ -143,18 +144,18 @@ impl Outbound for Outside {
 pub struct Own(Arc<(AtomicUsize, AtomicBool)>);
 
 impl Own {
-    /// How often it was gone.
+    /// Returns the number of probes that took this way.
     pub fn calls(&self) -> usize {
         self.0.0.load(Ordering::SeqCst)
     }
 
-    /// From now on it leads nowhere, or does again.
+    /// Cuts the way, or opens it again.
     pub fn cut(&self, cut: bool) {
         self.0.1.store(cut, Ordering::SeqCst);
     }
 }
 
-/// What the registrar calls: platforms, and, at our own address, the receiver.
+/// The reach of the registrar: the platforms, and the receiver at our own address.
 pub struct Reach {
     outside: Outside,
     own: Own,
@@ -204,9 +205,9 @@ pub struct World {
     pub apps: MemorySecret,
     /// The receiver.
     pub receiver: Arc<Receives>,
-    /// Whether platforms may be on this machine.
+    /// The choice of whether platforms may be on this machine.
     pub loopback: Loopback,
-    /// What platforms are called with.
+    /// The outside that calls to platforms reach.
     pub outside: Outside,
 }
 
@@ -240,7 +241,7 @@ impl processor::Parts for InMemory {
     type Jobs = MemoryQueues;
 }
 
-/// Sends straight to the receiver.
+/// The direct way to the receiver.
 pub struct Direct(pub Arc<Receives>, pub Clock);
 
 impl Wire for Direct {
@@ -253,13 +254,13 @@ impl Wire for Direct {
     }
 }
 
-/// What API Gateway makes of a delivery; nothing for one that goes elsewhere.
+/// Returns the event that API Gateway makes of a delivery, or `None` if the delivery goes elsewhere.
 pub fn gateway_event(delivery: &Delivery, now: Timestamp) -> Option<Value> {
     let to = delivery.url.strip_prefix(BASE)?;
     let (path, query) = to.split_once('?').unwrap_or((to, ""));
     let parts: Vec<&str> = path.split('/').skip(2).collect();
     let parameters: BTreeMap<_, _> = ["platform", "connection", "generation"].into_iter().zip(parts).collect();
-    // API Gateway joins what is repeated.
+    // API Gateway joins repeated headers.
     let mut headers: BTreeMap<&str, String> = BTreeMap::new();
     for (name, value) in &delivery.headers {
         let joined = headers.get(name.as_str()).map(|before| format!("{before},{value}"));
@@ -277,7 +278,7 @@ pub fn gateway_event(delivery: &Delivery, now: Timestamp) -> Option<Value> {
     }))
 }
 
-/// An API Gateway event as the function gets it.
+/// Returns an API Gateway event as the function gets it.
 pub fn request(event: &Value) -> Request {
     lambda_http::request::from_str(&event.to_string()).unwrap()
 }
@@ -289,7 +290,7 @@ impl Default for World {
 }
 
 impl World {
-    /// With a simulated store behind it that has the key `ck_1`, `cs_1`.
+    /// Makes a world with a simulated store behind it, which has the key `ck_1`, `cs_1`.
     pub fn new() -> Self {
         let (clock, queues, tables) = (Clock::default(), MemoryQueues::default(), MemoryTables::default());
         let (signing, apps) = (MemorySecret::new(&signing_keys()), MemorySecret::new(&app_credentials()));
@@ -315,26 +316,26 @@ impl World {
         }
     }
 
-    /// With the sample connection, entered by hand.
+    /// Makes a world with the sample connection, whose webhooks are entered by hand.
     pub fn connected() -> Self {
         let world = Self::new();
         world.connect(None);
         world
     }
 
-    /// Puts the sample connection there, with or without credentials for the store.
+    /// Adds the sample connection, with or without credentials for the store.
     pub fn connect(&self, credentials: Option<&str>) {
         let credentials = credentials.map(|plain| format!("{}|{plain}", key()));
         let connection = Connection { revision: 1, credentials, ..Connection::new("https://shop.example.com") };
         self.tables.connect(&key(), connection);
     }
 
-    /// The sample connection as the table has it.
+    /// Returns the sample connection as the table has it.
     pub fn connection(&self) -> Connection {
         self.tables.connection(&key()).connection.unwrap()
     }
 
-    /// The simulated store.
+    /// Returns the simulated store.
     pub fn store(&self) -> &Store {
         match &self.outside {
             Outside::Store(store) => store,
@@ -342,12 +343,12 @@ impl World {
         }
     }
 
-    /// A processor, new each time, as a cold start would make it.
+    /// Makes a new processor, as a cold start would.
     pub fn processor(&self) -> Processes {
         self.processor_for(PLATFORMS)
     }
 
-    /// A processor for other platforms.
+    /// Makes a new processor for other platforms.
     pub fn processor_for(&self, platforms: &'static [Platform]) -> Processes {
         let edges = processor::Edges {
             entities: self.tables.clone(),
@@ -360,17 +361,17 @@ impl World {
         Processor::new(platforms, edges, self.loopback, self.clock.function())
     }
 
-    /// A registrar, new each time.
+    /// Makes a new registrar.
     pub fn registrar(&self) -> Registers {
         self.registrar_at(BASE)
     }
 
-    /// A registrar of a deployment that is reached elsewhere.
+    /// Makes a new registrar for a deployment with another address.
     pub fn registrar_at(&self, base: &str) -> Registers {
         self.registrar_for(PLATFORMS, base)
     }
 
-    /// A registrar for other platforms.
+    /// Makes a new registrar for other platforms, at an address.
     pub fn registrar_for(&self, platforms: &'static [Platform], base: &str) -> Registers {
         let edges = registrar::Edges {
             connections: self.tables.clone(),
@@ -392,11 +393,11 @@ impl World {
         Registrar::new(platforms, edges, base, self.loopback, self.clock.function())
     }
 
-    /// Runs the registrar's own queue until it is empty, delays and all, but for jobs that wait for an entity's next run, one after
-    /// another for ever; gives how many jobs there were.
+    /// Runs the registrar's own queue one job after another, delays included, until only jobs are left that wait for an
+    /// entity's next run. Returns the number of jobs that ran.
     ///
     /// # Panics
-    /// When a job fails ten times, or there is no end of them.
+    /// Panics if a job fails ten times, or the jobs do not end.
     pub async fn run_jobs(&self) -> usize {
         let (mut done, mut waiting) = (0, Vec::new());
         while let Some((job, delay)) = self.queues.next_job() {
@@ -429,13 +430,14 @@ impl World {
         self.receiver.receive(request(&event.request)).await
     }
 
-    /// Processes messages as one batch, with time enough.
+    /// Processes messages as one batch, with enough time.
     pub async fn process(&self, messages: &[Message]) -> Report {
         let deadline = self.clock.now().plus_seconds(60);
         self.processor().process(messages, deadline).await
     }
 
-    /// Processes everything that is on the queue by now, as one batch, and gives the outcomes in order.
+    /// Processes everything on the queue after the first `already` messages as one batch, and returns the outcomes in
+    /// order.
     pub async fn drain(&self, already: usize) -> Vec<String> {
         let sent = self.queues.sent();
         let messages: Vec<_> =
@@ -444,12 +446,12 @@ impl World {
         outcomes(&report)
     }
 
-    /// Asks the admin interface as somebody with a good token.
+    /// Asks the admin interface about a connection of the sample platform, with a token that has all permissions.
     pub async fn admin(&self, method: &str, connection: &str, query: &str, body: &str) -> (u16, Value) {
         self.admin_of(PLATFORM, method, connection, query, body).await
     }
 
-    /// The same, about a connection of any platform.
+    /// Asks the admin interface about a connection of any platform, with a token that has all permissions.
     pub async fn admin_of(
         &self,
         platform: &str,
@@ -461,10 +463,10 @@ impl World {
         self.ask_admin(&self.bearer(&PERMISSIONS.join(" ")), platform, method, connection, query, body).await
     }
 
-    /// An `Authorization` that is good for these scopes.
+    /// Returns an `Authorization` with these permissions.
     ///
     /// # Panics
-    /// Never: the key is one.
+    /// Never panics, because the key is valid.
     pub fn bearer(&self, scopes: &str) -> String {
         let ring = commerce::keys::KeyRing::parse(ADMIN_KEY).unwrap();
         format!("Bearer {}", ADMIN_TOKEN.mint(&ring, self.clock.now(), 900, scopes, None).unwrap())
@@ -497,7 +499,7 @@ impl World {
         (response.status().as_u16(), body)
     }
 
-    /// Asks the registrar over HTTP, as API Gateway does: with one route for all that is below a path.
+    /// Asks the registrar over HTTP as API Gateway does, with one route for everything below a path.
     pub async fn ask(
         &self,
         authorization: Option<&str>,
@@ -519,12 +521,12 @@ impl World {
         self.registrar().answer(request(&event)).await
     }
 
-    /// Comes to the registrar as a browser or a platform does, below `/apps/`; the query is as it stands in an address.
+    /// Visits the registrar below `/apps/`, as a browser or a platform does. The query is as it stands in an address.
     pub async fn visit(&self, method: &str, path: &str, query: &str, body: &str) -> Response<Body> {
         self.visit_at(&self.registrar(), method, path, query, body).await
     }
 
-    /// The same, to a registrar that has been there for a while.
+    /// Visits a registrar that has run for a while.
     pub async fn visit_at(
         &self,
         registrar: &Registers,
@@ -547,7 +549,7 @@ impl World {
         registrar.answer(request(&event)).await
     }
 
-    /// Everything in the table, without what only says when and by whom it was written.
+    /// Returns everything in the table, without what only says when and by whom it was written.
     pub fn state(&self) -> Vec<Item> {
         let mut items = self.tables.items();
         for item in &mut items {
@@ -558,7 +560,7 @@ impl World {
         items
     }
 
-    /// One item.
+    /// Returns the item with a sort key.
     pub fn item(&self, sort: &str) -> Item {
         self.tables.items().into_iter().find(|item| item.sk == sort).unwrap_or_else(|| panic!("no {sort}"))
     }
@@ -569,34 +571,34 @@ pub fn shown(answer: impl serde::Serialize) -> Value {
     serde_json::to_value(answer).unwrap()
 }
 
-/// The sample connection.
+/// Returns the key of the sample connection.
 pub fn key() -> ConnectionKey {
     WebhookPath::parse(PLATFORM, CONNECTION, None).unwrap().key
 }
 
-/// The sample events.
+/// Returns the sample events.
 pub fn events() -> Vec<Event> {
     tools::events::load(PLATFORM).unwrap()
 }
 
-/// The sample event whose name begins so.
+/// Returns the sample event whose name begins with `prefix`.
 pub fn event(prefix: &str) -> Event {
     events().into_iter().find(|event| event.name.starts_with(prefix)).unwrap()
 }
 
-/// A message with a text.
+/// Returns a message with a text.
 pub fn message(n: usize, text: &str) -> Message {
     Message { id: format!("m{n}"), receipt_handle: format!("r{n}"), body: text.to_owned(), attempts: 1 }
 }
 
-/// The messages of all recorded deliveries.
+/// Returns the messages of all recorded deliveries.
 pub fn messages() -> Vec<Message> {
     let ring = sample_ring();
     let sealed = events().into_iter().filter_map(|event| event.sealed(&ring));
     sealed.enumerate().map(|(n, sealed)| message(n, sealed.text())).collect()
 }
 
-/// A message of the sample connection, as the receiver would make it.
+/// Returns a message of the sample connection, as the receiver would make it.
 pub fn delivered(scope: &str, body: &str, received_ms: i64) -> Message {
     let mut event = event("027");
     event.request["headers"]["x-wc-webhook-topic"] = scope.into();
@@ -606,7 +608,7 @@ pub fn delivered(scope: &str, body: &str, received_ms: i64) -> Message {
     message(usize::try_from(received_ms % 100_000).unwrap(), event.sealed(&sample_ring()).unwrap().text())
 }
 
-/// How the messages of a batch ended.
+/// Returns the outcomes of a batch's messages.
 pub fn outcomes(report: &Report) -> Vec<String> {
     report
         .ends

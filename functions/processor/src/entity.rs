@@ -365,7 +365,7 @@ fn open(
     Ok(Some(item))
 }
 
-/// Returns whether all messages are about an entity that the platform does not know either.
+/// Returns whether there are messages, all of them about an entity that the platform does not know either.
 fn is_never_here(candidates: &[Candidate]) -> bool {
     let never_here = |candidate: &Candidate| candidate.only_if_known == Some(Rule::NEVER_HERE);
     !candidates.is_empty() && candidates.iter().all(never_here)

@@ -1,17 +1,17 @@
-//! Owns what the receiver reads from its environment.
+//! The receiver's configuration, from its environment.
 
 use cloud::{EdgeError, aws::variable};
 
 /// The receiver's configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// URL of the queue.
+    /// The URL of the inbox.
     pub inbox: String,
-    /// ARN of the secret with the signing keys.
+    /// The ARN of the secret with the signing keys.
     pub signing_keys: String,
-    /// ARN of the secret with the app credentials.
+    /// The ARN of the secret with the app credentials.
     pub app_credentials: String,
-    /// Name of the table of keys that clients brought.
+    /// The name of the table of keys that clients brought.
     pub proof_keys: String,
 }
 
@@ -19,7 +19,7 @@ impl Config {
     /// Reads `INBOX_URL`, `SIGNING_KEYS`, `APP_CREDENTIALS` and `PROOF_KEYS_TABLE`.
     ///
     /// # Errors
-    /// Names the variable that is missing.
+    /// An error that names the missing variable.
     pub fn from_env() -> Result<Self, EdgeError> {
         Ok(Self {
             inbox: variable("INBOX_URL")?,

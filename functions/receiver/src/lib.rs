@@ -1,5 +1,5 @@
-//! The receiver: proves each delivery and puts it on the queue. It does not parse entities, and its only dependency on the
-//! way to an acknowledgement is SQS.
+//! The receiver, which proves each delivery and puts it on the queue. It does not parse entities. Once the keys are
+//! cached, an acknowledgement depends on SQS alone.
 
 pub mod config;
 pub mod reply;
@@ -30,13 +30,13 @@ use serde_json::json;
 
 pub use crate::reply::Reply;
 
-/// How long a delivery is tried to be put on the queue.
+/// The longest time for putting a delivery on the queue.
 const QUEUEING: Duration = Duration::from_secs(2);
-/// How long keys that a client brought are looked up.
+/// The longest time for looking up the keys that a client brought.
 const LOOKING_UP: Duration = Duration::from_secs(1);
-/// What a request and its answer take on their way, to be on the safe side.
+/// The time that a request and its answer take on their way, generously estimated.
 const ON_THE_WAY: Duration = Duration::from_millis(500);
-/// How long keys are looked for while Lambda initialises.
+/// The longest time for fetching keys while Lambda initialises.
 const WARMING: Duration = Duration::from_millis(1500);
 
 /// The receiver on its edges.
@@ -46,19 +46,19 @@ pub struct Receiver<Q, S, P> {
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
-/// What a [`Receiver`] is made of.
+/// The edges of a [`Receiver`].
 pub struct Edges<Q, S, P> {
-    /// Where deliveries go.
+    /// The queue for deliveries.
     pub queue: Q,
-    /// What webhook secrets are derived from.
+    /// The keys that webhook secrets are derived from.
     pub signing_keys: Keys<S>,
-    /// What platforms gave the vendor of an app; read only for those that sign with it.
+    /// The app credentials that platforms gave to the vendor; read only for platforms that sign with them.
     pub apps: AppCredentials<S>,
-    /// What clients brought; read only for platforms whose clients bring keys, when no derived one fits.
+    /// The keys that clients brought; read only for platforms whose clients bring keys, when no derived one fits.
     pub proof_keys: CachedProofKeys<P>,
 }
 
-/// The keys that one request is proven with, as far as they are at hand.
+/// The keys to prove one request with, as far as they are at hand.
 #[derive(Default)]
 struct AtHand {
     ring: Option<Arc<KeyRing>>,
@@ -67,7 +67,7 @@ struct AtHand {
 }
 
 impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync> Receiver<Q, S, P> {
-    /// On these edges.
+    /// Makes a receiver on these edges.
     pub fn new(
         platforms: &'static [Platform],
         edges: Edges<Q, S, P>,
@@ -76,7 +76,7 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync> Receiver<Q, S
         Self { platforms, edges, clock }
     }
 
-    /// Fetches the keys while Lambda initialises; a failure shows with the first delivery.
+    /// Fetches the keys while Lambda initialises. A failure shows with the first delivery.
     pub async fn warm(&self) {
         let now = (self.clock)();
         let (keys, apps) = (&self.edges.signing_keys, &self.edges.apps);
@@ -88,7 +88,7 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync> Receiver<Q, S
         self.take(request).await.into_response()
     }
 
-    /// The steps.
+    /// Takes one request through all steps, and returns the reply.
     async fn take(&self, request: Request) -> Reply {
         let Some(path) = webhook_path(&request) else { return Reply::NotFound };
         let Some(platform) = find(self.platforms, &path.key.platform) else { return Reply::NotFound };
@@ -111,8 +111,11 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync> Receiver<Q, S
         }
     }
 
-    /// Proves a request with the keys at hand; should that fail, with those that the client brought; and once more with keys
-    /// fetched anew: a rotation may have happened since.
+    /// Proves a request with the keys at hand; if that fails, with those that the client brought; and once more with
+    /// keys fetched anew, because a rotation may have happened since.
+    ///
+    /// # Errors
+    /// The reply to a request that cannot be proven.
     async fn prove(&self, platform: &Platform, path: &WebhookPath, raw: &RawRequest) -> Result<Verified, Reply> {
         let unavailable = |error: EdgeError| {
             telemetry::error("no-keys", &error.to_string());
@@ -120,7 +123,7 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync> Receiver<Q, S
         };
         let now = (self.clock)();
         let scheme = platform.delivery.scheme();
-        // A sender that is refused may never send it again, so the keys are looked for as long as it waits.
+        // A sender that is refused may never deliver again, so the keys are looked for as long as it waits.
         let patience = platform.delivery.patience().saturating_sub(QUEUEING + ON_THE_WAY);
         let (ring, apps) = tokio::join!(self.edges.signing_keys.current_within(now, patience), async {
             match scheme.wants_app() {
@@ -131,7 +134,7 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync> Receiver<Q, S
         let mut keys =
             AtHand { ring: Some(ring.map_err(unavailable)?), apps: apps.map_err(unavailable)?, brought: None };
         let mut proven = keys.verify(platform, path, raw, now);
-        // Forgers must not run up the bill: what could not belong here anyway is not looked up.
+        // Forgers must not run up the bill, so a request that cannot belong to the connection costs no lookup.
         if proven == Err(Refusal::WrongProof) && scheme.wants_brought() && platform.delivery.belongs(path, raw) {
             let brought = within(LOOKING_UP, || self.edges.proof_keys.brought(&path.key, now)).await;
             keys.brought = Some(brought.map_err(unavailable)?);
@@ -184,7 +187,8 @@ impl AtHand {
     }
 }
 
-/// The path's parts: as API Gateway's route found them, or, at a function URL, which has no routes, as they stand in the path.
+/// Returns the parts of the path: as API Gateway's route found them, or from the path itself at a function URL, which
+/// has no routes.
 fn webhook_path(request: &Request) -> Option<WebhookPath> {
     let route = match request.request_context_ref() {
         Some(RequestContext::ApiGatewayV2(context)) => context.route_key.as_deref(),
@@ -206,7 +210,8 @@ fn webhook_path(request: &Request) -> Option<WebhookPath> {
     }
 }
 
-/// The request as it came: the body's bytes untouched, and the time when API Gateway took it (`now` where there is none).
+/// Returns the request as it came: the body's bytes untouched, and the time at which API Gateway took it, or `now`
+/// without one.
 fn raw(request: Request, now: Timestamp) -> RawRequest {
     let received = match request.request_context_ref() {
         Some(RequestContext::ApiGatewayV2(context)) if context.time_epoch > 0 => {

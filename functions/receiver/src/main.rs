@@ -1,4 +1,4 @@
-//! Wires the receiver to AWS.
+//! The wiring of the receiver to AWS.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +25,7 @@ async fn main() -> Result<(), Error> {
         proof_keys: CachedProofKeys::new(DynamoProofKeys::new(aws.dynamodb(), config.proof_keys)),
     };
     let receiver = Receiver::new(PLATFORMS, edges, Arc::new(cloud::now));
-    // Initialisation is not throttled: what the first delivery needs is made ready here, within bounds.
+    // Lambda does not throttle initialisation, so what the first delivery needs is made ready here, within two seconds.
     let _ = tokio::time::timeout(Duration::from_secs(2), async { tokio::join!(queue.warm(), receiver.warm()) }).await;
     run(service_fn(|request| async { Ok::<_, Error>(receiver.receive(request).await) })).await
 }

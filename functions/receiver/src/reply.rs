@@ -1,28 +1,28 @@
-//! Owns the one table that turns what became of a request into a status. Bodies are empty: whoever cannot prove a delivery
-//! learns nothing, and whoever can has no use for one.
+//! The one table of the statuses that requests are answered with. Bodies are empty, because a caller that cannot prove
+//! a delivery must learn nothing, and one that can has no use for a body.
 
 use http::{HeaderValue, StatusCode};
 use lambda_http::{Body, Response};
 
-/// What became of a request.
+/// The reply to a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
-    /// Queued, under the id that SQS gave it. The status is the platform's.
+    /// The delivery was queued: the platform's status, and the message id from SQS.
     Accepted(StatusCode, String),
-    /// A handshake; nothing was queued. The status is the platform's.
+    /// A handshake was answered, and nothing was queued: the platform's status.
     Greeted(StatusCode),
-    /// No such platform, or no connection id.
+    /// The platform does not exist, or the path has no valid connection.
     NotFound,
-    /// A method that the platform does not deliver with.
+    /// The platform does not deliver with this method.
     Method,
-    /// Not proven.
+    /// The request is not proven.
     Refused,
-    /// A fault of ours: the platform should try again.
+    /// Something failed on our side, and the platform should try again.
     Unavailable,
 }
 
 impl Reply {
-    /// The table.
+    /// Returns the status of the reply.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Accepted(status, _) | Self::Greeted(status) => *status,
@@ -33,7 +33,8 @@ impl Reply {
         }
     }
 
-    /// The response. The message id goes with it, so that a delivery can be followed from the sender's log to ours.
+    /// Returns the response. It carries the message id, so that a delivery can be followed from the sender's log to
+    /// ours.
     pub fn into_response(self) -> Response<Body> {
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = self.status();

@@ -1,4 +1,4 @@
-//! Owns what the admin interface answers. The description that is served (`openapi.json`) has the schemas of these types.
+//! The answers of the admin interface. The served description (`openapi.json`) has the schemas of these types.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,7 +71,7 @@ pub enum Answer {
     PollList(PollList),
     /// Fetches that have begun.
     Begun(Begun),
-    /// Secrets for somebody to enter.
+    /// Secrets to enter by hand.
     Revealed(Revealed),
     /// The progress of a key rotation.
     Rotation(Box<Rotation>),
@@ -102,7 +102,7 @@ pub struct ListedConnection {
     pub status: ConnectionStatus,
     /// The store's or account's base URL.
     pub site: String,
-    /// The signing key that all of its webhooks are derived from.
+    /// The signing key that the secrets of all its webhooks are derived from; null while there is no such key.
     pub signed_with: Option<String>,
 }
 
@@ -122,42 +122,43 @@ pub struct Connection {
     /// The generation whose deliveries count.
     #[cfg_attr(feature = "schema", schemars(with = "u32"))]
     pub generation: Generation,
-    /// `true` where an operator has connected or confirmed it, or the vendor has invited it.
+    /// `true` when an operator has connected or confirmed it, or the vendor has invited it.
     pub confirmed: bool,
     /// The effect of a delete, by kind of entity; `mark` where none is named.
     #[cfg_attr(feature = "schema", schemars(extend("propertyNames" = { "$ref": "#/components/schemas/Entity" })))]
     pub deletes: BTreeMap<EntityKind, DeletePolicy>,
-    /// Topics that are not wanted from this connection.
+    /// The topics that are ignored here.
     pub ignores: BTreeSet<String>,
-    /// How topics are read that only this connection's conventions explain.
+    /// The rules for topics that only this connection's conventions explain.
     pub presets: Vec<Preset>,
     /// The platform's own settings.
     pub settings: Map<String, Value>,
-    /// What the platform told about the connection itself.
+    /// The platform's reports about the connection itself.
     pub notices: Vec<ShownNotice>,
     /// The address that its webhooks deliver to.
     pub delivery_url: String,
-    /// Since when it has been paused, while it is.
+    /// The time since which it has been paused. It stays after a resumption until the fetch of missed changes has
+    /// begun.
     pub paused_at: Option<Moment>,
     /// The webhooks.
     pub subscriptions: Vec<Webhook>,
-    /// The next step, where webhooks are entered by hand.
+    /// The instructions, where webhooks are entered by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub next: Option<String>,
-    /// Why the store could not be asked: then the webhooks are as they were seen last.
+    /// The reason for which the store could not be asked. The webhooks are then shown as last seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub problem: Option<String>,
-    /// What connecting it changed at the store.
+    /// The changes that connecting it made at the store.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "Changes"))]
     pub changes: Option<Changes>,
-    /// When it was last checked without trouble.
+    /// The time of its last check without trouble; if there was never one, of the first check.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "Moment"))]
     pub checked_at: Option<Moment>,
-    /// What is wrong with it, while something is.
+    /// Its trouble, while there is any.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "Trouble"))]
     pub trouble: Option<Trouble>,
@@ -166,15 +167,15 @@ pub struct Connection {
     pub stopped: Vec<StoppedEntity>,
 }
 
-/// Something that the platform told about the connection itself.
+/// A report of the platform about the connection itself.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields, inline))]
 pub struct ShownNotice {
     /// The kind of notice.
     pub kind: String,
-    /// What the platform says beyond it.
+    /// The platform's further words.
     pub detail: String,
-    /// When it was received.
+    /// The time of receipt.
     pub received: Moment,
 }
 
@@ -184,13 +185,13 @@ impl From<Notice> for ShownNotice {
     }
 }
 
-/// What keeps a connection from being checked, or has to be done by somebody.
+/// Something that keeps a connection from being checked, or that somebody has to do.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields, inline))]
 pub struct Trouble {
-    /// What is wrong, or has to be done.
+    /// The trouble, or the work to do.
     pub what: String,
-    /// Since when.
+    /// The time since which there is trouble.
     pub since: Option<Moment>,
 }
 
@@ -200,23 +201,23 @@ pub struct Trouble {
 pub struct StoppedEntity {
     /// The kind of entity.
     pub entity: EntityKind,
-    /// Why it cannot be fetched.
+    /// The reason for which it cannot be fetched.
     pub why: String,
-    /// Since when no page could be had.
+    /// The time since which no page could be fetched.
     pub since: Moment,
 }
 
-/// What connecting changed at the store, by topic.
+/// The changes that connecting made at the store, by topic.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields, inline))]
 pub struct Changes {
-    /// The webhooks that were made.
+    /// The topics whose webhooks were made.
     pub created: Vec<String>,
-    /// The webhooks that were changed.
+    /// The topics whose webhooks were changed.
     pub updated: Vec<String>,
-    /// The webhooks that were removed.
+    /// The topics whose webhooks were removed.
     pub deleted: Vec<String>,
-    /// How many were as they should be.
+    /// The number of webhooks that were as they should be.
     pub kept: usize,
 }
 
@@ -238,21 +239,22 @@ impl From<&Plan> for Changes {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
 pub struct SubscriptionList {
-    /// `true` where the registrar makes them; else they are entered by hand.
+    /// `true` when the registrar makes them. Otherwise they are entered by hand.
     pub managed: bool,
     /// The webhooks.
     pub subscriptions: Vec<Webhook>,
-    /// Why the store could not be asked: then they are as they were seen last.
+    /// The reason for which the store could not be asked. The webhooks are then shown as last seen.
     pub problem: Option<String>,
 }
 
-/// A webhook: as it is at the store, beside what is remembered of it.
+/// A webhook: its state at the store, beside its record.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields, inline))]
 pub struct Webhook {
     /// The topic that it delivers.
     pub scope: String,
-    /// `active`, `missing`, `manual`, `unknown`, `paused` where its connection is, or the platform's own word.
+    /// Its status: `active`, `missing`, `manual`, `unknown`, `paused` while its connection is, or the platform's own
+    /// word.
     pub status: String,
     /// Its id at the platform.
     pub id: Option<String>,
@@ -265,29 +267,29 @@ pub struct Webhook {
     pub generation: Option<Generation>,
     /// Its health; null while its connection is paused.
     pub verdict: Option<Verdict>,
-    /// Since when it has this verdict, where that is remembered.
+    /// The time since which it has this verdict, where that is recorded.
     pub since: Option<Moment>,
-    /// Why it is not healthy, or was not the last time.
+    /// The reason for which it is not healthy, or last was not.
     pub reason: String,
-    /// When a delivery of it was last seen.
+    /// The time at which a delivery of it was last seen.
     pub last_delivery: Option<Moment>,
-    /// How often it was switched on again since it last stayed on.
+    /// The number of times that it was switched on again since it last stayed on.
     pub trips: u32,
-    /// How many deliveries have failed since one succeeded, where the platform tells.
+    /// The number of failed deliveries since the last success, where the platform reports it.
     pub failures: Option<u64>,
-    /// When it was last switched on again.
+    /// The time at which it was last switched on again.
     pub reactivated_at: Option<Moment>,
-    /// Before that it is not switched on again.
+    /// The time before which it is not switched on again.
     pub not_before: Option<Moment>,
-    /// When it was last known to be on.
+    /// The last time at which it was known to be on.
     pub good_at: Option<Moment>,
 }
 
-/// What reconciling does to the webhooks.
+/// The steps that reconciling takes on the webhooks.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields, rename = "Plan"))]
 pub struct PlanSteps {
-    /// `true` where the registrar makes the webhooks; else there is nothing to do.
+    /// `true` when the registrar makes the webhooks. Otherwise there is nothing to do.
     pub managed: bool,
     /// The steps, in their order.
     pub steps: Vec<PlanStep>,
@@ -299,28 +301,28 @@ pub struct PlanSteps {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields, inline))]
 pub struct PlanStep {
-    /// What is done.
+    /// The action on the webhook.
     pub r#do: Act,
     /// The topic that the webhook delivers.
     pub scope: String,
-    /// Its id at the platform.
+    /// The webhook's id at the platform; null for one that is to be made.
     pub id: Option<String>,
-    /// The address that it will deliver to.
+    /// The address that it will deliver to; null for one that is to be removed.
     pub url: Option<String>,
-    /// Why, where it is not made for the first time.
+    /// The reason; null for a webhook that is to be made.
     pub why: Option<Why>,
 }
 
-/// What a step does to a webhook.
+/// The action of a step on a webhook.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 #[serde(rename_all = "kebab-case")]
 pub enum Act {
-    /// Makes it.
+    /// The webhook is made.
     Create,
-    /// Changes it.
+    /// The webhook is changed.
     Update,
-    /// Removes it.
+    /// The webhook is removed.
     Delete,
 }
 
@@ -379,27 +381,27 @@ pub struct PollList {
 pub struct Poll {
     /// The kind of entity.
     pub entity: EntityKind,
-    /// How often it is polled by the settings, in seconds; null is the default, 0 never.
+    /// The time between two polls by the settings, in seconds; null is the default, 0 never.
     pub every_seconds: Option<u32>,
-    /// Everything that had changed until then is on the queue.
+    /// The time up to which every change is on the queue.
     pub since: Option<Moment>,
-    /// When the last full sync was through.
+    /// The time at which the last completed listing of all entities began.
     pub swept: Option<Moment>,
-    /// Why it cannot be fetched, while it cannot.
+    /// The reason for which it cannot be fetched, while it cannot.
     pub stopped: Option<StoppedFetch>,
     /// The fetch that is under way.
     pub run: Option<FetchRun>,
-    /// Drift: what fetching found that no webhook had told.
+    /// The drift: what fetching found and no webhook had reported.
     pub losses: ShownDrift,
 }
 
-/// Why a kind of entity cannot be fetched.
+/// The reason for which a kind of entity cannot be fetched.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields, inline))]
 pub struct StoppedFetch {
-    /// Why it cannot be fetched.
+    /// The reason for which no page could be fetched.
     pub why: String,
-    /// Since when no page could be had.
+    /// The time since which no page could be fetched.
     pub since: Moment,
 }
 
@@ -409,25 +411,25 @@ pub struct StoppedFetch {
 pub struct FetchRun {
     /// The kind of fetch.
     pub fetch: Fetch,
-    /// When it began.
+    /// The time at which it began.
     pub begun: Moment,
-    /// How many pages were queued.
+    /// The number of pages queued.
     pub pages: u32,
-    /// How many entities were queued.
+    /// The number of entities queued.
     pub found: u64,
 }
 
-/// Drift of a kind of entity.
+/// The drift of a kind of entity.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields, inline))]
 pub struct ShownDrift {
-    /// How often an entity was not here, or was and should not have been.
+    /// The number of times that an entity was not here, or was and should not have been.
     pub missed: u64,
-    /// How often an entity's content was another one.
+    /// The number of times that an entity had another content.
     pub stale: u64,
-    /// How often an entity could not be mapped, and was put aside.
+    /// The number of times that an entity could not be mapped, and its message was quarantined.
     pub unmapped: u64,
-    /// Since when drift is counted; null where there was none.
+    /// The time since which drift is counted; null if there was none.
     pub since: Option<Moment>,
 }
 
@@ -446,11 +448,11 @@ impl From<Drift> for ShownDrift {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
 pub struct Presets {
-    /// How topics are read that only this connection's conventions explain.
+    /// The rules for topics that only this connection's conventions explain.
     pub presets: Vec<Preset>,
 }
 
-/// What somebody has to enter at the platform by hand.
+/// The address and the secrets to enter at the platform by hand.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
 pub struct Revealed {
@@ -458,21 +460,21 @@ pub struct Revealed {
     pub delivery_url: String,
     /// The secrets.
     pub secrets: Vec<RevealedSecret>,
-    /// How to enter them.
+    /// The instructions for entering them.
     pub next: String,
 }
 
-/// A secret for somebody to enter.
+/// A secret to enter by hand.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields, inline))]
 pub struct RevealedSecret {
-    /// The topic that it is for; null where one is for all.
+    /// Its topic; null for a secret for all topics.
     pub scope: Option<String>,
     /// The secret.
     pub secret: String,
 }
 
-/// Shows how many secrets there are, and none of them.
+/// The number of secrets, and none of them.
 impl std::fmt::Debug for Revealed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Revealed({} secrets)", self.secrets.len())
@@ -483,19 +485,19 @@ impl std::fmt::Debug for Revealed {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
 pub struct Rotation {
-    /// The stage that it has reached.
+    /// The stage of the rotation.
     pub stage: Stage,
     /// The keys of the ring.
     pub keys: Vec<RotatingKey>,
-    /// The connections with webhooks on another key than the one that signs.
+    /// The connections with webhooks on a key other than the signing one.
     pub elsewhere: Elsewhere,
     /// Some of the connections that have been in trouble for so long that they keep no key.
     pub given_up: Vec<String>,
-    /// Connections that lately delivered with the key that goes: somebody has to enter the new one there.
+    /// Connections that lately delivered with the outgoing key: somebody has to enter the new one there.
     pub by_hand: Vec<String>,
-    /// When the next step can be taken at the earliest.
+    /// The earliest time of the next step.
     pub next_step_not_before: Option<Moment>,
-    /// What keeps the next step from being taken now.
+    /// The reasons against the next step now.
     pub kept_by: Vec<String>,
 }
 
@@ -505,22 +507,22 @@ pub struct Rotation {
 pub struct RotatingKey {
     /// The key's id.
     pub id: String,
-    /// `sign` where new secrets are derived from it.
+    /// The key's state: `sign` when new secrets are derived from it.
     pub state: KeyState,
-    /// Null where no rotation touches it.
+    /// The key's stage in a rotation; null when no rotation touches it.
     pub phase: Option<Phase>,
-    /// Since when it has been in its state and phase, where a rotation brought it there.
+    /// The time since which it has its state and stage, where a rotation set them.
     pub since: Option<Moment>,
-    /// When it last proved something.
+    /// The time at which it last proved something.
     pub last_used: Option<Moment>,
 }
 
-/// Connections with webhooks on another key than the one that signs.
+/// The connections with webhooks on a key other than the signing one.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields, inline))]
 pub struct Elsewhere {
-    /// How many there are.
+    /// The number of connections on another key.
     pub count: usize,
-    /// Some of them.
+    /// Some of the connections on another key.
     pub connections: Vec<String>,
 }

@@ -1,7 +1,8 @@
-//! Installing and uninstalling apps at platforms: what comes below `/apps/{platform}/`.
+//! The installation and uninstallation of apps at platforms: the requests below `/apps/{platform}/`.
 //!
-//! Whoever comes is nobody. The platform's folder says what has to be found out and what follows from it; here it is found out and done.
-//! What was wrong goes to the log, without anything of the request but its platform and action; the visitor sees what to do next.
+//! The sender of such a request is unknown. The platform's folder says what has to be found out and what follows from
+//! it; here that is done. The log has the cause of a failure, without anything of the request but its platform and
+//! action. The visitor sees what to do next.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -35,21 +36,21 @@ use url::Url;
 
 use crate::{Parts, Registrar, connect::Installed, page, problem::Problem};
 
-/// How long a visitor may take until the platform sends what the nonce is for, in seconds.
+/// The time that a visitor may take until the platform sends what the nonce is for, in seconds.
 const NONCE_SECONDS: i64 = 1800;
 const HOUR: i64 = 3600;
-/// More than any installation asks.
+/// The most steps of a visit: more than any installation takes.
 const MAX_STEPS: usize = 8;
-/// More than any platform sends, in bytes.
+/// The longest body of a visit, in bytes: more than any platform sends.
 const MAX_BODY: usize = 16 * 1024;
-/// How often something is tried that another request got in the way of.
+/// The number of attempts at something that another request gets in the way of.
 const TRIES: u32 = 3;
 
-/// Why a visitor is turned away.
+/// The reason to turn a visitor away.
 enum VisitError {
-    /// By the platform's folder.
+    /// The platform's folder rejected the visit.
     Rejected(Rejection),
-    /// By what followed.
+    /// The work that followed failed.
     Problem(Problem),
 }
 
@@ -76,7 +77,8 @@ fn not_proven(why: &str) -> VisitError {
 }
 
 impl<P: Parts> Registrar<P> {
-    /// Answers a request below `/apps/{platform}/`, which came to an address of the registrar's own where there is one.
+    /// Answers a request below `/apps/{platform}/`. `own_address` is the address of the registrar's own that it came
+    /// to, if it has one.
     pub(crate) async fn visit(
         &self,
         request: Request,
@@ -88,7 +90,7 @@ impl<P: Parts> Registrar<P> {
         let base = own_address.unwrap_or_else(|| self.public_base_url.clone());
         let installation = platform.and_then(|platform| platform.installation);
         let framed_by = installation.map_or(&[][..], |installation| installation.framed_by());
-        // Only what the platform's folder knows is a word of ours.
+        // The log names only actions that the platform's folder knows.
         let action = installation.and_then(|known| known.actions().iter().copied().find(|known| *known == action));
         let done = match (platform, action.map(|action| read(&request, action, (self.clock)()))) {
             (Some(platform), Some(Ok(visit))) => self.follow(platform, &visit, &base).await,
@@ -112,7 +114,7 @@ impl<P: Parts> Registrar<P> {
         response
     }
 
-    /// Does step after step, until there is an answer.
+    /// Takes step after step, until there is an answer.
     async fn follow(&self, platform: &Platform, visit: &Visit, base: &str) -> Result<Response<Body>, VisitError> {
         let installation = platform.installation.ok_or(Rejection::NoAction)?;
         let apps_url = format!("{base}/apps/{}", platform.name);
@@ -127,7 +129,7 @@ impl<P: Parts> Registrar<P> {
                 installation.visit(visit, &vendor, &known)
             };
             let step = match step {
-                // The app's secret may have been replaced, or have been entered, since it was read.
+                // The app's secret may have been replaced or entered since it was read.
                 Err(turned @ (Rejection::NotProven(_) | Rejection::NoApp | Rejection::Closed))
                     if known.is_empty() && !is_fresh =>
                 {
@@ -138,7 +140,8 @@ impl<P: Parts> Registrar<P> {
                 step => step?,
             };
             match step {
-                // A code counts once, so a secret of before is not tried with it; but anybody can make up a code.
+                // A code counts once, so it is not tried with an old secret. But anybody can make up a code, so a
+                // recent one must do.
                 Step::Ask(_) if !is_fresh => {
                     (apps, is_fresh) = (self.edges.apps.recent(visit.now, REFRESH_SECONDS).await?, true);
                 }
@@ -178,7 +181,7 @@ impl<P: Parts> Registrar<P> {
         Err(Rejection::Platform(Fault::Unreadable("an installation that takes more steps than any".into())).into())
     }
 
-    /// Connects a store that was proven, unless too many have come within the hour.
+    /// Connects a proven store, unless too many have come within the hour.
     async fn admit(
         &self,
         platform: &Platform,
@@ -239,7 +242,7 @@ impl<P: Parts> Registrar<P> {
         Ok(page::response(StatusCode::OK, page::load_page(&view)))
     }
 
-    /// Asks what has to be asked before there is a connection, at the platform's own hosts only.
+    /// Makes a call before there is a connection, at the platform's own hosts only.
     async fn ask(&self, platform: &Platform, request: ApiRequest) -> Result<ApiResponse, VisitError> {
         let allowed = platform.installation.map(|installation| installation.hosts());
         if !allowed.is_some_and(|hosts| hosts.allow(&request.url, self.loopback)) {
@@ -248,13 +251,14 @@ impl<P: Parts> Registrar<P> {
         self.edges.outbound.call(request).await.map_err(|fault| Rejection::Platform(fault).into())
     }
 
-    /// Returns how many stores have connected themselves in this hour.
+    /// Returns the number of stores that have connected themselves in this hour.
     async fn installs(&self, platform: &Platform, now: Timestamp) -> Result<u32, EdgeError> {
         let note = self.edges.notes.note(&deployment(), &installs_note(platform, now)).await?;
         Ok(note.and_then(|note| note.body.parse().ok()).unwrap_or(0))
     }
 
-    /// Counts a store that has connected itself. A count that cannot be written is lost: it is a bound, not a ledger.
+    /// Counts a store that has connected itself. A count that cannot be written is lost, because it is a limit, not a
+    /// ledger.
     async fn count_install(&self, platform: &Platform, now: Timestamp) {
         let (all, name) = (deployment(), installs_note(platform, now));
         let terms = Terms::once(now, 2 * HOUR).tries(TRIES);
@@ -264,7 +268,7 @@ impl<P: Parts> Registrar<P> {
         }
     }
 
-    /// Spends a nonce: of two who come with it, one gets what it stands for.
+    /// Spends a nonce, and returns its intent. Of two visitors with the same nonce, one gets it.
     async fn spend(&self, platform: &Platform, nonce: &str, now: Timestamp) -> Result<String, VisitError> {
         let (place, name) = nonce_note(platform, nonce);
         let note = self.edges.notes.note(&place, &name).await?;
@@ -291,7 +295,8 @@ impl<P: Parts> Registrar<P> {
         }
     }
 
-    /// Notes that a token was used, after what follows from it was done: what failed half-way is done again when it comes again.
+    /// Notes that a token was used, once what follows from it is done. If that fails half-way, it is done again when
+    /// the token comes again.
     async fn spend_once(&self, platform: &Platform, once: &Once) -> Result<(), VisitError> {
         let note = Note { body: "{}".into(), revision: 1, expires: once.until.seconds() + 1 };
         let (place, name) = once_note(platform, once);
@@ -302,11 +307,12 @@ impl<P: Parts> Registrar<P> {
         }
     }
 
-    /// Keeps what the platform has told, as if it had come by a webhook: should the job be lost, the next look finds it.
+    /// Keeps the platform's report as if a webhook had delivered it. If the job is lost, the next check finds the
+    /// report.
     async fn note_uninstalled(&self, key: &ConnectionKey) -> Result<(), VisitError> {
         let (name, now) = (format!("{NOTICE}{UNINSTALLED}"), (self.clock)());
         let terms = Terms::once(now, NOTICE_SECONDS);
-        // If another wrote it meanwhile, it says the same.
+        // If another request wrote it meanwhile, it says the same.
         update_json(&self.edges.notes, key, &name, terms, |_| {
             Some(Notice { kind: UNINSTALLED.into(), detail: String::new(), received: now })
         })
@@ -314,15 +320,15 @@ impl<P: Parts> Registrar<P> {
         Ok(())
     }
 
-    /// Notes that a connection is said to be gone, and has it looked at. That is no more than a hint: whoever could read the address of
-    /// another page has a token of the same form. What the store answers decides.
+    /// Notes that a connection is said to be gone, and queues a check. The visit is only a hint, because anybody who
+    /// could read the address of another page has a token of the same form. The store's answer decides.
     async fn uninstall(&self, key: &ConnectionKey, once: &Once) -> Result<(), VisitError> {
         let Some(connection) = self.edges.connections.load(key).await?.connection else { return Ok(()) };
         match connection.status {
             ConnectionStatus::Disconnected => return Ok(()),
             ConnectionStatus::Disconnecting => self.note_uninstalled(key).await?,
             ConnectionStatus::Active | ConnectionStatus::Paused => {
-                // Tokens tell their time in whole seconds.
+                // Tokens state their time in whole seconds.
                 if connection.connected_at.is_some_and(|at| once.issued.seconds() < at.seconds()) {
                     return Err(not_proven("the token is from before the store was connected"));
                 }
@@ -337,7 +343,7 @@ impl<P: Parts> Registrar<P> {
     }
 }
 
-/// Sends a visitor on, or shows an uninvited one first where that leads.
+/// Redirects an invited visitor, and first shows another one where the way leads.
 fn sent_on(location: &Url, invited: bool) -> Result<Response<Body>, VisitError> {
     if !invited {
         return Ok(page::response(StatusCode::OK, page::leave_page(location)));
@@ -353,13 +359,14 @@ fn key(platform: &Platform, connection: ConnectionId) -> ConnectionKey {
     ConnectionKey { platform: platform.name.to_owned(), connection }
 }
 
-/// Where something is noted, and by which name. Bound to the platform, so that what one gives out is nothing at another.
+/// Returns the partition and the name of a note. Both are bound to the platform, so that a text of one platform means
+/// nothing at another.
 fn noted(kind: &str, platform: &Platform, text: &str) -> (ConnectionKey, String) {
     let hash = sha256(&format!("{}#{text}", platform.name));
     (strangers(&hash), format!("{kind}#{}", URL_SAFE_NO_PAD.encode(hash)))
 }
 
-/// The note that counts how many stores have connected themselves in the hour of a time.
+/// Returns the name of the note that counts the stores that have connected themselves in the hour of `now`.
 fn installs_note(platform: &Platform, now: Timestamp) -> String {
     format!("installs#{}#{}", platform.name, now.seconds().div_euclid(HOUR))
 }
@@ -372,7 +379,7 @@ fn once_note(platform: &Platform, once: &Once) -> (ConnectionKey, String) {
     noted("jti", platform, &once.id)
 }
 
-/// The request, as platforms read it. What is there twice could be read in two ways.
+/// Reads a request in the form for platforms. A repeated parameter is refused, because it could be read in two ways.
 fn read(request: &Request, action: &str, now: Timestamp) -> Result<Visit, Rejection> {
     let mut query = BTreeMap::new();
     for (name, value) in url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()) {
@@ -396,7 +403,7 @@ fn told(reply: Reply) -> Response<Body> {
     page::response(StatusCode::OK, text)
 }
 
-/// What a visitor sees who is turned away, and what the log says.
+/// Returns the page of a visitor who is turned away, and the text for the log.
 fn rejection_page(away: &VisitError) -> (StatusCode, &'static str, Cow<'static, str>, String) {
     let (status, title, text): (_, _, Cow<'static, str>) = match away {
         VisitError::Rejected(Rejection::TooMany(_)) => (
@@ -448,7 +455,7 @@ fn rejection_page(away: &VisitError) -> (StatusCode, &'static str, Cow<'static, 
     };
     let why = match away {
         VisitError::Rejected(turned) => turned.to_string(),
-        // What is told of ours says nothing; the cause is for the log.
+        // The public text of a fault of ours says nothing. The log gets the cause.
         VisitError::Problem(Problem::Ours(error)) => error.to_string(),
         VisitError::Problem(problem) => problem.to_string(),
     };

@@ -1,5 +1,5 @@
-//! Looks after a connection: its webhooks and their health, what was missed and is due to be polled, and what is left of a
-//! disconnection. A check is level-triggered: what has to be done follows from what is there, whatever the reason.
+//! The check of a connection: its webhooks and their health, changes that were missed or are due to be polled, and the
+//! rest of a disconnection. A check is level-triggered: the work follows from the present state, whatever the reason.
 
 use cloud::{
     connections::{Connections, Loaded},
@@ -35,18 +35,19 @@ use crate::{
     webhooks::{At, RING_SECONDS, manages, secret_of},
 };
 
-/// For so long what was told of an uninstallation counts, in seconds.
+/// The time for which a report of an uninstallation counts, in seconds.
 const HINT_SECONDS: i64 = 2 * 24 * 60 * 60;
-/// What was told of an uninstallation and did not show is looked for again after so many seconds,
+/// The delay of another check after a report of an uninstallation that did not show, in seconds.
 const UNCONFIRMED_SECONDS: i32 = 300;
-/// and so often.
+/// The number of further checks after a report of an uninstallation that did not show.
 const UNCONFIRMED_TRIES: u8 = 2;
-/// For how long after it was begun the order to erase a connection's state is sent again, in seconds: one may have been lost.
+/// The time after its beginning for which the command to erase a connection's state is sent again, in seconds, because
+/// one may be lost.
 const ERASING_SECONDS: i64 = 2 * 86_400;
 
 impl<P: Parts> Registrar<P> {
-    /// Looks after a connection, for whatever reason: what has to be done follows from what is there. What is wrong at the store
-    /// is kept for people to see, and looked at again by the next sweep.
+    /// Checks a connection, for whatever reason: the work follows from the present state. Trouble at the store is
+    /// recorded for people to see, and the next sweep looks again.
     pub(crate) async fn check(
         &self,
         platform: &Platform,
@@ -60,7 +61,7 @@ impl<P: Parts> Registrar<P> {
         let looked = match connection.status {
             ConnectionStatus::Disconnected => return self.erase_when_due(key, connection).await,
             ConnectionStatus::Disconnecting => {
-                // What broke off goes on by itself, whoever comes by.
+                // A disconnection that was broken off continues by itself, whatever the trigger.
                 let told = why == Trigger::Told || self.uninstalled(key, connection, None).await?;
                 self.disconnect(platform, key, if told { Removal::Uninstalled } else { Removal::Asked }).await
             }
@@ -82,7 +83,7 @@ impl<P: Parts> Registrar<P> {
             Err(Problem::Refused(fault) | Problem::Platform(fault)) => Some(fault.to_string()),
             Err(problem) => return Err(problem),
         };
-        // Where nothing can be listed, only its use shows whether the credentials are good.
+        // Where nothing can be listed, only their use shows whether the credentials are good.
         let listed = connection.credentials.is_some()
             && platform.setup.webhooks().is_some_and(|webhooks| manages(platform, webhooks, connection, &loaded));
         let trouble = match (listed, why) {
@@ -93,13 +94,14 @@ impl<P: Parts> Registrar<P> {
             (false, _) => loaded.check.as_ref().and_then(|check| check.trouble.clone()),
         };
         if trouble.is_some() && why == Trigger::Connected {
-            // Somebody may be looking at the page of what was installed; the next sweep may be long away.
+            // Somebody may be looking at the page of the installed app, and the next sweep may be long away.
             self.edges.jobs.send_jobs(&[(Job::check(key, Trigger::Schedule), LATER)]).await?;
         }
         self.note_check(key, loaded.check.as_ref(), trouble).await
     }
 
-    /// Whether the platform has told, since the connection was made and in the last so many seconds, that the app was removed there.
+    /// Returns whether the platform has reported the app's removal, since the connection was made and within the last
+    /// `within` seconds.
     async fn uninstalled(
         &self,
         key: &ConnectionKey,
@@ -112,9 +114,10 @@ impl<P: Parts> Registrar<P> {
         Ok(notices.any(|notice| notice.kind == UNINSTALLED && since.is_none_or(|since| notice.received > since)))
     }
 
-    /// Whether an app of which the platform has told that it was removed there is gone indeed; none where nobody has told so. Whoever
-    /// tells may only know an address, and what is told may come late: what counts is what the platform's API says. It refuses the
-    /// token, or lists webhooks and none of those that are recorded. What was told long ago and was not true then says nothing of today.
+    /// Returns whether an app that the platform has reported as removed is really gone, or `None` when there is no
+    /// report. The sender of a report may only know an address, and a report may come late, so the answer of the
+    /// platform's API counts: it refuses the token, or lists webhooks and none of those that are recorded. A report
+    /// that was untrue long ago says nothing about today.
     async fn is_gone(
         &self,
         platform: &Platform,
@@ -122,7 +125,7 @@ impl<P: Parts> Registrar<P> {
         connection: &Connection,
         loaded: &Loaded,
     ) -> Result<Option<bool>, Problem> {
-        // Where webhooks stay when the app goes, they are here to be removed, or to be kept.
+        // Webhooks that stay when the app goes are here to be removed, or to be kept.
         let Some(webhooks) = platform.setup.webhooks().filter(|webhooks| webhooks.go_with_the_app()) else {
             return Ok(None);
         };
@@ -132,7 +135,7 @@ impl<P: Parts> Registrar<P> {
         let Some(credentials) = self.open(key, connection).await? else { return Ok(None) };
         let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
         let at = At { platform, key, access };
-        // Not just any refusal: a plan or a permission can be at fault for others.
+        // Other refusals do not count, because a plan or a permission can cause them.
         if self.call(at, webhooks.list(&access, 1)?).await?.status == 401 {
             return Ok(Some(true));
         }
@@ -142,7 +145,7 @@ impl<P: Parts> Registrar<P> {
         Ok(Some(!left && !loaded.webhooks.is_empty()))
     }
 
-    /// Has the state of a disconnected connection erased when its time has come.
+    /// Queues the erasure of a disconnected connection's state when it is due.
     async fn erase_when_due(&self, key: &ConnectionKey, connection: &Connection) -> Result<(), Problem> {
         let (now, mut connection) = ((self.clock)(), connection.clone());
         let (Retention::EraseAfterDays(days), Some(since)) = (connection.retention, connection.disconnected_at) else {
@@ -152,20 +155,21 @@ impl<P: Parts> Registrar<P> {
             None if now < since.plus_seconds(i64::from(days) * 86_400) => return Ok(()),
             Some(begun) if begun.plus_seconds(ERASING_SECONDS) <= now => return Ok(()),
             Some(_) => {}
-            // In this order: whoever connects it again meanwhile is told to come again, or has cancelled it.
+            // The record comes first: a request that connects the store meanwhile fails and is sent again, or has
+            // cancelled the erasure.
             None => {
                 connection.erased_at = Some(now);
                 self.save(key, &mut connection).await?;
             }
         }
-        // The message may be lost, and nothing says that all is erased: to erase it again is no harm.
+        // The message may be lost, and nothing shows that all is erased. A second erasure does no harm.
         if let Some(order) = Sealed::erasure(key, &connection, now) {
             self.edges.inbox.send(&order, 0).await?;
         }
         Ok(())
     }
 
-    /// Whether a connection was found to be well since a moment, and nothing has come up since then.
+    /// Returns whether a connection was found well since a time, with nothing new since.
     async fn is_well(
         &self,
         platform: &Platform,
@@ -192,7 +196,7 @@ impl<P: Parts> Registrar<P> {
         Ok(wanted.iter().all(|scope| loaded.webhooks.get(scope).is_some_and(is_well)))
     }
 
-    /// Looks after a living connection, unless its app was removed at the platform.
+    /// Reconciles a living connection, unless its app was removed at the platform.
     async fn reconcile_active(
         &self,
         platform: &Platform,
@@ -215,7 +219,7 @@ impl<P: Parts> Registrar<P> {
             }
         }
         let looked = self.reconcile(platform, key, connection, loaded, why).await;
-        // Whoever should have told the registrar may not have got through.
+        // The report of the removal may not have arrived.
         if matches!(looked, Err(Problem::Refused(_)))
             && !told
             && self.is_gone(platform, key, connection, loaded).await? == Some(true)
@@ -225,7 +229,8 @@ impl<P: Parts> Registrar<P> {
         looked
     }
 
-    /// Brings the webhooks of a living connection in order, has fetched what was missed meanwhile, and what is due.
+    /// Reconciles the webhooks of a living connection, and begins the fetches of changes that were missed, and those
+    /// that are due.
     pub(crate) async fn reconcile(
         &self,
         platform: &Platform,
@@ -256,7 +261,7 @@ impl<P: Parts> Registrar<P> {
         if connection.status != ConnectionStatus::Active {
             return run;
         }
-        // A webhook that can never be made must not keep the others' past from being fetched.
+        // A webhook that can never be made must not keep the changes of the others from being fetched.
         if let (Some(since), Ok(()) | Err(Problem::Refused(_))) = (connection.paused_at, &run) {
             if credentials.is_some() {
                 self.fetch_missed(platform, key, missed_since(platform, since)).await?;
@@ -267,18 +272,19 @@ impl<P: Parts> Registrar<P> {
                 self.save(key, &mut connection).await?;
             }
         }
-        // What was begun just now must not be written over.
+        // Runs that were begun just now must not be overwritten.
         let fresh = if anew { Some(self.edges.connections.load(key).await?) } else { None };
         let loaded = fresh.as_ref().unwrap_or(loaded);
         self.begin_due_polls(platform, key, loaded.connection.as_ref().unwrap_or(connection), loaded).await?;
         run
     }
 
-    /// Has what is marked shown by the policies that there are now. In this order: what is ordered twice is no harm.
+    /// Orders deleted items to be projected again by the present policies. The order comes before the record, because a
+    /// second order does no harm.
     async fn reproject(&self, key: &ConnectionKey, connection: &Connection) -> Result<(), Problem> {
         self.edges.inbox.send_all(&Sealed::reprojections(key, connection, (self.clock)())).await?;
         let now = self.edges.connections.load(key).await?.connection;
-        // Whoever changed it meanwhile has it ordered again.
+        // If another request changed the policies meanwhile, the next check orders it again.
         if let Some(mut now) = now.filter(|now| now.reproject == connection.reproject) {
             now.reproject.clear();
             self.save(key, &mut now).await?;
@@ -286,7 +292,7 @@ impl<P: Parts> Registrar<P> {
         Ok(())
     }
 
-    /// Keeps the settings that it takes to call a platform by now; a look with them follows.
+    /// Keeps the settings that calls to the platform need by now, and queues a check with them.
     async fn call_otherwise(
         &self,
         key: &ConnectionKey,

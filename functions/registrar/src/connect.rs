@@ -1,4 +1,4 @@
-//! Connecting a store, showing it, and disconnecting it.
+//! The connecting of a store, by an operator or by an app's installation.
 
 use cloud::{
     connections::{Connections, Loaded, Vault},
@@ -28,25 +28,25 @@ use crate::{
     webhooks::{At, manages, secret_of},
 };
 
-/// As what a store is connected.
+/// The terms on which a store is connected.
 #[derive(Clone, Copy)]
 struct Admitted {
     generation: Generation,
     unconfirmed: bool,
 }
 
-/// How a store comes that connects itself.
+/// The way in which a store connects itself.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Installed {
-    /// Whether the platform itself gave the credentials just now, so that no call has to prove them.
+    /// `true` when the platform itself gave the credentials just now, so that no call has to prove them.
     pub proven: bool,
-    /// Whether the vendor let it in; else an operator has to confirm it.
+    /// `true` when the vendor let it in. Otherwise an operator has to confirm it.
     pub invited: bool,
 }
 
 impl<P: Parts> Registrar<P> {
-    /// Connects a store: proves its credentials, keeps them, and makes the webhooks. The call is idempotent. Returns what was done at the
-    /// store, where webhooks are made there.
+    /// Connects a store: proves its credentials, keeps them, and makes the webhooks. The call is idempotent. Returns
+    /// the plan that was run at the store, where webhooks are made there.
     pub(crate) async fn connect(
         &self,
         platform: &Platform,
@@ -56,8 +56,8 @@ impl<P: Parts> Registrar<P> {
         self.take(platform, key, body, None).await
     }
 
-    /// The same for an app that a merchant installs: the webhooks are made by the registrar's own queue, for the store may be
-    /// waiting for an answer before it can take any call.
+    /// Connects a store whose merchant installs an app. The registrar's own queue makes the webhooks, because the store
+    /// may be waiting for an answer before it can take any call.
     pub(crate) async fn install(
         &self,
         platform: &Platform,
@@ -80,7 +80,7 @@ impl<P: Parts> Registrar<P> {
         if installed.is_some()
             && let Some(alive) = before.connection.as_ref().filter(|before| before.is_connected())
         {
-            // What was set for the store is not the merchant's to change.
+            // The operator's settings for the store are not the merchant's to change.
             settings.deletes.clone_from(&alive.deletes);
             settings.ignores.clone_from(&alive.ignores);
             settings.presets.clone_from(&alive.presets);
@@ -90,14 +90,14 @@ impl<P: Parts> Registrar<P> {
         if installed.is_some_and(|installed| !installed.proven)
             && let Some(other) = before.connection.as_ref().filter(|before| before.site != settings.site)
         {
-            // Only an operator knows whether the one is the other's heir.
+            // Only an operator knows whether the one site succeeds the other.
             return Err(Problem::Conflict(format!(
                 "{key} is or was a connection to {}; connect it with PUT",
                 other.site
             )));
         }
         let generation = next_generation(before.connection.as_ref(), &settings)?;
-        // What an operator connects is confirmed by that, and what was confirmed stays so.
+        // A store that an operator connects is confirmed by that, and a confirmed one stays so.
         let confirmed = before.connection.as_ref().is_some_and(|before| before.is_connected() && !before.unconfirmed);
         let unconfirmed = installed.is_some_and(|installed| !installed.invited) && !confirmed;
         let admitted = Admitted { generation, unconfirmed };
@@ -109,7 +109,7 @@ impl<P: Parts> Registrar<P> {
             return Ok(None);
         };
         let at = At { platform, key, access: Access { site: &settings.site, credentials, settings: &settings.own } };
-        // The call that proves the credentials is the one that is needed anyway, where there is one.
+        // Where a call is needed anyway, it proves the credentials.
         let (existing, other) =
             match platform.setup.webhooks().filter(|_| !installed.is_some_and(|installed| installed.proven)) {
                 Some(webhooks) if installed.is_some() => (None, self.prove(at, webhooks, &before).await?),
@@ -122,7 +122,7 @@ impl<P: Parts> Registrar<P> {
         let other = other.unwrap_or_else(|| settings.own.clone());
         let at = At { access: Access { settings: &other, ..at.access }, ..at };
         let cipher = self.seal(key, before.connection.as_ref(), credentials).await?;
-        // The webhooks of before are its own until there are others.
+        // The former webhooks are the connection's own until there are others.
         let own = match platform.setup.webhooks() {
             Some(webhooks) => {
                 let ids: Vec<_> = before.webhooks.values().map(|record| record.id.clone()).collect();
@@ -132,7 +132,7 @@ impl<P: Parts> Registrar<P> {
         };
         let connection = self.keep(key, before.connection.as_ref(), &settings, admitted, Some(cipher), own).await?;
         self.edges.proof_keys.replace(key, &brought).await?;
-        // Whatever is not done now is done by the registrar's own queue: the rest of the webhooks, and the first import. Not while they
+        // The registrar's own queue does the rest: the remaining webhooks, and the backfill. It waits while webhooks
         // are being made here.
         let delay = if installed.is_some() { 0 } else { LATER };
         self.edges.jobs.send_jobs(&[(Job::check(key, Trigger::Connected), delay)]).await?;
@@ -148,9 +148,9 @@ impl<P: Parts> Registrar<P> {
         self.converge(at, webhooks, &basis, &before, &existing, Trigger::Connected).await.map(Some)
     }
 
-    /// Shows with as few calls as can be that credentials which anybody may have sent are good: by one page of the webhooks, and where
-    /// they would replace good ones, by setting a webhook of ours to what it is. Those that may only read must not take the place.
-    /// Gives the settings that it took, where they are others.
+    /// Proves credentials that anybody may have sent, with as few calls as possible: by one page of the webhooks, and
+    /// where they would replace good credentials, by setting a webhook of ours to what it is, because read-only
+    /// credentials must not take the place. Returns the settings that the calls needed, if they differ.
     async fn prove(
         &self,
         at: At<'_>,
@@ -165,7 +165,7 @@ impl<P: Parts> Registrar<P> {
         let active = alive.status == ConnectionStatus::Active;
         let ring = self.edges.signing_keys.fresh((self.clock)()).await?;
         let as_it_is = before.webhooks.values().find(|record| {
-            // One that a rotation may be moving right now is left alone.
+            // A webhook that a rotation may be moving right now is left alone.
             let settled = record.key_id == ring.signing().id();
             let same = listed.iter().find(|webhook| webhook.id == record.id && webhook.url == record.url);
             settled && same.is_some_and(|webhook| (webhook.status == WebhookStatus::Active) == active)
@@ -181,7 +181,8 @@ impl<P: Parts> Registrar<P> {
         Ok(other)
     }
 
-    /// Confirms a store that has connected itself: from now on it is fetched as a whole. The same again changes nothing.
+    /// Confirms a store that has connected itself: from now on, all of it is fetched. Repeating the call changes
+    /// nothing.
     pub(crate) async fn confirm(&self, key: &ConnectionKey) -> Result<(), Problem> {
         let (loaded, mut connection) = self.living(key).await?;
         if connection.unconfirmed {
@@ -195,7 +196,8 @@ impl<P: Parts> Registrar<P> {
         Ok(())
     }
 
-    /// The credentials encrypted; as they were if they are the same, for a ciphertext is never the same twice.
+    /// Returns the credentials encrypted. The same credentials keep their ciphertext, because encrypting never gives
+    /// the same twice.
     async fn seal(&self, key: &ConnectionKey, before: Option<&Connection>, plain: &str) -> Result<String, Problem> {
         if let Some(cipher) = before.and_then(|connection| connection.credentials.as_ref()) {
             let known = self.edges.vault.decrypt(key, cipher).await.map(Zeroizing::new);
@@ -206,7 +208,7 @@ impl<P: Parts> Registrar<P> {
         Ok(self.edges.vault.encrypt(key, plain).await?)
     }
 
-    /// Writes the connection's record where it differs.
+    /// Writes the connection's record if it differs.
     async fn keep(
         &self,
         key: &ConnectionKey,
@@ -216,9 +218,10 @@ impl<P: Parts> Registrar<P> {
         credentials: Option<String>,
         own: Map<String, Value>,
     ) -> Result<Connection, Problem> {
-        // A second installation starts clean, but for what must never come again.
+        // A second installation starts clean, except for numbers that must never come again and the policies of
+        // existing items.
         let alive = before.filter(|before| before.is_connected());
-        // With other credentials it was connected anew: what was told of before that is past.
+        // With other credentials the store was connected anew, and earlier reports about it are past.
         let same = alive.filter(|alive| alive.credentials == credentials);
         let mut connection = Connection {
             revision: before.map_or(0, |before| before.revision),
@@ -249,8 +252,8 @@ impl<P: Parts> Registrar<P> {
     }
 }
 
-/// The generation that a connection has after being connected; raised when it had been disconnected before, or was about to be, so that secrets
-/// and webhooks of its former life count no more.
+/// Returns the generation of a connection after it is connected. It is raised when the store was disconnected before,
+/// or was about to be, so that secrets and webhooks of its former life no longer count.
 fn next_generation(before: Option<&Connection>, settings: &Settings) -> Result<Generation, Problem> {
     let Some(before) = before else { return Ok(Generation::FIRST) };
     if before.status == ConnectionStatus::Disconnected {
@@ -269,6 +272,6 @@ fn next_generation(before: Option<&Connection>, settings: &Settings) -> Result<G
                 .into(),
         ));
     }
-    // Of one that goes, webhooks may be left: they become those of the new generation.
+    // A connection that is being disconnected may have webhooks left. They move to the new generation.
     Ok(if before.is_connected() { before.generation } else { before.generation.next() })
 }

@@ -1,4 +1,4 @@
-//! Makes the webhooks of a connection what they should be: observes, [decides](crate::decide), acts, and records.
+//! The convergence of a connection's webhooks to what they should be: observe, [decide](crate::decide), act, record.
 
 use cloud::{
     connections::{Connections, Loaded},
@@ -30,8 +30,8 @@ use crate::{
 };
 
 impl<P: Parts> Registrar<P> {
-    /// Makes the webhooks of a connection what they should be: `existing` are those that there are, and `trigger` says who wants it.
-    /// Returns what was done.
+    /// Makes the webhooks of a connection what they should be. `existing` are the webhooks at the store, and `trigger`
+    /// is the reason. Returns the plan that was run.
     pub(crate) async fn converge(
         &self,
         at: At<'_>,
@@ -41,8 +41,9 @@ impl<P: Parts> Registrar<P> {
         existing: &[Webhook],
         trigger: Trigger,
     ) -> Result<Plan, Problem> {
-        // A key that has begun to sign was known everywhere for a minute before that (`rotation::KNOWN_SECONDS`), and the one before it
-        // proves for days after: a ring of a minute ago makes no webhook that is refused, and the next sweep sees what it has missed.
+        // A key that begins to sign was known everywhere for a minute before (`rotation::KNOWN_SECONDS`), and the
+        // former one proves for days after. So a ring of a minute ago makes no webhook that is refused, and the next
+        // sweep sees what it missed.
         let ring = self.edges.signing_keys.recent((self.clock)(), RING_SECONDS).await?;
         let wanted = self.wanted(at, webhooks, connection, &ring);
         let observed = Observed {
@@ -67,7 +68,7 @@ impl<P: Parts> Registrar<P> {
         let actions = decide(&observed, probe.as_ref());
         self.record_news(at, &actions.news).await?;
         let (good, run) = self.act(at, &observed, before, &actions).await?;
-        // What is right is noted even where something else could not be made so: it delivers already.
+        // Webhooks that are right are recorded even if others could not be made so: they already deliver.
         let after = match actions.plan.steps.is_empty() {
             true => before.clone(),
             false => self.unchanged(at, &observed, before).await?,
@@ -87,7 +88,7 @@ impl<P: Parts> Registrar<P> {
         run.map(|()| actions.plan)
     }
 
-    /// Runs what was decided. Returns the scopes whose webhook is as it should be, and how running it ended.
+    /// Runs the actions. Returns the topics whose webhooks are as they should be, and the result of the run.
     async fn act(
         &self,
         at: At<'_>,
@@ -101,13 +102,14 @@ impl<P: Parts> Registrar<P> {
         if run.is_ok() {
             self.note_remade(at.key, &actions.remade).await?;
         }
-        // What cannot be made may be there already: a create whose answer was lost, for one. Anything else will fail again.
+        // A webhook that cannot be made may be there already, after a create whose answer was lost. Any other fault
+        // would recur.
         let refused = matches!(run, Err(Problem::Refused(_)));
         let made = run.is_ok() && plan.steps.iter().any(|step| matches!(step, Step::Create(_)));
         if !refused && !made {
             return Ok((good_after(plan, run.is_ok()), run));
         }
-        // Another request may have made the same at the same time: of what is there twice now, one goes.
+        // Another request may have made the same webhook at the same time. One of the two goes.
         let after = self.unchanged(at, observed, before).await?;
         let existing = self.list(at, webhooks).await?;
         let again = self.plan(at, webhooks, connection, &after.webhooks, &existing, ring).await?;
@@ -116,7 +118,7 @@ impl<P: Parts> Registrar<P> {
         Ok((good_after(&again, run.is_ok()), run))
     }
 
-    /// Reads which webhooks deliver refusals, where the platform has told something.
+    /// Returns the webhooks that deliver refusals, if the platform has reported something.
     async fn refusing(&self, key: &ConnectionKey, trigger: Trigger) -> Result<Vec<Refusing>, Problem> {
         let mut refusing = Vec::new();
         if trigger != Trigger::Told {
@@ -134,7 +136,7 @@ impl<P: Parts> Registrar<P> {
         Ok(refusing)
     }
 
-    /// Remembers that webhooks were made anew. Without the note, it may be done once more.
+    /// Notes that webhooks were made anew. Without the note, they may be made once more.
     async fn note_remade(&self, key: &ConnectionKey, scopes: &[String]) -> Result<(), Problem> {
         let now = (self.clock)();
         for scope in scopes {
@@ -144,7 +146,7 @@ impl<P: Parts> Registrar<P> {
         Ok(())
     }
 
-    /// Records what has become known of webhooks, and says it, once.
+    /// Records the news about webhooks, and reports each once.
     async fn record_news(&self, at: At<'_>, news: &[News]) -> Result<(), Problem> {
         for News { record, event } in news {
             self.edges.connections.save_webhook(at.key, record).await?;
@@ -159,7 +161,7 @@ impl<P: Parts> Registrar<P> {
         Ok(())
     }
 
-    /// Says, once, that a webhook does not deliver.
+    /// Reports that a webhook does not deliver.
     fn log_trip(&self, at: At<'_>, record: &commerce::health::WebhookRecord, verdict: Verdict) {
         let off = verdict == Verdict::SwitchedOff;
         telemetry::emit(&json!({
@@ -175,8 +177,9 @@ impl<P: Parts> Registrar<P> {
         }
     }
 
-    /// What is known of a connection after some of its webhooks were made, if they are what it wants still. Whoever has disconnected it
-    /// meanwhile may not have seen them, and with the credentials in hand they can still be removed.
+    /// Returns the records of a connection after some of its webhooks were made, if it still wants these. A request
+    /// that has disconnected it meanwhile may not have seen them, and with the credentials in hand they can still be
+    /// removed.
     async fn unchanged(&self, at: At<'_>, observed: &Observed<'_>, before: &Loaded) -> Result<Loaded, Problem> {
         let Observed { webhooks, connection: planned, ring, .. } = *observed;
         let after = self.edges.connections.load(at.key).await?;
@@ -198,8 +201,9 @@ impl<P: Parts> Registrar<P> {
         Err(changed(at.key))
     }
 
-    /// Keeps in the connection's record what follows from its webhooks: which are its own, where the platform wants that (those that there
-    /// are now, and not those that have just been removed), and with which key all of them are signed.
+    /// Keeps the facts that follow from the webhooks in the connection's record: which of them are its own, where the
+    /// platform wants that (the present ones, without those just removed), and the key that all of them are derived
+    /// from.
     async fn record_webhooks(
         &self,
         webhooks: &dyn WebhookApi,
@@ -212,7 +216,7 @@ impl<P: Parts> Registrar<P> {
         keys.sort();
         keys.dedup();
         let ids: Vec<_> = loaded.webhooks.values().map(|record| record.id.clone()).collect();
-        // What another request has set meanwhile stays.
+        // Settings of another request made meanwhile stay.
         let own = if connection.revision == basis.revision { &basis.settings } else { &connection.settings };
         let settings = webhooks.settings_with(own.clone(), &ids);
         let signed_with = if keys.len() == 1 { keys.pop() } else { None };
@@ -223,7 +227,7 @@ impl<P: Parts> Registrar<P> {
         self.save(key, &mut connection).await
     }
 
-    /// Begins to fetch what may have been missed.
+    /// Begins the fetches of changes that may have been missed.
     pub(crate) async fn fetch_missed(
         &self,
         platform: &Platform,
@@ -241,7 +245,7 @@ impl<P: Parts> Registrar<P> {
     }
 }
 
-/// Names the note of when the webhook of a scope was made anew.
+/// Returns the name of the note of the time at which the webhook of a topic was made anew.
 fn remade_note(scope: &str) -> String {
     format!("remade#{scope}")
 }

@@ -1,4 +1,5 @@
-//! Decides what is done about the webhooks of a connection, from what was observed. Pure: everything else only reads or writes.
+//! The decisions about the webhooks of a connection, from what was observed. Pure: everything else only reads or
+//! writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,86 +26,86 @@ use crate::{
     reconcile::{Plan, Step, Wanted, Why},
 };
 
-/// How long after a webhook was made anew its former one may deliver what was queued before, in seconds.
+/// The time after a webhook was made anew within which its former one may deliver what was queued before, in seconds.
 const STRAGGLES_SECONDS: i64 = 3600;
-/// How often a webhook is made anew at most, in seconds.
+/// The least time until a webhook is made anew once more, in seconds.
 const REMADE_SECONDS: i64 = 86_400;
 
-/// What was observed of the webhooks of a connection.
+/// The observations about the webhooks of a connection.
 pub(crate) struct Observed<'a> {
     pub platform: &'a Platform,
     pub webhooks: &'a dyn WebhookApi,
     pub connection: &'a Connection,
     pub records: &'a BTreeMap<String, WebhookRecord>,
-    /// What the last check came to.
+    /// The result of the last check.
     pub check: Option<&'a Check>,
     /// The webhooks at the store.
     pub existing: &'a [Webhook],
-    /// The webhooks that there should be.
+    /// The webhooks that are wanted.
     pub wanted: &'a [Wanted],
-    /// What the difference of the two asks for.
+    /// The plan that makes the webhooks at the store those that are wanted.
     pub plan: Plan,
     pub ring: &'a KeyRing,
-    /// Why the connection is looked at.
+    /// The reason for the check.
     pub trigger: Trigger,
     /// The webhooks that deliver refusals in place of entities.
     pub refusing: Vec<Refusing>,
     pub now: Timestamp,
 }
 
-/// A webhook that delivers refusals, for whoever owns it at the platform has lost his rights.
+/// A webhook that delivers refusals, because its owner at the platform has lost permissions there.
 pub(crate) struct Refusing {
     pub scope: String,
-    /// When the last refusal was received.
+    /// The time at which the last refusal was received.
     pub received: Timestamp,
-    /// When the webhook was made anew last.
+    /// The time at which the webhook was last made anew.
     pub remade: Option<Timestamp>,
 }
 
-/// What is done about the webhooks of a connection.
+/// The actions on the webhooks of a connection.
 #[derive(Default)]
 pub(crate) struct Actions {
-    /// What is to be made, changed and removed at the store.
+    /// The plan to run at the store.
     pub plan: Plan,
-    /// The webhooks' records, with the health that those that are set now go on with.
+    /// The webhooks' records, with the health that a webhook keeps when a step sets it.
     pub records: BTreeMap<String, WebhookRecord>,
-    /// What has become known, to be recorded before anything is done.
+    /// The news, to be recorded before anything is done.
     pub news: Vec<News>,
-    /// The scopes whose webhook is left as it is for now.
+    /// The topics (`scope`) whose webhooks are left as they are for now.
     pub held: BTreeSet<String>,
-    /// The scopes whose webhook is made anew.
+    /// The topics whose webhooks are made anew.
     pub remade: Vec<String>,
 }
 
-/// A record that has changed, and what is to be said of it.
+/// A record that has changed, and the event to report about it.
 pub(crate) struct News {
     pub record: WebhookRecord,
     pub event: Event,
 }
 
-/// Something about a webhook that an operator should know.
+/// An event about a webhook that an operator should know.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Event {
-    /// It does not deliver any more.
+    /// The webhook no longer delivers.
     TurnedBad(Verdict),
-    /// It is off, and a signed probe did not get through; why.
+    /// The webhook is off, and a signed probe did not arrive, for this reason.
     ProbeFailed(String),
-    /// It delivers refusals, for whoever owns it at the platform has lost his rights.
+    /// The webhook delivers refusals, because its owner at the platform has lost permissions there.
     WithoutRights,
 }
 
-/// What is recorded of the webhooks that are as they should be.
+/// The records of webhooks that are as they should be, and the fetches that they need.
 #[derive(Default)]
 pub(crate) struct Settled {
-    /// What of each entity has to be fetched again, and since when.
+    /// The fetches of missed changes.
     pub missed: Missed,
-    /// The records that have changed; to be written when fetching has begun, so that nothing is forgotten half-way.
+    /// The changed records, to be written once fetching has begun, so that nothing is forgotten half-way.
     pub records: Vec<WebhookRecord>,
-    /// The scopes of which something was missed that cannot be fetched.
+    /// The topics whose missed changes cannot be fetched.
     pub unfetchable: Vec<String>,
 }
 
-/// What of each entity has to be fetched again, and since when.
+/// The fetch of each entity with missed changes, and the time since which they were missed.
 pub(crate) type Missed = BTreeMap<EntityKind, (Fetch, Timestamp)>;
 
 /// A webhook that is not as it should be.
@@ -115,12 +116,12 @@ struct Finding {
 }
 
 impl Observed<'_> {
-    /// Whether the webhooks were switched off from here, which says nothing of their health.
+    /// Returns whether the webhooks were switched off from here, which says nothing about their health.
     fn is_paused(&self) -> bool {
         self.connection.status == ConnectionStatus::Paused || self.connection.paused_at.is_some()
     }
 
-    /// Whether somebody asks for it now, who need not wait until a webhook has cooled down.
+    /// Returns whether somebody asks for the check, and need not wait until a webhook has cooled down.
     fn is_asked(&self) -> bool {
         matches!(self.trigger, Trigger::Connected | Trigger::Asked)
     }
@@ -164,15 +165,15 @@ impl Observed<'_> {
         Some(Finding { scope: wanted.scope.clone(), verdict, reason })
     }
 
-    /// Whether a webhook is off that could be switched on, if deliveries get through to us.
+    /// Returns whether a webhook is off that could be switched on if deliveries reach us.
     pub fn wants_probe(&self) -> bool {
         let off = |finding: &Finding| finding.verdict == Verdict::SwitchedOff && !self.is_cooling(&finding.scope);
         self.findings().iter().any(off)
     }
 }
 
-/// Decides what is done. A webhook that was switched off is switched on again only if `probe` shows that it would work: none was sent
-/// where [`Observed::wants_probe`] did not ask for one.
+/// Decides on the actions. A webhook that was switched off is switched on again only if `probe` shows that deliveries
+/// would arrive. No probe was sent unless [`Observed::wants_probe`] asked for one.
 pub(crate) fn decide(observed: &Observed<'_>, probe: Option<&Result<(), String>>) -> Actions {
     let mut actions = Actions { plan: observed.plan.clone(), records: observed.records.clone(), ..Actions::default() };
     for finding in observed.findings() {
@@ -190,7 +191,7 @@ pub(crate) fn decide(observed: &Observed<'_>, probe: Option<&Result<(), String>>
     actions
 }
 
-/// Keeps what is known of the health of a webhook that is not as it should be.
+/// Keeps the health of a webhook that is not as it should be.
 fn note_finding(observed: &Observed<'_>, finding: &Finding, actions: &mut Actions) {
     let Some(record) = actions.records.get_mut(&finding.scope) else { return };
     let good = observed.check.filter(|check| check.since.is_none_or(|since| check.at < since));
@@ -203,7 +204,7 @@ fn note_finding(observed: &Observed<'_>, finding: &Finding, actions: &mut Action
     }
 }
 
-/// Has a webhook that is off switched on, or left as it is.
+/// Lets the plan switch on a webhook that is off, or holds it as it is.
 fn switch_on(observed: &Observed<'_>, finding: &Finding, probe: Option<&Result<(), String>>, actions: &mut Actions) {
     let scope = &finding.scope;
     let record = actions.records.get_mut(scope);
@@ -228,8 +229,8 @@ fn switch_on(observed: &Observed<'_>, finding: &Finding, probe: Option<&Result<(
     }
 }
 
-/// Has webhooks made anew that deliver refusals: a new one is the connection's own user's. At most once a day each, and not for what the
-/// former one still delivers.
+/// Plans to make webhooks anew that deliver refusals, because the connection's own user owns a new one. Each is made
+/// anew at most once a day, and not for deliveries that its former one still makes.
 fn make_anew(observed: &Observed<'_>, actions: &mut Actions) {
     if observed.trigger != Trigger::Told || observed.connection.status == ConnectionStatus::Paused {
         return;
@@ -256,7 +257,7 @@ fn make_anew(observed: &Observed<'_>, actions: &mut Actions) {
     }
 }
 
-/// Takes out of a second plan what was not to be done the first time.
+/// Removes the steps from a second plan that the first one was not to take.
 pub(crate) fn follow_up(mut again: Plan, first: &Actions) -> Plan {
     again.steps.retain(|step| match step {
         Step::Update(_, wanted, _) if first.held.contains(&wanted.scope) => false,
@@ -266,7 +267,7 @@ pub(crate) fn follow_up(mut again: Plan, first: &Actions) -> Plan {
     again
 }
 
-/// Returns the scopes whose webhook is as it should be after a plan was run.
+/// Returns the topics whose webhooks are as they should be after a plan was run.
 pub(crate) fn good_after(plan: &Plan, done: bool) -> BTreeSet<String> {
     let set = plan.steps.iter().filter(|_| done).filter_map(|step| match step {
         Step::Create(wanted) | Step::Update(_, wanted, _) => Some(&wanted.scope),
@@ -275,8 +276,8 @@ pub(crate) fn good_after(plan: &Plan, done: bool) -> BTreeSet<String> {
     set.chain(&plan.kept).cloned().collect()
 }
 
-/// Decides what is recorded of webhooks that are as they should be by now. Where one was not before, what it may have missed is
-/// fetched.
+/// Decides on the records of webhooks that are as they should be by now. If one was not before, the changes that it may
+/// have missed are fetched.
 pub(crate) fn settle(
     observed: &Observed<'_>,
     after: &BTreeMap<String, WebhookRecord>,
@@ -305,7 +306,7 @@ pub(crate) fn settle(
         let on = on.map(|webhook| Webhook { status: WebhookStatus::Active, ..webhook.clone() });
         let (verdict, reason) = match &on {
             Some(_) => health::verdict(true, on.as_ref(), seen, now),
-            // It was made just now.
+            // The webhook was made just now.
             None => (Verdict::Healthy, String::new()),
         };
         let health = health::seen_on(&record.health, verdict, reason, now);
@@ -316,7 +317,7 @@ pub(crate) fn settle(
     settled
 }
 
-/// Adds that something was missed since a time.
+/// Adds that changes of an entity were missed since a time.
 fn miss(missed: &mut Missed, entity: EntityKind, fetch: Fetch, since: Timestamp) {
     let known = missed.entry(entity).or_insert((fetch, since));
     known.1 = known.1.min(since);
@@ -325,7 +326,7 @@ fn miss(missed: &mut Missed, entity: EntityKind, fetch: Fetch, since: Timestamp)
     }
 }
 
-/// Returns what is fetched of each entity after a pause.
+/// Returns the fetch of each entity after a pause.
 pub(crate) fn missed_since(platform: &Platform, since: Timestamp) -> Missed {
     let processors = platform.mapping.processors().iter();
     let fetched = processors.filter_map(|processor| Some((processor.entity, fetch(processor)?)));
@@ -337,9 +338,10 @@ fn fetch_of(platform: &Platform, scope: &str) -> Option<(EntityKind, Fetch)> {
     Some((entity, processor(platform.mapping, entity).and_then(fetch)?))
 }
 
-/// Returns how an entity is fetched after deliveries of it may have been lost: none where it cannot be. Where something tells of deletes,
-/// or of a child, all of it is compared: what is gone shows in no list of changes, and neither may a child's change. Whichever webhook was
-/// off, the others may have failed as well, without being switched off for it.
+/// Returns the fetch of an entity whose deliveries may have been lost, or `None` when it cannot be fetched. If a topic
+/// reports deletes or changes of a child, all entities are compared, because no list of changes shows deleted ones, and
+/// not every list a child's change. The fetch does not depend on which webhook was off: others may have failed as well
+/// without being switched off.
 fn fetch(processor: &EntityProcessor) -> Option<Fetch> {
     let whole =
         processor.scopes.iter().any(|scope| scope.action == Action::Deleted || matches!(scope.via, Via::Child(_)));

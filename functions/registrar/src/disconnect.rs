@@ -1,4 +1,4 @@
-//! Disconnects a store.
+//! The disconnecting of a store.
 
 use cloud::{
     connections::{Connections, Vault},
@@ -20,20 +20,20 @@ use crate::{
     webhooks::At,
 };
 
-/// How the webhooks of a store go that is disconnected.
+/// The way in which the webhooks of a disconnected store go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Removal {
     /// They are removed at the store.
     Asked,
-    /// The store is not asked; its webhooks stay behind.
+    /// The store is not asked, and its webhooks stay behind.
     Forced,
-    /// The platform has told that the app was removed there, and with it its webhooks and its token: a list that is refused is an empty
-    /// one.
+    /// The platform has reported the app's removal, and with it go the webhooks and the token. A list that is refused
+    /// then counts as empty.
     Uninstalled,
 }
 
 impl<P: Parts> Registrar<P> {
-    /// Disconnects a store: removes its webhooks, then its credentials. What straggles in later is ignored.
+    /// Disconnects a store: removes its webhooks, then its credentials. Late deliveries are ignored.
     pub(crate) async fn disconnect(
         &self,
         platform: &Platform,
@@ -45,7 +45,8 @@ impl<P: Parts> Registrar<P> {
         if connection.status == ConnectionStatus::Disconnected {
             return Ok(());
         }
-        // First of all: who connects it at the same time is told to come again, or this is.
+        // The status comes first: of two requests that connect and disconnect at the same time, one fails and is sent
+        // again.
         if connection.status != ConnectionStatus::Disconnecting {
             connection.status = ConnectionStatus::Disconnecting;
             self.save(key, &mut connection).await?;
@@ -66,7 +67,7 @@ impl<P: Parts> Registrar<P> {
             let ownership = Ownership { key, base_urls, records: &loaded.webhooks };
             let plan = reconcile(&[], &existing, &ownership);
             self.run_plan(at, webhooks, &ring, &loaded.webhooks, &plan).await?;
-            // That took a while: what follows must not be done to one that was connected again.
+            // That took a while. The rest must not be done to a connection that was made again.
             let now = self.edges.connections.load(key).await?.connection;
             if now.is_none_or(|now| now.revision != connection.revision) {
                 return Err(changed(key));

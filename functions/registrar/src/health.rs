@@ -7,7 +7,7 @@ use commerce::{
     timestamp::Timestamp,
 };
 
-/// The least number of remembered pauses from which silence can be told.
+/// The least number of remembered pauses for a verdict of silence.
 const ENOUGH_GAPS: usize = 5;
 /// The multiple of its longest pause after which a quiet topic (`scope`) counts as silent.
 const TIMES_AS_LONG: i64 = 3;

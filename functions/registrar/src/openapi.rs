@@ -1,5 +1,5 @@
-//! Owns the description of the admin interface (OpenAPI 3.1), made from the table of its routes and the types of its answers. It is
-//! compiled for the tests only, which write `openapi.json`; the function serves that file.
+//! The description of the admin interface (OpenAPI 3.1), made from the table of its routes and the types of its
+//! answers. It is compiled only for the tests, which write `openapi.json`; the function serves that file.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::{
     routes::{PERMISSIONS, Parameter, Place, ROUTES, Route},
 };
 
-/// What can be wrong with every request.
+/// The statuses of the problems of every route.
 const ALWAYS: [u16; 3] = [401, 403, 503];
 
 /// Returns the description.
@@ -109,7 +109,7 @@ fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
-/// An object with these members and no others; a name that ends with a question mark may be left out.
+/// Returns an object with these members and no others. A member whose name ends with a question mark may be left out.
 fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
     let required: Vec<_> = members.iter().filter(|(name, _)| !name.ends_with('?')).map(|(name, _)| *name).collect();
     let properties: Map<_, _> =
@@ -117,7 +117,7 @@ fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
     json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
 }
 
-/// The same with any others beside.
+/// Returns an object with these members and any others beside.
 fn open<const N: usize>(members: [(&str, Value); N]) -> Value {
     let mut object = object(members);
     object["additionalProperties"] = true.into();
@@ -153,7 +153,7 @@ fn answers() -> Map<String, Value> {
     generator.subschema_for::<Revealed>();
     generator.subschema_for::<Rotation>();
     let mut schemas = generator.take_definitions(true);
-    // A preset is sent, too, and then its members have defaults.
+    // Clients send presets, too, and their members then have defaults.
     schemas.insert("Preset".to_owned(), sent::<Preset>());
     schemas.values_mut().for_each(plain);
     schemas
@@ -172,8 +172,8 @@ fn sent<T: JsonSchema>() -> Value {
     schema
 }
 
-/// Writes an enumeration as one, rather than as a choice of constants that each say what they mean; its own description does. Drops the
-/// formats of numbers, which are those of Rust.
+/// Turns a choice of constants, each with a description, into an enumeration, whose own description is enough. Drops
+/// the formats of numbers, which are those of Rust.
 fn plain(schema: &mut Value) {
     match schema {
         Value::Array(items) => items.iter_mut().for_each(plain),
@@ -196,7 +196,7 @@ fn plain(schema: &mut Value) {
     }
 }
 
-/// Returns the schemas of what is sent or depends on the platform: the settings, and small bodies.
+/// Returns the schemas of request bodies and of what depends on the platform: the settings, and small bodies.
 fn requests() -> Vec<(&'static str, Value)> {
     let seconds = json!({
         "type": "integer", "minimum": 0, "description": format!("0 is never; else at least {MIN_POLL_SECONDS}."),

@@ -1,4 +1,4 @@
-//! The small pages that merchants see: no script, one style, nothing from elsewhere, and everything that somebody else wrote escaped.
+//! The small pages that merchants see: no script, one style, nothing from elsewhere, and every text of others escaped.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -52,29 +52,29 @@ color:var(--idle);background:var(--idle-ground)}.badge.good{color:var(--good);ba
 table,tbody,tr,tbody th,td{display:block}tr{border-top:1px solid var(--line);padding:.625rem 0}tbody th,td{border:0;padding:.125rem 0}\
 td[data-label]{color:var(--soft);font-size:.8125rem}td[data-label]::before{content:attr(data-label)}}";
 
-/// The style as the policy names it: no other one counts.
+/// The hash of the style, as the content security policy names it. Browsers apply no other style.
 static STYLE_HASH: LazyLock<String> = LazyLock::new(|| STANDARD.encode(sha256(STYLE)));
 
-/// What the page of a store shows.
+/// The content of a store's page.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     /// The store's platform.
     pub platform: &'a Platform,
-    /// What the store is called here.
+    /// The store's name here, which is the connection's id.
     pub store: &'a str,
-    /// All that is known of it.
+    /// The connection's records.
     pub loaded: &'a Loaded,
-    /// What there should be webhooks for.
+    /// The topics (`scope`) to have webhooks for.
     pub wanted: &'a [String],
-    /// When each scope was last delivered.
+    /// The time at which each topic was last delivered.
     pub seen: &'a BTreeMap<String, Timestamp>,
-    /// How often fetching found what no webhook had told, by kind of entity.
+    /// The drift that fetching found, by kind of entity.
     pub drift: &'a BTreeMap<EntityKind, Drift>,
-    /// The time.
+    /// The present time.
     pub now: Timestamp,
 }
 
-/// How something is, by the colour that it has.
+/// The tone of a statement, which decides on its colour.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tone {
     Good,
@@ -92,16 +92,16 @@ impl Tone {
     }
 }
 
-/// What there is or should be a webhook for.
+/// An event that has or should have a webhook.
 struct Event<'a> {
     scope: &'a str,
-    /// None while it is being made, or is paused.
+    /// The verdict; `None` while the webhook is being made, or is paused.
     verdict: Option<Verdict>,
     reason: &'a str,
     last: Option<Timestamp>,
 }
 
-/// Makes the page of a store: how it does, what comes from it, and what to do if something is wrong.
+/// Makes the page of a store: its state, what comes from it, and what to do if something is wrong.
 pub fn load_page(view: &View<'_>) -> String {
     let connection = view.loaded.connection.as_ref();
     let events = events(view);
@@ -122,7 +122,7 @@ pub fn load_page(view: &View<'_>) -> String {
     document(view.store, &main)
 }
 
-/// What is wrong with a store.
+/// The trouble of a store.
 struct Trouble<'a> {
     check: Option<(&'a str, Option<Timestamp>)>,
     stopped: Vec<(EntityKind, &'a Stopped)>,
@@ -146,7 +146,7 @@ impl<'a> Trouble<'a> {
     }
 }
 
-/// Says in a word how a store does, and what more there is to say.
+/// Returns the tone of a store's state, the state in a sentence, and what more there is to say.
 fn lead(view: &View<'_>, events: &[Event<'_>], trouble: &Trouble<'_>) -> (Tone, String, &'static str) {
     let care = events.iter().filter(|event| needs_care(event.verdict)).count();
     let being_made = events.iter().any(|event| event.verdict.is_none());
@@ -234,7 +234,7 @@ fn troubles(view: &View<'_>, trouble: &Trouble<'_>) -> Markup {
     }
 }
 
-/// What is known of each kind of entity: what was received, fetched, and missed.
+/// Shows each kind of entity: what was received, fetched and missed.
 fn by_entity(view: &View<'_>, events: &[Event<'_>]) -> Markup {
     let mut groups: BTreeMap<Option<EntityKind>, Vec<&Event<'_>>> = BTreeMap::new();
     for event in events {
@@ -272,7 +272,7 @@ fn by_entity(view: &View<'_>, events: &[Event<'_>]) -> Markup {
     html! {
         section {
             h2 id="e" { "What comes from the store" }
-            // On narrow screens it is laid out as blocks, which would take its meaning as a table away but for the roles.
+            // Narrow screens show the table as blocks. The roles keep its meaning as a table.
             table role="table" aria-labelledby="e" {
                 thead role="rowgroup" {
                     tr role="row" { @for name in ["What", "Webhooks", "Received", "Fetched", "Missed"] { (column(name)) } }
@@ -283,7 +283,7 @@ fn by_entity(view: &View<'_>, events: &[Event<'_>]) -> Markup {
     }
 }
 
-/// Each webhook: those that need attention at once, the others on demand.
+/// Shows each webhook: those that need attention at once, the others on demand.
 fn by_event(view: &View<'_>, events: &[Event<'_>]) -> Markup {
     let (care, rest): (Vec<_>, Vec<_>) = events.iter().partition(|event| needs_care(event.verdict));
     html! {
@@ -362,8 +362,8 @@ pub fn message_page(title: &str, text: &str) -> String {
     document(title, &html! { section class="summary" { h1 { (title) } p { (text) } } })
 }
 
-/// Makes a page that says where the way leads on. Whoever reads it was not invited by the vendor, and anybody may have given them the
-/// link.
+/// Makes a page that says where the visitor goes next. The vendor has not invited the visitor, and anybody may have
+/// given out the link.
 pub fn leave_page(location: &Url) -> String {
     let host = location.host_str().unwrap_or_default();
     let main = html! {
@@ -379,7 +379,7 @@ pub fn leave_page(location: &Url) -> String {
     document("Connect a store", &main)
 }
 
-/// The kind of entity that a webhook tells of; none for what it tells of the app itself.
+/// Returns the kind of entity that a topic reports, or `None` when it reports the app itself.
 fn entity_of(platform: &Platform, scope: &str) -> Option<EntityKind> {
     let delivered = platform.setup.webhooks().map_or(scope, |webhooks| webhooks.delivers(scope));
     match resolve(platform, delivered) {
@@ -392,7 +392,7 @@ fn needs_care(verdict: Option<Verdict>) -> bool {
     verdict.is_some_and(|verdict| words(verdict).0 == Tone::Care)
 }
 
-/// Returns what there is or should be a webhook for. Those that need attention first.
+/// Returns the events that have or should have a webhook. Those that need attention come first.
 fn events<'a>(view: &View<'a>) -> Vec<Event<'a>> {
     let status = view.loaded.connection.as_ref().map(|connection| connection.status);
     if !matches!(status, Some(ConnectionStatus::Active | ConnectionStatus::Paused)) {
@@ -416,7 +416,7 @@ fn events<'a>(view: &View<'a>) -> Vec<Event<'a>> {
     events
 }
 
-/// How a verdict looks, and what to do about it.
+/// Returns the tone of a verdict, its word, and what to do about it.
 fn words(verdict: Verdict) -> (Tone, &'static str, &'static str) {
     match verdict {
         Verdict::Healthy => (Tone::Good, "on", ""),
@@ -443,7 +443,7 @@ fn words(verdict: Verdict) -> (Tone, &'static str, &'static str) {
     }
 }
 
-/// Shows a time for people, with the exact one for who needs it.
+/// Shows a time in words, and the exact one as its title.
 fn time(at: Timestamp, now: Timestamp) -> Markup {
     let exact = Timestamp::from_millis(at.seconds().saturating_mul(1000)).to_string();
     let passed = now.seconds().saturating_sub(at.seconds()).max(0);
@@ -477,7 +477,7 @@ fn document(title: &str, main: &Markup) -> String {
     page.into_string()
 }
 
-/// A response with a page, or with nothing.
+/// Makes a response with a page, or with nothing.
 pub(crate) fn response(status: StatusCode, page: String) -> Response<Body> {
     let is_page = !page.is_empty();
     let mut response = Response::new(Body::Text(page));
@@ -489,8 +489,8 @@ pub(crate) fn response(status: StatusCode, page: String) -> Response<Body> {
     response
 }
 
-/// What browsers are told about a response: nothing runs, nothing is loaded, nothing is kept, and only the platform's own pages may
-/// hold it in a frame.
+/// Sets the headers by which browsers run nothing, load nothing, keep nothing, and show the response in a frame of the
+/// platform's own pages only.
 pub(crate) fn protect(response: &mut Response<Body>, framed_by: &[&str]) {
     let frames = if framed_by.is_empty() { "'none'".to_owned() } else { framed_by.join(" ") };
     let policy = format!(

@@ -1,6 +1,6 @@
-//! Fetching entities: in full after a connection is made, what has changed on a schedule, what was missed. The registrar only finds
-//! out which they are; each becomes a message, and the processor asks for it. How far it has come is in the entity's cursor, which
-//! moves only when what it moves over is on the queue.
+//! The fetching of entities: all of them after a connection is made, changes on a schedule, and missed changes. The
+//! registrar only finds out which entities these are; each becomes a message, and the processor pulls it. The progress
+//! is in the entity's cursor, which moves only over pages that are on the queue.
 
 use std::collections::BTreeMap;
 
@@ -32,57 +32,63 @@ use serde_json::json;
 
 use crate::{Parts, Registrar, problem::Problem, webhooks::At};
 
-/// How often what has changed is asked for by the schedule, unless the connection's settings say otherwise, in seconds.
+/// The time between two incremental syncs of an entity, in seconds, unless the connection's settings say otherwise.
 const CHANGED_SECONDS: i64 = 60 * 60;
-/// The same, of all of what can only be asked for as a whole.
+/// The time between two full syncs of an entity that has no incremental sync, in seconds, unless the settings say
+/// otherwise. Any other full sync that is not due by time waits for as long.
 const SWEEP_SECONDS: i64 = 24 * 60 * 60;
-/// How often all are asked for of what else is asked for by its changes, to find what is gone.
+/// The time between two full syncs of an entity that has incremental syncs, in seconds. They find deleted entities.
 const FULL_SECONDS: i64 = 7 * 24 * 60 * 60;
-/// How often it is asked how many there are of what is asked for by its changes, in seconds.
+/// The time between two counts of an entity that has incremental syncs, in seconds.
 const COUNT_SECONDS: i64 = 6 * 60 * 60;
-/// What something is begun before its time, at most, in seconds: the schedule comes sooner or later within its hour.
+/// The most that a fetch begins before its time, in seconds, because the schedule comes sooner or later within its
+/// hour.
 const SLACK_SECONDS: i64 = 10 * 60;
-/// How far before the beginning of the last run the next one looks: clocks differ, and lists may lag.
+/// The overlap of an incremental sync with the one before, in seconds, because clocks differ and lists may lag.
 const OVERLAP_SECONDS: i64 = 10 * 60;
-/// A full run that has not moved for so long is given up, in seconds.
+/// The time after which a run without progress is given up, in seconds.
 const STUCK_SECONDS: i64 = 24 * 60 * 60;
-/// A run that has not come further for so long has lost its job: none is put off for longer than 15 minutes.
+/// The time after which a run without progress has lost its job, in seconds. No job is put off for longer than 15
+/// minutes.
 const LOST_SECONDS: i64 = 30 * 60;
-/// When a store that did not answer is asked again, until the run counts as one that has lost its job.
+/// The time after which a store that did not answer is asked again, in seconds, until the run counts as one that has
+/// lost its job.
 const AGAIN_SECONDS: i64 = 5 * 60;
-/// The longest that a job is put off, in seconds.
+/// The longest delay of a job, in seconds.
 const LONGEST_SECONDS: i64 = 900;
-/// How much earlier than it was to come a job may come, in seconds: clocks differ.
+/// The most that a job may come before its time, in seconds, because clocks differ.
 const EARLY_SECONDS: i64 = 2;
-/// For how long something of a page may be on the queue, in seconds: pages are queued no faster than they can be pulled.
+/// The longest time that an entity of a page may be on the queue, in seconds. Pages are queued no faster than they can
+/// be pulled.
 const BACKLOG_SECONDS: i64 = 2 * 60 * 60;
-/// How many pages one job fetches,
+/// The most pages that one job fetches.
 const PAGES: usize = 10;
-/// and for how long it begins another one, in seconds.
+/// The time after which a job begins no further page, in seconds.
 const JOB_SECONDS: i64 = 20;
-/// More pages than any list has: one that does not end is not followed for ever.
+/// The most pages of a list: more than any has, so that a list without end is not followed for ever.
 const MAX_PAGES: u32 = 100_000;
-/// How often a cursor is written that others write.
+/// The number of attempts to write a cursor or a note that others write, too.
 const TRIES: u32 = 5;
-/// How long it is remembered what a full run came upon, in seconds.
+/// The time for which the entities on the pages of a full sync are remembered, in seconds.
 const SWEPT_SECONDS: i64 = 7 * 24 * 60 * 60;
 
-/// How many of an entity are fetched of a store that has connected itself before an operator confirms it.
+/// The number of entities of a kind after which the fetch of a store that has connected itself waits until an operator
+/// confirms the store.
 const UNCONFIRMED_ENTITIES: u64 = 1_000;
 
-/// A fetch that a job goes on with.
+/// A fetch that a job continues.
 struct Fetching<'a> {
     at: At<'a>,
     path: &'a WebhookPath,
     connection: &'a Connection,
     budget: Budget,
-    /// How many other kinds of entity are fetched whole at the same time.
+    /// The number of other kinds of entity that are fetched as a whole at the same time.
     others: usize,
 }
 
 impl<P: Parts> Registrar<P> {
-    /// Begins to fetch an entity, by a job, if nothing that covers it is under way: for [`Fetch::Incremental`] all that has changed since the
-    /// cursor, or since `since` if that is earlier.
+    /// Begins a fetch of an entity, by a job, unless a run under way covers it. [`Fetch::Incremental`] fetches all
+    /// changes since the cursor, or since `since` if that is earlier.
     pub(crate) async fn begin_poll(
         &self,
         platform: &Platform,
@@ -94,7 +100,8 @@ impl<P: Parts> Registrar<P> {
         self.begin(platform, key, entity, (fetch, since), false).await
     }
 
-    /// Begins to fetch what was missed of an entity. What is under way may have passed it by, so that is followed by another run.
+    /// Begins a fetch of missed changes of an entity. A run under way may have passed them by, so another run follows
+    /// it.
     pub(crate) async fn begin_missed(
         &self,
         platform: &Platform,
@@ -143,14 +150,16 @@ impl<P: Parts> Registrar<P> {
                 telemetry::emit(&json!({
                     "level": "INFO", "event": event, "connection": key.to_string(), "entity": entity, "fetch": fetch,
                 }));
-                // Where a run is only marked, its own job may just have found that somebody else wrote the cursor.
+                // If the run was only marked, its own job may just have stopped because somebody else had written the
+                // cursor.
                 return self.send_poll(key, entity, 0).await;
             }
         }
         Err(Problem::Conflict(format!("{key}: the cursor of {entity} was written by others each time; try again")))
     }
 
-    /// Begins what is due: the first import, the next poll, the next sweep of each entity; and goes on with what has stopped.
+    /// Begins the fetches that are due, which are the backfill, the next incremental and the next full sync of each
+    /// entity, and continues runs that have lost their jobs.
     pub(crate) async fn begin_due_polls(
         &self,
         platform: &Platform,
@@ -169,7 +178,7 @@ impl<P: Parts> Registrar<P> {
             if cursor.run.as_ref().is_some_and(|run| run.at.plus_seconds(LOST_SECONDS) <= now) {
                 self.send_poll(key, entity, 0).await?;
             }
-            // A job is to come that begins the next one.
+            // A job is still to come that begins the next fetch.
             if cursor.next.is_some_and(|next| now < next.plus_seconds(LOST_SECONDS)) {
                 continue;
             }
@@ -180,8 +189,8 @@ impl<P: Parts> Registrar<P> {
         Ok(())
     }
 
-    /// Fetches the next pages of what is under way, or begins what is due. One job at a time does: one that comes before it was to
-    /// come is another one.
+    /// Fetches the next pages of the run under way, or begins the fetch that is due. One job at a time does so: a job
+    /// that comes before its time is a second one.
     pub(crate) async fn poll(
         &self,
         platform: &Platform,
@@ -193,7 +202,7 @@ impl<P: Parts> Registrar<P> {
         let mut cursor = known(&loaded, connection, entity);
         let opened = if may_poll(connection) { self.open(key, connection).await? } else { None };
         let Some(credentials) = opened else {
-            // It is begun anew when there is a connection again.
+            // The fetch begins anew when the connection may be polled again.
             if let Some(run) = cursor.run.take() {
                 cursor.recent.push(fetched(&run, run.at));
                 self.advance(key, &mut cursor).await?;
@@ -215,7 +224,7 @@ impl<P: Parts> Registrar<P> {
         if cursor.run.is_none() {
             return self.begin_next(platform, key, connection, cursor).await;
         }
-        // Each of them queues, and all are pulled within one budget.
+        // Each of these runs queues entities, and all are pulled within one budget.
         let whole = |cursor: &&Cursor| cursor.run.as_ref().is_some_and(|run| run.fetch != Fetch::Incremental);
         let others = loaded.cursors.values().filter(|other| other.entity != entity).filter(whole).count();
         let fetching = Fetching {
@@ -236,7 +245,7 @@ impl<P: Parts> Registrar<P> {
                 Err(problem) => return self.page_failed(platform, key, cursor, run, problem).await,
             };
             let delay = self.turn_page(&fetching, &mut cursor, run, &answered).await;
-            // Somebody else goes on with it, or has begun something else.
+            // Somebody else continues the run, or has begun another.
             if !self.advance(key, &mut cursor).await? || (cursor.run.is_none() && cursor.next.is_none()) {
                 return Ok(());
             }
@@ -247,7 +256,7 @@ impl<P: Parts> Registrar<P> {
         self.send_poll(key, entity, 0).await
     }
 
-    /// Keeps why a page could not be had, where people see it. The fetch is tried again.
+    /// Records the reason for which a page could not be fetched, where people see it. The fetch is tried again.
     async fn page_failed(
         &self,
         platform: &Platform,
@@ -272,7 +281,7 @@ impl<P: Parts> Registrar<P> {
         }
     }
 
-    /// Moves a cursor over a page that is on the queue. Returns when the next job is to come, in seconds.
+    /// Moves a cursor over a page that is on the queue. Returns the delay of the next job, in seconds.
     async fn turn_page(&self, fetching: &Fetching<'_>, cursor: &mut Cursor, run: Run, answered: &Answered) -> i64 {
         let (entity, now) = (cursor.entity, (self.clock)());
         let Fetching { at: At { platform, key, .. }, budget, .. } = *fetching;
@@ -316,7 +325,8 @@ impl<P: Parts> Registrar<P> {
         }
     }
 
-    /// Begins what is due of an entity that is polled more often than the schedule comes, or waits for it.
+    /// Begins the fetch that is due of an entity that is polled more often than the schedule comes, or waits for its
+    /// time.
     async fn begin_next(
         &self,
         platform: &Platform,
@@ -325,7 +335,7 @@ impl<P: Parts> Registrar<P> {
         mut cursor: Cursor,
     ) -> Result<(), Problem> {
         let (entity, now) = (cursor.entity, (self.clock)());
-        // The settings may say otherwise by now.
+        // The settings may have changed meanwhile.
         let Some((polling, wait)) = polling(platform, entity).zip(wait(connection, &cursor, now)) else {
             return Ok(());
         };
@@ -336,7 +346,8 @@ impl<P: Parts> Registrar<P> {
         if self.advance(key, &mut cursor).await? { self.send_poll(key, entity, wait).await } else { Ok(()) }
     }
 
-    /// Asks how many there are of an entity, which shows what is gone without a word. Nothing depends on a single answer.
+    /// Asks for the platform's count of an entity, which shows that entities are gone without a delivery. Nothing
+    /// depends on a single answer.
     async fn count(&self, at: At<'_>, path: &WebhookPath, entity: EntityKind, budget: Budget) {
         let now = (self.clock)();
         let Some(lists) = at.platform.lists else { return };
@@ -352,8 +363,8 @@ impl<P: Parts> Registrar<P> {
         }
     }
 
-    /// Has all of an entity gone through, for more are known here than there are; not more often than once a day, for a platform may
-    /// count otherwise than we do.
+    /// Begins a full sync of an entity, because more are known here than the platform has; at most once a day, because
+    /// a platform may count differently.
     pub(crate) async fn sync(
         &self,
         platform: &Platform,
@@ -368,7 +379,8 @@ impl<P: Parts> Registrar<P> {
         self.begin_poll(platform, key, entity, Fetch::Full, None).await
     }
 
-    /// What follows from a page that could not be had. The run is kept: the next look at the connection goes on with it.
+    /// Handles a page that could not be fetched: the run is put off, kept for the next check of the connection,
+    /// replaced by a full sync, or given up.
     async fn stopped(
         &self,
         platform: &Platform,
@@ -380,7 +392,7 @@ impl<P: Parts> Registrar<P> {
     ) -> Result<(), Problem> {
         let entity = cursor.entity;
         match fault {
-            // The job comes back by then; no other one is needed.
+            // The job comes back by then, so no other one is needed.
             Fault::Throttled { seconds } => {
                 let at = now.plus_seconds(seconds.clamp(1, LONGEST_SECONDS));
                 cursor.run = Some(Run { at, ..run });
@@ -389,7 +401,7 @@ impl<P: Parts> Registrar<P> {
             Fault::Unavailable(_) if now.plus_seconds(AGAIN_SECONDS) < run.at.plus_seconds(LOST_SECONDS) => {
                 self.send_poll(key, entity, AGAIN_SECONDS).await
             }
-            // What cannot tell its changes is looked at as a whole, but not every hour.
+            // An entity whose changes cannot be read is fetched as a whole, but not every hour.
             Fault::Unreadable(why) | Fault::TooLarge(why) if run.fetch == Fetch::Incremental => {
                 telemetry::warn("poll-stopped", &format!("{key} {entity}: {why}; the next is a sweep"));
                 tell_stopped(key, &mut cursor, &why, now);
@@ -406,7 +418,8 @@ impl<P: Parts> Registrar<P> {
                 tell_stopped(key, &mut cursor, &why, now);
                 self.advance(key, &mut cursor).await.map(|_| ())
             }
-            // What changes must not wait for ever for a page that cannot be had. All of them are tried again when they are due.
+            // Incremental syncs must not wait for ever for a page that cannot be fetched. The full one is tried again
+            // when it is due.
             Fault::Unavailable(why) | Fault::Unreadable(why) | Fault::TooLarge(why) => {
                 telemetry::error("poll-given-up", &format!("{key} {entity}: {why}"));
                 tell_stopped(key, &mut cursor, &format!("given up: {why}"), now);
@@ -423,10 +436,10 @@ impl<P: Parts> Registrar<P> {
         Ok(self.edges.jobs.send_jobs(&[(Job::Poll { key: key.clone(), entity }, delay)]).await?)
     }
 
-    /// How often polling found what webhooks should have brought, by kind of entity.
+    /// Returns the drift that polling found, by kind of entity.
     ///
     /// # Errors
-    /// [`Problem::Ours`] when the notes cannot be had.
+    /// [`Problem::Ours`] when the notes cannot be read.
     pub async fn losses(&self, key: &ConnectionKey) -> Result<BTreeMap<EntityKind, Drift>, Problem> {
         let now = (self.clock)();
         let notes = self.edges.notes.notes(key, DRIFT).await?.into_iter();
@@ -437,7 +450,7 @@ impl<P: Parts> Registrar<P> {
         Ok(read.collect())
     }
 
-    /// Fetches a page, and queues what is on it.
+    /// Fetches a page, and queues its entities.
     async fn page(
         &self,
         at: At<'_>,
@@ -473,7 +486,7 @@ impl<P: Parts> Registrar<P> {
         Ok(answered)
     }
 
-    /// Remembers what was on a page of all, to know in the end what was on none.
+    /// Notes the entities of a page of a full listing, so that its end shows which entities were on no page.
     async fn note_swept(
         &self,
         key: &ConnectionKey,
@@ -482,7 +495,7 @@ impl<P: Parts> Registrar<P> {
         page: &SweptPage,
     ) -> Result<(), Problem> {
         let name = format!("{}{}", swept_notes(entity, run.begun), run.pages);
-        // The page may have been fetched before, when the cursor could not be written.
+        // The page may have been fetched before, without the cursor being written.
         let terms =
             Terms { expires: run.begun.seconds() + SWEPT_SECONDS, ..Terms::once((self.clock)(), 0).tries(TRIES) };
         match update_json(&self.edges.notes, key, &name, terms, |_| Some(page.clone())).await? {
@@ -493,14 +506,14 @@ impl<P: Parts> Registrar<P> {
         }
     }
 
-    /// Writes a cursor as its next revision; `false` when somebody else did in between.
+    /// Writes a cursor as its next revision. Returns `false` when somebody else wrote it in between.
     async fn advance(&self, key: &ConnectionKey, cursor: &mut Cursor) -> Result<bool, Problem> {
         cursor.revision += 1;
         Ok(self.edges.connections.save_cursor(key, cursor).await?)
     }
 }
 
-/// Keeps why an entity cannot be fetched, and since when, and counts it.
+/// Records the reason for which an entity cannot be fetched, and since when, and counts it.
 fn tell_stopped(key: &ConnectionKey, cursor: &mut Cursor, why: &str, now: Timestamp) {
     let since = cursor.stopped.as_ref().map_or(now, |stopped| stopped.since);
     cursor.stopped = Some(Stopped { why: why.to_owned(), since });
@@ -511,13 +524,13 @@ fn may_poll(connection: &Connection) -> bool {
     connection.status == ConnectionStatus::Active && connection.credentials.is_some()
 }
 
-/// How an entity is polled; none where it cannot be.
+/// Returns the way in which an entity is polled, or `None` when it cannot be.
 fn polling(platform: &Platform, entity: EntityKind) -> Option<Polling> {
     let polling = processor(platform.mapping, entity)?.polling?;
     platform.lists?.poll(entity, None).map(|_| polling)
 }
 
-/// How often an entity is fetched, in seconds, where the settings say.
+/// Returns the time between two fetches of an entity, in seconds, where the settings state it.
 fn every(connection: &Connection, entity: EntityKind) -> Option<i64> {
     connection.polls.get(&entity).map(|seconds| i64::from(*seconds))
 }
@@ -537,7 +550,7 @@ fn fetched(run: &Run, at: Timestamp) -> Fetched {
     Fetched { fetch: run.fetch, from: run.from, at }
 }
 
-/// Notes that a run has come to its end.
+/// Records the end of a run.
 fn end(cursor: &mut Cursor, run: &Run, now: Timestamp) {
     cursor.since = cursor.since.max(Some(run.begun));
     if run.fetch != Fetch::Incremental {
@@ -547,19 +560,21 @@ fn end(cursor: &mut Cursor, run: &Run, now: Timestamp) {
     cursor.recent.push(fetched(run, now));
 }
 
-/// For how long nothing more is queued after so many entries, in seconds, so that they are not put off again and again.
+/// Returns the pause after this many queued entries, in seconds, so that their messages are not put off again and
+/// again.
 fn pace(budget: Budget, entries: usize) -> i64 {
     let seconds = i64::try_from(entries).unwrap_or(i64::MAX).saturating_mul(i64::from(budget.seconds));
     (seconds / i64::from(budget.calls.max(1))).clamp(1, LONGEST_SECONDS)
 }
 
-/// In how many seconds the next job is to come of an entity that is polled more often than the schedule comes.
+/// Returns the delay of the next job of an entity that is polled more often than the schedule comes, in seconds.
 fn wait(connection: &Connection, cursor: &Cursor, now: Timestamp) -> Option<i64> {
     let every = every(connection, cursor.entity).filter(|every| (1..CHANGED_SECONDS).contains(every))?;
     Some((cursor.since?.seconds() + every - now.seconds()).clamp(1, LONGEST_SECONDS))
 }
 
-/// What was queued shortly before a pause, and may have been ignored because of it. What was under way then is no more.
+/// Returns the fetches whose messages were queued shortly before a pause, and may have been ignored because of it.
+/// Breaks off a run that was under way then.
 fn lost_in_a_pause(cursor: &mut Cursor, paused: Option<Timestamp>) -> Vec<Fetched> {
     let Some(paused) = paused else { return Vec::new() };
     if cursor.run.as_ref().is_some_and(|run| run.begun <= paused) {
@@ -568,7 +583,8 @@ fn lost_in_a_pause(cursor: &mut Cursor, paused: Option<Timestamp>) -> Vec<Fetche
     cursor.recent.iter().filter(|fetched| paused < fetched.at.plus_seconds(BACKLOG_SECONDS)).cloned().collect()
 }
 
-/// What has to be fetched when something is asked for, and from when on: more, where what was fetched before was lost.
+/// Returns the fetch to begin, and the time from which changes count. It is more than was asked for if earlier fetches
+/// were lost.
 fn wanted(
     polling: Polling,
     every: Option<i64>,
@@ -580,7 +596,7 @@ fn wanted(
     let fetch = [Fetch::Backfill, Fetch::Full].into_iter().find(is_whole).unwrap_or(Fetch::Incremental);
     let only_missed = every == Some(0) && since.is_some();
     match (fetch, polling) {
-        // From the beginning is all of them, and what was not here yet is no loss.
+        // The first fetch is a backfill of all entities. Entities that were not here yet are no drift.
         _ if cursor.since.is_none() && !only_missed => (Fetch::Backfill, None),
         (Fetch::Incremental, Polling::Incremental) => {
             let from = cursor.since.into_iter().chain(since).min().map(|since| since.plus_seconds(-OVERLAP_SECONDS));
@@ -591,19 +607,20 @@ fn wanted(
     }
 }
 
-/// Whether what is under way covers what is to be begun: all of them covers everything, and an earlier time a later one. What changes
-/// after it began is the next one's.
+/// Returns whether the run under way covers a fetch: a run of all entities covers everything, and an earlier time a
+/// later one. Changes made after the run began belong to the next one.
 fn covers(run: &Run, fetch: Fetch, from: Option<Timestamp>) -> bool {
     run.fetch != Fetch::Incremental || (fetch == Fetch::Incremental && run.from <= from)
 }
 
-/// Whether it is time again, a little before it is.
+/// Returns whether this many seconds have passed since `last`, or nearly so.
 fn is_over(last: Option<Timestamp>, seconds: i64, now: Timestamp) -> bool {
     let seconds = seconds - SLACK_SECONDS.min(seconds / 4);
     last.is_none_or(|last| last.plus_seconds(seconds) <= now)
 }
 
-/// What is due of an entity that is fetched every so many seconds, if the settings say how often; 0 is never.
+/// Returns the fetch that is due of an entity. `every` is the time between two fetches in seconds, if the settings
+/// state it; 0 means never.
 fn due(polling: Polling, every: Option<i64>, cursor: &Cursor, now: Timestamp) -> Option<Fetch> {
     match polling {
         _ if every == Some(0) => None,
@@ -616,8 +633,8 @@ fn due(polling: Polling, every: Option<i64>, cursor: &Cursor, now: Timestamp) ->
     }
 }
 
-/// How far an entity has been fetched in the connection's present life: one that was connected anew starts from nothing, and so does
-/// one of another generation.
+/// Returns the cursor of an entity in the connection's present life. A connection that was connected anew starts from
+/// nothing, and so does one of another generation.
 fn known(loaded: &Loaded, connection: &Connection, entity: EntityKind) -> Cursor {
     let nothing = Cursor::new(entity, connection.generation);
     let Some(cursor) = loaded.cursors.get(&entity) else { return nothing };
@@ -672,7 +689,7 @@ mod tests {
             (Polling::Incremental, None, new.clone(), Some(Fetch::Backfill)),
             (Polling::Full, None, new.clone(), Some(Fetch::Backfill)),
             (Polling::Incremental, Some(0), new, None),
-            // A schedule that comes a little early is not for nothing.
+            // A schedule that comes a little early still begins a fetch.
             (Polling::Incremental, None, cursor(now - 2999, now - 5000), None),
             (Polling::Incremental, None, cursor(now - 3000, now - 5000), Some(Fetch::Incremental)),
             (Polling::Incremental, Some(900), cursor(now - 674, now - 5000), None),
@@ -706,7 +723,7 @@ mod tests {
             wanted(Polling::Incremental, None, &cursor, (Fetch::Incremental, paused), &lost)
         };
         assert_eq!(asked(&cursor, None), (Fetch::Incremental, Some(at(20_200))));
-        // What the run of 17,200 queued may have been there still, but not that of 13,600.
+        // Messages of the run of 17,200 may still have been on the queue, but none of that of 13,600.
         assert_eq!(asked(&cursor, Some(21_000)), (Fetch::Incremental, Some(at(13_000))));
         assert_eq!(asked(&cursor, Some(60_000)), (Fetch::Incremental, Some(at(20_200))), "long done");
         cursor.run = Some(run(Fetch::Full, 20_900, None));

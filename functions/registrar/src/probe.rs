@@ -14,8 +14,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use crate::{Parts, Registrar};
 
 impl<P: Parts> Registrar<P> {
-    /// Sends a delivery without a message. It has arrived when it was queued, which a message id shows. Where only the
-    /// platform can sign, nothing is sent, and the probe succeeds.
+    /// Sends a delivery that is about nothing. It has arrived when it was queued, which a message id shows. Where only
+    /// the platform can sign, nothing is sent, and the probe succeeds.
     ///
     /// # Errors
     /// The reason for which the probe did not arrive, for people.

@@ -1,5 +1,4 @@
-//! Owns what the admin interface answers when it cannot do as it was asked: problem details (RFC 9457), each naming the thing
-//! and the next step.
+//! The errors of the admin interface: problem details (RFC 9457), each of which names the thing and the next step.
 
 use cloud::EdgeError;
 use commerce::{http_call::Fault, platform::settings::SettingsError};
@@ -7,37 +6,37 @@ use http::{HeaderValue, StatusCode, header};
 use lambda_http::{Body, Response};
 use serde_json::json;
 
-/// Why a request was not done. One variant for each cause.
+/// The reason for which a request failed, with one variant for each cause.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// No good token. Says nothing more, for whoever asks is nobody.
+    /// The token is missing or invalid. Nothing more is said, because the caller is unknown.
     #[error("a valid bearer token is needed")]
     Unauthorized,
-    /// The token is good, but not for this.
+    /// The token lacks this permission.
     #[error("the token is not good for this: it needs the scope {0}")]
     Forbidden(&'static str),
-    /// No such route, platform, or id.
+    /// The route, the platform or the id does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// A method that the path does not have; those that it has.
+    /// The path does not have this method, but these.
     #[error("the methods here are {}", .0.join(", "))]
     Method(Vec<&'static str>),
-    /// A request that cannot be taken as it is.
+    /// The request cannot be accepted as it is.
     #[error("{0}")]
     Invalid(String),
-    /// A setting that cannot be taken.
+    /// A setting cannot be accepted.
     #[error("{0}")]
     Settings(#[from] SettingsError),
-    /// The connection is in a state that does not allow it.
+    /// The connection is in a state that does not allow the request, or another request has changed it.
     #[error("{0}")]
     Conflict(String),
-    /// The store refuses the credentials, or is none.
+    /// The store refuses the credentials, or the address is no store.
     #[error("{0}; then send the same request again")]
     Refused(Fault),
     /// The store does not answer as it should.
     #[error("{0}; what was done is recorded: send the same request again")]
     Platform(Fault),
-    /// A fault of ours. What it was is in the log.
+    /// Something failed on our side. The log has the cause.
     #[error("something here failed; nothing is lost: send the same request again")]
     Ours(#[from] EdgeError),
 }
@@ -69,7 +68,7 @@ impl Problem {
         }
     }
 
-    /// What it was, for our logs only.
+    /// Returns the cause, for our logs only.
     pub fn for_log(&self) -> String {
         match self {
             Self::Ours(error) => error.to_string(),
@@ -77,7 +76,7 @@ impl Problem {
         }
     }
 
-    /// The response.
+    /// Returns the response.
     pub fn into_response(self) -> Response<Body> {
         let (status, slug) = self.kind();
         if let Self::Ours(error) = &self {

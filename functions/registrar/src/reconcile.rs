@@ -1,8 +1,7 @@
-//! Owns the diff between the webhooks that there should be and those that there are. Pure: it says what to do, and does
-//! nothing.
+//! The diff between the webhooks that are wanted and those at the store. Pure: it returns a plan, and does nothing.
 //!
-//! It touches only what is ours: a webhook whose id is recorded, or whose URL is this connection's path under a base URL
-//! that this deployment ever used. It never leaves a gap: what is made comes before what is removed.
+//! It touches only our own webhooks: those whose id is recorded, or whose URL is this connection's path under a base
+//! URL that this deployment ever used. It never leaves a gap: what is made comes before what is removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,77 +13,77 @@ use commerce::{
     request::WebhookPath,
 };
 
-/// A webhook that there should be.
+/// A webhook that is wanted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Wanted {
-    /// What it delivers.
+    /// The topic (`scope`) that it delivers.
     pub scope: String,
-    /// Where it delivers to.
+    /// The URL that it delivers to.
     pub url: String,
     /// The key that its secret is derived from.
     pub key_id: String,
-    /// What tells its secret apart from others.
+    /// The fingerprint of its secret.
     pub fingerprint: String,
     /// The generation that its secret is derived for.
     pub generation: Generation,
-    /// Whether it is to be switched on.
+    /// `true` when it is to be switched on.
     pub active: bool,
 }
 
-/// What has to be done to one webhook.
+/// A step on one webhook.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// Make it.
+    /// The webhook is made.
     Create(Wanted),
-    /// Set its address, secret and status again.
+    /// The webhook's address, secret and status are set again.
     Update(ExternalId, Wanted, Why),
-    /// Remove it.
+    /// The webhook of this topic is removed.
     Delete(ExternalId, String, Why),
 }
 
-/// Why a webhook is changed or removed.
+/// The reason to change or remove a webhook.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
-    /// It delivers elsewhere than it should.
+    /// The webhook delivers to another address.
     Url,
-    /// Its secret was derived from another key or for another generation, or nobody knows.
+    /// Its secret was derived from another key or for another generation, or from an unknown one.
     Secret,
-    /// The key that its secret was derived from was replaced by another one of the same id: what it signs is refused.
+    /// The key of its secret was replaced by another one of the same id, and what it signs is refused.
     Replaced,
     /// The platform or the merchant has switched it off.
     Inactive,
-    /// It is on, and the connection is paused.
+    /// The webhook is on, and the connection is paused.
     Paused,
-    /// There is another one for the same scope.
+    /// Another webhook has the same topic.
     Duplicate,
-    /// No entity processor declares its scope any more.
+    /// Its topic is no longer wanted.
     Undeclared,
 }
 
-/// What is to be done, in this order.
+/// The steps to take, and the webhooks that need none.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Plan {
-    /// The steps: what makes first, what removes last.
+    /// The steps, in their order: those that make or change first, those that remove last.
     pub steps: Vec<Step>,
-    /// The scopes whose webhook is as it should be.
+    /// The topics whose webhooks are as they should be.
     pub kept: Vec<String>,
 }
 
-/// What makes a webhook ours.
+/// The facts that make a webhook ours.
 #[derive(Clone, Debug)]
 pub struct Ownership<'a> {
-    /// Whose webhooks.
+    /// The connection that the webhooks belong to.
     pub key: &'a ConnectionKey,
     /// All base URLs that this deployment ever used.
     pub base_urls: &'a BTreeSet<String>,
-    /// What is recorded, by scope.
+    /// The records of its webhooks, by topic.
     pub records: &'a BTreeMap<String, WebhookRecord>,
 }
 
 impl Ownership<'_> {
-    /// Whether a webhook is ours.
+    /// Returns whether a webhook is ours.
     pub fn is_ours(&self, webhook: &Webhook) -> bool {
         let recorded = self.records.values().any(|record| record.id == webhook.id);
         recorded || self.base_urls.iter().any(|base| self.is_our_path(webhook.url.strip_prefix(base.as_str())))
@@ -103,7 +102,7 @@ impl Ownership<'_> {
     }
 }
 
-/// Compares what there should be with what there is.
+/// Compares the webhooks that are wanted with those at the store.
 pub fn reconcile(wanted: &[Wanted], existing: &[Webhook], ownership: &Ownership<'_>) -> Plan {
     let mut ours: Vec<&Webhook> = existing.iter().filter(|webhook| ownership.is_ours(webhook)).collect();
     let mut plan = Plan::default();
@@ -113,8 +112,8 @@ pub fn reconcile(wanted: &[Wanted], existing: &[Webhook], ownership: &Ownership<
         let (mut candidates, rest): (Vec<_>, Vec<_>) =
             ours.into_iter().partition(|webhook| webhook.scope == wanted.scope);
         ours = rest;
-        // One that is at its address first, because some platforms refuse to move another one there; then the recorded one, then
-        // one that delivers, then the oldest.
+        // A webhook at the wanted address comes first, because some platforms refuse to move another one there; then
+        // the recorded one, then one that delivers, then the oldest.
         candidates.sort_by_key(|webhook| {
             let recorded = record.is_some_and(|record| record.id == webhook.id);
             let age = webhook.id.as_str();
@@ -267,7 +266,7 @@ mod tests {
     fn duplicates_go_and_the_recorded_one_stays() {
         let plan = plan(&["a", "b"], &[ours(1, "a"), ours(12, "a"), ours(3, "a")], &[record(12, "a")]);
         let gone = |id: u64| Step::Delete(id.into(), "a".into(), Why::Duplicate);
-        // What makes comes before what removes.
+        // Steps that make come before steps that remove.
         assert_eq!(plan.steps, [Step::Create(wanted("b")), gone(1), gone(3)]);
         assert_eq!(plan.kept, ["a"]);
     }

@@ -1,8 +1,9 @@
-//! Rotating the signing keys without losing a delivery: the steps are [`commerce::rotation`]'s, taken here one at a time. Where a
-//! rotation stands is in the secret itself, so one that was broken off at any point goes on from there.
+//! The rotation of the signing keys without losing a delivery: the steps of [`commerce::rotation`], taken one at a
+//! time. The secret itself holds the progress, so a rotation that was broken off at any point continues from there.
 //!
-//! When a key is compromised, a rotation alone leaves it good for days. Revoking makes what leaked of one connection worth nothing, at
-//! once; retiring the key does so for all, when it has become the former one: webhooks that are on it still are refused from then on.
+//! A rotation alone leaves a compromised key valid for days. Revoking a connection makes what leaked of it worthless at
+//! once. Retiring the key does so for all connections, once it is the former one: deliveries of webhooks that are still
+//! on it are refused from then on.
 
 use std::collections::BTreeMap;
 
@@ -33,61 +34,63 @@ use crate::{
     problem::Problem,
 };
 
-/// Whoever writes the ring holds this note of the deployment's, so that no two do at once.
+/// The name of the deployment's note that the writer of the ring holds, so that no two write at once.
 const LEASE: &str = "rotation";
-/// For how long, in seconds. It is not given back: whoever comes next must read what was written.
+/// The time for which the lease is held, in seconds. It is not given back, because the next writer must read what was
+/// written.
 const LEASE_SECONDS: i64 = 60;
-/// After so many seconds every receiver knows a ring that was written, with a minute to spare.
+/// The time after which every receiver knows a ring that was written, in seconds, with a minute to spare.
 const KNOWN_SECONDS: i64 = MAX_AGE_SECONDS + JITTER_SECONDS + 60;
-/// How many connections a page of their list has.
+/// The number of connections on a page of their list.
 const PAGE: u32 = 500;
-/// How many parts of the list are gone through side by side.
+/// The number of shards of the list that are read side by side.
 const SIDE_BY_SIDE: usize = 8;
-/// How many connections are named.
+/// The most connections that are named.
 const NAMED: usize = 20;
-/// How many connections are looked at, to find those that someone has entered the former key for.
+/// The most connections that are checked for a former key that somebody has entered.
 const LOOKED_AT: usize = 100;
-/// A connection that has been in trouble for so long, in seconds, keeps no key.
+/// The time in trouble after which a connection keeps no key, in seconds.
 const GIVEN_UP_SECONDS: i64 = 7 * 24 * 3600;
-/// In each part of the list, so many of those that are elsewhere are looked at for that. While there are more, the key stays.
+/// The most connections on another key, in each shard, whose time in trouble is read. While there are more, the key
+/// stays.
 const MAYBE_GIVEN_UP: usize = 100;
 
-/// Whether a rotation may begin.
+/// The choice of whether a rotation may begin.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Begin {
-    /// Somebody asks for one.
+    /// Somebody asks for a rotation.
     Asked,
-    /// Only the one that is under way goes on.
+    /// Only a rotation that is under way continues.
     No,
 }
 
-/// How far a rotation is looked into.
+/// The extent to which a rotation is looked into.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Depth {
-    /// The connections are only looked at where the next step depends on them.
+    /// Connections are read only if the next step depends on them.
     Step,
-    /// All connections are looked at.
+    /// All connections are read while webhooks are being moved.
     Report,
 }
 
-/// What a look at all connections has found.
+/// The findings about all connections.
 #[derive(Default)]
 struct Found {
-    /// How many have webhooks on another key than the one that signs.
+    /// The number of connections with webhooks on a key other than the signing one.
     elsewhere: usize,
-    /// Some of them.
+    /// Some of the connections with webhooks on a key other than the signing one.
     named: Vec<String>,
-    /// Some of those without webhooks of ours: they may have been entered by hand.
+    /// Some of the connections without webhooks of ours, whose webhooks may have been entered by hand.
     by_hand: Vec<ConnectionKey>,
-    /// Some of those that are not counted, for nobody has mended them in a long time.
+    /// Some of the connections that are not counted, because they have been in trouble for long.
     given_up: Vec<String>,
 }
 
 impl<P: Parts> Registrar<P> {
-    /// Where the rotation stands. Says nothing secret.
+    /// Returns the progress of the rotation. Nothing of it is secret.
     ///
     /// # Errors
-    /// [`Problem`] when that cannot be found out.
+    /// [`Problem`] when the keys, the notes or the connections cannot be read.
     pub async fn rotation(&self) -> Result<Rotation, Problem> {
         let text = self.rotation_text().await?;
         let ring = read(&text)?;
@@ -112,42 +115,42 @@ impl<P: Parts> Registrar<P> {
         })
     }
 
-    /// Begins a rotation, or goes on with the one that is under way; or removes the key to `retire` from it at once, whatever still
-    /// uses it. Gives where it stands then.
+    /// Begins a rotation, or continues the one under way; or removes the key to `retire` from it at once, whatever
+    /// still uses it. Returns the progress after that.
     ///
     /// # Errors
-    /// [`Problem`] when a step cannot be taken; asked again, it is the same rotation.
+    /// [`Problem`] when a step cannot be taken. A repeated call continues the same rotation.
     pub async fn rotate(&self, retire: Option<&str>) -> Result<Rotation, Problem> {
         match retire {
             Some(id) => self.retire(id).await?,
             None => _ = self.rotation_step(Begin::Asked).await?,
         }
         let report = self.rotation().await?;
-        // Whoever asks does not want to wait for the schedule.
+        // The caller does not want to wait for the schedule.
         if report.elsewhere.count > 0 {
             self.check_all().await?;
         }
         Ok(report)
     }
 
-    /// Takes a rotation that is under way as far as it can go now. Every connection is looked after next, which moves its
-    /// webhooks to the key that signs.
+    /// Takes the next step of a rotation under way, if it is due. While webhooks are being moved, every connection is
+    /// checked after it, which moves its webhooks to the key that signs.
     pub(crate) async fn advance_rotation(&self) -> Result<(), Problem> {
         match self.rotation_step(Begin::No).await {
-            // Another registrar is at it.
+            // Another registrar is taking the step.
             Err(Problem::Conflict(_)) | Ok(None | Some(Stage::None | Stage::Waiting)) => Ok(()),
             Ok(Some(Stage::Moving)) => self.check_all().await,
             Err(problem) => Err(problem),
         }
     }
 
-    /// Takes the next step, if it is due; gives where the rotation is then.
+    /// Takes the next step, if it is due. Returns the stage after it.
     async fn rotation_step(&self, begin: Begin) -> Result<Option<Stage>, Problem> {
         if self.rotation_next(&self.rotation_text().await?, begin, Depth::Step).await?.0.ring.is_none() {
             return Ok(None);
         }
         self.rotation_lease().await?;
-        // What was read before may have been changed by whoever held the lease.
+        // The former holder of the lease may have changed what was read before.
         let text = self.rotation_text().await?;
         let (Next { then, ring: Some(ring), .. }, _) = self.rotation_next(&text, begin, Depth::Step).await? else {
             return Ok(None);
@@ -158,7 +161,7 @@ impl<P: Parts> Registrar<P> {
         Ok(Some(then))
     }
 
-    /// Removes a key that is on its way out.
+    /// Removes an outgoing key.
     async fn retire(&self, id: &str) -> Result<(), Problem> {
         let without = |text: &str| {
             let ring = retire(text, id).map_err(unreadable)?;
@@ -171,11 +174,12 @@ impl<P: Parts> Registrar<P> {
         let text = self.rotation_text().await?;
         self.write_ring(&text, &without(&text)?).await?;
         telemetry::emit(&json!({ "level": "WARN", "event": "key-retired", "key": id }));
-        // What is on it still delivers nothing until it is moved.
+        // Deliveries of webhooks still on the key are refused until these are moved.
         self.check_all().await
     }
 
-    /// Writes the ring that follows from what was read under the lease, unless somebody has written another by hand since.
+    /// Writes the ring that follows from the text read under the lease, unless somebody has changed the secret by hand
+    /// since.
     async fn write_ring(&self, read: &str, ring: &str) -> Result<(), Problem> {
         if self.rotation_text().await?.as_str() != read {
             return Err(Problem::Conflict("the signing keys were changed meanwhile; ask again in a minute".into()));
@@ -183,7 +187,7 @@ impl<P: Parts> Registrar<P> {
         Ok(self.edges.signing_keys.source().replace(ring).await?)
     }
 
-    /// What comes next. All connections are looked at only where the rest is fulfilled, or for a report.
+    /// Returns the next step. All connections are read only if everything else allows the step, or for a report.
     async fn rotation_next(&self, text: &str, begin: Begin, depth: Depth) -> Result<(Next, Option<Found>), Problem> {
         let (now, ring) = ((self.clock)(), read(text)?);
         let (used, fresh) = (self.used_keys(&ring).await?, Zeroizing::new(cloud::random()?));
@@ -198,12 +202,12 @@ impl<P: Parts> Registrar<P> {
         Ok((advance(text, now, &facts).map_err(unreadable)?, Some(found)))
     }
 
-    /// The secret as it is now, whatever is cached.
+    /// Fetches the secret as it is now, whatever is cached.
     async fn rotation_text(&self) -> Result<Zeroizing<String>, Problem> {
         Ok(Zeroizing::new(self.edges.signing_keys.source().fetch().await?))
     }
 
-    /// When the keys of a ring proved something last.
+    /// Returns the time at which each key of a ring last proved something.
     async fn used_keys(&self, ring: &KeyRing) -> Result<BTreeMap<String, Timestamp>, Problem> {
         let mut used = BTreeMap::new();
         for key in ring.iter() {
@@ -215,7 +219,7 @@ impl<P: Parts> Registrar<P> {
         Ok(used)
     }
 
-    /// Takes the lease, or says that another has it.
+    /// Takes the lease, or fails when another registrar has it.
     async fn rotation_lease(&self) -> Result<(), Problem> {
         let terms = Terms::once((self.clock)(), LEASE_SECONDS);
         let free = |held: Option<String>| held.is_none().then(|| "{}".to_owned());
@@ -227,7 +231,7 @@ impl<P: Parts> Registrar<P> {
         }
     }
 
-    /// Looks for connections with webhooks on another key than the one that signs.
+    /// Finds the connections with webhooks on a key other than the signing one.
     async fn find_elsewhere(&self, signing: &str) -> Result<Found, Problem> {
         let parts: Vec<BoxFuture<'_, _>> = (0..SHARDS).map(|part| self.find_in(part, signing).boxed()).collect();
         let parts: Vec<_> = stream::iter(parts).buffered(SIDE_BY_SIDE).collect().await;
@@ -277,8 +281,8 @@ impl<P: Parts> Registrar<P> {
         }
     }
 
-    /// Of a connection whose webhooks are not all derived from one key: whether one of them is derived from another than the
-    /// one that signs. Or it has none of ours.
+    /// Returns whether a connection whose webhooks are not all derived from one key has a webhook that is not derived
+    /// from the signing one. A connection without webhooks of ours is added to `found`.
     async fn is_partly_elsewhere(&self, entry: &Entry, signing: &str, found: &mut Found) -> Result<bool, Problem> {
         let platform = find(self.platforms, &entry.key.platform);
         if let Some((platform, webhooks)) = platform.and_then(|platform| Some((platform, platform.setup.webhooks()?))) {
@@ -286,7 +290,7 @@ impl<P: Parts> Registrar<P> {
             let settings = loaded.connection.map(|connection| connection.settings).unwrap_or_default();
             let wanted = webhooks.wanted(platform, &settings);
             if !loaded.webhooks.is_empty() {
-                // What is not wanted any more is removed when it is seen.
+                // The next check removes webhooks that are no longer wanted.
                 let mut wanted = loaded.webhooks.values().filter(|record| wanted.contains(&record.scope));
                 return Ok(wanted.any(|record| record.key_id != signing));
             }
@@ -297,7 +301,8 @@ impl<P: Parts> Registrar<P> {
         Ok(false)
     }
 
-    /// Which of these connections have lately delivered with a key that is on its way out: someone has to enter the new one there.
+    /// Returns those of the connections that have lately delivered with an outgoing key. Somebody has to enter the new
+    /// one there.
     async fn entered_by_hand(&self, ring: &KeyRing, connections: &[ConnectionKey]) -> Result<Vec<String>, Problem> {
         let goes = |id: &str| ring.iter().any(|key| key.id() == id && key.phase() == Some(Phase::Outgoing));
         let lately = (self.clock)().plus_seconds(-QUIET_SECONDS);

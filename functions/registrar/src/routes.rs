@@ -1,4 +1,5 @@
-//! Owns the routes of the admin interface, as data. The router goes by this table, and the description that is served is made of it.
+//! The routes of the admin interface, as data. The router goes by this table, and the served description is made from
+//! it.
 
 use commerce::{platform::Platform, request::decoded};
 use http::Method;
@@ -6,25 +7,25 @@ use serde_json::{Value, json};
 
 use crate::problem::Problem;
 
-/// The permissions that a token may have. Each route needs one of them.
+/// The permissions that a token may have, of which each route needs one.
 pub const PERMISSIONS: [&str; 4] = [READ, WRITE, REVEAL, ROTATE];
 const READ: &str = "read";
 const WRITE: &str = "write";
 const REVEAL: &str = "reveal";
 const ROTATE: &str = "rotate";
 
-/// What answers a route.
+/// The handler of a route.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Handler {
     List,
     Rotation,
     Rotate,
     Description,
-    /// Something about one connection.
+    /// The handler of a route about one connection.
     Connection(ConnectionHandler),
 }
 
-/// What answers a route about one connection.
+/// The handler of a route about one connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ConnectionHandler {
     Show,
@@ -47,14 +48,14 @@ pub(crate) enum ConnectionHandler {
     Reveal,
 }
 
-/// Where a parameter stands.
+/// The place of a parameter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Place {
     Path,
     Query,
 }
 
-/// A parameter: those in the path have to be there, those in the query may be.
+/// A parameter. Those in the path are required, those in the query are not.
 #[cfg_attr(not(feature = "schema"), allow(dead_code, reason = "the description shows them"))]
 pub(crate) struct Parameter {
     pub name: &'static str,
@@ -63,7 +64,7 @@ pub(crate) struct Parameter {
     pub schema: fn(&[Platform]) -> Value,
 }
 
-/// What a request carries: the name of its schema, and whether it may be left out.
+/// The body of a request: the name of its schema, and `true` when it is required.
 #[cfg_attr(not(feature = "schema"), allow(dead_code, reason = "the description shows them"))]
 pub(crate) struct Body {
     pub schema: &'static str,
@@ -74,11 +75,11 @@ pub(crate) struct Body {
 #[cfg_attr(not(feature = "schema"), allow(dead_code, reason = "the description shows them"))]
 pub(crate) struct Route {
     pub method: &'static str,
-    /// Segments in braces are parameters.
+    /// The path, in which segments in braces are parameters.
     pub path: &'static str,
     /// The operation's name.
     pub id: &'static str,
-    /// What the token has to be good for.
+    /// The permission that the token must have.
     pub permission: &'static str,
     pub summary: &'static str,
     pub description: &'static str,
@@ -88,7 +89,7 @@ pub(crate) struct Route {
     pub status: u16,
     /// The name of the answer's schema.
     pub answer: &'static str,
-    /// The statuses of what can be wrong with this route, beside what can be wrong with all.
+    /// The statuses of this route's problems, beside those of all routes.
     pub problems: &'static [u16],
     pub handler: Handler,
 }
@@ -111,7 +112,7 @@ const FORCE: Parameter = Parameter {
     description: "`true`: the store is not asked, and its webhooks stay behind.",
     schema: |_| json!({ "type": "boolean", "default": false }),
 };
-/// The most that a page of a list holds.
+/// The most connections on a page of the list.
 pub(crate) const MAX_LIMIT: u32 = 100;
 
 const ONE: &[Parameter] = &[PLATFORM, CONNECTION];
@@ -135,7 +136,7 @@ fn names(platforms: &[Platform]) -> Vec<&'static str> {
     platforms.iter().map(|platform| platform.name).collect()
 }
 
-/// What most routes are: a look at one connection.
+/// The common part of the routes that show a connection.
 const LOOK: Route = Route {
     method: "GET",
     path: "",
@@ -151,7 +152,7 @@ const LOOK: Route = Route {
     handler: Handler::Connection(ConnectionHandler::Show),
 };
 
-/// And a change of one that asks nobody outside.
+/// The common part of the routes that change a connection and call nobody outside.
 const CHANGE: Route = Route { method: "POST", permission: WRITE, problems: &[404, 409], ..LOOK };
 
 /// All routes.
@@ -382,10 +383,10 @@ pub(crate) static ROUTES: &[Route] = &[
     },
 ];
 
-/// What stands in a path, decoded, by the names of the parameters.
+/// The decoded values of a path's parameters, by their names.
 pub(crate) type Parameters = Vec<(&'static str, String)>;
 
-/// The route of a request, and the parameters in its path.
+/// Finds the route of a request, and reads the parameters in its path.
 pub(crate) fn find(method: &Method, path: &str) -> Result<(&'static Route, Parameters), Problem> {
     let here = || ROUTES.iter().filter_map(|route| Some((route, matched(route.path, path)?)));
     here().find(|(route, _)| route.method == method.as_str()).ok_or_else(|| {
@@ -426,7 +427,7 @@ mod tests {
         let two = |one: &str, other: &str| Some(vec![one.to_owned(), other.to_owned()]);
         assert_eq!(found("/admin/connections/p/shop.example.com"), two("p", "shop.example.com"));
         assert_eq!(found("/admin/connections/p/a%2Db%C3%A9"), two("p", "a-bé"));
-        // A slash that is no slash separates nothing.
+        // An encoded slash separates nothing.
         assert_eq!(found("/admin/connections/p/a%2Fpause"), two("p", "a/pause"));
         for other in ["", "/", "/admin/connections/p", "/admin/connections/p/c/", "/admin/connections/p/c/pause"] {
             assert_eq!(found(other), None::<Vec<_>>, "{other}");

@@ -1,4 +1,4 @@
-//! Shows a connection and its webhooks.
+//! The view of a connection and its webhooks.
 
 use cloud::{
     connections::{Connections as _, Loaded},
@@ -41,19 +41,19 @@ pub(crate) struct Managed {
     pub existing: Result<Vec<Webhook>, Fault>,
 }
 
-/// How a webhook was found.
+/// The whereabouts of a webhook.
 enum Standing<'a> {
-    /// It is there.
+    /// The webhook is at the store.
     There(&'a Webhook),
-    /// It should be there.
+    /// The webhook should be at the store, and is not.
     Missing,
-    /// Nobody but its deliveries can tell.
+    /// The webhook was entered by hand, and only its deliveries show that it is there.
     Manual,
     /// The store could not be asked.
     Unknown,
 }
 
-/// What all webhooks of a connection are shown by.
+/// The context in which the webhooks of a connection are shown.
 struct View<'a> {
     connection: &'a Connection,
     loaded: &'a Loaded,
@@ -61,7 +61,7 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    /// What a webhook looks like: as it was found, beside what is remembered of it.
+    /// Shows a webhook: its state at the store, beside its record.
     fn row(&self, scope: &str, standing: &Standing<'_>, sighting: Option<&Activity>) -> answers::Webhook {
         let paused = self.connection.status == ConnectionStatus::Paused;
         let webhook = if let Standing::There(webhook) = standing { Some(*webhook) } else { None };
@@ -77,7 +77,7 @@ impl View<'_> {
             },
             Standing::There(_) | Standing::Missing => {
                 let (verdict, reason) = health::verdict(true, webhook, sighting, self.now);
-                // Of one that is well, why it was not the last time.
+                // A healthy webhook shows the reason for which it last was not.
                 let fits = verdict == Verdict::Healthy || verdict == health.verdict;
                 (Some(verdict), if fits && !health.reason.is_empty() { health.reason } else { reason })
             }
@@ -97,7 +97,7 @@ impl View<'_> {
             key_id: record.map(|record| record.key_id.clone()),
             generation: record.map(|record| record.generation),
             verdict,
-            // Since when is only known of the verdict that is remembered.
+            // The time is known only for the recorded verdict.
             since: health.since.filter(|_| verdict == Some(health.verdict)).map(Moment),
             reason,
             last_delivery: sighting.map(|sighting| sighting.last.into()),
@@ -149,7 +149,7 @@ impl<P: Parts> Registrar<P> {
             paused_at: connection.paused_at.map(Moment),
             subscriptions: webhooks.subscriptions,
             next: by_hand.then(|| platform.setup.manual_instructions().to_owned()),
-            // The connection is worth showing even while its store is not there.
+            // The connection is worth showing even while its store cannot be asked.
             problem: webhooks.problem,
             changes: None,
             checked_at: loaded.check.as_ref().map(|check| check.at.into()),
@@ -158,7 +158,7 @@ impl<P: Parts> Registrar<P> {
         })
     }
 
-    /// Returns what the platform had to tell about the connection itself.
+    /// Returns the platform's reports about the connection itself.
     async fn notices(&self, key: &ConnectionKey) -> Result<Vec<ShownNotice>, Problem> {
         let now = (self.clock)();
         let notes = self.edges.notes.notes(key, NOTICE).await?;
@@ -166,7 +166,7 @@ impl<P: Parts> Registrar<P> {
         Ok(live.filter_map(|(_, note)| Some(serde_json::from_str::<Notice>(&note.body).ok()?.into())).collect())
     }
 
-    /// The webhooks as they are at the store; none where they are entered by hand.
+    /// Returns the webhooks as they are at the store, or `None` when they are entered by hand.
     pub(crate) async fn managed(
         &self,
         platform: &Platform,
@@ -180,8 +180,8 @@ impl<P: Parts> Registrar<P> {
         Ok(Some(Managed { webhooks, credentials, existing }))
     }
 
-    /// The webhooks of a connection as they are shown, wherever they are: those at the store that are ours, and the wanted scopes
-    /// that have none.
+    /// Shows the webhooks of a connection: ours at the store, and the topics that are wanted and have none. Those
+    /// entered by hand are shown by topic.
     pub(crate) async fn webhooks(
         &self,
         platform: &Platform,
@@ -224,7 +224,7 @@ pub(crate) fn at<'a>(
     At { platform, key, access: Access { site: &connection.site, credentials, settings: &connection.settings } }
 }
 
-/// What cannot be fetched of a connection in its present life, and why.
+/// Returns the kinds of entity that cannot be fetched in the connection's present generation, with the reasons.
 pub(crate) fn stopped<'l>(loaded: &'l Loaded, connection: &Connection) -> Vec<(EntityKind, &'l Stopped)> {
     let present = |cursor: &&Cursor| cursor.generation == connection.generation;
     let cursors = loaded.cursors.values().filter(present);

@@ -1,4 +1,4 @@
-//! Running what [`crate::reconcile`] plans: the calls that manage the webhooks of one connection.
+//! The calls that manage the webhooks of one connection, by the plans of [`crate::reconcile`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,18 +30,18 @@ use crate::{
     reconcile::{Ownership, Plan, Step, Wanted, Why, reconcile},
 };
 
-/// How many webhooks are made side by side. API Gateway waits for 30 s, and a store pings us while it answers.
+/// The number of webhooks made side by side. API Gateway waits for 30 s, and a store pings us while it answers.
 const CONCURRENCY: usize = 5;
-/// How old the ring may be that webhooks are made with, in seconds.
+/// The greatest age of the key ring that webhooks are made with, in seconds.
 pub(crate) const RING_SECONDS: i64 = 60;
-/// More pages than any store has; a store that says it has more is not followed for ever.
+/// The most pages of webhooks: more than any store has, so that a list without end is not followed for ever.
 const MAX_PAGES: u32 = 100;
-/// More ways of calling than any platform has.
+/// The most ways of calling a platform: more than any has.
 const MAX_WAYS: usize = 4;
-/// More calls than changing a webhook takes.
+/// The most calls that change a webhook: more than any change takes.
 const MAX_CALLS: usize = 5;
 
-/// A connection at its platform, as its calls need it.
+/// A connection at its platform, with what its calls need.
 #[derive(Clone, Copy)]
 pub(crate) struct At<'a> {
     pub platform: &'a Platform,
@@ -50,7 +50,7 @@ pub(crate) struct At<'a> {
 }
 
 impl<P: Parts> Registrar<P> {
-    /// A connection's credentials in the clear; none where it has none.
+    /// Returns a connection's credentials in the clear, or `None` when it has none.
     pub(crate) async fn open(
         &self,
         key: &ConnectionKey,
@@ -60,18 +60,19 @@ impl<P: Parts> Registrar<P> {
         Ok(Some(Zeroizing::new(self.edges.vault.decrypt(key, cipher).await?)))
     }
 
-    /// Runs one call, to the platform's own host only.
+    /// Makes one call, to the platform's own hosts only.
     pub(crate) async fn call(&self, at: At<'_>, request: ApiRequest) -> Result<ApiResponse, Fault> {
         at.platform.hosts.check(at.access.site, &request, self.loopback)?;
         self.edges.outbound.call(request).await
     }
 
-    /// Every page of what is subscribed at the store.
+    /// Returns all webhooks at the store.
     pub(crate) async fn list(&self, at: At<'_>, webhooks: &dyn WebhookApi) -> Result<Vec<Webhook>, Fault> {
         self.reach(at, webhooks, Occasion::Routine).await.map(|(webhooks, _)| webhooks)
     }
 
-    /// The same, with the settings that it took where they are not the present ones: see [`WebhookApi::another_way`].
+    /// Returns all webhooks at the store, with the settings that the calls needed if they are not the present ones: see
+    /// [`WebhookApi::another_way`].
     pub(crate) async fn reach(
         &self,
         at: At<'_>,
@@ -98,7 +99,8 @@ impl<P: Parts> Registrar<P> {
         }
     }
 
-    /// The first page of what is subscribed at the store, with the settings that it took where they are not the present ones.
+    /// Returns the first page of the webhooks at the store, with the settings that the call needed if they are not the
+    /// present ones.
     pub(crate) async fn first_page(
         &self,
         at: At<'_>,
@@ -119,8 +121,8 @@ impl<P: Parts> Registrar<P> {
         Err(Fault::Unreadable("a platform that is to be called in ever another way".into()))
     }
 
-    /// All base URLs that this deployment ever used. Ours is written down before the first webhook delivers there; once is enough, for
-    /// those of before do not change any more.
+    /// Returns all base URLs that this deployment ever used. Ours is recorded before the first webhook delivers there.
+    /// One call is enough, because the earlier ones no longer change.
     pub(crate) async fn base_urls(&self) -> Result<&BTreeSet<String>, Problem> {
         if let Some(known) = self.base_urls.get() {
             return Ok(known);
@@ -129,7 +131,7 @@ impl<P: Parts> Registrar<P> {
         Ok(self.base_urls.get_or_init(|| all))
     }
 
-    /// What there should be of a connection's webhooks, compared with what there is.
+    /// Returns the plan that makes the webhooks at the store those that are wanted.
     pub(crate) async fn plan(
         &self,
         at: At<'_>,
@@ -144,7 +146,7 @@ impl<P: Parts> Registrar<P> {
         Ok(reconcile(&wanted, existing, &Ownership { key: at.key, base_urls, records }))
     }
 
-    /// What there should be of a connection's webhooks.
+    /// Returns the webhooks that are wanted for a connection.
     pub(crate) fn wanted(
         &self,
         at: At<'_>,
@@ -168,8 +170,9 @@ impl<P: Parts> Registrar<P> {
             .collect()
     }
 
-    /// Runs a plan: what makes first, side by side; what removes when all of that is done. Each step is recorded at once. One
-    /// that fails does not keep the others from being done, but its fault is the answer.
+    /// Runs a plan: first the steps that make or change, side by side; then those that remove, if all of the first
+    /// succeeded. Each step is recorded at once. A step that fails does not keep the steps beside it from being done,
+    /// but its fault is returned.
     pub(crate) async fn run_plan(
         &self,
         at: At<'_>,
@@ -231,7 +234,7 @@ impl<P: Parts> Registrar<P> {
             Step::Delete(id, scope, why) => {
                 let response = self.call(at, webhooks.delete(access, id)?).await?;
                 webhooks.deleted(&response, (self.clock)())?;
-                // Where another one of its scope stays, the record is of that one by now.
+                // If another webhook of the topic stays, the record is already that one's.
                 if *why != Why::Duplicate && records.get(scope).is_some_and(|record| record.id == *id) {
                     self.edges.connections.remove_webhook(key, scope).await?;
                 }
@@ -260,13 +263,13 @@ impl<P: Parts> Registrar<P> {
     }
 }
 
-/// The secret of a webhook, derived from the key that signs.
+/// Derives the secret of a webhook from the key that signs.
 pub(crate) fn secret_of(platform: &Platform, path: &WebhookPath, scope: &str, ring: &KeyRing) -> WebhookSecret {
     ring.signing().webhook_secret(path, platform.delivery.secret_per_scope().then_some(scope))
 }
 
-/// Whether the webhooks of a connection are managed here: where its settings want none, and none was ever made, they may have been
-/// entered by hand.
+/// Returns whether the webhooks of a connection are managed here. If its settings want none, and none was ever made,
+/// somebody may have entered them by hand.
 pub(crate) fn manages(
     platform: &Platform,
     webhooks: &dyn WebhookApi,

@@ -1,5 +1,6 @@
-//! Owns how AWS is reached: region, endpoint and credentials from the environment, as Lambda sets them, without the chain of
-//! providers that a Lambda never uses; one HTTP client for all services; short timeouts, for a webhook sender is waiting.
+//! The access to AWS: region, endpoint and credentials from the environment, as Lambda sets them, without the chain of
+//! providers that a Lambda never uses; one HTTP client for all services; short timeouts, because a webhook sender is
+//! waiting.
 
 use std::{
     collections::hash_map::RandomState,
@@ -16,17 +17,17 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::EdgeError;
 
-/// How long a call may take.
+/// The time that a call may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Patience {
-    /// A webhook sender is waiting: a second, and one attempt. Who calls tries again for as long as the sender waits ([`within`]); the SDK
-    /// would do so from an allowance that all calls share, and that runs dry when faults last.
+    /// A webhook sender is waiting: one second and one attempt. The caller tries again for as long as the sender waits
+    /// ([`within`]). The SDK would retry from an allowance that all calls share, and that runs dry when faults last.
     Sender,
-    /// Nobody is: five seconds an attempt, fifteen in three of them, for batches can be large.
+    /// Nobody is waiting: five seconds for each of three attempts, fifteen in all, because batches can be large.
     Worker,
 }
 
-/// What every client is made of.
+/// The parts that all clients are made of.
 #[derive(Clone, Debug)]
 pub struct Aws {
     patience: Patience,
@@ -36,10 +37,10 @@ pub struct Aws {
     http: SharedHttpClient,
 }
 
-/// Reads an environment variable that must be there.
+/// Reads an environment variable that must be set.
 ///
 /// # Errors
-/// Names the variable.
+/// An error that names the variable.
 pub fn variable(name: &'static str) -> Result<String, EdgeError> {
     env::var(name)
         .ok()
@@ -47,7 +48,7 @@ pub fn variable(name: &'static str) -> Result<String, EdgeError> {
         .ok_or_else(|| EdgeError::new(name, "is not set in the environment"))
 }
 
-/// Reads an environment variable that is on only when it says `true`.
+/// Returns whether an environment variable says `true`.
 pub fn flag(name: &str) -> bool {
     env::var(name).is_ok_and(|value| value == "true")
 }
@@ -74,7 +75,7 @@ impl Aws {
     /// `AWS_ENDPOINT_URL`.
     ///
     /// # Errors
-    /// Names the variable that is missing.
+    /// An error that names the missing variable, or that TLS cannot be set up.
     pub fn from_env(patience: Patience) -> Result<Self, EdgeError> {
         let credentials = Credentials::new(
             variable("AWS_ACCESS_KEY_ID")?,
@@ -94,28 +95,29 @@ impl Aws {
     }
 
     client!(
-        /// A client of SQS.
+        /// Makes a client of SQS.
         sqs,
         aws_sdk_sqs
     );
     client!(
-        /// A client of DynamoDB.
+        /// Makes a client of DynamoDB.
         dynamodb,
         aws_sdk_dynamodb
     );
     client!(
-        /// A client of KMS.
+        /// Makes a client of KMS.
         kms,
         aws_sdk_kms
     );
     client!(
-        /// A client of Secrets Manager.
+        /// Makes a client of Secrets Manager.
         secretsmanager,
         aws_sdk_secretsmanager
     );
 }
 
-/// The roots that are compiled in: reading the machine's own takes a cold start some milliseconds.
+/// Returns the root certificates that are compiled in, because reading the machine's own takes a cold start some
+/// milliseconds.
 fn embedded_roots() -> Result<TlsContext, EdgeError> {
     let mut pem = String::new();
     for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
@@ -130,7 +132,8 @@ fn embedded_roots() -> Result<TlsContext, EdgeError> {
         .map_err(|error| EdgeError::new("setting up TLS", error.to_string()))
 }
 
-/// Three attempts with a back-off that starts at 25 ms. The SDK's own second would be the sender's time-out.
+/// Returns the SDK's retries: none while a sender waits; otherwise three attempts, with a back-off that starts at 25 ms
+/// instead of the SDK's second.
 fn retries(patience: Patience) -> RetryConfig {
     match patience {
         Patience::Sender => RetryConfig::disabled(),
@@ -152,15 +155,16 @@ fn timeouts(patience: Patience) -> TimeoutConfig {
         .build()
 }
 
-/// What a call is tried for again at first, and at most, in milliseconds.
+/// The first pause between two attempts, in milliseconds.
 const FIRST_PAUSE: u64 = 10;
+/// The longest pause between two attempts, in milliseconds.
 const LONGEST_PAUSE: u64 = 320;
 
-/// Tries a call again and again until it is done, fails for good, or so much time has passed; at least once. A fault of one call costs
-/// nothing of another's time.
+/// Tries a call again and again until it succeeds, fails for good, or `limit` has passed; at least once. A fault of one
+/// call costs another none of its time.
 ///
 /// # Errors
-/// What the last attempt came to.
+/// The error of the last attempt.
 pub async fn within<T, F: Future<Output = Result<T, EdgeError>>>(
     limit: Duration,
     mut attempt: impl FnMut() -> F,
@@ -175,7 +179,7 @@ pub async fn within<T, F: Future<Output = Result<T, EdgeError>>>(
             Ok(Err(error)) => last = Some(error),
             Err(_) => return Err(last.unwrap_or_else(|| EdgeError::new("waiting for AWS", "timed out"))),
         }
-        // Half of it is by chance, so that many do not come at once.
+        // Half of the pause is random, so that many callers do not come at once.
         let chance = RandomState::new().build_hasher().finish() % (pause / 2).max(1);
         let next = tokio::time::Instant::now() + Duration::from_millis(pause / 2 + chance);
         if next >= until {
@@ -186,7 +190,8 @@ pub async fn within<T, F: Future<Output = Result<T, EdgeError>>>(
     }
 }
 
-/// What a call to AWS failed of. What AWS refuses as it stands is not tried again; what it refuses because there is too much is.
+/// Makes the error of a failed call to AWS. A request that AWS refuses as it stands is not tried again; one that it
+/// refuses because there are too many is.
 pub(crate) fn fault<E>(
     operation: &'static str,
     error: &aws_sdk_sqs::error::SdkError<E, aws_sdk_sqs::config::http::HttpResponse>,
@@ -202,13 +207,13 @@ where
     EdgeError { lasting, ..EdgeError::new(operation, cause(error)) }
 }
 
-/// What an answer has to have. AWS always sends it, with nothing in it where there is nothing: an answer without it is no answer, and what is
-/// not in it must not be taken for absent.
+/// Returns a part that every answer has. AWS always sends it, even if it is empty. An answer without it is incomplete,
+/// and what is not in it must not be taken for absent.
 pub(crate) fn told<T>(operation: &'static str, what: Option<T>) -> Result<T, EdgeError> {
     what.ok_or_else(|| EdgeError::new(operation, "the answer is not whole"))
 }
 
-/// What an SDK error is worth in a log: its code, or what the transport said. Never the request.
+/// Returns what an SDK error is worth in a log: its code, or the failure of the transport, never the request.
 pub(crate) fn cause<E, R>(error: &aws_sdk_sqs::error::SdkError<E, R>) -> String
 where
     E: aws_sdk_sqs::error::ProvideErrorMetadata,

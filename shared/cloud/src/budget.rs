@@ -1,5 +1,5 @@
-//! How often a connection's API is called, over all environments: a budget for each stretch of time, kept as a note, of which an
-//! environment leases a few calls at a time. When the platform asks to be left alone, all of them leave it alone.
+//! The rate of calls to a connection's API over all environments: a budget for each period, kept as a note, of which an
+//! environment leases a few calls at a time. When the platform asks to wait, all environments wait.
 
 use std::{
     collections::HashMap,
@@ -19,42 +19,44 @@ use crate::{
     coordination::{Coordination, Terms, Update, update_json},
 };
 
-/// The note's name.
+/// The name of the note.
 const NAME: &str = "budget";
-/// How many calls are leased at once, at most: one write pays for so many.
+/// The most calls that are leased at once, with one write.
 const LEASE: u32 = 10;
-/// The part of a budget that one environment leases, at most: what it does not use is lost to the others.
+/// The divisor that makes the largest lease of a budget, because calls that one environment does not use are lost to
+/// the others.
 const SHARE: u32 = 20;
-/// How often a conflict is tried again.
+/// The number of attempts at a write that conflicts.
 const TRIES: u32 = 5;
 /// The longest pause that a platform can ask for, in seconds.
 const LONGEST_PAUSE: i64 = 86_400;
-/// How many connections' leases one environment keeps.
+/// The number of connections whose leases one environment keeps.
 const MAX_LEASES: usize = 2_000;
 
-/// What the note says.
+/// The content of the note.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 struct Ledger {
-    /// The stretch of time, counted since 1970.
+    /// The period, counted since 1970.
     window: i64,
-    /// How many of its calls are given out.
+    /// The number of its calls that are given out.
     used: u32,
-    /// Until when the platform wants to be left alone, seconds since 1970.
+    /// The time until which the platform asks to wait, in seconds since 1970.
     #[serde(default)]
     paused_until: i64,
-    /// The generation of the connection that was told so: one that is connected anew may be to another site, and to a mended one.
+    /// The generation of the connection that the platform asked. A connection that is made anew may be to another site,
+    /// or to a mended one.
     #[serde(default)]
     generation: u32,
 }
 
 impl Ledger {
-    /// Until when a generation of the connection has to wait.
+    /// Returns the time until which a generation of the connection has to wait, in seconds since 1970.
     fn paused(&self, generation: u32) -> i64 {
-        // What was noted before generations were counts for all.
+        // A pause that was noted without a generation, by an older release, counts for all.
         if [0, generation].contains(&self.generation) { self.paused_until } else { 0 }
     }
 
-    /// Takes up to `wanted` calls; how many, and the ledger after it.
+    /// Takes up to `wanted` calls. Returns their number, and the ledger after it.
     fn take(self, generation: u32, budget: Budget, wanted: u32, now: i64) -> Result<(u32, Self), Fault> {
         let seconds = i64::from(budget.seconds.max(1));
         if self.paused(generation) > now {
@@ -70,11 +72,11 @@ impl Ledger {
     }
 }
 
-/// What is left of the calls that this environment has leased.
+/// The calls left of this environment's leases.
 #[derive(Default)]
 pub struct Leases {
     left: Mutex<HashMap<ConnectionKey, (i64, u32)>>,
-    /// One at a time: those who wait find what the first one leased.
+    /// The lock that lets one task lease at a time. The tasks that wait find what it leased.
     leasing: tokio::sync::Mutex<()>,
 }
 
@@ -82,7 +84,8 @@ impl Leases {
     /// Takes one call out of the connection's budget.
     ///
     /// # Errors
-    /// [`Fault::Throttled`] until there are more, and [`Fault::Unavailable`] when the notes cannot be had.
+    /// [`Fault::Throttled`] until there are more calls, and [`Fault::Unavailable`] when the note cannot be read or
+    /// written.
     pub async fn take(
         &self,
         notes: &(impl Coordination + Sync),
@@ -123,7 +126,7 @@ impl Leases {
         }
     }
 
-    /// Leaves the connection's platform alone, for as long as it asked for, in this generation of the connection.
+    /// Stops calls to the connection's platform for this many seconds, in this generation of the connection.
     pub async fn pause(
         &self,
         notes: &(impl Coordination + Sync),
@@ -153,7 +156,7 @@ async fn write(
     change: impl Fn(Ledger) -> Result<(u32, Ledger), Fault> + Send + Sync,
 ) -> Result<u32, Fault> {
     let unavailable = |error: EdgeError| Fault::Unavailable(format!("the connection's budget: {error}"));
-    // The note outlives the longest pause and the stretch of time that it counts.
+    // The note outlives the longest pause and the period that it counts.
     let lasting = LONGEST_PAUSE + i64::from(seconds) * 2 + 3600;
     let terms = Terms::once(Timestamp::from_millis(now.saturating_mul(1000)), lasting).tries(TRIES);
     let mut taken = Err(Fault::Throttled { seconds: 1 });

@@ -1,5 +1,5 @@
-//! Owns the `Connections` table and the vault that credentials are encrypted with before they get there. Only the registrar
-//! writes here.
+//! The `Connections` table, and the vault that encrypts credentials before they get there. Only the registrar writes
+//! here.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -25,41 +25,43 @@ use crate::{
 
 /// The sort key of a connection's own record.
 pub const CONNECTION: &str = "connection";
-/// What the sort keys of its webhooks begin with; the scope follows.
+/// The prefix of the sort keys of a connection's webhooks; the topic (`scope`) follows.
 const SUBSCRIPTION: &str = "subscription#";
-/// What the sort keys of its cursors begin with; the kind of entity follows.
+/// The prefix of the sort keys of a connection's cursors; the kind of entity follows.
 const CURSOR: &str = "cursor#";
-/// The sort key of what the last look at it came to.
+/// The sort key of the result of a connection's last check.
 const CHECK: &str = "check";
-/// The index that lists connections: sparse, for only their own records have its keys, and in [`commerce::job::SHARDS`] parts.
+/// The index that lists connections, in [`commerce::job::SHARDS`] shards. It is sparse, because only connections' own
+/// records have its keys.
 pub const LISTING: &str = "listing";
-/// The partition of what is true of the whole deployment. No connection's partition is without a `#`.
+/// The partition of facts about the whole deployment. Every connection's partition contains a `#`.
 const DEPLOYMENT: &str = "deployment";
 /// The sort key of all base URLs that this deployment ever used.
 const BASE_URLS: &str = "base-urls";
 
-/// All that is known of one connection.
+/// The records of one connection.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Loaded {
     /// Its own record.
     pub connection: Option<Connection>,
-    /// Its webhooks, by scope.
+    /// Its webhooks, by topic.
     pub webhooks: BTreeMap<String, WebhookRecord>,
-    /// How far its entities have been fetched.
+    /// The progress of fetching its entities.
     pub cursors: BTreeMap<EntityKind, Cursor>,
-    /// What the last look at it came to.
+    /// The result of its last check.
     pub check: Option<Check>,
 }
 
-/// What the last look at a connection came to.
+/// The result of the last check of a connection.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Check {
-    /// When all was as it should be, or had been put right, last. When there was only ever trouble, since when.
+    /// The last time at which all was as it should be, or had been repaired. If there was only ever trouble, the time
+    /// of the first check.
     pub at: Timestamp,
-    /// What kept it from being done, or has to be done by somebody; for people, and nothing secret.
+    /// The trouble, or the work for somebody to do; for people. Nothing secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
-    /// Since when.
+    /// The time since which there is trouble.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
 }
@@ -67,13 +69,13 @@ pub struct Check {
 /// A connection as lists show it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Entry {
-    /// Which connection.
+    /// The connection's key.
     pub key: ConnectionKey,
-    /// Whether its deliveries are taken.
+    /// The connection's status.
     pub status: ConnectionStatus,
     /// The store's or account's base URL.
     pub site: String,
-    /// The signing key that all of its webhooks are derived from.
+    /// The signing key that the secrets of all its webhooks are derived from, if it is one.
     pub signed_with: Option<String>,
 }
 
@@ -82,16 +84,17 @@ pub struct Entry {
 pub struct EntryPage {
     /// The connections, by platform and id.
     pub entries: Vec<Entry>,
-    /// Where the list goes on, if it does.
+    /// The position to continue at, or `None` at the end.
     pub next: Option<String>,
 }
 
-/// Keeping connections.
+/// The reading and writing of connections.
 pub trait Connections {
-    /// Reads a connection with its webhooks, consistently.
+    /// Reads all records of a connection, consistently.
     fn load(&self, key: &ConnectionKey) -> impl Future<Output = Result<Loaded, EdgeError>> + Send;
 
-    /// Writes a connection's own record over the revision before it; `false` when somebody else did in between.
+    /// Writes a connection's own record over the revision before it. Returns `false` when somebody else wrote it in
+    /// between.
     fn save(
         &self,
         key: &ConnectionKey,
@@ -108,22 +111,23 @@ pub trait Connections {
     /// Removes the record of a webhook.
     fn remove_webhook(&self, key: &ConnectionKey, scope: &str) -> impl Future<Output = Result<(), EdgeError>> + Send;
 
-    /// Writes how far an entity has been fetched over the revision before it; `false` when somebody else did in between.
+    /// Writes the cursor of an entity over the revision before it. Returns `false` when somebody else wrote it in
+    /// between.
     fn save_cursor(&self, key: &ConnectionKey, cursor: &Cursor)
     -> impl Future<Output = Result<bool, EdgeError>> + Send;
 
-    /// Forgets how far an entity has been fetched.
+    /// Removes the cursor of an entity.
     fn remove_cursor(
         &self,
         key: &ConnectionKey,
         entity: EntityKind,
     ) -> impl Future<Output = Result<(), EdgeError>> + Send;
 
-    /// Writes what a look at a connection came to.
+    /// Writes the result of a check of a connection.
     fn save_check(&self, key: &ConnectionKey, check: &Check) -> impl Future<Output = Result<(), EdgeError>> + Send;
 
-    /// Lists connections of one part (`shard`, below [`commerce::job::SHARDS`]), of one platform or of all, `limit` at a time, from where a page before
-    /// left off. Eventually consistent.
+    /// Lists the connections of one shard, which is below [`commerce::job::SHARDS`], of one platform or of all, `limit`
+    /// at a time, from the position of the page before. Eventually consistent.
     fn list(
         &self,
         shard: u32,
@@ -132,22 +136,22 @@ pub trait Connections {
         limit: u32,
     ) -> impl Future<Output = Result<EntryPage, EdgeError>> + Send;
 
-    /// Adds a base URL to those that this deployment ever used, and gives them all.
+    /// Adds a base URL to those that this deployment ever used, and returns all of them.
     fn base_urls(&self, current: &str) -> impl Future<Output = Result<BTreeSet<String>, EdgeError>> + Send;
 }
 
-/// The table at DynamoDB.
+/// The `Connections` table at DynamoDB.
 #[derive(Clone, Debug)]
 pub struct DynamoConnections {
     client: Client,
     table: String,
 }
 
-/// An item, or the key of one, as the SDK has it.
+/// An item, or the key of one, in the SDK's form.
 pub(crate) type Attributes = HashMap<String, AttributeValue>;
 
 impl DynamoConnections {
-    /// With the table's name.
+    /// Makes the edge to the table of this name.
     pub fn new(client: Client, table: String) -> Self {
         Self { client, table }
     }
@@ -165,7 +169,7 @@ impl DynamoConnections {
     }
 }
 
-/// Writes an item as a revision, over the one before it; `false` when somebody else did in between.
+/// Writes an item as a revision over the one before it. Returns `false` when somebody else wrote it in between.
 pub(crate) async fn put_over(
     client: &Client,
     table: &str,
@@ -187,13 +191,13 @@ pub(crate) async fn put_over(
     }
 }
 
-/// Platform and connection, from the text that [`ConnectionKey`] writes.
+/// Reads a platform and a connection from the text that [`ConnectionKey`] writes.
 pub fn parse_key(text: &str) -> Option<ConnectionKey> {
     let (platform, connection) = text.split_once('#')?;
     Some(ConnectionKey { platform: platform.to_owned(), connection: connection.parse().ok()? })
 }
 
-/// The key of an item; all tables have the same two parts.
+/// Returns the key of an item. All tables have the same two parts.
 pub(crate) fn key(pk: String, sk: String) -> Attributes {
     HashMap::from([("pk".to_owned(), AttributeValue::S(pk)), ("sk".to_owned(), AttributeValue::S(sk))])
 }
@@ -287,7 +291,7 @@ impl Connections for DynamoConnections {
             .table_name(&self.table)
             .index_name(LISTING)
             .limit(i32::try_from(limit).unwrap_or(i32::MAX))
-            // A reserved word.
+            // DynamoDB reserves the word.
             .expression_attribute_names("#shard", "shard")
             .expression_attribute_values(":shard", AttributeValue::N(shard.to_string()));
         request = match platform {
@@ -339,12 +343,12 @@ impl Connections for DynamoConnections {
     }
 }
 
-/// Encrypting and decrypting a connection's credentials.
+/// The encryption of connections' credentials.
 pub trait Vault {
-    /// Encrypts, bound to the connection.
+    /// Encrypts credentials, bound to the connection.
     fn encrypt(&self, key: &ConnectionKey, plain: &str) -> impl Future<Output = Result<String, EdgeError>> + Send;
 
-    /// Decrypts what was encrypted for the same connection.
+    /// Decrypts credentials that were encrypted for the same connection.
     fn decrypt(&self, key: &ConnectionKey, cipher: &str) -> impl Future<Output = Result<String, EdgeError>> + Send;
 }
 
@@ -356,13 +360,13 @@ pub struct Kms {
 }
 
 impl Kms {
-    /// With the key's ARN.
+    /// Makes the edge to the key of this ARN.
     pub fn new(client: aws_sdk_kms::Client, key: String) -> Self {
         Self { client, key }
     }
 }
 
-/// What the ciphertext is bound to: copied into another connection's record, it does not decrypt.
+/// Returns the context that a ciphertext is bound to. Copied into another connection's record, it does not decrypt.
 fn context(key: &ConnectionKey) -> HashMap<String, String> {
     [("platform", key.platform.as_str()), ("connection", key.connection.as_str()), ("purpose", "credentials")]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))

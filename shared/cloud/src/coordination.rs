@@ -1,5 +1,5 @@
-//! Owns the `Coordination` table: small notes about a connection, each of which expires. Guards against acting twice, budgets of
-//! calls, marks of what was done from here, and what the registrar has to know.
+//! The `Coordination` table: small notes about a connection or the deployment, each of which expires. They are guards
+//! against acting twice, budgets of calls, marks of changes made from here, and facts for the registrar.
 
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use commerce::{key::ConnectionKey, timestamp::Timestamp};
@@ -11,49 +11,51 @@ use crate::{
     connections::{Attributes, key, put_over},
 };
 
-/// A note as it is kept.
+/// A note as the table holds it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Note {
-    /// What it says, as JSON. Nothing secret.
+    /// The body: JSON, or a short text. Nothing secret.
     pub body: String,
-    /// How often it was written; each write is on the condition that nobody else wrote in between.
+    /// The number of writes. Each write is conditional on no other in between.
     pub revision: u64,
-    /// When it counts no more, seconds since 1970. The table removes it some time after that.
+    /// The time from which the note no longer counts, in seconds since 1970. The table removes it some time later.
     pub expires: i64,
 }
 
 impl Note {
-    /// Whether it still counts.
+    /// Returns whether the note still counts.
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.expires > now.seconds()
     }
 }
 
-/// The partition of notes about the whole deployment. No platform has this name.
+/// Returns the partition of notes about the whole deployment. No platform has this name.
 pub fn deployment() -> ConnectionKey {
     let Ok(connection) = "all".parse() else { unreachable!("it fits the grammar") };
     ConnectionKey { platform: "deployment".to_owned(), connection }
 }
 
-/// The partitions of notes that strangers can make, spread by a hash of what they are about: a flood of them slows nothing else.
+/// Returns the partition of a note that strangers can make. A hash of its subject spreads such notes, so that a flood
+/// of them slows nothing else.
 pub fn strangers(hash: &[u8; 32]) -> ConnectionKey {
     let Ok(connection) = format!("nonce-{:x}", hash[0] >> 4).parse() else { unreachable!("it fits the grammar") };
     ConnectionKey { connection, ..deployment() }
 }
 
-/// Keeping notes.
+/// The reading and writing of notes.
 pub trait Coordination {
-    /// Reads a note, consistently; expired ones, too, for they are written over.
+    /// Reads a note, consistently. An expired one is returned, too, because it will be overwritten.
     fn note(&self, key: &ConnectionKey, name: &str) -> impl Future<Output = Result<Option<Note>, EdgeError>> + Send;
 
-    /// Reads all notes whose names begin so, consistently.
+    /// Reads all notes whose names begin with `prefix`, consistently.
     fn notes(
         &self,
         key: &ConnectionKey,
         prefix: &str,
     ) -> impl Future<Output = Result<Vec<(String, Note)>, EdgeError>> + Send;
 
-    /// Writes a note over the revision before it, 0 being none; `false` when somebody else did in between.
+    /// Writes a note over the revision before it, where 0 is none. Returns `false` when somebody else wrote it in
+    /// between.
     fn keep(
         &self,
         key: &ConnectionKey,
@@ -62,46 +64,47 @@ pub trait Coordination {
     ) -> impl Future<Output = Result<bool, EdgeError>> + Send;
 }
 
-/// What became of an [`update`].
+/// The result of an [`update`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Update {
-    /// The note says something else now.
+    /// The note was written.
     Written,
-    /// It was left as it was.
+    /// The note was left as it was.
     Left,
-    /// Others wrote it each time.
+    /// Others wrote the note each time.
     Contended,
 }
 
-/// How a note is updated.
+/// The terms of an update.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
-    /// The time.
+    /// The present time.
     pub now: Timestamp,
-    /// When the note counts no more, seconds since 1970.
+    /// The time from which the note no longer counts, in seconds since 1970.
     pub expires: i64,
-    /// How often it is tried, where others write it at the same time.
+    /// The number of attempts, because others may write the note at the same time.
     pub tries: u32,
 }
 
 impl Terms {
-    /// Tries once, and keeps the note for so many seconds.
+    /// Makes terms for one attempt, with a note that counts for this many seconds.
     pub fn once(now: Timestamp, seconds: i64) -> Self {
         Self { now, expires: now.seconds().saturating_add(seconds), tries: 1 }
     }
 
-    /// Tries so often.
+    /// Sets the number of attempts.
     #[must_use]
     pub fn tries(self, tries: u32) -> Self {
         Self { tries, ..self }
     }
 }
 
-/// Reads a note, has `change` say what it is to say next, and writes that on the condition that nobody else wrote in between. `change` is
-/// given what the note says, or nothing where there is none that still counts; where it answers with nothing, the note is left as it is.
+/// Reads a note, lets `change` make its next body, and writes that on the condition that nobody else wrote in between.
+/// `change` is given the present body, or `None` when no note still counts. If it returns `None`, the note is left as
+/// it is.
 ///
 /// # Errors
-/// When the table cannot be reached.
+/// [`EdgeError`] when the table cannot be reached.
 pub async fn update<C: Coordination + Sync>(
     notes: &C,
     key: &ConnectionKey,
@@ -121,10 +124,10 @@ pub async fn update<C: Coordination + Sync>(
     Ok(Update::Contended)
 }
 
-/// As [`update`], for notes that hold JSON: one that cannot be read counts as none.
+/// Updates a note that holds JSON, as [`update`] does. A note that cannot be read counts as none.
 ///
 /// # Errors
-/// When the table cannot be reached, or when the next note cannot be written as JSON.
+/// [`EdgeError`] when the table cannot be reached, or when the next note cannot be written as JSON.
 pub async fn update_json<C: Coordination + Sync, T: Serialize + DeserializeOwned>(
     notes: &C,
     key: &ConnectionKey,
@@ -141,7 +144,7 @@ pub async fn update_json<C: Coordination + Sync, T: Serialize + DeserializeOwned
     unwritable.map_or(Ok(updated), |cause| Err(EdgeError::new("writing a note", cause)))
 }
 
-/// The table at DynamoDB.
+/// The `Coordination` table at DynamoDB.
 #[derive(Clone, Debug)]
 pub struct DynamoCoordination {
     client: Client,
@@ -149,7 +152,7 @@ pub struct DynamoCoordination {
 }
 
 impl DynamoCoordination {
-    /// With the table's name.
+    /// Makes the edge to the table of this name.
     pub fn new(client: Client, table: String) -> Self {
         Self { client, table }
     }

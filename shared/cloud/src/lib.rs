@@ -1,5 +1,5 @@
-//! The edges of commerce-hooks: what pure code asks for and the world answers. Each edge is a narrow trait (the IAM policy of
-//! the function that uses it is as narrow), its AWS implementation beside it, and a twin in [`memory`] for tests.
+//! The edges of commerce-hooks: what pure code asks for and the world answers. Each edge is a trait as narrow as the
+//! IAM policy of the function that uses it, with its AWS implementation beside it and a twin in [`memory`] for tests.
 
 pub mod aws;
 pub mod budget;
@@ -15,24 +15,24 @@ pub mod telemetry;
 
 use commerce::timestamp::Timestamp;
 
-/// The time now. The only place where a clock is read.
+/// Returns the time now. No other code reads the wall clock.
 pub fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// A text that nobody can guess: 32 random bytes in hex.
+/// Returns an unguessable text: 32 random bytes in hex.
 ///
 /// # Errors
-/// When the system has no randomness to give.
+/// [`EdgeError`] when the system has no randomness.
 pub fn nonce() -> Result<String, EdgeError> {
     Ok(random::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Random bytes that nobody can guess.
+/// Returns unguessable bytes.
 ///
 /// # Errors
-/// When the system has none.
+/// [`EdgeError`] when the system has no randomness.
 pub fn random<const N: usize>() -> Result<[u8; N], EdgeError> {
     use aws_lc_rs::rand::{SecureRandom, SystemRandom};
     let mut bytes = [0; N];
@@ -40,20 +40,20 @@ pub fn random<const N: usize>() -> Result<[u8; N], EdgeError> {
     Ok(bytes)
 }
 
-/// Something at an edge failed. The text is for our logs; it names the operation, never what was in it.
+/// A failure at an edge. Its text is for our logs: it names the operation, never the content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{operation}: {cause}")]
 pub struct EdgeError {
-    /// What was tried.
+    /// The operation.
     pub operation: &'static str,
-    /// What came of it.
+    /// The cause.
     pub cause: String,
-    /// Whether trying again at once cannot help.
+    /// `true` when another attempt at once cannot help.
     pub lasting: bool,
 }
 
 impl EdgeError {
-    /// An error of an operation.
+    /// Makes an error of an operation that another attempt may mend.
     pub fn new(operation: &'static str, cause: impl Into<String>) -> Self {
         Self { operation, cause: cause.into(), lasting: false }
     }

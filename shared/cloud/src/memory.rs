@@ -1,5 +1,5 @@
-//! Owns the in-memory twin of every edge, for tests of the whole path. The twins behave like the real ones in their faults,
-//! too: reads may be stale, writes may conflict, land without an answer, or be refused.
+//! The in-memory twins of all edges, for tests of the whole path. They have the faults of the real edges, too: reads
+//! may be stale, writes may conflict, be done without an answer, or be refused.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -37,11 +37,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Both queues.
+/// The inbox, the dead-letter queue and the registrar's queue.
 #[derive(Clone, Default)]
 pub struct MemoryQueues(Arc<Mutex<Queues>>);
 
-/// What is on them.
+/// The content of the queues.
 #[derive(Default)]
 struct Queues {
     sent: Vec<(Sealed, i32)>,
@@ -53,17 +53,17 @@ struct Queues {
 }
 
 impl MemoryQueues {
-    /// Everything that was sent to the inbox, with its delay in seconds.
+    /// Returns all messages that were sent to the inbox, with their delays in seconds.
     pub fn sent(&self) -> Vec<(Sealed, i32)> {
         lock(&self.0).sent.clone()
     }
 
-    /// Everything that was put aside.
+    /// Returns all dead letters.
     pub fn dead(&self) -> Vec<DeadLetter> {
         lock(&self.0).dead.clone()
     }
 
-    /// Receipt handles that are to come back, with their delay in seconds.
+    /// Returns the receipt handles that are to come back, with their delays in seconds.
     pub fn retried(&self) -> Vec<(String, i32)> {
         lock(&self.0).retried.clone()
     }
@@ -73,17 +73,17 @@ impl MemoryQueues {
         lock(&self.0).jobs.pop_front()
     }
 
-    /// The jobs that wait, with their delays in seconds.
+    /// Returns the waiting jobs, with their delays in seconds.
     pub fn jobs(&self) -> Vec<(Job, i32)> {
         lock(&self.0).jobs.iter().cloned().collect()
     }
 
-    /// From now on nothing is taken, or is again.
+    /// Makes the queues refuse everything from now on, or accept it again.
     pub fn refuse(&self, refuse: bool) {
         lock(&self.0).refuse = refuse;
     }
 
-    /// So many of the next messages to the inbox are not taken.
+    /// Makes the inbox refuse this many of the next messages.
     pub fn refuse_next(&self, messages: usize) {
         lock(&self.0).refuse_next = messages;
     }
@@ -137,18 +137,18 @@ impl Retries for MemoryQueues {
     }
 }
 
-/// What goes wrong with one call to the tables, once.
+/// A fault of one call to the tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TableFault {
-    /// A read gives what was there one write ago.
+    /// A read returns what was stored one write ago.
     StaleRead,
     /// A read leaves keys unprocessed to the end.
     Unprocessed,
     /// A write is refused.
     WriteRefused,
-    /// A write lands, but its answer is lost, and the client's own retry then meets what it wrote.
+    /// A write is done, but its answer is lost, and the client's own retry then meets what it wrote.
     AnswerLost,
-    /// A write lands, but an error comes back.
+    /// A write is done, but an error comes back.
     LandsAndFails,
     /// The item expires just before it is written.
     Expires,
@@ -175,14 +175,14 @@ struct Tables {
     used: Used,
 }
 
-/// What tables were asked for, as DynamoDB bills it on demand.
+/// The use of the tables, as DynamoDB bills it on demand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Used {
-    /// Calls.
+    /// The number of calls.
     pub calls: u64,
-    /// Halves of a read unit: what an eventually consistent read of 4 KB costs.
+    /// The number of half read units, each the cost of an eventually consistent read of 4 KB.
     pub read_halves: u64,
-    /// Write units of 1 KB.
+    /// The number of write units of 1 KB.
     pub write_units: u64,
 }
 
@@ -202,7 +202,7 @@ fn units(bytes: usize, of: usize) -> u64 {
     bytes.div_ceil(of).max(1) as u64
 }
 
-/// What an item has, in bytes, as DynamoDB counts it.
+/// Returns the size of an item in bytes, as DynamoDB counts it.
 fn bytes(item: &Attributes) -> usize {
     item.iter().map(|(name, value)| name.len() + value_bytes(value)).sum()
 }
@@ -220,48 +220,48 @@ fn value_bytes(value: &AttributeValue) -> usize {
 }
 
 impl MemoryTables {
-    /// Everything in `Entities`.
+    /// Returns all items of `Entities`.
     pub fn items(&self) -> Vec<Item> {
         lock(&self.0).items.values().filter_map(|item| Some(stored(item.clone())?.0)).collect()
     }
 
-    /// The attributes of an item, as they are stored.
+    /// Returns the attributes of an item, as they are stored.
     pub fn attributes(&self, entity: &EntityKey) -> Option<Attributes> {
         lock(&self.0).items.get(&(entity.partition(), entity.sort())).cloned()
     }
 
-    /// Puts attributes there, as somebody else may have written them.
+    /// Stores attributes, as somebody else may have written them.
     pub fn plant(&self, entity: &EntityKey, attributes: Attributes) {
         lock(&self.0).items.insert((entity.partition(), entity.sort()), attributes);
     }
 
-    /// How often `Entities` was read and written.
+    /// Returns the numbers of reads and of writes of `Entities`.
     pub fn calls(&self) -> (usize, usize) {
         let tables = lock(&self.0);
         (tables.reads, tables.writes)
     }
 
-    /// How often the keys that clients brought were read.
+    /// Returns the number of reads of the keys that clients brought.
     pub fn brought_reads(&self) -> usize {
         lock(&self.0).brought_reads
     }
 
-    /// What was used since this was asked last.
+    /// Returns the use since the last call.
     pub fn used(&self) -> Used {
         std::mem::take(&mut lock(&self.0).used)
     }
 
-    /// What is to go wrong, in this order, each with the next call that it can happen to.
+    /// Makes these faults happen, in this order, each with the next call that it can happen to.
     pub fn break_next(&self, faults: impl IntoIterator<Item = TableFault>) {
         lock(&self.0).faults.extend(faults);
     }
 
-    /// Everything known of a connection.
+    /// Returns all records of a connection.
     pub fn connection(&self, key: &ConnectionKey) -> Loaded {
         lock(&self.0).connections.get(key).cloned().unwrap_or_default()
     }
 
-    /// Puts a connection there.
+    /// Stores a connection.
     pub fn connect(&self, key: &ConnectionKey, connection: Connection) {
         lock(&self.0).connections.entry(key.clone()).or_default().connection = Some(connection);
     }
@@ -302,7 +302,7 @@ impl Entities for MemoryTables {
             }
         }
         tables.used.read(sizes, 1);
-        // They are read consistently, in the same call, and none is above 4 KB.
+        // Connections are read consistently, in the same call, and none is above 4 KB.
         tables.used.read_halves += 2 * connections.len() as u64;
         Ok(read)
     }
@@ -377,7 +377,7 @@ impl Entities for MemoryTables {
         ]);
         match fault {
             Some(TableFault::WriteRefused) => return Err(EdgeError::new("PutItem", "refused")),
-            // Only what the policy lets expire expires.
+            // Only an item that its policy lets expire does.
             Some(TableFault::Expires) if tables.items.get(&key).is_some_and(|item| item.contains_key("expires")) => {
                 tables.items.remove(&key);
             }
@@ -471,7 +471,7 @@ impl Connections for MemoryTables {
             .filter(|(listed, _)| after.is_none_or(|after| listed.as_str() > after))
             .collect();
         listed.sort_by(|one, other| one.0.cmp(&other.0));
-        // As DynamoDB does: a page that is full may be the last one all the same.
+        // A full page may be the last one all the same, as at DynamoDB.
         let next = (listed.len() >= limit).then(|| listed[limit - 1].0.clone());
         Ok(EntryPage { entries: listed.into_iter().take(limit).map(|(_, entry)| entry).collect(), next })
     }
@@ -538,12 +538,13 @@ impl Vault for MemoryVault {
     }
 }
 
-/// A secret that can be set, and be out of reach: its value, how often it was fetched, and whether the next write's answer is lost.
+/// A secret that can be set, and be out of reach: its value, the number of fetches, and `true` when the next write's
+/// answer is lost.
 #[derive(Clone, Default)]
 pub struct MemorySecret(Arc<Mutex<(Option<String>, usize, bool)>>);
 
 impl MemorySecret {
-    /// With a value.
+    /// Makes a secret with a value.
     pub fn new(value: &str) -> Self {
         Self(Arc::new(Mutex::new((Some(value.to_owned()), 0, false))))
     }
@@ -553,17 +554,17 @@ impl MemorySecret {
         lock(&self.0).0 = value.map(str::to_owned);
     }
 
-    /// The value now.
+    /// Returns the present value.
     pub fn value(&self) -> Option<String> {
         lock(&self.0).0.clone()
     }
 
-    /// The next write lands, but an error comes back.
+    /// Makes the next write succeed, but return an error.
     pub fn lose_next_answer(&self) {
         lock(&self.0).2 = true;
     }
 
-    /// How often it was fetched.
+    /// Returns the number of fetches.
     pub fn fetches(&self) -> usize {
         lock(&self.0).1
     }
@@ -589,7 +590,7 @@ impl SecretSource for MemorySecret {
 
 type Answer = dyn Fn(&ApiRequest) -> Result<ApiResponse, Fault> + Send + Sync;
 
-/// A platform that answers as a function says, and remembers what it was asked.
+/// A platform that answers as a function says, and remembers its calls.
 #[derive(Clone)]
 pub struct MemoryPlatform {
     answer: Arc<Answer>,
@@ -597,17 +598,17 @@ pub struct MemoryPlatform {
 }
 
 impl MemoryPlatform {
-    /// With what it answers.
+    /// Makes a platform with these answers.
     pub fn new(answer: impl Fn(&ApiRequest) -> Result<ApiResponse, Fault> + Send + Sync + 'static) -> Self {
         Self { answer: Arc::new(answer), asked: Arc::default() }
     }
 
-    /// One that cannot be reached.
+    /// Makes a platform that cannot be reached.
     pub fn unreachable() -> Self {
         Self::new(|_| Err(Fault::Unavailable("the platform could not be reached".into())))
     }
 
-    /// What it was asked: methods and addresses.
+    /// Returns the methods and addresses of its calls.
     pub fn asked(&self) -> Vec<String> {
         lock(&self.asked).clone()
     }

@@ -1,8 +1,8 @@
-//! Owns the one way out: every call to a platform goes through [`Guarded`].
+//! The one way out: every call to a platform goes through [`Guarded`].
 //!
-//! https on 443 with a host name, no redirects, every address that the name resolves to checked when connecting (so a name
-//! that resolves differently the second time gains nothing), limits on time and size. The only exception is loopback, for
-//! local runs, by a parameter of the deployment, never by a setting of a connection.
+//! It allows https on 443 with a host name, no redirects, and limits time and size. It checks every address that the
+//! name resolves to when connecting, so that a name that resolves differently the second time gains nothing. The only
+//! exception is loopback, for local runs, by a parameter of the deployment, never by a setting of a connection.
 
 use std::{
     io,
@@ -25,16 +25,16 @@ use hyper_util::{
 };
 use tower_service::Service;
 
-/// The longest that one call may take, from connecting to the last byte.
+/// The longest time of one call, from connecting to the last byte.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest that connecting may take.
+/// The longest time for connecting.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The largest answer that is read, in bytes.
 pub const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
-/// Running calls to platforms.
+/// The calls to platforms.
 pub trait Outbound {
-    /// Runs one call. Whatever status comes back is an answer; only what gave no answer is a fault.
+    /// Makes one call. Every status is an answer; only a call without an answer is a fault.
     fn call(&self, request: ApiRequest) -> impl Future<Output = Result<ApiResponse, Fault>> + Send;
 }
 
@@ -46,10 +46,10 @@ pub struct Guarded {
 }
 
 impl Guarded {
-    /// With `loopback` allowed for local runs only.
+    /// Makes the client, with `loopback` allowed for local runs only.
     ///
     /// # Errors
-    /// When the TLS library cannot be set up.
+    /// [`EdgeError`](crate::EdgeError) when TLS cannot be set up.
     pub fn new(loopback: Loopback) -> Result<Self, crate::EdgeError> {
         let mut http = HttpConnector::new_with_resolver(CheckedResolver { loopback });
         http.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -58,7 +58,7 @@ impl Guarded {
         let https = HttpsConnectorBuilder::new()
             .with_provider_and_webpki_roots(rustls::crypto::aws_lc_rs::default_provider())
             .map_err(|error| crate::EdgeError::new("setting up TLS", error.to_string()))?
-            // Which of the two is decided per call, below.
+            // Each call is checked for which of the two it may use.
             .https_or_http()
             .enable_http1()
             .wrap_connector(http);
@@ -98,7 +98,8 @@ impl Outbound for Guarded {
     }
 }
 
-/// A refused address is a fault of the connection, which retrying does not mend; anything else may be better the next time.
+/// Maps a failed call to a fault. A refused address is a fault of the connection, which another attempt does not mend.
+/// Any other failure may pass.
 fn unreachable_platform(error: &(dyn std::error::Error + 'static)) -> Fault {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -111,12 +112,12 @@ fn unreachable_platform(error: &(dyn std::error::Error + 'static)) -> Fault {
     Fault::Unavailable("the platform could not be reached".into())
 }
 
-/// A name that resolves to nothing public.
+/// The error for a name that resolves to an address that is not public, or to none.
 #[derive(Debug, thiserror::Error)]
 #[error("the site's name resolves to no public address")]
 struct NotPublic;
 
-/// Resolves names, and lets only public addresses through.
+/// The resolver, which lets only public addresses through.
 #[derive(Clone)]
 struct CheckedResolver {
     loopback: Loopback,
@@ -147,7 +148,7 @@ impl Service<Name> for CheckedResolver {
     }
 }
 
-/// Whether an address is public unicast. Forms that carry another address in them are judged by that one.
+/// Returns whether an address is public unicast. Forms that carry another address in them are judged by that one.
 /// Source: the IANA special-purpose address registries for IPv4 and IPv6.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
@@ -273,7 +274,7 @@ mod tests {
         assert_eq!(resolved, Fault::Connection("the site's name resolves to no public address".into()));
     }
 
-    /// The exception: allowed to be called, and nobody listens on a port that was just given up.
+    /// The exception: loopback may be called, and nobody listens on a port that was just given up.
     #[tokio::test]
     async fn loopback_is_allowed_for_local_runs() {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

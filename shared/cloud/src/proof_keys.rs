@@ -1,5 +1,5 @@
-//! Owns the `ProofKeys` table: keys that a client brought, of which only hashes are kept. The only table that the receiver reads,
-//! and only for platforms whose clients bring keys.
+//! The `ProofKeys` table: keys that clients brought, of which only hashes are kept. It is the only table that the
+//! receiver reads, and only for platforms whose clients bring keys.
 
 use std::{
     collections::HashMap,
@@ -15,32 +15,32 @@ use crate::{
     connections::{key, parse_key},
 };
 
-/// The sort key of a connection's keys: one item holds them all.
+/// The sort key of the one item that holds all keys of a connection.
 const BROUGHT: &str = "brought";
-/// How long the receiver believes what it has read, in seconds: a key that was withdrawn works this much longer.
+/// The time for which the receiver uses the keys that it has read, in seconds. A withdrawn key works this much longer.
 pub const MAX_AGE_SECONDS: i64 = 60;
-/// After a failed proof, they are read again at most this often, in seconds: forgers must not run up the bill, and somebody may just be
-/// connecting.
+/// The least time between two reads after failed proofs, in seconds. Forgers must not run up the bill, but somebody may
+/// just be connecting.
 pub const REFRESH_SECONDS: i64 = 5;
-/// How many pages of 1 MB are read: some 60,000 connections whose clients brought keys.
+/// The most pages of 1 MB that are read: some 60,000 connections whose clients brought keys.
 const MAX_PAGES: usize = 16;
 
-/// Keys that clients brought, by connection.
+/// The keys that clients brought, by connection.
 pub type Brought = HashMap<ConnectionKey, Arc<[BroughtKey]>>;
 
-/// Reading the keys that clients brought.
+/// The reading of keys that clients brought.
 pub trait ProofKeys {
-    /// All of them. So no request costs a read of its own, whatever connection it names.
+    /// Reads all keys, so that no request costs a read of its own, whatever connection it names.
     fn all(&self) -> impl Future<Output = Result<Brought, EdgeError>> + Send;
 }
 
-/// Writing them.
+/// The writing of keys that clients brought.
 pub trait KeepProofKeys {
-    /// Replaces those of a connection; with none, removes the item.
+    /// Replaces the keys of a connection. Without keys, removes the item.
     fn replace(&self, key: &ConnectionKey, keys: &[BroughtKey]) -> impl Future<Output = Result<(), EdgeError>> + Send;
 }
 
-/// The table at DynamoDB.
+/// The `ProofKeys` table at DynamoDB.
 #[derive(Clone, Debug)]
 pub struct DynamoProofKeys {
     client: Client,
@@ -48,7 +48,7 @@ pub struct DynamoProofKeys {
 }
 
 impl DynamoProofKeys {
-    /// With the table's name.
+    /// Makes the edge to the table of this name.
     pub fn new(client: Client, table: String) -> Self {
         Self { client, table }
     }
@@ -63,7 +63,7 @@ impl ProofKeys for DynamoProofKeys {
             let page = request.send().await.map_err(|error| fault(operation, &error))?;
             for item in told(operation, page.items)? {
                 let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).map_or("", String::as_str);
-                // What cannot be read lets nobody in, and keeps nobody else out.
+                // An unreadable item lets nobody in, and keeps nobody else out.
                 let Some((key, keys)) = parse_key(text("pk")).zip(serde_json::from_str::<Vec<_>>(text("keys")).ok())
                 else {
                     crate::telemetry::warn("brought-key-unreadable", text("pk"));
@@ -94,22 +94,22 @@ impl KeepProofKeys for DynamoProofKeys {
     }
 }
 
-/// Keys that were brought, remembered for a short time.
+/// The keys that clients brought, remembered for a short time.
 pub struct CachedProofKeys<P> {
     source: P,
     remembered: Mutex<Option<(Arc<Brought>, Timestamp)>>,
 }
 
 impl<P: ProofKeys + Sync> CachedProofKeys<P> {
-    /// Nothing is remembered yet.
+    /// Makes a cache that remembers nothing yet.
     pub fn new(source: P) -> Self {
         Self { source, remembered: Mutex::default() }
     }
 
-    /// The keys of a connection; none where it has none.
+    /// Returns the keys of a connection, which may be none.
     ///
     /// # Errors
-    /// When the table cannot be read.
+    /// [`EdgeError`] when the table cannot be read.
     pub async fn brought(&self, key: &ConnectionKey, now: Timestamp) -> Result<Arc<[BroughtKey]>, EdgeError> {
         let known = self.read_since(now.plus_seconds(-MAX_AGE_SECONDS));
         let all = match known {
@@ -119,8 +119,8 @@ impl<P: ProofKeys + Sync> CachedProofKeys<P> {
         Ok(of(&all, key))
     }
 
-    /// The keys of a connection read anew because none of those that are remembered fits; `None` when that was done a moment ago,
-    /// or does not work.
+    /// Reads the keys of a connection anew, because none of the remembered ones fits. Returns `None` when they were
+    /// read a moment ago, or cannot be read.
     pub async fn after_failed_proof(&self, key: &ConnectionKey, now: Timestamp) -> Option<Arc<[BroughtKey]>> {
         if self.read_since(now.plus_seconds(-REFRESH_SECONDS)).is_some() {
             return None;
@@ -129,7 +129,7 @@ impl<P: ProofKeys + Sync> CachedProofKeys<P> {
         Some(of(&all, key))
     }
 
-    /// What was read after a moment, if anything was.
+    /// Returns the keys that were read after a moment, if any.
     fn read_since(&self, moment: Timestamp) -> Option<Arc<Brought>> {
         let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         remembered.as_ref().filter(|(_, read)| *read > moment).map(|(all, _)| Arc::clone(all))

@@ -1,4 +1,5 @@
-//! Owns the queues: the inbox that the receiver writes, the dead-letter queue, and when a failed message comes back.
+//! The queues: the inbox, the dead-letter queue and the registrar's own queue, and the time at which a failed message
+//! comes back.
 
 use aws_sdk_sqs::{
     Client,
@@ -17,46 +18,46 @@ use crate::{
     aws::{cause, fault},
 };
 
-/// Putting messages on the inbox.
+/// The writing of messages to the inbox.
 pub trait Inbox {
-    /// Sends a message, to be delivered after `delay_seconds` (0 to 900), and gives the id that SQS gave it. Without an id
+    /// Sends a message, to be delivered after `delay_seconds` (0 to 900), and returns its id from SQS. Without an id,
     /// there was no acknowledgement.
     fn send(&self, sealed: &Sealed, delay_seconds: i32) -> impl Future<Output = Result<String, EdgeError>> + Send;
 
-    /// Sends many messages, in as few calls as there can be. An error says that not all of them were sent; those that were come
-    /// again when the caller tries again, which changes nothing.
+    /// Sends many messages, in as few calls as possible. An error says that not all of them were sent. The caller may
+    /// send all of them again, because repeated messages change nothing.
     fn send_all(&self, sealed: &[Sealed]) -> impl Future<Output = Result<(), EdgeError>> + Send;
 }
 
-/// What SendMessageBatch takes at once.
+/// The most entries that SendMessageBatch takes.
 const MAX_ENTRIES: usize = 10;
-/// How many batches are sent side by side.
+/// The number of batches that are sent side by side.
 const SENDERS: usize = 8;
 
-/// A message that is put aside, with its body as it came.
+/// A quarantined message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DeadLetter {
-    /// The message as it came.
+    /// The message's text, as it came.
     pub body: String,
-    /// Why.
+    /// The reason for the quarantine.
     pub reason: Reason,
-    /// The platform, where the message says.
+    /// The platform, if the message states it.
     pub platform: Option<String>,
-    /// The connection, where the message says.
+    /// The connection, if the message states it.
     pub connection: Option<String>,
-    /// The scope, where the message says.
+    /// The topic (`scope`), if the message states it.
     pub scope: Option<String>,
 }
 
 impl DeadLetter {
-    /// The attributes that SQS carries beside the body.
+    /// Returns the attributes that SQS carries beside the body.
     pub fn attributes(&self) -> Vec<(&'static str, String)> {
         let known = [("platform", &self.platform), ("connection", &self.connection), ("scope", &self.scope)];
         let known = known.into_iter().filter_map(|(name, value)| Some((name, attribute_text(value.as_deref()?)?)));
         std::iter::once(("reason", self.reason.name().to_owned())).chain(known).collect()
     }
 
-    /// The group that keeps fair queuing fair on the way back, too.
+    /// Returns the message group, which keeps queuing fair on the way back, too.
     pub fn group(&self) -> String {
         match (&self.platform, &self.connection) {
             (Some(platform), Some(connection)) => format!("{platform}#{connection}"),
@@ -65,16 +66,18 @@ impl DeadLetter {
     }
 }
 
-/// SQS refuses empty attributes and characters outside of XML's.
+/// Returns a text as an attribute can carry it, or `None` when nothing is left. SQS refuses empty attributes and
+/// characters outside of XML's.
 fn attribute_text(text: &str) -> Option<String> {
     let legal: String =
         text.chars().filter(|c| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}')).take(256).collect();
     (!legal.is_empty()).then_some(legal)
 }
 
-/// Putting jobs on the registrar's own queue.
+/// The writing of jobs to the registrar's own queue.
 pub trait Jobs {
-    /// Sends jobs, each to be delivered after its delay in seconds (0 to 900). An error says that not all of them were sent.
+    /// Sends jobs, each to be delivered after its delay in seconds (0 to 900). An error says that not all of them were
+    /// sent.
     fn send_jobs(&self, jobs: &[(Job, i32)]) -> impl Future<Output = Result<(), EdgeError>> + Send;
 }
 
@@ -86,7 +89,7 @@ pub struct SqsJobs {
 }
 
 impl SqsJobs {
-    /// With the queue's URL.
+    /// Makes the edge to the queue at this URL.
     pub fn new(client: Client, url: String) -> Self {
         Self { client, url }
     }
@@ -121,19 +124,19 @@ impl Jobs for SqsJobs {
     }
 }
 
-/// Putting messages aside.
+/// The writing of messages to the dead-letter queue.
 pub trait DeadLetters {
-    /// Puts a message into the dead-letter queue.
+    /// Sends a message to the dead-letter queue.
     fn quarantine(&self, letter: &DeadLetter) -> impl Future<Output = Result<(), EdgeError>> + Send;
 }
 
-/// Deciding when a failed message comes back.
+/// The return of failed messages.
 pub trait Retries {
     /// Makes a message visible again after `seconds`.
     fn retry_in(&self, receipt_handle: &str, seconds: i32) -> impl Future<Output = Result<(), EdgeError>> + Send;
 }
 
-/// The two queues at SQS.
+/// The inbox and the dead-letter queue at SQS.
 #[derive(Clone, Debug)]
 pub struct Sqs {
     client: Client,
@@ -142,13 +145,13 @@ pub struct Sqs {
 }
 
 impl Sqs {
-    /// With the URLs of the queues. A function that never uses one of them may give an empty one.
+    /// Makes the edge to the queues at these URLs. A function that never uses one of them may give an empty one.
     pub fn new(client: Client, inbox: String, dead_letters: String) -> Self {
         Self { client, inbox, dead_letters }
     }
 
-    /// Opens the connection while Lambda initialises, which is not throttled, so that the first sender does not wait for it.
-    /// Whether it works shows with the first message.
+    /// Opens the connection while Lambda initialises, which is not throttled, so that the first sender does not wait
+    /// for it. A failure shows with the first message.
     pub async fn warm(&self) {
         let _ = self.client.get_queue_attributes().queue_url(&self.inbox).send().await;
     }
@@ -200,7 +203,7 @@ impl Sqs {
     }
 }
 
-/// At most ten messages each, and together no more than one message may be long: both are SQS's limits.
+/// Splits messages into batches of at most ten, each no longer than one message may be. Both are limits of SQS.
 fn batches(sealed: &[Sealed]) -> Vec<&[Sealed]> {
     let (mut batches, mut start, mut bytes) = (Vec::new(), 0, 0);
     for (place, message) in sealed.iter().enumerate() {

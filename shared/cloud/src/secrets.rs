@@ -1,4 +1,4 @@
-//! Owns secrets at run time: fetched from Secrets Manager, cached, refreshed by age and after a failed proof.
+//! The secrets at run time: fetched from Secrets Manager, cached, and refreshed by age and after a failed proof.
 
 use std::{
     collections::hash_map::RandomState,
@@ -18,23 +18,24 @@ use crate::{
     aws::{cause, fault, within},
 };
 
-/// A cached ring is fetched again when it is older than this, in seconds, plus up to [`JITTER_SECONDS`].
+/// The age at which a cached secret is fetched again, in seconds, to which up to [`JITTER_SECONDS`] are added.
 pub const MAX_AGE_SECONDS: i64 = 300;
-/// Spreads the fetches of many environments.
+/// The bound of the random addition to [`MAX_AGE_SECONDS`], in seconds, which spreads the fetches of many environments.
 pub const JITTER_SECONDS: i64 = 60;
-/// After a failed proof, the ring is fetched again at most this often, in seconds: forgers must not run up the bill.
+/// The least time between two fetches after failed proofs, in seconds, because forgers must not run up the bill. A
+/// refresh that failed is repeated after it, too.
 pub const REFRESH_SECONDS: i64 = 30;
 
-/// A first fetch that failed for good is not tried again for so many seconds.
+/// The time for which a first fetch that failed is not repeated, in seconds.
 pub const FAILED_SECONDS: i64 = 2;
 
-/// Where a secret's value comes from.
+/// The source of a secret's value.
 pub trait SecretSource {
-    /// The value now.
+    /// Fetches the present value.
     fn fetch(&self) -> impl Future<Output = Result<String, EdgeError>> + Send;
 }
 
-/// Writing a secret's value.
+/// The writing of a secret's value.
 pub trait KeepSecret {
     /// Replaces the value.
     fn replace(&self, text: &str) -> impl Future<Output = Result<(), EdgeError>> + Send;
@@ -55,7 +56,7 @@ pub struct SecretsManager {
 }
 
 impl SecretsManager {
-    /// With the secret's ARN or name.
+    /// Makes the edge to the secret of this ARN or name.
     pub fn new(client: Client, id: String) -> Self {
         Self { client, id }
     }
@@ -75,12 +76,12 @@ impl SecretSource for SecretsManager {
     }
 }
 
-/// What a secret's text can be read as.
+/// A type that a secret's text can be read as.
 pub trait FromSecret: Sized {
-    /// Reads it.
+    /// Reads the text.
     ///
     /// # Errors
-    /// What is wrong, without any of the secret.
+    /// The fault in the text, without any of the secret.
     fn read(text: &str) -> Result<Self, String>;
 }
 
@@ -98,39 +99,39 @@ impl FromSecret for Apps {
 
 struct Cached<T> {
     value: Arc<T>,
-    /// When it was fetched.
+    /// The time at which it was fetched.
     fetched: Timestamp,
-    /// When it is to be fetched again.
+    /// The time at which it is to be fetched again.
     due: Timestamp,
 }
 
-/// A secret, cached as what it was read as.
+/// A secret, cached in the form in which it was read.
 pub struct Cache<S, T> {
     source: S,
     cached: Mutex<Option<Cached<T>>>,
-    /// When a failed proof last had it fetched.
+    /// The time of the last fetch after a failed proof.
     refreshed: Mutex<Option<Timestamp>>,
-    /// When the first fetch last failed, and how.
+    /// The time and the error of the last failed first fetch.
     failed: Mutex<Option<(Timestamp, EdgeError)>>,
-    /// One at a time: those who wait find what the first one fetched.
+    /// The lock that lets one task fetch at first. The tasks that wait find what it fetched.
     first: tokio::sync::Mutex<()>,
-    /// How often it was looked for.
+    /// The number of first fetches that callers have waited for.
     looks: AtomicU64,
 }
 
-/// A key ring, cached.
+/// A cached key ring.
 pub type Keys<S> = Cache<S, KeyRing>;
 
-/// The vendor's app credentials, cached.
+/// The vendor's cached app credentials.
 pub type AppCredentials<S> = Cache<S, Apps>;
 
 impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
-    /// Where the value comes from.
+    /// Returns the source of the value.
     pub fn source(&self) -> &S {
         &self.source
     }
 
-    /// Nothing is fetched yet.
+    /// Makes a cache that has fetched nothing yet.
     pub fn new(source: S) -> Self {
         Self {
             source,
@@ -142,10 +143,11 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
         }
     }
 
-    /// The value, fetched if there is none or it is old. When that fails, the last good one stays for another while.
+    /// Returns the value, fetched if there is none or it is old. If that fails, the last good one stays for another
+    /// while.
     ///
     /// # Errors
-    /// When there never was a good one.
+    /// [`EdgeError`] when there never was a good one.
     pub async fn current(&self, now: Timestamp) -> Result<Arc<T>, EdgeError> {
         let cached = {
             let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,10 +167,11 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
         }
     }
 
-    /// The value, for somebody who waits for so long: where there is none yet, it is looked for until then.
+    /// Returns the value to a caller that waits for `limit`. If there is none yet, it is fetched again and again until
+    /// then.
     ///
     /// # Errors
-    /// As [`Cache::current`].
+    /// As [`Cache::current`], and when the time is up.
     pub async fn current_within(&self, now: Timestamp, limit: Duration) -> Result<Arc<T>, EdgeError> {
         if self.has_any() {
             return self.current(now).await;
@@ -182,7 +185,7 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
             return self.current(now).await;
         }
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // Who has waited for another one's look takes what that came to.
+        // A caller that has waited for another one's fetch takes its result.
         let is_told = looks != self.looks.load(Ordering::Relaxed);
         let told = failed.filter(|(at, error)| is_told || error.lasting && now < at.plus_seconds(FAILED_SECONDS));
         if let Some((_, error)) = told {
@@ -198,7 +201,8 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
         self.cached.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// The first fetch; one that failed a moment ago is not tried again, for every request would.
+    /// Fetches the value for the first time. A fetch that failed a moment ago is not repeated, because every request
+    /// would repeat it.
     async fn first(&self, now: Timestamp) -> Result<Arc<T>, EdgeError> {
         {
             let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,25 +213,26 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
         self.noted(now, self.fetch(now).await)
     }
 
-    /// Notes how a first fetch ended.
+    /// Remembers the result of a first fetch.
     fn noted(&self, now: Timestamp, fetched: Result<Arc<T>, EdgeError>) -> Result<Arc<T>, EdgeError> {
         let failure = fetched.as_ref().err().map(|error| (now, error.clone()));
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         fetched
     }
 
-    /// The value as it is now, whatever is cached: for what must not miss a rotation.
+    /// Fetches the present value, whatever is cached, for callers that must not miss a rotation.
     ///
     /// # Errors
-    /// When it cannot be fetched or read.
+    /// [`EdgeError`] when it cannot be fetched or read.
     pub async fn fresh(&self, now: Timestamp) -> Result<Arc<T>, EdgeError> {
         self.fetch(now).await
     }
 
-    /// The value as it was at most so many seconds ago: for what should not miss a rotation, and what strangers can ask for.
+    /// Returns the value as it was at most this many seconds ago, for callers that should not miss a rotation but that
+    /// strangers can trigger.
     ///
     /// # Errors
-    /// When it has to be fetched, and cannot be fetched or read.
+    /// [`EdgeError`] when it has to be fetched, and cannot be fetched or read.
     pub async fn recent(&self, now: Timestamp, seconds: i64) -> Result<Arc<T>, EdgeError> {
         let recent = {
             let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
@@ -240,7 +245,7 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
         }
     }
 
-    /// The value fetched anew because a proof failed; `None` when that was done a moment ago, or does not work.
+    /// Fetches the value anew because a proof failed. Returns `None` when that was done a moment ago, or fails.
     pub async fn after_failed_proof(&self, now: Timestamp) -> Option<Arc<T>> {
         {
             let mut refreshed = self.refreshed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -254,7 +259,7 @@ impl<S: SecretSource + Sync, T: FromSecret + Send + Sync> Cache<S, T> {
 
     async fn fetch(&self, now: Timestamp) -> Result<Arc<T>, EdgeError> {
         let text = self.source.fetch().await?;
-        // Until somebody mends it, to fetch it again gives the same.
+        // The text stays unreadable until somebody mends it.
         let unreadable = |error| EdgeError { lasting: true, ..EdgeError::new("reading a secret", error) };
         let value = Arc::new(T::read(&text).map_err(unreadable)?);
         let jitter = i64::try_from(RandomState::new().build_hasher().finish() % JITTER_SECONDS.unsigned_abs());

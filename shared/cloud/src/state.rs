@@ -1,4 +1,4 @@
-//! Owns the `Entities` table: reading many items at once, and writing one on the condition that nobody else did.
+//! The `Entities` table: many items are read at once, and one is written on the condition that nobody else wrote it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,46 +30,48 @@ use crate::{
     connections::{Attributes, CONNECTION, key},
 };
 
-/// What BatchGetItem takes at once.
+/// The most keys that BatchGetItem takes.
 const MAX_KEYS: usize = 100;
-/// How often keys that DynamoDB left unprocessed are asked for again.
+/// The number of rounds without any progress after which a batch call is given up.
 const ROUNDS: u32 = 4;
 
-/// What a batch needs to know. What is not in here is absent: keys that could not be read are an error.
+/// The facts that a batch needs. Keys that are not in here are absent, because keys that could not be read are an
+/// error.
 #[derive(Clone, Debug, Default)]
 pub struct Read {
-    /// The items that there are.
+    /// The items that exist.
     pub items: BTreeMap<EntityKey, Stored>,
-    /// The connections that there are.
+    /// The connections that exist.
     pub connections: BTreeMap<ConnectionKey, Connection>,
-    /// The connections that are there but cannot be read: they must neither be taken for absent nor keep others back.
+    /// The connections that exist but cannot be read. They must neither be taken for absent nor keep others back.
     pub broken: BTreeSet<ConnectionKey>,
 }
 
-/// An item as it is stored. As a tree it takes many times as much, so it is opened only when its entity's turn has come.
+/// An item as it is stored. As a tree it takes many times the memory, so it is opened only when its entity's turn has
+/// come.
 #[derive(Clone, Debug)]
 pub struct Stored(pub(crate) Attributes);
 
 impl Stored {
-    /// What it takes in memory once it is open, in bytes, roughly.
+    /// Estimates the memory that it takes once it is open, in bytes.
     pub fn weight(&self) -> usize {
         let texts = self.0.values().filter_map(|value| value.as_s().ok());
         texts.map(|text| weight(text.as_bytes())).sum()
     }
 
-    /// The item, and whether a part of it could not be read and was left out; nothing when it is there but cannot be read, which must
-    /// not be taken for absent.
+    /// Returns the item, and `true` when a part of it could not be read and was left out. Returns `None` when the item
+    /// cannot be read, which must not be taken for absent.
     pub fn open(self) -> Option<(Item, bool)> {
         stored(self.0)
     }
 }
 
-/// An item as it was stored: what could be read of it, and whether that is less than all.
+/// Reads a stored item. Returns what could be read of it, and `true` when that is less than all.
 ///
-/// One that cannot be read as a whole (another release wrote it, or somebody by hand) must not stand in the way of its entity for
-/// ever. As long as it says which one it is and has its fingerprint, on which it can be replaced, the attributes that can be read
-/// are taken. Where the facets are lost, what a reader saw takes their place, as a full payload without a time: below all that
-/// is dated.
+/// An item that cannot be read as a whole, because another release wrote it, or somebody by hand, must not block its
+/// entity for ever. As long as it has its key and its fingerprint, on which it can be replaced, the attributes that can
+/// be read are taken. If the facets are lost, the content that a reader saw takes their place, as a full payload
+/// without a time, which is below all that is dated.
 pub(crate) fn stored(attributes: Attributes) -> Option<(Item, bool)> {
     if let Ok(item) = from_item(attributes.clone()) {
         return Some((item, false));
@@ -96,7 +98,7 @@ pub(crate) fn stored(attributes: Attributes) -> Option<(Item, bool)> {
         let received = item.marks.first.unwrap_or(Timestamp::from_micros(0));
         item.version = Some(Version { rank: None, received, mapping: 0, hash: String::new() });
     }
-    // It is not what its hash says: whatever brings the rest back is something new.
+    // The content no longer fits its hash, so whatever brings the rest back counts as new.
     if let Some(version) = &mut item.version {
         version.hash = String::new();
     }
@@ -104,54 +106,55 @@ pub(crate) fn stored(attributes: Attributes) -> Option<(Item, bool)> {
     Some((item, true))
 }
 
-/// How a conditional write ended.
+/// The result of a conditional write.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Put {
-    /// It is there.
+    /// The item was written.
     Written,
-    /// Somebody else was there first; this is what they left (`None`: the item has expired since it was read).
+    /// Another writer was first. This is its item, or `None` when the item has expired since it was read.
     Conflict(Option<Box<Item>>),
 }
 
-/// One page of what is known of a connection.
+/// One page of the known entities of a connection.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct KeyPage {
-    /// The entities, each with whether it is there, and not marked as deleted.
+    /// The entities, each with `true` when it is not marked as deleted.
     pub keys: Vec<(EntityKey, bool)>,
-    /// Where it goes on, if it does.
+    /// The position to continue at, or `None` at the end.
     pub next: Option<String>,
 }
 
-/// How many there are on one page of what is known.
+/// The count of one page of known entities.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct CountPage {
-    /// Those that are there, and not marked as deleted.
+    /// The number of whole entities that are not marked as deleted.
     pub alive: u64,
-    /// Where it goes on, if it does.
+    /// The position to continue at, or `None` at the end.
     pub next: Option<String>,
 }
 
-/// What BatchWriteItem takes at once.
+/// The most items that BatchWriteItem takes.
 const MAX_REMOVED: usize = 25;
 
-/// Reading and writing entities.
+/// The reading and writing of entities.
 pub trait Entities {
-    /// Reads items and connections in as few calls as there can be. Items eventually consistent, which is enough, for states
-    /// only grow; connections consistent, for a delivery that comes right after connecting must not be ignored for ever.
+    /// Reads items and connections in as few calls as possible. Items are read eventually consistently, which is
+    /// enough, because states only grow. Connections are read consistently, because a delivery that comes right after
+    /// connecting must not be ignored for ever.
     fn read(
         &self,
         entities: &[EntityKey],
         connections: &[ConnectionKey],
     ) -> impl Future<Output = Result<Read, EdgeError>> + Send;
 
-    /// Which of these entities there is an item of. Eventually consistent.
+    /// Returns those of the entities that have an item. Eventually consistent.
     fn known(&self, entities: &[EntityKey]) -> impl Future<Output = Result<BTreeSet<EntityKey>, EdgeError>> + Send;
 
     /// Reads one item, consistently.
     fn latest(&self, entity: &EntityKey) -> impl Future<Output = Result<Option<Item>, EdgeError>> + Send;
 
-    /// Goes through what is known of a connection, of one kind or of all, `limit` keys at a time: each with whether it is there still.
-    /// Eventually consistent.
+    /// Reads a page of `limit` known entities of a connection, of one kind or of all, each with `true` when it is not
+    /// marked as deleted. Eventually consistent.
     fn keys(
         &self,
         key: &ConnectionKey,
@@ -160,8 +163,8 @@ pub trait Entities {
         limit: u32,
     ) -> impl Future<Output = Result<KeyPage, EdgeError>> + Send;
 
-    /// Counts what is known of a kind of entity and there, without what is a part of another (variations of a product), a page at a
-    /// time. Eventually consistent.
+    /// Counts the known entities of a kind that are not marked as deleted, without parts of another (variations of a
+    /// product), a page at a time. Eventually consistent.
     fn count(
         &self,
         key: &ConnectionKey,
@@ -169,14 +172,14 @@ pub trait Entities {
         after: Option<&str>,
     ) -> impl Future<Output = Result<CountPage, EdgeError>> + Send;
 
-    /// Removes items, whatever is in them.
+    /// Removes items, whatever they hold.
     fn remove(&self, entities: &[EntityKey]) -> impl Future<Output = Result<(), EdgeError>> + Send;
 
     /// Writes an item if the stored one still has the fingerprint `expected`, or is still absent.
     fn put(&self, item: &Item, expected: Option<&str>) -> impl Future<Output = Result<Put, EdgeError>> + Send;
 }
 
-/// The tables at DynamoDB.
+/// The `Entities` and `Connections` tables at DynamoDB.
 #[derive(Clone, Debug)]
 pub struct DynamoEntities {
     client: Client,
@@ -185,18 +188,18 @@ pub struct DynamoEntities {
 }
 
 impl DynamoEntities {
-    /// With the names of the tables.
+    /// Makes the edge to the tables of these names.
     pub fn new(client: Client, entities: String, connections: String) -> Self {
         Self { client, entities, connections }
     }
 
-    /// Opens the connection while Lambda initialises. Whether it works shows with the first batch.
+    /// Opens the connection while Lambda initialises. A failure shows with the first batch.
     pub async fn warm(&self) {
         let key = key("warm".to_owned(), "warm".to_owned());
         let _ = self.client.get_item().table_name(&self.entities).set_key(Some(key)).send().await;
     }
 
-    /// Reads items of both tables: whole, or only their keys.
+    /// Reads items of both tables, whole or only their keys.
     async fn get(
         &self,
         mut wanted: Vec<(String, Attributes)>,
@@ -233,7 +236,8 @@ impl DynamoEntities {
             }
             let mut responses = told(operation, answer.responses)?;
             for table in [&self.entities, &self.connections] {
-                // A table that was asked says what it has, and be it nothing; or it has left all keys for later.
+                // The answer has an entry for each table that was asked, even if it is empty, unless all of its keys
+                // are left for later.
                 let all_left = left.get(table).copied().unwrap_or(0) == asked_of(table);
                 let items =
                     if all_left { responses.remove(table) } else { Some(told(operation, responses.remove(table))?) };
@@ -242,7 +246,8 @@ impl DynamoEntities {
             let unprocessed = again.len();
             wanted = rest;
             wanted.extend(again);
-            // Some are left when the answer would be larger than 16 MB, which is progress, or when the table is throttled.
+            // Keys are left when the answer would be larger than 16 MB, which is progress, or when the table is
+            // throttled.
             if unprocessed == asked {
                 idle_rounds += 1;
                 if idle_rounds == ROUNDS {
@@ -353,7 +358,7 @@ impl Entities for DynamoEntities {
             .expression_attribute_values(":no", AttributeValue::Bool(false))
             .set_exclusive_start_key(after.map(|after| key(connection.to_string(), after.to_owned())));
         let answer = request.send().await.map_err(|error| EdgeError::new("Count of entities", cause(&error)))?;
-        // Of a count that is not there, the SDK makes nought: too few are known then, from which nothing follows.
+        // The SDK returns 0 for a missing count. Too few are known then, from which nothing follows.
         let next = answer.last_evaluated_key.map(|last| text(&last, "sk").to_owned());
         Ok(CountPage { alive: u64::try_from(answer.count).unwrap_or(0), next })
     }

@@ -1,14 +1,14 @@
-//! Owns what the functions say: JSON lines on standard output, among them CloudWatch's embedded metrics.
+//! The functions' log: JSON lines on standard output, among them CloudWatch's embedded metrics.
 //!
-//! Lines hold ids, names and counts. Secrets, signatures, tokens and bodies are never in them.
+//! Lines hold ids, names and counts, never secrets, signatures, tokens or bodies.
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
 use commerce::timestamp::Timestamp;
 use serde_json::{Value, json};
 
-/// The namespace of the metrics. It is the stack's own, so that two stacks of an account do not ring each other's alarms: `METRICS_NAMESPACE`
-/// in the environment, or `CommerceHooks` where it is not set.
+/// Returns the namespace of the metrics: `METRICS_NAMESPACE` in the environment, or `CommerceHooks` without it. It is
+/// the stack's own, so that two stacks of an account do not set off each other's alarms.
 pub fn namespace() -> &'static str {
     static NAMESPACE: OnceLock<String> = OnceLock::new();
     NAMESPACE.get_or_init(|| std::env::var("METRICS_NAMESPACE").unwrap_or_else(|_| "CommerceHooks".into()))
@@ -19,23 +19,24 @@ pub fn emit(line: &Value) {
     println!("{line}");
 }
 
-/// Says that something is not as it should be, though nothing is lost by it.
+/// Logs that something is not as it should be, though nothing is lost.
 pub fn warn(event: &str, detail: &str) {
     emit(&json!({ "level": "WARN", "event": event, "detail": detail }));
 }
 
-/// Says that something failed.
+/// Logs that something failed.
 pub fn error(event: &str, detail: &str) {
     emit(&json!({ "level": "ERROR", "event": event, "detail": detail }));
 }
 
-/// Counts by (platform, outcome), as lines of CloudWatch's embedded metric format: one for each pair that there is, for the
-/// values of dimensions belong to a line. Only these two dimensions, for every further combination costs money every month.
+/// Returns counts by platform and outcome, as lines of CloudWatch's embedded metric format: one for each pair, because
+/// a line has one value for each dimension. There are no other dimensions, because every further combination costs
+/// money every month.
 pub fn metrics(counts: &BTreeMap<(String, &'static str), u64>, now: Timestamp) -> Vec<Value> {
     counted("Messages", "outcome", counts, now)
 }
 
-/// The same for what polling found to differ: by (platform, difference).
+/// Returns counts of drift by platform and kind of drift, as lines of the same format as [`metrics`].
 pub fn differences(counts: &BTreeMap<(String, &'static str), u64>, now: Timestamp) -> Vec<Value> {
     counted("Differences", "difference", counts, now)
 }
@@ -66,13 +67,14 @@ fn counted(
         .collect()
 }
 
-/// The same for places of entities that could not be read and were dropped: by (platform, kind of entity).
+/// Returns counts of the places of entities that could not be read and were dropped, by platform and kind of entity, as
+/// lines of the same format as [`metrics`].
 pub fn unreadable(counts: &BTreeMap<(String, &'static str), u64>, now: Timestamp) -> Vec<Value> {
     counted("Unreadable", "entity", counts, now)
 }
 
-/// Counts something of a platform, as a line of CloudWatch's embedded metric format. Of all platforms together, too, which is what an
-/// alarm looks at.
+/// Returns a count about a platform, as a line of CloudWatch's embedded metric format. It counts for all platforms
+/// together, too, which is what alarms watch.
 pub fn count(metric: &str, platform: &str, count: u64, now: Timestamp) -> Value {
     let mut line = json!({
         "_aws": {
@@ -89,7 +91,7 @@ pub fn count(metric: &str, platform: &str, count: u64, now: Timestamp) -> Value 
     line
 }
 
-/// Counts something of a platform's entity: of all together, by platform, and by platform and entity.
+/// Returns a count about a platform's entity, which counts for all together, by platform, and by platform and entity.
 pub fn count_entity(metric: &str, platform: &str, entity: &'static str, count: u64, now: Timestamp) -> Value {
     let mut line = self::count(metric, platform, count, now);
     line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] = json!([[], ["platform"], ["entity", "platform"]]);
@@ -97,7 +99,7 @@ pub fn count_entity(metric: &str, platform: &str, entity: &'static str, count: u
     line
 }
 
-/// Makes panics say where, not what: their messages may quote what they choked on.
+/// Makes panics log their place and not their message, which may quote the data that caused them.
 pub fn tame_panics() {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{entity::ExternalId, key::Generation, timestamp::Timestamp};
 
-/// A webhook that we made, as the `Connections` table holds it under the sort key `webhook#{scope}`. Platforms do not
+/// A webhook that we made, as the `Connections` table holds it under the sort key `subscription#{scope}`. Platforms do not
 /// return secrets, so key and generation say which secret was last set.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct WebhookRecord {

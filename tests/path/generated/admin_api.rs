@@ -1,4 +1,4 @@
-//! Makes `docs/admin-api.md` of the OpenAPI description.
+//! The page `docs/admin-api.md`, made from the OpenAPI description.
 
 use std::fmt::Write;
 
@@ -79,7 +79,7 @@ fn form(page: &mut String, name: &str, schema: &Value) {
     }
 }
 
-/// Writes a row for each member, and below an object's row those of its own members.
+/// Writes a row for each member, followed by the rows of its own members.
 fn rows(page: &mut String, prefix: &str, members: &serde_json::Map<String, Value>, schema: &Value) {
     for (name, member) in members {
         let required = schema["required"].as_array().is_some_and(|required| required.iter().any(|one| one == name));
@@ -96,13 +96,13 @@ fn rows(page: &mut String, prefix: &str, members: &serde_json::Map<String, Value
     }
 }
 
-/// Returns the choice of a schema that is not null.
+/// Returns the choice of a schema that is not null, or the schema itself.
 fn not_null(schema: &Value) -> &Value {
     let choice = schema["anyOf"].as_array().and_then(|any| any.iter().find(|one| one["type"] != "null"));
     choice.unwrap_or(schema)
 }
 
-/// Returns a schema in few words.
+/// Describes a schema in a few words.
 fn kind(schema: &Value) -> String {
     if let Some(reference) = schema["$ref"].as_str() {
         let name = reference.rsplit('/').next().unwrap();
@@ -140,7 +140,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// Returns the anchor that GitHub makes of a heading.
+/// Returns the anchor that GitHub makes from a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-'));
     kept.collect::<String>().to_lowercase().replace(' ', "-")

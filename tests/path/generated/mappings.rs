@@ -1,22 +1,22 @@
-//! Remembers what each mapping makes of the golden samples, by hashes, beside its number.
+//! The outputs of each mapping for the golden samples, remembered as hashes beside the mapping's number.
 
 use std::collections::BTreeMap;
 
 use commerce::{change::Change, install::sha256, platform::mapping::Mapped};
 use serde::{Deserialize, Serialize};
 
-/// What a mapping makes of one sample.
+/// The output of a mapping for one sample.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Made {
-    /// The mapping's number; 0 where it makes no upsert.
+    /// The mapping's number, or 0 if it makes no upsert.
     pub number: u32,
     /// The hash of the sample.
     pub sample: String,
-    /// The hash of what is made of it.
+    /// The hash of the output.
     pub output: String,
 }
 
-/// Returns what a platform's mapping makes, by the names of the samples.
+/// Returns the outputs of a platform's mapping, by the names of the samples.
 pub fn made(platform: &str) -> BTreeMap<String, Made> {
     let golden = crate::hops::all_golden().into_iter().filter(|golden| golden.platform == platform);
     let hash = |text: &str| sha256(text)[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
@@ -37,7 +37,7 @@ fn number(mapped: &Mapped) -> u32 {
     }
 }
 
-/// Returns the samples of which something else is made by a mapping of the same number.
+/// Returns the samples whose output has changed although the mapping's number has not.
 pub fn forgotten(before: &BTreeMap<String, Made>, now: &BTreeMap<String, Made>) -> Vec<String> {
     let differs = |(name, now): (&String, &Made)| {
         let before = before.get(name)?;

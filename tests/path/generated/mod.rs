@@ -1,5 +1,5 @@
-//! Files that are made from the code, and checked in for those who read them. Each has to be as it would be made now; with
-//! `WRITE_PAGES=1` it is written, as `make pages` does.
+//! Files that are generated from the code and checked in for readers. Each must be as it would be generated now. With
+//! `WRITE_PAGES=1` the tests write them, as `make pages` does.
 
 mod admin_api;
 mod mappings;
@@ -10,7 +10,7 @@ use std::{env, fs, path::PathBuf};
 use commerce::platforms::PLATFORMS;
 use registrar::openapi;
 
-/// Holds a file of the repository to its text, or writes it.
+/// Asserts that a file of the repository has this text. Writes the file first if `WRITE_PAGES` is set.
 fn assert_generated(path: &str, text: &str) {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
     if env::var_os("WRITE_PAGES").is_some() {
@@ -27,7 +27,7 @@ fn the_description_of_the_admin_interface() {
     assert_generated("docs/admin-api.md", &admin_api::page(&document));
 }
 
-/// Begins the part of a page that is made from the code; all that is before it is written by hand.
+/// The line that begins the generated part of a page; everything before it is written by hand.
 const GENERATED: &str = "<!-- Below: made from the code by `make pages`. -->\n";
 
 #[test]
@@ -38,7 +38,8 @@ fn the_fields_of_every_entity() {
     assert_generated(path, &format!("{by_hand}{GENERATED}{}", state::tables()));
 }
 
-/// A mapping's number rises with its output, or a replay would not win over what an earlier release made of the same delivery.
+/// A mapping whose output changes gets a higher number. Otherwise a replay would not win over the output of an earlier
+/// release for the same delivery.
 #[test]
 fn a_mapping_that_makes_something_else_has_another_number() {
     for platform in PLATFORMS {

@@ -1,4 +1,4 @@
-//! Makes the tables of `docs/state.md`: each kind of entity with its fields, and the platforms that fill them.
+//! The tables of `docs/state.md`: each kind of entity with its fields, and the platforms that fill them.
 
 use std::fmt::Write;
 
@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::hops::Golden;
 
-/// An entity of a platform, as its fields show it: whole, or in parts.
+/// The fields of a platform's entity, whole or in parts.
 type Sample = (&'static str, Map<String, Value>);
 
 /// Returns the tables.
@@ -51,7 +51,7 @@ fn table<T: JsonSchema>(page: &mut String, kind: EntityKind, samples: &[Golden])
     rows(page, "", &schema, &values, &platforms);
 }
 
-/// Returns the fields that a platform fills, in as many parts as it sends.
+/// Returns the fields that a platform fills, in the parts in which it sends them.
 fn fields(platform: &'static str, mapped: &Mapped) -> Vec<Sample> {
     let (Mapped::Change(_, Change::Upsert(upsert))
     | Mapped::PullWith(_, Change::Upsert(upsert))
@@ -98,7 +98,7 @@ fn not_null(schema: &Value) -> &Value {
     choice.unwrap_or(schema)
 }
 
-/// Returns a field's type in few words.
+/// Describes a field's type in a few words.
 fn kind(schema: &Value) -> String {
     let schema = not_null(schema);
     let names = match &schema["type"] {

@@ -1,11 +1,13 @@
-//! A BigCommerce store: its API with token, quota and pages, its hooks with their retries, and what shoppers and the
-//! merchant do.
+//! A BigCommerce store: its API with token, quota and pages, its webhooks with their retries, and the actions of its
+//! shoppers and its merchant.
 //!
-//! What it does is what BigCommerce's documentation says, as told in `shared/commerce/src/platforms/bigcommerce/`:
-//! callbacks are thin and signed with the client secret of the app; an order's update tells of its status again; a sale
-//! updates its products; orders that were never paid are told of, too, and one that was may be set back to that; an address or a
-//! variant changes without its parent's time; a cart that became an order is gone, as are the prices of a deleted price list; an archived order goes on being shown; a failed callback is tried eleven more times, and then its
-//! hook is switched off. A token sees the hooks of its own app only, and there is one for each scope and destination.
+//! It follows BigCommerce's documentation, as described in `shared/commerce/src/platforms/bigcommerce/`. Deliveries are
+//! thin, and signed with the app's client secret. An order's update is accompanied by one of its status. A sale updates
+//! its products. Unpaid orders are reported too, and a paid one may be set back to unpaid. An address or a variant
+//! changes without its parent's time. A cart that became an order is gone, and so are the prices of a deleted price
+//! list. An archived order stays visible. A failed delivery is tried eleven more times, and then its webhook is
+//! switched off. A token sees only its own app's webhooks, and only one of them may exist for each topic and
+//! destination.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -35,26 +37,26 @@ use super::{Clock, Delivery, Trouble, Truth, json_answer, page, query, segments}
 pub const STORE: &str = "abc123";
 /// The app's id.
 pub const CLIENT_ID: &str = "bigcommerce-client-id";
-/// The app's secret, with which all its callbacks are signed.
+/// The app's secret, which signs all its deliveries.
 pub const CLIENT_SECRET: &str = "bigcommerce-client-secret-0123456789";
 /// The token of the store's API.
 pub const ACCESS_TOKEN: &str = "bigcommerce-access-token";
 
-/// What the app asks for.
+/// The permissions that the app asks for.
 pub const GRANTS: &str =
     "store_v2_products_read_only store_v2_orders store_v2_customers_read_only store_cart_read_only";
 
-/// The header that carries the hook's own secret.
+/// The header that carries the webhook's own secret.
 const SECRET_HEADER: &str = "X-Commerce-Hooks-Key";
-/// Webhooks of one app for one scope.
+/// The most webhooks that one app may have for one topic.
 const HOOKS_OF_A_SCOPE: usize = 10;
-/// Told of when a hook is switched off. Its hook must have an address of its own.
+/// The topic that reports a webhook that is switched off. Its webhook must have a destination of its own.
 const DELIVERY_EXCEPTION: &str = "store/hook/deliveryException";
-/// How long each retry waits after the attempt before it, in seconds.
+/// The wait of each retry after the attempt before it, in seconds.
 const RETRIES: [i64; 11] = [60, 180, 300, 600, 900, 1800, 3600, 7200, 21_600, 50_400, 86_400];
-/// Calls of the API in one window.
+/// The number of API calls that one window allows.
 const QUOTA: u32 = 150;
-/// The length of a window.
+/// The length of a window, in seconds.
 const WINDOW_SECONDS: i64 = 30;
 /// The names of some statuses of orders, by their ids.
 const STATUSES: [(u64, &str); 7] = [
@@ -66,10 +68,10 @@ const STATUSES: [(u64, &str); 7] = [
     (0, "Incomplete"),
     (14, "Partially Refunded"),
 ];
-/// Currencies, with how many decimal places each has.
+/// Currencies, with their numbers of decimal places.
 const CURRENCIES: [(&str, u32); 4] = [("USD", 2), ("EUR", 2), ("JPY", 0), ("KWD", 3)];
 
-/// How the callbacks' token is signed.
+/// The rules by which the token of the app's callbacks is signed.
 pub const PAYLOAD: Rules<'static> = Rules {
     algorithm: Algorithm::HS256,
     issuer: None,
@@ -79,22 +81,22 @@ pub const PAYLOAD: Rules<'static> = Rules {
     max_lifetime_seconds: None,
 };
 
-/// A hook as the store keeps it.
+/// A webhook as the store keeps it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Hook {
-    /// Its id.
+    /// The webhook's id.
     pub id: u64,
-    /// Whose it is.
+    /// The id of the app that owns it.
     pub client_id: String,
-    /// What it delivers: one event, or all below a `*`.
+    /// The topic, or a prefix of topics before a `*`.
     pub scope: String,
-    /// Where to.
+    /// The URL that it delivers to.
     pub destination: String,
-    /// What comes with each delivery. Null where there is nothing.
+    /// The headers of each delivery; null if there are none.
     pub headers: Value,
-    /// Whether it delivers. Not any more after the last retry.
+    /// `true` while it delivers, which ends with a failed last retry.
     pub is_active: bool,
-    /// When it was made.
+    /// The time of its creation.
     pub created: Timestamp,
 }
 
@@ -107,7 +109,7 @@ impl Hook {
         })
     }
 
-    /// Takes what is to be changed; tells what is wrong with it, by member.
+    /// Takes the members to change, or returns the wrong one with its error.
     fn take(&mut self, members: &Value) -> Result<(), Value> {
         for (name, value) in members.as_object().into_iter().flatten() {
             match (name.as_str(), value) {
@@ -128,7 +130,8 @@ impl Hook {
     }
 }
 
-/// https on its own port. On this machine, which the platform cannot reach, anything.
+/// Returns whether a URL may be a destination: https on its own port. On this machine, which the platform cannot reach,
+/// any URL may.
 fn is_destination(text: &str) -> bool {
     let Ok(url) = text.parse::<url::Url>() else { return false };
     let here = url.host_str().is_some_and(|host| host == "127.0.0.1" || host == "localhost");
@@ -138,14 +141,14 @@ fn is_destination(text: &str) -> bool {
 struct Inner {
     now: Timestamp,
     token: Option<String>,
-    /// What the merchant grants when the app is installed.
+    /// The permissions that the merchant grants when the app is installed.
     grants: String,
-    /// Codes that were not exchanged yet, with the address that each is good for.
+    /// Codes that nobody has exchanged yet, with the address for which each is valid.
     codes: BTreeMap<String, String>,
     hooks: Vec<Hook>,
     outbox: VecDeque<Delivery>,
     retries: Vec<(Timestamp, Delivery)>,
-    /// The hook of each message, by their ids.
+    /// The ids of messages, with the id of each one's webhook.
     sent: BTreeMap<String, u64>,
     window: Timestamp,
     used: u32,
@@ -163,11 +166,11 @@ struct Inner {
     addresses: BTreeMap<u64, Vec<Value>>,
     orders: BTreeMap<u64, Order>,
     carts: BTreeMap<String, Value>,
-    /// What became of carts, as only callbacks tell.
+    /// The fates of carts, which only deliveries tell.
     fates: BTreeMap<String, Value>,
     abandoned: BTreeMap<String, Timestamp>,
     price_lists: [u64; 2],
-    /// By price list and variant, then by currency.
+    /// Price records by price list and variant, then by currency.
     prices: BTreeMap<(u64, u64), BTreeMap<String, Value>>,
 }
 
@@ -181,7 +184,7 @@ struct Order {
     refunds: Vec<Value>,
 }
 
-/// A store.
+/// A simulated store.
 pub struct Simulator {
     inner: Mutex<Inner>,
     clock: Clock,
@@ -189,7 +192,8 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// An empty store. Whether a retry is signed anew or carries the timestamp of the first attempt is not documented.
+    /// Makes an empty store. With `stale_retries`, a retry carries the timestamp of the first attempt; without, it is
+    /// signed anew. BigCommerce does not document which is true.
     pub fn new(clock: Clock, stale_retries: bool) -> Self {
         let now = clock();
         let inner = Inner {
@@ -231,22 +235,22 @@ impl Simulator {
         inner
     }
 
-    /// Gives fewer entries a page than were asked for, where it lists entities.
+    /// Limits a page of entities to fewer entries than were asked for.
     pub fn set_page_size(&self, page_size: usize) {
         self.lock().page_size = page_size;
     }
 
-    /// How often it was called more than its quota allows.
+    /// Returns the number of calls beyond the quota.
     pub fn over_quota(&self) -> usize {
         self.lock().over_quota
     }
 
-    /// All hooks.
+    /// Returns all webhooks.
     pub fn hooks(&self) -> Vec<Hook> {
         self.lock().hooks.clone()
     }
 
-    /// Makes one hook, whatever there is already.
+    /// Makes one webhook, without regard to the others, and returns its id.
     pub fn hook(&self, scope: &str, destination: &str, secret: &str) -> u64 {
         let hook = json!({ "scope": scope, "destination": destination, "headers": { SECRET_HEADER: secret } });
         let mut inner = self.lock();
@@ -256,32 +260,32 @@ impl Simulator {
         id
     }
 
-    /// Changes one hook, as its app or the platform does.
+    /// Changes one webhook, as its app or the platform does.
     pub fn edit_hook(&self, id: u64, change: impl FnOnce(&mut Hook)) {
         change(self.lock().hooks.iter_mut().find(|hook| hook.id == id).unwrap());
     }
 
-    /// Removes one hook.
+    /// Removes one webhook.
     pub fn remove_hook(&self, id: u64) {
         self.lock().hooks.retain(|hook| hook.id != id);
     }
 
-    /// Switches all hooks on again, as an app does.
+    /// Switches all webhooks on again, as an app does.
     pub fn activate_hooks(&self) {
         self.lock().hooks.iter_mut().for_each(|hook| hook.is_active = true);
     }
 
-    /// Makes the token worthless.
+    /// Revokes the token.
     pub fn revoke(&self) {
         self.lock().token = None;
     }
 
-    /// Gives out another token; the one before is worthless.
+    /// Issues another token; the one before becomes invalid.
     pub fn replace_token(&self, token: &str) {
         self.lock().token = Some(token.into());
     }
 
-    /// Uninstalls the app: the last callback, and no token and no hooks any more.
+    /// Uninstalls the app: it sends the last delivery, and then drops the token and the app's webhooks.
     pub fn uninstall(&self) {
         let mut inner = self.lock();
         inner.tell("store/app/uninstalled", json!({ "type": "store" }));
@@ -289,17 +293,18 @@ impl Simulator {
         inner.hooks.retain(|hook| hook.client_id != CLIENT_ID);
     }
 
-    /// What the merchant grants from now on.
+    /// Sets the permissions that the merchant grants from now on.
     pub fn grant(&self, scopes: &str) {
         self.lock().grants = scopes.into();
     }
 
-    /// The token that is good now.
+    /// Returns the valid token, if there is one.
     pub fn token(&self) -> Option<String> {
         self.lock().token.clone()
     }
 
-    /// Installs the app whose callbacks are below `apps_url`: where the merchant's browser is sent.
+    /// Begins an installation of the app whose callbacks are below `apps_url`. Returns the URL that the merchant's
+    /// browser is sent to.
     pub fn authorize(&self, apps_url: &str) -> String {
         let mut inner = self.lock();
         inner.next_id += 1;
@@ -311,7 +316,8 @@ impl Simulator {
         )
     }
 
-    /// The token of the other callbacks, signed with the app's secret; `changes` replace claims, and null removes one.
+    /// Returns the token of the app's other callbacks, signed with the app's secret. `changes` replace claims; null
+    /// removes one.
     pub fn signed_payload(&self, changes: &Value) -> String {
         let now = self.lock().now.seconds();
         let jti = {
@@ -332,7 +338,7 @@ impl Simulator {
     }
 }
 
-/// An order as it is being made. Amounts are in minor units.
+/// An order in the making. Amounts are in minor units.
 struct Sale {
     id: u64,
     currency: &'static str,
@@ -346,7 +352,7 @@ struct Sale {
     told: bool,
     net: i64,
     tax: i64,
-    /// The sum of the lines before discounts, without tax, and the tax on it.
+    /// The sum of the lines before discounts, without tax, and its tax.
     subtotal: (i64, i64),
     coupon_off: i64,
     manual_off: i64,
@@ -380,7 +386,7 @@ impl Sale {
         format!("SAVE{}", self.id)
     }
 
-    /// Splits an amount as it is entered: without tax, and the tax on it.
+    /// Splits an entered amount into the amount without tax and its tax.
     fn split(&self, entered: i64) -> (i64, i64) {
         let percent = self.percent;
         if self.inclusive {
@@ -391,7 +397,7 @@ impl Sale {
         }
     }
 
-    /// Returns the discounts on a line, and counts them.
+    /// Returns the discounts on a line, and adds them to the sale's sums.
     fn discounts(&mut self, entered: i64, random: &mut StdRng) -> Vec<Value> {
         let (code, places, mut off) = (self.code(), self.places, Vec::new());
         if self.with_coupon {
@@ -411,7 +417,7 @@ impl Sale {
         off
     }
 
-    /// Returns the order's own members but for its charges.
+    /// Returns the order's own members, except for its charges.
     fn order(&self, customer: Option<u64>, now: Timestamp, random: &mut StdRng) -> Value {
         let (id, total, money) = (self.id, self.net + self.tax, |minor: i64| padded(minor, self.places));
         let gift = if random.random_bool(0.2) { random.random_range(0..=total / 2) } else { 0 };
@@ -470,7 +476,7 @@ impl super::Simulator for Simulator {
         let mut inner = self.lock();
         let now = inner.now;
         let mut taken: Vec<Delivery> = inner.outbox.drain(..).collect();
-        // A hook that is gone sends nothing again.
+        // A removed webhook sends nothing again.
         let (hooks, sent): (BTreeSet<_>, _) = (inner.hooks.iter().map(|hook| hook.id).collect(), &inner.sent);
         let is_there = |delivery: &Delivery| {
             sent.get(header(delivery, STANDARD_HEADERS.id)).is_some_and(|hook| hooks.contains(hook))
@@ -545,7 +551,7 @@ impl super::Simulator for Simulator {
                 EntityKind::Category => inner.categories.contains_key(&number),
                 EntityKind::Customer => inner.customers.contains_key(&number),
                 EntityKind::Order if inner.orders[&number].own["is_deleted"] == true => false,
-                // What was never paid is no order, but one that was may have been set back.
+                // An order that was never paid is not an order, but a paid one may have been set back.
                 EntityKind::Order if inner.orders[&number].own["status_id"] == 0 => {
                     return Some((*kind, id.clone(), Truth::IfKnown));
                 }
@@ -574,7 +580,7 @@ fn header<'a>(delivery: &'a Delivery, name: &str) -> &'a str {
     delivery.headers.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
 }
 
-/// Signs a callback as of now. Its id stays.
+/// Signs a delivery with the time `now`, and keeps its id.
 fn sign(delivery: &mut Delivery, now: Timestamp) {
     let id = header(delivery, STANDARD_HEADERS.id).to_owned();
     let signature = STANDARD_HEADERS.sign(CLIENT_SECRET.as_bytes(), &id, now.seconds(), &delivery.body);
@@ -584,12 +590,12 @@ fn sign(delivery: &mut Delivery, now: Timestamp) {
     delivery.headers.push((STANDARD_HEADERS.signature.into(), signature));
 }
 
-/// As v3 writes a time.
+/// Writes a time as v3 does.
 fn iso(at: Timestamp) -> String {
     Timestamp::from_millis(at.seconds() * 1000).to_string().replace('Z', "+00:00")
 }
 
-/// As v2 writes a time.
+/// Writes a time as v2 does.
 fn mail_date(at: Timestamp) -> String {
     let text = iso(at);
     let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -599,7 +605,7 @@ fn mail_date(at: Timestamp) -> String {
     format!("{day}, {} {month} {} {} +0000", &text[8..10], &text[..4], &text[11..19])
 }
 
-/// A time as v3 or v2 writes it.
+/// Reads a time of v3 or v2.
 fn time(text: &str) -> Option<Timestamp> {
     let parts: Vec<&str> = text.split(' ').collect();
     let [_, day, month, year, hour, _] = parts.as_slice() else { return parse_utc(text).map(Timestamp::from) };
@@ -608,18 +614,18 @@ fn time(text: &str) -> Option<Timestamp> {
     parse_utc(&format!("{year}-{month:02}-{day}T{hour}Z")).map(Timestamp::from)
 }
 
-/// As v2 writes money: minor units of a currency that has so many decimal places.
+/// Writes money as v2 does, from minor units of a currency with so many decimal places.
 fn padded(minor: i64, places: u32) -> String {
     let (one, rest) = (10_i64.pow(places), 10_i64.pow(4 - places));
     format!("{}.{:04}", minor / one, minor % one * rest)
 }
 
-/// What was written as v2 writes money.
+/// Reads money of v2, as minor units.
 fn minor(text: &str, places: u32) -> i64 {
     text.replace('.', "").parse::<i64>().unwrap() / 10_i64.pow(4 - places)
 }
 
-/// As v3 writes it.
+/// Writes money as v3 does.
 fn plain(minor: i64, places: u32) -> Value {
     json!(minor as f64 / 10_f64.powi(places as i32))
 }
@@ -674,7 +680,7 @@ fn v2_list(all: &[Value], query: &BTreeMap<String, String>) -> ApiResponse {
 }
 
 impl Inner {
-    /// The headers of the quota, on every answer.
+    /// Sets the headers of the quota, which every answer has.
     fn limits(&self, answer: &mut ApiResponse, reset: i64) {
         let left = u64::from(QUOTA.saturating_sub(self.used));
         for (name, value) in [
@@ -704,7 +710,8 @@ impl Inner {
         answer
     }
 
-    /// Exchanges a code, once, for a token that takes the place of the one before. What it answers to a bad one is not documented.
+    /// Exchanges a code, once, for a token that replaces the one before. The answer to an invalid code is not
+    /// documented.
     fn exchange(&mut self, request: &ApiRequest) -> ApiResponse {
         let Ok(form) = serde_json::from_slice::<Value>(&request.body) else { return error(400, "Input is invalid") };
         if (form["client_id"].as_str(), form["client_secret"].as_str()) != (Some(CLIENT_ID), Some(CLIENT_SECRET)) {
@@ -830,7 +837,8 @@ impl Inner {
         }
     }
 
-    /// Many entities: those that have changed since the time in `min`, if it is asked for, by that time where they have one.
+    /// Lists entities by the time of their last change, if they have one. If the query has the parameter that `min`
+    /// names, lists only those that have changed since that time.
     fn many<'a>(
         &self,
         all: impl Iterator<Item = &'a Value>,
@@ -851,7 +859,7 @@ impl Inner {
         if min == "min_date_modified" { v2_list(&found, &query) } else { v3_list(&found, &query) }
     }
 
-    /// Creating, listing, showing, changing and removing hooks.
+    /// Answers the calls that create, list, show, change and remove webhooks.
     fn hooks_api(&mut self, request: &ApiRequest, path: &[&str], query: &BTreeMap<String, String>) -> ApiResponse {
         let now = self.now;
         let enveloped = |hook: &Hook| json_answer(200, &json!({ "data": hook.shown(now), "meta": {} }));
@@ -932,7 +940,7 @@ impl Inner {
         self.hooks.push(hook);
     }
 
-    /// Why a hook cannot be beside those that there are.
+    /// Returns the reason why a webhook cannot exist beside the others, if there is one.
     fn conflict(&self, hook: &Hook) -> Option<&'static str> {
         let others = || self.hooks.iter().filter(|other| other.id != hook.id && other.client_id == hook.client_id);
         let of_scope = || others().filter(|other| other.scope == hook.scope);
@@ -950,7 +958,7 @@ impl Inner {
         None
     }
 
-    /// A customer with the ten addresses that come along at most.
+    /// Returns a customer with at most ten addresses.
     fn customer(&self, id: u64) -> Option<Value> {
         let mut shown = self.customers.get(&id)?.clone();
         let addresses = self.addresses.get(&id).map(Vec::as_slice).unwrap_or_default();
@@ -959,7 +967,7 @@ impl Inner {
         Some(shown)
     }
 
-    /// Puts a callback for each hook that wants it into the outbox.
+    /// Puts a delivery into the outbox for each webhook that wants it.
     fn tell(&mut self, scope: &str, data: Value) {
         let wants = |hook: &Hook| match hook.scope.strip_suffix('*') {
             Some(prefix) => scope.starts_with(prefix),
@@ -999,7 +1007,7 @@ impl Inner {
     }
 
     fn change(&mut self, random: &mut StdRng) {
-        // What cannot be done yet, for want of products or customers, begins with making some.
+        // Changes that need products or customers begin by making some.
         if self.products.is_empty() {
             return self.create_product(random);
         }
@@ -1052,7 +1060,7 @@ impl Inner {
         }
     }
 
-    /// The customer's own time stays, and there is no callback of the customer.
+    /// Changes an address. Its customer keeps the time of the last change, and gets no update of its own.
     fn change_address(&mut self, random: &mut StdRng) {
         let Some(id) = any(random, &self.customers) else { return };
         let new = self.id();
@@ -1113,7 +1121,7 @@ impl Inner {
 
     fn create_product(&mut self, random: &mut StdRng) {
         let id = self.id();
-        // One in three has options; one in twenty has more variants than a page.
+        // One in three has options; one in twenty has more variants than a page holds.
         let variants = match random.random_range(0..20) {
             0 => 251,
             1..7 => random.random_range(2..5),
@@ -1152,7 +1160,7 @@ impl Inner {
         self.variants.insert(id, all);
         self.made(EntityKind::Product, id);
         self.tell_of("store/product/created", "product", id);
-        // So many callbacks as there are variants would only make tests slow.
+        // A delivery for each variant would only make tests slow.
         for variant in made.into_iter().take(5) {
             self.tell(
                 "store/sku/created",
@@ -1183,7 +1191,7 @@ impl Inner {
         self.tell_of("store/product/updated", "product", id);
     }
 
-    /// A change of a variant alone is not one of its product.
+    /// Changes a variant, which is not a change of its product.
     fn change_variant(&mut self, random: &mut StdRng) {
         let Some(id) = any(random, &self.products) else { return };
         let variants = self.variants.get_mut(&id).unwrap();
@@ -1224,15 +1232,16 @@ impl Inner {
         self.tell_of("store/product/deleted", "product", id);
     }
 
-    /// Of all kinds of money something, or nothing, in a currency of its own, with prices with or without tax.
+    /// Creates an order with all kinds of amounts, some of them zero, in one of several currencies, with prices with or
+    /// without tax.
     fn create_order(&mut self, random: &mut StdRng) {
         let id = self.id();
         let customer = any(random, &self.customers).filter(|_| random.random_bool(0.8));
         let mut sale = Sale::begin(id, random);
-        // One in thirty has more lines than a page.
+        // One in thirty has more lines than a page holds.
         sale.count = if random.random_range(0..30) == 0 { 51 } else { random.random_range(1..4) };
         (sale.with_coupon, sale.with_manual) = (random.random_bool(0.4), random.random_bool(0.4));
-        // Older orders do not have it.
+        // Older orders do not have this member.
         sale.told = random.random_bool(0.8);
         let mut lines = Vec::new();
         for _ in 0..sale.count {
@@ -1243,7 +1252,7 @@ impl Inner {
         self.orders.insert(id, order);
         self.made(EntityKind::Order, id);
         self.tell_of("store/order/created", "order", id);
-        // One in four is left at the till.
+        // One in four is never paid.
         if random.random_bool(0.75) {
             self.set_status(id, 11);
             self.sold(id);
@@ -1284,7 +1293,7 @@ impl Inner {
         shown
     }
 
-    /// Returns the order of a sale whose lines are known.
+    /// Returns the order of a sale with these lines.
     fn bill(&mut self, sale: &mut Sale, customer: Option<u64>, lines: Vec<Value>, random: &mut StdRng) -> Order {
         let mut charge =
             |chance: f64| sale.split(if random.random_bool(chance) { random.random_range(1..2000) } else { 0 });
@@ -1327,7 +1336,7 @@ impl Inner {
         }
     }
 
-    /// What a sale does to its products.
+    /// Changes the products of a sale, and reports them.
     fn sold(&mut self, order: u64) {
         let now = iso(self.now);
         for line in self.orders[&order].lines.clone() {
@@ -1353,7 +1362,7 @@ impl Inner {
         }
     }
 
-    /// Dates an order anew, and tells of it.
+    /// Sets the time of an order's last change, and reports the order.
     fn touch(&mut self, id: u64) {
         let now = mail_date(self.now);
         self.orders.get_mut(&id).unwrap().own["date_modified"] = json!(now);
@@ -1399,7 +1408,7 @@ impl Inner {
                     "payments": [{ "id": payment, "provider_id": "storecredit", "amount": plain(amount, places),
                         "offline": true, "is_declined": false, "declined_message": "" }],
                 });
-                // What the order itself says of refunds is 0 for ever.
+                // The order's own `refunded_amount` always stays 0.
                 self.orders.get_mut(&id).unwrap().refunds.push(shown);
                 self.set_status(id, 14);
                 self.tell(
@@ -1480,20 +1489,20 @@ impl Inner {
                 self.carts.remove(&id);
                 self.tell("store/cart/deleted", json!({ "type": "cart", "id": id }));
             }
-            // Nobody has touched it for an hour.
+            // It is abandoned after an hour without a change.
             (Some(id), 2) if self.idle(&id) >= 3600 => {
                 self.fates.insert(id.clone(), json!({ "status": "abandoned" }));
                 self.abandoned.insert(id.clone(), self.now);
                 self.tell("store/cart/abandoned", json!({ "type": "cart", "id": id, "token": "t" }));
             }
             (Some(id), 3) if self.idle(&id) > 0 => {
-                // A cart that became an order is no cart any more.
+                // A cart that became an order is no longer a cart.
                 self.carts.remove(&id);
                 self.fates.insert(id.clone(), json!({ "status": "converted", "order": number.to_string() }));
                 self.tell("store/cart/converted", json!({ "type": "cart", "id": id, "orderId": number }));
                 self.tell("store/cart/deleted", json!({ "type": "cart", "id": id }));
             }
-            // What is told within the second in which it was abandoned may be from before or after that.
+            // A change within the same second as the abandonment could be from before or after it.
             (Some(id), 4..8) if self.abandoned.get(&id).is_some_and(|at| at.seconds() == self.now.seconds()) => {}
             (Some(id), 4) => {
                 self.fates.remove(&id);
@@ -1541,13 +1550,13 @@ impl Inner {
         }
     }
 
-    /// For how many seconds nobody has touched a cart.
+    /// Returns the seconds since the last change of a cart.
     fn idle(&self, cart: &str) -> i64 {
         let since = self.carts[cart]["updated_time"].as_str().and_then(time);
         since.map_or(0, |since| self.now.seconds() - since.seconds())
     }
 
-    /// One price list, or both, and all that is in it; there is another one in its place.
+    /// Deletes one price list or both with all their prices, and puts new ones in their place.
     fn delete_price_lists(&mut self, random: &mut StdRng) {
         let gone: Vec<u64> = match random.random_range(0..3) {
             0 => self.price_lists.to_vec(),
@@ -1608,7 +1617,7 @@ impl Inner {
     }
 }
 
-/// One of those that are there.
+/// Returns a random id of those that exist.
 fn any<T>(random: &mut StdRng, all: &BTreeMap<u64, T>) -> Option<u64> {
     let place = random.random_range(0..all.len().max(1));
     all.keys().nth(place).copied()

@@ -1,10 +1,10 @@
 //! CloudBlue Connect: requests that want an answer, the tier configurations that some of them wait for, the assets that
-//! come of them, and webhooks that only say that there is something to do.
+//! result from them, and webhooks that only say that there is something to do.
 //!
-//! What it does is told in `shared/commerce/src/platforms/cloudblue/`; where that is not documented, it does one thing
-//! now and another the next time: the token is in one header, the other, or both; a webhook calls by POST or by GET;
-//! what the API changes triggers, or does not. A trigger that fails is sent again twice, and then only with the next
-//! change.
+//! Its behaviour is described in `shared/commerce/src/platforms/cloudblue/`. Where the platform's documentation is
+//! silent, the simulator varies. The token is in one header, the other, or both. A webhook calls by POST or by GET. A
+//! change by the API triggers webhooks, or does not. A trigger that fails is sent again twice, and after that only with
+//! the next change.
 
 mod rql;
 
@@ -28,14 +28,14 @@ use serde_json::{Value, json};
 
 use super::{Clock, Delivery, Simulator, Trouble, Truth, json_answer, page, segments};
 
-/// The products that there are.
+/// The account's products.
 pub const PRODUCTS: [&str; 2] = ["PRD-000-000-001", "PRD-000-000-002"];
 
 const CLASSES: [&str; 2] = ["fulfillment_request", "tier_config_request"];
 const API: [&str; 2] = ["public", "v1"];
 const TOKEN_SECONDS: i64 = 600;
 const RETRIES: u32 = 2;
-/// The classes of objects that a webhook can be for.
+/// The classes of objects that a webhook can have.
 const OBJECT_CLASSES: [&str; 6] = [
     "fulfillment_request",
     "tier_config_request",
@@ -58,21 +58,21 @@ pub struct Webhook {
     pub id: String,
     /// `event`, or one of the validators, which nothing calls here.
     pub kind: String,
-    /// The class of objects.
+    /// The class of objects whose changes trigger it.
     pub class: String,
     /// The product.
     pub product: String,
-    /// Where to.
+    /// The URL that it calls.
     pub url: String,
-    /// With what the token is signed. The API tells.
+    /// The secret that signs the token. The API shows it.
     pub secret: String,
-    /// Whether it calls.
+    /// `true` while it calls.
     pub active: bool,
-    /// What people call it.
+    /// The name that people see.
     pub label: String,
-    /// What it calls with, beside the token.
+    /// The headers of its calls, besides the token.
     pub headers: Value,
-    /// Something has changed since the last trigger.
+    /// `true` when something has changed since the last trigger.
     due: bool,
     last_success: Option<Timestamp>,
     last_failure: Option<Timestamp>,
@@ -80,7 +80,7 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// As it is made, over the API or on the platform's pages.
+    /// Returns a webhook as the API or the platform's pages make it.
     fn new(id: String, class: &str, product: &str, url: &str, secret: &str) -> Self {
         Self {
             id,
@@ -99,7 +99,7 @@ impl Webhook {
         }
     }
 
-    /// Takes what the API was sent, all of it; what is wrong with it, if anything is.
+    /// Takes the complete body of a call, or returns its errors.
     fn take(&mut self, body: &Value) -> Result<(), Vec<String>> {
         let required = [
             "object_class",
@@ -163,7 +163,7 @@ struct Inner {
     policy: Value,
     hooks: Vec<Webhook>,
     made: usize,
-    /// Somebody has entered the webhooks, and told their ids.
+    /// `true` when somebody has entered the webhooks by hand, and the settings name their ids.
     by_hand: bool,
     requests: BTreeMap<String, Value>,
     tiers: BTreeMap<String, Value>,
@@ -178,7 +178,7 @@ struct Inner {
 }
 
 impl Connect {
-    /// An account that only watches: its products' requests are answered by others.
+    /// Makes an account that only watches: others answer its products' requests.
     pub fn new(clock: Clock) -> Self {
         let inner = Inner {
             key: "ApiKey SU-000-000-001:0123456789abcdef".into(),
@@ -200,7 +200,8 @@ impl Connect {
         Self { clock, inner: Mutex::new(inner) }
     }
 
-    /// The same with a policy, as the settings have it, for all products. Nobody else answers then.
+    /// Makes an account with a policy for all products, in the form of the settings. With another policy than
+    /// `observe`, nobody else answers.
     pub fn with_policy(clock: Clock, policy: Value) -> Self {
         let connect = Self::new(clock);
         connect.lock().policy = policy;
@@ -211,29 +212,29 @@ impl Connect {
         self.inner.lock().unwrap()
     }
 
-    /// How often each request was approved, failed or inquired over the API, by its id and the action.
+    /// Returns the number of times that the API approved, failed or inquired each request, by its id and the action.
     pub fn actions(&self) -> BTreeMap<(String, String), u32> {
         self.lock().actions.clone()
     }
 
-    /// How many requests, tier configuration requests, assets and webhooks there are.
+    /// Returns the numbers of requests, tier configuration requests, assets and webhooks.
     pub fn counts(&self) -> [usize; 4] {
         let inner = self.lock();
         [inner.requests.len(), inner.tiers.len(), inner.assets.len(), inner.hooks.len()]
     }
 
-    /// Whether any request waits for an answer.
+    /// Returns whether any request waits for an answer.
     pub fn is_waiting(&self) -> bool {
         let inner = self.lock();
         inner.requests.values().chain(inner.tiers.values()).any(|request| request["status"] == "pending")
     }
 
-    /// All webhooks, oldest first.
+    /// Returns all webhooks, oldest first.
     pub fn webhooks(&self) -> Vec<Webhook> {
         self.lock().hooks.clone()
     }
 
-    /// Puts a webhook there that somebody else made; gives its id.
+    /// Adds a webhook of somebody else, and returns its id.
     pub fn add_webhook(&self, class: &str, product: &str, url: &str) -> String {
         self.lock().add(class, product, url, "theirs")
     }
@@ -253,24 +254,24 @@ impl Connect {
         self.lock().hooks.iter_mut().for_each(|hook| hook.due = true);
     }
 
-    /// Revokes the key, and gives out another.
+    /// Revokes the key, and issues another.
     pub fn replace_key(&self, key: &str) {
         self.lock().key = key.into();
     }
 
-    /// Gives fewer entries a page than were asked for.
+    /// Limits a page to fewer entries than were asked for.
     pub fn set_page_size(&self, page_size: usize) {
         self.lock().page_size = page_size;
     }
 
-    /// Somebody orders a product; with `blocked`, a tier has to be configured first. Gives the request's id.
+    /// Orders a product, and returns the request's id. With `blocked`, a tier has to be configured first.
     pub fn purchase(&self, random: &mut StdRng, blocked: bool) -> String {
         let now = (self.clock)();
         self.lock().purchase(random, now, blocked)
     }
 }
 
-/// As the platform writes times: without a fraction where there is none.
+/// Writes a time as the platform does: without a fraction if it has none.
 fn written(at: Timestamp) -> String {
     at.to_string().replace('Z', "+00:00")
 }
@@ -299,7 +300,7 @@ impl Inner {
         id
     }
 
-    /// The calls of `/notifications/webhooks`.
+    /// Answers the calls of `/notifications/webhooks`.
     fn webhooks(&mut self, method: &Method, path: &[&str], body: &Value, query: &str) -> ApiResponse {
         let place = path.first().map(|id| self.hooks.iter().position(|hook| hook.id == *id));
         match (method, path, place) {
@@ -334,7 +335,7 @@ impl Inner {
         }
     }
 
-    /// Tells the webhooks of a product and class.
+    /// Makes the webhooks of a request's product and class due.
     fn tell(&mut self, id: &str) {
         let request = self.request(id).unwrap();
         let product = product_of(request).to_owned();
@@ -365,12 +366,12 @@ impl Inner {
         self.assets.get_mut(id).unwrap()["events"]["updated"]["at"] = json!(written(now));
     }
 
-    /// Sets a request's status, and what follows from it. Whether the webhooks are told is up to the caller.
+    /// Sets a request's status, with its consequences. The caller decides whether to tell the webhooks.
     fn set_status(&mut self, id: &str, status: &str, now: Timestamp) {
         let request = self.request_mut(id).unwrap();
         request["status"] = json!(status);
         if status == "inquiring" {
-            // Whoever has the link can fill in the parameters.
+            // Anybody who has the link can fill in the parameters.
             request["params_form_url"] = json!(format!("https://vendor.example.com/?code=s3cr3t-form&request_id={id}"));
         } else {
             request.as_object_mut().unwrap().remove("params_form_url");
@@ -387,7 +388,7 @@ impl Inner {
         }
         self.touch(id, now);
         if is_tiers(id) {
-            // Those that waited for it go on, or have no future.
+            // Requests that waited for the tier go on or fail.
             let next = match status {
                 "approved" => "pending",
                 "failed" => "failed",
@@ -473,7 +474,7 @@ impl Inner {
         });
         let mut asset = asset;
         if number.is_multiple_of(7) {
-            // As old ones are.
+            // Old assets look like this.
             asset["items"][0].as_object_mut().unwrap().remove("id");
         }
         self.assets.insert(id.clone(), asset);
@@ -512,7 +513,7 @@ impl Inner {
         let of_asset = |request: &&Value| request["asset"]["id"] == asset;
         let number = self.requests.values().filter(of_asset).count() + 1;
         let id = format!("{}-{number:03}", asset.replace("AS-", "PR-"));
-        // A request shows its asset; the asset's own times it does not.
+        // A request shows its asset without the asset's own times.
         let mut shown = self.assets[asset].clone();
         shown.as_object_mut().unwrap().remove("events");
         let request = json!({
@@ -527,7 +528,7 @@ impl Inner {
         id
     }
 
-    /// A request with one of these statuses.
+    /// Returns the id of a random request with one of these statuses.
     fn some_request(&self, random: &mut StdRng, statuses: &[&str]) -> Option<String> {
         let all = self.requests.iter().chain(&self.tiers);
         let fitting = |request: &Value| statuses.contains(&request["status"].as_str().unwrap());
@@ -535,7 +536,7 @@ impl Inner {
         (!found.is_empty()).then(|| found[random.random_range(0..found.len())].clone())
     }
 
-    /// Somebody asks for something else about a subscription that nobody asks for anything about.
+    /// Requests a change of an asset that has no open request. Returns `None` if there is no such asset.
     fn modify(&mut self, random: &mut StdRng, now: Timestamp) -> Option<String> {
         let over = ["approved", "failed", "revoked"];
         let open = |request: &&Value| !over.contains(&request["status"].as_str().unwrap());
@@ -564,7 +565,7 @@ impl Inner {
         Some(request)
     }
 
-    /// The customer fills in what is empty; the request is pending again.
+    /// Fills in the parameters as the customer, which makes the request pending again.
     fn fill_in(&mut self, id: &str, now: Timestamp) {
         let request = self.request_mut(id).unwrap();
         let params = if is_tiers(id) { &mut request["params"] } else { &mut request["asset"]["params"] };
@@ -581,7 +582,8 @@ impl Inner {
         self.tell(id);
     }
 
-    /// Somebody else of the account, or the distributor, does something with a request.
+    /// Handles a request as somebody else of the account or the distributor does. Returns whether there was one to
+    /// handle.
     fn others(&mut self, random: &mut StdRng, now: Timestamp) -> bool {
         let Some(id) = self.some_request(random, &["pending", "scheduled", "revoking"]) else { return false };
         let status = self.request(&id).unwrap()["status"].as_str().unwrap().to_owned();
@@ -717,7 +719,7 @@ impl Inner {
             return error(400, "REQ_005", &["Mandatory parameters are empty.", "somebody@example.com"]);
         }
         let templated = template.is_some_and(|template| template.starts_with("TL-"));
-        // Questions about tier configurations have no body.
+        // Inquiries about tier configurations have no body.
         if !templated && (action == "approve" || action == "inquire" && !is_tiers(id)) {
             return error(400, "VAL_001", &["template_id: this field is required."]);
         }
@@ -730,7 +732,7 @@ impl Inner {
         }
         self.set_status(id, to, now);
         *self.actions.entry((id.to_owned(), action.to_owned())).or_default() += 1;
-        // Whether what the API does calls the webhooks is not documented.
+        // It is not documented whether a change by the API triggers the webhooks.
         self.changed_by_api += 1;
         if self.changed_by_api.is_multiple_of(2) {
             self.tell(id);
@@ -758,7 +760,7 @@ fn token(claims: &Value, secret: &str) -> String {
     format!("{signed}.{}", code.replace('+', "-").replace('/', "_").trim_end_matches('='))
 }
 
-/// The webhook that a delivery is of, by its token.
+/// Returns the id of the webhook that sent a delivery, from its token.
 fn webhook_of(delivery: &Delivery) -> String {
     let proof = delivery.headers.iter().find(|(name, _)| name.starts_with("auth")).unwrap();
     let claims = proof.1.split('.').nth(1).unwrap();
@@ -766,7 +768,7 @@ fn webhook_of(delivery: &Delivery) -> String {
     claims["webhook_id"].as_str().unwrap().to_owned()
 }
 
-/// A webhook as the API shows it, secret and all.
+/// Shows a webhook as the API does, including its secret.
 fn show(hook: &Webhook) -> Value {
     json!({
         "id": hook.id, "type": hook.kind, "object_class": hook.class, "label": hook.label, "active": hook.active,
@@ -812,7 +814,7 @@ impl Simulator for Connect {
         settings
     }
 
-    /// Each product has a webhook for both classes of requests; one that is there gets the secret.
+    /// Gives each product a webhook for each class of requests. An existing webhook only gets the secret.
     fn subscribe(&self, delivery_url: &str, secret: &dyn Fn(&str) -> String) {
         let mut inner = self.lock();
         for (product, class) in PRODUCTS.into_iter().flat_map(|product| CLASSES.map(|class| (product, class))) {
@@ -864,7 +866,7 @@ impl Simulator for Connect {
         let now = (self.clock)();
         let mut inner = self.lock();
         let id = webhook_of(delivery);
-        // It may have been removed meanwhile.
+        // It may have been removed in the meantime.
         let Some(place) = inner.hooks.iter().position(|hook| hook.id == id) else { return };
         if (200..300).contains(&status) {
             (inner.hooks[place].last_success, inner.hooks[place].failures) = (Some(now), 0);
@@ -906,7 +908,8 @@ impl Simulator for Connect {
         self.lock().troubles.extend(troubles);
     }
 
-    /// The API shows all of them, and the webhooks tell of all: what is not pending any more has changed.
+    /// Returns all requests and assets. The API shows all of them, and the webhooks report all of them, because a
+    /// request that is no longer pending has changed.
     fn entities(&self) -> Vec<(EntityKind, String, Truth)> {
         let inner = self.lock();
         let requests =

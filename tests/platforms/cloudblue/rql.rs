@@ -1,5 +1,5 @@
-//! The query language of the platform's lists, with the filters that it documents: what each may be asked with, and what a list may be
-//! ordered by. `tests/cloudblue` holds this against the library that the platform filters with.
+//! The query language of the platform's lists, with the documented filters: their operators, and the orders of each
+//! list. `tests/cloudblue` compares it with the library that the platform filters with.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -12,7 +12,7 @@ use url::form_urlencoded;
 static FILTERS: LazyLock<BTreeMap<String, Vec<Filter>>> =
     LazyLock::new(|| serde_json::from_str(include_str!("../../cloudblue/filters.json")).unwrap());
 
-/// The most that a page has, and how much it has when nobody says.
+/// The largest and the default number of entries on a page.
 const MAX_LIMIT: usize = 1000;
 const DEFAULT_LIMIT: usize = 100;
 
@@ -37,13 +37,13 @@ enum Kind {
 
 /// A page of a list.
 pub struct Page<'a> {
-    /// What is on it.
+    /// The entries of the page.
     pub shown: Vec<&'a Value>,
     /// The header `Content-Range`.
     pub range: String,
 }
 
-/// Answers a query of a list, which has at most `most` entries a page; what is wrong with the query, if anything is.
+/// Answers a query of a list with at most `most` entries a page, or returns the error of the query.
 pub fn list<'a>(
     path: &str,
     all: impl Iterator<Item = &'a Value>,
@@ -51,7 +51,7 @@ pub fn list<'a>(
     most: usize,
 ) -> Result<Page<'a>, String> {
     let filters = &FILTERS[path];
-    // Signs of the language may be encoded, too; a plus sign is itself.
+    // Signs of the language may be encoded too; a plus sign stands for itself.
     let query = format!("x={}", query.replace('+', "%2B").replace('&', "%26"));
     let query = form_urlencoded::parse(query.as_bytes()).next().unwrap().1.into_owned();
     let terms = Parser { rest: &query }.whole()?;
@@ -70,7 +70,7 @@ pub fn list<'a>(
                 filter.map(|filter| (filter, name.starts_with('-'))).ok_or(format!("Bad ordering filter: {plain}."))
             })
             .collect::<Result<_, _>>()?;
-        // Where two share all of it, their order is anybody's guess, but stays.
+        // Entries with equal keys may have any order, but keep it.
         found.sort_by(|a, b| {
             let compared = keys.iter().map(|(filter, down)| {
                 let compared = filter.of(a).cmp(&filter.of(b));
@@ -82,14 +82,14 @@ pub fn list<'a>(
     let count = found.len();
     let number = |text: Option<String>| text.and_then(|text| text.parse::<usize>().ok());
     let limit = number(asked.limit).map_or(DEFAULT_LIMIT, |limit| limit.min(MAX_LIMIT)).min(most);
-    // To ask for none is to ask how many there are.
+    // A limit of 0 asks only for the count.
     let offset = number(asked.offset).filter(|_| limit > 0).unwrap_or_default();
     let shown: Vec<&Value> = found.into_iter().skip(offset).take(limit).collect();
     let range = format!("items {offset}-{}/{count}", offset + shown.len().saturating_sub(1));
     Ok(Page { shown, range })
 }
 
-/// What a value is compared by.
+/// A value in the form in which it is compared.
 #[derive(PartialEq, PartialOrd, Eq, Ord, Debug)]
 enum Key {
     Text(String),
@@ -107,7 +107,7 @@ impl Filter {
         }
     }
 
-    /// A value of a query; what is wrong with it, if anything is.
+    /// Reads a value of a query; returns `None` if it is wrong.
     fn read(&self, text: &str) -> Option<Key> {
         let text = unquoted(text);
         match self.kind {
@@ -215,7 +215,7 @@ impl Asked {
     }
 }
 
-/// What the platform does not know it passes over; what it knows it is strict about.
+/// Checks a comparison as the platform does: an unknown filter is passed over, a known one is checked strictly.
 fn check(filters: &[Filter], operator: &str, name: &str, value: &str) -> Result<(), String> {
     let Some(filter) = filters.iter().find(|filter| filter.name == name) else { return Ok(()) };
     let lookup = if value == "null()" { "null" } else { operator };

@@ -1,10 +1,9 @@
-//! A DirectScale client: its events, which tell of a few fields each, and its Extension API, which knows associates
-//! only.
+//! A DirectScale client: its events, which carry a few fields each, and its Extension API, which knows only associates.
 //!
-//! What it does was taken from `shared/commerce/src/platforms/directscale/`: whatever is not answered with exactly 200
-//! is sent again, under the same message id and without end; a key is as likely the one that was entered as an older
-//! one of the client's own; bodies may end in a trailing comma, leave fields out, name legacy events and kinds of orders by
-//! number, or be no objects at all. Some tell who had signed in.
+//! Its behaviour is described in `shared/commerce/src/platforms/directscale/`. DirectScale sends a delivery again,
+//! under the same message id and without end, until the answer is exactly 200. A delivery carries the entered key or an
+//! older key of the client's own, equally often. A body may end in a trailing comma, leave fields out, name legacy
+//! events and kinds of orders by number, or not be an object. Some deliveries name the user who had signed in.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -26,25 +25,25 @@ use super::{Clock, Delivery, Simulator, Trouble, Truth, json_answer, page, segme
 
 /// The client's id.
 pub const CLIENT: &str = "acme";
-/// The key that the client had DirectScale send before, and still accepts.
+/// An older key of the client's own, which DirectScale still sends and the client still accepts.
 pub const BROUGHT_KEY: &str = "k3y-of-the~client!%41^$_";
 /// The key of the Extension API.
 pub const API_KEY: &str = "0ur+key/for=the%20api!";
 
-/// What is true of an entity, as its events have told it.
+/// The truth about an entity, as its events have told it.
 #[derive(Clone, Default)]
 struct Known {
     fields: Map<String, Value>,
     gone: bool,
 }
 
-/// A member of an event, and what it says of the canonical entity.
+/// A member of an event, and its meaning in the canonical entity.
 struct Member {
     name: &'static str,
     json: String,
-    /// Where the canonical field is; nowhere for what is not canonical.
+    /// The path of the canonical field; empty if the member is not canonical.
     at: Vec<String>,
-    /// What it is then; `null` for nothing.
+    /// The value of the canonical field; `null` for none.
     is: Value,
 }
 
@@ -65,14 +64,14 @@ struct Inner {
     calls: Vec<String>,
 }
 
-/// A client.
+/// A simulated client.
 pub struct DirectScale {
     clock: Clock,
     inner: Mutex<Inner>,
 }
 
 impl DirectScale {
-    /// A client with nothing in it.
+    /// Makes an empty client.
     pub fn new(clock: Clock) -> Self {
         let inner = Inner {
             hook: None,
@@ -107,12 +106,12 @@ fn null(name: &'static str, at: &[&str]) -> Member {
     Member { json: "null".into(), is: Value::Null, ..text(name, at, "") }
 }
 
-/// A number, which the canonical entity has as a text with the same digits.
+/// Returns a member with a number, which the canonical entity keeps as a text with the same digits.
 fn number(name: &'static str, at: &[&str], digits: &str) -> Member {
     Member { json: digits.to_owned(), ..text(name, at, digits) }
 }
 
-/// Nothing canonical.
+/// Returns a member that is not canonical.
 fn other(name: &'static str, json: impl ToString) -> Member {
     Member { name, json: json.to_string(), at: Vec::new(), is: Value::Null }
 }
@@ -143,7 +142,8 @@ impl Inner {
         self.next_id
     }
 
-    /// .NET's ticks: seven digits. No two within one microsecond, for which of those is later nobody could tell.
+    /// Returns a time with .NET's ticks, which have seven digits. No two times share a microsecond, because nobody
+    /// could tell which of them is later.
     fn event_time(&mut self, random: &mut StdRng, now: Timestamp) -> String {
         self.last_micros = now.micros().max(self.last_micros + 1);
         let seconds = self.last_micros.div_euclid(1_000_000);
@@ -151,7 +151,7 @@ impl Inner {
         format!("{}.{ticks:07}Z", at_second(seconds).trim_end_matches('Z'))
     }
 
-    /// Puts a body into the outbox, under a message id of its own, which it gives, with who had signed in, if somebody had.
+    /// Puts a body into the outbox under a new message id. Returns that id, and the user who had signed in, if any.
     fn send(&mut self, random: &mut StdRng, body: String) -> (String, Option<&'static str>) {
         self.sent += 1;
         let message = format!("{:08x}-{:04x}-4000-8000-{:012x}", random.random::<u32>(), self.sent, self.sent);
@@ -170,7 +170,7 @@ impl Inner {
         (message, user)
     }
 
-    /// Where to and with which key, as it is entered now: the one that was entered and the client's own take turns.
+    /// Sets the URL and the key as they are entered now. The entered key and the client's own take turns.
     fn address(&mut self, delivery: &mut Delivery) {
         let Some((url, secret)) = &self.hook else { return };
         delivery.url.clone_from(url);
@@ -183,7 +183,7 @@ impl Inner {
         }
     }
 
-    /// Tells of an entity by one event, and keeps what can be known from it.
+    /// Sends one event about an entity, and keeps what the event tells.
     fn tell(
         &mut self,
         random: &mut StdRng,
@@ -198,8 +198,8 @@ impl Inner {
         if kind == EntityKind::Order {
             known.fields.insert("number".into(), json!(id.to_string()));
         }
-        // Sometimes one is not there. It then stays what it was; but an amount without its currency has none, and a
-        // currency without an amount says nothing.
+        // Sometimes a member is missing, and its field keeps its value. But an amount without its currency has none,
+        // and a currency without an amount says nothing.
         let place = random.random_range(0..members.len());
         let left_out = (random.random_bool(0.2) && members[place].name != "IsVoid").then(|| members.remove(place));
         let absent = left_out.as_ref().map_or("", |member| member.name);
@@ -241,7 +241,7 @@ impl Inner {
         self.send(random, format!("{{{}{end}", parts.join(",\n")));
     }
 
-    /// An event that stands for itself.
+    /// Sends an event that is kept as a record of its own.
     fn record(&mut self, random: &mut StdRng, event: Option<&str>, body: String) {
         let (message, user) = self.send(random, body);
         let mut fields = Map::from_iter([("id".to_owned(), json!(message))]);
@@ -439,7 +439,7 @@ impl Inner {
                 self.item(random, now, "DeleteInventoryItemEvent", id);
             }
             12 => {
-                // The daily run is told twice at once, as two messages.
+                // DirectScale reports the daily run twice at once, in two messages.
                 let time = self.event_time(random, now);
                 for _ in 0..2 {
                     let body = format!("{{\"EventDateUtc\":\"{time}\",\"EventType\":\"DailyEvent\",}}");
@@ -455,11 +455,11 @@ impl Inner {
         }
     }
 
-    /// `AssociateService/v1/GetAssociate`. Nobody has seen how names are written in it, so both ways are.
+    /// Answers `AssociateService/v1/GetAssociate`. Nobody has seen the case of its names, so it uses both.
     fn get_associate(&self, body: &[u8]) -> ApiResponse {
         let asked: Value = serde_json::from_slice(body).unwrap_or_default();
         let found = asked["associateId"].as_u64().and_then(|id| Some((id, self.associates.get(&id)?)));
-        // What is answered for one that is not there is not documented.
+        // The answer for an unknown associate is not documented.
         let Some((id, associate)) = found else {
             let message = json!({ "Status": 1, "Message": "Associate not found" });
             let answers = [Value::Null, json!({}), message];
@@ -503,7 +503,7 @@ impl Inner {
     }
 }
 
-/// A whole second, as the canonical entities write it.
+/// Writes a whole second as the canonical entities do.
 fn at_second(seconds: i64) -> String {
     Timestamp::from_micros(seconds * 1_000_000).to_string()
 }

@@ -1,14 +1,15 @@
 //! A WooCommerce store: its keys, its webhooks with their quirks, its entities, and its deliveries.
 //!
-//! What it does was taken from WooCommerce's source, as told in `shared/commerce/src/platforms/woocommerce/`: creation is
-//! always active and pings before it answers; secrets are never given back; nothing keeps two webhooks from being the same;
-//! `DELETE` wants `force`; a missing webhook is 404 when deleted and 400 otherwise; a failed delivery is lost, and the seventh
-//! in a row disables the webhook.
+//! Its behaviour follows WooCommerce's source, as described in `shared/commerce/src/platforms/woocommerce/`. A new
+//! webhook is always active, and pings before the API answers. The API never shows secrets. Two webhooks may be equal.
+//! `DELETE` needs `force`. The answer about a missing webhook is 404 to `DELETE` and 400 otherwise. A failed delivery
+//! is lost, and the seventh in a row disables the webhook.
 //!
-//! What is easily overlooked was seen at a real store: users have any role, and are listed by it; variations are in no list of products, and
-//! in the list of their product they have another form; what is deleted with `force`, or in a batch, tells nobody; trashing tells of the
-//! same id of another kind; using a coupon, renaming a category and deleting a refund move no date; whoever owns a webhook may lose his
-//! rights. Sites differ, too: see [`Site`].
+//! The following was seen at a real store, and is easily overlooked. Users have any role, and are listed by it.
+//! Variations are in no list of products, and have another form in the list of their product. A delete with `force` or
+//! in a batch is not reported. Trashing reports the same id for other kinds of entities too. Using a coupon, renaming a
+//! category and deleting a refund change no date. The owner of a webhook may lose his rights. Sites differ too: see
+//! [`Site`].
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -38,43 +39,43 @@ use super::{Clock, Delivery, Simulator, Trouble, Truth, Wire, json_answer, liste
 pub struct Webhook {
     /// Its id.
     pub id: u64,
-    /// What it delivers.
+    /// The topic that it delivers.
     pub topic: String,
-    /// Where to.
+    /// The URL that it delivers to.
     pub delivery_url: String,
-    /// With what it signs. The API never tells.
+    /// The secret that it signs with. The API never shows it.
     pub secret: String,
     /// `active`, `paused` or `disabled`.
     pub status: String,
-    /// Whether the user who owns it may see nothing any more: the store delivers its own refusal.
+    /// `true` when its owner has no rights any more: the store then delivers its own refusal.
     pub without_rights: bool,
     failures: u32,
     pending_delivery: bool,
 }
 
-/// How the site is that the store is in.
+/// The site that the store runs on.
 #[derive(Clone, Debug, Default)]
 pub struct Site {
-    /// The API is at `?rest_route=` only: `/wp-json` is a page that is not found, or the front page.
+    /// The status of the page at `/wp-json` (not found, or the front page) if the API is at `?rest_route=` only.
     pub plain_permalinks: Option<u16>,
-    /// The host takes the header `Authorization` away.
+    /// `true` when the host removes the header `Authorization`.
     pub strips_authorization: bool,
-    /// Everything is redirected to this site.
+    /// The site that everything is redirected to.
     pub redirects_to: Option<String>,
-    /// What comes before every answer of the API: a byte order mark, a warning of PHP.
+    /// The text before every answer of the API: a byte order mark, or a warning of PHP.
     pub before: String,
-    /// A page comes in place of what these paths end with, with this status.
+    /// The end of the paths that get a page in place of an answer, and the page's status.
     pub page_for: Option<(String, u16)>,
-    /// A plugin or the core is being updated.
+    /// `true` while a plugin or the core is being updated.
     pub in_maintenance: bool,
 }
 
 struct Inner {
     site: Site,
     key: (String, String),
-    /// Keys that apps were given, beside it.
+    /// Further keys, issued to apps.
     granted: Vec<(String, String)>,
-    /// Another one, which may only read.
+    /// Another key, which may only read.
     reads: Option<(String, String)>,
     webhooks: BTreeMap<u64, Webhook>,
     entities: BTreeMap<(String, String), Value>,
@@ -87,7 +88,7 @@ struct Inner {
     is_old: bool,
 }
 
-/// A store.
+/// A simulated store.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Mutex<Inner>>,
@@ -97,7 +98,7 @@ pub struct Store {
     clock: Option<Clock>,
 }
 
-/// The store's signature.
+/// The signature of the store's deliveries.
 const SIGNATURE: Hmac = Hmac {
     header: "x-wc-webhook-signature",
     algorithm: Algorithm::Sha256,
@@ -106,7 +107,7 @@ const SIGNATURE: Hmac = Hmac {
     keys: commerce::scheme::hmac::KeySource::Derived,
 };
 
-/// What can be subscribed to.
+/// The topics that a webhook can have.
 const TOPICS: [&str; 15] = [
     "coupon.created",
     "coupon.updated",
@@ -126,7 +127,7 @@ const TOPICS: [&str; 15] = [
 ];
 
 impl Store {
-    /// A store with one API key, and nothing else.
+    /// Makes an empty store with one API key.
     pub fn new(wire: Arc<dyn Wire>, consumer_key: &str, consumer_secret: &str) -> Self {
         let inner = Inner {
             site: Site::default(),
@@ -153,18 +154,18 @@ impl Store {
         }
     }
 
-    /// The same store, with a clock for what happens in it.
+    /// Returns the same store with a clock for its timestamps.
     #[must_use]
     pub fn with_clock(self, clock: Clock) -> Self {
         Self { clock: Some(clock), ..self }
     }
 
-    /// Listens on a port of its own, and gives the site's address.
+    /// Listens on a port of its own, and returns the site's address.
     pub async fn listen(&self) -> String {
         listen(Arc::new(self.clone())).await
     }
 
-    /// The time now as the store writes it: UTC without a zone, in whole seconds.
+    /// Returns the time as the store writes it: UTC without a zone, in whole seconds.
     fn now(&self) -> String {
         let seconds = match &self.clock {
             Some(clock) => clock().seconds(),
@@ -177,17 +178,17 @@ impl Store {
         self.inner.lock().unwrap()
     }
 
-    /// Changes the site that the store is in.
+    /// Changes the site that the store runs on.
     pub fn edit_site(&self, change: impl FnOnce(&mut Site)) {
         change(&mut self.lock().site);
     }
 
-    /// All webhooks.
+    /// Returns all webhooks.
     pub fn webhooks(&self) -> Vec<Webhook> {
         self.lock().webhooks.values().cloned().collect()
     }
 
-    /// Puts a webhook there that somebody else made.
+    /// Adds a webhook of somebody else, and returns its id.
     pub fn add_webhook(&self, topic: &str, delivery_url: &str) -> u64 {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let hook = Webhook {
@@ -204,37 +205,37 @@ impl Store {
         id
     }
 
-    /// Changes a webhook, as the merchant can in the store's pages.
+    /// Changes a webhook, as the merchant can on the store's pages.
     pub fn edit_webhook(&self, id: u64, change: impl FnOnce(&mut Webhook)) {
         change(self.lock().webhooks.get_mut(&id).unwrap());
     }
 
-    /// Removes a webhook, as the merchant can in the store's pages.
+    /// Removes a webhook, as the merchant can on the store's pages.
     pub fn remove_webhook(&self, id: u64) {
         self.lock().webhooks.remove(&id);
     }
 
-    /// Revokes the key and gives out another.
+    /// Revokes the key, and issues another.
     pub fn replace_key(&self, consumer_key: &str, consumer_secret: &str) {
         self.lock().key = (consumer_key.into(), consumer_secret.into());
     }
 
-    /// Gives out a key that may only read.
+    /// Issues a key that may only read.
     pub fn let_read(&self, consumer_key: &str, consumer_secret: &str) {
         self.lock().reads = Some((consumer_key.into(), consumer_secret.into()));
     }
 
-    /// What goes wrong after so many calls have gone well.
+    /// Makes a call fail after so many good ones.
     pub fn trouble_after(&self, calls: usize, trouble: Trouble) {
         self.lock().troubles.extend(std::iter::repeat_n(Trouble::None, calls).chain([trouble]));
     }
 
-    /// What happens elsewhere while a call with this method is under way.
+    /// Sets what happens elsewhere during each call with this method.
     pub fn on_call(&self, method: &str, then: impl Fn() + Send + Sync + 'static) {
         self.lock().on_call = Some((method.to_owned(), Arc::new(then)));
     }
 
-    /// Gives fewer entries a page than were asked for, as some hosts' limits do.
+    /// Limits a page to fewer entries than were asked for, as some hosts do.
     pub fn set_page_size(&self, page_size: usize) {
         self.lock().page_size = page_size;
     }
@@ -252,7 +253,7 @@ impl Store {
         }
     }
 
-    /// Delivers to every active webhook of a topic; gives the statuses.
+    /// Delivers to every active webhook of a topic, and returns the statuses.
     pub async fn deliver(&self, topic: &str, body: &str) -> Vec<u16> {
         let matching = |hook: &&Webhook| hook.topic == topic && hook.status == "active";
         let hooks: Vec<_> = self.lock().webhooks.values().filter(matching).cloned().collect();
@@ -263,12 +264,12 @@ impl Store {
         statuses
     }
 
-    /// Delivers to one webhook, whatever its status: what was queued before it went is sent all the same.
+    /// Delivers to one webhook, whatever its status, because a removed webhook still sends its queued deliveries.
     pub async fn deliver_to(&self, hook: &Webhook, body: &str) -> u16 {
         let delivery = self.delivery(hook, body);
         let status = self.wire.send(delivery.clone()).await;
         self.answered(&delivery, status);
-        // Saving the webhook after a delivery pings again, until that has worked once.
+        // The store saves the webhook after a delivery, which pings again until a ping succeeds.
         let hook = self.lock().webhooks.get(&hook.id).filter(|hook| hook.pending_delivery).cloned();
         if let Some(hook) = hook {
             self.ping(&hook).await;
@@ -279,10 +280,10 @@ impl Store {
     fn delivery(&self, hook: &Webhook, body: &str) -> Delivery {
         let refusal = error(401, "woocommerce_rest_cannot_view", "Sorry, you cannot view this resource.").body;
         let refusal = String::from_utf8(refusal.to_vec()).unwrap();
-        // Of what is deleted only the id is told, which needs no rights.
+        // A delete carries only the id, which needs no rights.
         let body = if hook.without_rights && !hook.topic.ends_with(".deleted") { &refusal } else { body };
         let (resource, event) = hook.topic.split_once('.').unwrap();
-        // Delivery ids depend on the webhook and the second only; seconds pass here with every third delivery.
+        // Delivery ids depend only on the webhook and the second; here, a second passes with every third delivery.
         let second = self.seconds.fetch_add(1, Ordering::Relaxed) / 3;
         let headers = [
             ("content-type", "application/json".to_owned()),
@@ -319,7 +320,7 @@ impl Store {
         }
     }
 
-    /// Whether every webhook's ping was answered with exactly 200.
+    /// Returns whether every webhook's ping was answered with exactly 200.
     pub fn all_pinged(&self) -> bool {
         self.lock().webhooks.values().all(|hook| !hook.pending_delivery)
     }
@@ -367,7 +368,7 @@ impl Store {
         };
         if !site.before.is_empty() {
             answer.body = [site.before.as_bytes(), &answer.body].concat().into();
-            // Whatever PHP has printed by then, the status is sent.
+            // The status is sent before PHP prints its text.
             if !site.before.starts_with('\u{feff}') {
                 answer.status = 200;
             }
@@ -378,10 +379,10 @@ impl Store {
         }
     }
 
-    /// What the owner does on the page that an app sends him to, and where he is sent then; or what the page says is wrong.
+    /// Answers an app's authorization page as the owner, and returns the URL that he is sent to.
     ///
     /// # Errors
-    /// The page's text.
+    /// Returns the page's text if something is wrong.
     pub async fn authorize(&self, url: &str, approve: bool) -> Result<String, String> {
         let url: url::Url = url.parse().unwrap();
         let query: BTreeMap<_, _> = url.query_pairs().into_owned().collect();
@@ -424,12 +425,12 @@ impl Store {
         end(1)
     }
 
-    /// The keys that apps have.
+    /// Returns the keys that apps have.
     pub fn granted(&self) -> Vec<(String, String)> {
         self.lock().granted.clone()
     }
 
-    /// The pages of apps over HTTP: without its owner's click there is one to be clicked.
+    /// Answers the authorization pages of apps over HTTP. The first page only asks for the owner's click.
     async fn app_page(&self, request: &ApiRequest) -> ApiResponse {
         let done = match request.url.path() {
             "/wc-auth/v1/authorize" => return page(200, "<html>Approve or deny</html>"),
@@ -478,8 +479,9 @@ impl Store {
         }
     }
 
-    /// All of a collection, or what was changed after a time, which customers cannot be asked for; by id or by that time. Without
-    /// `dates_are_gmt` the time would be local, which no test wants, and so it would be with a zone.
+    /// Lists a collection by id or by the time of the last change, or only what has changed after a time, which
+    /// customers cannot be asked for. Answers with an empty list if that time has a zone or comes without
+    /// `dates_are_gmt`: it would be local, which no test wants.
     fn many(&self, resource: &str, query: &BTreeMap<String, String>) -> ApiResponse {
         let since = query.get("modified_after").filter(|_| resource != "customers" && !self.lock().is_old);
         let number = |name: &str| query.get(name).and_then(|text| text.parse::<usize>().ok());
@@ -520,7 +522,7 @@ impl Store {
         answer
     }
 
-    /// The variations of a product: of another form than when each is asked for by itself, as a product.
+    /// Lists the variations of a product, which have another form here than as products of their own.
     fn variations(&self, parent: &str, query: &BTreeMap<String, String>) -> ApiResponse {
         let inner = self.lock();
         if !inner.entities.contains_key(&("products".to_owned(), parent.to_owned())) {
@@ -550,7 +552,7 @@ impl Store {
         answer
     }
 
-    /// Makes it a store of years ago, which does not know the time of the last change.
+    /// Makes the store one of years ago, which does not know the time of the last change.
     pub fn grow_old(&self) {
         self.lock().is_old = true;
     }
@@ -584,7 +586,7 @@ impl Store {
             id,
             topic: topic.into(),
             delivery_url: url.into(),
-            // What is not given is a password that nobody ever learns.
+            // Without a secret, the store makes up a password that nobody ever learns.
             secret: body["secret"].as_str().map_or_else(|| format!("random-{id}"), str::to_owned),
             status: "active".into(),
             without_rights: false,
@@ -614,7 +616,7 @@ impl Store {
                     *field = value.to_owned();
                 }
             }
-            // The count of failures stays as it is.
+            // The number of failures stays.
             (hook.clone(), hook.status == "active" && (hook.delivery_url != before || hook.pending_delivery))
         };
         if ping {
@@ -656,7 +658,7 @@ impl Simulator for Store {
         }
     }
 
-    /// Somebody registers, the merchant edits the catalogue, orders come, go on, and are trashed.
+    /// Makes a change: somebody registers, the merchant edits the catalogue, or an order comes, proceeds or is trashed.
     fn change(&self, random: &mut StdRng) {
         let (resource, topic) = [
             ("orders", "order"),
@@ -688,7 +690,7 @@ impl Simulator for Store {
         let has_variations = entity["variations"].as_array().is_some_and(|list| !list.is_empty());
         if random.random_ratio(1, 6) && !has_variations {
             self.set(resource, number, None);
-            // The store tells of its whole family.
+            // The store reports the id for its whole family of kinds.
             for topic in [topic, "product", "coupon"].into_iter().take(if resource == "customers" { 1 } else { 3 }) {
                 self.tell(&format!("{topic}.deleted"), &json!({ "id": number }).to_string());
             }
@@ -702,7 +704,7 @@ impl Simulator for Store {
             "products" => entity["price"] = json!(format!("{}.50", random.random_range(1..100))),
             "customers" => {
                 entity["last_name"] = json!(format!("Name{}", random.random_range(0..100)));
-                // Whoever buys a subscription gets another role.
+                // A customer who buys a subscription gets another role.
                 if entity["is_paying_customer"] == true {
                     entity["role"] = json!(["customer", "subscriber"][random.random_range(0..2)]);
                 }
@@ -711,7 +713,7 @@ impl Simulator for Store {
         }
         entity["date_modified_gmt"] = json!(now);
         self.set(resource, number, Some(entity.clone()));
-        // Now and then the user that owns the webhook cannot see the entity, and the error is delivered in its place.
+        // Now and then the webhook's owner cannot see the entity, and the store delivers the error in its place.
         let body = if resource != "customers" && random.random_ratio(1, 12) {
             json!({ "code": "woocommerce_rest_cannot_view", "message": "Sorry.", "data": { "status": 401 } })
         } else {
@@ -729,7 +731,7 @@ impl Simulator for Store {
         false
     }
 
-    /// A failed delivery is lost; the seventh in a row disables the webhook.
+    /// Counts failures in a row. A failed delivery is lost; the seventh in a row disables the webhook.
     fn answered(&self, delivery: &Delivery, status: u16) {
         let header = |name: &str| delivery.headers.iter().find(|(of, _)| of == name).map(|(_, value)| value.clone());
         let mut inner = self.lock();
@@ -760,7 +762,7 @@ impl Simulator for Store {
             "customers" => EntityKind::Customer,
             _ => EntityKind::Coupon,
         };
-        // Of the users of the site, those who buy nothing are nobody's concern.
+        // Users who buy nothing do not count.
         let buys = |entity: &Value| entity["role"] == "customer" || entity["is_paying_customer"] == true;
         let there = inner.entities.iter().filter(|((resource, _), entity)| resource != "customers" || buys(entity));
         let there = there.map(|((resource, id), _)| (kind(resource), id.clone(), Truth::Api));
@@ -774,7 +776,7 @@ impl Simulator for Store {
 }
 
 impl Store {
-    /// Adds a variation to a product, and tells of both.
+    /// Adds a variation to a product, and reports both.
     pub fn add_variation(&self, parent: u64, price: &str) -> u64 {
         let (id, now) = (self.next_id.fetch_add(1, Ordering::Relaxed), self.now());
         let variation = json!({
@@ -788,7 +790,8 @@ impl Store {
         id
     }
 
-    /// What follows for its product when a variation was saved or has gone: its list and its date.
+    /// Updates the list and the date of a variation's product after the variation was saved or deleted, and reports the
+    /// product.
     fn saved_variation(&self, variation: &Value, now: &str) {
         let Some(parent) = variation["parent_id"].as_u64().filter(|_| variation["type"] == "variation") else { return };
         let product = {
@@ -804,12 +807,12 @@ impl Store {
         self.tell("product.updated", &product.to_string());
     }
 
-    /// Changes an entity, and tells nobody.
+    /// Changes an entity without reporting it.
     pub fn edit(&self, resource: &str, id: u64, change: impl FnOnce(&mut Value)) {
         change(self.lock().entities.get_mut(&(resource.to_owned(), id.to_string())).unwrap());
     }
 
-    /// Deletes an entity with `force`, or in a batch: nobody is told. A product takes its variations along.
+    /// Deletes an entity, and the variations of a product, without reporting it, as `force` and batches do.
     pub fn force_delete(&self, resource: &str, id: u64) {
         let variations: Vec<u64> = {
             let inner = self.lock();
@@ -854,7 +857,7 @@ impl Store {
     }
 }
 
-/// What an order costs: of all kinds of money something, or nothing, in one of several currencies.
+/// Returns the amounts of an order: all kinds, some of them zero, in one of several currencies.
 fn charged(id: u64, random: &mut StdRng) -> Value {
     let (currency, places) = [("EUR", 2), ("USD", 2), ("JPY", 0), ("KWD", 3)][random.random_range(0..4)];
     let percent = [0, 8, 19][random.random_range(0..3)];
@@ -903,16 +906,16 @@ fn charged(id: u64, random: &mut StdRng) -> Value {
     })
 }
 
-/// Whose a call is.
+/// The rights of a call.
 #[derive(Clone, Copy, PartialEq)]
 enum Right {
-    /// Nobody's: no key has got through.
+    /// No key has got through.
     Nobody,
-    /// Of a key that is none.
+    /// The key is unknown.
     Unknown,
-    /// Of one that may only read.
+    /// The key may only read.
     ReadOnly,
-    /// Of one that may all.
+    /// The key may do everything.
     All,
 }
 
@@ -924,7 +927,7 @@ impl Inner {
         let pair = decoded.as_deref().and_then(|text| text.split_once(':'));
         let pair = pair.map(|(key, secret)| (key.to_owned(), secret.to_owned()));
         let query = query(request);
-        // Only over https, and simulators that listen have none.
+        // The query counts only over https, which listening simulators do not have.
         let given = |name: &str| query.get(name).filter(|_| request.url.scheme() == "https").cloned();
         let Some(pair) = pair.or(given("consumer_key").zip(given("consumer_secret"))) else { return Right::Nobody };
         if std::iter::once(&self.key).chain(&self.granted).any(|key| *key == pair) {
@@ -938,7 +941,7 @@ impl Inner {
 }
 
 impl Site {
-    /// What comes in place of an answer of the API.
+    /// Returns the page that comes in place of an answer of the API, if any.
     fn instead(&self, request: &ApiRequest) -> Option<ApiResponse> {
         if self.in_maintenance {
             let mut answer =

@@ -1,6 +1,6 @@
-//! CloudBlue Connect's simulator on this machine, for `tests/cloudblue`: with more requests and assets than a page has, many of them of
-//! one time. Goes through every list in every way that the product does, and prints as one line of JSON what was asked and what was
-//! found. Its API answers until its input ends.
+//! CloudBlue Connect's simulator on this machine, for `tests/cloudblue`. It has more requests and assets than a page
+//! holds, many of them with the same time. Walks every list in every way that the product does, and prints one line of
+//! JSON with its requests and the entries that it found. Its API answers until its input ends.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a simulation")]
 
 use std::{
@@ -34,10 +34,10 @@ use tests::platforms::{
 };
 
 const BEGIN: i64 = 1_800_000_000_000_000;
-/// How many are ordered at one moment, and how many one after the other.
+/// The numbers of purchases at one moment, and of those one after another.
 const AT_ONCE: usize = 230;
 const LATER: usize = 120;
-/// How many pages a list may take.
+/// The most pages that a list may take.
 const MAX_PAGES: usize = 200;
 
 struct Walk<'a> {
@@ -54,7 +54,7 @@ impl Walk<'_> {
         self.asked.insert(format!("{}?{query}", request.url.path().strip_prefix("/public/v1").unwrap()));
     }
 
-    /// Goes through a list to its end, and through those that follow it; the ids of what was found, by list.
+    /// Walks a list to its end, and then the lists that follow it. Returns the ids that it found, by list.
     async fn through(&mut self, settings: &Map<String, Value>, mut listing: Listing, now: Timestamp) -> Value {
         let access = Access { site: self.site, credentials: self.key, settings };
         let mut found = Map::new();
@@ -74,7 +74,7 @@ impl Walk<'_> {
         panic!("a list does not end: {listing:?}");
     }
 
-    /// Goes through the list of webhooks to its end.
+    /// Walks the list of webhooks to its end.
     async fn through_webhooks(&mut self, settings: &Map<String, Value>, now: Timestamp) {
         let access = Access { site: self.site, credentials: self.key, settings };
         let webhooks = self.platform.setup.webhooks().unwrap();
@@ -153,7 +153,7 @@ async fn main() {
     });
     let url = format!("{}/public/v1", listen(Arc::clone(&connect) as Arc<dyn Simulator>).await);
     println!("{}", json!({ "url": url, "key": key, "counts": counts, "asked": asked, "walks": walks }));
-    // The API answers while somebody wants it to.
+    // The API answers until the input ends.
     let (done, ended) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());

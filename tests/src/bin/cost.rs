@@ -1,5 +1,6 @@
-//! What a million deliveries cost, by platform: each simulated platform plays, and what the functions ask of AWS is counted, on in-memory
-//! edges that count as AWS bills. Prices are those of us-east-1, November 2026, on demand, without the free tier.
+//! The cost of a million deliveries, by platform. Each simulated platform plays, and in-memory edges count the
+//! functions' requests to AWS as AWS bills them. Prices are those of us-east-1, November 2026, on demand, without the
+//! free tier.
 #![allow(clippy::expect_used, clippy::print_stdout, clippy::cast_precision_loss, reason = "a command")]
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -13,37 +14,37 @@ use tests::{
     world::{Outside, Processes, World, gateway_event, message, request},
 };
 
-/// <https://aws.amazon.com/api-gateway/pricing/>: a request to an HTTP API, of up to 512 KB.
+/// The price of a request of up to 512 KB to an HTTP API: <https://aws.amazon.com/api-gateway/pricing/>.
 const HTTP_API: f64 = 1.00e-6;
-/// <https://aws.amazon.com/lambda/pricing/>: an invocation, and a GB-second of arm64.
+/// The prices of an invocation and of a GB-second of arm64: <https://aws.amazon.com/lambda/pricing/>.
 const INVOCATION: f64 = 0.20e-6;
 const GB_SECOND: f64 = 0.000_013_333_4;
-/// <https://aws.amazon.com/sqs/pricing/>: a request of up to 64 KB to a standard queue.
+/// The price of a request of up to 64 KB to a standard queue: <https://aws.amazon.com/sqs/pricing/>.
 const SQS: f64 = 0.40e-6;
-/// <https://aws.amazon.com/dynamodb/pricing/on-demand/>: a write unit, and a read unit.
+/// The prices of a write unit and of a read unit: <https://aws.amazon.com/dynamodb/pricing/on-demand/>.
 const WRITE_UNIT: f64 = 0.625e-6;
 const READ_UNIT: f64 = 0.125e-6;
-/// <https://aws.amazon.com/cloudwatch/pricing/>: a byte of logs.
+/// The price of a byte of logs: <https://aws.amazon.com/cloudwatch/pricing/>.
 const LOG_BYTE: f64 = 0.50e-9;
 
-/// What a function has by default, in GB.
+/// The default memory of a function, in GB.
 const MEMORY: f64 = 0.25;
-/// What cannot be measured on one machine, in seconds: a call of an AWS service, and of a platform.
+/// The assumed times of a call of an AWS service and of a platform, in seconds. One machine cannot measure them.
 const AWS_CALL: f64 = 0.005;
 const PLATFORM_CALL: f64 = 0.3;
-/// CPU time of a delivery in the receiver, and of a message in the processor, in seconds (`docs/benchmarks.md`), over the share of a CPU
-/// that 256 MB come with.
+/// The CPU time of a delivery in the receiver and of a message in the processor, in seconds (`docs/benchmarks.md`),
+/// divided by the share of a CPU that comes with 256 MB.
 const RECEIVER_CPU: f64 = 0.000_25 * 1769.0 / 256.0;
 const PROCESSOR_CPU: f64 = 0.000_2 * 1769.0 / 256.0;
-/// What the access log says of a request, in bytes.
+/// The length of a request's line in the access log, in bytes.
 const ACCESS_LOG: f64 = 300.0;
 
-/// How many things happen at each platform.
+/// The number of counted changes at each platform.
 const CHANGES: usize = 60;
-/// How many messages a batch has at most.
+/// The most messages in a batch.
 const BATCH: usize = 10;
 
-/// What was counted.
+/// The counts.
 #[derive(Default)]
 struct Counted {
     deliveries: f64,
@@ -71,7 +72,7 @@ fn chunks(bytes: usize) -> f64 {
 }
 
 impl Shop {
-    /// Delivers what the platform sends.
+    /// Delivers the platform's outbox.
     async fn deliver(&mut self) {
         for delivery in self.simulator.outbox() {
             let Some(event) = gateway_event(&delivery, self.world.clock.now()) else { continue };
@@ -84,21 +85,21 @@ impl Shop {
         self.take(1);
     }
 
-    /// Takes what was put on the queue since, so many with each request.
+    /// Takes the new messages from the queue, with `at_once` messages in each counted request.
     fn take(&mut self, at_once: usize) {
         let sent = self.world.queues.sent();
         let new: Vec<_> = sent.iter().enumerate().skip(self.taken).collect();
         for part in new.chunks(at_once) {
             self.counted.sqs += chunks(part.iter().map(|(_, (sealed, _))| sealed.text().len()).sum());
         }
-        // What is put off has its time, and what comes meanwhile does not wait for it.
+        // Deferred messages get their time, and later ones do not wait for them.
         let delay = new.iter().map(|(_, (_, delay))| *delay).max().unwrap_or(0);
         self.world.clock.pass_seconds(i64::from(delay));
         self.waiting.extend(new.iter().map(|(n, (sealed, _))| message(*n, sealed.text())));
         self.taken = sent.len();
     }
 
-    /// Processes a batch of what waits.
+    /// Processes a batch of the waiting messages.
     async fn process(&mut self) {
         let rest = self.waiting.split_off(self.waiting.len().min(BATCH));
         let batch = std::mem::replace(&mut self.waiting, rest);
@@ -108,12 +109,13 @@ impl Shop {
         let calls = self.simulator.calls().len() as f64;
         self.counted.messages += batch.len() as f64;
         self.counted.invocations += 1.0;
-        // Received, and deleted.
+        // One request receives the batch, and one deletes it.
         self.counted.sqs += chunks(batch.iter().map(|message| message.body.len()).sum()) + 1.0;
         self.counted.reads += used.read_halves as f64 / 2.0;
         self.counted.writes += used.write_units as f64;
         self.counted.calls += calls;
-        // Entities are brought up to date side by side: the batch takes as long as the slowest, which is one read, one write, and its calls.
+        // Entities are brought up to date side by side. The batch takes as long as the slowest entity: one read, one
+        // write, and its calls.
         let slowest = (calls / batch.len() as f64).ceil() * PLATFORM_CALL;
         self.counted.seconds += 3.0 * AWS_CALL + slowest + PROCESSOR_CPU * batch.len() as f64;
         self.counted.log += report.lines.iter().map(|line| line.to_string().len() as f64).sum::<f64>();
@@ -123,7 +125,7 @@ impl Shop {
         self.take(BATCH);
     }
 
-    /// What was counted, in dollars for a million deliveries, by what it is for.
+    /// Returns the counts as dollars for a million deliveries, by service.
     fn dollars(&self) -> BTreeMap<&'static str, f64> {
         let Counted { deliveries, invocations, seconds, sqs, reads, writes, log, .. } = self.counted;
         let million = |dollars: f64| dollars / deliveries * 1e6;
@@ -147,7 +149,7 @@ async fn played(place: usize) -> Shop {
     let processor = world.processor();
     let mut shop = Shop { world, processor, simulator, waiting: Vec::new(), taken: 0, counted: Counted::default() };
     let mut random = StdRng::seed_from_u64(1);
-    // What is there before is not counted, nor is what connecting costs.
+    // The first half of the changes is not counted, and neither is the cost of connecting.
     for change in 0..2 * CHANGES {
         if change == CHANGES {
             shop.simulator.calls();

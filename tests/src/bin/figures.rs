@@ -1,6 +1,6 @@
-//! What a sweep over many connections comes to: the registrar as it is, on tables and queues in memory, with a store for each
-//! connection that answers as the real one would. Prints what was counted and measured; asserts only that each connection was
-//! looked at exactly once.
+//! The figures of a sweep over many connections. The real registrar runs on tables and queues in memory, with a store
+//! for each connection that answers as a real one would. Prints the counts and times, and asserts only that each
+//! connection was checked exactly once.
 //!
 //!     make figures
 
@@ -30,7 +30,7 @@ use http::HeaderMap;
 use serde_json::json;
 use tests::world::{BASE, Outside, World};
 
-/// A line of `/proc/self/status`, in MiB.
+/// Returns the number in a line of `/proc/self/status`, in MiB.
 fn memory(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();

@@ -1,7 +1,7 @@
-//! The simulated platforms on this machine, for `make run`: installs the app at them as merchants would, and connects those that have
-//! no apps; lets some things happen there, delivers what tells of them, and prints each delivery as a line of JSON, then how their
-//! webhooks are, then the address of a page that a merchant sees. Its APIs answer until the process is ended. The bundle's environment
-//! says where everything is.
+//! The simulated platforms on this machine, for `make run`. Installs the app at them as merchants would, and connects
+//! those that have no apps. Then makes some changes there, delivers them, and prints each delivery as a line of JSON,
+//! then the states of the webhooks, then the address of a page that a merchant sees. The APIs answer until the process
+//! ends. The bundle's environment says where everything is.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a simulation")]
 
 use std::{
@@ -30,18 +30,18 @@ use tests::{
     world::app_credentials_at,
 };
 
-/// How much happens at each platform.
+/// The number of changes at each platform after it is connected.
 const CHANGES: usize = 14;
 
-/// How much has happened before anybody is connected.
+/// The number of changes before it is connected.
 const BEFORE: usize = 8;
-/// How long anything may take.
+/// The longest time to wait for anything.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A simulated platform with its place.
+/// A simulated platform with its address.
 struct Player {
     simulator: Arc<dyn Simulator>,
-    /// The same, for its callbacks.
+    /// The same simulator at BigCommerce, which can install the app and sign its callbacks.
     bigcommerce: Option<Arc<bigcommerce::Simulator>>,
     site: String,
     connection: String,
@@ -70,7 +70,7 @@ impl Bundle {
         Self { aws, http: Guarded::new(Loopback::Allowed).unwrap(), api_url: variable("API_URL").unwrap(), token }
     }
 
-    /// Asks the admin interface, below `/admin/connections`.
+    /// Asks the admin interface below `/admin/connections`.
     async fn admin(&self, method: Method, path: &str, body: &Value) -> Value {
         let url = format!("{}/admin/connections{path}", self.api_url).parse().unwrap();
         let mut headers = HeaderMap::new();
@@ -81,7 +81,8 @@ impl Bundle {
         serde_json::from_slice(&answer.body).unwrap()
     }
 
-    /// Connects a platform the way that it has: a merchant installs the app, or somebody enters what the platform gave them.
+    /// Connects a platform in its own way: a merchant installs the app, or somebody enters the values that the platform
+    /// gave.
     async fn connect(&self, player: &Player) {
         let Player { simulator, bigcommerce, site, connection } = player;
         let platform = simulator.platform();
@@ -93,7 +94,7 @@ impl Bundle {
                 let shown = self.admin(Method::PUT, &path, &simulator.settings(site)).await;
                 let hooks = shown["subscriptions"].as_array().unwrap();
                 if hooks.iter().all(|hook| hook["status"] == "manual") {
-                    // Somebody enters what the registrar shows.
+                    // Somebody enters the values that the registrar shows.
                     let revealed = self.admin(Method::POST, &format!("{path}/reveal"), &json!({})).await;
                     let secrets = revealed["secrets"].as_array().unwrap();
                     let secret = |scope: &str| {
@@ -106,7 +107,7 @@ impl Bundle {
         }
     }
 
-    /// The subscriptions, as soon as each is as it should be.
+    /// Returns the webhooks as soon as each is as it should be.
     async fn subscriptions(&self, player: &Player) -> Value {
         let path = format!("/{}/{}/subscriptions", player.simulator.platform(), player.connection);
         let started = Instant::now();
@@ -122,7 +123,7 @@ impl Bundle {
         }
     }
 
-    /// Sends one delivery; its status and its message's id.
+    /// Sends one delivery, and returns its status and its message's id.
     async fn send(&self, delivery: &Delivery) -> (u16, Option<String>) {
         let Delivery { method, url, headers, body, .. } = delivery.clone();
         let mut request = ApiRequest { method, url: url.parse().unwrap(), headers: HeaderMap::new(), body };
@@ -138,11 +139,11 @@ impl Bundle {
         }
     }
 
-    /// Installs, lets something happen at the platform, and delivers what tells of it; how the subscriptions are then.
+    /// Connects the platform, makes changes there, and delivers them. Returns the webhooks afterwards.
     async fn play(&self, player: &Player, seed: u64) -> Value {
         let Player { simulator, connection, .. } = player;
         let mut random = StdRng::seed_from_u64(seed);
-        // What there was before is imported.
+        // Backfill fetches the earlier changes.
         for _ in 0..BEFORE {
             simulator.change(&mut random);
         }
@@ -201,11 +202,11 @@ async fn main() {
     ] {
         players.push(Player::new(simulator).await);
     }
-    // What the platform signs with, and where it is, has to be known here.
+    // The bundle has to know the platform's address and signing secret.
     let apps = SecretsManager::new(bundle.aws.secretsmanager(), variable("APP_CREDENTIALS").unwrap());
     apps.replace(&app_credentials_at(&players[0].site)).await.unwrap();
     players[0].bigcommerce = Some(store);
-    // The connection's id follows from the site.
+    // The connection's id is derived from the site.
     players[3].connection = connection_id(&players[3].site);
     for shown in join_all(players.iter().map(|player| bundle.play(player, 7))).await {
         println!("{shown}");
