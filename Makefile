@@ -13,19 +13,19 @@ TOOLS = test -f "$(ENV)" || { echo "$(ENV) is missing: \`make run\` makes .local
 help: ## Lists the commands.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-run: ## Builds, starts a local AWS, deploys template.yaml on it, plays all platforms and shows what became of them: [VERBOSE=1]
+run: ## Builds, starts a local AWS, deploys template.yaml on it, plays all platforms and shows the outcomes: [VERBOSE=1]
 	@$(LOCAL) run
 
-send: ## Sends a sample event to what `make run` left up: EVENT=woocommerce/018-order_created
+send: ## Sends a sample event to the stack of `make run`: EVENT=woocommerce/018-order_created
 	@$(LOCAL) send "$(EVENT)"
 
-state: ## Prints what is known of a store there: PLATFORM=woocommerce CONNECTION=shop.example.com [KIND=order] [VERBOSE=1]
+state: ## Prints the entities of a store there: PLATFORM=woocommerce CONNECTION=shop.example.com [KIND=order] [VERBOSE=1]
 	@$(LOCAL) state "$(PLATFORM)" "$(CONNECTION)" "$(KIND)"
 
-stop: ## Ends the local AWS and the simulated platforms that `make run` left up.
+stop: ## Ends the local AWS and the simulated platforms of `make run`.
 	@$(LOCAL) stop
 
-test: ## Runs every check and test there is.
+test: ## Runs every check and test.
 	@$(PYTHON) tools/local/check.py
 
 secret: tools ## Prints a webhook secret: PLATFORM=woocommerce CONNECTION=shop.example.com SCOPE=order.updated [GENERATION=1]
@@ -34,7 +34,7 @@ secret: tools ## Prints a webhook secret: PLATFORM=woocommerce CONNECTION=shop.e
 token: tools ## Prints a token for the admin interface: [MINUTES=15] [SCOPES="read write"] (also reveal, rotate) [FOR=name]
 	@$(TOOLS) token --minutes $(or $(MINUTES),15) --scopes "$(or $(SCOPES),read write)" $(if $(FOR),--for "$(FOR)")
 
-events: tools ## Signs the files in events/ anew, after one was changed or added.
+events: tools ## Signs the files in events/ again, after one was changed or added.
 	@./.local/tools events
 
 redrive: tools ## Counts the dead letters, and with RUN=1 brings them back: [QUEUE=jobs] [REASON=malformed] [RUN=1]
@@ -49,16 +49,16 @@ figures: ## Counts and measures a sweep over 10,000 connections in memory, and w
 	cargo build --release --locked -p tests --bin figures
 	@$${CARGO_TARGET_DIR:-target}/release/figures | grep -v '^{' > docs/sweep.md
 
-cost: ## Counts what a million deliveries cost, by platform, and writes docs/costs.md.
+cost: ## Counts the cost of a million deliveries, by platform, and writes docs/costs.md.
 	@cargo run --quiet --locked -p tests --bin cost | grep -v '^{' > docs/costs.md; cat docs/costs.md
 
-pages: ## Writes what is made from the code: the OpenAPI description, docs/admin-api.md, and the tables of docs/state.md.
+pages: ## Writes the files that are made from the code: the OpenAPI description, docs/admin-api.md, and the tables of docs/state.md.
 	@WRITE_PAGES=1 cargo test --quiet --locked -p tests --test path -- generated
 
 env: ## Prints the environment of a stack on AWS, for ENV=file: STACK=commerce-hooks > my.env
 	@$(LOCAL) env $(or $(STACK),commerce-hooks)
 
-retained: ## Writes what CloudFormation takes to import what a deleted stack left: FILE=names.json OUT=folder
+retained: ## Writes the input for CloudFormation to import what a deleted stack left: FILE=names.json OUT=folder
 	@$(PYTHON) tools/local/retained.py "$(FILE)" "$(OUT)"
 
 fmt: ## Formats the code.

@@ -1,5 +1,5 @@
-"""Holds what the manifests promise: one set of features for all packages, because cargo compiles a crate once for each set and the AWS SDK
-takes minutes; and a `rust-version` that every locked crate builds with."""
+"""Tests of the manifests: one set of features for all packages, because cargo compiles a crate once for each set and
+the AWS SDK takes minutes; and a `rust-version` with which every locked crate builds."""
 
 import collections
 import json
@@ -10,7 +10,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGES = ["receiver", "processor", "registrar", "tools", "tests"]
-# The kinds of events differ by function. Only a function's own code is built on this crate.
+# The kinds of events differ by function. Only a function's own code depends on this crate.
 DIFFERENT = {"aws_lambda_events"}
 
 

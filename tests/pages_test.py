@@ -1,4 +1,5 @@
-"""Holds the pages together: every link leads to a file and a heading that are there, and every page is linked from the README or another page."""
+"""Tests of the pages: every link leads to an existing file and heading, and every page is linked from the README or
+another page."""
 
 import pathlib
 import re
@@ -15,12 +16,12 @@ def pages():
 
 
 def without_code(text):
-    """The text without its code blocks, in which brackets are no links and number signs no headings."""
+    """Returns the text without its code blocks, in which brackets are no links and number signs no headings."""
     return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def anchors(page):
-    """The anchors that GitHub makes of a page's headings."""
+    """Returns the anchors that GitHub makes from a page's headings."""
     found = set()
     for heading in re.findall(r"^#{1,6} (.+)$", without_code(page.read_text()), flags=re.MULTILINE):
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").strip().lower()

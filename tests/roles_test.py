@@ -1,5 +1,6 @@
-"""What the functions may do: their roles, as they were deployed on the local AWS, which lets them do nothing else. Runs after the tests against
-the deployed bundle: whatever those made the functions do was asked of AWS under these roles."""
+"""Tests of the functions' roles as deployed on the local AWS, which lets the functions do nothing else. They run after
+the tests against the deployed bundle, because everything that the functions did there was asked of AWS under these
+roles."""
 
 import os
 import unittest

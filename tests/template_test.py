@@ -1,4 +1,4 @@
-"""What template.yaml must keep: numbers that depend on each other, what stays when the stack goes, and who may do what."""
+"""Tests of template.yaml: numbers that depend on each other, resources that stay when the stack goes, and roles."""
 
 import pathlib
 import re
@@ -29,7 +29,7 @@ def of_type(kind):
 
 
 def statements(function):
-    """What the function's role allows, but for tracing, which is there when it is asked for."""
+    """Returns the statements of a function's role, except the optional one for tracing."""
     for policy in RESOURCES[f"{function}Role"]["Properties"]["Policies"]:
         yield from (one for one in policy["PolicyDocument"]["Statement"] if "Fn::If" not in one)
 
@@ -43,7 +43,7 @@ def actions(function):
 
 
 def refusal(**given):
-    """Why CloudFormation would refuse these parameters, as the local AWS evaluates the rules; nothing when it takes them."""
+    """Returns why CloudFormation would refuse these parameters, as the local AWS evaluates the rules, or `None`."""
     given = [{"Key": name, "Value": str(value)} for name, value in given.items()]
     try:
         _evaluate_rules(TEMPLATE, _resolve_parameters(TEMPLATE, given), {})
@@ -53,7 +53,7 @@ def refusal(**given):
 
 
 def emitted():
-    """The metrics that the functions emit, by the names in the source, and those that are counted from their logs."""
+    """Returns the names of the metrics that the functions emit, from the source, and of those from their logs."""
     sources = [path.read_text() for folder in ["functions", "shared"] for path in (ROOT / folder).rglob("*.rs")]
     names = set(re.findall(r"telemetry::count(?:_entity)?\(\s*\"([A-Za-z]+)\"", "\n".join(sources)))
     for metric_filter in of_type("AWS::Logs::MetricFilter").values():
@@ -92,7 +92,7 @@ class Template(unittest.TestCase):
         for name, resource in kept.items():
             kind = resource["Type"]
             self.assertEqual(found[name], (kind, {IDENTIFIERS[kind]: f"the {name}"}))
-            # It stands alone: nothing of the rest of the template is referred to.
+            # It stands alone, and refers to nothing else in the template.
             self.assertNotIn("'Ref'", str(template["Resources"][name]))
             self.assertNotIn("Fn::GetAtt", str(template["Resources"][name]))
         with self.assertRaises(SystemExit):
@@ -103,7 +103,7 @@ class Template(unittest.TestCase):
             properties = table["Properties"]
             self.assertEqual(properties["BillingMode"], "PAY_PER_REQUEST", name)
             self.assertTrue(properties["SSESpecification"]["SSEEnabled"], name)
-            # Notes expire; there is nothing to go back to.
+            # Notes expire, so there is nothing to restore.
             recoverable = "PointInTimeRecoverySpecification" in properties
             self.assertEqual(recoverable, name != "Coordination", name)
             if recoverable:
@@ -119,7 +119,7 @@ class Template(unittest.TestCase):
             days = 4 if name == "Jobs" else 14
             self.assertEqual(queue["Properties"]["MessageRetentionPeriod"], days * 24 * 60 * 60, name)
             self.assertTrue(queue["Properties"]["SqsManagedSseEnabled"], name)
-            # What the code counts on, in bytes.
+            # The code relies on this size, in bytes.
             self.assertEqual(queue["Properties"]["MaximumMessageSize"], 1024 * 1024, name)
         self.assertEqual(queues["Inbox"]["Properties"]["RedrivePolicy"]["maxReceiveCount"], 20)
 
@@ -154,8 +154,8 @@ class Template(unittest.TestCase):
             self.assertNotIn("ManagedPolicyArns", RESOURCES[f"{name}Role"]["Properties"])
 
     def test_chains_of_messages_are_not_cut(self):
-        # Lambda ends a chain of invocations through a queue at about 16, and blocks the message. Imports, sweeps, lists, deferrals
-        # and erasing are longer chains here, and each has an end of its own. What the receiver is called by is no queue.
+        # Lambda ends a chain of invocations through a queue at about 16, and blocks the message. Backfills, sweeps,
+        # lists, deferrals and erasing are longer chains here, and each ends by itself. No queue calls the receiver.
         loops = {name: function["Properties"].get("RecursiveLoop") for name, function in of_type("AWS::Serverless::Function").items()}
         self.assertEqual(loops, {"Receiver": None, "Processor": "Allow", "Registrar": "Allow"})
 
@@ -168,7 +168,7 @@ class Template(unittest.TestCase):
         self.assertEqual(functions, {"ReceiverUrl": "Receiver", "RegistrarUrl": "Registrar"})
         self.assertEqual({conditions[name] for name in urls}, {"HasFunctionUrls"})
         url = yaml_parse((ROOT / "functions/url.yaml").read_text())["Resources"]
-        # Lambda asks for both before it lets anybody in by a function URL.
+        # Lambda requires both before it lets anybody in by a function URL.
         allowed = {one["Properties"]["Action"] for one in url.values() if one["Type"] == "AWS::Lambda::Permission"}
         self.assertEqual(allowed, {"lambda:InvokeFunctionUrl", "lambda:InvokeFunction"})
         for one in url.values():
@@ -177,7 +177,7 @@ class Template(unittest.TestCase):
                 self.assertTrue(properties.get("FunctionUrlAuthType") == "NONE" or properties.get("InvokedViaFunctionUrl"))
 
     def test_what_is_built_is_what_is_deployed(self):
-        # `sam build` knows no answer of `sam deploy --guided`, so the architecture is no parameter.
+        # `sam build` knows no answer of `sam deploy --guided`, so the architecture is not a parameter.
         self.assertEqual(TEMPLATE["Globals"]["Function"]["Architectures"], ["arm64"])
         self.assertFalse([name for name in TEMPLATE["Parameters"] if "arch" in name.lower()])
         for name, function in of_type("AWS::Serverless::Function").items():
@@ -221,7 +221,7 @@ class Template(unittest.TestCase):
         self.assertEqual(variables["METRICS_NAMESPACE"], OWN)
         body = RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
         self.assertEqual(body.count("SEARCH("), body.count("CommerceHooks/${AWS::StackName}"))
-        # Dashboards are global, so one of another region needs another name.
+        # Dashboards are global, so one in another region needs another name.
         self.assertEqual(RESOURCES["Dashboard"]["Properties"]["DashboardName"], {"Fn::Sub": "${AWS::StackName}-${AWS::Region}"})
         for kind in ["AWS::Logs::LogGroup", "AWS::Scheduler::ScheduleGroup"]:
             for name, resource in of_type(kind).items():
@@ -259,7 +259,7 @@ class Template(unittest.TestCase):
         [index] = RESOURCES["Connections"]["Properties"]["GlobalSecondaryIndexes"]
         self.assertEqual(index["IndexName"], "listing")
         self.assertEqual([key["AttributeName"] for key in index["KeySchema"]], ["shard", "listed"])
-        # Nothing of a connection's credentials or settings is in the index.
+        # The index has nothing of a connection's credentials or settings.
         self.assertEqual(set(index["Projection"]["NonKeyAttributes"]), {"status", "site", "signed_with"})
 
     def test_the_schedule_may_call_the_registrar_and_nothing_else(self):
@@ -285,8 +285,9 @@ class Template(unittest.TestCase):
             self.assertNotIn("SecretString", secret["Properties"], name)
 
     def test_no_deployment_replaces_a_key(self):
-        """CloudFormation makes another value when `GenerateSecretString` is edited in any way, also where the result would do as well. Every
-        stack would lose its signing key at its next deployment: all deliveries are refused until the hooks have moved to the new one."""
+        """CloudFormation makes another value after any edit of `GenerateSecretString`, even if the former one would do.
+        Every stack would lose its signing key at its next deployment, and refuse all deliveries until the webhooks have
+        moved to the new one."""
         written = '      GenerateSecretString: { PasswordLength: 64, ExcludePunctuation: true, ExcludeCharacters: "{" }\n'
         text = TEXT
         self.assertEqual(text.count("GenerateSecretString"), 2)
@@ -348,7 +349,7 @@ class Template(unittest.TestCase):
         self.assertEqual((alarm["Period"], default("SweepAlarmHours")), (3600, 3))
 
     def test_memory_kills_are_found_in_the_log(self):
-        # The lines that Lambda writes, in its JSON format, for an environment that used too much memory.
+        # Lambda writes these lines, in its JSON format, for an environment that used too much memory.
         killed = [
             '{"time":"2026-01-01T00:00:00.000Z","type":"platform.report","record":{"requestId":"1","status":"error",'
             '"errorType":"Runtime.OutOfMemory","metrics":{"durationMs":9.5,"memorySizeMB":256,"maxMemoryUsedMB":256}}}',

@@ -1,5 +1,6 @@
-"""Holds what the product asks of CloudBlue Connect, and the simulator that answers it, against what the vendor publishes: every query
-against the library that the platform filters with (oracle.py), and the simulator against the official client.
+"""Tests of the product's calls to CloudBlue Connect, and of the simulator that answers them, against the vendor's
+publications: every query against the library that the platform filters with (oracle.py), and the simulator against the
+official client.
 
 CONNECT is the simulator's binary (tests/src/bin/connect.rs)."""
 
@@ -31,14 +32,14 @@ class Connect(unittest.TestCase):
         cls.process.wait(timeout=30)
 
     def ask(self, query):
-        """As `oracle.List.get`, from the simulator."""
+        """Returns the answer of the simulator in the form of `oracle.List.get`."""
         answer = requests.get(f"{self.url}{query}", headers={"Authorization": self.key}, timeout=30)
         body = answer.json()
         ids = [entry["id"] for entry in body] if answer.status_code == 200 else body["error_code"]
         return answer.status_code, answer.headers.get("Content-Range"), ids
 
     def entries(self, path):
-        """All there are, in pages."""
+        """Returns all entries of a list, fetched page by page."""
         found = []
         while True:
             query = f"{self.url}{path}?limit=1000&offset={len(found)}"
@@ -87,7 +88,8 @@ class Queries(Connect):
                     own = product.get(path, "configuration.product.id")
                     terms.append(f"in({own},({','.join(walk['products'])}))")
                 if kind == "changed" and walk["since"]:
-                    # Later than the moment itself would do for assets, but what is of that moment has to come.
+                    # A later time than the moment itself would do for assets, but the assets of that moment have to
+                    # come.
                     since = walk["since"].replace("Z", "+00:00")
                     terms.append(f"updated=gt={since}" if path == "assets" else f"ge(updated,{since})")
                 path = f"/{path.replace('tier-config-requests', 'tier/config-requests')}"
@@ -189,7 +191,7 @@ class Queries(Connect):
 
 
 class OfficialClient(Connect):
-    """The calls that the product makes, by the vendor's own client."""
+    """Tests of the product's calls, made by the vendor's own client."""
 
     def setUp(self):
         self.client = ConnectClient(self.key, endpoint=self.url, use_specs=False, max_retries=0)
@@ -275,7 +277,7 @@ class OfficialClient(Connect):
         wrong = self.refused(400, request("approve").post, payload={})
         self.assertEqual(wrong.error_code, "VAL_001")
         shown = request.get()
-        # What has to be filled in is.
+        # The required parameter is filled in.
         params = [{"id": "domain", "value": "a.example.com", "value_error": "", "structured_value": {}}]
         changed = request.update(payload={"asset": {"params": params}})
         self.assertEqual(next(param for param in changed["asset"]["params"] if param["id"] == "domain")["value"], "a.example.com")

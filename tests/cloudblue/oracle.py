@@ -1,5 +1,5 @@
-"""CloudBlue Connect's lists, as the platform answers them: filtered by its own library, django-rql, with the filters that it documents
-(filters.json), over a database in memory."""
+"""CloudBlue Connect's lists as the platform answers them: filtered by its own library, django-rql, with the documented
+filters (filters.json), over a database in memory."""
 
 import datetime
 import json
@@ -60,13 +60,13 @@ def field(filter_):
 
 
 class List:
-    """One of the lists, with what is in it."""
+    """One of the lists, with its entries."""
 
     def __init__(self, path, entries):
         filters = FILTERS[path]
         name = "".join(part.title() for part in path.replace("-", "/").split("/"))
         columns = {column(filter_): field(filter_) for filter_ in filters}
-        # The platform's own ids are texts; in the table they are one of the columns.
+        # The platform's own ids are texts, which are one of the columns of the table.
         columns |= {"number": models.AutoField(primary_key=True), "__module__": __name__}
         model = type(name, (models.Model,), columns | {"Meta": type("Meta", (), {"app_label": "connect"})})
         with connection.schema_editor() as editor:
@@ -95,7 +95,7 @@ class List:
         self.view = type(f"{name}View", (ListAPIView,), members).as_view()
 
     def get(self, query):
-        """The status, `Content-Range`, and the ids of what is on the page."""
+        """Returns the status, `Content-Range`, and the ids on the page, or the error code."""
         request = APIRequestFactory().get("/", QUERY_STRING=query)
         answer = self.view(request)
         answer.render()

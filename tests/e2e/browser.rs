@@ -28,7 +28,7 @@ impl Drop for Browser {
 }
 
 impl Browser {
-    /// Starts one; none where ChromeDriver is not installed, unless `REQUIRE_BROWSER` says that there has to be one.
+    /// Starts a browser. Returns `None` if ChromeDriver is not installed, but panics then if `REQUIRE_BROWSER` is set.
     pub async fn start() -> Option<Self> {
         use std::os::unix::process::CommandExt;
 
@@ -76,7 +76,7 @@ impl Browser {
         Some(browser)
     }
 
-    /// Asks the driver; gives the value of its answer.
+    /// Asks the driver, and returns the value of its answer.
     async fn ask(&self, method: Method, path: &str, body: &Value) -> Value {
         let answer = self.http.call(request(method, &format!("{}{path}", self.session), body)).await.unwrap();
         let mut body: Value = serde_json::from_slice(&answer.body).unwrap();
@@ -94,19 +94,19 @@ impl Browser {
         self.ask(Method::POST, "/url", &json!({ "url": url })).await;
     }
 
-    /// What an expression of the page is.
+    /// Returns the value of an expression on the page.
     pub async fn value(&self, expression: &str) -> Value {
         let script = json!({ "script": format!("return {expression}"), "args": [] });
         self.ask(Method::POST, "/execute/sync", &script).await
     }
 
-    /// What the page or the browser complained of since the last time.
+    /// Returns the complaints of the page and the browser since the last time.
     pub async fn complaints(&self) -> Vec<String> {
         let log = self.ask(Method::POST, "/se/log", &json!({ "type": "browser" })).await;
         log.as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Keeps a picture of the window.
+    /// Saves a picture of the window.
     pub async fn picture(&self, file: &Path) {
         let picture = self.ask(Method::GET, "/screenshot", &Value::Null).await;
         std::fs::write(file, STANDARD.decode(picture.as_str().unwrap()).unwrap()).unwrap();

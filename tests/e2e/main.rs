@@ -1,7 +1,8 @@
-//! The bundle as it is deployed: real binaries, real SDK, on the local AWS, with a simulated store beside it. `make test`
-//! brings the stack up and sets the environment.
+//! The bundle as it is deployed: real binaries and the real SDK on the local AWS, with simulated stores beside it.
+//! `make test` starts the stack and sets the environment.
 //!
-//! Each test has a connection of its own, so they run side by side. They wait for conditions, and fail when one does not come.
+//! Each test has its own connection, so the tests run side by side. They wait for conditions, and fail if one does not
+//! come.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod browser;
@@ -49,7 +50,7 @@ use tools::events::Event;
 
 use crate::browser::Browser;
 
-/// What is waited for at most. The emulator takes a second or two for most things.
+/// The longest wait. The emulator takes a second or two for most things.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Stack {
@@ -95,7 +96,7 @@ impl Stack {
         (status, serde_json::from_str(&text).unwrap_or_default())
     }
 
-    /// A connection whose hooks are entered by hand.
+    /// Makes a connection whose webhooks are entered by hand.
     async fn connected(&self, connection: &str) {
         let site = json!({ "site": format!("https://{connection}") });
         assert_eq!(self.admin(Method::PUT, connection, &site).await.0, 200);
@@ -124,7 +125,7 @@ impl Stack {
         Some(serde_dynamo::aws_sdk_dynamodb_1::from_item(found).unwrap())
     }
 
-    /// Waits until an item is as it should be.
+    /// Waits until an item is as it should be, and returns it.
     async fn until(&self, connection: &str, sort: &str, condition: impl Fn(&Item) -> bool) -> Item {
         let started = Instant::now();
         loop {
@@ -137,7 +138,7 @@ impl Stack {
         }
     }
 
-    /// How many dead letters there are with a reason and a connection.
+    /// Returns the bodies of the dead letters with a reason and a connection.
     async fn letters(&self, reason: &str, connection: &str) -> Vec<String> {
         let queue = variable("DLQ_URL").unwrap();
         let sqs = self.aws.sqs();
@@ -166,7 +167,7 @@ impl Stack {
         }
     }
 
-    /// A sample event for another connection, signed with the stack's own key.
+    /// Returns a sample event for another connection, signed with the stack's own key.
     fn event(&self, prefix: &str, connection: &str) -> Event {
         self.changed(prefix, connection, |_| {})
     }
@@ -219,7 +220,7 @@ async fn the_recording_becomes_state() {
         })
         .await;
     stack.until(connection, "product#11", |item| !item.deleted && item.fields["kind"] == "variable").await;
-    // A duplicate, and an update that comes late, revive nothing.
+    // A duplicate and a late update revive nothing.
     assert_eq!(stack.post(&stack.event("027", connection)).await, 200);
     assert_eq!(stack.post(&stack.event("022", connection)).await, 200);
     let received = |item: &Item| item.version.as_ref().map(|version| version.received);
@@ -257,7 +258,7 @@ async fn what_is_not_proven_is_refused() {
     assert_eq!(stack.admin(Method::GET, "nobody.example.com", &Value::Null).await.0, 404);
     let path = format!("/admin/connections/{PLATFORM}/{connection}");
     assert_eq!(stack.call(Method::GET, &path, &[("authorization", "Bearer x.y.z")], "").await.0, 401);
-    // What is proven after all of that is the only thing that came through.
+    // Only a proven delivery after all of that comes through.
     assert_eq!(stack.post(&stack.event("014", connection)).await, 200);
     stack.until(connection, "product#10", |_| true).await;
     assert!(stack.item(connection, "order#13").await.is_none());
@@ -312,7 +313,7 @@ async fn dead_letters_come_back_when_their_cause_is_mended() {
     store.set("orders", 13, Some(json!({ "id": 13, "status": "on-hold", "date_modified_gmt": "2026-11-21T01:00:00" })));
     let site = store.listen().await;
     assert_eq!(stack.admin(Method::PUT, connection, &json!({ "site": site })).await.0, 200);
-    // A transfer request for a connection without credentials cannot be served, until it has some.
+    // A transfer request cannot be served before its connection has credentials.
     let transfer = json!({
         "version": 1, "provenance": "envelope", "platform": PLATFORM, "connection": connection, "generation": 1,
         "scope": "order.updated", "key_id": "initial", "strength": "body", "received": cloud::now().micros(),
@@ -326,7 +327,7 @@ async fn dead_letters_come_back_when_their_cause_is_mended() {
     assert!(dry.contains("connection-fault") && dry.contains("Nothing was moved"), "{dry}");
     stack.until_letters("connection-fault", connection, 1).await;
 
-    // The cause is mended: the connection gets its credentials.
+    // The connection gets its credentials, which removes the cause.
     let body = json!({ "site": site, "consumer_key": "ck_1", "consumer_secret": "cs_1" });
     assert_eq!(stack.admin(Method::PUT, connection, &body).await.0, 200);
     let moved = text(&make(&["redrive", "REASON=connection-fault", "RUN=1"]));
@@ -343,7 +344,7 @@ async fn failed_jobs_come_back() {
     let body = json!({ "site": site, "consumer_key": "ck_1", "consumer_secret": "cs_1" });
     assert_eq!(stack.admin(Method::PUT, connection, &body).await.0, 200);
     subscribed(&stack, PLATFORM, connection, all_active).await;
-    // Somebody switches a hook off; the job that would find it out has failed.
+    // Somebody switches a webhook off, and the job that would notice it has failed.
     let hook = store.webhooks()[0].id;
     store.edit_webhook(hook, |hook| hook.status = "disabled".into());
     let job = json!({ "job": "check", "platform": PLATFORM, "connection": connection, "why": "schedule" });
@@ -387,7 +388,7 @@ async fn a_store_is_connected_delivers_and_is_disconnected() {
     store.set("orders", 7, Some(order.clone()));
     assert_eq!(store.deliver("order.created", &order.to_string()).await, [200]);
     stack.until(connection, "order#7", |item| item.fields["status"] == "processing").await;
-    // A delete is confirmed at the store: an old one sent again does not delete what is there.
+    // The store confirms a delete, so that an old one that is sent again deletes nothing.
     assert_eq!(store.deliver("order.deleted", r#"{"id":7}"#).await, [200]);
     stack.until(connection, "order#7", |item| item.marks.seen.is_some() && !item.deleted).await;
     store.set("orders", 7, None);
@@ -416,12 +417,12 @@ async fn more_keys_than_dynamodb_takes_at_once_are_read_in_parts() {
         let item = projection.item(&key(n), &gone, None, writer).unwrap();
         assert_eq!(table.put(&item, None).await.unwrap(), Put::Written);
     }
-    // Twice as many as there are, and one more: what is not there is absent, what is there is found.
+    // The keys are twice as many as the items: absent items are absent, existing ones are found.
     let keys: Vec<_> = (0..260).map(key).collect();
     let read = table.read(&keys, std::slice::from_ref(&connection)).await.unwrap();
     assert_eq!(read.items.len(), 130);
     assert!(read.connections.contains_key(&connection));
-    // A write over what is there, without knowing it, conflicts, and says what is there.
+    // A write over an item that it does not know conflicts, and returns the stored item.
     let other = State::of(&Change::Delete(Delete { source: None, received: now.plus_seconds(1) }));
     let item = projection.item(&key(0), &other, None, Writer { by: "other", now }).unwrap();
     for expected in [None, Some("another")] {
@@ -448,7 +449,7 @@ async fn make_prints_secrets_that_stores_can_sign_with() {
     assert!(!wrong.status.success() && text(&wrong).contains("SCOPE must be one of"), "{}", text(&wrong));
 }
 
-/// Kills what it started, whatever comes.
+/// A child process that is killed with its group at the end, in any case.
 struct Watching(Child);
 
 impl Drop for Watching {
@@ -485,7 +486,7 @@ async fn cargo_lambda_runs_the_functions_with_the_sample_events() {
         let file = format!("events/{PLATFORM}/{file}");
         Command::new("cargo").args(arguments).args(["--data-file", &file]).current_dir(root()).output().unwrap()
     };
-    // It compiles the function with the first invocation, and answers when that is done.
+    // The first invocation compiles the function, and is answered after that.
     let started = Instant::now();
     while std::net::TcpStream::connect(format!("127.0.0.1:{port}")).is_err() {
         assert!(started.elapsed() < PATIENCE, "cargo lambda watch does not listen; see .local/test/cargo-lambda.log");
@@ -501,7 +502,8 @@ async fn cargo_lambda_runs_the_functions_with_the_sample_events() {
     stack.until("shop.example.com", "product#11", |item| item.fields["name"] == "Tin").await;
 }
 
-/// Connects a simulated platform with what it gave somebody, and enters its hooks by hand where that has to be.
+/// Connects a simulated platform with the values that it gave somebody, and enters its webhooks by hand if necessary.
+/// Returns the connection's id.
 async fn connects(stack: &Stack, simulator: &dyn Simulator, site: &str) -> String {
     let (platform, connection) = (simulator.platform(), simulator.connection());
     let (status, shown) = stack.admin_of(platform, Method::PUT, &connection, &simulator.settings(site)).await;
@@ -515,7 +517,7 @@ async fn connects(stack: &Stack, simulator: &dyn Simulator, site: &str) -> Strin
     connection
 }
 
-/// What was there before anybody was connected, and is in no list that could be fetched.
+/// Returns the present entities that are in no list that could be fetched.
 fn unlisted(simulator: &dyn Simulator) -> BTreeSet<(EntityKind, String)> {
     let mapping = find(PLATFORMS, simulator.platform()).unwrap().mapping;
     let listed = |kind: EntityKind| processor(mapping, kind).is_some_and(|processor| processor.polling.is_some());
@@ -523,7 +525,8 @@ fn unlisted(simulator: &dyn Simulator) -> BTreeSet<(EntityKind, String)> {
     known.map(|(kind, id, _)| (kind, id)).collect()
 }
 
-/// Waits until the table says of every entity, but for some, what a platform says, while that goes on delivering.
+/// Waits until the table agrees with a platform on every entity except `but_for`, while the platform goes on
+/// delivering.
 async fn agrees(
     stack: &Stack,
     simulator: &dyn Simulator,
@@ -551,7 +554,7 @@ async fn agrees(
                 Err(differs) => assert!(started.elapsed() < PATIENCE * 3, "{differs}"),
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
-            // What was done from here meanwhile, an approval for one, makes the platform tell of what follows from it.
+            // Actions from here, such as an approval, make the platform deliver their consequences.
             deliver(stack, simulator).await;
         }
     }
@@ -566,7 +569,7 @@ async fn deliver(stack: &Stack, simulator: &dyn Simulator) {
     }
 }
 
-/// Waits until the subscriptions of a connection are as they should be; gives them.
+/// Waits until the webhooks of a connection are as they should be, and returns them.
 async fn subscribed(stack: &Stack, platform: &str, connection: &str, good: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     let started = Instant::now();
     loop {
@@ -584,7 +587,8 @@ fn all_active(rows: &[Value]) -> bool {
     !rows.is_empty() && rows.iter().all(|row| row["status"] == "active")
 }
 
-/// Connects a simulated platform, lets things happen there, delivers what tells of them, and waits until the table says what it says.
+/// Connects a simulated platform, makes changes there, delivers them, and waits until the table agrees with the
+/// platform.
 async fn plays(simulator: Arc<dyn Simulator>, changes: usize) {
     let stack = Stack::new().await;
     let site = listen(Arc::clone(&simulator)).await;
@@ -597,7 +601,7 @@ async fn plays(simulator: Arc<dyn Simulator>, changes: usize) {
     agrees(&stack, &*simulator, &site, &connection, &BTreeSet::new()).await;
 }
 
-/// A merchant installs the app, works, looks at the app's page, and uninstalls; all of it over HTTP.
+/// A merchant installs the app, works, opens the app's page, and uninstalls the app, all over HTTP.
 #[tokio::test]
 async fn bigcommerce_is_installed_plays_and_is_uninstalled() {
     let stack = Stack::new().await;
@@ -606,7 +610,7 @@ async fn bigcommerce_is_installed_plays_and_is_uninstalled() {
     let apps = SecretsManager::new(stack.aws.secretsmanager(), variable("APP_CREDENTIALS").unwrap());
     apps.replace(&app_credentials_at(&site)).await.unwrap();
     let mut random = StdRng::seed_from_u64(11);
-    // What was there before nobody tells of: it is imported.
+    // Nobody reports the earlier changes: backfill fetches them.
     for _ in 0..8 {
         store.change(&mut random);
     }
@@ -641,7 +645,7 @@ async fn bigcommerce_is_installed_plays_and_is_uninstalled() {
     }
 }
 
-/// Opens the app's page in a browser, wide and narrow: it fits, and nothing complains.
+/// Opens the app's page in a wide and in a narrow browser. Asserts that it fits, and that nothing complains.
 async fn look_at(page: &str) {
     let Some(browser) = Browser::start().await else { return };
     for (name, width, height) in [("wide", 1200, 800), ("narrow", 400, 800)] {
@@ -661,8 +665,8 @@ async fn look_at(page: &str) {
     }
 }
 
-/// A site hands its keys over, its webhooks are made, what was there is imported, and what somebody breaks there is put right by the
-/// schedule, without anybody asking.
+/// A site hands over its keys, its webhooks are made, and its entities are fetched. The schedule repairs any damage
+/// there by itself.
 #[tokio::test]
 async fn woocommerce_is_installed_and_looked_after() {
     let stack = Stack::new().await;
@@ -684,7 +688,7 @@ async fn woocommerce_is_installed_and_looked_after() {
     shop.edit_webhook(hooks[0].id, |hook| hook.status = "disabled".into());
     shop.edit_webhook(hooks[1].id, |hook| hook.delivery_url = "https://elsewhere.example.com/".into());
     shop.remove_webhook(hooks[2].id);
-    // What happens meanwhile is told by the others only.
+    // Only the other webhooks report the changes in the meantime.
     let wire = Http(stack.http.clone());
     for _ in 0..12 {
         shop.change(&mut random);
@@ -694,7 +698,7 @@ async fn woocommerce_is_installed_and_looked_after() {
         }
     }
     let (lost, wanted) = (shop.webhooks().len(), declared_scopes(&woocommerce::PLATFORM).count());
-    // What was moved elsewhere is made anew before it is removed.
+    // The moved webhook is made again before it is removed.
     let is_right = |rows: &[Value]| all_active(rows) && rows.len() == wanted && shop.webhooks().len() > lost;
     subscribed(&stack, PLATFORM, &connection, is_right).await;
     let started = Instant::now();
@@ -743,7 +747,7 @@ async fn a_trigger_can_come_by_get() {
     let (status, _) =
         stack.call(Method::GET, "/hooks/cloudblue/va-get", &[("authorization", "Bearer x.y.z")], "").await;
     assert_eq!(status, 401);
-    // The store of another platform never delivers so.
+    // Stores of another platform never deliver by GET.
     let (status, _) = stack.call(Method::GET, "/hooks/woocommerce/va-get", &[], "").await;
     assert_eq!(status, 405);
 }

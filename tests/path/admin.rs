@@ -1,5 +1,5 @@
-//! The admin interface, driven from the description that it serves: who gets in, what each route answers, and that nothing but
-//! `reveal` reveals a secret.
+//! The admin interface, driven from the description that it serves: who gets in, the answers of each route, and that
+//! only `reveal` reveals a secret.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -88,7 +88,7 @@ fn settings() -> Value {
     json!({ "site": SITE, "consumer_key": "ck_1", "consumer_secret": "cs_1" })
 }
 
-/// With a store that is connected, and one whose hooks are entered by hand.
+/// Makes a world with a connected store, and one whose webhooks are entered by hand.
 async fn connected() -> World {
     let world = World::new();
     assert_eq!(ask(&world, "PUT", &of(""), "", &settings().to_string()).await.0, 200);
@@ -99,7 +99,7 @@ async fn connected() -> World {
     world
 }
 
-/// Checks a value against a schema of the description; an error names the place.
+/// Checks a value against a schema of the description. An error names the place.
 fn check(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     // The schema's references lead into the description.
     let mut whole = document.clone();
@@ -111,7 +111,7 @@ fn check(document: &Value, schema: &Value, value: &Value) -> Result<(), String> 
     if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
 }
 
-/// Whether an answer is one of those that its operation declares, as it declares it.
+/// Asserts that an operation declares such an answer.
 fn assert_declared(document: &Value, operation: &Operation, status: u16, body: &Value) {
     let mut response = &operation.described["responses"][status.to_string()];
     assert!(response.is_object(), "{}: {status} is not declared: {body}", operation.id);
@@ -161,7 +161,7 @@ async fn no_route_is_open() {
             assert!(problem["detail"].as_str().unwrap().ends_with(scope), "{problem}");
             assert_declared(&document, &operation, 403, &problem);
         }
-        // With what it names and nothing else, it is let in.
+        // A token with this permission alone is let in.
         if operation.method == "GET" {
             let response = world.ask(Some(&mint(&ring, now, scope)), method, &path, "", "").await;
             assert!(!matches!(response.status().as_u16(), 401 | 403), "{id}");
@@ -227,7 +227,7 @@ async fn the_description_holds_together() {
     );
 }
 
-/// What each operation that takes a body is sent.
+/// Returns the body for each operation that takes one.
 fn body_of(id: &str) -> String {
     match id {
         "connect" => settings(),
@@ -250,7 +250,7 @@ async fn every_route_answers_as_described_and_twice_the_same() {
     let world = connected().await;
     let document = document(&world).await;
     let mut operations = operations(&document);
-    // What ends others comes last.
+    // Operations that end others come last.
     let place = |id: &str| ["pause", "resume", "revoke", "disconnect"].iter().position(|last| *last == id);
     operations.sort_by_key(|operation| place(&operation.id));
     for operation in operations {
@@ -296,10 +296,10 @@ async fn unknown_paths_and_methods_are_told_apart() {
         let (status, problem) = ask(&world, "GET", path, "", "").await;
         assert!(status == 404 && problem["detail"].as_str().unwrap().starts_with(detail), "{problem}");
     }
-    // However it is written, it is the same connection.
+    // Each spelling names the same connection.
     let (status, shown) = ask(&world, "GET", "/admin/connections/woocommerce/Shop%2Eexample.com", "", "").await;
     assert_eq!((status, &shown["connection"]), (200, &json!(CONNECTION)));
-    // Without a token nobody learns which paths there are.
+    // Without a token, nobody learns which paths exist.
     for path in ["/admin/nothing", "/admin/rotation"] {
         assert_eq!(world.ask(None, "PATCH", path, "", "").await.status(), 401);
     }
@@ -353,7 +353,7 @@ async fn the_list_gives_each_connection_once() {
     }
 }
 
-/// Each string that stands in a value.
+/// Collects each string in a value.
 fn strings(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::String(text) => found.push(text.clone()),
@@ -363,7 +363,7 @@ fn strings(value: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// Returns bodies that hold secrets of a store, where they belong and where they do not.
+/// Returns bodies that hold secrets of a store, in the right places and in wrong ones.
 fn bodies_with_secrets(settings: &Value) -> Vec<(&'static str, Value)> {
     let mut wrong = settings.clone();
     wrong["site"] = json!(7);
@@ -415,7 +415,7 @@ async fn no_answer_holds_a_secret_but_what_is_revealed() {
         bodies.push(("disconnect", json!({})));
         let by_id: BTreeMap<_, _> = operations(&document).into_iter().map(|one| (one.id.clone(), one)).collect();
         for (id, body) in bodies {
-            // The quota is that of half a minute.
+            // The quota is counted per half minute.
             world.clock.pass_seconds(31);
             let operation = &by_id[id];
             let at = operation.path_of(name, &connection);
@@ -437,7 +437,7 @@ async fn no_answer_holds_a_secret_but_what_is_revealed() {
         assert_eq!((status, keys.len()), (200, 2), "{answer}");
         assert!(keys.iter().all(|key| !answer.to_string().contains(key["secret"].as_str().unwrap())));
     }
-    // The registrar makes the hooks of all but one.
+    // The registrar manages the webhooks of all platforms but one.
     let managed = |name: &str| find(PLATFORMS, name).unwrap().setup.webhooks().is_some();
     assert_eq!(revealed.len(), PLATFORMS.len());
     assert!(revealed.iter().all(|(name, status)| *status == if managed(name) { 409 } else { 200 }), "{revealed:?}");
@@ -482,12 +482,12 @@ async fn settings_are_set_without_the_credentials_and_keep_them() {
         (&before.credentials, &before.site, before.revision + 1)
     );
     assert_eq!(world.queues.jobs(), [(Job::check(&key(), Trigger::Connected), 0)]);
-    // The presets alone; the rest stays.
+    // This sets only the presets; the rest stays.
     let (_, presets) = ask(&world, "PUT", &of("/presets"), "", r#"{"presets":[]}"#).await;
     assert_eq!(presets, json!({ "presets": [] }));
     let (_, rest) = ask(&world, "GET", &of("/settings"), "", "").await;
     assert_eq!((&rest["ignores"], &rest["presets"]), (&sent["ignores"], &json!([])));
-    // What is left out becomes its default.
+    // An absent setting becomes its default.
     let (_, bare) = ask(&world, "PUT", &of("/settings"), "", "{}").await;
     assert_eq!(bare, json!({ "deletes": {}, "ignores": [], "presets": [], "polls": {}, "retention": "keep" }));
     let record = world.connection();
@@ -506,7 +506,7 @@ async fn settings_are_set_without_the_credentials_and_keep_them() {
         assert_eq!(ask(&world, "PUT", &of("/presets"), "", bad).await.0, 422, "{bad}");
     }
     assert_eq!(world.connection(), record);
-    // Where the site follows from the connection's id, too.
+    // It works too if the site is derived from the connection's id.
     let elsewhere = WebhookPath::parse("bigcommerce", "abc123", None).unwrap().key;
     world.tables.connect(
         &elsewhere,
@@ -515,7 +515,7 @@ async fn settings_are_set_without_the_credentials_and_keep_them() {
     let path = "/admin/connections/bigcommerce/abc123/settings";
     assert_eq!(ask(&world, "PUT", path, "", r#"{"ignores":["store/cart/lineItem/*"]}"#).await.0, 200);
     assert_eq!(world.tables.connection(&elsewhere).connection.unwrap().ignores.len(), 1);
-    // And what the platform has of its own comes back as it was sent.
+    // The platform's own settings come back as they were sent.
     let account = WebhookPath::parse("cloudblue", "va-1", None).unwrap().key;
     world.tables.connect(&account, Connection { revision: 1, ..Connection::new("https://api.connect.cloudblue.com") });
     let path = "/admin/connections/cloudblue/va-1/settings";
@@ -613,7 +613,7 @@ async fn subscriptions_are_shown_with_their_health() {
     assert_eq!(verdict(&shown, &hooks[0].topic), [r#""disabled" "switched-off""#]);
     assert_eq!(verdict(&shown, &hooks[1].topic), [r#""missing" "missing""#]);
     assert_eq!(verdict(&shown, &hooks[2].topic), [r#""active" "healthy""#]);
-    // When each delivered last, in this life of the connection, is noted.
+    // Each webhook shows its last delivery in this generation.
     let last = |shown: &Value, scope: &str| {
         let mut rows = shown["subscriptions"].as_array().unwrap().iter();
         rows.find(|row| row["scope"] == scope).unwrap()["last_delivery"].clone()
@@ -628,7 +628,7 @@ async fn subscriptions_are_shown_with_their_health() {
     let (_, shown) = ask(&world, "GET", &of("/subscriptions"), "", "").await;
     assert_eq!(last(&shown, "order.deleted"), now.to_string());
     assert_eq!(last(&shown, "order.created"), Value::Null);
-    // A store that is not there does not keep it from being shown.
+    // The list is shown even if the store refuses the call.
     world.store().replace_key("ck_2", "cs_2");
     let (status, shown) = ask(&world, "GET", &of("/subscriptions"), "", "").await;
     assert!(status == 200 && shown["problem"].as_str().unwrap().contains("401"), "{shown}");
@@ -641,7 +641,7 @@ async fn subscriptions_are_shown_with_their_health() {
     );
 }
 
-/// The row of a scope, in the answer that shows the connection and in the list of its subscriptions: it is the same.
+/// Returns the row of a topic, and asserts that the connection and the list of its webhooks show the same row.
 async fn rows_of(world: &World, connection: &str, scope: &str) -> Value {
     let mut rows = Vec::new();
     for path in ["", "/subscriptions"] {
@@ -675,7 +675,7 @@ async fn a_subscription_looks_the_same_wherever_it_is_shown() {
     let hooks = world.store().webhooks();
     let now = world.clock.now();
     looks(CONNECTION, &hooks[0].topic, "active", json!("healthy"), "").await;
-    // Seen now, before any look at it has come to this.
+    // The list shows the change at once, before any check has found it.
     world.store().edit_webhook(hooks[0].id, |hook| hook.status = "disabled".into());
     looks(CONNECTION, &hooks[0].topic, "disabled", json!("switched-off"), "switched off by the platform (disabled)")
         .await;
@@ -683,12 +683,12 @@ async fn a_subscription_looks_the_same_wherever_it_is_shown() {
     looks(CONNECTION, &hooks[1].topic, "missing", json!("missing"), "it is not there").await;
     see(CONNECTION, &hooks[2].topic, now.plus_seconds(-86_400)).await;
     looks(CONNECTION, &hooks[2].topic, "active", json!("silent"), "nothing for 24 hours").await;
-    // By hand.
+    // The next webhook was entered by hand.
     looks(BY_HAND, "order.updated", "manual", json!("manual"), "").await;
     see(BY_HAND, "order.updated", now).await;
     let row = looks(BY_HAND, "order.updated", "manual", json!("manual"), "").await;
     assert_eq!(row["last_delivery"], now.to_string());
-    // Paused.
+    // Now the connections are paused.
     for connection in [CONNECTION, BY_HAND] {
         let path = format!("/admin/connections/{PLATFORM}/{connection}/pause");
         assert_eq!(ask(&world, "POST", &path, "", "").await.0, 200);

@@ -1,5 +1,5 @@
-//! One contract, run over every platform in the list: each scope, each tampering of its proof, each malformed body. A platform that
-//! is new brings only data: `data/{platform}/scopes.json` and `settings.json`, and its sample events.
+//! One contract for every platform in the list: each topic, each tampering of its proof, each malformed body. A new
+//! platform brings only data: `data/{platform}/scopes.json` and `settings.json`, and its sample events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use tests::world::{World, message, outcomes, request};
 use tools::events::{self, Event, sample_ring};
 
-/// A delivery of one scope, and what becomes of it where the connection has no credentials.
+/// A delivery of one topic, and its outcome on a connection without credentials.
 #[derive(Deserialize, Clone)]
 struct Case {
     #[serde(default)]
@@ -35,7 +35,7 @@ fn cases(platform: &Platform) -> BTreeMap<String, Case> {
     serde_json::from_str(&data(platform, "scopes")).unwrap()
 }
 
-/// The first sample event of a platform that carries a proof.
+/// Returns the first sample event of a platform that carries a proof.
 fn sample(platform: &Platform) -> Event {
     let ring = sample_ring();
     events::load(platform.name).unwrap().into_iter().find(|event| event.sealed(&ring).is_some()).unwrap()
@@ -56,7 +56,7 @@ fn delivery(platform: &Platform, case: &Case) -> Event {
     event
 }
 
-/// With each platform's sample connection, without credentials.
+/// Makes a world with each platform's sample connection, without credentials.
 async fn connected() -> World {
     let world = World::new();
     for platform in PLATFORMS {
@@ -72,7 +72,7 @@ async fn answer(world: &World, event: &Event) -> u16 {
     world.receiver.receive(request(&event.request)).await.status().as_u16()
 }
 
-/// Sends one delivery and processes it; gives its outcome.
+/// Sends one delivery, processes it, and returns its outcome.
 async fn ends(world: &World, event: &Event) -> String {
     let before = world.queues.sent().len();
     assert_eq!(answer(world, event).await, 200, "{event:?}");
@@ -93,7 +93,7 @@ async fn each_scope() {
             assert_eq!(ends(&world, &event).await, case.ends, "{} {scope}", platform.name);
             let sent = world.queues.sent();
             assert_eq!(Envelope::parse(sent[0].0.text()).unwrap().scope, scope, "{}", platform.name);
-            // The same once more changes nothing that a reader sees.
+            // A repeated delivery changes nothing that a reader sees.
             let state = world.state();
             let again = ends(&world, &event).await;
             assert_ne!(again, "applied", "{} {scope}", platform.name);
@@ -132,7 +132,7 @@ async fn each_tampering_of_the_proof() {
             let (world, what) = (world.clone(), format!("{name}: {what}"));
             async move { assert_eq!(answer(&world, &event).await, 401, "{what}") }
         };
-        // The headers that signing sets are the proof.
+        // The headers that signing changes are the proof.
         let mut other = good.clone();
         let other_key = commerce::keys::KeyRing::parse("another-key-of-at-least-32-bytes!").unwrap();
         other.sign(&other_key);
@@ -178,7 +178,7 @@ async fn each_tampering_of_the_proof() {
     }
 }
 
-/// Texts that are no delivery of anybody's.
+/// Returns texts that are nobody's delivery.
 fn malformed() -> Vec<String> {
     let mut texts: Vec<String> = [
         "",
@@ -212,7 +212,7 @@ fn malformed() -> Vec<String> {
     texts
 }
 
-/// Every value of a body, one at a time, replaced by something else.
+/// Returns copies of a body, each with one value replaced by something else.
 fn mutations(body: &Value) -> Vec<Value> {
     fn places(value: &Value, at: &str, found: &mut Vec<String>) {
         found.push(at.to_owned());
@@ -248,7 +248,7 @@ async fn each_malformed_body() {
             let mutated = mutations(&case.body).into_iter().map(|body| body.to_string());
             for text in malformed().into_iter().chain(mutated) {
                 let event = delivery(platform, &Case { body: Value::String(text.clone()), ..case.clone() });
-                // What is proven is taken, unless it says that it is another connection's.
+                // A proven delivery is accepted, unless its body names another connection.
                 let status = answer(&world, &event).await;
                 assert!(status == 200 || status == 401, "{} {scope}: {status} for {text:.100}", platform.name);
             }
@@ -275,14 +275,14 @@ async fn a_delivery_of_one_connection_is_none_of_another_s() {
         let world = connected().await;
         let (_, case) = cases(platform).pop_first().unwrap();
         let mut event = delivery(platform, &case);
-        // Signed well, for a path that belongs to somebody else.
+        // The signature is valid, but for a path of somebody else.
         event.request["pathParameters"]["connection"] = "somebody-else".into();
         event.sign(&sample_ring());
         let path = event.path().unwrap();
         assert_eq!(path, WebhookPath::parse(platform.name, "somebody-else", None).unwrap());
         let status = answer(&world, &event).await;
         if status == 200 {
-            // The proof is of the other connection, which is not known.
+            // The proof holds for the other connection, which is unknown.
             let sent = world.queues.sent();
             let report = world.process(&[message(0, sent[0].0.text())]).await;
             assert_eq!(outcomes(&report), ["ignored: unknown-connection"], "{}", platform.name);

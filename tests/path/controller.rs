@@ -35,7 +35,7 @@ use futures_util::future::BoxFuture;
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use tests::{
-    platforms::{Delivery, Simulator, Trouble, Truth, bigcommerce, cloudblue, page, woocommerce::Store},
+    platforms::{Delivery, Simulator, Wrapper, bigcommerce, cloudblue, page, woocommerce::Store},
     world::{self, BASE, Direct, Outside, World, delivered, gateway_event, message, outcomes, request, shown},
 };
 
@@ -72,29 +72,12 @@ impl Faulty {
     }
 }
 
-impl Simulator for Faulty {
-    fn platform(&self) -> &'static str {
-        self.inner.platform()
+impl Wrapper for Faulty {
+    fn inner(&self) -> &dyn Simulator {
+        &*self.inner
     }
-    fn connection(&self) -> String {
-        self.inner.connection()
-    }
-    fn settings(&self, site: &str) -> Value {
-        self.inner.settings(site)
-    }
-    fn subscribe(&self, delivery_url: &str, secret: &dyn Fn(&str) -> String) {
-        self.inner.subscribe(delivery_url, secret);
-    }
-    fn change(&self, random: &mut StdRng) {
-        self.inner.change(random);
-    }
-    fn outbox(&self) -> Vec<Delivery> {
-        self.inner.outbox()
-    }
-    fn answered(&self, delivery: &Delivery, status: u16) {
-        self.inner.answered(delivery, status);
-    }
-    fn answer<'a>(&'a self, request: &'a ApiRequest) -> BoxFuture<'a, Result<ApiResponse, Fault>> {
+
+    fn respond<'a>(&'a self, request: &'a ApiRequest) -> BoxFuture<'a, Result<ApiResponse, Fault>> {
         let number = self.seen.fetch_add(1, Ordering::SeqCst);
         let wrong = self.wrong.lock().unwrap().filter(|(at, _)| [number, EVERY].contains(at)).map(|(_, wrong)| wrong);
         let meanwhile = self.meanwhile.lock().unwrap().take_if(|(at, _)| *at == number);
@@ -113,15 +96,6 @@ impl Simulator for Faulty {
                 }
             }
         })
-    }
-    fn trouble(&self, troubles: &[Trouble]) {
-        self.inner.trouble(troubles);
-    }
-    fn entities(&self) -> Vec<(EntityKind, String, Truth)> {
-        self.inner.entities()
-    }
-    fn calls(&self) -> Vec<String> {
-        self.inner.calls()
     }
 }
 

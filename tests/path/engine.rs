@@ -508,7 +508,7 @@ mod bigcommerce {
         *there.lock().unwrap() = true;
         assert_eq!(process(&world, &[callback("store/product/updated", 3)]).await, ["applied"]);
         assert_eq!(world.item("product#174").fields.get("status"), None);
-        // For a product that was never seen, the id is enough.
+        // The id of a product that was never seen is enough.
         *there.lock().unwrap() = false;
         let unseen = super::bigcommerce::callback("store/product/deleted", &json!({ "type": "product", "id": 175 }), 4);
         assert_eq!(process(&world, &[unseen]).await, ["applied"]);
@@ -654,7 +654,7 @@ mod directscale {
         };
         assert_eq!(post(&world, &format!("Bearer {one}")).await, 401);
         put(&[one, two]).await;
-        // For a moment, the receiver remembers that there was no key.
+        // The receiver remembers for a moment that there was no key.
         world.clock.pass_seconds(6);
         assert_eq!(post(&world, &format!("Bearer {one}")).await, 200);
         assert_eq!(post(&world, &format!("Bearer {two}")).await, 200);
@@ -852,7 +852,7 @@ mod cloudblue {
         assert_eq!(outcomes(&report), ["quarantined: action-refused"]);
         assert!(!format!("{:?}", report.lines).contains("secret text"));
         assert_eq!(world.item("request#PR-1").fields["status"], "pending", "the state is written all the same");
-        // The same message may come back before it was put aside. Other messages change nothing for a while.
+        // The message may come back before it was put aside. Other messages change nothing for a while.
         assert_eq!(process(&world, std::slice::from_ref(&told)).await, ["quarantined: action-refused"]);
         let other = message(2, &told.body);
         assert_eq!(process(&world, std::slice::from_ref(&other)).await, ["unchanged"]);

@@ -1,4 +1,5 @@
-//! Apps are installed and uninstalled as merchants do it: through the browser, by callbacks, and against everybody who pretends.
+//! The installation and uninstallation of apps: by merchants in the browser, by platforms in callbacks, and against
+//! impostors.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -98,7 +99,7 @@ fn store_key() -> ConnectionKey {
     key("bigcommerce", STORE)
 }
 
-/// Whether there is one hook for each scope at the store, delivering to this connection's path with this ending.
+/// Asserts that the store has one webhook for each topic, which delivers to this connection's path with this ending.
 fn assert_hooks(world: &World, store: &bigcommerce::Simulator, ending: &str) {
     let hooks = store.hooks();
     let scopes: BTreeSet<_> = hooks.iter().map(|hook| hook.scope.as_str()).collect();
@@ -155,7 +156,7 @@ async fn another_installation_takes_the_new_token_and_keeps_the_rest() {
     set.ignores.insert("store/cart/created".into());
     world.tables.connect(&key, set.clone());
     let (hooks, token) = (store.hooks(), store.token().unwrap());
-    // The store's permissions have changed: of the four that are needed, one is left.
+    // The store's permissions have changed: one of the four required ones is left.
     store.grant("store_v2_products store_v2_information");
     let callback_url = store.authorize(APPS);
     assert_eq!(get(&world, &callback_url).await.status, 200);
@@ -164,7 +165,7 @@ async fn another_installation_takes_the_new_token_and_keeps_the_rest() {
     let fresh = store.token().unwrap();
     assert!(fresh != token && now.credentials.as_ref().unwrap().contains(&format!("{fresh}\"")));
     assert_eq!((now.generation, &now.ignores), (set.generation, &set.ignores));
-    // What was told before the new token came is past.
+    // Notices from before the new token are outdated.
     assert!(now.connected_at > set.connected_at);
     let missing = json!(["store_v2_orders_read_only", "store_v2_customers_read_only", "store_cart_read_only"]);
     assert_eq!(now.settings["missing_permissions"], missing);
@@ -172,7 +173,7 @@ async fn another_installation_takes_the_new_token_and_keeps_the_rest() {
     let page = callback(&world, &store, "load", &json!({})).await.body;
     assert!(page.contains("<code>store_cart_read_only</code>") && page.contains("needs attention"), "{page}");
 
-    // The code is spent; whoever sends it again gets nowhere and changes nothing.
+    // The code is spent: sending it again fails and changes nothing.
     let again = get(&world, &callback_url).await;
     assert!(again.status == 401 && !again.body.contains("code-"), "{}", again.body);
     assert_eq!((connection(&world, &key), store.token()), (now, Some(fresh)));
@@ -185,7 +186,7 @@ async fn another_installation_takes_the_new_token_and_keeps_the_rest() {
 async fn an_installation_that_fails_half_way_goes_on_by_itself() {
     let scopes = declared_scopes(&BIGCOMMERCE).count();
     for trouble in TROUBLES {
-        // Before the exchange nothing is known of the store, and nothing is kept.
+        // Before the exchange, nothing is known about the store, and nothing is kept.
         let (world, store) = bigcommerce();
         store.trouble(&[trouble]);
         let page = get(&world, &store.authorize(APPS)).await;
@@ -194,7 +195,7 @@ async fn an_installation_that_fails_half_way_goes_on_by_itself() {
         assert_eq!(get(&world, &store.authorize(APPS)).await.status, 200);
         world.run_jobs().await;
         assert_hooks(&world, &store, "");
-        // After it, whichever call fails, all else is done by jobs.
+        // After it, jobs do the rest, whichever call fails.
         for after in [1, 2, 3, scopes, scopes + 1] {
             let (world, store) = bigcommerce();
             store.trouble(&[vec![Trouble::None; after], vec![trouble]].concat());
@@ -205,7 +206,7 @@ async fn an_installation_that_fails_half_way_goes_on_by_itself() {
     }
 }
 
-/// The exchange makes the token of before worthless, so the new one is kept even when the store cannot be asked.
+/// The exchange revokes the former token, so the new one is kept even if the store cannot be asked.
 #[tokio::test]
 async fn a_new_token_is_not_lost_while_the_store_is_down() {
     let (world, store) = installed().await;
@@ -255,13 +256,13 @@ async fn an_app_may_be_installed_again_before_all_is_gone() {
     assert_eq!(get(&world, &store.authorize(APPS)).await.status, 200);
     world.run_jobs().await;
     let connection = connection(&world, &store_key());
-    // What was told of its life before is past.
+    // Notices of its former life are outdated.
     assert_eq!((connection.status, connection.generation.number()), (ConnectionStatus::Active, 1));
     assert_hooks(&world, &store, "");
     assert_eq!(get(&world, &url).await.status, 401);
 }
 
-/// The address of each page that the app is opened at has a token of the form that uninstalls: it is only a hint.
+/// The address of each page of the app has a token of the same form as an uninstallation, so the token is only a hint.
 #[tokio::test]
 async fn a_token_of_a_page_uninstalls_nothing() {
     let (world, store) = installed().await;
@@ -279,7 +280,7 @@ async fn a_token_of_a_page_uninstalls_nothing() {
     assert!(get(&world, &at("load")).await.body.contains("All is well"));
 }
 
-/// What fails between the proof and the end can come again.
+/// An uninstallation that fails after its proof can come again.
 #[tokio::test]
 async fn an_uninstallation_that_fails_is_not_spent() {
     let (world, store) = installed().await;
@@ -356,7 +357,7 @@ async fn forged_and_expired_payloads_are_refused() {
     assert_eq!(get(&world, &format!("{APPS}/uninstall?signed_payload_jwt={good}")).await.status, 200, "the good one");
 }
 
-/// One environment lives on while the app's secret is replaced.
+/// One environment keeps running while the app's secret is replaced.
 #[tokio::test]
 async fn a_secret_that_was_replaced_is_fetched_again() {
     let (world, store) = bigcommerce();
@@ -372,7 +373,7 @@ async fn a_secret_that_was_replaced_is_fetched_again() {
     let before = PAYLOAD.sign(&claims, b"the-secret-that-was-there-before-it").unwrap();
     assert_eq!(load(before.clone()).await, 200);
     world.apps.set(Some(&app(CLIENT_SECRET)));
-    // Codes count once, so they are not tried with a secret that is older than this.
+    // A code counts once, so it is not tried with a secret that was fetched longer ago.
     world.clock.pass_seconds(31);
     let url = store.authorize(APPS);
     let query = url.split_once('?').unwrap().1;
@@ -384,7 +385,7 @@ async fn a_secret_that_was_replaced_is_fetched_again() {
     assert_eq!(load(before).await, 200, "a proof that fails has it fetched again");
 }
 
-/// A secret of before that a moment has passed since is all that it costs.
+/// The app's secret is fetched again only for the first code after a while, not for each made-up one.
 #[tokio::test]
 async fn made_up_codes_do_not_run_up_the_bill() {
     let (world, store) = bigcommerce();
@@ -409,10 +410,10 @@ async fn codes_that_nobody_gave_out_lead_nowhere() {
     let (world, store) = bigcommerce();
     let query = |code: &str, context: &str| format!("{APPS}/auth?code={code}&scope=s&context={context}");
     assert_eq!(get(&world, &query("made-up", "stores%2Fabc123")).await.status, 401);
-    // One that was given out for another address.
+    // This code was issued for another address.
     let other = store.authorize("https://other.example.com").replace("https://other.example.com", APPS);
     assert_eq!(get(&world, &other).await.status, 401);
-    // The store is the one that the exchange names, whatever the query says.
+    // An invalid store in the query is refused without a call.
     store.calls();
     for context in ["abc123", "stores%2F..%2Fx", "stores%2FABC", ""] {
         assert_eq!(get(&world, &query("made-up", context)).await.status, 400, "{context}");
@@ -438,7 +439,7 @@ async fn what_is_not_there_is_not_there() {
     ] {
         assert_eq!(get(&world, &format!("{BASE}/apps/{path}")).await.status, 404, "{path}");
     }
-    // Nothing is looked up for it.
+    // An unknown word fetches no secret.
     world.apps.set(None);
     assert_eq!(get(&world, &format!("{APPS}/made-up-word")).await.status, 404);
     assert_eq!(get(&world, &format!("{APPS}/auth?code=1&scope=s&context=stores%2Fabc123")).await.status, 503);
@@ -466,7 +467,7 @@ async fn local_runs_may_have_the_platform_on_this_machine() {
 
 // WooCommerce.
 
-/// What a site sends goes to the receiver or to the registrar.
+/// The way of a site's requests to the receiver and the registrar.
 #[derive(Default)]
 struct ToBoth(Mutex<Option<World>>);
 
@@ -484,7 +485,7 @@ impl Wire for ToBoth {
     }
 }
 
-/// Two sites.
+/// Makes a world with two sites.
 fn woocommerce() -> (World, woocommerce::Store, woocommerce::Store) {
     let mut world = World::new();
     let wire = Arc::new(ToBoth::default());
@@ -502,7 +503,7 @@ fn woocommerce() -> (World, woocommerce::Store, woocommerce::Store) {
     (world, shop, other)
 }
 
-/// Begins an installation: where the owner is sent.
+/// Begins an installation, and returns the address that the owner is sent to.
 async fn begin(world: &World, site: &str) -> String {
     let site: String = url::form_urlencoded::byte_serialize(site.as_bytes()).collect();
     let sent = get(world, &format!("{BASE}/apps/woocommerce/install?site={site}&key={INSTALL_KEY}")).await;
@@ -553,7 +554,7 @@ async fn a_site_s_owner_approves_and_the_webhooks_come_by_themselves() {
     assert_webhooks(&world, &shop);
     assert!(shop.all_pinged());
 
-    // Again: the new key is used, and the webhooks stay.
+    // A second installation uses the new key, and keeps the webhooks.
     let hooks: Vec<_> = shop.webhooks().into_iter().map(|hook| hook.id).collect();
     shop.authorize(&begin(&world, SITE).await, true).await.unwrap();
     world.run_jobs().await;
@@ -587,7 +588,7 @@ async fn nonces_count_once_in_their_time_and_for_their_site() {
         assert_eq!(post_keys(&world, &keys(nonce, ("ck_other", "cs_other"))).await, 401, "{nonce}");
     }
     assert_eq!(world.tables.connection(&shop_key()), before);
-    // The nonce says which site it is: keys of another do not open it.
+    // The nonce names the site, so the keys of another site do not open it.
     let foreign = begin(&world, "https://other.example.com").await;
     assert!(shop.authorize(&foreign, true).await.is_err());
     assert!(other.authorize(&foreign, true).await.is_err(), "spent by that");
@@ -695,7 +696,7 @@ async fn links_with_a_key_are_for_those_who_were_given_one() {
     assert_eq!(get(&world, &link("&key=")).await.status, 503, "an empty one would keep nobody out");
 }
 
-/// Nobody may install it whom the vendor does not let.
+/// The vendor decides who may install the app.
 #[tokio::test]
 async fn installing_is_closed_unless_the_vendor_opens_it() {
     let (world, shop, _) = woocommerce();
@@ -707,7 +708,7 @@ async fn installing_is_closed_unless_the_vendor_opens_it() {
     }
     world.apps.set(Some(r#"{"woocommerce":{"open":"yes"}}"#));
     assert_eq!(get(&world, &link).await.status, 503, "it may have been meant otherwise");
-    // An open door leads nowhere by itself: whoever was handed the link sees where it goes.
+    // An open installation does not redirect by itself: its visitor sees the target first.
     world.apps.set(Some(r#"{"woocommerce":{"open":true}}"#));
     let page = get(&world, &link).await;
     assert!(page.status == 200 && !page.headers.contains_key("location"));
@@ -725,7 +726,7 @@ async fn installing_is_closed_unless_the_vendor_opens_it() {
     assert_eq!((status, &confirmed["confirmed"]), (200, &json!(true)));
     assert!(!connection(&world, &shop_key()).unconfirmed);
     assert_eq!(shown("POST", "/confirm").await.0, 200, "the same again changes nothing");
-    // What was confirmed stays so, whoever installs it again.
+    // A confirmed connection stays confirmed, whoever installs it again.
     shop.authorize(&onward_again(&world, &link).await, true).await.unwrap();
     assert!(!connection(&world, &shop_key()).unconfirmed);
 }
@@ -736,7 +737,7 @@ async fn onward_again(world: &World, link: &str) -> String {
     page.body[begins..].split('"').next().unwrap().replace("&amp;", "&")
 }
 
-/// Until somebody has confirmed it, a store costs a part of what it could.
+/// An unconfirmed store costs only a part of what it could.
 #[tokio::test]
 async fn a_store_that_nobody_has_confirmed_is_not_fetched_as_a_whole() {
     let (world, shop, _) = woocommerce();
@@ -765,7 +766,7 @@ async fn a_store_that_nobody_has_confirmed_is_not_fetched_as_a_whole() {
     assert!(wanted() >= 1_500, "{}", wanted());
 }
 
-/// Credentials that are entered late work at once, in an environment that has seen none, too.
+/// Credentials that are entered late work at once, even in an environment that has seen none.
 #[tokio::test]
 async fn an_app_that_was_set_up_just_now_is_there_at_once() {
     let (world, ..) = woocommerce();
@@ -793,13 +794,13 @@ async fn so_many_stores_connect_themselves_within_an_hour_and_no_more() {
     };
     assert_eq!(keys_of_other().await, 429);
     assert!(other.webhooks().is_empty() && other.calls().is_empty());
-    // One that is connected already may come again.
+    // A connected site may install the app again.
     shop.authorize(&begin(&world, SITE).await, true).await.unwrap();
     world.clock.pass_seconds(3_600);
     assert_eq!(keys_of_other().await, 200);
 }
 
-/// Whoever begins an installation at a site that is connected, and has any key of it, must not put that in place of the good one.
+/// Somebody who has any key of a connected site must not replace its good key by an installation.
 #[tokio::test]
 async fn a_key_that_may_only_read_does_not_take_the_place_of_a_good_one() {
     let (world, shop, _) = woocommerce();
@@ -822,7 +823,7 @@ async fn a_key_that_may_only_read_does_not_take_the_place_of_a_good_one() {
     assert!(connection(&world, &shop_key()).credentials.unwrap().contains("ck_shop"));
 }
 
-/// Anybody can have a site asked; so it is asked little.
+/// Anybody can make us call a site, so we call it little.
 #[tokio::test]
 async fn a_proof_asks_for_one_page() {
     let (world, shop, _) = woocommerce();
@@ -870,7 +871,7 @@ fn record(scope: &str, verdict: Verdict, reason: &str) -> (String, WebhookRecord
     (scope.to_owned(), record)
 }
 
-/// A connection in all its states, and what its page must say.
+/// Returns the pages of a connection in all its states, with the texts that each must have.
 fn pages() -> Vec<(&'static str, String, Vec<&'static str>)> {
     let scopes = ["store/order/created", "store/order/updated", "store/product/updated", "store/cart/created"];
     let wanted: Vec<String> = scopes.map(str::to_owned).to_vec();
@@ -921,7 +922,7 @@ fn pages() -> Vec<(&'static str, String, Vec<&'static str>)> {
     ]
 }
 
-/// With `PAGES_DIR`, the pages are written there to be looked at.
+/// With `PAGES_DIR`, the test writes the pages there, so that somebody can look at them.
 #[test]
 fn the_page_says_how_the_store_does_and_what_to_do() {
     for (name, page, says) in pages() {
@@ -943,7 +944,7 @@ fn the_page_says_how_the_store_does_and_what_to_do() {
         well.contains(r#"<time datetime="2026-11-21T01:46:31Z" title="2026-11-21 01:46:31 UTC">3 minutes ago</time>"#),
         "{well}"
     );
-    // A row for each of three kinds of entity, and for each of four webhooks.
+    // There is a row for each of three kinds of entity, and for each of four webhooks.
     assert!(well.matches(" scope=\"col\">").count() == 5 + 3 && well.matches(" scope=\"row\">").count() == 3 + 4);
     let order = well.split("scope=\"row\">order<").nth(1).unwrap().split("</tr>").next().unwrap();
     for text in [">well<", ">3 minutes ago<", ">2 hours ago<", "Missed: \">3<small>Found by fetching"] {
@@ -981,7 +982,7 @@ fn what_others_wrote_is_text() {
     assert!(page.matches(escaped).count() >= 7, "{page}");
 }
 
-/// The other tests of this file, and what they print.
+/// The other tests of this file print no secrets.
 #[test]
 fn the_log_has_no_secrets() {
     let this = std::env::current_exe().unwrap();

@@ -1,4 +1,4 @@
-//! Bounds of what comes from outside, and what becomes of what cannot be read: deliveries, pages, items, secrets.
+//! Bounds on input, and the treatment of input that cannot be read: deliveries, items, pages, settings.
 
 use cloud::memory::MemoryPlatform;
 use commerce::{
@@ -23,7 +23,7 @@ fn of(platform: &str, connection: &str) -> ConnectionKey {
     WebhookPath::parse(platform, connection, None).unwrap().key
 }
 
-/// A world with connections of a platform that answers as a function says.
+/// Makes a world with one connection, and a platform that answers by a function.
 fn scripted(
     key: &ConnectionKey,
     site: &str,
@@ -86,14 +86,14 @@ mod directscale {
         assert_eq!(world.item("record#m0").fields["user"], "ada@example.com");
         assert_eq!(deliver(&world, &user, &order(1, r#""OrderStatus":"Paid""#)).await, "applied");
         assert_eq!(world.item("order#7").extra["users"], json!({"CreateOrderEvent": "ada@example.com"}));
-        // Without one, what it says is the same.
+        // Without a user, the delivery says the same.
         assert_eq!(deliver(&world, &[], &order(1, r#""OrderStatus":"Paid""#)).await, "unchanged");
         assert_eq!(deliver(&world, &[], r#"{"EventType":"DailyEvent"}"#).await, "applied");
         assert_eq!(world.item("record#m3").fields.get("user"), None);
         let sent: Vec<_> =
             world.queues.sent().iter().map(|(sealed, _)| Envelope::parse(sealed.text()).unwrap().user).collect();
         assert_eq!(sent, [Some("ada@example.com".to_owned()), Some("ada@example.com".to_owned()), None, None]);
-        // What can be no name is left out, and does not keep the delivery back.
+        // An invalid name is left out, and does not stop the delivery.
         for bad in ["x".repeat(300).as_str(), " ", "a\tb"] {
             let end = deliver(&world, &[("x-directscale-user", bad)], r#"{"EventType":"DailyEvent"}"#).await;
             assert_eq!(end, "applied", "{bad}");
@@ -119,7 +119,7 @@ mod directscale {
         let many = |count: usize| (0..count).map(|n| format!("\"k{n}\":1")).collect::<Vec<_>>().join(",");
         assert_eq!(deliver(&world, &[], &order(1, &many(40_000))).await, "quarantined: too-large");
         assert!(world.state().is_empty());
-        // What clients send themselves can be any JSON, and the documentation's own examples are taken.
+        // Clients' own events may be any JSON, and the documentation's examples are accepted.
         for body in ["7", "[1,]", "\u{feff}{\"EventType\":\"Mine\",}", &order(1, &many(200))] {
             assert_eq!(deliver(&world, &[], body).await, "applied", "{body:.100}");
         }
@@ -136,7 +136,7 @@ mod directscale {
             assert_eq!(deliver(&world, &[], &order(2, r#""OrderStatus":"s1""#)).await, "applied", "{levels}");
             let item = world.item("order#7");
             assert_eq!((&item.fields["status"], item.truncated), (&json!("s1"), false), "{levels}");
-            // However deep, it is all there.
+            // The member is complete, however deep it is.
             let mut text = serde_json::to_string(&item.extra["more"]).unwrap();
             text.retain(|letter| !"\"\\".contains(letter));
             assert_eq!(text, nested(levels), "{levels}");
@@ -147,7 +147,7 @@ mod directscale {
         EntityKey { connection: of("directscale", "acme"), kind: EntityKind::Order, id: 7.into() }
     }
 
-    /// Changes a text of an item as it is stored.
+    /// Changes a text of a stored item.
     fn rewrite(world: &World, key: &EntityKey, name: &str, change: impl FnOnce(&str) -> String) {
         let mut attributes = world.tables.attributes(key).unwrap();
         let text = attributes[name].as_s().unwrap().clone();
@@ -160,7 +160,7 @@ mod directscale {
         for levels in [124, 127] {
             let world = world();
             assert_eq!(deliver(&world, &[], &order(1, r#""OrderStatus":"s0","more":"here""#)).await, "applied");
-            // As releases wrote it that did not look at the depth.
+            // Former releases wrote such items, because they did not check the depth.
             for name in ["facets", "extra"] {
                 rewrite(&world, &order_key(), name, |text| text.replace("\"here\"", &nested(levels)));
             }
@@ -183,12 +183,12 @@ mod directscale {
             let first = order(1, r#""OrderStatus":"s0","CustomerId":77,"more":1"#);
             assert_eq!(deliver(&world, &[], &first).await, "applied");
             rewrite(&world, &order_key(), "facets", |_| broken.to_owned());
-            // What a reader saw stays, below all that is told of since.
+            // The fields that readers saw stay, below all later changes.
             assert_eq!(deliver(&world, &[], &order(2, r#""OrderStatus":"s1""#)).await, "applied", "{broken:.30}");
             let item = world.item("order#7");
             assert_eq!((&item.fields["status"], &item.fields["customer"]), (&json!("s1"), &json!("77")));
             assert_eq!((item.deleted, item.truncated), (false, true), "and says that something is missing");
-            // Once written it is whole again: the same once more changes nothing.
+            // Once written, the item is whole again, and the same delivery changes nothing.
             assert_eq!(deliver(&world, &[], &order(2, r#""OrderStatus":"s1""#)).await, "unchanged");
         }
     }
@@ -202,7 +202,7 @@ mod items {
             "meta_data": [{ "id": 1, "key": "k", "value": "here" }] })
     }
 
-    /// What cannot be read of an item is asked for again, where that can be.
+    /// The platform is asked again for an item that cannot be read, if it can be asked.
     #[tokio::test]
     async fn a_damaged_item_is_replaced_by_what_the_platform_says() {
         let (world, platform) =
@@ -217,7 +217,7 @@ mod items {
             attributes.insert(name.to_owned(), serde_dynamo::to_attribute_value(broken).unwrap());
             world.tables.plant(&entity, attributes);
             let asked = platform.asked().len();
-            // Even of what was known already.
+            // Even a known delivery causes it.
             let again = delivered("order.updated", &order("pending", 1).to_string(), LATER + 1_000);
             assert_eq!(outcomes(&world.process(&[again]).await), ["applied"], "{name}");
             assert_eq!(platform.asked().len(), asked + 1, "{name}");
@@ -227,7 +227,7 @@ mod items {
         }
     }
 
-    /// One that does not even have its fingerprint cannot be replaced without risk.
+    /// An item without its fingerprint cannot be replaced without risk.
     #[tokio::test]
     async fn an_item_without_its_fingerprint_is_left_alone() {
         let world = World::connected();
@@ -250,7 +250,7 @@ mod lists {
 
     const BIG: &str = "https://api.bigcommerce.com/stores/abc123";
 
-    /// A callback of BigCommerce with so many price records, as the processor gets it.
+    /// Returns a delivery of BigCommerce with so many price records, as the processor gets it.
     fn records(count: u32) -> processor::Message {
         let data: Vec<_> = (0..count).map(|n| json!({ "price_list_id": 3, "variant_id": n + 1 })).collect();
         let body = json!({ "scope": "store/priceList/records/updated", "producer": "stores/abc123", "data": data });
@@ -274,7 +274,7 @@ mod lists {
         assert_eq!(world.queues.sent().len(), 1_000, "and nothing came of those");
     }
 
-    /// A store that answers every list with a page of so many entries.
+    /// Makes a store that answers every list with a page of so many entries.
     fn store(entries: u32) -> (World, MemoryPlatform) {
         scripted(&key(), "https://shop.example.com", WOO, move |_| {
             json_answer(200, &(0..entries).map(|n| json!({ "id": n + 1 })).collect())
@@ -331,7 +331,7 @@ mod settings {
             assert!(problem.to_string().contains(field), "{members}: {problem}");
         }
         assert!(world.tables.connection(&key()).connection.is_none());
-        // The same of what is set later on.
+        // This holds for later changes too.
         world.connect(None);
         for (path, body) in [
             ("shop.example.com/settings", r#"{"ignores":["order.update"]}"#),
@@ -350,7 +350,7 @@ mod settings {
         assert_eq!(outcomes(&ended), ["ignored: unwanted-scope"]);
     }
 
-    /// What the platform's own rule ignores, a preset may explain.
+    /// A preset may explain a topic that the platform's own rule ignores.
     #[tokio::test]
     async fn a_preset_explains_what_a_rule_would_ignore() {
         let (world, platform) = scripted(&key(), "https://shop.example.com", WOO, |_| {
@@ -365,13 +365,13 @@ mod settings {
     }
 }
 
-/// What one connection's messages take of a batch costs the others at most one turn of it.
+/// One connection's messages delay the others of a batch by at most one turn.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_never_answers_keeps_nobody_else_waiting() {
     let mut world = World::new();
     let order = |request: &ApiRequest| {
         let id: u64 = request.url.path().rsplit('/').next().unwrap().parse().unwrap();
-        // Heavy enough to take the place that there is one of.
+        // The order is heavy enough to take the only place for heavy ones.
         let more = "x".repeat(400_000);
         json_answer(
             200,

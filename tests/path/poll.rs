@@ -34,7 +34,7 @@ use processor::Message;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use tests::{
-    platforms::{Delivery, Simulator, Trouble, Truth, bigcommerce, cloudblue, woocommerce::Store},
+    platforms::{Simulator, Trouble, Truth, Wrapper, bigcommerce, cloudblue, woocommerce::Store},
     truth::Connected,
     world::{self, Outside, World, gateway_event, request},
 };
@@ -56,29 +56,12 @@ struct Busy {
     refused: Mutex<Option<&'static str>>,
 }
 
-impl Simulator for Busy {
-    fn platform(&self) -> &'static str {
-        self.inner.platform()
+impl Wrapper for Busy {
+    fn inner(&self) -> &dyn Simulator {
+        &*self.inner
     }
-    fn connection(&self) -> String {
-        self.inner.connection()
-    }
-    fn settings(&self, site: &str) -> Value {
-        self.inner.settings(site)
-    }
-    fn subscribe(&self, delivery_url: &str, secret: &dyn Fn(&str) -> String) {
-        self.inner.subscribe(delivery_url, secret);
-    }
-    fn change(&self, random: &mut StdRng) {
-        self.inner.change(random);
-    }
-    fn outbox(&self) -> Vec<Delivery> {
-        self.inner.outbox()
-    }
-    fn answered(&self, delivery: &Delivery, status: u16) {
-        self.inner.answered(delivery, status);
-    }
-    fn answer<'a>(&'a self, request: &'a ApiRequest) -> BoxFuture<'a, Result<ApiResponse, Fault>> {
+
+    fn respond<'a>(&'a self, request: &'a ApiRequest) -> BoxFuture<'a, Result<ApiResponse, Fault>> {
         if self.refused.lock().unwrap().is_some_and(|refused| request.url.path().ends_with(refused)) {
             let page = ApiResponse {
                 status: 403,
@@ -101,15 +84,6 @@ impl Simulator for Busy {
             return Box::pin(async move { Ok(tests::platforms::json_answer(200, &json!(entries))) });
         }
         self.inner.answer(request)
-    }
-    fn trouble(&self, troubles: &[Trouble]) {
-        self.inner.trouble(troubles);
-    }
-    fn entities(&self) -> Vec<(EntityKind, String, Truth)> {
-        self.inner.entities()
-    }
-    fn calls(&self) -> Vec<String> {
-        self.inner.calls()
     }
 }
 

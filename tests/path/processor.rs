@@ -1,4 +1,4 @@
-//! The processor: what messages come to, in any order and number, and what happens when something fails.
+//! The processor: the outcomes of messages in any order and number, and its conduct when something fails.
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
@@ -28,7 +28,7 @@ use tests::{
 };
 
 const CREDENTIALS: &str = r#"{"consumer_key":"ck_1","consumer_secret":"cs_1"}"#;
-/// After everything that was recorded.
+/// A time after everything that was recorded.
 const LATER: i64 = 1_795_225_730_000;
 
 fn run<T>(future: impl Future<Output = T>) -> T {
@@ -43,10 +43,10 @@ async fn one_by_one(world: &World, messages: &[Message]) -> Vec<String> {
     all
 }
 
-/// The state that the recording ends in.
+/// Returns the final state of the recording.
 fn recorded() -> &'static Vec<Item> {
     static STATE: OnceLock<Vec<Item>> = OnceLock::new();
-    // On a thread of its own, for the caller may be running a runtime already.
+    // A separate thread plays it, because the caller may already be running a runtime.
     STATE.get_or_init(|| {
         let played = std::thread::spawn(|| {
             let world = World::connected();
@@ -134,7 +134,7 @@ mod recording {
     async fn what_was_deleted_stays_deleted_until_something_newer_comes() {
         let world = World::connected();
         one_by_one(&world, &messages()).await;
-        // 022 delivered again after 027, with a new receipt.
+        // Delivery 022 comes again after 027, received later.
         let again: Value = serde_json::from_str(&messages()[10].body).unwrap();
         let body = again["content"]["delivery"]["text"].as_str().unwrap();
         one_by_one(&world, &[delivered("order.updated", body, LATER)]).await;
@@ -143,7 +143,7 @@ mod recording {
         let trashed = order("trash", "2026-11-21T02:00:00");
         one_by_one(&world, &[delivered("order.updated", &trashed, LATER + 1)]).await;
         assert!(world.item("order#13").deleted);
-        // A newer source time does, and so does a restore, whose body is no newer.
+        // A newer source time revives it, and so does a restore, whose body is no newer.
         let newer = order("on-hold", "2026-11-21T02:00:00");
         one_by_one(&world, &[delivered("order.updated", &newer, LATER + 2)]).await;
         assert!(!world.item("order#13").deleted);
@@ -164,7 +164,7 @@ mod economy {
         assert!(report.failures.is_empty());
         assert_eq!(world.tables.calls(), (1, 5));
         assert_eq!(&world.state(), recorded());
-        // Again: nothing grows, so nothing is written.
+        // Processing the batch again writes nothing, because nothing grows.
         world.process(&messages()).await;
         assert_eq!(world.tables.calls(), (2, 5));
     }
@@ -249,7 +249,7 @@ mod rules {
         assert_eq!(one_by_one(&world, &[update.clone(), delete]).await, ["applied", "applied"]);
         let item = world.item("order#13");
         assert!(item.deleted && item.fields.is_empty() && item.expires.is_some());
-        // On a table where it has expired since, a message as old as that must not create it anew.
+        // An old message must not create the item again on a table where it has expired.
         let later = World::connected();
         later.tables.connect(&key(), world.connection());
         later.clock.pass_seconds(24 * 24 * 60 * 60);
@@ -287,7 +287,7 @@ mod quarantine {
             ),
         ];
         for (bad, reason) in &cases {
-            // Next to a good one, which it does not touch.
+            // The bad message does not affect a good one in the same batch.
             let report = world.process(&[bad.clone(), good.clone()]).await;
             assert!(report.failures.is_empty());
             assert_eq!(outcomes(&report)[0], format!("quarantined: {reason}"));
@@ -376,7 +376,7 @@ mod quarantine {
 mod isolation {
     use super::*;
 
-    /// Maps like its sibling, but panics on one entity.
+    /// A mapping like WooCommerce's that panics on one entity.
     struct Panicking;
 
     impl Mapping for Panicking {
@@ -458,7 +458,7 @@ mod if_known {
     const DRAFT: Rule = Rule("a-draft");
     const PLATFORM: Platform = commerce::platforms::woocommerce::PLATFORM;
 
-    /// A store whose orders are drafts at first: those count only if they are known.
+    /// A store whose orders begin as drafts, which count only if the order is known.
     #[derive(Debug)]
     struct Drafts;
 
@@ -484,7 +484,7 @@ mod if_known {
     }
 
     impl Pull for Drafts {
-        /// Asks twice.
+        /// Asks for the order twice.
         fn pull(&self, wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Result<Next, Fault> {
             match (PLATFORM.pull.unwrap().pull(wanted, answers)?, PLATFORM.pull.unwrap().pull(wanted, &[])?) {
                 (Next::Done(_), again @ Next::Ask(_)) if answers.len() == 1 => Ok(again),
@@ -518,7 +518,7 @@ mod if_known {
         assert_eq!(process(&world, &[placed]).await, ["applied"]);
         assert_eq!(process(&world, &[draft(LATER + 2)]).await, ["applied"]);
         assert_eq!(world.item("order#13").fields["status"], "sketch");
-        // What is deleted is known, too.
+        // A deleted order is known too.
         let gone = delivered("order.deleted", r#"{"id":13}"#, LATER + 3);
         assert_eq!(process(&world, &[gone]).await, ["applied"]);
         assert!(world.item("order#13").deleted);
@@ -589,7 +589,7 @@ mod telling {
 mod asking {
     use super::*;
 
-    /// A connected store with credentials, and an order in it as the API shows it.
+    /// Makes a connected store with credentials, which has an order as the API shows it.
     fn with_store(order: Option<Value>) -> World {
         let world = World::new();
         world.connect(Some(CREDENTIALS));
@@ -601,7 +601,7 @@ mod asking {
         json!({ "id": 13, "status": status, "date_modified_gmt": "2026-11-21T01:48:40", "total": "1.00" })
     }
 
-    /// The same, where the order was delivered before.
+    /// Makes such a store, whose order was delivered before.
     async fn with_known(order: Option<Value>) -> World {
         let world = with_store(order);
         let before = delivered("order.created", &super::order("pending", "2026-11-21T01:00:00"), LATER - 1);
@@ -659,7 +659,7 @@ mod asking {
         let (copy, delay) = world.queues.sent().remove(0);
         assert_eq!(delay, 120);
         let copy = message(1, copy.text());
-        // Nobody asks before that.
+        // The platform is not asked before that.
         assert_eq!(outcomes(&world.process(std::slice::from_ref(&copy)).await), ["deferred by 120 s"]);
         world.clock.pass_seconds(120);
         assert_eq!(Envelope::parse(&copy.body).unwrap().deferrals, 1);
@@ -673,7 +673,7 @@ mod asking {
         let mut message = delivered("order.deleted", r#"{"id":13}"#, LATER);
         message.body = message.body.replace(r#""content""#, r#""deferrals":200,"content""#);
         assert_eq!(outcomes(&world.process(std::slice::from_ref(&message)).await), ["quarantined: deferred-too-often"]);
-        // One that is always told "in a second" asks more and more rarely.
+        // A message that is always told to wait for a second asks ever more rarely.
         world.store().trouble(&[Trouble::TooMany(1)]);
         message.body = message.body.replace(r#""deferrals":200"#, r#""deferrals":6"#);
         assert_eq!(outcomes(&world.process(&[message]).await), ["deferred by 64 s"]);
@@ -694,7 +694,7 @@ mod asking {
         let tied = |status: &str, at| delivered("order.updated", &order(status, "2026-11-21T01:48:40"), at);
         assert_eq!(outcomes(&world.process(&[tied("completed", LATER)]).await), ["applied"]);
         assert!(world.store().calls().is_empty());
-        // Received later, but not newer: the store says so.
+        // This one is received later, but the store says that it is not newer.
         assert_eq!(outcomes(&world.process(&[tied("processing", LATER + 1)]).await), ["superseded"]);
         assert_eq!(world.item("order#13").fields["status"], "completed");
         assert_eq!(world.store().calls(), ["GET /wp-json/wc/v3/orders/13"]);
@@ -727,7 +727,7 @@ mod asking {
 
     #[tokio::test]
     async fn a_pull_that_began_before_a_delete_does_not_revive() {
-        // The store answers with what was there when it was asked; the delete came while it was answering.
+        // The store answers with the order from the time of the call; the delete comes during the call.
         let world = with_store(None);
         let clock = world.clock.clone();
         let scripted = MemoryPlatform::new(move |_| {
@@ -782,7 +782,7 @@ mod writing {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(60))]
 
-        /// 12. Whatever goes wrong on the way to the table, once everything has been delivered the end is the join.
+        /// Whatever faults the table has, the final state is the join of all deliveries.
         #[test]
         fn faults_change_nothing_but_the_number_of_tries(
             faults in proptest::collection::vec(faults(), 0..12),
@@ -825,7 +825,7 @@ mod writing {
     async fn processors_side_by_side_lose_nothing() {
         let world = World::connected();
         let all = messages();
-        // Two that read before either writes: stale reads make every second write conflict.
+        // Stale reads are as if two processors had read before either writes: every second write conflicts.
         world.tables.break_next([TableFault::StaleRead; 20]);
         for message in &all {
             let report = world.process(std::slice::from_ref(message)).await;
@@ -871,10 +871,10 @@ mod policies {
         let world = World::connected();
         let one = delivered("order.updated", &order("processing", "2026-11-21T01:00:00"), LATER);
         assert_eq!(outcomes(&world.process(std::slice::from_ref(&one)).await), ["applied"]);
-        // The other one has read before the first one wrote.
+        // The other processor has read before the first one wrote.
         world.tables.break_next([TableFault::StaleRead]);
         assert_eq!(outcomes(&world.process(std::slice::from_ref(&one)).await), ["unchanged"]);
-        // Whose own write landed without an answer says so.
+        // A processor whose own write landed without an answer says so.
         let next = delivered("order.updated", &order("completed", "2026-11-21T01:00:09"), LATER + 1);
         world.tables.break_next([TableFault::AnswerLost]);
         assert_eq!(outcomes(&world.process(&[next]).await), ["applied"]);
@@ -892,7 +892,7 @@ mod policies {
         ];
         assert_eq!(one_by_one(&world, &changes).await, ["applied", "applied"]);
         assert!(world.item("order#13").fields.is_empty());
-        // It is there again, and the delivery that says so is an older one.
+        // The order exists again, but the delivery about it is an older one.
         let body: Value = serde_json::from_str(&order("v4", "2026-11-21T01:00:09")).unwrap();
         world.store().set("orders", 13, Some(body));
         world.clock.pass_seconds(60);
@@ -928,7 +928,7 @@ mod policies {
         let emptied = items.iter().filter(|item| item.deleted && item.fields.is_empty() && item.expires.is_some());
         assert_eq!((emptied.count(), items.iter().filter(|item| !item.deleted).count()), (65, 65));
         assert!(world.item("order#2").changed_at > marked.changed_at);
-        // Nothing is written that is as it should be.
+        // Items that are as they should be are not written.
         let (_, writes) = world.tables.calls();
         world.process(&[message(1, world.queues.sent()[sent].0.text())]).await;
         assert_eq!(world.tables.calls().1, writes);

@@ -1,4 +1,4 @@
-//! The receiver: what is let in, and how everything else is answered.
+//! The receiver: the deliveries that it accepts, and its answers to everything else.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ async fn status(world: &World, event: &Event) -> u16 {
     response.status().as_u16()
 }
 
-/// The event with one thing changed after it was signed.
+/// Returns an event that was changed after it was signed.
 fn tampered(prefix: &str, change: impl FnOnce(&mut Value)) -> Event {
     let mut event = event(prefix);
     change(&mut event.request);
@@ -42,7 +42,7 @@ async fn all_sixteen_recorded_requests_are_answered_200_and_fifteen_are_queued()
     assert_eq!(world.signing.fetches(), 1, "keys are cached");
 }
 
-/// A function URL has no routes; the path says the same.
+/// A function URL has no routes, but its path says the same.
 #[tokio::test]
 async fn at_a_function_url_the_path_says_what_a_route_would() {
     let world = World::new();
@@ -184,12 +184,12 @@ async fn a_fault_of_ours_makes_the_platform_try_again() {
     assert_eq!(status(&world, &event("018")).await, 200);
 }
 
-/// A sender that is refused may never send it again.
+/// A sender that is refused may never send the delivery again.
 #[tokio::test(start_paused = true)]
 async fn the_keys_are_looked_for_as_long_as_the_sender_waits() {
     let world = World::new();
     world.signing.set(None);
-    // A first look while Lambda initialises has failed.
+    // A first fetch fails while Lambda initialises.
     let started = tokio::time::Instant::now();
     world.receiver.warm().await;
     assert!(started.elapsed() <= Duration::from_secs(2) && world.signing.fetches() > 2);
@@ -199,7 +199,8 @@ async fn the_keys_are_looked_for_as_long_as_the_sender_waits() {
         world.signing.set(Some(&signing_keys()));
     });
     assert_eq!(answered, 200);
-    // Only then is it refused, within the time that a store waits, less what the queue needs; and of many one looks for all.
+    // Only then are deliveries refused, within the time that a store waits, less the queue's share. One of many fetches
+    // for all.
     let world = World::new();
     world.signing.set(None);
     let started = tokio::time::Instant::now();
@@ -210,7 +211,7 @@ async fn the_keys_are_looked_for_as_long_as_the_sender_waits() {
     assert!(world.signing.fetches() < 20, "{}", world.signing.fetches());
 }
 
-/// What could not be put on the queue is tried again for a while: the fault of one call is not paid for by the next.
+/// A failed send is tried again for a while, and one delivery's failure does not cost the next one its tries.
 #[tokio::test(start_paused = true)]
 async fn the_queue_is_tried_for_a_while() {
     let world = World::new();
@@ -228,7 +229,7 @@ async fn the_queue_is_tried_for_a_while() {
 async fn a_rotation_takes_effect_within_the_request_and_forgers_do_not_run_up_the_bill() {
     let world = World::new();
     assert_eq!(status(&world, &event("018")).await, 200);
-    // The store signs with a key that was added since.
+    // The store signs with a key that was added in the meantime.
     let ring = json!({ "keys": [
         { "id": "new", "state": "sign", "secret": "a-new-key-of-at-least-32-bytes...." },
         { "id": "sample", "state": "verify", "secret": tools::events::SAMPLE_KEY },
@@ -266,7 +267,7 @@ async fn keys_are_refreshed_by_age_and_the_last_good_ones_kept() {
     assert_eq!(world.signing.fetches(), 2, "not asked for again at once");
 }
 
-/// Somebody has edited the secret, and what is there is no secret.
+/// Somebody has edited the secret, and it is no longer valid.
 #[tokio::test]
 async fn what_is_no_ring_is_refused_and_the_last_good_one_kept() {
     let quoted = Value::from(tools::events::SAMPLE_KEY).to_string();
@@ -290,15 +291,15 @@ async fn what_is_no_ring_is_refused_and_the_last_good_one_kept() {
         let fetches = world.signing.fetches();
         assert_eq!(status(&world, &event("018")).await, 200, "{broken:?}");
         assert_eq!(world.signing.fetches(), fetches + 1, "{broken:?}: it was fetched, and not taken");
-        // Nor does a wrong proof, which has it fetched again, make a key of it.
+        // A wrong proof makes the receiver fetch it again, but it still does not become a key.
         assert_eq!(status(&world, &tampered("018", |event| event["body"] = "{}".into())).await, 401);
         assert_eq!(status(&world, &event("018")).await, 200, "{broken:?}");
-        // The first one is not made up, either.
+        // Without a last good ring, no key is made up.
         let cold = World::new();
         cold.signing.set(Some(broken));
         assert_eq!(status(&cold, &event("018")).await, 503, "{broken:?}");
     }
-    // A byte order mark is no part of it.
+    // A byte order mark is not part of the secret.
     let world = World::new();
     world.signing.set(Some(&format!("\u{feff}{}\r\n", signing_keys())));
     assert_eq!(status(&world, &event("018")).await, 200);
@@ -335,7 +336,7 @@ async fn what_are_no_app_credentials_is_refused_and_the_last_good_ones_kept() {
         let world = World::new();
         assert_eq!(status(&world, &callback()).await, 200);
         world.apps.set(Some(broken));
-        // A wrong proof has them fetched again.
+        // A wrong proof makes the receiver fetch them again.
         let mut forged = callback();
         forged.request["body"] = "{}".into();
         assert_eq!(status(&world, &forged).await, 401, "{broken}");
@@ -370,7 +371,7 @@ async fn large_bodies_are_compressed_and_what_still_does_not_fit_goes_without_it
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever is sent, nothing panics, and nothing but a ping is greeted without a proof.
+    /// No request makes the receiver panic, and only a ping is greeted without a proof.
     #[test]
     fn nothing_unproven_gets_in(body in any::<String>(), topic in "[a-z.]{0,20}", signature in "[A-Za-z0-9+/=]{0,50}") {
         prop_assume!(!body.starts_with("webhook_id="));

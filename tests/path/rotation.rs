@@ -1,4 +1,5 @@
-//! The signing keys rotated while all platforms deliver: nothing is refused at any moment, and what breaks off goes on.
+//! The rotation of the signing keys while all platforms deliver: nothing is ever refused, and a step that broke off
+//! goes on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,16 +27,16 @@ use tests::{
 const OLD: &str = "sample";
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
-/// Two days, and what a note of a use may be behind.
+/// Two days, and the time by which the note of a key's use may be late, in seconds.
 const QUIET: i64 = 48 * HOUR + 300;
 
-/// All platforms, connected, and delivering.
+/// All platforms, connected and delivering.
 struct Traffic {
     world: World,
     simulators: Vec<Arc<dyn Simulator>>,
     random: StdRng,
     taken: usize,
-    /// One registrar for all the time, with whatever it caches; else each call is a cold start.
+    /// The one registrar of the whole test with its caches; `None` makes each call a cold start.
     lasting: Option<Registers>,
     delivered: usize,
 }
@@ -70,7 +71,7 @@ impl Traffic {
         KeyRing::parse(&self.world.signing.value().unwrap()).unwrap()
     }
 
-    /// Enters the key that signs now, where somebody has to.
+    /// Enters the webhooks with the signing key's secret where somebody has to do it by hand.
     fn enter_by_hand(&self) {
         for simulator in &self.simulators {
             let path = WebhookPath::parse(simulator.platform(), &simulator.connection(), None).unwrap();
@@ -121,7 +122,7 @@ impl Traffic {
         }
     }
 
-    /// The receiver takes it, whatever key it was signed with.
+    /// Delivers, and asserts that the receiver accepts the delivery, whatever key signed it.
     async fn deliver(&mut self, simulator: &dyn Simulator, delivery: &Delivery) {
         let status = self.answer(delivery).await;
         assert_eq!(status, 200, "{} refused: {delivery:?}", simulator.platform());
@@ -134,10 +135,11 @@ impl Traffic {
         self.world.receiver.receive(request(&event)).await.status().as_u16()
     }
 
-    /// Something happens everywhere, and is delivered and processed; gives which keys have proven what each platform sent.
+    /// Makes changes at every platform, delivers and processes them, and returns the keys that proved each platform's
+    /// deliveries.
     async fn happen(&mut self) -> BTreeMap<String, BTreeSet<String>> {
         for simulator in self.simulators.clone() {
-            // Not every change is told.
+            // Not every change causes a delivery.
             let mut deliveries = Vec::new();
             for _ in 0..50 {
                 simulator.change(&mut self.random);
@@ -168,7 +170,7 @@ impl Traffic {
         keys
     }
 
-    /// Time passes in steps, with traffic, the schedule, and what it brings.
+    /// Lets time pass in steps, with traffic, the schedule, and the jobs that follow.
     async fn pass(&mut self, seconds: i64, step: i64) {
         for _ in 0..seconds / step {
             self.world.clock.pass_seconds(step);
@@ -179,7 +181,7 @@ impl Traffic {
     }
 }
 
-/// What proved the platforms' deliveries, where all of them have hooks that we manage; and what proved the one that has not.
+/// Asserts which key proved the deliveries: `managed` for webhooks that we manage, `by_hand` for those entered by hand.
 fn assert_proven(keys: &BTreeMap<String, BTreeSet<String>>, managed: &str, by_hand: &str) {
     assert_eq!(keys.len(), PLATFORMS.len(), "all platforms deliver: {keys:?}");
     for (platform, keys) in keys {
@@ -214,7 +216,7 @@ async fn rotated_under_traffic(lasting: bool) {
         assert_proven(&keys, OLD, OLD);
     }
     assert_eq!(traffic.report().await["stage"], "none");
-    // A store's queue can hold a delivery for as long as it likes.
+    // A store's queue can hold a delivery for any time.
     let store = Arc::clone(traffic.of("woocommerce"));
     let mut held = Vec::new();
     while held.len() < 2 {
@@ -226,7 +228,7 @@ async fn rotated_under_traffic(lasting: bool) {
     all_but_those_by_hand_are_moved(&mut traffic, &new).await;
     let straggled = a_straggler_keeps_the_former_key(&mut traffic, &*store, &held[0]).await;
 
-    // Then it goes, and nobody notices.
+    // Then the former key goes, and nothing is refused.
     let done = straggled.plus_seconds(QUIET + 10 * MINUTE);
     while traffic.world.clock.now() < done {
         assert_eq!(traffic.ring().iter().count() == 2, traffic.world.clock.now() <= straggled.plus_seconds(QUIET));
@@ -242,7 +244,7 @@ async fn rotated_under_traffic(lasting: bool) {
 
 /// Begins the rotation, and waits until every receiver knows the new key. Returns its id.
 async fn a_new_key_waits_until_it_is_known(traffic: &mut Traffic) -> String {
-    // A new key is there, and signs nothing yet, however often it is asked for.
+    // The new key exists but does not sign yet, however often a rotation is requested.
     let begun = traffic.world.clock.now();
     let report = traffic.rotate().await.unwrap();
     let new = ids(&report)[1].0.to_owned();
@@ -258,7 +260,7 @@ async fn a_new_key_waits_until_it_is_known(traffic: &mut Traffic) -> String {
     }
     assert_eq!(traffic.world.signing.value(), ring);
 
-    // Minute by minute, until every receiver knows it.
+    // Time passes minute by minute until every receiver knows the new key.
     while traffic.report().await["stage"] == "waiting" {
         assert!(traffic.world.clock.now() < begun.plus_seconds(HOUR), "it does not end");
         traffic.world.clock.pass_seconds(MINUTE);
@@ -266,7 +268,7 @@ async fn a_new_key_waits_until_it_is_known(traffic: &mut Traffic) -> String {
         assert_proven(&keys, OLD, OLD);
         traffic.run_jobs().await;
         traffic.sweep().await;
-        // The step that makes it sign is a job; what comes of it is looked at below.
+        // A job makes the new key sign. The jobs that follow run later.
         while traffic.report().await["stage"] == "waiting"
             && let Some((job, _)) = traffic.world.queues.next_job()
         {
@@ -283,9 +285,9 @@ async fn a_new_key_waits_until_it_is_known(traffic: &mut Traffic) -> String {
     new
 }
 
-/// Moves the webhooks, and holds that those entered by hand keep the former key.
+/// Moves the webhooks, and asserts that those entered by hand keep the former key.
 async fn all_but_those_by_hand_are_moved(traffic: &mut Traffic, new: &str) {
-    // The subscriptions are moved, one connection after the other, and all deliver meanwhile.
+    // The webhooks move, one connection after another, and all deliver in the meantime.
     let moved_at = traffic.world.clock.now();
     while let Some((job, delay)) = traffic.world.queues.next_job() {
         traffic.world.clock.pass_seconds(i64::from(delay));
@@ -308,7 +310,7 @@ async fn all_but_those_by_hand_are_moved(traffic: &mut Traffic, new: &str) {
     let report = traffic.report().await;
     assert_eq!(report["elsewhere"], json!({ "count": 0, "connections": [] }), "{report}");
 
-    // What was entered by hand keeps the former key, for as long as it takes, and is named.
+    // A webhook that was entered by hand keeps the former key for any time, and is named.
     traffic.pass(3 * 24 * HOUR, 6 * HOUR).await;
     assert!(traffic.world.clock.now() > moved_at.plus_seconds(QUIET));
     let report = traffic.report().await;
@@ -317,7 +319,7 @@ async fn all_but_those_by_hand_are_moved(traffic: &mut Traffic, new: &str) {
     assert_eq!(report["by_hand"], json!([client]));
     assert!(report["kept_by"][0].as_str().unwrap().starts_with("sample proved a delivery last at "), "{report}");
 
-    // It was needed just now.
+    // The former key proves another delivery.
     for tries in 0.. {
         assert!(tries < 100, "the former key is not used any more");
         if traffic.happen().await.get("directscale").is_some_and(|keys| keys.contains(OLD)) {
@@ -326,14 +328,15 @@ async fn all_but_those_by_hand_are_moved(traffic: &mut Traffic, new: &str) {
     }
 }
 
-/// Enters the new key by hand, and holds that a delivery which was signed before keeps the former one. Returns when that came.
+/// Enters the new key by hand, and asserts that a delivery signed before keeps the former key. Returns the time at
+/// which that delivery came.
 async fn a_straggler_keeps_the_former_key(traffic: &mut Traffic, store: &dyn Simulator, held: &Delivery) -> Timestamp {
-    // Somebody enters the new one, but a straggler shows that the former one is still needed.
+    // Somebody enters the new key, but a late delivery shows that the former one is still needed.
     traffic.enter_by_hand();
     for delivery in traffic.of("directscale").outbox() {
         traffic.answer(&delivery).await;
     }
-    // The client sends keys of its own, too, so the former one has proven nothing for some hours already.
+    // The client also sends keys of its own, so the former key has proven nothing for some hours.
     traffic.pass(28 * HOUR, 4 * HOUR).await;
     let straggled = traffic.world.clock.now();
     traffic.deliver(store, held).await;
@@ -357,7 +360,7 @@ async fn and_by_a_registrar_that_has_everything_cached() {
     rotated_under_traffic(true).await;
 }
 
-/// A store that we manage.
+/// Makes a store whose webhooks we manage.
 async fn store(ring: &str) -> World {
     let world = World::new();
     world.signing.set(Some(ring));
@@ -368,7 +371,7 @@ async fn store(ring: &str) -> World {
     world
 }
 
-/// Every hook delivers, and is taken.
+/// Asserts that every webhook's delivery is accepted.
 async fn assert_taken(world: &World) {
     for hook in world.store().webhooks() {
         assert_eq!(world.store().deliver_to(&hook, r#"{"id":1}"#).await, 200, "{}", hook.topic);
@@ -377,14 +380,14 @@ async fn assert_taken(world: &World) {
 
 #[tokio::test]
 async fn what_breaks_off_at_any_step_goes_on() {
-    // A secret that CloudFormation has generated.
+    // The secret is as CloudFormation generates it.
     let world = store(tools::events::SAMPLE_KEY).await;
     let mut stages = Vec::new();
     for passes in [0, 7 * MINUTE, QUIET] {
         world.clock.pass_seconds(passes);
         let before = world.signing.value();
 
-        // Another registrar is at it.
+        // Another registrar holds the lease.
         let note = world.tables.note(&deployment(), "rotation").await.unwrap();
         let revision = note.map_or(0, |note| note.revision) + 1;
         let lease = Note { body: "{}".into(), revision, expires: world.clock.now().seconds() + 60 };
@@ -396,7 +399,7 @@ async fn what_breaks_off_at_any_step_goes_on() {
         assert_eq!(world.signing.value(), before, "it writes nothing meanwhile");
         assert_taken(&world).await;
 
-        // It crashes without having written; another takes the step, but never learns of it.
+        // The other one crashes without a write. This one takes the step, but its answer is lost.
         world.clock.pass_seconds(61);
         world.signing.lose_next_answer();
         assert!(matches!(world.registrar().rotate(None).await, Err(Problem::Ours(_))));
@@ -404,7 +407,7 @@ async fn what_breaks_off_at_any_step_goes_on() {
         assert_ne!(after, before);
         assert_taken(&world).await;
 
-        // Asked again, it is no other rotation; and the schedule does what the lost answer kept from being done.
+        // A repeated request begins no other rotation, and the schedule does the rest of the step.
         let report =
             if passes == QUIET { world.registrar().rotation().await } else { world.registrar().rotate(None).await };
         stages.push(shown(report.unwrap())["stage"].clone());
@@ -435,9 +438,9 @@ async fn a_store_that_cannot_be_reached_keeps_the_former_key() {
     }
     let report = shown(world.registrar().rotation().await.unwrap());
     assert_eq!(report["elsewhere"], json!({ "count": 1, "connections": [key().to_string()] }));
-    assert_eq!(report["kept_by"], json!(["connections with subscriptions on another key: 1"]));
+    assert_eq!(report["kept_by"], json!(["connections with webhooks on another key: 1"]));
     assert_taken(&world).await;
-    // Most of its hooks are moved, and then it breaks.
+    // Most of its webhooks move, and then the store fails.
     world.run_jobs().await;
     world.store().replace_key("ck_1", "cs_1");
     world.store().trouble_after(8, tests::platforms::Trouble::Broken);
@@ -461,7 +464,7 @@ async fn a_store_that_cannot_be_reached_keeps_the_former_key() {
     assert_taken(&world).await;
 }
 
-/// Nobody has mended it in a week: it does not keep the key for ever.
+/// A store that nobody has repaired for a week does not keep the key.
 #[tokio::test]
 async fn a_store_that_was_given_up_keeps_no_key() {
     let world = store(tools::events::SAMPLE_KEY).await;
@@ -483,7 +486,7 @@ async fn a_store_that_was_given_up_keeps_no_key() {
     }
 }
 
-/// CloudFormation makes another key when the secret's template is edited, and somebody may put one there by hand.
+/// CloudFormation makes another key if the secret's template is edited, and somebody may enter one by hand.
 #[tokio::test]
 async fn a_key_that_was_replaced_by_another_is_one_that_hooks_are_moved_to() {
     let other = "another-key-of-at-least-32-characters";
@@ -516,7 +519,7 @@ async fn a_key_that_was_replaced_by_another_is_one_that_hooks_are_moved_to() {
     }
 }
 
-/// What a release of before recorded, whose bare keys all had one id, is moved to the id that the same key has now, without an alarm.
+/// Records of a former release, whose bare keys all had one id, get the key's present id without an alarm.
 #[tokio::test]
 async fn records_of_before_are_brought_up_to_date_without_an_alarm() {
     let world = store(tools::events::SAMPLE_KEY).await;

@@ -1,4 +1,5 @@
-//! What real WooCommerce stores send and answer: odd bodies, sites that do not answer as WordPress does, and what they never tell.
+//! The input of real WooCommerce stores: odd bodies, sites that do not answer as WordPress does, and changes that they
+//! never report.
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +34,7 @@ const NAME: &str = "shop.example.com";
 const HOUR: i64 = 3600;
 const WEEK: i64 = 7 * 24 * HOUR;
 
-/// A store and the bundle: what is told is delivered, what is queued is processed, and what is put off has its time.
+/// A store with the bundle. Deliveries are delivered, queued messages are processed, and deferred ones get their time.
 struct Shop {
     world: World,
     store: Store,
@@ -73,7 +74,7 @@ impl Shop {
         self.world.clock.now().to_string()[..19].to_owned()
     }
 
-    /// Delivers a body as the store would, and lets everything come to its end; gives the outcomes.
+    /// Delivers a body as the store would, runs everything to its end, and returns the outcomes.
     async fn deliver(&mut self, topic: &str, body: &Value) -> Vec<String> {
         assert!(self.store.deliver(topic, &body.to_string()).await.contains(&200));
         self.settle().await
@@ -132,14 +133,14 @@ impl Shop {
         self.find(sort).unwrap_or_else(|| panic!("no {sort}"))
     }
 
-    /// Those that are here and alive, by their sort keys.
+    /// Returns the sort keys of entities that exist here.
     fn here(&self) -> Vec<String> {
         let pk = self.key.to_string();
         let items = self.world.tables.items().into_iter().filter(|item| item.pk == pk && !item.deleted);
         items.map(|item| item.sk).collect()
     }
 
-    /// Compares everything with what the store's API says.
+    /// Compares all entities with the store's API.
     async fn compare(&self) {
         let connected = Connected::at(&self.store, SITE, NAME);
         let clock = self.world.clock.function();
@@ -232,7 +233,7 @@ async fn what_cannot_be_read_is_dropped_by_name_and_money_is_not() {
         body["images"] = json!([]);
         assert_eq!(shop.deliver("product.updated", &body).await, ["quarantined: malformed"], "{member}");
     }
-    // Nested deeper than anything: its canonical fields are kept.
+    // A body with a very deep member keeps its canonical fields.
     let mut deep = json!("leaf");
     (0..100).for_each(|_| deep = json!([{ "k": deep }]));
     let body = json!({ "id": 18, "price": "1", "date_modified_gmt": "2026-02-02T00:00:00", "meta_data": [{ "id": 1, "value": deep }] });
@@ -245,7 +246,7 @@ async fn two_lines_of_one_id_both_keep_what_they_have() {
     let mut shop = Shop::connected().await;
     let line = |name: &str| json!({ "id": 0, "quantity": 1, "meta_data": [{ "id": 1, "value": name }], "price": 1234567.8900000001 });
     let text = order(9, "2026-03-01T09:00:00", json!({ "line_items": [line("one"), line("two")] })).to_string();
-    // As the store wrote it: no float goes between.
+    // The text is as the store wrote it, without a conversion to a float.
     let text = text.replace("1234567.89,", "1234567.8900000001,").replace("1234567.89}", "1234567.8900000001}");
     assert!(shop.store.deliver("order.updated", &text).await.contains(&200));
     assert_eq!(shop.settle().await, ["applied"]);
@@ -290,7 +291,7 @@ async fn buyers_have_any_role() {
     shop.connect().await;
     shop.fetch("import").await;
     assert_eq!(shop.here(), ["customer#1", "customer#2", "customer#4", "order#90"]);
-    // Who is known is followed, whatever he becomes.
+    // A known customer is followed, whatever role he gets.
     let moved = |role: &str, at: &str| {
         let mut moved = user(1, role, false, at);
         moved["email"] = json!("moved@example.com");
@@ -306,7 +307,7 @@ async fn buyers_have_any_role() {
         shop.deliver("customer.updated", &user(3, "administrator", false, &now)).await,
         ["ignored: woocommerce-not-a-customer"]
     );
-    // What no delivery told is mended by the list of all, and it asks only for what differs.
+    // The full sync repairs what no delivery reported, and pulls only what differs.
     shop.world.clock.pass_seconds(25 * HOUR);
     let later = shop.now();
     shop.store.edit("customers", 1, |user| user["email"] = json!("again@example.com"));
@@ -320,7 +321,7 @@ async fn buyers_have_any_role() {
     assert_eq!(shop.item("customer#4").fields["email"], "boss@example.com");
     let pulls: Vec<_> = shop.store.calls().into_iter().filter(|call| call.contains("/customers/")).collect();
     assert_eq!(pulls.len(), 2, "{pulls:?}");
-    // A subscriber who is deleted is told by nobody.
+    // Nobody reports the delete of a subscriber.
     shop.store.force_delete("customers", 2);
     shop.world.clock.pass_seconds(25 * HOUR);
     shop.check(Trigger::Schedule).await;
@@ -367,7 +368,7 @@ async fn a_full_sync_mends_what_changed_without_its_date() {
     shop.compare().await;
     assert_eq!(shop.item("order#7001").fields.get("refunds"), None);
     assert!(!calls.iter().any(|call| call.ends_with("/orders/7002")), "what is the same is not asked for: {calls:?}");
-    // And so does the weekly one, by itself.
+    // The weekly full sync does the same by itself.
     shop.store.edit("coupons", 10, |coupon| coupon["usage_count"] = json!(9));
     shop.world.clock.pass_seconds(WEEK);
     shop.check(Trigger::Schedule).await;
@@ -386,7 +387,7 @@ async fn variations_come_with_their_products() {
         assert_eq!(shop.item(&format!("product#{id}")).fields["price"], "7.70");
     }
     shop.compare().await;
-    // One is changed while nothing is delivered: its product's date moves.
+    // A variation changes without a delivery, which moves its product's date.
     shop.world.clock.pass_seconds(HOUR);
     let now = shop.now();
     shop.store.edit("products", ids[0], |variation| {
@@ -400,7 +401,7 @@ async fn variations_come_with_their_products() {
     assert_eq!(shop.item(&format!("product#{}", ids[0])).fields["price"], "123.45", "an hourly poll finds it");
     let calls = shop.store.calls();
     assert!(!calls.iter().any(|call| call.ends_with(&format!("/products/{}", ids[1]))), "{calls:?}");
-    // Those that live are not asked for one by one by the full sync; one whose stock alone was changed is.
+    // The full sync pulls only the variation whose stock alone has changed.
     shop.store.edit("products", ids[1], |variation| variation["stock_quantity"] = json!(3));
     shop.world.clock.pass_seconds(WEEK);
     shop.store.calls();
@@ -413,7 +414,7 @@ async fn variations_come_with_their_products() {
         .collect();
     assert_eq!(pulled.len(), 1, "{pulled:?}");
     assert_eq!(shop.item(&format!("product#{}", ids[1])).fields["stock"]["quantity"], "3");
-    // A forced delete takes them along, and tells nobody.
+    // A forced delete takes them along without reporting it.
     shop.store.force_delete("products", 1000);
     shop.world.clock.pass_seconds(WEEK);
     shop.check(Trigger::Schedule).await;
@@ -453,15 +454,15 @@ async fn a_delete_of_what_never_was_leaves_nothing_and_is_not_forgotten() {
     let mut shop = Shop::connected().await;
     assert_eq!(shop.deliver("coupon.deleted", &json!({ "id": 207 })).await, ["ignored: never-here"]);
     assert!(shop.find("coupon#207").is_none());
-    // One that was made before, and comes late, is asked about.
+    // A late delivery from before the delete makes the processor ask.
     let late = json!({ "id": 207, "code": "late", "date_modified_gmt": "2026-03-01T09:00:00" });
     assert_eq!(shop.deliver("coupon.updated", &late).await.len(), 1);
     assert!(shop.find("coupon#207").is_none_or(|item| item.deleted));
-    // If it is there, it is kept.
+    // An existing coupon is kept.
     shop.store.set("coupons", 207, Some(late.clone()));
     assert_eq!(shop.deliver("coupon.updated", &late).await, ["applied"]);
     assert!(!shop.item("coupon#207").deleted);
-    // What is known is marked.
+    // A known coupon is marked.
     shop.store.set("coupons", 207, None);
     assert_eq!(shop.deliver("coupon.deleted", &json!({ "id": 207 })).await, ["applied"]);
     assert!(shop.item("coupon#207").deleted && shop.item("coupon#207").fields["code"] == "late");
@@ -495,7 +496,8 @@ async fn a_delete_and_what_it_deletes_end_the_same_in_any_order() {
 async fn a_pull_that_began_before_a_delete_of_what_is_not_here_does_not_keep_it() {
     let mut shop = Shop::connected().await;
     shop.store.set("orders", 60, Some(order(60, "2026-11-20T00:00:00", json!({}))));
-    // While the store answers that it is there, it goes, and that is told and noted; when it is asked again, it says so.
+    // The order is deleted while the store answers that it exists, and the delete is noted. Asked again, the store says
+    // so.
     let (tables, store, key, clock) =
         (shop.world.tables.clone(), shop.store.clone(), shop.key.clone(), shop.world.clock.clone());
     let asked = AtomicUsize::new(0);
@@ -531,7 +533,7 @@ async fn a_site_with_plain_permalinks_is_called_by_its_route() {
         let (status, shown) = shop.put(SITE, ("ck_1", "cs_1")).await;
         assert_eq!((status, &shown["changes"]["created"]), (200, &json!([])), "the same again changes nothing");
     }
-    // They may be switched later.
+    // Plain permalinks may be switched on later.
     let mut shop = Shop::connected().await;
     shop.store.edit_site(|site| site.plain_permalinks = Some(404));
     shop.store.set("orders", 1, Some(order(1, "2026-11-20T00:00:00", json!({}))));
@@ -552,12 +554,12 @@ async fn a_host_that_strips_authorization_gets_the_key_in_the_query() {
         json!({ "key_in_query": true }).as_object().unwrap().clone()
     );
     assert_eq!(shop.here(), ["order#1"]);
-    // A wrong key is told as one, and not tried for ever.
+    // A wrong key is reported as such, and not tried without end.
     shop.store.calls();
     let (status, shown) = shop.put(SITE, ("ck_9", "cs_9")).await;
     assert!(status == 422 && shown["detail"].as_str().unwrap().contains("does not know the key"), "{shown}");
     assert_eq!(shop.store.calls().len(), 2);
-    // A looked-after connection does not show its key around.
+    // A check does not begin to show the key in the query.
     let mut shop = Shop::connected().await;
     shop.store.edit_site(|site| site.strips_authorization = true);
     shop.check(Trigger::Schedule).await;
@@ -586,7 +588,7 @@ async fn what_is_wrong_with_a_site_is_told_with_what_to_do() {
     let (status, why) =
         told(&|store| store.edit_site(|site| site.page_for = Some(("/webhooks".into(), 403))), good).await;
     assert!(status == 422 && why.contains("firewall"), "{status} {why}");
-    // What only stands around an answer does no harm.
+    // Text before an answer does no harm.
     for before in
         ["\u{feff}", "<br />\n<b>Warning</b>: Undefined array key [0] in <b>/a.php</b> on line <b>1</b><br />\n"]
     {
@@ -598,7 +600,7 @@ async fn what_is_wrong_with_a_site_is_told_with_what_to_do() {
         shop.store.set("orders", 1, None);
         assert_eq!(shop.deliver("order.deleted", &json!({ "id": 1 })).await, ["applied"], "{before}");
     }
-    // What follows a site's address is not the site's.
+    // The end of a site's address is dropped.
     let shop = Shop::new();
     for site in ["https://shop.example.com/wp-json/", "https://shop.example.com/index.php"] {
         let (status, shown) = shop.put(site, good).await;
@@ -643,7 +645,7 @@ async fn each_error_body_looks_back_to_the_last_one_only() {
     shop.store.calls();
     // Nothing is listed again.
     assert_eq!(shop.deliver("order.updated", &error).await, ["ignored: found-before"]);
-    // What is listed again and known is not pulled again.
+    // Listed entities that are known are not pulled again.
     let now = shop.now();
     shop.store.set("orders", 31, Some(order(31, &now, json!({}))));
     shop.world.clock.pass_seconds(90);
@@ -671,13 +673,13 @@ async fn a_webhook_whose_owner_lost_his_rights_is_made_anew_once() {
     assert!(hooks.len() == 1 && hooks[0] != id, "one, and another: {hooks:?}");
     assert_eq!(shop.world.tables.connection(&shop.key).webhooks["customer.updated"].id.as_str(), hooks[0].to_string());
     assert_eq!(shop.item("customer#5").fields["email"], "u5@example.org", "what was missed is fetched");
-    // The others stay, and what the former one had queued makes no other one.
+    // The other webhooks stay, and a delivery that the former one had queued causes no further webhook.
     assert_eq!(of(&shop, "order.updated"), [before["order.updated"]]);
     shop.world.clock.pass_seconds(600);
     shop.store.deliver_to(&former, "{}").await;
     shop.settle().await;
     assert_eq!(of(&shop, "customer.updated"), hooks);
-    // The new one delivers.
+    // The new webhook delivers.
     let ends = shop.deliver("customer.updated", &user(5, "customer", true, &shop.now())).await;
     assert!(["applied", "unchanged"].contains(&ends[0].as_str()), "{ends:?}");
 }

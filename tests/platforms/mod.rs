@@ -143,6 +143,65 @@ pub trait Simulator: Send + Sync {
     fn calls(&self) -> Vec<String>;
 }
 
+/// A simulator around another one. It answers the calls of the API itself, and leaves everything else to the inner one.
+pub trait Wrapper: Send + Sync {
+    /// Returns the simulator inside.
+    fn inner(&self) -> &dyn Simulator;
+
+    /// Answers a call of the API.
+    fn respond<'a>(&'a self, request: &'a ApiRequest) -> BoxFuture<'a, Result<ApiResponse, Fault>>;
+}
+
+impl<W: Wrapper> Simulator for W {
+    fn platform(&self) -> &'static str {
+        self.inner().platform()
+    }
+
+    fn connection(&self) -> String {
+        self.inner().connection()
+    }
+
+    fn settings(&self, site: &str) -> Value {
+        self.inner().settings(site)
+    }
+
+    fn subscribe(&self, delivery_url: &str, secret: &dyn Fn(&str) -> String) {
+        self.inner().subscribe(delivery_url, secret);
+    }
+
+    fn change(&self, random: &mut StdRng) {
+        self.inner().change(random);
+    }
+
+    fn outbox(&self) -> Vec<Delivery> {
+        self.inner().outbox()
+    }
+
+    fn answered(&self, delivery: &Delivery, status: u16) {
+        self.inner().answered(delivery, status);
+    }
+
+    fn sends_again(&self) -> bool {
+        self.inner().sends_again()
+    }
+
+    fn answer<'a>(&'a self, request: &'a ApiRequest) -> BoxFuture<'a, Result<ApiResponse, Fault>> {
+        self.respond(request)
+    }
+
+    fn trouble(&self, troubles: &[Trouble]) {
+        self.inner().trouble(troubles);
+    }
+
+    fn entities(&self) -> Vec<(EntityKind, String, Truth)> {
+        self.inner().entities()
+    }
+
+    fn calls(&self) -> Vec<String> {
+        self.inner().calls()
+    }
+}
+
 /// Returns one simulator of every platform.
 pub fn simulators(clock: Clock) -> Vec<Arc<dyn Simulator>> {
     struct Nowhere;

@@ -1,6 +1,6 @@
-//! The release binaries, as Lambda runs them, on a stub of AWS. The memory that the processor takes for the worst that it can legally meet, for
-//! a function that takes more than it has is killed with all messages of its batch; and what the receiver makes of an AWS that fails.
-//! `make test` builds the binaries and says where they are.
+//! The release binaries as Lambda runs them, on a stub of AWS: the processor's memory in the worst legal cases, because
+//! a function that exceeds its memory is killed with all messages of its batch, and the functions' conduct when AWS
+//! fails. `make test` builds the binaries and sets their paths.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::{
@@ -20,9 +20,9 @@ use tools::{
     worst,
 };
 
-/// The most that any batch may take, in MB: the processor has 256 by default.
+/// The most memory that any batch may take, in MB. The processor has 256 by default.
 const MOST_MB: f64 = 160.0;
-/// The messages of each batch.
+/// The number of messages in each batch.
 const MESSAGES: u64 = 10;
 
 fn binary(name: &str) -> PathBuf {
@@ -54,7 +54,8 @@ async fn the_worst_batches_leave_room() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Without it, Lambda could not count, and what `tests/path/chains.rs` shows would not happen.
+/// Messages carry the lineage of their invocation. Without it, Lambda could not count, and `tests/path/chains.rs` would
+/// be pointless.
 #[tokio::test]
 async fn what_is_sent_says_what_it_comes_from() {
     let cases = worst::cases().unwrap();
@@ -63,7 +64,8 @@ async fn what_is_sent_says_what_it_comes_from() {
     assert_eq!(measured.trace.as_deref(), Some(TRACE));
 }
 
-/// A queue that fails two calls of three, for as long as it takes: what one delivery needs must not be taken from the next. A sender that is refused may never send it again.
+/// A queue that goes on failing two calls of three refuses no delivery: one delivery must not use up the tries of the
+/// next. A sender that is refused may never send the delivery again.
 #[tokio::test]
 async fn faults_of_the_queue_that_last_refuse_no_delivery() {
     let calls = AtomicUsize::new(0);
@@ -85,7 +87,8 @@ async fn faults_of_the_queue_that_last_refuse_no_delivery() {
     assert_eq!(refused, 0);
 }
 
-/// An answer of AWS without what it always has is a fault, not an absence: what a delivery is ignored for, it is ignored for ever.
+/// An answer of AWS without its usual members is a fault, not an absence, because a delivery that is ignored is ignored
+/// for ever.
 #[tokio::test]
 async fn answers_that_are_not_whole_are_none() {
     let samples = events::load("woocommerce").unwrap();
@@ -96,7 +99,7 @@ async fn answers_that_are_not_whole_are_none() {
         (json!({}), true),
         (json!({ "Responses": {}, "UnprocessedKeys": {} }), true),
         (json!({ "Responses": { "entities": [] }, "UnprocessedKeys": {} }), true),
-        // There is no such connection.
+        // The connection does not exist.
         (json!({ "Responses": { "entities": [], "connections": [] }, "UnprocessedKeys": {} }), false),
     ] {
         let given = answer.clone();

@@ -1,4 +1,4 @@
-"""Runs every check and test there is, from the quick to the slow. `make test` calls it, and so does CI."""
+"""The command that runs every check and test, from quick to slow. `make test` calls it, and so does CI."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ from common import LOCAL, ROOT, VENV, enter_venv, fail, say
 from local import Stack
 
 CARGO_DENY = "0.20.2"
-# A snapshot that differs fails; it is never written by a test run.
+# A snapshot that differs fails; no test run writes it.
 QUIET = {"INSTA_UPDATE": "no", "CARGO_TERM_COLOR": "never"}
 
 
@@ -28,7 +28,7 @@ def cargo_deny():
     binary = LOCAL / "bin/cargo-deny"
     version = subprocess.run([binary, "--version"], capture_output=True, text=True).stdout if binary.exists() else ""
     if CARGO_DENY not in version:
-        # Without its default features it needs no TLS library; the advisory database is asked for in the hosted workflow.
+        # Without its default features it needs no TLS library. The hosted workflow asks for the advisory database.
         install = ["cargo", "install", "cargo-deny", "--version", CARGO_DENY, "--locked", "--no-default-features"]
         run("installing cargo-deny into .local (once)", [*install, "--root", LOCAL, "--quiet", "--force"])
     return binary
@@ -43,7 +43,7 @@ def environment(stack):
 
 
 def connect():
-    """For `tests/cloudblue`, whose modules find one another there."""
+    """Returns the environment of `tests/cloudblue`, whose modules find one another by it."""
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     return os.environ | {"CONNECT": str(target / "debug/connect"), "PYTHONPATH": str(ROOT / "tests/cloudblue")}
 
@@ -73,7 +73,7 @@ def main():
             name.upper(): str(LOCAL / f"build/{name}/bootstrap") for name in ["Processor", "Receiver", "Registrar"]
         }
         run("the release binaries", ["cargo", "test", "--locked", "-p", "tests", "--test", "release"], env=release)
-        # What cargo lambda will run with the sample events; it would compile it while a test waits.
+        # Builds what cargo lambda will run with the sample events; it would otherwise compile while a test waits.
         run("building for cargo lambda", ["cargo", "build", "--locked", "--bins", "-p", "receiver", "-p", "processor"])
         e2e = ["cargo", "test", "--locked", "-p", "tests", "--test", "e2e"]
         run("tests against the deployed bundle", e2e, env=environment(stack) | QUIET)

@@ -1,4 +1,4 @@
-"""What the commands of this folder share: where things are, what is said on the terminal, and how to wait."""
+"""The shared parts of this folder's commands: paths, messages on the terminal, and waiting."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOCAL = ROOT / ".local"
 VENV = LOCAL / "venv"
 PINNED = pathlib.Path(__file__).with_name("requirements.lock")
-# With `VERBOSE=1` more is said.
+# With `VERBOSE=1`, the commands say more.
 VERBOSE = os.environ.get("VERBOSE", "") not in {"", "0"}
 
 
@@ -26,7 +26,7 @@ def say(text):
 
 
 class Step:
-    """Shows that something long is going on: on a terminal how long it takes so far, and what its log says last."""
+    """The sign of a long step: on a terminal, with its time so far and the last line of its log."""
 
     def __init__(self, what, log=None):
         self.what, self.log, self.over = what, log, threading.Event()
@@ -66,7 +66,7 @@ def fail(text):
 
 
 def quiet(command, log, **options):
-    """Runs a command; its output goes to a file, whose end is shown should it fail."""
+    """Runs a command with its output in a file. Shows the end of the file if the command fails."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as out:
         done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **options)
@@ -83,7 +83,7 @@ def digest(paths):
 
 
 def enter_venv():
-    """Makes the virtual environment if it is not there or not as pinned, and runs the same command in it."""
+    """Makes the virtual environment if it is missing or not as pinned, and runs the same command in it."""
     if pathlib.Path(sys.prefix).resolve() == VENV.resolve():
         return
     stamp = VENV / "pinned"
@@ -91,7 +91,8 @@ def enter_venv():
     if not stamp.exists() or stamp.read_text() != wanted:
         with Step("installing SAM, cargo-lambda and the local AWS into .local/venv"):
             quiet([sys.executable, "-m", "venv", "--clear", VENV], LOCAL / "logs/venv.log")
-            # --no-deps, because the list is complete, and cargo-lambda would otherwise bring a compiler that is not needed.
+            # --no-deps, because the list is complete, and cargo-lambda would otherwise bring a compiler that is not
+            # needed.
             pip = [VENV / "bin/pip", "install", "--disable-pip-version-check", "--no-deps", "-r", PINNED]
             quiet(pip, LOCAL / "logs/pip.log")
             stamp.write_text(wanted)
@@ -99,7 +100,7 @@ def enter_venv():
 
 
 def call(method, url, body=None, headers=None):
-    """Sends a request; gives the status, the headers and the body of what is answered."""
+    """Sends a request, and returns the status, the headers and the body of the answer."""
     request = urllib.request.Request(url, data=body, method=method, headers=headers or {})
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
@@ -118,7 +119,7 @@ def is_zombie(pid):
 def free_port(first):
     for port in range(first, first + 100):
         with socket.socket() as probe:
-            # What an earlier one left behind for a minute is no hindrance.
+            # Ports that an earlier process leaves occupied for a minute are no obstacle.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))

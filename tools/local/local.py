@@ -1,14 +1,14 @@
-"""The local AWS: sets up what it needs in .local/, builds, starts it, deploys template.yaml as it is, and plays the events.
+"""The local AWS. Sets it up in .local/, builds, starts it, deploys the real template.yaml, and plays the events.
 
-    local.py run          everything, from the start, and leaves the stack and the simulated platforms up
-    local.py up           everything but the platforms
-    local.py send EVENT   sends one of the events to what `run` left up, and says what became of it
-    local.py state PLATFORM CONNECTION KIND   prints what is known of a store
+    local.py run          does everything from the start, and leaves the stack and the simulated platforms up
+    local.py up           does everything but the platforms
+    local.py send EVENT   sends one of the events to the running stack, and prints its outcome
+    local.py state PLATFORM CONNECTION KIND   prints the entities of a store
     local.py stop         ends what the others started, and nothing else
     local.py tools        builds the commands behind make
     local.py env STACK    prints the environment of a stack on AWS, for the commands behind make
 
-`--name` keeps a second stack apart from the first: the tests have one of their own.
+`--name` keeps a second stack apart from the first: the tests have their own.
 
 This file runs twice: once with the machine's Python, to make a virtual environment with pinned versions, and then in it.
 """
@@ -34,11 +34,11 @@ REGION = "us-east-1"
 SAMPLE_KEY_ID = "sample"
 SAMPLE_KEY = "commerce-hooks-sample-key--public--never-deploy-it"
 FIRST_PORT = 4566
-# What is allowed of one message is allowed of a batch of them.
+# A role that allows one of these for one message allows it for a batch.
 BATCHED = {"sqs:SendMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"}
 SAM_CONFIG = ["--config-file", ROOT / "samconfig.toml", "--config-env", "local"]
 
-# A local build is linked quickly; what is deployed to AWS is linked for size (Cargo.toml, profile.release).
+# A local build is linked quickly; a build for AWS is linked for size (Cargo.toml, profile.release).
 QUICK_BUILD = {
     "CARGO_PROFILE_RELEASE_LTO": "off",
     "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16",
@@ -66,7 +66,7 @@ BINARIES = {
 
 
 def sources(*folders):
-    """What the binaries of these folders are built from."""
+    """Returns the files from which the binaries of these folders are built."""
     yield from (ROOT / name for name in ["Cargo.toml", "Cargo.lock", "template.yaml", "functions/url.yaml", "samconfig.toml", ".cargo/config.toml"])
     for folder in folders:
         for path in (ROOT / folder).rglob("*"):
@@ -79,7 +79,7 @@ def architecture():
 
 
 def for_this_machine(template):
-    """The template, built for this machine's architecture: that one word is all that a local run changes."""
+    """Returns the template for this machine's architecture: a local run changes only that one word."""
     return template.replace("Architectures: [arm64]", f"Architectures: [{architecture()}]")
 
 
@@ -134,7 +134,7 @@ class Stack:
             return False
 
     def process(self, name):
-        """The pid of what we started by this name (the emulator, or the simulated platforms), if it is still that."""
+        """Returns the pid of the emulator or the simulated platforms, by name, if we started it and it still runs."""
         pid = self.state.get(name)
         if pid is None:
             return None
@@ -149,7 +149,7 @@ class Stack:
         return pid if name in command else None
 
     def spawn(self, name, command, env, **pipes):
-        """Starts something that stays up when this command has ended, until `stop`."""
+        """Starts a process that stays up after this command, until `stop`."""
         log = (self.dir / f"{name}.log").open("wb")
         pipes = {"stdin": subprocess.DEVNULL, "stdout": log, **pipes}
         started = subprocess.Popen(command, stderr=log, env=env, cwd=self.dir, start_new_session=True, **pipes)
@@ -170,7 +170,7 @@ class Stack:
             "MINISTACK_HOST": "127.0.0.1",
             # Each function may do what its role in the template allows, and nothing else.
             "AUTH": "true",
-            # One environment for each function is enough, and quicker than many.
+            # No bytecode is written into the virtual environment.
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         with Step("starting the local AWS"):
@@ -186,7 +186,7 @@ class Stack:
         pid = self.process(name)
         if pid is None:
             return False
-        # It is the leader of its own session: the functions that it runs go with it.
+        # The process leads its own session, so the functions that it runs end with it.
         os.killpg(pid, signal.SIGTERM)
         try:
             wait_for(lambda: self.process(name) is None or is_zombie(pid), 10, "")
@@ -198,8 +198,8 @@ class Stack:
     # building and deploying
 
     def build(self, binaries):
-        """Builds the functions, and beside them what else is needed of this workspace, with the same compiler flags: so each crate is
-        compiled once. Gives the version of the functions that were built."""
+        """Builds the functions and other binaries of this workspace with the same compiler flags, so that each crate is
+        compiled once. Returns the version of the functions."""
         self.build_binaries(["functions", *binaries])
         template = LOCAL / "template.yaml"
         template.write_text(for_this_machine((ROOT / "template.yaml").read_text()))
@@ -210,7 +210,7 @@ class Stack:
         return self.build_once("sam", "building the template (sam build)", command, sources("functions", "shared"), lambda: None)
 
     def build_binaries(self, names):
-        """Builds binaries as `sam build` builds the functions; those that are run on this machine are copied into .local."""
+        """Builds binaries as `sam build` builds the functions. Copies those that run on this machine into .local."""
         files = sources(*dict.fromkeys(folder for name in names for folder in BINARIES[name].folders))
         packages = dict.fromkeys(package for name in names for package in BINARIES[name].packages)
         binaries = [binary for name in names for binary in BINARIES[name].binaries]
@@ -245,7 +245,7 @@ class Stack:
             return
         with Step("deploying template.yaml (sam deploy)"):
             self.sam_deploy()
-            # The local API's address is known only now.
+            # Only now is the local API's address known.
             api = self.outputs()["ApiId"]
             self.save(api_url=f"{self.endpoint}/_aws/execute-api/{api}/$default")
             self.sam_deploy("AllowLoopbackPlatforms=true", f"LocalBaseUrl={self.state['api_url']}")
@@ -268,7 +268,7 @@ class Stack:
         return stack_outputs(self.client("cloudformation"), STACK)
 
     def mend_event_source_mapping(self):
-        """The emulator keeps numbers that are parameters as texts here, and then polls no more; set by its API, they are right."""
+        """Sets the mappings' numbers by the API. The emulator keeps parameters as texts, and then polls no more."""
         functions = self.client("lambda")
         for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
             numbers = {name: int(mapping.get(name) or 0) for name in ["BatchSize", "MaximumBatchingWindowInSeconds"]}
@@ -276,9 +276,10 @@ class Stack:
             functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig=scaling, **numbers)
 
     def mend_policies(self):
-        """What the emulator understands otherwise than AWS: its `Ref` of a secret is the name, where that of AWS is the ARN, which a policy
-        has to name; it has actions of their own for batches of messages, where AWS has those of one message; and it does not know the
-        context of an encryption, so no condition on that is ever met (`tests/release` asks for the context in its place)."""
+        """Adapts the roles to the emulator, which differs from AWS. Its `Ref` of a secret is the name, not the ARN that
+        a policy has to name. It has separate actions for batches of messages, where AWS uses those for one message. It
+        does not know the context of an encryption, so no condition on that is ever met (`tests/release` checks the
+        context instead)."""
         iam, secrets_manager = self.client("iam"), self.client("secretsmanager")
         arns = {secret["Name"]: secret["ARN"] for secret in secrets_manager.list_secrets()["SecretList"]}
         listed = lambda value: value if isinstance(value, list) else [value]
@@ -296,7 +297,7 @@ class Stack:
                 iam.put_role_policy(**where, PolicyDocument=json.dumps(document))
 
     def mend_generated_keys(self):
-        """The emulator generates keys with punctuation, which the template excludes and AWS does not put in."""
+        """Replaces generated keys with punctuation, which the template excludes but the emulator uses anyway."""
         client, outputs = self.client("secretsmanager"), self.outputs()
         for arn in [outputs["SigningKeysArn"], outputs["AdminKeyArn"]]:
             text = client.get_secret_value(SecretId=arn)["SecretString"]
@@ -315,7 +316,7 @@ class Stack:
             client.put_secret_value(SecretId=arn, SecretString=json.dumps({"keys": keys}))
 
     def let_sample_stores_in(self):
-        """A public key for links that begin an installation: without one, nobody may install the app."""
+        """Sets a public key for links that begin an installation. Without a key, nobody may install the app."""
         apps = {"woocommerce": {"install_key": "commerce-hooks-sample-install-key"}}
         self.client("secretsmanager").put_secret_value(SecretId=self.outputs()["AppCredentialsArn"], SecretString=json.dumps(apps))
 
@@ -337,7 +338,7 @@ class Stack:
 
 
 def environment_of(outputs, api_url):
-    """What the functions and the commands behind make read, from a stack's outputs."""
+    """Returns the environment of the functions and of the commands behind make, from a stack's outputs."""
     return {
         "API_URL": api_url,
         "PUBLIC_BASE_URL": api_url,
@@ -368,7 +369,7 @@ def print_environment(stack):
 
     session = boto3.Session()
     outputs = stack_outputs(session.client("cloudformation"), stack)
-    # Without an HTTP API, each function has an address of its own.
+    # Without an HTTP API, each function has its own address.
     api = outputs.get("ApiUrl") or outputs["AdminUrl"].rstrip("/")
     values = environment_of(outputs, api) | {"AWS_REGION": session.region_name}
     if "ApiUrl" not in outputs:

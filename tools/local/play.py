@@ -1,5 +1,5 @@
-"""What `make run` does: starts anew, installs at the simulated platforms, sends the sample events of a recorded store, waits until each
-message has ended, and prints one screen. `make send` and `make state` are here, too."""
+"""The commands `make run`, `make send` and `make state`. `make run` starts anew, sends the sample events of a recorded
+store, installs the app at the simulated platforms, waits until each message has ended, and prints one screen."""
 
 import json
 import os
@@ -15,7 +15,7 @@ PLATFORM = "woocommerce"
 CONNECTION = "shop.example.com"
 # API Gateway sets these itself.
 NOT_SENT = {"host", "content-length", "accept-encoding"}
-# How long the queue may take, in seconds: longer than any budget of calls makes it wait.
+# The longest time for the queue, in seconds: longer than any budget of calls makes it wait.
 PATIENCE = 300
 
 
@@ -23,7 +23,7 @@ def run(stack):
     started = time.monotonic()
     say("Builds commerce-hooks, deploys it on an AWS emulator of this machine, and lets four simulated platforms and a recorded store")
     say("send webhooks to it. The first time takes some minutes, later ones less than one.\n")
-    # Nothing of an earlier run is left.
+    # Nothing is left of an earlier run.
     stack.stop()
     stack.up(["tools", "platforms"])
     since = int(time.time() * 1000) - 1000
@@ -58,7 +58,7 @@ def tool(stack, *arguments):
 
 
 def connect(stack):
-    """By hand, as docs/platforms/woocommerce.md tells: the connection is known, and somebody enters its webhooks at the store."""
+    """Connects the recorded store by hand, as docs/platforms/woocommerce.md describes: somebody enters its webhooks."""
     token = tool(stack, "token").strip()
     url = f"{stack.state['api_url']}/admin/connections/{PLATFORM}/{CONNECTION}"
     body = json.dumps({"site": f"https://{CONNECTION}"}).encode()
@@ -68,7 +68,7 @@ def connect(stack):
 
 
 def send(stack, event):
-    """Sends a recorded request, as API Gateway got it; says what was answered."""
+    """Sends a recorded request as API Gateway got it, and returns the delivery with its answer."""
     request = event["request"]
     headers = {name: value for name, value in request["headers"].items() if name not in NOT_SENT}
     url = stack.state["api_url"] + request["rawPath"]
@@ -87,8 +87,8 @@ def send(stack, event):
 
 
 def platforms(stack):
-    """Starts the simulated platforms, which answer until `make stop`. Gives their deliveries, how their webhooks are, and the page that
-    a merchant sees, once all has been sent."""
+    """Starts the simulated platforms, which answer until `make stop`. After they have sent everything, returns their
+    deliveries, the states of their webhooks, and the address of the page that a merchant sees."""
     running = stack.spawn("platforms", [LOCAL / "platforms"], environment(stack), stdout=subprocess.PIPE)
     deliveries, shown, page = [], [], None
     with Step("installing the app at four simulated platforms, and sending what happens there"):
@@ -108,7 +108,7 @@ def entity_id(body):
 
 
 def ends(stack, since):
-    """What the processor said of each message, from its log."""
+    """Returns the outcome of each message, from the processor's log."""
     logs, group = stack.client("logs"), stack.outputs()["ProcessorLogGroup"]
     found, token = {}, {}
     while True:
@@ -132,7 +132,7 @@ def drained(stack):
 
 
 def wait_until_ended(stack, since, messages):
-    """Waits until the processor has told of all these messages, and nothing waits in the queue; gives what it told."""
+    """Waits until the processor has logged all these messages and the queue is empty, and returns the outcomes."""
     found = {}
 
     def ended():
@@ -164,7 +164,7 @@ def entities(stack, platform, connection, kind=""):
 
 
 def report(stack, deliveries, shown, known, page):
-    """One screen: what was sent by each platform, and what became of it; and what to do next."""
+    """Prints one screen: the deliveries of each platform with their outcomes, and next steps."""
     outcomes = [name for name in ["applied", "unchanged", "superseded", "split", "ignored", "deferred", "quarantined"]
                 if any(delivery["outcome"] == name for delivery in deliveries)]
     webhooks = {(one["platform"], one["connection"]): one["subscriptions"] for one in shown}
@@ -191,13 +191,13 @@ def report(stack, deliveries, shown, known, page):
 
 
 def up(stack):
-    """Makes sure that there is a stack to talk to."""
+    """Fails if no stack is running."""
     if not (stack.process("ministack") and stack.answers() and stack.state.get("deployed")):
         fail("nothing is running: `make run` first")
 
 
 def send_one(stack, name):
-    """Sends one of the sample events, and says what became of it."""
+    """Sends one of the sample events, and prints its outcome."""
     up(stack)
     files = ROOT / "events" / f"{name.removeprefix('events/').removesuffix('.json')}.json"
     if not files.exists():
@@ -216,7 +216,7 @@ def send_one(stack, name):
 
 
 def state(stack, platform, connection, kind):
-    """Prints the entities of a connection, a line for each, or as JSON with `VERBOSE=1`."""
+    """Prints the entities of a connection, one a line, or as JSON with `VERBOSE=1`."""
     up(stack)
     items = entities(stack, platform, connection, f"{kind}#" if kind and "#" not in kind else kind)
     if not items:

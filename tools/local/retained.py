@@ -1,8 +1,8 @@
-"""Makes what CloudFormation takes to import tables, secrets and key that stayed when a stack was deleted.
+"""The command that writes the input for CloudFormation to import the tables, secrets and key that a deleted stack left.
 
     retained.py names.json FOLDER     writes FOLDER/template.json and FOLDER/resources.json
 
-`names.json` gives the name, ARN or key id of each by its name in template.yaml.
+`names.json` has the name, ARN or key id of each resource by its name in template.yaml.
 """
 
 import json
@@ -11,18 +11,18 @@ import sys
 
 from common import ROOT, enter_venv, fail
 
-# What CloudFormation identifies a resource of a type by when it imports it.
+# The identifiers by which CloudFormation imports a resource of each type.
 IDENTIFIERS = {"AWS::DynamoDB::Table": "TableName", "AWS::SecretsManager::Secret": "Id", "AWS::KMS::Key": "KeyId"}
 
 
 def retained(template):
-    """The resources that stay when the stack goes."""
+    """Returns the resources that stay when the stack goes."""
     resources = template["Resources"].items()
     return {name: resource for name, resource in resources if resource.get("DeletionPolicy") == "RetainExceptOnCreate"}
 
 
 def import_of(template, names):
-    """The template and the list of resources that an import takes. Fails when a name is missing, or is of something else."""
+    """Returns the template and the resources that an import takes. Fails if a name is missing or unknown."""
     kept = retained(template)
     for missing in kept.keys() - names.keys():
         fail(f"{missing} is missing: give its name, ARN or key id")
@@ -32,7 +32,7 @@ def import_of(template, names):
         {"ResourceType": kept[name]["Type"], "LogicalResourceId": name, "ResourceIdentifier": {IDENTIFIERS[kept[name]["Type"]]: names[name]}}
         for name in kept
     ]
-    # An import changes nothing but whose they are, so a policy for a first creation has no place in it.
+    # An import changes only the owner, so a policy for a first creation has no place in it.
     shown = {name: resource | {"DeletionPolicy": "Retain"} for name, resource in kept.items()}
     return {"AWSTemplateFormatVersion": "2010-09-09", "Resources": shown}, resources
 

@@ -1,4 +1,4 @@
-"""Tables on the terminal: what `make run` shows of deliveries, webhooks and entities."""
+"""The tables of `make run` on the terminal: deliveries, webhooks and entities."""
 
 import sys
 
@@ -6,7 +6,7 @@ COLOURS = {"applied": 32, "unchanged": 90, "superseded": 33, "ignored": 90, "qua
 
 
 def ink(text, code):
-    """The text in a colour, where there is somebody to see it."""
+    """Returns the text in a colour if the output is a terminal."""
     return f"\033[{code}m{text}\033[0m" if sys.stdout.isatty() else text
 
 
@@ -32,7 +32,7 @@ def table(title, columns, rows):
 
 
 def summary(item):
-    """A line for people about an entity as it is in the table."""
+    """Returns a readable line about an entity as it is in the table."""
     fields, kind = item.get("fields", {}), item["sk"].split("#")[0]
     if not fields:
         return "never seen; only its delete was" if item["deleted"] else "nothing is known of it"
@@ -56,7 +56,7 @@ def summary(item):
 
 
 def show_all(recorded, simulated, shown, known):
-    """What was sent, request by request, how the webhooks are, and every entity."""
+    """Prints the webhooks, the deliveries of each platform, and every entity."""
     show_webhooks(shown)
     rows = [[d["name"][:3], d["scope"], d["id"], d["status"], d["outcome"]] for d in recorded]
     table("What the recorded store sent", ["#", "topic", "id", "answer", "outcome"], rows)
@@ -76,7 +76,7 @@ def show_all(recorded, simulated, shown, known):
 
 
 def show_webhooks(shown):
-    """What the registrar made and keeps at each platform, alike ones in one row."""
+    """Prints the webhooks at each platform, with equal ones in one row."""
     rows = []
     for one in shown:
         alike = {}

@@ -1,5 +1,5 @@
-//! Measures the release binaries: each is driven through a small server that is Lambda's Runtime API and the AWS services that
-//! it calls, beside a function that does nothing, in one run. Linux only, for it reads `/proc`.
+//! The measurement of the release binaries. A small server, which acts as Lambda's Runtime API and as the AWS services,
+//! drives each of them in one run, beside a function that does nothing. Linux only, because it reads `/proc`.
 
 use std::{
     collections::BTreeMap,
@@ -18,24 +18,24 @@ use tools::{
     worst::{self, Measured},
 };
 
-/// What to measure.
+/// The extent of the measurement.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Where the release binaries are.
+    /// The folder of the release binaries.
     #[arg(long, default_value = "target/release")]
     binaries: PathBuf,
-    /// Where the table goes.
+    /// The file to write the table to.
     #[arg(long, default_value = "docs/benchmarks.md")]
     output: PathBuf,
-    /// How many cold starts.
+    /// The number of cold starts.
     #[arg(long, default_value_t = 30)]
     starts: usize,
-    /// How many warm requests.
+    /// The number of warm requests.
     #[arg(long, default_value_t = 1000)]
     requests: usize,
 }
 
-/// What was measured of one function. Durations in milliseconds, each a median.
+/// The measurements of one function. Durations are medians, in milliseconds.
 struct Row {
     name: &'static str,
     size_mb: f64,
@@ -56,7 +56,7 @@ fn median(values: &mut [f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Gives an event that has to be done without a failure, and gives how long it took.
+/// Gives an event that must not fail, and returns the duration of its answer.
 async fn done(bench: &mut Lambda, event: &str) -> Result<Duration, Failure> {
     let (body, took) = bench.request(event).await?;
     let http = body["statusCode"].as_u64().is_some_and(|status| status != 200);
@@ -72,7 +72,7 @@ async fn measure(name: &'static str, event: Option<String>, options: &Options) -
     let (mut starts, mut start_cpus, mut firsts, mut first_cpus) = (vec![], vec![], vec![], vec![]);
     let (mut warm, mut warm_cpu, mut peak, mut calls) = (vec![], 0.0, 0.0, BTreeMap::new());
     for round in 0..options.starts {
-        // A server of its own for each: the one before may hold an open question of a function that was killed.
+        // Each start has its own server, because a killed function may have left an open request at the one before.
         bench = if round == 0 { bench } else { Lambda::new(Arc::new(taken)).await? };
         let spawned = Instant::now();
         let running = bench.start(&binary, &[])?;
@@ -137,7 +137,7 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Ten orders in one batch.
+/// Returns a batch of ten orders.
 fn batch_of_ten(one: &Value) -> Result<Value, Failure> {
     let record = &one["Records"][0];
     let text = record["body"].as_str().ok_or("no body")?;
@@ -152,7 +152,7 @@ fn batch_of_ten(one: &Value) -> Result<Value, Failure> {
     Ok(json!({ "Records": records }))
 }
 
-/// What the recorded entities cost to write: bytes as DynamoDB counts them, and units of 1 KB.
+/// Returns the sizes of the recorded entities' items, in bytes as DynamoDB counts them.
 fn write_units(samples: &[events::Event]) -> Result<Vec<(String, usize)>, Failure> {
     use commerce::{
         change::State,

@@ -1,4 +1,4 @@
-//! The sample events: API Gateway requests as they were recorded from a real store, signed, and the SQS events that result.
+//! The sample events: signed API Gateway requests, recorded from a real store, and the resulting SQS events.
 //!
 //! The files in `events/` are signed with the sample key below, which the local AWS accepts beside its own.
 
@@ -23,10 +23,10 @@ use serde_json::{Value, json};
 
 /// The id of the key that the sample events are signed with.
 pub const SAMPLE_KEY_ID: &str = "sample";
-/// The key that the sample events are signed with. Public: only the local AWS accepts it.
+/// The key that the sample events are signed with. It is public: only the local AWS accepts it.
 pub const SAMPLE_KEY: &str = "commerce-hooks-sample-key--public--never-deploy-it";
 
-/// The ring that the sample events are signed with.
+/// Returns the ring that the sample events are signed with.
 pub fn sample_ring() -> KeyRing {
     let text = json!({ "keys": [{ "id": SAMPLE_KEY_ID, "state": "sign", "secret": SAMPLE_KEY }] }).to_string();
     match KeyRing::parse(&text) {
@@ -38,21 +38,21 @@ pub fn sample_ring() -> KeyRing {
 /// One sample event.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Event {
-    /// Its file's name, without ending.
+    /// The name of its file, without the ending.
     pub name: String,
     /// The API Gateway event, payload format 2.0.
     pub request: Value,
 }
 
-/// The folder of the sample events of a platform.
+/// Returns the folder of a platform's sample events.
 pub fn folder(platform: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../events").join(platform)
 }
 
-/// Reads all sample events of a platform, in the order of their names, which is the order in which they were sent.
+/// Reads all sample events of a platform in the order of their names, which is the order in which they were sent.
 ///
 /// # Errors
-/// When the folder or a file cannot be read.
+/// Returns an error if the folder or a file cannot be read.
 pub fn load(platform: &str) -> io::Result<Vec<Event>> {
     let mut events = Vec::new();
     for entry in fs::read_dir(folder(platform))? {
@@ -67,7 +67,7 @@ pub fn load(platform: &str) -> io::Result<Vec<Event>> {
 }
 
 impl Event {
-    /// The request as the receiver sees it.
+    /// Returns the request as the receiver sees it.
     pub fn raw(&self) -> RawRequest {
         let mut headers = HeaderMap::new();
         for (name, value) in self.request["headers"].as_object().into_iter().flatten() {
@@ -87,12 +87,12 @@ impl Event {
         }
     }
 
-    /// The body as it was sent.
+    /// Returns the body as it was sent.
     pub fn body(&self) -> &str {
         self.request["body"].as_str().unwrap_or_default()
     }
 
-    /// The hook's path.
+    /// Returns the webhook's path.
     pub fn path(&self) -> Option<WebhookPath> {
         let part = |name: &str| self.request["pathParameters"][name].as_str();
         WebhookPath::parse(part("platform")?, part("connection")?, part("generation"))
@@ -102,13 +102,13 @@ impl Event {
         find(PLATFORMS, &self.path()?.key.platform)
     }
 
-    /// The scope, where the request names one.
+    /// Returns the topic, if the request names one.
     pub fn scope(&self) -> Option<String> {
         self.platform()?.delivery.scope(&self.raw())
     }
 
-    /// Signs the request with the ring's signing key. A handshake stays as it is. What only the platform can sign, for which it has
-    /// a secret of its own, is left out; then the secret header alone is the proof.
+    /// Signs the request with the ring's signing key. Leaves a handshake as it is. Leaves out a signature that only the
+    /// platform can make with a secret of its own; then the secret header alone is the proof.
     pub fn sign(&mut self, ring: &KeyRing) {
         let (Some(path), Some(platform), raw) = (self.path(), self.platform(), self.raw()) else { return };
         let delivery = platform.delivery;
@@ -120,7 +120,7 @@ impl Event {
             false => None,
         };
         let secret = ring.signing().webhook_secret(&path, bound.as_deref());
-        // The claims are those of the token that is there.
+        // The claims come from the present token.
         let claims = match delivery.scheme() {
             Scheme::Jwt(scheme) => scheme.token(&raw).and_then(unproven_claims).unwrap_or_default(),
             _ => serde_json::Map::new(),
@@ -136,7 +136,8 @@ impl Event {
         self.request["headers"]["content-length"] = raw.body.len().to_string().into();
     }
 
-    /// The message that the receiver makes of it; none for a handshake, or if it is not signed with a key of the ring.
+    /// Returns the message that the receiver makes of it. Returns `None` for a handshake, and if no key of the ring has
+    /// signed it.
     pub fn sealed(&self, ring: &KeyRing) -> Option<Sealed> {
         let raw = self.raw();
         let keys = Material { ring, app: None, brought: None, now: raw.received };
@@ -144,7 +145,7 @@ impl Event {
         Some(Sealed::from_verified(&verified))
     }
 
-    /// The SQS event that results.
+    /// Returns the resulting SQS event.
     pub fn sqs(&self, ring: &KeyRing) -> Option<Value> {
         let sealed = self.sealed(ring)?;
         let sent = self.request["requestContext"]["timeEpoch"].to_string();
@@ -165,10 +166,10 @@ impl Event {
     }
 }
 
-/// What the files of a platform should hold: each with its name.
+/// Returns the names of a platform's files, with the text that each should have.
 ///
 /// # Errors
-/// When the folder or a file cannot be read.
+/// Returns an error if the folder or a file cannot be read.
 pub fn files(platform: &str) -> io::Result<Vec<(String, String)>> {
     let ring = sample_ring();
     let mut files = Vec::new();

@@ -1,5 +1,5 @@
-//! What the commands behind `make` share with the tests: the sample events, a Lambda to run the release
-//! binaries in, and the worst that can come to them.
+//! The parts that the commands behind `make` share with the tests: the sample events, a Lambda that runs the release
+//! binaries, and the worst legal input.
 
 pub mod events;
 pub mod runtime;

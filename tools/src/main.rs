@@ -1,5 +1,5 @@
-//! The commands behind `make`. Region, endpoint and credentials come from the environment, as everywhere; `.local/env` sets
-//! them for the local AWS, `make env` for a stack on AWS.
+//! The commands behind `make`. Region, endpoint and credentials come from the environment, as everywhere: `.local/env`
+//! sets them for the local AWS, `make env` for a stack on AWS.
 
 mod bench;
 mod redrive;
@@ -34,7 +34,7 @@ enum Command {
         platform: String,
         /// The connection, for example shop.example.com.
         connection: String,
-        /// The scope, for example order.updated; for platforms whose webhooks have one secret each.
+        /// The topic, for example order.updated; only for platforms whose webhooks have a secret each.
         scope: Option<String>,
         /// The connection's generation.
         #[arg(long, default_value = "1")]
@@ -42,25 +42,25 @@ enum Command {
     },
     /// Mints a token for the admin interface.
     Token {
-        /// How long it is good for, in minutes; 60 at most.
+        /// The time for which it is valid, in minutes; 60 at most.
         #[arg(long, default_value_t = 15)]
         minutes: i64,
-        /// What it is good for, separated by spaces: read, write, reveal, rotate.
+        /// Its permissions, separated by spaces: read, write, reveal, rotate.
         #[arg(long, default_value = "read write")]
         scopes: String,
-        /// Who it is for, as the log shows it.
+        /// The name of its owner, which the log shows.
         #[arg(long = "for")]
         name: Option<String>,
     },
     /// Signs the sample events anew.
     Events {
-        /// Print them signed with the stack's own key, as a JSON array, instead of writing files.
+        /// Prints them signed with the stack's own key, as a JSON array, instead of writing files.
         #[arg(long)]
         print: bool,
-        /// The platform; all without.
+        /// The platform; without it, all of them.
         platform: Option<String>,
     },
-    /// Brings dead letters back to the inbox.
+    /// Brings dead letters back to their queue.
     Redrive(redrive::Options),
     /// Measures the release binaries.
     Bench(bench::Options),
@@ -122,7 +122,7 @@ fn named_or_all(platform: Option<&str>) -> Vec<&str> {
     platform.map_or_else(|| PLATFORMS.iter().map(|platform| platform.name).collect(), |name| vec![name])
 }
 
-/// The ring of the secret that an environment variable names.
+/// Returns the ring of the secret that an environment variable names.
 async fn ring(name: &'static str) -> Result<std::sync::Arc<KeyRing>, Box<dyn std::error::Error>> {
     let source = SecretsManager::new(Aws::from_env(Patience::Worker)?.secretsmanager(), variable(name)?);
     Ok(Keys::new(source).current(cloud::now()).await?)

@@ -1,5 +1,6 @@
-//! Brings dead letters back: receive, send to the queue that they belong on without the reason, delete. SQS's own move tasks do not know
-//! where messages belong that were sent to a dead-letter queue by hand, as the processor's are.
+//! The command that brings dead letters back: it receives them, sends them to their queue without the reason, and
+//! deletes them. SQS's own move tasks do not know the queue of messages that were sent to a dead-letter queue by hand,
+//! as the processor's are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,16 +14,17 @@ use commerce::{
     job::Job,
 };
 
-/// What to bring back.
+/// The dead letters to bring back.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Which queue they belong on.
+    /// The queue that they belong on.
     #[arg(long, value_enum, default_value_t)]
     queue: Queue,
-    /// Only those with this reason, for example malformed; all without. A failed job has its kind for a reason, for example check.
+    /// The reason of those to bring back, for example malformed; all without. A failed job has its kind as its reason,
+    /// for example check.
     #[arg(long)]
     reason: Option<String>,
-    /// Really bring them back. Without it, they are only counted.
+    /// Brings them back. Without it, they are only counted.
     #[arg(long)]
     run: bool,
 }
@@ -30,15 +32,15 @@ pub struct Options {
 /// A queue that dead letters belong on.
 #[derive(Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Queue {
-    /// The processor's.
+    /// The processor's queue.
     #[default]
     Inbox,
-    /// The registrar's own.
+    /// The registrar's own queue.
     Jobs,
 }
 
 impl Queue {
-    /// The variables with the URLs of the queue, and of its dead letters.
+    /// Returns the variables with the URLs of the queue and of its dead letters.
     const fn variables(self) -> (&'static str, &'static str) {
         match self {
             Self::Inbox => ("INBOX_URL", "DLQ_URL"),
@@ -47,19 +49,20 @@ impl Queue {
     }
 }
 
-/// Reason of what SQS itself put aside after 20 receives: the function crashed or timed out each time.
+/// The reason of letters that SQS itself put aside after 20 receives, because the function crashed or timed out each
+/// time.
 const UNNAMED: &str = "received-too-often";
-/// How long a letter is kept from others while this runs, in seconds.
+/// The time for which a letter is hidden from others while this runs, in seconds.
 const VISIBILITY: i32 = 600;
-/// How long one call waits for letters, in seconds, within the client's patience. Without waiting, SQS asks only some of its
-/// servers.
+/// The time for which one call waits for letters, in seconds, within the client's patience. Without waiting, SQS asks
+/// only some of its servers.
 const WAIT: i32 = 3;
-/// So many empty answers in a row are believed.
+/// The number of empty answers in a row after which the queue counts as empty.
 const EMPTY_ANSWERS: u32 = 2;
 
 type Failure = Box<dyn std::error::Error>;
 
-/// Goes through the dead-letter queue once.
+/// Reads the dead-letter queue once.
 pub async fn run(options: &Options) -> Result<(), Failure> {
     let client = Aws::from_env(Patience::Worker)?.sqs();
     let (queue, dead) = options.queue.variables();
@@ -72,7 +75,7 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         let before = seen.len();
         for letter in batch {
             let handle = letter.receipt_handle.clone().unwrap_or_default();
-            // What was put aside since we began may be what we brought back: it is left for the next time.
+            // A letter put aside after the start may be one that came back already, so it is left for the next time.
             let new = sent_ms(&letter).is_some_and(|sent| sent <= started_ms);
             if !new || !seen.insert(letter.message_id.clone().unwrap_or_default()) {
                 kept.push(handle);
@@ -92,7 +95,7 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         }
         empty = if seen.len() == before { empty + 1 } else { 0 };
     }
-    // What stays is shown to others again at once; a handle that is too old shows it by itself.
+    // Letters that stay are shown to others at once; with an expired handle, they show by themselves.
     for handle in kept {
         let request = client.change_message_visibility().queue_url(&dead).receipt_handle(handle);
         let _ = request.visibility_timeout(0).send().await;
@@ -115,7 +118,7 @@ fn attribute<'a>(letter: &'a Message, name: &str) -> Option<&'a str> {
     letter.message_attributes.as_ref()?.get(name)?.string_value.as_deref()
 }
 
-/// Why a letter was put aside, as far as anything says so; of a job, its kind.
+/// Returns the reason why a letter was put aside, as far as it is known; for a job, its kind.
 fn reason(letter: &Message, queue: Queue) -> String {
     let named = match queue {
         Queue::Inbox => attribute(letter, "reason").map(str::to_owned),
@@ -128,8 +131,8 @@ fn reason(letter: &Message, queue: Queue) -> String {
     named.unwrap_or_else(|| UNNAMED.to_owned())
 }
 
-/// Sent before it is deleted: what breaks off in between leaves two, which merge into one. A letter that was deferred too often
-/// starts to count anew.
+/// Sends a letter back to its queue. That comes before the delete: breaking off in between leaves two letters, which
+/// merge into one. A letter that was deferred too often starts to count anew.
 async fn send_back(client: &Client, url: &str, letter: &Message, queue: Queue) -> Result<(), Failure> {
     let body = letter.body.as_deref().unwrap_or_default();
     if queue == Queue::Jobs {

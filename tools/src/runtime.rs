@@ -1,5 +1,5 @@
-//! A small server that is Lambda's Runtime API and the AWS services that a function calls, and the function's release binary driven
-//! through it. Linux only, for it reads `/proc`.
+//! A small server that acts as Lambda's Runtime API and as the AWS services that a function calls, and drives the
+//! function's release binary. Linux only, because it reads `/proc`.
 
 use std::{
     collections::BTreeMap,
@@ -27,25 +27,27 @@ use tokio::{
 
 use crate::events;
 
-/// What goes wrong with a function or the server.
+/// A failure of a function or of the server.
 pub type Failure = Box<dyn Error>;
 
-/// What an AWS service answers, by the name of the operation and the request's JSON; [`Value::Null`] for a fault of its own, 500.
+/// The answers of the AWS services, by the name of the operation and the request's JSON. [`Value::Null`] stands for a
+/// 500.
 pub type Answers = Arc<dyn Fn(&str, &Value) -> Value + Send + Sync>;
 
-/// The tracing header of every invocation: with a lineage, by which Lambda counts how often functions have made each other run.
+/// The tracing header of every invocation. Its lineage is Lambda's count of how often functions have made each other
+/// run.
 pub const TRACE: &str = "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Lineage=1:8f2a9c01:15";
 
-/// What a function is waited for at most.
+/// The longest wait for a function.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the server tells the bench.
+/// An event that the server reports to the bench.
 enum Said {
-    /// The function asks for an event.
+    /// A request of the function for an event.
     Next(Instant),
-    /// The function has answered.
+    /// An answer of the function.
     Answered(Instant, StatusCode, Bytes),
-    /// The function cannot start.
+    /// A failed start of the function.
     Failed(String),
 }
 
@@ -57,7 +59,7 @@ struct Server {
     traces: Mutex<BTreeMap<String, String>>,
 }
 
-/// The server with both ends of what goes through it.
+/// The server with both ends of its channels.
 pub struct Lambda {
     address: String,
     give: mpsc::UnboundedSender<String>,
@@ -103,7 +105,7 @@ async fn aws(State(server): State<Arc<Server>>, headers: HeaderMap, body: Bytes)
     (status, [("content-type", "application/x-amz-json-1.0")], answer.to_string()).into_response()
 }
 
-/// The AWS services, as far as the functions ask them: everything is taken, nothing is kept.
+/// Answers as the AWS services that the functions call, which accept everything and keep nothing.
 pub fn taken(operation: &str, request: &Value) -> Value {
     match operation {
         "SendMessage" => json!({ "MessageId": "5fea7756-0ea4-451a-a703-a558b933e274" }),
@@ -118,7 +120,7 @@ pub fn taken(operation: &str, request: &Value) -> Value {
     }
 }
 
-/// Every connection is there, and no entity.
+/// Answers with every connection and no entity.
 fn batch_get_item(request: &Value) -> Value {
     let keys = request["RequestItems"]["connections"]["Keys"].as_array().cloned().unwrap_or_default();
     let connections: Vec<_> = keys
@@ -134,10 +136,10 @@ fn batch_get_item(request: &Value) -> Value {
 }
 
 impl Lambda {
-    /// With what the AWS services answer.
+    /// Starts a server with these answers of the AWS services.
     ///
     /// # Errors
-    /// When there is no port.
+    /// Returns an error if there is no port.
     pub async fn new(answers: Answers) -> Result<Self, Failure> {
         let (give, events) = mpsc::unbounded_channel();
         let (say, said) = mpsc::unbounded_channel();
@@ -160,10 +162,10 @@ impl Lambda {
         Ok(Self { address, give, said, server })
     }
 
-    /// Starts a function, with these variables beside what all of them need.
+    /// Starts a function with these variables, besides those that all functions need.
     ///
     /// # Errors
-    /// When there is no such binary.
+    /// Returns an error if there is no such binary.
     pub fn start(&self, binary: &Path, more: &[(&str, &str)]) -> Result<Running, Failure> {
         let aws = format!("http://{}", self.address);
         let child = Command::new(binary)
@@ -206,10 +208,10 @@ impl Lambda {
         }
     }
 
-    /// Waits until the function asks for an event.
+    /// Waits until the function asks for an event, and returns the time of that.
     ///
     /// # Errors
-    /// When it does something else.
+    /// Returns an error if the function does something else.
     pub async fn asked(&mut self) -> Result<Instant, Failure> {
         match self.hear().await? {
             Said::Next(at) => Ok(at),
@@ -217,10 +219,10 @@ impl Lambda {
         }
     }
 
-    /// Gives an event, waits until the next is asked for, and gives the answer and how long it took.
+    /// Gives an event to the function, and waits until it asks for the next. Returns the answer and its duration.
     ///
     /// # Errors
-    /// When the function fails.
+    /// Returns an error if the function fails.
     pub async fn request(&mut self, event: &str) -> Result<(Value, Duration), Failure> {
         let given = Instant::now();
         self.give.send(event.to_owned())?;
@@ -232,18 +234,18 @@ impl Lambda {
         Ok((serde_json::from_slice(&body)?, at - given))
     }
 
-    /// The tracing header of the last call of an operation of AWS.
+    /// Returns the tracing header of the last call of an AWS operation.
     pub fn trace(&self, operation: &str) -> Option<String> {
         self.server.traces.lock().unwrap_or_else(PoisonError::into_inner).get(operation).cloned()
     }
 
-    /// How often each operation of AWS was called since this was asked last.
+    /// Returns the number of calls of each AWS operation since the last time.
     pub fn calls(&self) -> BTreeMap<String, u64> {
         std::mem::take(&mut *self.server.calls.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// A function that runs.
+/// A running function.
 pub struct Running(Child);
 
 impl Drop for Running {
@@ -254,10 +256,10 @@ impl Drop for Running {
 }
 
 impl Running {
-    /// CPU time of all threads so far.
+    /// Returns the CPU time of all threads so far.
     ///
     /// # Errors
-    /// When it runs no more.
+    /// Returns an error if the function no longer runs.
     pub fn cpu(&self) -> Result<Duration, Failure> {
         let mut nanos = 0;
         for task in fs::read_dir(format!("/proc/{}/task", self.0.id()))? {
@@ -267,10 +269,10 @@ impl Running {
         Ok(Duration::from_nanos(nanos))
     }
 
-    /// The most memory that it ever held, in MB.
+    /// Returns the most memory that it has ever held, in MB.
     ///
     /// # Errors
-    /// When it runs no more.
+    /// Returns an error if the function no longer runs.
     pub fn peak_mb(&self) -> Result<f64, Failure> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();

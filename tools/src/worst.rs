@@ -1,4 +1,5 @@
-//! The worst that senders, stores and the table can legally hand to the processor: batches that a function of 256 MB has to survive.
+//! The worst legal input of the processor from senders, stores and the table: batches that a function of 256 MB has to
+//! survive.
 
 use std::{
     fmt::Write as _,
@@ -23,55 +24,55 @@ use crate::{
     runtime::{Failure, Lambda, taken},
 };
 
-/// How many messages a batch has, by default.
+/// The default number of messages in a batch.
 const BATCH: usize = 10;
-/// What DynamoDB lets an item keep beyond its other attributes, roughly, in bytes.
+/// The space that DynamoDB leaves in an item besides its other attributes, roughly, in bytes.
 const ITEM_BYTES: usize = 390 * 1024;
 
-/// The name of the case whose orders have many lines: what they are lines of is asked for.
+/// The name of the case whose orders have many lines, whose products are asked for.
 pub const MANY_LINES: &str = "ten orders of a thousand lines";
 
-/// A batch, and what the processor meets on its way through it.
+/// A batch, and the answers that the processor gets for it.
 pub struct Case {
-    /// What it is.
+    /// The name.
     pub name: &'static str,
-    /// Whether the messages are put aside, as too large, rather than applied.
+    /// `true` when the messages are put aside as too large, and not applied.
     pub put_aside: bool,
     records: Vec<Value>,
     answer: String,
     extra: String,
 }
 
-/// What a case came to.
+/// The measurements of a case.
 #[derive(Debug)]
 pub struct Measured {
     /// The most memory that the function ever held, in MB.
     pub peak_mb: f64,
     /// The CPU time that the batch took.
     pub cpu: Duration,
-    /// How many messages have to come back.
+    /// The number of messages that come back.
     pub come_back: usize,
-    /// How many items were written.
+    /// The number of written items.
     pub written: u64,
-    /// How many messages were put aside.
+    /// The number of messages that were put aside.
     pub put_aside: u64,
     /// The tracing header of the last messages that were sent, if any were.
     pub trace: Option<String>,
 }
 
-/// A list of the smallest objects, which take the most memory for their text: so many values, with commas and brackets counted as
-/// [`commerce::request::has_too_many_values`] does.
+/// Returns a list with so many values: the smallest objects, which take the most memory for their text. Commas and
+/// brackets count as in [`commerce::request::has_too_many_values`].
 fn small_objects(values: usize) -> String {
     let one = r#"{"a":1},"#;
     format!("[{}]", one.repeat((values.saturating_sub(2) / 2).max(1)).trim_end_matches(','))
 }
 
-/// An order as WooCommerce sends it, or shows it, with more than the bundle knows.
+/// Returns an order as WooCommerce sends and shows it, with more than the bundle knows.
 fn order(id: usize, extra: &str) -> String {
     format!(r#"{{"id":{id},"status":"processing","date_modified_gmt":"2026-11-21T01:48:40","x":{extra}}}"#)
 }
 
-/// An order of many lines, of some 1 MB.
+/// Returns an order of many lines, of about 1 MB.
 fn many_lines(id: usize) -> String {
     let mut lines = String::new();
     for line in 0..1_000 {
@@ -89,7 +90,7 @@ fn many_lines(id: usize) -> String {
     )
 }
 
-/// A message for each body, each from a store of its own.
+/// Returns a message for each body, each from its own store.
 fn messages(sample: &Event, bodies: impl Iterator<Item = String>) -> Result<Vec<Value>, Failure> {
     let ring = events::sample_ring();
     let mut records = Vec::new();
@@ -115,10 +116,10 @@ fn messages(sample: &Event, bodies: impl Iterator<Item = String>) -> Result<Vec<
     Ok(records)
 }
 
-/// All cases.
+/// Returns all cases.
 ///
 /// # Errors
-/// When the sample events cannot be read.
+/// Returns an error if the sample events cannot be read.
 pub fn cases() -> Result<Vec<Case>, Failure> {
     let samples = events::load("woocommerce")?;
     let sample = |prefix: &str| samples.iter().find(|event| event.name.starts_with(prefix)).ok_or("no such sample");
@@ -177,7 +178,8 @@ pub fn cases() -> Result<Vec<Case>, Failure> {
     ])
 }
 
-/// What the tables have: each connection, with credentials for the site, and of each entity an item with this `extra`.
+/// Answers from the tables: each connection with credentials for the site, and an item with this `extra` for each
+/// entity.
 fn table(request: &Value, site: &str, extra: &str) -> Value {
     let keys = |table: &str| request["RequestItems"][table]["Keys"].as_array().cloned().unwrap_or_default();
     let mut responses = json!({});
@@ -209,7 +211,7 @@ fn table(request: &Value, site: &str, extra: &str) -> Value {
     json!({ "Responses": responses, "UnprocessedKeys": {} })
 }
 
-/// Serves a store that shows every order with `x` as it is given.
+/// Serves a store that shows every order with this `x`, and returns its address.
 async fn store(x: String) -> Result<String, Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let site = format!("http://{}", listener.local_addr()?);
@@ -223,10 +225,10 @@ async fn store(x: String) -> Result<String, Failure> {
     Ok(site)
 }
 
-/// Runs a case in a processor of its own.
+/// Runs a case in a processor of its own, and returns the measurements.
 ///
 /// # Errors
-/// When the function dies.
+/// Returns an error if the function dies.
 pub async fn run(binary: &Path, case: &Case) -> Result<Measured, Failure> {
     let site = store(case.answer.clone()).await?;
     let extra = case.extra.clone();
@@ -242,7 +244,7 @@ pub async fn run(binary: &Path, case: &Case) -> Result<Measured, Failure> {
             taken(operation, request)
         }
         "BatchGetItem" => table(request, &site, &extra),
-        // As the role's policy in the template has it.
+        // The role's policy in the template has the same condition.
         "Decrypt" if request["EncryptionContext"]["purpose"] != "credentials" => json!({}),
         // `{"consumer_key":"ck_1","consumer_secret":"cs_1"}`
         "Decrypt" => json!({ "Plaintext": "eyJjb25zdW1lcl9rZXkiOiJja18xIiwiY29uc3VtZXJfc2VjcmV0IjoiY3NfMSJ9" }),

@@ -331,7 +331,7 @@ impl Reader<'_> {
             Resolved::Notice => Request::Resolved(self.notice(&body)),
             // The delivery was proven, but its topic could not be read.
             Resolved::Ignored(Rule::UNKNOWN_SCOPE) if envelope.scope == UNNAMED_SCOPE => {
-                let error = MapError::Malformed("the scope".into());
+                let error = MapError::Malformed("the topic".into());
                 Request::Resolved(Ended::quarantined(Reason::Malformed, error).into())
             }
             // The connection's presets may know the topic.

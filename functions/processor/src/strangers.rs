@@ -47,7 +47,7 @@ pub(crate) fn may_precede(change: &Change, gone: Timestamp) -> bool {
 /// it came back. Only an update that the source did not vouch for counts, at a platform that delivers deletes of
 /// entities that never existed.
 pub(crate) fn may_be_first(update: &EntityUpdate, item: Option<&Item>, message: &str) -> bool {
-    let own = |item: &Item| item.by == message && item.state().marks.seen.is_none();
+    let own = |item: &Item| item.is_written_by(message) && item.state().marks.seen.is_none();
     update.platform.mapping.tells_of_strangers() && update.changes.iter().any(is_unseen) && item.is_none_or(own)
 }
 

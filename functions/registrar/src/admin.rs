@@ -399,7 +399,7 @@ impl<P: Parts> Registrar<P> {
         let webhooks = platform.setup.webhooks().filter(|_| connection.credentials.is_some());
         if webhooks.is_some_and(|webhooks| manages(platform, webhooks, &connection, &loaded)) {
             return Err(Problem::Conflict(format!(
-                "the registrar makes the hooks of {key}, so nobody has to know their secrets"
+                "the registrar makes the webhooks of {key}, so nobody has to know their secrets"
             )));
         }
         let mut scopes: Vec<_> = declared_scopes(platform).map(Some).collect();
@@ -409,7 +409,9 @@ impl<P: Parts> Registrar<P> {
         if let Some(asked) = asked {
             scopes.retain(|scope| scope.is_some_and(|scope| asked == scope));
             if scopes.is_empty() {
-                return Err(Problem::Invalid("scope: none of the platform's scopes has this name and a secret".into()));
+                return Err(Problem::Invalid(
+                    "scope: no topic of the platform has this name and a secret of its own".into(),
+                ));
             }
         }
         let ring = self.edges.signing_keys.fresh((self.clock)()).await?;

@@ -212,7 +212,7 @@ fn troubles(view: &View<'_>, trouble: &Trouble<'_>) -> Markup {
     html! {
         @if let Some((what, since)) = trouble.check {
             p {
-                "The last look at the store failed"
+                "The last check of the store failed"
                 @if let Some(since) = since { " (" (time(since, view.now)) ")" }
                 ": " (what) ". It is tried again by itself; if it stays like this for a day, install the app again."
             }

@@ -403,7 +403,7 @@ impl<P: Parts> Registrar<P> {
             }
             // An entity whose changes cannot be read is fetched as a whole, but not every hour.
             Fault::Unreadable(why) | Fault::TooLarge(why) if run.fetch == Fetch::Incremental => {
-                telemetry::warn("poll-stopped", &format!("{key} {entity}: {why}; the next is a sweep"));
+                telemetry::warn("poll-stopped", &format!("{key} {entity}: {why}; a full sync follows"));
                 tell_stopped(key, &mut cursor, &why, now);
                 let sweeps = run.again.is_some() || is_over(cursor.swept, SWEEP_SECONDS, now);
                 cursor.recent.push(fetched(&run, now));

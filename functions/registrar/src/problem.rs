@@ -13,7 +13,7 @@ pub enum Problem {
     #[error("a valid bearer token is needed")]
     Unauthorized,
     /// The token lacks this permission.
-    #[error("the token is not good for this: it needs the scope {0}")]
+    #[error("the token is not good for this: it needs the permission {0}")]
     Forbidden(&'static str),
     /// The route, the platform or the id does not exist.
     #[error("{0}")]

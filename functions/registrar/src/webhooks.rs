@@ -92,11 +92,7 @@ impl<P: Parts> Registrar<P> {
             all.extend(listed.webhooks);
             more = listed.more;
         }
-        if more {
-            Err(Fault::Unreadable(format!("more than {MAX_PAGES} pages of subscriptions")))
-        } else {
-            Ok((all, other))
-        }
+        if more { Err(Fault::Unreadable(format!("more than {MAX_PAGES} pages of webhooks"))) } else { Ok((all, other)) }
     }
 
     /// Returns the first page of the webhooks at the store, with the settings that the call needed if they are not the
@@ -222,9 +218,7 @@ impl<P: Parts> Registrar<P> {
                     match webhooks.update(access, id, &desired, &answers, (self.clock)())? {
                         Saving::Done(saved) => break saved,
                         Saving::Ask(_) if answers.len() == MAX_CALLS => {
-                            return Err(
-                                Fault::Unreadable("a subscription that takes more calls than any".into()).into()
-                            );
+                            return Err(Fault::Unreadable("a webhook that takes more calls than any".into()).into());
                         }
                         Saving::Ask(request) => answers.push(self.call(at, request).await?),
                     }

@@ -77,7 +77,7 @@ pub struct Item {
     pub marks: Marks,
     /// The fingerprint of the state's versions and marks. Every write is conditional on its staying the same.
     pub rev: String,
-    /// The id of the message that wrote the item last.
+    /// The message that wrote the item last, and its attempt: `{message id} {attempt}`.
     pub by: String,
     /// The expiry, in seconds since 1970; only of a deleted entity with the policy `remove`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,7 +111,7 @@ pub struct TooLarge(pub usize);
 /// The writer of an item.
 #[derive(Clone, Copy, Debug)]
 pub struct Writer<'a> {
-    /// The id of the message.
+    /// The message and its attempt: `{message id} {attempt}`.
     pub by: &'a str,
     /// The time of writing.
     pub now: Timestamp,
@@ -235,6 +235,11 @@ impl Projection<'_> {
 }
 
 impl Item {
+    /// Returns whether a message wrote the item last, in whichever attempt.
+    pub fn is_written_by(&self, message: &str) -> bool {
+        self.by.split(' ').next() == Some(message)
+    }
+
     /// Returns the state that the item holds.
     pub fn state(&self) -> State {
         // Before `partial` existed, only the expiry showed that the policy `remove` had emptied an item.
@@ -387,6 +392,17 @@ mod tests {
         let deleted_fields =
             Map::from_iter([("status".to_owned(), json!("deleted")), ("name".to_owned(), json!("gone"))]);
         Projection { policy, deleted_fields: &deleted_fields }.item(&key(), state, before, WRITER)
+    }
+
+    #[test]
+    fn an_item_knows_its_message_in_whichever_attempt() {
+        let none = Map::new();
+        let projection = Projection { policy: DeletePolicy::Mark, deleted_fields: &none };
+        for by in ["m1", "m1 b7", "m1 2"] {
+            let writer = Writer { by, now: NOW };
+            let item = projection.item(&key(), &State::of(&upsert(1, "a", "b")), None, writer).unwrap();
+            assert!(item.is_written_by("m1") && !item.is_written_by("m") && !item.is_written_by("m12"), "{by}");
+        }
     }
 
     #[test]

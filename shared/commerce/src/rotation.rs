@@ -120,7 +120,7 @@ pub fn advance(text: &str, now: Timestamp, facts: &Facts<'_>) -> Result<Next, Ke
             let outgoing: Vec<_> = keys.iter().filter(|key| key.phase == Some(Phase::Outgoing)).collect();
             let mut keeps = Vec::new();
             if facts.elsewhere > 0 {
-                keeps.push(format!("connections with subscriptions on another key: {}", facts.elsewhere));
+                keeps.push(format!("connections with webhooks on another key: {}", facts.elsewhere));
             }
             for key in outgoing.iter().filter(|key| at < free(key)) {
                 let last = match used(key) {

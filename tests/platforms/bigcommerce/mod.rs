@@ -348,7 +348,7 @@ struct Sale {
     count: i32,
     with_coupon: bool,
     with_manual: bool,
-    /// `true` when the lines say what they cost after discounts.
+    /// `true` when the lines have their cost after discounts.
     told: bool,
     net: i64,
     tax: i64,

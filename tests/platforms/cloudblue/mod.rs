@@ -54,13 +54,13 @@ pub struct Connect {
 /// A webhook as the platform keeps it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Webhook {
-    /// `WH-…`
+    /// The webhook's id, `WH-…`.
     pub id: String,
     /// `event`, or one of the validators, which nothing calls here.
     pub kind: String,
     /// The class of objects whose changes trigger it.
     pub class: String,
-    /// The product.
+    /// The product whose changes trigger it.
     pub product: String,
     /// The URL that it calls.
     pub url: String,

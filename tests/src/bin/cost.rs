@@ -217,14 +217,24 @@ async fn main() {
     );
     println!("many requests, which are listed and asked for one by one.\n");
     println!(
-        "What is not in it: the registrar's looks at each connection (five jobs an hour, some $0.01 a month for each), the tables' storage"
+        "What is not in it: the registrar's checks of each connection (five jobs an hour, some $0.01 a month for each), the tables' storage"
     );
     println!(
         "($0.25 a GB and month), point-in-time recovery ($0.20 a GB and month), secrets ($0.40 a month each), the key ($1.00 a month), metrics"
     );
     println!("($0.30 a month for each that there is) and alarms ($0.10 a month each).\n");
     println!(
-        "What lowers it: `FrontDoor=FunctionUrls` (see [operations](operations.md)), `ignores` for scopes that nobody reads, and a longer"
+        "What lowers it: `FrontDoor=FunctionUrls` (see [operations](operations.md)), `ignores` for topics that nobody reads, and a longer"
     );
-    println!("`BatchingWindow`, which fills batches.");
+    println!("`BatchingWindow`, which fills batches.\n");
+    println!(
+        "What others ask for a million events, by their published prices of 2026, beside a monthly fee where there is one:\n"
+    );
+    println!("| | a million events | first paid plan, a month |\n|---|---:|---:|");
+    println!("| Hookdeck Event Gateway: receives, filters, delivers | 3.30 to 10.00 | 39 |");
+    println!("| Svix: sends | 100.00 | 490 |");
+    println!("| Convoy Cloud: receives and sends | in the plan | 99 |");
+    println!(
+        "\nNone of them keeps the state of a store: what becomes of a delivery is up to its receiver, and comes on top."
+    );
 }

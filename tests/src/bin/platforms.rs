@@ -41,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// A simulated platform with its address.
 struct Player {
     simulator: Arc<dyn Simulator>,
-    /// The same simulator at BigCommerce, which can install the app and sign its callbacks.
+    /// The simulator as BigCommerce's, which can install the app and sign its callbacks.
     bigcommerce: Option<Arc<bigcommerce::Simulator>>,
     site: String,
     connection: String,

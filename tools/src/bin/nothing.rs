@@ -1,4 +1,4 @@
-//! A function that does nothing: what the others are measured beside.
+//! A function that does nothing, beside which the others are measured.
 
 use lambda_http::{Body, Error, Request, Response, run, service_fn};
 

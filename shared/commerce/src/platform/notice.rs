@@ -43,7 +43,7 @@ pub trait Notices: Sync {
     /// # Errors
     /// [`MapError`]; the delivery is then quarantined.
     fn read(&self, _scope: &str, _body: &[u8], _received: Timestamp) -> Result<Notice, MapError> {
-        Err(MapError::Malformed("the scope: it tells the registrar nothing".into()))
+        Err(MapError::Malformed("the topic: it tells the registrar nothing".into()))
     }
 
     /// Returns the notice for the registrar when the platform delivered an error in place of an entity.

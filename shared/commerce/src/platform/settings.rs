@@ -205,7 +205,7 @@ fn check_ignores(platform: &Platform, ignores: &[String], presets: &[Preset]) ->
             || presets.iter().any(|preset| is_meant(pattern, &preset.scope));
         if !means_any && !is_scope(platform, pattern) {
             return wrong(format!(
-                "{} is no scope of {}; its name must be that of an event, or its beginning and a *",
+                "{} is no topic of {}; name one, or its beginning and a *",
                 shown(pattern),
                 platform.name
             ));

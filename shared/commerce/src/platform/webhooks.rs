@@ -28,7 +28,7 @@ pub fn read_webhook_page(
 ) -> Result<Page, Fault> {
     let listed = webhooks.listed(response, page, now)?;
     if listed.webhooks.len() > MAX_ENTRIES {
-        return Err(Fault::Unreadable(format!("a page of more than {MAX_ENTRIES} subscriptions")));
+        return Err(Fault::Unreadable(format!("a page of more than {MAX_ENTRIES} webhooks")));
     }
     Ok(listed)
 }

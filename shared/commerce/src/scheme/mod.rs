@@ -110,7 +110,7 @@ pub enum Refusal {
     #[error("stale proof")]
     Stale,
     /// The topic (`scope`) that binds the secret is missing.
-    #[error("no scope")]
+    #[error("no topic")]
     MissingScope,
     /// A key is empty, which is our mistake.
     #[error("empty key")]

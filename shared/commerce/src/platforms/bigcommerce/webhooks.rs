@@ -177,7 +177,7 @@ impl WebhookApi for BigCommerce {
         let mut body: Value = lenient::read(&response.body)?;
         let webhook = body.get_mut("data").map(Value::take).unwrap_or(body);
         let webhook =
-            serde_json::from_value(webhook).map_err(|_| Fault::Unreadable("the hook that was saved".into()))?;
+            serde_json::from_value(webhook).map_err(|_| Fault::Unreadable("the webhook that was saved".into()))?;
         Ok(read_webhook(webhook))
     }
 

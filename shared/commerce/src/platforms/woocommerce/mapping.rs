@@ -180,7 +180,7 @@ pub(super) fn entity(entity: EntityKind, body: &[u8], received: Timestamp, obser
         EntityKind::Product => read(body, product)?,
         EntityKind::Order => read(body, order)?,
         EntityKind::Coupon => read(body, coupon)?,
-        other => return Err(MapError::Malformed(format!("the scope: WooCommerce has no {other}"))),
+        other => return Err(MapError::Malformed(format!("the topic: WooCommerce has no {other}"))),
     };
     let source = source.map(Timestamp::from);
     let content = content.with_unbalanced(entity);

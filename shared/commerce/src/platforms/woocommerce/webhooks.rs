@@ -90,7 +90,7 @@ impl Setup for WooCommerce {
     }
 
     fn manual_instructions(&self) -> &'static str {
-        "enter a webhook for each scope at the store, with delivery_url and the secret that `make secret` prints for the scope"
+        "enter a webhook for each topic at the store, with delivery_url and the secret that `make secret` prints for it"
     }
 }
 
