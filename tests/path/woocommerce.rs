@@ -532,6 +532,15 @@ async fn a_site_with_plain_permalinks_is_called_by_its_route() {
         assert!(!shop.store.webhooks().is_empty());
         let (status, shown) = shop.put(SITE, ("ck_1", "cs_1")).await;
         assert_eq!((status, &shown["changes"]["created"]), (200, &json!([])), "the same again changes nothing");
+        // Setting something else loses nothing of what connecting found out, unless it is taken back.
+        let set = async |body: &str| {
+            let path = format!("/admin/connections/woocommerce/{NAME}/settings");
+            let set = shop.world.ask(Some(&shop.world.bearer("write")), "PUT", &path, "", body).await;
+            assert_eq!(set.status(), 200);
+            serde_json::from_slice::<Value>(set.body().as_ref()).unwrap()["rest_route"].clone()
+        };
+        assert_eq!(set(r#"{"polls":{"order":0}}"#).await, true);
+        assert_eq!(set(r#"{"rest_route":false}"#).await, Value::Null);
     }
     // Plain permalinks may be switched on later.
     let mut shop = Shop::connected().await;

@@ -55,6 +55,8 @@ def main():
     run("formatting", ["cargo", "fmt", "--all", "--check"])
     run("pure tests", ["cargo", "test", "--locked", "-p", "commerce"], **quiet)
     run("clippy", ["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    rustdoc = {"env": os.environ | {"RUSTDOCFLAGS": "-D warnings -A rustdoc::private_intra_doc_links"}}
+    run("the documentation of the code", ["cargo", "doc", "--locked", "--workspace", "--no-deps", "--quiet"], **rustdoc)
     run("bans, licences and sources", [cargo_deny(), "--locked", "check", "bans", "licenses", "sources"])
     run("tests in memory", ["cargo", "test", "--locked", "--workspace", "--exclude", "commerce"], **quiet)
     run("building the simulated Connect", ["cargo", "build", "--locked", "-p", "tests", "--bin", "connect"])

@@ -248,7 +248,7 @@ class Stack:
             # Only now is the local API's address known.
             api = self.outputs()["ApiId"]
             self.save(api_url=f"{self.endpoint}/_aws/execute-api/{api}/$default")
-            self.sam_deploy("AllowLoopbackPlatforms=true", f"LocalBaseUrl={self.state['api_url']}")
+            self.update(AllowLoopbackPlatforms="true", LocalBaseUrl=self.state["api_url"])
         self.mend_event_source_mapping()
         self.mend_policies()
         self.mend_generated_keys()
@@ -257,9 +257,23 @@ class Stack:
         self.write_env()
         self.save(deployed=version)
 
-    def sam_deploy(self, *more):
-        overrides = ["LogRetention=1", *more]
-        overrides.append('SweepRate="rate(1 minute)"')
+    def update(self, **changed):
+        """Updates the stack with other values of some parameters."""
+        client = self.client("cloudformation")
+        described = lambda: client.describe_stacks(StackName=STACK)["Stacks"][0]
+        given = {one["ParameterKey"]: one["ParameterValue"] for one in described()["Parameters"]} | changed
+        client.update_stack(
+            StackName=STACK,
+            UsePreviousTemplate=True,
+            Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()],
+            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        )
+        wait_for(lambda: not described()["StackStatus"].endswith("IN_PROGRESS"), 120, "the stack's update does not end")
+        if described()["StackStatus"] != "UPDATE_COMPLETE":
+            fail(f"updating the stack failed: {described().get('StackStatusReason')}; see {self.dir / 'ministack.log'}")
+
+    def sam_deploy(self):
+        overrides = ["LogRetention=1", 'SweepRate="rate(1 minute)"']
         command = ["sam", "deploy", *SAM_CONFIG, "--template-file", LOCAL / "build/template.yaml"]
         command += ["--stack-name", STACK, "--parameter-overrides", *overrides]
         quiet(command, self.dir / "deploy.log", cwd=ROOT, env=self.environment())

@@ -335,12 +335,17 @@ impl<P: Parts> Registrar<P> {
         &self,
         platform: &Platform,
         key: &ConnectionKey,
-        members: Map<String, Value>,
+        mut members: Map<String, Value>,
     ) -> Result<Connection, Problem> {
         if members.contains_key("site") {
             return Err(SettingsError::new("site", "stays as it is; leave it out").into());
         }
         let (loaded, mut connection) = self.living(key).await?;
+        for name in platform.setup.found_out() {
+            if let Some(known) = connection.settings.get(*name).filter(|_| !members.contains_key(*name)) {
+                members.insert((*name).to_owned(), known.clone());
+            }
+        }
         let read = |site: Option<&str>| {
             let mut members = members.clone();
             if let Some(site) = site {
@@ -429,7 +434,7 @@ impl<P: Parts> Registrar<P> {
     }
 }
 
-/// The description of the admin interface, as a test writes it: see [`crate::openapi`].
+/// The description of the admin interface, as a test writes it: see `openapi.rs`.
 const DESCRIPTION: &str = include_str!("../openapi.json");
 
 fn description() -> Result<Value, Problem> {

@@ -307,7 +307,7 @@ pub(crate) static ROUTES: &[Route] = &[
         path: "/admin/connections/{platform}/{connection}/settings",
         id: "setSettings",
         summary: "Sets a connection's settings",
-        description: "The request has all of them: a setting that is left out becomes its default. Site and credentials stay as they are.",
+        description: "The request has all of them: a setting that is left out becomes its default, but for what connecting found out. Site and credentials stay as they are.",
         body: Some(Body { schema: "Settings", required: true }),
         answer: "Settings",
         problems: &[404, 409, 422],

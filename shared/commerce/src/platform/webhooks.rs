@@ -89,6 +89,12 @@ pub trait Setup: Sync {
         loopback: Loopback,
     ) -> Result<OwnSettings, SettingsError>;
 
+    /// Returns the names of settings that connecting finds out, such as the way to a site's API. They stay when somebody
+    /// sets the others and leaves them out.
+    fn found_out(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Returns the calls that manage webhooks, or `None` where webhooks are entered by hand. Listing them proves the
     /// credentials.
     fn webhooks(&self) -> Option<&'static dyn WebhookApi>;

@@ -95,6 +95,10 @@ impl Setup for BigCommerce {
         Ok(OwnSettings { site, credentials, own, brought: Vec::new() })
     }
 
+    fn found_out(&self) -> &'static [&'static str] {
+        &[MISSING_PERMISSIONS]
+    }
+
     fn webhooks(&self) -> Option<&'static dyn WebhookApi> {
         Some(&Self)
     }
@@ -110,7 +114,7 @@ impl Setup for BigCommerce {
 /// The calls of `reference/webhooks.v3.yml`. A token sees only the webhooks of its own app.
 impl WebhookApi for BigCommerce {
     /// Returns the delivery URL, with a query for `store/hook/deliveryException`, whose destination must be no other
-    /// webhook's [`events/index.mdx`]. The query makes the difference, and leads to the same route.
+    /// webhook's (`events/index.mdx`). The query makes the difference, and leads to the same route.
     fn url(&self, scope: &str, delivery_url: &str) -> String {
         match scope {
             DELIVERY_EXCEPTION => format!("{delivery_url}{OWN_ADDRESS}"),
@@ -164,7 +168,7 @@ impl WebhookApi for BigCommerce {
         Ok(Saving::Ask(call(access, Method::PUT, &["v3", "hooks", id.as_str()], &[])?.json(&body)))
     }
 
-    /// Returns `true` [`overview.mdx`]; the token is invalid afterwards, too.
+    /// Returns `true` (`overview.mdx`); the token is invalid afterwards, too.
     fn go_with_the_app(&self) -> bool {
         true
     }
@@ -186,7 +190,7 @@ impl WebhookApi for BigCommerce {
     }
 
     /// Reads the answer to a removal. When the app is uninstalled, BigCommerce removes its webhooks and revokes its
-    /// token [`overview.mdx`], so with a refused token no webhook is left. Webhooks need no permission that a valid
+    /// token (`overview.mdx`), so with a refused token no webhook is left. Webhooks need no permission that a valid
     /// token could lack.
     fn deleted(&self, response: &ApiResponse, now: Timestamp) -> Result<(), Fault> {
         let gone = match response.status {

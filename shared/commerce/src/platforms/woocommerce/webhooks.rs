@@ -85,6 +85,10 @@ impl Setup for WooCommerce {
         Ok(OwnSettings { site, credentials, own: ways.collect(), brought: Vec::new() })
     }
 
+    fn found_out(&self) -> &'static [&'static str] {
+        &[REST_ROUTE, KEY_IN_QUERY]
+    }
+
     fn webhooks(&self) -> Option<&'static dyn WebhookApi> {
         Some(&Self)
     }
@@ -137,7 +141,7 @@ impl WebhookApi for WooCommerce {
         Ok(call(access, Method::POST, &["webhooks"])?.json(&body))
     }
 
-    /// Sets a webhook again. Switching it on leaves its count of failures unchanged [`class-wc-webhook.php`]: until a
+    /// Sets a webhook again. Switching it on leaves its count of failures unchanged (`class-wc-webhook.php`): until a
     /// delivery succeeds, the next failure switches it off again.
     fn update(
         &self,
