@@ -25,13 +25,14 @@ use serde_json::Value;
 use crate::{
     Disposition, MAX_ATTEMPTS, MAX_DEFERRALS, Message, Parts, Processor,
     activity::SeenDeliveries,
+    candidate::Ends,
     disposition::Ended,
     drift::{self, Findings},
-    entity::{Ends, Run},
-    parse::{CommandMessage, EntityUpdate, Parsed, Request, Resolution, Unresolved, is_put_aside, request},
+    parse::{CommandMessage, EntityUpdate, Entry, Parsed, Request, Resolution, Unresolved, is_put_aside, request},
     places::{Places, ROUND_MESSAGES, ROUND_WEIGHT},
-    report::{self, Entry},
+    report,
     rules::gate,
+    run::Run,
 };
 
 /// The longest time for quarantines and the like after the deadline.

@@ -17,7 +17,7 @@ use commerce::{
 };
 use futures_util::future::join_all;
 
-use crate::{Parts, Processor, merge::Candidate, report::Entry};
+use crate::{Parts, Processor, candidate::Candidate, parse::Entry};
 
 /// The time for which the totals are kept, in seconds.
 const DRIFT_SECONDS: i64 = 400 * 24 * 60 * 60;

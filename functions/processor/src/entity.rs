@@ -24,12 +24,13 @@ use futures_util::future::join_all;
 use crate::{
     MAX_ATTEMPTS, Parts, Processor,
     act::hash,
+    candidate::{Answer, Candidate, Ends},
     disposition::Ended,
-    drift::Findings,
-    merge::{Candidate, Merge, is_lasting},
-    parse::{EntityUpdate, Parsed},
-    places::{Place, Places},
+    merge::{Merge, is_lasting},
+    parse::EntityUpdate,
+    places::Place,
     rules::{Action, Facts, decide, gate},
+    run::Run,
     strangers::may_be_first,
 };
 
@@ -46,30 +47,6 @@ const ALONG: &str = "with ";
 const KNOWN_AFTER_SECONDS: i64 = 60;
 /// The greatest difference between the clocks of two functions, in seconds.
 const OWN_CLOCKS_SECONDS: i64 = 2;
-
-/// The ends of messages, by their places in the batch.
-pub(crate) type Ends = Vec<(usize, Ended)>;
-
-/// The context that the entities of a batch share.
-#[derive(Clone, Copy)]
-pub(crate) struct Run<'a> {
-    /// The batch.
-    pub batch: &'a [Parsed<'a>],
-    /// The findings about drift and about parts that could not be read.
-    pub findings: &'a Findings,
-    /// The memory that there is room for.
-    pub places: &'a Places,
-}
-
-/// The result of asking the platform about an entity.
-pub(crate) struct Answer {
-    /// The entity as it is, or its absence; or the rule by which it is not kept.
-    pub change: Result<Change, Rule>,
-    /// The rule by which the change is ignored unless the entity is known.
-    pub only_if_known: Option<Rule>,
-    /// The reason for a refusal, if the platform refused an action.
-    pub refused: Option<String>,
-}
 
 /// An entity whose messages are processed one after the other.
 struct Entity<'a, 'p> {

@@ -9,6 +9,7 @@
 mod act;
 mod activity;
 pub mod batch;
+mod candidate;
 mod commands;
 pub mod config;
 mod credentials;
@@ -21,6 +22,7 @@ mod places;
 mod pull;
 mod report;
 mod rules;
+mod run;
 mod strangers;
 mod throttle;
 

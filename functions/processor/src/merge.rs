@@ -10,36 +10,22 @@ use commerce::{
     entity::EntityKey,
     http_call::Fault,
     item::{Item, Projection, Writer},
-    outcome::{Outcome, Reason, Rule},
+    outcome::{Outcome, Reason},
     platform::mapping::deleted_fields,
 };
 
 use crate::{
     MAX_ATTEMPTS, Parts, Processor,
+    candidate::{Answer, CLAMPED, Candidate, Ends},
     disposition::{Disposition, Ended},
-    entity::{Answer, Ends, Run},
     parse::EntityUpdate,
     places::Place,
+    run::Run,
     strangers::may_precede,
 };
 
 /// The most times that a conflicting write is tried.
 const MAX_WRITES: u32 = 5;
-
-/// The note on a message whose source time was too far ahead to be believed.
-pub(crate) const CLAMPED: &str = "the source's clock is more than a day ahead";
-
-/// A message whose changes can be merged.
-pub(crate) struct Candidate {
-    pub index: usize,
-    pub changes: Vec<Change>,
-    /// The platform's reason for refusing an action. The message is quarantined once the state is written.
-    pub refused: Option<String>,
-    /// The rule by which the message is ignored unless the entity is known.
-    pub only_if_known: Option<Rule>,
-    /// Set when the platform was already asked about facts that are kept beside its answer.
-    pub asked: bool,
-}
 
 /// The candidate at which a merge stopped, because the platform has to say which of two contents is newer, whether a
 /// deleted entity is there again, or what a policy has dropped. Nobody else can tell whether an unconfirmed update came

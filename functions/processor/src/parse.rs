@@ -411,3 +411,31 @@ impl Reader<'_> {
 pub(crate) fn is_put_aside(ended: &Ended) -> bool {
     matches!(ended.disposition, Disposition::Done(Outcome::Quarantined(_)))
 }
+
+/// A message with its end.
+pub(crate) struct Entry<'a> {
+    pub parsed: &'a Parsed<'a>,
+    pub ended: Ended,
+}
+
+impl Entry<'_> {
+    /// Returns whether the message has to stay on the queue.
+    pub fn comes_back(&self) -> bool {
+        matches!(self.ended.disposition, Disposition::Retry(..) | Disposition::Unfinished)
+    }
+
+    /// Returns whether the message was quarantined.
+    pub fn is_put_aside(&self) -> bool {
+        is_put_aside(&self.ended)
+    }
+
+    /// Returns the name of the end, as reports have it.
+    pub fn name(&self) -> &'static str {
+        match &self.ended.disposition {
+            Disposition::Done(outcome) => outcome.name(),
+            Disposition::Deferred(_) => "deferred",
+            Disposition::Retry(..) => "failed",
+            Disposition::Unfinished => "unfinished",
+        }
+    }
+}

@@ -14,40 +14,7 @@ use commerce::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::{
-    Disposition,
-    disposition::Ended,
-    drift::ByEntity,
-    merge::CLAMPED,
-    parse::{Parsed, is_put_aside},
-};
-
-/// A message with its end.
-pub(crate) struct Entry<'a> {
-    pub parsed: &'a Parsed<'a>,
-    pub ended: Ended,
-}
-
-impl Entry<'_> {
-    /// Returns whether the message has to stay on the queue.
-    pub fn comes_back(&self) -> bool {
-        matches!(self.ended.disposition, Disposition::Retry(..) | Disposition::Unfinished)
-    }
-
-    /// Returns whether the message was quarantined.
-    pub fn is_put_aside(&self) -> bool {
-        is_put_aside(&self.ended)
-    }
-
-    fn name(&self) -> &'static str {
-        match &self.ended.disposition {
-            Disposition::Done(outcome) => outcome.name(),
-            Disposition::Deferred(_) => "deferred",
-            Disposition::Retry(..) => "failed",
-            Disposition::Unfinished => "unfinished",
-        }
-    }
-}
+use crate::{Disposition, candidate::CLAMPED, disposition::Ended, drift::ByEntity, parse::Entry};
 
 /// Returns one line for the batch, a metric for each platform and outcome, and a full line for each thing that went
 /// wrong.

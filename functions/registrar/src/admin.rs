@@ -34,7 +34,6 @@ use crate::{
     },
     disconnect::Removal,
     problem::Problem,
-    reconcile::Plan,
     routes::{self, ConnectionHandler, Handler, MAX_LIMIT},
     show::{Managed, at},
     webhooks::manages,
@@ -224,12 +223,12 @@ impl<P: Parts> Registrar<P> {
         let (loaded, connection) = self.living(key).await?;
         let managed = self.managed(platform, key, &connection, &loaded).await?;
         let Some(Managed { webhooks, credentials, existing }) = managed else {
-            return Ok(PlanSteps::of(&Plan::default(), false));
+            return Ok(PlanSteps::by_hand());
         };
         let ring = self.edges.signing_keys.fresh((self.clock)()).await?;
         let at = at(platform, key, &connection, &credentials);
         let plan = self.plan(at, webhooks, &connection, &loaded.webhooks, &existing?, &ring).await?;
-        Ok(PlanSteps::of(&plan, true))
+        Ok(PlanSteps::managed(&plan))
     }
 
     /// Runs the plan for the webhooks, and returns it.
@@ -237,11 +236,11 @@ impl<P: Parts> Registrar<P> {
         let (loaded, connection) = self.living(key).await?;
         let managed = self.managed(platform, key, &connection, &loaded).await?;
         let Some(Managed { webhooks, credentials, existing }) = managed else {
-            return Ok(PlanSteps::of(&Plan::default(), false));
+            return Ok(PlanSteps::by_hand());
         };
         let at = at(platform, key, &connection, &credentials);
         let plan = self.converge(at, webhooks, &connection, &loaded, &existing?, Trigger::Asked).await?;
-        Ok(PlanSteps::of(&plan, true))
+        Ok(PlanSteps::managed(&plan))
     }
 
     /// Raises the generation, if it is still the one that the body names.

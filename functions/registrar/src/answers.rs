@@ -327,8 +327,13 @@ pub enum Act {
 }
 
 impl PlanSteps {
+    /// Shows that there is nothing to do, because somebody entered the webhooks by hand.
+    pub(crate) fn by_hand() -> Self {
+        Self { managed: false, steps: Vec::new(), kept: Vec::new() }
+    }
+
     /// Shows a plan.
-    pub(crate) fn of(plan: &Plan, managed: bool) -> Self {
+    pub(crate) fn managed(plan: &Plan) -> Self {
         let steps = plan.steps.iter().map(|step| match step {
             Step::Create(wanted) => PlanStep {
                 r#do: Act::Create,
@@ -352,7 +357,7 @@ impl PlanSteps {
                 why: Some(*because),
             },
         });
-        Self { managed, steps: steps.collect(), kept: plan.kept.iter().map(ToString::to_string).collect() }
+        Self { managed: true, steps: steps.collect(), kept: plan.kept.iter().map(ToString::to_string).collect() }
     }
 }
 

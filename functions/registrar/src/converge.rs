@@ -107,7 +107,7 @@ impl<P: Parts> Registrar<P> {
         let refused = matches!(run, Err(Problem::Refused(_)));
         let made = run.is_ok() && plan.steps.iter().any(|step| matches!(step, Step::Create(_)));
         if !refused && !made {
-            return Ok((good_after(plan, run.is_ok()), run));
+            return Ok((good_after(plan, &run), run));
         }
         // Another request may have made the same webhook at the same time. One of the two goes.
         let after = self.unchanged(at, observed, before).await?;
@@ -115,7 +115,7 @@ impl<P: Parts> Registrar<P> {
         let again = self.plan(at, webhooks, connection, &after.webhooks, &existing, ring).await?;
         let again = follow_up(again, actions);
         let run = self.run_plan(at, webhooks, ring, &after.webhooks, &again).await;
-        Ok((good_after(&again, run.is_ok()), run))
+        Ok((good_after(&again, &run), run))
     }
 
     /// Returns the webhooks that deliver refusals, if the platform has reported something.

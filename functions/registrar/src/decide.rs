@@ -268,8 +268,8 @@ pub(crate) fn follow_up(mut again: Plan, first: &Actions) -> Plan {
 }
 
 /// Returns the topics whose webhooks are as they should be after a plan was run.
-pub(crate) fn good_after(plan: &Plan, done: bool) -> BTreeSet<String> {
-    let set = plan.steps.iter().filter(|_| done).filter_map(|step| match step {
+pub(crate) fn good_after<E>(plan: &Plan, run: &Result<(), E>) -> BTreeSet<String> {
+    let set = plan.steps.iter().filter(|_| run.is_ok()).filter_map(|step| match step {
         Step::Create(wanted) | Step::Update(_, wanted, _) => Some(&wanted.scope),
         Step::Delete(..) => None,
     });

@@ -1,75 +1,80 @@
-//! How the lists of platforms are gone through that are sorted by the time of the last change, or by something that stays. Entries
-//! come, go and change meanwhile, so pages are not counted: the next one begins with the last time of the one before, and only within
-//! one time entries are counted, with an overlap.
+//! Positions in the platforms' lists, sorted by the time of the last change or by something that stays. Entries come, go
+//! and change while a list is read, so pages are not counted: the next page begins with the last time of the one before.
+//! Entries are counted only within one time, with an overlap.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{http_call::Fault, timestamp::Timestamp, transfer::Listing};
 
-/// How many entries may go before the place that was reached, while a page is under way, without one being passed over.
+/// The number of entries that may leave before the position while a page is under way, without one being skipped.
 const OVERLAP: usize = 10;
 
-/// Where a list goes on.
+/// The position in a list.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Default)]
-pub struct Place {
-    /// From when on changes count; absent: all.
+pub struct PageCursor {
+    /// The time from which changes count; absent means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// The time to go on with.
+    /// The time to continue at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Timestamp>,
-    /// How many entries from there on are done.
+    /// The number of entries read with that time.
     #[serde(default)]
     pub offset: usize,
-    /// How many entries the largest page had: platforms may give fewer than they are asked for.
+    /// The size of the largest page so far: platforms may return fewer entries than were asked for.
     #[serde(default)]
     pub most: usize,
 }
 
-impl Place {
-    /// The beginning of a list of what has changed since a time, or of all.
+impl PageCursor {
+    /// Returns the beginning of a list of all changes since a time, or of all entries.
     pub fn start(what: &str, since: Option<Timestamp>) -> Listing {
         Self { since, ..Self::default() }.listing(what)
     }
 
-    /// A list that goes on here.
+    /// Returns the list that continues here.
     pub fn listing(&self, what: &str) -> Listing {
         Listing::new(what, serde_json::to_string(self).ok())
     }
 
-    /// Where a list goes on.
+    /// Reads the position of a list.
+    ///
+    /// # Errors
+    /// [`Fault::Unreadable`] where it has none.
     pub fn of(listing: &Listing) -> Result<Self, Fault> {
         let place = listing.cursor.as_deref().and_then(|text| serde_json::from_str(text).ok());
         place.ok_or_else(|| Fault::Unreadable(format!("the list {:?} has no cursor", listing.what)))
     }
 
-    /// The time to ask for, as UTC in whole seconds and without a zone. Whether platforms mean it to be included is not always
-    /// documented, so it is a second less.
+    /// Returns the time to ask for, in UTC, in whole seconds and without a zone. Not every platform documents whether it
+    /// includes the time itself, so this is a second earlier.
     pub fn from(&self) -> Option<String> {
         let from = self.after.or(self.since)?.seconds() - 1;
         Some(Timestamp::from_micros(from.saturating_mul(1_000_000)).to_string().trim_end_matches('Z').to_owned())
     }
 
-    /// Whether an entry is older than any that was asked for: then what was asked for is not looked at. Platforms compare whole seconds.
+    /// Returns whether an entry is older than any that was asked for: the platform then ignores the filter. Platforms
+    /// compare whole seconds.
     pub fn is_passed_by(&self, time: Timestamp) -> bool {
         self.since.is_some_and(|since| time.seconds() < since.seconds() - 1)
     }
 
-    /// The page to ask for where entries cannot be counted but pages can: its number and its size, such that it begins at the place,
-    /// or a little before.
+    /// Returns the number and the size of the page to ask for, where pages can be counted but entries cannot. The page
+    /// begins at the position, or a little before.
     pub fn page(&self, largest: usize) -> (usize, usize) {
         if self.offset == 0 {
             return (1, largest);
         }
         let most = if self.most > 0 { self.most.min(largest) } else { largest };
-        // Of the sizes that there can be, the one whose page comes furthest.
+        // The size whose page reaches furthest.
         let furthest = (1..=most).map(|size| (self.offset / size * size + size, size)).max();
         let size = furthest.map_or(1, |(_, size)| size);
         (self.offset / size + 1, size)
     }
 
-    /// The next place, after a page that began at `begin`, was to have `asked` entries and has some with these times. `last` says
-    /// whether it was the last one, where the platform does; else it was if it has fewer than there can be, and comes no further in time.
+    /// Returns the next position after a page that began at `begin`, was to have `asked` entries, and has entries with
+    /// these times; `None` after the last page. Where the platform does not tell (`last`), a page is the last one when it
+    /// has fewer entries than it could have, and none with a later time.
     #[must_use]
     pub fn next(self, begin: usize, asked: usize, times: &[Option<Timestamp>], last: Option<bool>) -> Option<Self> {
         let (count, most) = (times.len(), self.most.max(times.len()));
@@ -116,7 +121,7 @@ mod tests {
         let mut random = Numbers(seed);
         let mut entries: Vec<(i64, usize)> = (0..60).map(|id| (random.below(5) as i64, id)).collect();
         let (mut found, mut now, mut next_id) = (Vec::new(), 5, 60);
-        let mut place = Place::default();
+        let mut place = PageCursor::default();
         for round in 0..1000 {
             assert!(round < 999, "there is no end of it");
             if timed {
@@ -174,7 +179,7 @@ mod tests {
     #[test]
     fn a_page_begins_at_its_place_or_a_little_before() {
         for (offset, most) in [(0, 0), (1, 1), (240, 250), (470, 250), (999, 37), (3, 250)] {
-            let (number, size) = Place { offset, most, ..Place::default() }.page(250);
+            let (number, size) = PageCursor { offset, most, ..PageCursor::default() }.page(250);
             let begin = (number - 1) * size;
             assert!(begin <= offset && begin + size > offset && size <= 250, "{offset} {most}: {number} of {size}");
         }
@@ -182,11 +187,11 @@ mod tests {
 
     #[test]
     fn times_are_asked_for_from_a_second_before() {
-        let place = Place { since: Some(Timestamp::from_millis(1_795_225_719_500)), ..Place::default() };
+        let place = PageCursor { since: Some(Timestamp::from_millis(1_795_225_719_500)), ..PageCursor::default() };
         assert_eq!(place.from().unwrap(), "2026-11-21T01:48:38");
         let time = |millis: i64| Timestamp::from_millis(1_795_225_718_000 + millis);
         assert!(!place.is_passed_by(time(0)) && place.is_passed_by(time(-1)), "what was asked for is taken");
-        assert_eq!(Place::of(&place.listing("x")), Ok(place));
-        assert!(Place::of(&Listing::new("x", None)).is_err());
+        assert_eq!(PageCursor::of(&place.listing("x")), Ok(place));
+        assert!(PageCursor::of(&Listing::new("x", None)).is_err());
     }
 }

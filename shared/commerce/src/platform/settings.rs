@@ -1,4 +1,4 @@
-//! Reads the settings of a connection: what is the same for every platform here, the rest in the platform's folder.
+//! The settings of a connection: the common ones are read here, the others in the platform's folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ use crate::{
 /// The shortest time between two polls of an entity, in seconds.
 pub const MIN_POLL_SECONDS: u32 = 300;
 
-/// What somebody sent to connect a store.
+/// The settings of a connection, as a request has them.
 pub struct Settings {
     /// The store's or account's base URL, without a trailing slash.
     pub site: String,
@@ -33,19 +33,19 @@ pub struct Settings {
     pub own: Map<String, Value>,
     /// Keys that the client brought, to be accepted from the platform.
     pub brought: Vec<Zeroizing<String>>,
-    /// What a delete does, per entity.
+    /// The effect of a delete, by kind of entity.
     pub deletes: BTreeMap<EntityKind, DeletePolicy>,
-    /// Scopes that are not wanted.
+    /// The topics (`scope`) that are not wanted.
     pub ignores: BTreeSet<String>,
-    /// How scopes are resolved that only this connection's conventions explain.
+    /// The rules for topics that only this connection's conventions explain.
     pub presets: Vec<Preset>,
-    /// How often each entity is polled, in seconds; 0 is never.
+    /// The time between two polls of each kind of entity, in seconds; 0 means never.
     pub polls: BTreeMap<EntityKind, u32>,
-    /// What becomes of the state when the connection is disconnected.
+    /// The fate of the state after a disconnection.
     pub retention: Retention,
 }
 
-/// What a platform's folder makes of its own part of the settings.
+/// The platform's own part of the settings, as its folder checked it.
 pub struct OwnSettings {
     /// The store's or account's base URL, without a trailing slash.
     pub site: String,
@@ -57,27 +57,27 @@ pub struct OwnSettings {
     pub brought: Vec<Zeroizing<String>>,
 }
 
-/// A setting that cannot be taken: which, and why.
+/// The refusal of a setting.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{field}: {why}")]
 pub struct SettingsError {
     /// The field.
     pub field: String,
-    /// What is wrong with it, and what would be right.
+    /// The fault, and what would be right.
     pub why: String,
 }
 
 impl SettingsError {
-    /// Of a field.
+    /// Refuses a field.
     pub fn new(field: &str, why: impl Into<String>) -> Self {
         Self { field: field.into(), why: why.into() }
     }
 }
 
-/// Reads what somebody sent to connect a store: what is the same for every platform here, the rest in the platform's folder.
+/// Reads the settings of a request: the common ones here, the others in the platform's folder.
 ///
 /// # Errors
-/// [`SettingsError`] for the first setting that cannot be taken.
+/// [`SettingsError`] for the first setting that is refused.
 pub fn settings(
     platform: &Platform,
     key: &ConnectionKey,
@@ -129,21 +129,22 @@ pub fn settings(
     Ok(Settings { site, credentials, own, brought, deletes, ignores, presets, polls, retention })
 }
 
-/// The most scopes that a connection can ignore, and the most presets that it can have: both are gone through for a delivery.
+/// The most topics that a connection can ignore: every delivery is compared with all.
 const MAX_IGNORES: usize = 500;
 
+/// The most presets of a connection: every delivery is compared with all.
 const MAX_PRESETS: usize = 100;
 
 /// The longest text in a preset, in bytes.
 const MAX_PRESET_BYTES: usize = 256;
 
-/// What KMS encrypts at most, in bytes.
+/// The most that KMS encrypts, in bytes.
 const MAX_CREDENTIALS_BYTES: usize = 4_096;
 
-/// The most that settings may come to, in bytes: a connection is one item, which DynamoDB takes up to 400 KB of.
+/// The largest settings, in bytes: a connection is one item, and DynamoDB's limit is 400 KB.
 const MAX_SETTINGS_BYTES: usize = 200_000;
 
-/// How deep they may be nested: DynamoDB takes 32 levels.
+/// The deepest settings, in levels: DynamoDB's limit is 32.
 const MAX_SETTINGS_DEPTH: usize = 24;
 
 fn deepest(members: &Map<String, Value>) -> usize {
@@ -157,7 +158,8 @@ fn deepest(members: &Map<String, Value>) -> usize {
     1 + members.values().map(of).max().unwrap_or(0)
 }
 
-/// Each must be able to find something: in a scope that only presets explain, at a place that there can be, before another one has.
+/// Checks that each preset can apply: to a topic that only presets explain, at a valid place, and not behind another one
+/// that always applies first.
 fn check_presets(platform: &Platform, presets: &[Preset]) -> Result<(), SettingsError> {
     let wrong = |why: String| Err(SettingsError::new("presets", why));
     if presets.len() > MAX_PRESETS {
@@ -194,7 +196,7 @@ fn check_presets(platform: &Platform, presets: &[Preset]) -> Result<(), Settings
     Ok(())
 }
 
-/// Each must mean a scope that deliveries can have.
+/// Checks that each pattern means a topic that deliveries can have.
 fn check_ignores(platform: &Platform, ignores: &[String], presets: &[Preset]) -> Result<(), SettingsError> {
     let wrong = |why: String| Err(SettingsError::new("ignores", why));
     if ignores.len() > MAX_IGNORES {
@@ -214,7 +216,7 @@ fn check_ignores(platform: &Platform, ignores: &[String], presets: &[Preset]) ->
     Ok(())
 }
 
-/// A name that somebody gave, as far as it is worth repeating.
+/// Returns the beginning of a name that a request gave, without control characters.
 fn shown(name: &str) -> String {
     let long = name.chars().count() > 60;
     let short: String = name.chars().filter(|letter| !letter.is_control()).take(60).collect();
@@ -229,7 +231,7 @@ fn taken<T: serde::de::DeserializeOwned + Default>(
     serde_json::from_value(value).map_err(|error| SettingsError::new(name, error.to_string()))
 }
 
-/// Reads a platform's own part of the settings. What is wrong is told by the name of the field: a value may be secret.
+/// Reads a platform's own part of the settings. An error names the field only, because its value may be secret.
 ///
 /// # Errors
 /// [`SettingsError`].

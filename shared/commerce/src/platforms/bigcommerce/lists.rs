@@ -13,7 +13,7 @@ use crate::{
         lenient,
         lists::{Listed, Lists},
         mapping::{MapError, Mapped},
-        paging::Place,
+        paging::PageCursor,
         pull::Access,
     },
     platforms::bigcommerce::{
@@ -40,11 +40,11 @@ impl Lists for BigCommerce {
     /// meanwhile comes again later.
     fn poll(&self, entity: EntityKind, since: Option<Timestamp>) -> Option<Listing> {
         let what = collection(entity)?.1;
-        (since.is_none() || entity != EntityKind::Category).then(|| Place::start(what, since))
+        (since.is_none() || entity != EntityKind::Category).then(|| PageCursor::start(what, since))
     }
 
     fn list(&self, access: &Access<'_>, listing: &Listing) -> Result<ApiRequest, Fault> {
-        let (entity, place) = (listed_entity(listing)?, Place::of(listing)?);
+        let (entity, place) = (listed_entity(listing)?, PageCursor::of(listing)?);
         // Without a time of day, the API would take the present one.
         let from = place.from().map(|from| format!("{from}Z"));
         let (number, size) = place.page(if entity == EntityKind::Order { V2_PAGE } else { V3_PAGE });
@@ -72,7 +72,7 @@ impl Lists for BigCommerce {
         response: &ApiResponse,
         at: Timestamp,
     ) -> Result<Listed, Fault> {
-        let (entity, place) = (listed_entity(listing)?, Place::of(listing)?);
+        let (entity, place) = (listed_entity(listing)?, PageCursor::of(listing)?);
         if !response.is_success() {
             return Err(fault(response, at));
         }
@@ -102,7 +102,7 @@ impl Lists for BigCommerce {
         let given = pagination.and_then(|pagination| usize::try_from(pagination.per_page?).ok());
         let given = given.filter(|given| (1..size).contains(given));
         let next = place.next((number - 1) * given.unwrap_or(size), size, &times, last);
-        let next = next.map(|next| Place { most: given.unwrap_or(next.most), ..next }.listing(&listing.what));
+        let next = next.map(|next| PageCursor { most: given.unwrap_or(next.most), ..next }.listing(&listing.what));
         Ok(Listed { found, next })
     }
 }

@@ -72,12 +72,12 @@ impl Heard<'_> {
         head(self.body)?.code.filter(|code| is_word(code))
     }
 
-    /// Maps an unsuccessful answer to a fault, for a call that `writes`, or only reads.
-    pub fn fault(&self, writes: bool) -> Fault {
+    /// Maps an unsuccessful answer to a fault.
+    pub fn fault(&self, needs: Needs) -> Fault {
         let code = self.code().unwrap_or_default();
         let why = match (self.status, code.as_str()) {
             // The texts are translated, the codes are not. The same key has just been used for reading.
-            (401, AUTHENTICATION) if writes => {
+            (401, AUTHENTICATION) if needs == Needs::Write => {
                 "the key may only read: give it the permission Read/Write at WooCommerce → Settings → Advanced → REST API".into()
             }
             (401, AUTHENTICATION) => "the store does not know the key (401): check site, consumer_key and consumer_secret, and \
@@ -98,6 +98,15 @@ impl Heard<'_> {
         };
         Fault::Connection(why)
     }
+}
+
+/// The permission that a call needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Needs {
+    /// *Read*.
+    Read,
+    /// *Write*, with a key that has just been used for reading.
+    Write,
 }
 
 /// The code for an invalid key, or one without the permission [`class-wc-rest-authentication.php`].
@@ -237,45 +246,50 @@ mod tests {
 
     #[test]
     fn each_answer_is_told_for_what_it_is() {
-        let fault = |status, headers: &[(&'static str, &'static str)], body: &str, writes| {
+        let fault = |status, headers: &[(&'static str, &'static str)], body: &str, needs| {
             let answer = answer(status, headers, body);
-            match heard(&answer, NOW).map(|heard| heard.fault(writes)) {
+            match heard(&answer, NOW).map(|heard| heard.fault(needs)) {
                 Ok(fault) | Err(fault) => fault,
             }
         };
-        let told = |status, headers: &[(&'static str, &'static str)], body: &str, writes| match fault(
-            status, headers, body, writes,
+        let told = |status, headers: &[(&'static str, &'static str)], body: &str, needs| match fault(
+            status, headers, body, needs,
         ) {
             Fault::Connection(why) => why,
             other => unreachable!("{other:?}"),
         };
         let error =
             |code: &str, status: u16| format!(r#"{{"code":"{code}","message":"s3cr3t","data":{{"status":{status}}}}}"#);
-        for (status, body, writes, says) in [
-            (401, error(AUTHENTICATION, 401), true, "permission Read/Write"),
-            (401, error(AUTHENTICATION, 401), false, "does not know the key"),
-            (401, error("woocommerce_rest_cannot_view", 401), false, "Authorization"),
-            (403, error("woocommerce_rest_cannot_view", 403), false, "administrator or a shop manager"),
-            (404, error("rest_no_route", 404), false, "plugin is active"),
-            (403, PAGE.to_owned(), false, "firewall"),
-            (401, PAGE.to_owned(), false, "password of its own"),
-            (404, PAGE.to_owned(), false, "site's address"),
-            (200, PAGE.to_owned(), false, "maintenance"),
-            (200, format!("<b>Warning</b>: x<br />{}", error(AUTHENTICATION, 401)), true, "permission Read/Write"),
+        for (status, body, needs, says) in [
+            (401, error(AUTHENTICATION, 401), Needs::Write, "permission Read/Write"),
+            (401, error(AUTHENTICATION, 401), Needs::Read, "does not know the key"),
+            (401, error("woocommerce_rest_cannot_view", 401), Needs::Read, "Authorization"),
+            (403, error("woocommerce_rest_cannot_view", 403), Needs::Read, "administrator or a shop manager"),
+            (404, error("rest_no_route", 404), Needs::Read, "plugin is active"),
+            (403, PAGE.to_owned(), Needs::Read, "firewall"),
+            (401, PAGE.to_owned(), Needs::Read, "password of its own"),
+            (404, PAGE.to_owned(), Needs::Read, "site's address"),
+            (200, PAGE.to_owned(), Needs::Read, "maintenance"),
+            (
+                200,
+                format!("<b>Warning</b>: x<br />{}", error(AUTHENTICATION, 401)),
+                Needs::Write,
+                "permission Read/Write",
+            ),
         ] {
-            let why = told(status, &[], &body, writes);
+            let why = told(status, &[], &body, needs);
             assert!(why.contains(says) && !why.contains("s3cr3t"), "{status} {body}: {why}");
         }
         let location = [("location", "https://www.shop.example.com/wp-json/wc/v3/orders/7001?consumer_secret=cs_1")];
-        let why = told(301, &location, "", false);
+        let why = told(301, &location, "", Needs::Read);
         assert!(why.contains("https://www.shop.example.com ") && !why.contains("cs_1"), "{why}");
         // The maintenance takes seconds, not ten minutes; a limit on calls is trusted.
         let wait = [("retry-after", "600")];
-        assert_eq!(fault(503, &wait, PAGE, false), Fault::Throttled { seconds: 60 });
-        assert_eq!(fault(503, &[("retry-after", "5")], PAGE, false), Fault::Throttled { seconds: 5 });
-        assert_eq!(fault(429, &wait, PAGE, false), Fault::Throttled { seconds: 600 });
-        assert!(matches!(fault(503, &[], PAGE, false), Fault::Unavailable(_)));
-        assert!(matches!(fault(200, &[], " ", false), Fault::Unreadable(_)));
+        assert_eq!(fault(503, &wait, PAGE, Needs::Read), Fault::Throttled { seconds: 60 });
+        assert_eq!(fault(503, &[("retry-after", "5")], PAGE, Needs::Read), Fault::Throttled { seconds: 5 });
+        assert_eq!(fault(429, &wait, PAGE, Needs::Read), Fault::Throttled { seconds: 600 });
+        assert!(matches!(fault(503, &[], PAGE, Needs::Read), Fault::Unavailable(_)));
+        assert!(matches!(fault(200, &[], " ", Needs::Read), Fault::Unreadable(_)));
     }
 
     #[test]

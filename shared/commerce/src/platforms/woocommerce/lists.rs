@@ -8,7 +8,10 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{answers::heard, lists, mapping, wire};
+use super::{
+    answers::{Needs, heard},
+    lists, mapping, wire,
+};
 use crate::{
     change::Change,
     entity::{EntityKind, ExternalId},
@@ -17,7 +20,7 @@ use crate::{
         lenient,
         lists::{Listed, Lists},
         mapping::Mapped,
-        paging::Place,
+        paging::PageCursor,
         pull::Access,
     },
     platforms::woocommerce::{
@@ -59,7 +62,7 @@ const FIELDS_OF_VARIATIONS: &str =
 #[derive(Serialize, Deserialize)]
 struct Walk {
     #[serde(flatten)]
-    place: Place,
+    place: PageCursor,
     /// The products whose variations come before the list continues.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     parents: Vec<ExternalId>,
@@ -118,8 +121,8 @@ pub fn poll(entity: EntityKind, since: Option<Timestamp>) -> Option<Listing> {
     let name = api::collection(entity).ok()?;
     match (entity, since) {
         (EntityKind::Customer, Some(_)) => None,
-        (_, None) => Some(Place::start(&format!("{name}{ALL}"), None)),
-        (_, Some(_)) => Some(Place::start(&format!("{name}{CHANGED}"), since)),
+        (_, None) => Some(PageCursor::start(&format!("{name}{ALL}"), None)),
+        (_, Some(_)) => Some(PageCursor::start(&format!("{name}{CHANGED}"), since)),
     }
 }
 
@@ -127,16 +130,16 @@ pub fn poll(entity: EntityKind, since: Option<Timestamp>) -> Option<Listing> {
 /// changed.
 pub fn recover(entity: EntityKind, received: Timestamp) -> Option<Listing> {
     let name = api::collection(entity).ok().filter(|_| entity != EntityKind::Customer)?;
-    Some(Place::start(&format!("{name}{RECOVERED}"), Some(received.plus_seconds(-RECOVERED_SECONDS))))
+    Some(PageCursor::start(&format!("{name}{RECOVERED}"), Some(received.plus_seconds(-RECOVERED_SECONDS))))
 }
 
 /// Returns the rest of a list, given that every change until a time was found: a shorter list, if it looked further
 /// back.
 pub fn rest_of(listing: Listing, found_until: Timestamp) -> Listing {
-    let since = Place::of(&listing).ok().and_then(|place| place.since);
+    let since = PageCursor::of(&listing).ok().and_then(|place| place.since);
     let from = found_until.plus_seconds(-FOUND_MARGIN_SECONDS);
     let shorter = kind(&listing).is_ok() && since.is_some_and(|since| since < from);
-    if shorter { Place::start(&listing.what, Some(from)) } else { listing }
+    if shorter { PageCursor::start(&listing.what, Some(from)) } else { listing }
 }
 
 /// Builds the call for a page. The store compares times as UTC only when they have no zone and `dates_are_gmt` is set.
@@ -207,7 +210,7 @@ pub fn read(listing: &Listing, response: &ApiResponse, at: Timestamp) -> Result<
             return Ok(Listed { found: Vec::new(), next: walk.after_variations(0, true).listing(&listing.what) });
         }
         if !heard.is_success() {
-            return Err(heard.fault(false));
+            return Err(heard.fault(Needs::Read));
         }
         let entries = entries(heard.body)?;
         let reason = format!("variation of {parent}, listed in {}", listing.what);
@@ -222,7 +225,7 @@ pub fn read(listing: &Listing, response: &ApiResponse, at: Timestamp) -> Result<
         return Err(too_old());
     }
     if !heard.is_success() {
-        return Err(heard.fault(false));
+        return Err(heard.fault(Needs::Read));
     }
     let entries = entries(heard.body)?;
     let (mut found, mut times, mut parents) = (Vec::new(), Vec::new(), Vec::new());

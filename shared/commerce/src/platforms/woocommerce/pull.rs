@@ -2,7 +2,10 @@
 
 use http::Method;
 
-use super::{answers::heard, wire};
+use super::{
+    answers::{Needs, heard},
+    wire,
+};
 use crate::{
     change::{Change, Delete},
     http_call::{ApiResponse, Fault},
@@ -33,7 +36,7 @@ impl Pull for WooCommerce {
             return Ok(Next::Done(Mapped::IfKnown(id.clone(), gone, Rule::NEVER_HERE)));
         }
         if !heard.is_success() {
-            return Err(heard.fault(false));
+            return Err(heard.fault(Needs::Read));
         }
         let (head, _) = lenient::entity::<wire::Head>(heard.body)?;
         if head.id.as_ref() != Some(id) {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::{
-    answers::{self, KEY_IN_QUERY, REST_ROUTE, heard},
+    answers::{self, KEY_IN_QUERY, Needs, REST_ROUTE, heard},
     app::site_address,
     wire,
 };
@@ -121,7 +121,7 @@ impl WebhookApi for WooCommerce {
     fn listed(&self, response: &ApiResponse, page: u32, now: Timestamp) -> Result<Page, Fault> {
         let heard = heard(response, now)?;
         if !heard.is_success() {
-            return Err(heard.fault(false));
+            return Err(heard.fault(Needs::Read));
         }
         let webhooks: Vec<wire::Webhook> = read_list(heard.body)?;
         // The header has the number of pages. Some proxies drop it; then a full page means that there may be another.
@@ -163,7 +163,7 @@ impl WebhookApi for WooCommerce {
     fn saved(&self, response: &ApiResponse, now: Timestamp) -> Result<Webhook, Fault> {
         let heard = heard(response, now)?;
         if !heard.is_success() {
-            return Err(heard.fault(true));
+            return Err(heard.fault(Needs::Write));
         }
         Ok(read_webhook(read(heard.body)?))
     }
@@ -181,7 +181,7 @@ impl WebhookApi for WooCommerce {
             && heard.code().is_some_and(|code| {
                 matches!(code.as_str(), "woocommerce_rest_shop_webhook_invalid_id" | "woocommerce_rest_invalid_id")
             });
-        if heard.is_success() || gone { Ok(()) } else { Err(heard.fault(true)) }
+        if heard.is_success() || gone { Ok(()) } else { Err(heard.fault(Needs::Write)) }
     }
 }
 
