@@ -3,17 +3,20 @@
 
 mod admin_api;
 mod mappings;
+mod schemas;
 mod state;
 
 use std::{env, fs, path::PathBuf};
 
-use commerce::platforms::PLATFORMS;
+use commerce::{change::Change, platform::mapping::Mapped, platforms::PLATFORMS};
 use registrar::openapi;
+use serde_json::{Value, json};
 
 /// Asserts that a file of the repository has this text. Writes the file first if `WRITE_PAGES` is set.
 fn assert_generated(path: &str, text: &str) {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
     if env::var_os("WRITE_PAGES").is_some() {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, text).unwrap();
     }
     let there = fs::read_to_string(&file).unwrap_or_default();
@@ -63,4 +66,68 @@ fn a_forgotten_number_is_noticed() {
         assert_eq!(mappings::forgotten(&before, &fine), Vec::<String>::new());
     }
     assert_eq!(mappings::forgotten(&before, &made(2, "s", "other")), ["golden"]);
+}
+
+/// A schema of the same version takes everything that it took before: fields come, and none goes or gets another type.
+#[test]
+fn the_schemas_of_the_entities() {
+    let schemas = schemas::entities();
+    assert_eq!(schemas.len(), 10);
+    for (kind, schema) in &schemas {
+        let path = format!("schemas/entities/{kind}.json");
+        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(&path);
+        let before: Option<Value> = fs::read(&file).ok().map(|text| serde_json::from_slice(&text).unwrap());
+        if let Some(before) = before.filter(|before| before["$id"] == schema["$id"]) {
+            let broken = schemas::incompatible(&before, schema);
+            assert_eq!(broken, Vec::<String>::new(), "{kind}: readers would break; raise SCHEMA_VERSION");
+        }
+        assert_generated(&path, &format!("{schema:#}\n"));
+    }
+    assert_generated("schemas/typescript/entities.d.ts", &schemas::typescript(&schemas));
+}
+
+#[test]
+fn an_added_field_is_compatible_and_a_removed_or_retyped_one_is_not() {
+    let object = |properties: Value| json!({ "type": "object", "properties": properties, "required": ["id"] });
+    let (text, list) = (json!({ "type": "string" }), |items: Value| json!({ "type": "array", "items": items }));
+    let before = object(json!({ "id": text, "lines": list(object(json!({ "id": text, "sku": text }))) }));
+    let added = object(
+        json!({ "id": text, "new": text, "lines": list(object(json!({ "id": text, "sku": text, "x": text }))) }),
+    );
+    assert_eq!(schemas::incompatible(&before, &added), Vec::<String>::new());
+    let removed = object(json!({ "id": text, "lines": list(object(json!({ "id": text }))) }));
+    assert_eq!(schemas::incompatible(&before, &removed), ["/lines/items/sku: is gone"]);
+    let retyped =
+        object(json!({ "id": { "type": "integer" }, "lines": list(object(json!({ "id": text, "sku": text }))) }));
+    assert_eq!(schemas::incompatible(&before, &retyped), ["/id: another type"]);
+    let optional = json!({ "type": "object", "properties": before["properties"] });
+    assert_eq!(schemas::incompatible(&before, &optional), [r#": "id" may be absent"#]);
+}
+
+/// What every platform's golden samples become fits the schema of its kind, member by member.
+#[test]
+fn every_golden_sample_fits_its_schema() {
+    let schemas = schemas::entities();
+    let mut checked = 0;
+    for golden in crate::hops::all_golden() {
+        let (Mapped::Change(_, Change::Upsert(upsert)) | Mapped::IfKnown(_, Change::Upsert(upsert), _)) =
+            &golden.mapped
+        else {
+            continue;
+        };
+        let mut schema = schemas[&golden.entity].clone();
+        if !upsert.facets.is_empty() {
+            // A part need not have the id.
+            schema.as_object_mut().unwrap().remove("required");
+        }
+        let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
+        let fields = Value::Object(upsert.content.fields.clone());
+        let errors: Vec<_> =
+            validator.iter_errors(&fields).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        assert_eq!(errors, Vec::<String>::new(), "{} {}", golden.platform, golden.name);
+        let known = schemas::unknown(&schema, &fields);
+        assert_eq!(known, Vec::<String>::new(), "{} {}: the schema does not know them", golden.platform, golden.name);
+        checked += 1;
+    }
+    assert!(checked > 20, "{checked}");
 }

@@ -40,6 +40,10 @@ pub use self::{
     subscription::{Actor, Event, Request, Subscription, SubscriptionItem},
 };
 use crate::key::ConnectionKey;
+
+/// The version of the entities' JSON Schemas. It rises when a field goes or gets another type, never when one comes.
+pub const SCHEMA_VERSION: u32 = 1;
+
 /// The kinds of entity that are kept.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Entity"))]
