@@ -8,6 +8,7 @@
 pub mod activity;
 pub mod apps;
 pub mod change;
+pub mod change_event;
 pub mod connection;
 pub mod cursor;
 pub mod drift;

@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["job", "cursor"],
     &["connection", "rotation", "scheme"],
     &["apps", "item"],
+    &["change_event"],
     &["install"],
     &["platform"],
     &["verify"],
