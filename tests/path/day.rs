@@ -7,7 +7,14 @@ use std::{
     sync::Arc,
 };
 
-use commerce::{http_call::Loopback, item::Item, key::ConnectionKey, platforms::PLATFORMS, timestamp::Timestamp};
+use commerce::{
+    change_event::{ChangeEvent, Detail, change_event},
+    http_call::Loopback,
+    item::Item,
+    key::ConnectionKey,
+    platforms::PLATFORMS,
+    timestamp::Timestamp,
+};
 use processor::{Disposition, Message};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use tests::{
@@ -202,6 +209,44 @@ impl Day {
     }
 }
 
+/// Follows the table's stream as a reader does, who gets each event at least once and in any order, and keeps the greatest
+/// sequence of each subject. He ends with what the table shows.
+fn follow(day: &mut Day, seed: u64) {
+    let (mut events, mut ids, mut skipped) = (Vec::new(), BTreeSet::new(), 0);
+    for (before, after) in day.world.tables.stream() {
+        let event = change_event(before.as_ref(), after.as_ref(), Detail::Full);
+        // The stream's filter drops writes of bookkeeping before anybody is called.
+        if after.as_ref().is_some_and(|after| after.unchanged) {
+            assert_eq!(event, None, "seed {seed}: {after:?}");
+            skipped += 1;
+        }
+        if let Some(event) = event {
+            assert!(ids.insert(event.id.clone()), "seed {seed}: {} is told twice", event.subject);
+            events.push(event);
+        }
+    }
+    assert!(events.len() > 300 && skipped > 100, "seed {seed}: {} {skipped}", events.len());
+    events.extend(events.clone());
+    events.shuffle(&mut day.random);
+    let mut copy: BTreeMap<(String, String), ChangeEvent> = BTreeMap::new();
+    for event in events {
+        let subject = (event.source.clone(), event.subject.clone());
+        if copy.get(&subject).is_none_or(|kept| kept.sequence < event.sequence) {
+            copy.insert(subject, event);
+        }
+    }
+    let items = day.world.tables.items();
+    assert_eq!(copy.len(), items.len(), "seed {seed}");
+    for item in items {
+        let subject = (format!("/{}", item.pk.replacen('#', "/", 1)), item.sk.replacen('#', "/", 1));
+        let kept = &copy[&subject].data;
+        assert_eq!(
+            (kept.deleted, kept.entity.as_ref()),
+            (item.deleted, Some(&item.fields).filter(|fields| !fields.is_empty()))
+        );
+    }
+}
+
 async fn day(seed: u64, steps: usize) {
     let mut day = Day::begin(seed).await;
     for _ in 0..steps {
@@ -212,6 +257,7 @@ async fn day(seed: u64, steps: usize) {
     }
     day.settle().await;
     let counts = day.compare(seed).await;
+    follow(&mut day, seed);
     // Every platform has its share of the day.
     assert_eq!(counts.len(), PLATFORMS.len(), "{counts:?}");
     assert!(counts.values().all(|entities| *entities > steps / 50), "{counts:?}");

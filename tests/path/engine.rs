@@ -746,6 +746,35 @@ mod cloudblue {
         assert!(ends.iter().any(|end| end == "ignored: echo"), "{ends:?}");
     }
 
+    /// An entry of a list is not pulled when what is here was pulled after the list was asked for, by our own clocks. Whatever
+    /// changed later has a request of its own.
+    #[tokio::test]
+    async fn what_was_pulled_since_the_list_was_asked_for_is_not_pulled_again() {
+        let (world, connect) = account(json!("observe")).await;
+        let id = connect.purchase(&mut StdRng::seed_from_u64(3), false);
+        // The platform tells in whole seconds that it changed just now, and the list shows that.
+        let changed = world.clock.now();
+        let entry = |n: usize| {
+            let message = transfer(&world, &connect, &id, n);
+            let mut body: Value = serde_json::from_str(&message.body).unwrap();
+            body["content"]["transfer"]["changed"] = json!(changed.seconds() * 1_000_000);
+            Message { body: body.to_string(), ..message }
+        };
+        let pulls = || connect.calls().iter().filter(|call| call.ends_with(&id)).count();
+        pulls();
+        // Two entries are on the queue. The second one waits, as the budget makes it.
+        let (first, second) = (entry(1), entry(2));
+        world.clock.pass_seconds(5);
+        process(&world, &[first]).await;
+        assert_eq!(pulls(), 1, "it was not known");
+        let ends = process(&world, &[second]).await;
+        assert_eq!((ends, pulls()), (vec!["unchanged".to_owned()], 0), "it was pulled since");
+        // A list that is asked for only now may show a change that came after the pull, within the same second.
+        let third = entry(3);
+        process(&world, &[third]).await;
+        assert_eq!(pulls(), 1);
+    }
+
     /// Returns the transfer request for one request, as a list would make it.
     fn transfer(world: &World, connect: &Connect, id: &str, n: usize) -> Message {
         let text = json!({

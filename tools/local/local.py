@@ -48,6 +48,10 @@ QUICK_BUILD = {
 }
 
 
+# The processes that stay up, by what their command lines contain.
+PROCESSES = {"ministack": str(VENV / "bin/ministack"), "platforms": str(LOCAL / "platforms")}
+
+
 class Binaries(NamedTuple):
     """Binaries of this workspace that are built together."""
 
@@ -70,8 +74,14 @@ def sources(*folders):
     yield from (ROOT / name for name in ["Cargo.toml", "Cargo.lock", "template.yaml", "functions/url.yaml", "samconfig.toml", ".cargo/config.toml"])
     for folder in folders:
         for path in (ROOT / folder).rglob("*"):
-            if path.is_file() and path.suffix in {".rs", ".toml"}:
+            if path.is_file() and path.suffix in {".rs", ".toml", ".json"}:
                 yield path
+
+
+def built(name):
+    """Returns the version of the sources that something was last built from."""
+    stamp = LOCAL / f"built-{name}"
+    return stamp.read_text() if stamp.exists() else None
 
 
 def architecture():
@@ -92,6 +102,9 @@ class Stack:
         self.dir.mkdir(parents=True, exist_ok=True)
         self.state_file = self.dir / "state.json"
         self.state = json.loads(self.state_file.read_text()) if self.state_file.exists() else {}
+        # The emulator's process had another name in the file before there were others.
+        if "pid" in self.state:
+            self.state["ministack"] = self.state.pop("pid")
 
     def save(self, **values):
         self.state.update(values)
@@ -146,7 +159,7 @@ class Stack:
                 command = shown.stdout
             except OSError:
                 command = ""
-        return pid if name in command else None
+        return pid if PROCESSES[name] in command else None
 
     def spawn(self, name, command, env, **pipes):
         """Starts a process that stays up after this command, until `stop`."""
@@ -206,39 +219,39 @@ class Stack:
         # SAM looks for nested templates beside the one that it builds.
         (LOCAL / "functions").mkdir(exist_ok=True)
         shutil.copy(ROOT / "functions/url.yaml", LOCAL / "functions/url.yaml")
-        command = ["sam", "build", *SAM_CONFIG, "--build-dir", LOCAL / "build", "--template-file", template, "--base-dir", ROOT]
-        return self.build_once("sam", "building the template (sam build)", command, sources("functions", "shared"), lambda: None)
+        version = digest(sources("functions", "shared"))
+        if built("sam") != version:
+            log = LOCAL / "logs/sam.log"
+            command = ["sam", "build", *SAM_CONFIG, "--build-dir", LOCAL / "build", "--template-file", template, "--base-dir", ROOT]
+            with Step("building the template (sam build)", log):
+                quiet(command, log, cwd=ROOT, env=self.environment())
+            (LOCAL / "built-sam").write_text(version)
+        return version
 
     def build_binaries(self, names):
-        """Builds binaries as `sam build` builds the functions. Copies those that run on this machine into .local."""
-        files = sources(*dict.fromkeys(folder for name in names for folder in BINARIES[name].folders))
+        """Builds binaries as `sam build` builds the functions, if their sources have changed since. Those for this machine go
+        into .local."""
+        wanted = {name: digest(sources(*BINARIES[name].folders)) for name in names}
+        if all(built(name) == wanted[name] for name in names):
+            return
         packages = dict.fromkeys(package for name in names for package in BINARIES[name].packages)
         binaries = [binary for name in names for binary in BINARIES[name].binaries]
         flag = {"x86_64": "--x86-64", "arm64": "--arm64"}[architecture()]
         command = [VENV / "bin/cargo-lambda", "lambda", "build", "--release", "--locked", flag]
         command += [word for package in packages for word in ("--package", package)]
         command += [word for binary in binaries for word in ("--bin", binary)]
-
-        def keep():
+        what = f"building the {' and the '.join(BINARIES[name].what for name in names)} (minutes the first time)"
+        log = LOCAL / f"logs/{'-'.join(names)}.log"
+        with Step(what, log):
+            quiet(command, log, cwd=ROOT, env=self.environment())
             target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
             for name in set(names) - {"functions"}:
                 copy = LOCAL / f"{name}.new"
                 copy.write_bytes((target / "lambda" / name / "bootstrap").read_bytes())
                 copy.chmod(0o755)
                 copy.replace(LOCAL / name)
-
-        what = f"building the {' and the '.join(BINARIES[name].what for name in names)}"
-        self.build_once("-".join(names), f"{what} (minutes the first time)", command, files, keep)
-
-    def build_once(self, name, what, command, files, then):
-        wanted, built = digest(files), LOCAL / f"built-{name}"
-        if not built.exists() or built.read_text() != wanted:
-            log = LOCAL / f"logs/{name}.log"
-            with Step(what, log):
-                quiet(command, log, cwd=ROOT, env=self.environment())
-                then()
-            built.write_text(wanted)
-        return wanted
+        for name, version in wanted.items():
+            (LOCAL / f"built-{name}").write_text(version)
 
     def deploy(self, version):
         if self.state.get("deployed") == version:

@@ -70,17 +70,18 @@ def connect(stack):
 def send(stack, event):
     """Sends a recorded request as API Gateway got it, and returns the delivery with its answer."""
     request = event["request"]
+    method, body = request["requestContext"]["http"]["method"], request.get("body") or ""
     headers = {name: value for name, value in request["headers"].items() if name not in NOT_SENT}
     url = stack.state["api_url"] + request["rawPath"]
-    status, answered, _ = call("POST", url, request["body"].encode(), headers)
+    status, answered, _ = call(method, url, body.encode() if body else None, headers)
     answered = {name.lower(): value for name, value in answered.items()}
     _, _, platform, connection, *_ = request["rawPath"].split("/")
     return {
         "name": event["name"],
         "platform": platform,
         "connection": connection,
-        "scope": headers.get("x-wc-webhook-topic", "ping"),
-        "id": entity_id(request["body"]),
+        "scope": headers.get("x-wc-webhook-topic", event["name"].split("-", 1)[-1]),
+        "id": entity_id(body),
         "status": status,
         "message": answered.get("x-message-id"),
     }
@@ -91,13 +92,13 @@ def platforms(stack):
     deliveries, the states of their webhooks, and the address of the page that a merchant sees."""
     running = stack.spawn("platforms", [LOCAL / "platforms"], environment(stack), stdout=subprocess.PIPE)
     deliveries, shown, page = [], [], None
-    with Step("installing the app at four simulated platforms, and sending what happens there"):
+    with Step("connecting four simulated platforms, and sending what happens there"):
         for line in running.stdout:
             line = json.loads(line)
             if "page" in line:
                 return deliveries, shown, line["page"]
             (shown if "subscriptions" in line else deliveries).append(line)
-    fail(f"the simulated platforms failed; see {stack.dir / 'platforms.log'}")
+        fail(f"the simulated platforms failed; see {stack.dir / 'platforms.log'}")
 
 
 def entity_id(body):

@@ -164,6 +164,7 @@ pub struct MemoryTables(Arc<Mutex<Tables>>);
 struct Tables {
     items: BTreeMap<(String, String), Attributes>,
     previous: BTreeMap<(String, String), Option<Attributes>>,
+    stream: Vec<(Option<Attributes>, Option<Attributes>)>,
     connections: BTreeMap<ConnectionKey, Loaded>,
     base_urls: BTreeSet<String>,
     notes: BTreeMap<(ConnectionKey, String), Note>,
@@ -223,6 +224,13 @@ impl MemoryTables {
     /// Returns all items of `Entities`.
     pub fn items(&self) -> Vec<Item> {
         lock(&self.0).items.values().filter_map(|item| Some(stored(item.clone())?.0)).collect()
+    }
+
+    /// Returns the stream of `Entities`: the images of each item that was written or removed, before and after, in the order
+    /// of the writes.
+    pub fn stream(&self) -> Vec<(Option<Item>, Option<Item>)> {
+        let read = |image: &Option<Attributes>| image.clone().and_then(stored).map(|(item, _)| item);
+        lock(&self.0).stream.iter().map(|(before, after)| (read(before), read(after))).collect()
     }
 
     /// Returns the attributes of an item, as they are stored.
@@ -360,6 +368,7 @@ impl Entities for MemoryTables {
         for entity in entities {
             let key = (entity.partition(), entity.sort());
             let before = tables.items.remove(&key);
+            tables.stream.extend(before.clone().map(|before| (Some(before), None)));
             tables.previous.insert(key, before);
         }
         Ok(())
@@ -379,7 +388,8 @@ impl Entities for MemoryTables {
             Some(TableFault::WriteRefused) => return Err(EdgeError::new("PutItem", "refused")),
             // Only an item that its policy lets expire does.
             Some(TableFault::Expires) if tables.items.get(&key).is_some_and(|item| item.contains_key("expires")) => {
-                tables.items.remove(&key);
+                let expired = tables.items.remove(&key);
+                tables.stream.push((expired, None));
             }
             _ => {}
         }
@@ -390,7 +400,8 @@ impl Entities for MemoryTables {
         if before.is_some() != expected.is_some() || rev.map(String::as_str) != expected {
             return Ok(Put::Conflict(before.and_then(stored).map(|(item, _)| Box::new(item))));
         }
-        tables.items.insert(key.clone(), attributes);
+        tables.items.insert(key.clone(), attributes.clone());
+        tables.stream.push((before.clone(), Some(attributes)));
         tables.previous.insert(key, before);
         match fault {
             Some(TableFault::AnswerLost) => Ok(Put::Conflict(Some(Box::new(item.clone())))),

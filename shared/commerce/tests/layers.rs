@@ -1,4 +1,4 @@
-//! Holds the order of this crate's rooms: a file uses only what stands below it.
+//! Holds the order of this crate's modules: a file uses only what stands below it.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The rooms, from the ground up. What stands in one line may not use each other; a folder's own files may.
+/// The modules, from the ground up. What stands in one line may not use each other; a folder's own files may.
 const LAYERS: &[&[&str]] = &[
     &["timestamp", "outcome", "json"],
     &["key", "http_call"],
@@ -26,8 +26,11 @@ const LAYERS: &[&[&str]] = &[
     &["platforms"],
 ];
 
-fn layer(room: &str) -> usize {
-    LAYERS.iter().position(|rooms| rooms.contains(&room)).unwrap_or_else(|| panic!("{room} has no place in LAYERS"))
+fn layer(module: &str) -> usize {
+    LAYERS
+        .iter()
+        .position(|modules| modules.contains(&module))
+        .unwrap_or_else(|| panic!("{module} has no place in LAYERS"))
 }
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -41,13 +44,13 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The rooms that a text names after `crate::`, alone or in a list.
+/// The modules that a text names after `crate::`, alone or in a list.
 fn named(text: &str) -> BTreeSet<String> {
-    let mut rooms = BTreeSet::new();
+    let mut modules = BTreeSet::new();
     for (at, _) in text.match_indices("crate::") {
         let rest = &text[at + "crate::".len()..];
         let Some(list) = rest.strip_prefix('{') else {
-            rooms.insert(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+            modules.insert(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
             continue;
         };
         let (mut depth, mut word) = (0, String::new());
@@ -56,19 +59,19 @@ fn named(text: &str) -> BTreeSet<String> {
                 '{' => depth += 1,
                 '}' if depth == 0 => break,
                 '}' => depth -= 1,
-                ',' if depth == 0 => rooms.extend(first(&std::mem::take(&mut word))),
+                ',' if depth == 0 => modules.extend(first(&std::mem::take(&mut word))),
                 _ if depth == 0 => word.push(c),
                 _ => {}
             }
         }
-        rooms.extend(first(&word));
+        modules.extend(first(&word));
     }
-    rooms
+    modules
 }
 
 fn first(path: &str) -> Option<String> {
-    let room = path.trim().split("::").next()?.to_owned();
-    (!room.is_empty()).then_some(room)
+    let module = path.trim().split("::").next()?.to_owned();
+    (!module.is_empty()).then_some(module)
 }
 
 /// A file without its comments, and without its tests: they may look at anything.
@@ -78,7 +81,7 @@ fn code(text: &str) -> String {
 }
 
 #[test]
-fn no_room_uses_one_above_it_or_beside_it() {
+fn no_module_uses_one_above_it_or_beside_it() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
     files(&source, &mut found);
@@ -86,14 +89,14 @@ fn no_room_uses_one_above_it_or_beside_it() {
     for file in &found {
         let relative = file.strip_prefix(&source).unwrap();
         let first = relative.components().next().unwrap().as_os_str().to_str().unwrap();
-        let room = first.strip_suffix(".rs").unwrap_or(first);
-        if room == "lib" || relative.ends_with("tests.rs") {
+        let module = first.strip_suffix(".rs").unwrap_or(first);
+        if module == "lib" || relative.ends_with("tests.rs") {
             continue;
         }
-        let own = layer(room);
+        let own = layer(module);
         for other in named(&code(&fs::read_to_string(file).unwrap())) {
             arrows += 1;
-            if other != room && layer(&other) >= own {
+            if other != module && layer(&other) >= own {
                 wrong.push(format!("{} uses {other}", relative.display()));
             }
         }
@@ -101,8 +104,9 @@ fn no_room_uses_one_above_it_or_beside_it() {
     assert!(wrong.is_empty(), "arrows that run up or across:\n{}", wrong.join("\n"));
     assert!(arrows > 100, "the files were read: {arrows}");
     let declared = named_modules(&fs::read_to_string(source.join("lib.rs")).unwrap());
-    let placed: BTreeSet<_> = LAYERS.iter().flat_map(|rooms| rooms.iter().map(|room| (*room).to_owned())).collect();
-    assert_eq!(declared, placed, "every room has its place");
+    let placed: BTreeSet<_> =
+        LAYERS.iter().flat_map(|modules| modules.iter().map(|module| (*module).to_owned())).collect();
+    assert_eq!(declared, placed, "every module has its place");
 }
 
 fn named_modules(lib: &str) -> BTreeSet<String> {

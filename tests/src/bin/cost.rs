@@ -224,7 +224,7 @@ async fn main() {
     );
     println!("($0.30 a month for each that there is) and alarms ($0.10 a month each).\n");
     println!(
-        "What lowers it: `FrontDoor=FunctionUrls` (see [operations](operations.md)), `ignores` for topics that nobody reads, and a longer"
+        "What lowers it: `FrontDoor=FunctionUrls` (see [deploy](deploy.md#function-urls-as-front-door)), `ignores` for topics that nobody reads, and a longer"
     );
     println!("`BatchingWindow`, which fills batches.\n");
     println!(

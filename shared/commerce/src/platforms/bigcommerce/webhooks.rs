@@ -104,7 +104,7 @@ impl Setup for BigCommerce {
     }
 
     fn manual_instructions(&self) -> &'static str {
-        "make a hook for each scope with POST /v3/hooks of BigCommerce's API: scope, destination (the delivery_url; for \
+        "make a webhook for each topic with POST /v3/hooks of BigCommerce's API: scope, destination (the delivery_url; for \
          store/hook/deliveryException with ?for=delivery-exception behind it, because it must have one of its own), \
          is_active true, and headers {\"X-Commerce-Hooks-Key\": the secret that `make secret` prints}. The access \
          token must be allowed to read products, customers, orders and carts"
