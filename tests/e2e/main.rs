@@ -655,7 +655,13 @@ async fn look_at(page: &str) {
         assert_eq!(fits, true, "it must not scroll sideways when it is {name}");
         let text = browser.value("document.body.innerText").await;
         let text = text.as_str().unwrap();
-        assert!(text.contains("abc123") && text.contains("store/order/created"), "{text}");
+        assert!(text.contains("abc123") && text.contains("order") && !text.contains("store/order/created"), "{text}");
+        // The single webhooks are there for whoever opens them.
+        browser.value("document.querySelectorAll('summary').forEach(summary => summary.click())").await;
+        let opened = browser.value("document.body.innerText").await;
+        assert!(opened.as_str().unwrap().contains("store/order/created"), "{opened}");
+        let fits = browser.value("document.documentElement.scrollWidth <= window.innerWidth").await;
+        assert_eq!(fits, true, "it must not scroll sideways when it is {name} and opened");
         let background = browser.value("getComputedStyle(document.body).backgroundColor").await;
         assert_ne!(background, "rgba(0, 0, 0, 0)", "its style is allowed by its own policy");
         browser.picture(&root().join(format!(".local/test/load-{name}.png"))).await;

@@ -907,7 +907,11 @@ fn pages() -> Vec<(&'static str, String, Vec<&'static str>)> {
     trouble.connection.as_mut().unwrap().settings.insert("missing_permissions".into(), missing);
     let status = |status: ConnectionStatus| of(Connection { status, ..active() });
     vec![
-        ("well", page(&well), vec!["All is well", "3 minutes ago", "1 hour ago", "2 days ago", "none yet"]),
+        (
+            "well",
+            page(&well),
+            vec!["All is well", "3 minutes ago", "1 hour ago", "2 days ago", "none yet", "by webhooks only"],
+        ),
         ("care", page(&care), vec!["3 of 5 webhooks need attention", "90002: the destination", "made again by itself"]),
         ("trouble", page(&trouble), vec!["refuses the credentials", "2 hours ago", "store_cart_read_only"]),
         ("new", page(&of(active())), vec!["being set up", "being made"]),

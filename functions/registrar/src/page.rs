@@ -251,12 +251,15 @@ fn by_entity(view: &View<'_>, events: &[Event<'_>]) -> Markup {
         };
         let cursor = entity.and_then(|entity| view.loaded.cursors.get(&entity));
         let missed = entity.and_then(|entity| view.drift.get(&entity));
+        let is_listed = entity.and_then(|entity| view.platform.lists?.poll(entity, None)).is_some();
         html! {
             tr role="row" {
                 th role="rowheader" scope="row" { (entity.map_or("the app itself", EntityKind::as_str)) }
                 td role="cell" { (badge(tone, &word)) }
                 td role="cell" data-label="Received: " { (last(events.iter().filter_map(|event| event.last).max(), view.now)) }
-                td role="cell" data-label="Fetched: " { (fetched(cursor, view.now)) }
+                td role="cell" data-label="Fetched: " {
+                    @if is_listed { (fetched(cursor, view.now)) } @else { "by webhooks only" }
+                }
                 td role="cell" data-label="Missed: " {
                     @match missed {
                         Some(drift) if drift.missed + drift.stale > 0 => {
