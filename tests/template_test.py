@@ -113,7 +113,7 @@ class Template(unittest.TestCase):
 
     def test_queues_keep_two_weeks_and_are_encrypted(self):
         queues = of_type("AWS::SQS::Queue")
-        self.assertEqual(set(queues), {"Inbox", "DeadLetters", "Jobs", "FailedJobs"})
+        self.assertEqual(set(queues), {"Inbox", "DeadLetters", "Jobs", "FailedJobs", "Untold"})
         for name, queue in queues.items():
             # A job is a hint that the next sweep makes again.
             days = 4 if name == "Jobs" else 14
@@ -139,6 +139,11 @@ class Template(unittest.TestCase):
              "kms:Decrypt", "secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue", "sqs:ReceiveMessage",
              "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes", "sqs:SendMessage"},
         )
+        self.assertEqual(
+            actions("Publisher"),
+            log | {"dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams",
+             "events:PutEvents", "sqs:SendMessage"},
+        )
         for function in of_type("AWS::Serverless::Function"):
             for statement in statements(function):
                 self.assertNotEqual(statement["Resource"], "*", function)
@@ -157,7 +162,7 @@ class Template(unittest.TestCase):
         # Lambda ends a chain of invocations through a queue at about 16, and blocks the message. Backfills, sweeps,
         # lists, deferrals and erasing are longer chains here, and each ends by itself. No queue calls the receiver.
         loops = {name: function["Properties"].get("RecursiveLoop") for name, function in of_type("AWS::Serverless::Function").items()}
-        self.assertEqual(loops, {"Receiver": None, "Processor": "Allow", "Registrar": "Allow"})
+        self.assertEqual(loops, {"Receiver": None, "Processor": "Allow", "Registrar": "Allow", "Publisher": None})
 
     def test_there_is_one_front_door(self):
         api = {name for name, resource in RESOURCES.items() if resource["Type"].startswith("AWS::ApiGatewayV2::")}
@@ -239,7 +244,9 @@ class Template(unittest.TestCase):
     def test_concurrency_is_reserved_only_when_asked_for(self):
         for name, function in of_type("AWS::Serverless::Function").items():
             expected = {"Fn::If": [f"Reserves{name}s", {"Ref": f"Reserved{name}s"}, {"Ref": "AWS::NoValue"}]}
-            self.assertEqual(function["Properties"]["ReservedConcurrentExecutions"], expected)
+            # The stream's shards bound the publisher.
+            expected = None if name == "Publisher" else expected
+            self.assertEqual(function["Properties"].get("ReservedConcurrentExecutions"), expected)
             self.assertEqual(function["Properties"].get("Tracing", TEMPLATE["Globals"]["Function"]["Tracing"]), {"Ref": "Tracing"})
 
     def test_only_the_registrar_writes_connections_and_reads_the_admin_key(self):
@@ -305,6 +312,19 @@ class Template(unittest.TestCase):
         mapping = RESOURCES["ProcessorEvents"]["Properties"]
         self.assertEqual(mapping["FunctionResponseTypes"], ["ReportBatchItemFailures"])
 
+    def test_readers_are_told_only_where_they_are_to_be(self):
+        self.assertEqual(default("ChangeEvents"), "none")
+        told = {name for name, resource in RESOURCES.items() if resource.get("Condition") == "TellsOfChanges"}
+        named = {name for name in RESOURCES if name.startswith("Publisher") or name.startswith("Untold") or name == "Changes"}
+        self.assertEqual(told, named)
+        mapping = RESOURCES["PublisherEvents"]["Properties"]
+        self.assertEqual(mapping["FunctionResponseTypes"], ["ReportBatchItemFailures"])
+        self.assertTrue(mapping["BisectBatchOnFunctionError"])
+        self.assertEqual(mapping["DestinationConfig"], {"OnFailure": {"Destination": {"Fn::GetAtt": ["Untold", "Arn"]}}})
+        # It is the filter that docs/state.md gives to whoever follows the stream.
+        [pattern] = [one["Pattern"] for one in mapping["FilterCriteria"]["Filters"]]
+        self.assertIn(pattern.replace(" ", ""), (ROOT / "docs/state.md").read_text().replace(" ", ""))
+
     def test_alarms_go_to_the_topic(self):
         alarms = of_type("AWS::CloudWatch::Alarm")
         watched = {
@@ -312,11 +332,12 @@ class Template(unittest.TestCase):
         }
         expected = {
             "AWS/SQS": {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"},
-            "AWS/Lambda": {"Errors", "Throttles", "Url5xxCount"},
+            "AWS/Lambda": {"Errors", "Throttles", "Url5xxCount", "IteratorAge"},
             "AWS/ApiGateway": {"5xx"},
             "AWS/Scheduler": {"TargetErrorCount"},
             str(OWN): {"SubscriptionsSwitchedOff", "FetchesStopped", "FailedJobs", "Refused", "Sweeps", "Installed",
-                       "ReceiverOutOfMemory", "ProcessorOutOfMemory", "RegistrarOutOfMemory"},
+                       "ReceiverOutOfMemory", "ProcessorOutOfMemory", "RegistrarOutOfMemory",
+                       "PublisherOutOfMemory"},
         }
         self.assertEqual(watched, {(namespace, name) for namespace, names in expected.items() for name in names})
         for name, alarm in alarms.items():
@@ -327,7 +348,7 @@ class Template(unittest.TestCase):
         for function in of_type("AWS::Serverless::Function"):
             by_name = [{"Name": "FunctionName", "Value": {"Ref": function}}]
             watched = {alarm["MetricName"] for alarm in alarms if alarm.get("Dimensions") == by_name}
-            self.assertEqual(watched - {"Url5xxCount"}, {"Errors", "Throttles"}, function)
+            self.assertEqual(watched - {"Url5xxCount", "IteratorAge"}, {"Errors", "Throttles"}, function)
             self.assertIn(f"{function}OutOfMemory", {alarm["MetricName"] for alarm in alarms})
 
     def test_each_alarm_has_a_section_in_the_operations_page(self):

@@ -8,7 +8,7 @@ use std::{
 };
 
 use commerce::{
-    change_event::{ChangeEvent, Detail, change_event},
+    change_event::{Detail, change_event},
     http_call::Loopback,
     item::Item,
     key::ConnectionKey,
@@ -19,6 +19,7 @@ use processor::{Disposition, Message};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use tests::{
     platforms::{Delivery, Simulator, Trouble, Truth, simulators},
+    reader::Copy,
     truth::{Connected, connect},
     world::{Outside, World, gateway_event, request},
 };
@@ -228,23 +229,11 @@ fn follow(day: &mut Day, seed: u64) {
     assert!(events.len() > 300 && skipped > 100, "seed {seed}: {} {skipped}", events.len());
     events.extend(events.clone());
     events.shuffle(&mut day.random);
-    let mut copy: BTreeMap<(String, String), ChangeEvent> = BTreeMap::new();
+    let mut copy = Copy::default();
     for event in events {
-        let subject = (event.source.clone(), event.subject.clone());
-        if copy.get(&subject).is_none_or(|kept| kept.sequence < event.sequence) {
-            copy.insert(subject, event);
-        }
+        copy.take(event);
     }
-    let items = day.world.tables.items();
-    assert_eq!(copy.len(), items.len(), "seed {seed}");
-    for item in items {
-        let subject = (format!("/{}", item.pk.replacen('#', "/", 1)), item.sk.replacen('#', "/", 1));
-        let kept = &copy[&subject].data;
-        assert_eq!(
-            (kept.deleted, kept.entity.as_ref()),
-            (item.deleted, Some(&item.fields).filter(|fields| !fields.is_empty()))
-        );
-    }
+    assert_eq!(copy.difference(&day.world.tables.items()), None, "seed {seed}");
 }
 
 async fn day(seed: u64, steps: usize) {

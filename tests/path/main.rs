@@ -16,6 +16,7 @@ mod limits;
 mod money;
 mod poll;
 mod processor;
+mod publisher;
 mod receiver;
 mod registrar;
 mod rotation;

@@ -5,5 +5,6 @@
 pub mod merchant;
 #[path = "../platforms/mod.rs"]
 pub mod platforms;
+pub mod reader;
 pub mod truth;
 pub mod world;

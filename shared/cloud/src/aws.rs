@@ -105,6 +105,11 @@ impl Aws {
         aws_sdk_dynamodb
     );
     client!(
+        /// Makes a client of EventBridge.
+        eventbridge,
+        aws_sdk_eventbridge
+    );
+    client!(
         /// Makes a client of KMS.
         kms,
         aws_sdk_kms

@@ -3,6 +3,7 @@
 
 pub mod aws;
 pub mod budget;
+pub mod bus;
 pub mod connections;
 pub mod coordination;
 pub mod memory;

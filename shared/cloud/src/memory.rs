@@ -7,6 +7,7 @@ use std::{
 };
 
 use commerce::{
+    change_event::ChangeEvent,
     connection::Connection,
     cursor::Cursor,
     entity::{EntityKey, EntityKind},
@@ -24,6 +25,7 @@ use serde_dynamo::aws_sdk_dynamodb_1::to_item;
 
 use crate::{
     EdgeError,
+    bus::Bus,
     connections::{Attributes, Check, Connections, Entry, EntryPage, Loaded, Vault},
     coordination::{Coordination, Note},
     outbound::Outbound,
@@ -35,6 +37,44 @@ use crate::{
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The bus.
+#[derive(Clone, Default)]
+pub struct MemoryBus(Arc<Mutex<BusContent>>);
+
+#[derive(Default)]
+struct BusContent {
+    events: Vec<ChangeEvent>,
+    /// The events until the next failure; `None` for no failure.
+    fails_after: Option<usize>,
+}
+
+impl MemoryBus {
+    /// Returns all events, in the order in which they came.
+    pub fn events(&self) -> Vec<ChangeEvent> {
+        lock(&self.0).events.clone()
+    }
+
+    /// Makes the bus fail once, after so many more events.
+    pub fn fail_after(&self, events: usize) {
+        lock(&self.0).fails_after = Some(events);
+    }
+}
+
+impl Bus for MemoryBus {
+    async fn put(&self, events: &[ChangeEvent]) -> Result<usize, EdgeError> {
+        let mut content = lock(&self.0);
+        for (place, event) in events.iter().enumerate() {
+            if content.fails_after == Some(0) {
+                content.fails_after = None;
+                return Ok(place);
+            }
+            content.fails_after = content.fails_after.map(|left| left - 1);
+            content.events.push(event.clone());
+        }
+        Ok(events.len())
+    }
 }
 
 /// The inbox, the dead-letter queue and the registrar's queue.
@@ -224,6 +264,11 @@ impl MemoryTables {
     /// Returns all items of `Entities`.
     pub fn items(&self) -> Vec<Item> {
         lock(&self.0).items.values().filter_map(|item| Some(stored(item.clone())?.0)).collect()
+    }
+
+    /// Returns the images of the stream of `Entities` as they are stored: before and after each write.
+    pub fn images(&self) -> Vec<(Option<Attributes>, Option<Attributes>)> {
+        lock(&self.0).stream.clone()
     }
 
     /// Returns the stream of `Entities`: the images of each item that was written or removed, before and after, in the order

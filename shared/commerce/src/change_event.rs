@@ -110,7 +110,8 @@ pub struct ChangeData {
 pub struct ChangedField {
     /// The name of the field.
     pub field: String,
-    /// The value before the change; absent with `ids`, where there was none, and where it is large.
+    /// The value before the change; absent with `ids`, where there was none, where it is large, and where the content was
+    /// dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Value>,
 }
@@ -190,10 +191,12 @@ fn changed(before: Option<&Item>, after: Option<&Item>, detail: Detail) -> Vec<C
         before.keys().chain(after.keys().filter(|name| !before.contains_key(*name))).collect();
     names.retain(|name| before.get(*name) != after.get(*name));
     names.sort();
+    // What was dropped here does not travel once more.
+    let tells = detail == Detail::Full && !after.is_empty();
     let small = |value: &Value| value.to_string().len() <= MAX_BEFORE_BYTES;
     let field = |name: &String| ChangedField {
         field: name.clone(),
-        before: before.get(name).filter(|value| detail == Detail::Full && small(value)).cloned(),
+        before: before.get(name).filter(|value| tells && small(value)).cloned(),
     };
     names.into_iter().map(field).collect()
 }
@@ -295,11 +298,14 @@ mod tests {
 
     #[test]
     fn what_a_policy_drops_is_erased_once() {
-        let new = put(None, &[upsert(1, json!({"id": "13"}))], DeletePolicy::Mark, 10);
+        let new = put(None, &[upsert(1, json!({"id": "13", "note": "s3cr3t"}))], DeletePolicy::Mark, 10);
         let marked = put(Some(&new), &[delete(3_000_000)], DeletePolicy::Mark, 20);
         let removed = put(Some(&marked), &[], DeletePolicy::Remove, 30);
         let erased = full(Some(&marked), Some(&removed)).unwrap();
-        assert_eq!((erased.kind.as_str(), erased.data.entity), ("order.erased", None));
+        assert_eq!((erased.kind.as_str(), &erased.data.entity), ("order.erased", &None));
+        for event in [erased, full(Some(&marked), None).unwrap()] {
+            assert!(!serde_json::to_string(&event).unwrap().contains("s3cr3t"), "{event:?}");
+        }
         assert_eq!(full(Some(&removed), None), None, "its bookkeeping expires without a word");
     }
 
