@@ -8,7 +8,7 @@ import unittest
 import boto3
 
 ENTITIES, CONNECTIONS = os.environ["ENTITIES_TABLE"], os.environ["CONNECTIONS_TABLE"]
-FUNCTIONS = ["receiver", "processor", "registrar"]
+FUNCTIONS = ["receiver", "processor", "publisher", "registrar"]
 
 
 def client(service):
@@ -21,6 +21,10 @@ def table(name):
 
 def queue(variable):
     return client("sqs").get_queue_attributes(QueueUrl=os.environ[variable], AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+
+
+def bus(variable):
+    return client("events").describe_event_bus(Name=os.environ[variable])["Arn"]
 
 
 def secret(variable):
@@ -53,6 +57,7 @@ class Roles(unittest.TestCase):
             ("receiver", "sqs:SendMessage", queue("INBOX_URL")),
             ("receiver", "secretsmanager:GetSecretValue", signing),
             ("processor", "dynamodb:PutItem", table(ENTITIES)),
+            ("publisher", "events:PutEvents", bus("CHANGES_BUS")),
             ("registrar", "secretsmanager:GetSecretValue", admin),
             ("registrar", "dynamodb:PutItem", table(CONNECTIONS)),
         ]
@@ -65,6 +70,9 @@ class Roles(unittest.TestCase):
             ("processor", "dynamodb:PutItem", table(CONNECTIONS)),
             ("processor", "dynamodb:Scan", table(ENTITIES)),
             ("processor", "secretsmanager:GetSecretValue", signing),
+            ("publisher", "dynamodb:GetItem", table(ENTITIES)),
+            ("publisher", "sqs:SendMessage", queue("INBOX_URL")),
+            ("registrar", "events:PutEvents", bus("CHANGES_BUS")),
             ("registrar", "dynamodb:PutItem", table(ENTITIES)),
             ("registrar", "dynamodb:DeleteItem", table(ENTITIES)),
             ("registrar", "secretsmanager:PutSecretValue", admin),

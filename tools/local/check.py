@@ -75,10 +75,12 @@ def main():
             name.upper(): str(LOCAL / f"build/{name}/bootstrap") for name in ["Processor", "Receiver", "Registrar"]
         }
         run("the release binaries", ["cargo", "test", "--locked", "-p", "tests", "--test", "release"], env=release)
+        example = stack.deploy_example("changes-to-a-queue", ChangesBus=stack.outputs()["ChangesBus"])
         # Builds what cargo lambda will run with the sample events; it would otherwise compile while a test waits.
         run("building for cargo lambda", ["cargo", "build", "--locked", "--bins", "-p", "receiver", "-p", "processor"])
         e2e = ["cargo", "test", "--locked", "-p", "tests", "--test", "e2e"]
-        run("tests against the deployed bundle", e2e, env=environment(stack) | QUIET)
+        values = environment(stack) | QUIET | {"CHANGES_QUEUE": example["QueueUrl"]}
+        run("tests against the deployed bundle", e2e, env=values)
         run("the functions' roles", [sys.executable, "-m", "unittest", "-v", "tests/roles_test.py"], env=environment(stack))
     finally:
         stack.stop()

@@ -34,6 +34,11 @@ REGION = "us-east-1"
 SAMPLE_KEY_ID = "sample"
 SAMPLE_KEY = "commerce-hooks-sample-key--public--never-deploy-it"
 FIRST_PORT = 4566
+# Writes that a reader can see, in the emulator's words; see `mend_event_source_mappings`.
+SEEN_BY_READERS = [
+    {"Pattern": json.dumps({"dynamodb": {"NewImage": {"unchanged": [{"exists": False}]}}})},
+    {"Pattern": json.dumps({"eventName": ["REMOVE"]})},
+]
 # A role that allows one of these for one message allows it for a batch.
 BATCHED = {"sqs:SendMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"}
 SAM_CONFIG = ["--config-file", ROOT / "samconfig.toml", "--config-env", "local"]
@@ -61,7 +66,7 @@ class Binaries(NamedTuple):
     folders: list
 
 
-FUNCTIONS = ["receiver", "processor", "registrar"]
+FUNCTIONS = ["receiver", "processor", "publisher", "registrar"]
 BINARIES = {
     "functions": Binaries("functions", FUNCTIONS, FUNCTIONS, ["functions", "shared"]),
     "tools": Binaries("commands behind make", ["tools"], ["tools"], ["functions", "shared", "tools"]),
@@ -262,7 +267,7 @@ class Stack:
             api = self.outputs()["ApiId"]
             self.save(api_url=f"{self.endpoint}/_aws/execute-api/{api}/$default")
             self.update(AllowLoopbackPlatforms="true", LocalBaseUrl=self.state["api_url"])
-        self.mend_event_source_mapping()
+        self.mend_event_source_mappings()
         self.mend_policies()
         self.mend_generated_keys()
         self.accept_sample_key()
@@ -286,7 +291,7 @@ class Stack:
             fail(f"updating the stack failed: {described().get('StackStatusReason')}; see {self.dir / 'ministack.log'}")
 
     def sam_deploy(self):
-        overrides = ["LogRetention=1", 'SweepRate="rate(1 minute)"']
+        overrides = ["LogRetention=1", "ChangeEvents=full", 'SweepRate="rate(1 minute)"']
         command = ["sam", "deploy", *SAM_CONFIG, "--template-file", LOCAL / "build/template.yaml"]
         command += ["--stack-name", STACK, "--parameter-overrides", *overrides]
         quiet(command, self.dir / "deploy.log", cwd=ROOT, env=self.environment())
@@ -294,13 +299,28 @@ class Stack:
     def outputs(self):
         return stack_outputs(self.client("cloudformation"), STACK)
 
-    def mend_event_source_mapping(self):
-        """Sets the mappings' numbers by the API. The emulator keeps parameters as texts, and then polls no more."""
+    def deploy_example(self, name, **parameters):
+        """Deploys a template of `examples/` beside the stack, and returns its outputs."""
+        with Step(f"deploying examples/{name}.yaml"):
+            client = self.client("cloudformation")
+            client.create_stack(
+                StackName=name,
+                TemplateBody=(ROOT / f"examples/{name}.yaml").read_text(),
+                Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+            )
+            client.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+        return stack_outputs(client, name)
+
+    def mend_event_source_mappings(self):
+        """Sets the mappings' numbers by the API. The emulator keeps parameters as texts, and then polls no more. For it, an
+        attribute that is absent has no absent type below it, as it has on AWS, so it gets filters that say the same in
+        other words."""
         functions = self.client("lambda")
         for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
             numbers = {name: int(mapping.get(name) or 0) for name in ["BatchSize", "MaximumBatchingWindowInSeconds"]}
             scaling = {name: int(value) for name, value in mapping.get("ScalingConfig", {}).items()}
-            functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig=scaling, **numbers)
+            filters = {"FilterCriteria": {"Filters": SEEN_BY_READERS}} if "FilterCriteria" in mapping else {}
+            functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig=scaling, **numbers, **filters)
 
     def mend_policies(self):
         """Adapts the roles to the emulator, which differs from AWS. Its `Ref` of a secret is the name, not the ARN that
@@ -383,6 +403,7 @@ def environment_of(outputs, api_url):
         "PROOF_KEYS_TABLE": outputs["ProofKeysTable"],
         "CREDENTIALS_KEY": outputs["CredentialsKeyArn"],
         "PROCESSOR_LOGS": outputs["ProcessorLogGroup"],
+        "CHANGES_BUS": outputs.get("ChangesBus", ""),
     }
 
 
