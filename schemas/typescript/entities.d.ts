@@ -213,7 +213,7 @@ export interface Order {
   /** The number that people use; often, but not always, the id. */
   number?: string;
   /** The packages by their ids, where the platform reports them one by one. */
-  packages?: Record<string, {
+  packages?: { [id: string]: {
     /** The carrier. */
     carrier?: string;
     /** The shipping method. */
@@ -224,7 +224,7 @@ export interface Order {
     status?: string;
     /** The number for tracking it. */
     tracking_number?: string;
-  }>;
+  } };
   /** The order that this one belongs to. */
   parent?: string;
   /** The way in which it is paid. */
@@ -239,7 +239,7 @@ export interface Order {
     transaction?: string;
   };
   /** The payments by their ids, where the platform reports them one by one. */
-  payments?: Record<string, {
+  payments?: { [id: string]: {
     /** The amount. */
     amount?: string;
     /** The time at which it was made. */
@@ -250,7 +250,7 @@ export interface Order {
     kind?: string;
     /** The platform's status. */
     status?: string;
-  }>;
+  } };
   /** The refunds. */
   refunds?: Array<{
     /** The id at the platform. */
@@ -480,7 +480,7 @@ export interface Subscription {
   /** The customer who has it. */
   customer?: string;
   /** The events of its life, with their actors: `created`, `updated`. */
-  events?: Record<string, {
+  events?: { [id: string]: {
     /** The time at which it last happened. */
     at?: string;
     /** The actor, where the platform names one. */
@@ -490,7 +490,7 @@ export interface Subscription {
       /** The name. */
       name?: string;
     };
-  }>;
+  } };
   /** The time until which it is paid, or at which it has to be renewed. */
   expires_at?: string;
   /** The buyer's or seller's own id for it. */
@@ -513,7 +513,7 @@ export interface Subscription {
   /** The name, where it has one. */
   name?: string;
   /** The parameters that it was set up with, by their ids; never passwords. */
-  parameters?: Record<string, string>;
+  parameters?: { [id: string]: string };
   /** The product that was bought. */
   product?: string;
   /** The platform's status. */
@@ -529,7 +529,7 @@ export interface Request {
   /** The customer who asks. */
   customer?: string;
   /** The events of its life, with their actors: `created`, `inquired`, `pended`, `updated` and others that the platform reports. */
-  events?: Record<string, {
+  events?: { [id: string]: {
     /** The time at which it last happened. */
     at?: string;
     /** The actor, where the platform names one. */
@@ -539,7 +539,7 @@ export interface Request {
       /** The name. */
       name?: string;
     };
-  }>;
+  } };
   /** The id at the platform. */
   id: string;
   /** The items that it asks for, with their quantities. */
@@ -560,7 +560,7 @@ export interface Request {
   /** A note of those who work on it. */
   note?: string;
   /** The parameters that it is made with, by their ids; never passwords. */
-  parameters?: Record<string, string>;
+  parameters?: { [id: string]: string };
   /** The product that it is about. */
   product?: string;
   /** The reason for its refusal. */

@@ -25,7 +25,8 @@ fn batch(records: &[Value]) -> StreamEvent {
     serde_json::from_value(json!({ "Records": records })).unwrap()
 }
 
-async fn recorded() -> World {
+/// Returns the world after the recording.
+pub async fn recorded() -> World {
     let world = World::connected();
     let mut queued = 0;
     // One after the other, as they came.

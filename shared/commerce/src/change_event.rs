@@ -50,6 +50,9 @@ pub enum ChangeKind {
 }
 
 impl ChangeKind {
+    /// All kinds.
+    pub const ALL: [Self; 5] = [Self::Created, Self::Updated, Self::Deleted, Self::Restored, Self::Erased];
+
     /// Returns the last part of an event's type.
     pub const fn as_str(self) -> &'static str {
         match self {

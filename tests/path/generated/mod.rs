@@ -2,13 +2,14 @@
 //! `WRITE_PAGES=1` the tests write them, as `make pages` does.
 
 mod admin_api;
+mod changes;
 mod mappings;
 mod schemas;
 mod state;
 
-use std::{env, fs, path::PathBuf};
+use std::{collections::BTreeMap, env, fs, path::PathBuf};
 
-use commerce::{change::Change, platform::mapping::Mapped, platforms::PLATFORMS};
+use commerce::{change::Change, entity::EntityKind, platform::mapping::Mapped, platforms::PLATFORMS};
 use registrar::openapi;
 use serde_json::{Value, json};
 
@@ -73,17 +74,53 @@ fn a_forgotten_number_is_noticed() {
 fn the_schemas_of_the_entities() {
     let schemas = schemas::entities();
     assert_eq!(schemas.len(), 10);
-    for (kind, schema) in &schemas {
-        let path = format!("schemas/entities/{kind}.json");
+    assert_compatible("entities", &schemas);
+    let types = schemas::typescript(&schemas);
+    assert!(!types.contains("Record<"), "the entity `Record` hides TypeScript's own");
+    assert_generated("schemas/typescript/entities.d.ts", &types);
+}
+
+#[test]
+fn the_schemas_of_the_change_events() {
+    let schemas = changes::schemas(&schemas::entities());
+    assert_compatible("changes", &schemas);
+    assert_generated("schemas/typescript/changes.d.ts", &changes::typescript());
+    assert_generated("schemas/asyncapi.json", &format!("{:#}\n", changes::asyncapi(&schemas)));
+}
+
+#[tokio::test]
+async fn the_sample_changes_fit_their_schemas() {
+    let schemas = changes::schemas(&schemas::entities());
+    let samples = changes::samples().await;
+    assert!(samples.len() > 8, "{:?}", samples.keys());
+    for (kind, sample) in samples {
+        let entity = serde_json::from_value(kind.split_once('.').unwrap().0.into()).unwrap();
+        assert_fits(&schemas[&entity], &sample["detail"], &kind);
+        assert_generated(&format!("events/changes/{kind}.json"), &format!("{sample:#}\n"));
+    }
+}
+
+/// Asserts that the schemas below `schemas/` are these, and that readers of those before can read what these describe.
+fn assert_compatible(folder: &str, schemas: &BTreeMap<EntityKind, Value>) {
+    for (kind, schema) in schemas {
+        let path = format!("schemas/{folder}/{kind}.json");
         let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(&path);
         let before: Option<Value> = fs::read(&file).ok().map(|text| serde_json::from_slice(&text).unwrap());
         if let Some(before) = before.filter(|before| before["$id"] == schema["$id"]) {
             let broken = schemas::incompatible(&before, schema);
-            assert_eq!(broken, Vec::<String>::new(), "{kind}: readers would break; raise SCHEMA_VERSION");
+            assert_eq!(broken, Vec::<String>::new(), "{path}: readers would break; raise SCHEMA_VERSION");
         }
         assert_generated(&path, &format!("{schema:#}\n"));
     }
-    assert_generated("schemas/typescript/entities.d.ts", &schemas::typescript(&schemas));
+}
+
+/// Asserts that a schema takes a value, and describes each member of it.
+fn assert_fits(schema: &Value, value: &Value, what: &str) {
+    let validator = jsonschema::options().should_validate_formats(true).build(schema).unwrap();
+    let errors: Vec<_> =
+        validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert_eq!(errors, Vec::<String>::new(), "{what}");
+    assert_eq!(schemas::unknown(schema, value), Vec::<String>::new(), "{what}: the schema does not know them");
 }
 
 #[test]
@@ -120,13 +157,8 @@ fn every_golden_sample_fits_its_schema() {
             // A part need not have the id.
             schema.as_object_mut().unwrap().remove("required");
         }
-        let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
         let fields = Value::Object(upsert.content.fields.clone());
-        let errors: Vec<_> =
-            validator.iter_errors(&fields).map(|error| format!("{}: {error}", error.instance_path())).collect();
-        assert_eq!(errors, Vec::<String>::new(), "{} {}", golden.platform, golden.name);
-        let known = schemas::unknown(&schema, &fields);
-        assert_eq!(known, Vec::<String>::new(), "{} {}: the schema does not know them", golden.platform, golden.name);
+        assert_fits(&schema, &fields, &format!("{} {}", golden.platform, golden.name));
         checked += 1;
     }
     assert!(checked > 20, "{checked}");

@@ -1,4 +1,4 @@
-//! Makes `schemas/`: a JSON Schema and a TypeScript type of every canonical entity, as the table holds it.
+//! Makes `schemas/entities`: a JSON Schema and a TypeScript type of every canonical entity, as the table holds it.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -25,10 +25,15 @@ pub fn entities() -> BTreeMap<EntityKind, Value> {
     ])
 }
 
-fn schema<T: JsonSchema>(kind: EntityKind) -> Value {
+/// Returns the schema of a type as it is written, with nothing defined elsewhere.
+pub fn written<T: JsonSchema>() -> Value {
     let mut settings = SchemaSettings::draft2020_12().for_serialize();
     settings.inline_subschemas = true;
-    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+    settings.into_generator().into_root_schema_for::<T>().to_value()
+}
+
+fn schema<T: JsonSchema>(kind: EntityKind) -> Value {
+    let mut schema = written::<T>();
     as_kept(&mut schema);
     let members = schema.as_object_mut().unwrap();
     members.insert("$id".into(), format!("urn:commerce-hooks:schema:{kind}:{SCHEMA_VERSION}").into());
@@ -87,7 +92,8 @@ pub fn typescript(schemas: &BTreeMap<EntityKind, Value>) -> String {
     text
 }
 
-fn name(kind: EntityKind) -> String {
+/// Returns the name of the TypeScript type of a kind.
+pub fn name(kind: EntityKind) -> String {
     let (first, rest) = kind.as_str().split_at(1);
     format!("{}{rest}", first.to_uppercase())
 }
@@ -117,9 +123,9 @@ fn typed(text: &mut String, schema: &Value, level: usize) {
     match schema["type"].as_str() {
         Some("object") if schema["properties"].is_object() => interface(text, schema, level),
         Some("object") if schema["additionalProperties"].is_object() => {
-            text.push_str("Record<string, ");
+            text.push_str("{ [id: string]: ");
             typed(text, &schema["additionalProperties"], level);
-            text.push('>');
+            text.push_str(" }");
         }
         Some("array") => {
             text.push_str("Array<");
