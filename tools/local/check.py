@@ -75,12 +75,17 @@ def main():
             name.upper(): str(LOCAL / f"build/{name}/bootstrap") for name in ["Processor", "Receiver", "Registrar"]
         }
         run("the release binaries", ["cargo", "test", "--locked", "-p", "tests", "--test", "release"], env=release)
-        example = stack.deploy_example("changes-to-a-queue", ChangesBus=stack.outputs()["ChangesBus"])
+        # One queue for the tests, and one for the consumers in examples/.
+        queues = {
+            name: stack.deploy_example("changes-to-a-queue", stack_name, ChangesBus=stack.outputs()["ChangesBus"])["QueueUrl"]
+            for name, stack_name in [("CHANGES_QUEUE", "changes"), ("CONSUMER_QUEUE", "consumer")]
+        }
         # Builds what cargo lambda will run with the sample events; it would otherwise compile while a test waits.
         run("building for cargo lambda", ["cargo", "build", "--locked", "--bins", "-p", "receiver", "-p", "processor"])
         e2e = ["cargo", "test", "--locked", "-p", "tests", "--test", "e2e"]
-        values = environment(stack) | QUIET | {"CHANGES_QUEUE": example["QueueUrl"]}
+        values = environment(stack) | QUIET | queues
         run("tests against the deployed bundle", e2e, env=values)
+        run("the consumers in examples/", [sys.executable, "-m", "unittest", "-v", "tests/consumers_test.py"], env=values)
         run("the functions' roles", [sys.executable, "-m", "unittest", "-v", "tests/roles_test.py"], env=environment(stack))
     finally:
         stack.stop()

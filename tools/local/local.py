@@ -299,17 +299,17 @@ class Stack:
     def outputs(self):
         return stack_outputs(self.client("cloudformation"), STACK)
 
-    def deploy_example(self, name, **parameters):
+    def deploy_example(self, name, stack_name, **parameters):
         """Deploys a template of `examples/` beside the stack, and returns its outputs."""
-        with Step(f"deploying examples/{name}.yaml"):
+        with Step(f"deploying examples/{name}.yaml ({stack_name})"):
             client = self.client("cloudformation")
             client.create_stack(
-                StackName=name,
+                StackName=stack_name,
                 TemplateBody=(ROOT / f"examples/{name}.yaml").read_text(),
                 Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
             )
-            client.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
-        return stack_outputs(client, name)
+            client.get_waiter("stack_create_complete").wait(StackName=stack_name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+        return stack_outputs(client, stack_name)
 
     def mend_event_source_mappings(self):
         """Sets the mappings' numbers by the API. The emulator keeps parameters as texts, and then polls no more. For it, an
