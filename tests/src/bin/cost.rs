@@ -5,7 +5,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use commerce::http_call::Loopback;
+use commerce::{
+    change_event::{Detail, change_event},
+    http_call::Loopback,
+};
 use processor::Message;
 use rand::{Rng as _, SeedableRng, rngs::StdRng};
 use tests::{
@@ -24,6 +27,8 @@ const SQS: f64 = 0.40e-6;
 /// The prices of a write unit and of a read unit: <https://aws.amazon.com/dynamodb/pricing/on-demand/>.
 const WRITE_UNIT: f64 = 0.625e-6;
 const READ_UNIT: f64 = 0.125e-6;
+/// The price of 64 KB of an event on a bus: <https://aws.amazon.com/eventbridge/pricing/>. Lambda reads a table's stream for free.
+const EVENT: f64 = 1.00e-6;
 /// The price of a byte of logs: <https://aws.amazon.com/cloudwatch/pricing/>.
 const LOG_BYTE: f64 = 0.50e-9;
 
@@ -38,6 +43,9 @@ const RECEIVER_CPU: f64 = 0.000_25 * 1769.0 / 256.0;
 const PROCESSOR_CPU: f64 = 0.000_2 * 1769.0 / 256.0;
 /// The length of a request's line in the access log, in bytes.
 const ACCESS_LOG: f64 = 300.0;
+
+/// The length of the publisher's log line for a batch, in bytes.
+const PUBLISHER_LOG: f64 = 100.0;
 
 /// The number of counted changes at each platform.
 const CHANGES: usize = 60;
@@ -65,6 +73,8 @@ struct Shop {
     waiting: Vec<Message>,
     taken: usize,
     counted: Counted,
+    /// The number of writes before those that are counted.
+    uncounted: usize,
 }
 
 fn chunks(bytes: usize) -> f64 {
@@ -125,6 +135,21 @@ impl Shop {
         self.take(BATCH);
     }
 
+    /// Returns the sizes of the change events in bytes.
+    fn events(&self) -> Vec<usize> {
+        let stream = self.world.tables.stream().into_iter().skip(self.uncounted);
+        let events = stream.filter_map(|(before, after)| change_event(before.as_ref(), after.as_ref(), Detail::Full));
+        events.map(|event| serde_json::to_string(&event).map_or(0, |text| text.len())).collect()
+    }
+
+    /// Returns the dollars of telling of the changes of a million deliveries. A batch of the processor makes one of the
+    /// publisher.
+    fn telling(&self) -> f64 {
+        let events: f64 = self.events().into_iter().map(|bytes| EVENT * chunks(bytes)).sum();
+        let invocation = INVOCATION + 2.0 * AWS_CALL * MEMORY * GB_SECOND + PUBLISHER_LOG * LOG_BYTE;
+        (events + self.counted.invocations * invocation) / self.counted.deliveries * 1e6
+    }
+
     /// Returns the counts as dollars for a million deliveries, by service.
     fn dollars(&self) -> BTreeMap<&'static str, f64> {
         let Counted { deliveries, invocations, seconds, sqs, reads, writes, log, .. } = self.counted;
@@ -147,13 +172,15 @@ async fn played(place: usize) -> Shop {
     world.outside = Outside::Simulated(vec![(site.to_owned(), Arc::clone(&simulator))]);
     connect(&world, &*simulator, site).await;
     let processor = world.processor();
-    let mut shop = Shop { world, processor, simulator, waiting: Vec::new(), taken: 0, counted: Counted::default() };
+    let mut shop =
+        Shop { world, processor, simulator, waiting: Vec::new(), taken: 0, counted: Counted::default(), uncounted: 0 };
     let mut random = StdRng::seed_from_u64(1);
     // The first half of the changes is not counted, and neither is the cost of connecting.
     for change in 0..2 * CHANGES {
         if change == CHANGES {
             shop.simulator.calls();
             shop.counted = Counted::default();
+            shop.uncounted = shop.world.tables.stream().len();
         }
         shop.simulator.change(&mut random);
         shop.world.clock.pass_seconds(random.random_range(0..10));
@@ -196,6 +223,7 @@ async fn main() {
     let total = |shop: &Shop| shop.dollars().values().sum::<f64>();
     row("**together**", &total);
     row("with `FrontDoor=FunctionUrls`", &|shop| total(shop) - HTTP_API * 1e6);
+    row("more with `ChangeEvents=full`", &Shop::telling);
     println!("\nWhat was counted, for each delivery:\n");
     println!("| | {} |\n|---|{}", names.join(" | "), "---:|".repeat(names.len()));
     let each = |shop: &Shop, count: f64| count / shop.counted.deliveries;
@@ -204,6 +232,7 @@ async fn main() {
     row("read units", &|shop| each(shop, shop.counted.reads));
     row("write units", &|shop| each(shop, shop.counted.writes));
     row("calls of the platform", &|shop| each(shop, shop.counted.calls));
+    row("change events", &|shop| each(shop, shop.events().len() as f64));
     println!(
         "\nTimes cannot be measured here. Taken are {:.0} ms for a call of AWS and {:.0} ms for one of a platform, which the processor",
         AWS_CALL * 1e3,
