@@ -19,6 +19,10 @@ def table(name):
     return client("dynamodb").describe_table(TableName=name)["Table"]["TableArn"]
 
 
+def stream(name):
+    return client("dynamodb").describe_table(TableName=name)["Table"]["LatestStreamArn"]
+
+
 def queue(variable):
     return client("sqs").get_queue_attributes(QueueUrl=os.environ[variable], AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
 
@@ -58,6 +62,7 @@ class Roles(unittest.TestCase):
             ("receiver", "secretsmanager:GetSecretValue", signing),
             ("processor", "dynamodb:PutItem", table(ENTITIES)),
             ("publisher", "events:PutEvents", bus("CHANGES_BUS")),
+            *[("publisher", f"dynamodb:{action}", stream(ENTITIES)) for action in ["GetRecords", "GetShardIterator", "DescribeStream"]],
             ("registrar", "secretsmanager:GetSecretValue", admin),
             ("registrar", "dynamodb:PutItem", table(CONNECTIONS)),
         ]

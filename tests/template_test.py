@@ -320,6 +320,8 @@ class Template(unittest.TestCase):
         mapping = RESOURCES["PublisherEvents"]["Properties"]
         self.assertEqual(mapping["FunctionResponseTypes"], ["ReportBatchItemFailures"])
         self.assertTrue(mapping["BisectBatchOnFunctionError"])
+        # The stream keeps a day. What was written while the mapping came up is in it.
+        self.assertEqual((mapping["StartingPosition"], mapping["MaximumRecordAgeInSeconds"]), ("TRIM_HORIZON", 82800))
         self.assertEqual(mapping["DestinationConfig"], {"OnFailure": {"Destination": {"Fn::GetAtt": ["Untold", "Arn"]}}})
         # It is the filter that docs/state.md gives to whoever follows the stream.
         [pattern] = [one["Pattern"] for one in mapping["FilterCriteria"]["Filters"]]

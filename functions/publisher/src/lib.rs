@@ -1,14 +1,17 @@
 //! The publisher: tells readers of what changed in the table of entities.
 //!
 //! It gets the table's stream, makes an event of each write that a reader can see ([`commerce::change_event`]), and puts it on
-//! the bus, in the order of the stream. A write that cannot be told comes back with all that follow it in its shard.
+//! the bus, in the order of the stream. A write that cannot be told comes back with all that follow it in its shard. An item
+//! that cannot be read as a whole is told as far as it can be read, as the processor takes it; what is no item of ours is
+//! not told.
 
 pub mod config;
 
-use cloud::{bus::Bus, telemetry};
+use cloud::{bus::Bus, state::stored, telemetry};
 use commerce::{
     change_event::{ChangeEvent, Detail, change_event},
     item::Item,
+    timestamp::{Timestamp, parse_utc},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -37,6 +40,9 @@ pub struct Images {
     /// The item after the write; absent for a removed one.
     #[serde(rename = "NewImage")]
     pub after: Option<serde_dynamo::Item>,
+    /// The time of the write in seconds since 1970.
+    #[serde(rename = "ApproximateCreationDateTime")]
+    pub written: f64,
     /// The position of the write in its shard.
     #[serde(rename = "SequenceNumber")]
     pub sequence_number: String,
@@ -73,37 +79,41 @@ impl<B: Bus> Publisher<B> {
     /// Tells of a batch of writes.
     pub async fn publish(&self, event: StreamEvent) -> Answer {
         let writes = event.records.len();
-        let (events, unreadable) = self.events(event.records);
-        let told: Vec<ChangeEvent> = events.iter().map(|(_, event)| event.clone()).collect();
-        let (published, failed) = match self.bus.put(&told).await {
-            Ok(published) => (published, events.get(published).map(|(position, _)| position.clone())),
+        let told = event.records.into_iter().filter_map(|record| self.event(record.dynamodb));
+        let (positions, events): (Vec<String>, Vec<ChangeEvent>) = told.unzip();
+        let published = match self.bus.put(&events).await {
+            Ok(published) => published,
             Err(error) => {
                 telemetry::error("not-published", &error.to_string());
-                (0, events.first().map(|(position, _)| position.clone()))
+                0
             }
         };
         telemetry::emit(&json!({ "level": "INFO", "event": "published", "writes": writes, "events": published }));
-        let first = failed.or(unreadable);
+        let first = positions.into_iter().nth(published);
         let failures = first.into_iter().map(|item_identifier| Failure { item_identifier });
         Answer { batch_item_failures: failures.collect() }
     }
 
-    /// Returns the events up to the first write that cannot be read, and the position of that.
-    fn events(&self, records: Vec<Record>) -> (Vec<(String, ChangeEvent)>, Option<String>) {
-        let mut events = Vec::new();
-        for Record { dynamodb: Images { before, after, sequence_number } } in records {
-            let read = |image: Option<serde_dynamo::Item>| image.map(serde_dynamo::from_item::<_, Item>).transpose();
-            let (before, after) = match (read(before), read(after)) {
-                (Ok(before), Ok(after)) => (before, after),
-                (Err(error), _) | (_, Err(error)) => {
-                    telemetry::error("unreadable-image", &error.to_string());
-                    return (events, Some(sequence_number));
-                }
-            };
-            if let Some(event) = change_event(before.as_ref(), after.as_ref(), self.detail) {
-                events.push((sequence_number, event));
-            }
+    /// Returns the position and the event of a write; `None` if there is nothing to tell.
+    fn event(&self, images: Images) -> Option<(String, ChangeEvent)> {
+        let Images { before, after, written, sequence_number } = images;
+        let (before, after) = (before.map(|image| read(image, written)), after.map(|image| read(image, written)));
+        if matches!(before, Some(None)) || matches!(after, Some(None)) {
+            telemetry::error("not-an-item", &format!("position {sequence_number}: it lacks pk, sk or rev"));
         }
-        (events, None)
+        let event = change_event(before.flatten().as_ref(), after.flatten().as_ref(), self.detail)?;
+        Some((sequence_number, event))
     }
+}
+
+/// Reads an image, as far as it can be read. If its clock is lost, the end of the second of the write takes its place.
+fn read(image: serde_dynamo::Item, written: f64) -> Option<Item> {
+    let (mut item, damaged) = stored(image.into())?;
+    if damaged && parse_utc(&item.changed_at).is_none() {
+        #[allow(clippy::cast_possible_truncation, reason = "a time of this millennium")]
+        let second = written as i64;
+        let end = second.saturating_mul(1_000_000).saturating_add(999_999);
+        item.changed_at = Timestamp::from_micros(end).sortable();
+    }
+    Some(item)
 }

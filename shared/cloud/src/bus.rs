@@ -3,7 +3,7 @@
 use aws_sdk_eventbridge::{Client, types::PutEventsRequestEntry};
 use commerce::change_event::{ChangeEvent, MAX_EVENT_BYTES};
 
-use crate::{EdgeError, aws::cause};
+use crate::{EdgeError, aws::cause, telemetry};
 
 /// The most entries that PutEvents takes.
 const MAX_ENTRIES: usize = 10;
@@ -46,7 +46,15 @@ impl Bus for EventBridge {
             let count = fitting(&entries[done..]);
             let batch = entries[done..done + count].to_vec();
             let put = self.client.put_events().set_entries(Some(batch)).send().await;
-            let put = put.map_err(|error| EdgeError::new("PutEvents", cause(&error)))?;
+            let put = match put.map_err(|error| EdgeError::new("PutEvents", cause(&error))) {
+                Ok(put) => put,
+                Err(error) if done == 0 => return Err(error),
+                // What is on the bus need not go there again.
+                Err(error) => {
+                    telemetry::error("not-published", &error.to_string());
+                    return Ok(done);
+                }
+            };
             let failed = put.entries().iter().position(|entry| entry.error_code().is_some());
             match failed {
                 Some(failed) => return Ok(done + failed),
@@ -69,4 +77,23 @@ fn fitting(entries: &[PutEventsRequestEntry]) -> usize {
         bytes <= MAX_EVENT_BYTES + 5_000
     });
     fit.count().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(sizes: &[usize]) -> Vec<PutEventsRequestEntry> {
+        sizes.iter().map(|size| PutEventsRequestEntry::builder().detail("x".repeat(*size)).build()).collect()
+    }
+
+    #[test]
+    fn a_call_takes_ten_entries_or_256_kb_and_one_at_least() {
+        assert_eq!(fitting(&entries(&[10; 12])), 10);
+        assert_eq!(fitting(&entries(&[10; 4])), 4);
+        assert_eq!(fitting(&entries(&[100_000, 100_000, 100_000])), 2);
+        assert_eq!(fitting(&entries(&[MAX_EVENT_BYTES, 1])), 2);
+        assert_eq!(fitting(&entries(&[MAX_EVENT_BYTES, 10_000])), 1);
+        assert_eq!(fitting(&entries(&[300_000])), 1);
+    }
 }

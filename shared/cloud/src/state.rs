@@ -66,13 +66,14 @@ impl Stored {
     }
 }
 
-/// Reads a stored item. Returns what could be read of it, and `true` when that is less than all.
+/// Reads a stored item. Returns what could be read of it, and `true` when that is less than all; `None` if it is no item of
+/// ours, because it lacks its key or its fingerprint.
 ///
 /// An item that cannot be read as a whole, because another release wrote it, or somebody by hand, must not block its
 /// entity for ever. As long as it has its key and its fingerprint, on which it can be replaced, the attributes that can
 /// be read are taken. If the facets are lost, the content that a reader saw takes their place, as a full payload
 /// without a time, which is below all that is dated.
-pub(crate) fn stored(attributes: Attributes) -> Option<(Item, bool)> {
+pub fn stored(attributes: Attributes) -> Option<(Item, bool)> {
     if let Ok(item) = from_item(attributes.clone()) {
         return Some((item, false));
     }
