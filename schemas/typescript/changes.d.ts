@@ -6,28 +6,38 @@ export type ChangeKind = "created" | "updated" | "deleted" | "restored" | "erase
 
 /** A change of an entity of kind `K`, as a CloudEvent: the `detail` of an event of the bus. */
 export interface ChangeEvent<K extends keyof Entities = keyof Entities> {
-  specversion: "1.0";
-  /** The id of the change: the same on every retry. */
-  id: string;
-  /** The connection: `/woocommerce/shop.example.com`. */
-  source: string;
-  type: `${K}.${ChangeKind}`;
-  /** The entity: `order/13`. */
-  subject: string;
-  /** RFC 3339 in UTC. */
-  time: string;
-  /** Keep the last of each `source` and `subject`, and drop an event whose `sequence` is not greater, compared as text. */
-  sequence: string;
-  datacontenttype: "application/json";
-  /** The id of the JSON Schema of `data.entity`. */
-  dataschema: string;
+  /** The change. */
   data: {
-    detail: "ids" | "full";
+    /** The canonical fields that changed, sorted by name. */
+    changed: Array<{
+      /** The value before the change; absent with `ids`, where there was none, where it is large, and where the content was dropped. */
+      before?: unknown;
+      /** The name of the field. */
+      field: string;
+    }>;
     /** `true` when the entity is deleted at its source. */
     deleted: boolean;
-    /** Absent with `ids`, and where nothing is left of it. */
+    /** The part of the change that the event carries. `ids` stands here, too, where the whole would be larger than an event. */
+    detail: "ids" | "full";
+    /** The canonical entity, as the table shows it; absent with `ids`, and where nothing is left of it. */
     entity?: Entities[K];
-    /** The canonical fields that changed, with their previous values where small. */
-    changed: Array<{ field: string; before?: unknown }>;
   };
+  /** The media type of `data`: `application/json`. */
+  datacontenttype: string;
+  /** The id of the JSON Schema of the entity in `data`. */
+  dataschema: string;
+  /** The id of the change: the same on every retry. */
+  id: string;
+  /** The position among the changes of the subject, as text of fixed width: a greater one is a later change. */
+  sequence: string;
+  /** The connection: `/woocommerce/shop.example.com`. */
+  source: string;
+  /** The version of CloudEvents: `1.0`. */
+  specversion: string;
+  /** The entity: `order/13`. */
+  subject: string;
+  /** The time of the change in the table, RFC 3339 in UTC. */
+  time: string;
+  /** The kind of entity and the kind of change: `order.created`. */
+  type: `${K}.${ChangeKind}`;
 }

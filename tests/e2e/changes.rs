@@ -10,7 +10,7 @@ use commerce::{
 };
 use serde_json::Value;
 use tests::{
-    reader::Copy,
+    reader::Replica,
     world::{PLATFORM, events},
 };
 
@@ -57,7 +57,7 @@ async fn what_a_reader_is_told_becomes_the_table() {
     stack.until(connection, "product#10", |item| item.deleted).await;
 
     let source = format!("/{PLATFORM}/{connection}");
-    let (mut copy, mut events, started) = (Copy::default(), Vec::new(), Instant::now());
+    let (mut copy, mut events, started) = (Replica::default(), Vec::new(), Instant::now());
     loop {
         for (kind, event) in stack.told(&queue).await {
             assert_eq!(kind, event.kind);

@@ -19,7 +19,7 @@ use processor::{Disposition, Message};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use tests::{
     platforms::{Delivery, Simulator, Trouble, Truth, simulators},
-    reader::Copy,
+    reader::Replica,
     truth::{Connected, connect},
     world::{Outside, World, gateway_event, request},
 };
@@ -229,7 +229,7 @@ fn follow(day: &mut Day, seed: u64) {
     assert!(events.len() > 300 && skipped > 100, "seed {seed}: {} {skipped}", events.len());
     events.extend(events.clone());
     events.shuffle(&mut day.random);
-    let mut copy = Copy::default();
+    let mut copy = Replica::default();
     for event in events {
         copy.take(event);
     }

@@ -6,9 +6,9 @@ use commerce::{change_event::ChangeEvent, item::Item};
 
 /// A reader's copy: the last event of each subject.
 #[derive(Default)]
-pub struct Copy(BTreeMap<(String, String), ChangeEvent>);
+pub struct Replica(BTreeMap<(String, String), ChangeEvent>);
 
-impl Copy {
+impl Replica {
     /// Takes an event, by the one rule for readers: it counts if its `sequence` is greater than the one that is kept.
     pub fn take(&mut self, event: ChangeEvent) {
         let subject = (event.source.clone(), event.subject.clone());

@@ -267,7 +267,7 @@ fn next_generation(before: Option<&Connection>, settings: &Settings) -> Result<G
     }
     if before.credentials.is_some() && settings.credentials.is_none() {
         return Err(Problem::Conflict(
-            "this connection has credentials and hooks made with them; send the credentials, or disconnect it with \
+            "this connection has credentials and webhooks made with them; send the credentials, or disconnect it with \
              DELETE first"
                 .into(),
         ));

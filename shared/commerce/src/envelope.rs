@@ -363,7 +363,7 @@ pub struct Envelope {
 /// An error for a text that this release cannot read as a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum EnvelopeError {
-    /// Not JSON, or JSON without a version.
+    /// The text is not JSON, or has no version.
     #[error("not a message of commerce-hooks")]
     NotAMessage,
     /// A version that this release does not know.

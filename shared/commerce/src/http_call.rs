@@ -254,7 +254,7 @@ fn is_loopback(url: &Url) -> bool {
 /// An error for an address that cannot be a store's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SiteError {
-    /// Not an absolute URL.
+    /// The text is not an absolute URL.
     #[error("not an absolute URL; give it as https://shop.example.com")]
     NotAUrl,
     /// Not https.

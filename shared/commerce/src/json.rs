@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 /// plain words.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum JsonError {
-    /// Not JSON, or not of the expected form.
+    /// The text is not JSON, or not of the expected form.
     #[error("no JSON of the form that is meant (line {0})")]
     Form(usize),
     /// JSON that is nested too deep.

@@ -9,7 +9,7 @@ use commerce::{
 };
 use serde_json::{Value, json};
 
-use super::schemas::{name, written};
+use super::schemas::{interface, name, written};
 use crate::publisher::recorded;
 
 /// Returns the schema of the change events of each kind of entity, with the entity's schema in it.
@@ -31,7 +31,7 @@ fn schema(kind: EntityKind, entity: &Value) -> Value {
     properties["time"]["format"] = "date-time".into();
     let mut entity = entity.clone();
     entity.as_object_mut().unwrap().retain(|member, _| !member.starts_with('$') && member != "title");
-    // DirectScale tells of parts, which need not have the id.
+    // Some platforms tell of parts, which need not have the id.
     entity.as_object_mut().unwrap().remove("required");
     properties["data"]["properties"]["entity"] = entity;
     schema
@@ -40,43 +40,19 @@ fn schema(kind: EntityKind, entity: &Value) -> Value {
 /// Returns the TypeScript types.
 pub fn typescript() -> String {
     let types: Vec<_> = ChangeKind::ALL.iter().map(|change| format!("\"{}\"", change.as_str())).collect();
-    format!(
-        r#"// Change events. Made from the code by `make pages`.
-import type {{ Entities }} from "./entities";
-
-/** What happened to an entity. */
-export type ChangeKind = {};
-
-/** A change of an entity of kind `K`, as a CloudEvent: the `detail` of an event of the bus. */
-export interface ChangeEvent<K extends keyof Entities = keyof Entities> {{
-  specversion: "1.0";
-  /** The id of the change: the same on every retry. */
-  id: string;
-  /** The connection: `/woocommerce/shop.example.com`. */
-  source: string;
-  type: `${{K}}.${{ChangeKind}}`;
-  /** The entity: `order/13`. */
-  subject: string;
-  /** RFC 3339 in UTC. */
-  time: string;
-  /** Keep the last of each `source` and `subject`, and drop an event whose `sequence` is not greater, compared as text. */
-  sequence: string;
-  datacontenttype: "application/json";
-  /** The id of the JSON Schema of `data.entity`. */
-  dataschema: string;
-  data: {{
-    detail: "ids" | "full";
-    /** `true` when the entity is deleted at its source. */
-    deleted: boolean;
-    /** Absent with `ids`, and where nothing is left of it. */
-    entity?: Entities[K];
-    /** The canonical fields that changed, with their previous values where small. */
-    changed: Array<{{ field: string; before?: unknown }}>;
-  }};
-}}
-"#,
+    let mut schema = written::<ChangeEvent>();
+    schema["properties"]["type"]["tsType"] = "`${K}.${ChangeKind}`".into();
+    schema["properties"]["data"]["properties"]["entity"]["tsType"] = "Entities[K]".into();
+    let mut text = format!(
+        "// Change events. Made from the code by `make pages`.\nimport type {{ Entities }} from \"./entities\";\n\n\
+         /** What happened to an entity. */\nexport type ChangeKind = {};\n\n\
+         /** A change of an entity of kind `K`, as a CloudEvent: the `detail` of an event of the bus. */\n\
+         export interface ChangeEvent<K extends keyof Entities = keyof Entities> ",
         types.join(" | ")
-    )
+    );
+    interface(&mut text, &schema, 0);
+    text.push('\n');
+    text
 }
 
 /// Returns the AsyncAPI document: one channel, and a message for each kind of entity.

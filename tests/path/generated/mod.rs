@@ -141,7 +141,7 @@ fn an_added_field_is_compatible_and_a_removed_or_retyped_one_is_not() {
     assert_eq!(schemas::incompatible(&before, &optional), [r#": "id" may be absent"#]);
 }
 
-/// What every platform's golden samples become fits the schema of its kind, member by member.
+/// The schema of each kind describes every member that a golden sample of any platform is mapped to.
 #[test]
 fn every_golden_sample_fits_its_schema() {
     let schemas = schemas::entities();

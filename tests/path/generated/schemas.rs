@@ -102,7 +102,8 @@ fn one_line(schema: &Value) -> String {
     schema["description"].as_str().unwrap_or_default().replace('\n', " ")
 }
 
-fn interface(text: &mut String, schema: &Value, level: usize) {
+/// Writes the members of an object as TypeScript. A member with the keyword `tsType` has the type that this says.
+pub fn interface(text: &mut String, schema: &Value, level: usize) {
     let indent = "  ".repeat(level + 1);
     text.push_str("{\n");
     let required = |name: &str| schema["required"].as_array().is_some_and(|names| names.iter().any(|one| one == name));
@@ -120,6 +121,13 @@ fn interface(text: &mut String, schema: &Value, level: usize) {
 }
 
 fn typed(text: &mut String, schema: &Value, level: usize) {
+    if let Some(written) = schema["tsType"].as_str() {
+        return text.push_str(written);
+    }
+    if let Some(choice) = schema["oneOf"].as_array() {
+        let values: Vec<_> = choice.iter().map(|one| one["const"].to_string()).collect();
+        return text.push_str(&values.join(" | "));
+    }
     match schema["type"].as_str() {
         Some("object") if schema["properties"].is_object() => interface(text, schema, level),
         Some("object") if schema["additionalProperties"].is_object() => {

@@ -24,7 +24,7 @@ pub const MAX_MEMBERS: usize = 300;
 /// The reason for which a body cannot be read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Unread {
-    /// Not a JSON object.
+    /// The payload is not a JSON object.
     NoObject,
     /// A member, by name, that occurs twice, or in two spellings.
     Twice(String),

@@ -1,6 +1,6 @@
 //! The lists of a store: a whole collection, its changes, and the entities that a delivered error may stand for.
 //!
-//! Not every change moves a date: the use of a coupon, a category's name in its products, the deletion of a refund, a
+//! Some changes move no date: the use of a coupon, a category's name in its products, the deletion of a refund, a
 //! quantity that an import writes. So lists of all have whole entries, which are compared with the known content; only
 //! different ones are pulled. Variations are in no list of products: those of each listed product are listed after it.
 
