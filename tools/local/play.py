@@ -218,10 +218,13 @@ def send_one(stack, name):
 
 def state(stack, platform, connection, kind):
     """Prints the entities of a connection, one a line, or as JSON with `VERBOSE=1`."""
+    if not platform or not connection:
+        fail("PLATFORM and CONNECTION are needed: PLATFORM=woocommerce CONNECTION=shop.example.com")
     up(stack)
     items = entities(stack, platform, connection, f"{kind}#" if kind and "#" not in kind else kind)
     if not items:
-        fail(f"nothing is known of {platform} {connection} {kind}".rstrip())
+        asked = f"{platform} {connection} {kind}".rstrip()
+        fail(f"the table has nothing of {asked}: the screen of `make run` lists the platforms, connections and entities")
     for item in items:
         if VERBOSE:
             print(json.dumps(item, indent=2, default=str))
