@@ -30,6 +30,7 @@ use commerce::{
     http_call::{ApiRequest, Loopback},
     item::{Item, Projection, Writer},
     keys::KeyRing,
+    origin::Origin,
     platform::{
         find,
         mapping::{declared_scopes, processor},
@@ -414,7 +415,7 @@ async fn more_keys_than_dynamodb_takes_at_once_are_read_in_parts() {
     let gone = State::of(&Change::Delete(Delete { source: None, received: now }));
     let projection = Projection { policy: DeletePolicy::Mark, deleted_fields: &Map::new() };
     for n in 0..130 {
-        let writer = Writer { by: "test", now };
+        let writer = Writer { by: "test", origin: Origin::Webhook, now };
         let item = projection.item(&key(n), &gone, None, writer).unwrap();
         assert_eq!(table.put(&item, None).await.unwrap(), Put::Written);
     }
@@ -425,7 +426,7 @@ async fn more_keys_than_dynamodb_takes_at_once_are_read_in_parts() {
     assert!(read.connections.contains_key(&connection));
     // A write over an item that it does not know conflicts, and returns the stored item.
     let other = State::of(&Change::Delete(Delete { source: None, received: now.plus_seconds(1) }));
-    let item = projection.item(&key(0), &other, None, Writer { by: "other", now }).unwrap();
+    let item = projection.item(&key(0), &other, None, Writer { by: "other", origin: Origin::Webhook, now }).unwrap();
     for expected in [None, Some("another")] {
         let Put::Conflict(Some(stored)) = table.put(&item, expected).await.unwrap() else { panic!("no conflict") };
         assert_eq!(*stored, read.items[&key(0)].clone().open().unwrap().0);

@@ -8,6 +8,7 @@ use commerce::{
     entity::{Content, EntityKey, EntityKind},
     http_call::{ApiResponse, Fault, Hosts},
     item::{Item, Projection, Writer},
+    origin::Origin,
     platform::{
         Platform,
         mapping::{Incoming, Mapped, Resolved, resolve},
@@ -330,7 +331,9 @@ fn what_is_nested_deeply_can_be_written_and_read_again() {
                 let key = EntityKey { connection, kind: specimen.entity, id };
                 let none = Map::new();
                 let projection = Projection { policy: DeletePolicy::Mark, deleted_fields: &none };
-                let item = projection.item(&key, &State::of(&change), None, Writer { by: "m", now: AT }).unwrap();
+                let item = projection
+                    .item(&key, &State::of(&change), None, Writer { by: "m", origin: Origin::Webhook, now: AT })
+                    .unwrap();
                 let attributes: std::collections::HashMap<_, _> =
                     serde_dynamo::aws_sdk_dynamodb_1::to_item(&item).unwrap();
                 let read: Item = serde_dynamo::aws_sdk_dynamodb_1::from_item(attributes)

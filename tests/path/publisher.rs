@@ -5,10 +5,12 @@ use cloud::memory::MemoryBus;
 use commerce::{
     change_event::{ChangeEvent, Detail},
     entity::EntityKey,
+    envelope::{Envelope, Sealed},
+    origin::Origin,
 };
 use publisher::{Answer, Failure, Publisher, StreamEvent};
 use serde_json::{Value, json};
-use tests::world::{World, events, key};
+use tests::world::{World, delivered, events, key, message};
 
 /// Returns the table's stream as Lambda hands it over, with the images in DynamoDB's JSON.
 fn stream(world: &World) -> Vec<Value> {
@@ -115,4 +117,24 @@ async fn what_cannot_be_read_is_told_as_far_as_it_can_be_and_holds_nothing() {
 fn the_answer_is_what_lambda_reads() {
     let answer = Answer { batch_item_failures: vec![Failure { item_identifier: "7".into() }] };
     assert_eq!(serde_json::to_value(answer).unwrap(), json!({ "batchItemFailures": [{ "itemIdentifier": "7" }] }));
+}
+
+#[tokio::test]
+async fn an_event_tells_what_brought_the_change() {
+    let world = World::connected();
+    let order = |status: &str, second: u32| {
+        let at = format!("2026-11-21T01:00:{second:02}");
+        let body = json!({ "id": 13, "status": status, "date_modified_gmt": at, "line_items": [] });
+        delivered("order.updated", &body.to_string(), 1_795_225_000_000 + i64::from(second))
+    };
+    world.process(&[order("pending", 1)]).await;
+    let letter = Envelope::parse(&order("processing", 2).body).unwrap();
+    world.process(&[message(9, Sealed::redriven(&letter).text())]).await;
+    let bus = MemoryBus::default();
+    Publisher::new(bus.clone(), Detail::Ids).publish(batch(&stream(&world))).await;
+    let told: Vec<_> = bus.events().into_iter().map(|event| (event.kind, event.data.origin)).collect();
+    assert_eq!(
+        told,
+        [("order.created".to_owned(), Some(Origin::Webhook)), ("order.updated".to_owned(), Some(Origin::Replay))]
+    );
 }

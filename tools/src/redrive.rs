@@ -140,11 +140,10 @@ async fn send_back(client: &Client, url: &str, letter: &Message, queue: Queue) -
         return Ok(());
     }
     let (body, group) = match Envelope::parse(body) {
-        Ok(envelope) if envelope.deferrals > 0 => {
+        Ok(envelope) => {
             let sealed = Sealed::redriven(&envelope);
             (sealed.text().to_owned(), sealed.group().to_owned())
         }
-        Ok(envelope) => (body.to_owned(), envelope.key.to_string()),
         Err(_) => (body.to_owned(), "unknown".to_owned()),
     };
     client.send_message().queue_url(url).message_body(body).message_group_id(group).send().await?;

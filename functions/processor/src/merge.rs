@@ -10,6 +10,7 @@ use commerce::{
     entity::EntityKey,
     http_call::Fault,
     item::{Item, Projection, Writer},
+    origin::Origin,
     outcome::{Outcome, Reason},
     platform::mapping::deleted_fields,
 };
@@ -50,6 +51,14 @@ pub(crate) struct Merge<'a, 'p> {
 impl Merge<'_, '_> {
     fn update(&self, index: usize) -> Option<&EntityUpdate> {
         self.updates.iter().find(|update| update.index == index)
+    }
+
+    /// Returns what brought the changes: that of the first message that changed something, or else of the first.
+    fn origin(&self, outcomes: &[Outcome]) -> Origin {
+        let applied = outcomes.iter().position(|outcome| *outcome == Outcome::Applied);
+        let candidate = self.candidates.get(applied.unwrap_or(0));
+        let update = candidate.and_then(|candidate| self.update(candidate.index));
+        update.map_or(Origin::Webhook, |update| update.envelope.origin())
     }
 
     /// Fails all candidates alike; their messages come back.
@@ -117,7 +126,7 @@ impl<P: Parts> Processor<P> {
             };
             // Another environment that holds the same message at the same moment is another writer.
             let by = format!("{} {attempt}", merge.run.batch[first.index].message.id);
-            let writer = Writer { by: &by, now: (self.clock)() };
+            let writer = Writer { by: &by, origin: merge.origin(&outcomes), now: (self.clock)() };
             let next = match projection.item(merge.key, &state, merge.item.as_ref(), writer) {
                 Ok(next) => next,
                 Err(error) => {

@@ -15,7 +15,7 @@ use commerce::{
     cursor::{Cursor, Fetch, Fetched, Run, Stopped},
     drift::{DRIFT, Drift, SweptPage, swept_notes},
     entity::EntityKind,
-    envelope::{Answered, IMPORT, POLL, Sealed},
+    envelope::{Answered, Sealed},
     http_call::Fault,
     job::Job,
     key::ConnectionKey,
@@ -471,8 +471,7 @@ impl<P: Parts> Registrar<P> {
             self.leases.pause(&self.edges.notes, key, path.generation, *seconds, now).await;
         }
         let answered = answered?;
-        let scope = if run.fetch == Fetch::Backfill { IMPORT } else { POLL };
-        self.edges.inbox.send_all(&Sealed::from_answer(&answered, scope)).await?;
+        self.edges.inbox.send_all(&Sealed::from_answer(&answered, run.fetch)).await?;
         if run.fetch != Fetch::Incremental {
             let page = SweptPage {
                 ids: answered.found().iter().map(|transfer| transfer.id.clone()).collect(),

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use crate::{
     entity::{EntityKind, SCHEMA_VERSION},
     item::Item,
+    origin::Origin,
     timestamp::{Timestamp, parse_utc},
 };
 
@@ -100,6 +101,9 @@ pub struct ChangeData {
     pub detail: Detail,
     /// `true` when the entity is deleted at its source.
     pub deleted: bool,
+    /// What brought the change here; absent where an item was removed, and from what an older release wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// The canonical entity, as the table shows it; absent with `ids`, and where nothing is left of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entity: Option<Map<String, Value>>,
@@ -175,6 +179,7 @@ fn write(
         data: ChangeData {
             detail,
             deleted: after.is_none_or(|after| after.deleted),
+            origin: after.and_then(|after| after.origin),
             entity: shown.filter(|_| detail == Detail::Full),
             changed: changed(before, after, detail),
         },
@@ -260,7 +265,7 @@ mod tests {
             .fold(before.map(Item::state).unwrap_or_default(), |state, change| state.join(State::of(change)));
         let deleted_fields = json!({ "status": "deleted" }).as_object().unwrap().clone();
         let projection = Projection { policy, deleted_fields: &deleted_fields };
-        let writer = Writer { by: "m", now: Timestamp::from_micros(BEGIN + at) };
+        let writer = Writer { by: "m", origin: Origin::Webhook, now: Timestamp::from_micros(BEGIN + at) };
         projection.item(&key(), &state, before, writer).unwrap()
     }
 
@@ -284,7 +289,7 @@ mod tests {
                 "subject": "order/13", "time": "2026-11-21T00:00:00.000010Z", "sequence": "2026-11-21T00:00:00.000010Z",
                 "datacontenttype": "application/json", "dataschema": "urn:commerce-hooks:schema:order:1",
                 "data": {
-                    "detail": "full", "deleted": false, "entity": { "id": "13", "status": "pending" },
+                    "detail": "full", "deleted": false, "origin": "webhook", "entity": { "id": "13", "status": "pending" },
                     "changed": [{ "field": "id" }, { "field": "status" }],
                 },
             })

@@ -15,9 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     connection::{Connection, ConnectionStatus},
+    cursor::Fetch,
     entity::EntityKind,
     http_call::{ApiResponse, Fault},
     key::{ConnectionKey, Generation},
+    origin::Origin,
     platform::{
         lists::{Listed, Lists, read_page},
         pull::Access,
@@ -120,6 +122,7 @@ impl Answered {
             claims: BTreeMap::new(),
             deferrals: 0,
             depth: 0,
+            origin: None,
             content,
         }
     }
@@ -356,6 +359,9 @@ pub struct Envelope {
     /// it.
     #[serde(default, skip_serializing_if = "crate::json::is_default")]
     pub depth: u32,
+    /// What brought it here, where provenance and topic do not tell: [`Envelope::origin`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// The content.
     pub content: Content,
 }
@@ -391,6 +397,16 @@ impl Envelope {
         serde_json::from_str(text).map_err(|_| EnvelopeError::Malformed)
     }
 
+    /// Returns what brought the message here.
+    pub fn origin(&self) -> Origin {
+        self.origin.unwrap_or(match self.provenance {
+            Provenance::Delivery | Provenance::Envelope => Origin::Webhook,
+            Provenance::Answer if self.scope == IMPORT => Origin::Backfill,
+            Provenance::Answer => Origin::Poll,
+            Provenance::Registrar => Origin::Policy,
+        })
+    }
+
     /// Returns the path of the webhook that delivered it.
     pub fn path(&self) -> WebhookPath {
         WebhookPath { key: self.key.clone(), generation: self.generation }
@@ -422,6 +438,7 @@ impl Sealed {
                 claims: verified.claims().clone(),
                 deferrals: 0,
                 depth: 0,
+                origin: None,
                 content: Content::Delivery(body),
             })
         };
@@ -432,15 +449,19 @@ impl Sealed {
         with(Body::Dropped(verified.body().len() as u64))
     }
 
-    /// Seals an answer of a platform's API: a message for each entity of the page. `scope` is [`POLL`] or [`IMPORT`].
-    pub fn from_answer(answered: &Answered, scope: &'static str) -> Vec<Self> {
-        let with = |transfer: &Transfer| answered.envelope(scope, Content::Transfer(transfer.clone()));
+    /// Seals an answer of a platform's API: a message for each entity of the page that a fetch read.
+    pub fn from_answer(answered: &Answered, fetch: Fetch) -> Vec<Self> {
+        let scope = if fetch == Fetch::Backfill { IMPORT } else { POLL };
+        let origin = (fetch == Fetch::Full).then_some(Origin::FullSync);
+        let with =
+            |transfer: &Transfer| Envelope { origin, ..answered.envelope(scope, Content::Transfer(transfer.clone())) };
         answered.listed.found.iter().map(|transfer| Self::write(&with(transfer))).collect()
     }
 
     /// Seals the end of a full sync of an entity, from its last page.
     pub fn swept(answered: &Answered, entity: EntityKind, begun: Timestamp) -> Self {
-        Self::write(&answered.envelope(POLL, Content::Swept(Swept { entity, begun, after: None })))
+        let swept = answered.envelope(POLL, Content::Swept(Swept { entity, begun, after: None }));
+        Self::write(&Envelope { origin: Some(Origin::FullSync), ..swept })
     }
 
     /// Seals the command to erase the state of a connection. Returns `None` when it is not disconnected.
@@ -475,6 +496,7 @@ impl Sealed {
             claims: BTreeMap::new(),
             deferrals: 0,
             depth: 0,
+            origin: None,
             content,
         })
     }
@@ -504,7 +526,8 @@ impl Sealed {
 
     /// Seals a copy of a message from the dead-letter queue. Its deferrals count from 0 again.
     pub fn redriven(envelope: &Envelope) -> Self {
-        Self::write(&Envelope { provenance: envelope.provenance.derived(), deferrals: 0, ..envelope.clone() })
+        let (provenance, origin) = (envelope.provenance.derived(), Some(Origin::Replay));
+        Self::write(&Envelope { provenance, origin, deferrals: 0, ..envelope.clone() })
     }
 
     /// Returns the message's text.
@@ -558,6 +581,7 @@ mod tests {
             claims: BTreeMap::new(),
             deferrals: 0,
             depth: 0,
+            origin: None,
             content: Content::Delivery(body),
         }
     }
@@ -580,6 +604,29 @@ mod tests {
         assert_eq!(Sealed::write(&expected).text(), text);
         for again in [Sealed::deferred(&expected), Sealed::redriven(&expected)] {
             assert_eq!(Envelope::parse(again.text()).unwrap().user.as_deref(), Some("ada"));
+        }
+    }
+
+    #[test]
+    fn a_message_tells_what_brought_it() {
+        let delivery = envelope(Body::Text("{}".into()));
+        let answer = |scope: &str| Envelope { provenance: Provenance::Answer, scope: scope.into(), ..delivery.clone() };
+        let registrar = Envelope { provenance: Provenance::Registrar, ..delivery.clone() };
+        let full = Envelope { origin: Some(Origin::FullSync), ..answer(POLL) };
+        for (message, origin) in [
+            (&delivery, Origin::Webhook),
+            (&answer(IMPORT), Origin::Backfill),
+            (&answer(POLL), Origin::Poll),
+            (&full, Origin::FullSync),
+            (&registrar, Origin::Policy),
+        ] {
+            assert_eq!(message.origin(), origin);
+            let part = Sealed::part(message, Content::Delivery(Body::Text(String::new())));
+            for derived in [Sealed::deferred(message), part] {
+                assert_eq!(Envelope::parse(derived.text()).unwrap().origin(), origin);
+            }
+            let redriven = Envelope::parse(Sealed::redriven(message).text()).unwrap();
+            assert_eq!(redriven.origin(), Origin::Replay);
         }
     }
 

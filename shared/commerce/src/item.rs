@@ -12,6 +12,7 @@ use crate::{
     change::{Marks, StandIn, State, Version, Winner},
     connection::DeletePolicy,
     entity::{Content, EntityKey},
+    origin::Origin,
     timestamp::{Timestamp, parse_utc},
 };
 
@@ -79,6 +80,9 @@ pub struct Item {
     pub rev: String,
     /// The message that wrote the item last, and its attempt: `{message id} {attempt}`.
     pub by: String,
+    /// What brought the last write; absent from items of older releases.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// The expiry, in seconds since 1970; only of a deleted entity with the policy `remove`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<i64>,
@@ -113,6 +117,8 @@ pub struct TooLarge(pub usize);
 pub struct Writer<'a> {
     /// The message and its attempt: `{message id} {attempt}`.
     pub by: &'a str,
+    /// What brought the message here.
+    pub origin: Origin,
     /// The time of writing.
     pub now: Timestamp,
 }
@@ -211,6 +217,7 @@ impl Projection<'_> {
             marks: state.marks,
             rev: fingerprint(&state),
             by: writer.by.to_owned(),
+            origin: Some(writer.origin),
             expires: removed.then(|| writer.now.seconds().saturating_add(REMOVED_FOR_SECONDS)),
         };
         // An item that was truncated once returns from the table without its `extra`, and must stay marked.
@@ -355,7 +362,7 @@ mod tests {
     const THEN: &str = "2026-01-01T00:00:00Z";
     const THEN_SORTABLE: &str = "2026-01-01T00:00:00.000000Z";
     const NOW: Timestamp = Timestamp::from_millis(1_795_219_200_123);
-    const WRITER: Writer<'static> = Writer { by: "m1", now: NOW };
+    const WRITER: Writer<'static> = Writer { by: "m1", origin: Origin::Webhook, now: NOW };
 
     fn key() -> EntityKey {
         let connection =
@@ -399,7 +406,7 @@ mod tests {
         let none = Map::new();
         let projection = Projection { policy: DeletePolicy::Mark, deleted_fields: &none };
         for by in ["m1", "m1 b7", "m1 2"] {
-            let writer = Writer { by, now: NOW };
+            let writer = Writer { by, ..WRITER };
             let item = projection.item(&key(), &State::of(&upsert(1, "a", "b")), None, writer).unwrap();
             assert!(item.is_written_by("m1") && !item.is_written_by("m") && !item.is_written_by("m12"), "{by}");
         }
@@ -746,7 +753,7 @@ mod tests {
             let mut before: Option<Item> = None;
             for (change, policy, now) in &changes {
                 let state = before.as_ref().map(Item::state).unwrap_or_default().merge(change).state;
-                let writer = Writer { by: "m", now: Timestamp::from_micros(NOW.micros() + now) };
+                let writer = Writer { by: "m", now: Timestamp::from_micros(NOW.micros() + now), ..WRITER };
                 let projection = Projection { policy: POLICIES[*policy], deleted_fields: &deleted_fields };
                 let item = projection.item(&key(), &state, before.as_ref(), writer).unwrap();
                 prop_assert_eq!(item.changed_at.len(), THEN_SORTABLE.len());

@@ -22,6 +22,7 @@ pub mod job;
 pub mod json;
 pub mod key;
 pub mod keys;
+pub mod origin;
 pub mod outcome;
 pub mod platform;
 pub mod platforms;

@@ -10,7 +10,7 @@ use std::{
 
 /// The modules, from the ground up. What stands in one line may not use each other; a folder's own files may.
 const LAYERS: &[&[&str]] = &[
-    &["timestamp", "outcome", "json"],
+    &["timestamp", "outcome", "origin", "json"],
     &["key", "http_call"],
     &["entity", "request", "activity"],
     &["transfer", "change", "keys", "health"],

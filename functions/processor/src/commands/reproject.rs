@@ -56,7 +56,7 @@ impl<P: Parts> Processor<P> {
             return Ok(());
         }
         let (policy, deleted_fields) = (connection.delete_policy(entity.kind), deleted_fields());
-        let writer = Writer { by: &message.envelope.scope, now: (self.clock)() };
+        let writer = Writer { by: &message.envelope.scope, origin: message.envelope.origin(), now: (self.clock)() };
         let projection = Projection { policy, deleted_fields: &deleted_fields };
         let Ok(next) = projection.item(entity, &state, Some(item), writer) else { return Ok(()) };
         if !next.is_as(item) {
