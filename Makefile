@@ -8,7 +8,7 @@ LOCAL := $(PYTHON) tools/local/local.py
 # The commands behind make, with the environment of a stack: the local one, or ENV=file made by `make env`.
 TOOLS = test -f "$(ENV)" || { echo "$(ENV) is missing: \`make run\` makes .local/env, \`make env\` one for a stack on AWS" >&2; exit 1; } && set -a && . "$(abspath $(ENV))" && set +a && ./.local/tools
 
-.PHONY: help run send state stop test secret token events redrive bench figures cost pages env retained fmt
+.PHONY: help run send state stop test secret token events redrive verify bench figures cost pages env retained fmt
 
 help: ## Lists the commands.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ events: tools ## Signs the files in events/ again, after one was changed or adde
 
 redrive: tools ## Counts the dead letters, and with RUN=1 brings them back: [QUEUE=jobs] [REASON=malformed] [RUN=1]
 	@$(TOOLS) redrive $(if $(QUEUE),--queue $(QUEUE)) $(if $(REASON),--reason $(REASON)) $(if $(RUN),--run)
+
+verify: tools ## Compares stores with their APIs: [PLATFORM=woocommerce CONNECTION=shop.example.com] [SAMPLE=20] [FULL=1] [REPAIR=1] [FORMAT=json]
+	@$(TOOLS) verify $(PLATFORM) $(CONNECTION) $(if $(FULL),--full,$(if $(SAMPLE),--sample $(SAMPLE))) $(if $(REPAIR),--repair) $(if $(FORMAT),--format $(FORMAT))
 
 bench: tools ## Measures the release binaries and writes docs/benchmarks.md.
 	cargo build --release --locked -p receiver -p processor -p registrar

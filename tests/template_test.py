@@ -131,7 +131,7 @@ class Template(unittest.TestCase):
             actions("Processor"),
             log | {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes",
              "sqs:SendMessage", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:Query",
-             "dynamodb:BatchWriteItem", "kms:Decrypt"},
+             "dynamodb:BatchWriteItem", "kms:Decrypt", "events:PutEvents"},
         )
         self.assertEqual(
             actions("Registrar"),
@@ -275,6 +275,7 @@ class Template(unittest.TestCase):
         self.assertEqual(statement["Action"], "lambda:InvokeFunction")
         self.assertEqual(statement["Resource"], {"Fn::GetAtt": ["Registrar", "Arn"]})
         self.assertEqual(RESOURCES["SweepSchedule"]["Properties"]["Target"]["Input"], '{"schedule":"sweep"}')
+        self.assertEqual(RESOURCES["VerifySchedule"]["Condition"], "VerifiesNightly")
 
     def test_the_registrar_s_queue_waits_for_six_of_its_timeouts(self):
         timeout = RESOURCES["Registrar"]["Properties"]["Timeout"]

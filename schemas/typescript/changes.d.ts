@@ -2,7 +2,7 @@
 import type { Entities } from "./entities";
 
 /** What happened to an entity. */
-export type ChangeKind = "created" | "updated" | "deleted" | "restored" | "erased";
+export type ChangeKind = "created" | "updated" | "deleted" | "restored" | "erased" | "snapshot";
 
 /** A change of an entity of kind `K`, as a CloudEvent: the `detail` of an event of the bus. */
 export interface ChangeEvent<K extends keyof Entities = keyof Entities> {

@@ -413,7 +413,7 @@ async fn more_keys_than_dynamodb_takes_at_once_are_read_in_parts() {
     let key = |n: u64| EntityKey { connection: connection.clone(), kind: EntityKind::Coupon, id: n.into() };
     let now = cloud::now();
     let gone = State::of(&Change::Delete(Delete { source: None, received: now }));
-    let projection = Projection { policy: DeletePolicy::Mark, deleted_fields: &Map::new() };
+    let projection = Projection::new(DeletePolicy::Mark, &Map::new());
     for n in 0..130 {
         let writer = Writer { by: "test", origin: Origin::Webhook, now };
         let item = projection.item(&key(n), &gone, None, writer).unwrap();

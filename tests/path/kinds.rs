@@ -330,7 +330,7 @@ fn what_is_nested_deeply_can_be_written_and_read_again() {
                 let connection = WebhookPath::parse(platform.name, "golden", None).unwrap().key;
                 let key = EntityKey { connection, kind: specimen.entity, id };
                 let none = Map::new();
-                let projection = Projection { policy: DeletePolicy::Mark, deleted_fields: &none };
+                let projection = Projection::new(DeletePolicy::Mark, &none);
                 let item = projection
                     .item(&key, &State::of(&change), None, Writer { by: "m", origin: Origin::Webhook, now: AT })
                     .unwrap();

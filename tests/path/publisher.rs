@@ -31,6 +31,13 @@ fn batch(records: &[Value]) -> StreamEvent {
     serde_json::from_value(json!({ "Records": records })).unwrap()
 }
 
+/// Returns the events of the writes after the first `already`.
+pub async fn told(world: &World, already: usize, detail: Detail) -> Vec<ChangeEvent> {
+    let bus = MemoryBus::default();
+    Publisher::new(bus.clone(), detail).publish(batch(&stream(world)[already..])).await;
+    bus.events()
+}
+
 /// Returns the world after the recording.
 pub async fn recorded() -> World {
     let world = World::connected();

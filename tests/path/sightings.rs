@@ -3,7 +3,7 @@
 use cloud::{
     EdgeError,
     coordination::{Coordination, Note, deployment},
-    memory::{MemoryPlatform, MemoryQueues, MemoryTables, MemoryVault},
+    memory::{MemoryBus, MemoryPlatform, MemoryQueues, MemoryTables, MemoryVault},
 };
 use commerce::{
     activity::{Activity, KeyUse, OTHER, SEEN, USED},
@@ -130,6 +130,7 @@ impl Parts for NotesNeverCome {
     type Outbound = Outside;
     type Notes = Stuck;
     type Jobs = MemoryQueues;
+    type Bus = MemoryBus;
 }
 
 #[tokio::test]
@@ -142,6 +143,7 @@ async fn no_message_waits_for_its_note() {
         outbound: Outside::Silent,
         notes: Stuck,
         jobs: world.queues.clone(),
+        changes: None,
     };
     let processor = Processor::new(PLATFORMS, edges, Loopback::Refused, world.clock.function());
     let messages: Vec<_> = (0..40).map(|n| delivered(&key(), &format!("coupon.x{n}"), 1, "sample", n)).collect();

@@ -9,13 +9,14 @@ use std::{
 };
 
 use cloud::{
-    memory::{MemoryPlatform, MemoryQueues, MemorySecret, MemoryTables, MemoryVault},
+    memory::{MemoryBus, MemoryPlatform, MemoryQueues, MemorySecret, MemoryTables, MemoryVault},
     outbound::Outbound,
     proof_keys::CachedProofKeys,
     queue::Jobs,
     secrets::{AppCredentials, Keys},
 };
 use commerce::{
+    change_event::Detail,
     connection::Connection,
     http_call::{ApiRequest, ApiResponse, Fault, Loopback},
     item::Item,
@@ -28,7 +29,7 @@ use commerce::{
 };
 use futures_util::future::BoxFuture;
 use lambda_http::{Body, Request, Response};
-use processor::{Disposition, Message, Processor, batch::Report};
+use processor::{Changes, Disposition, Message, Processor, batch::Report};
 use receiver::Receiver;
 use registrar::{ADMIN_TOKEN, PERMISSIONS, Registrar};
 use serde_json::{Value, json};
@@ -197,6 +198,8 @@ pub struct World {
     pub clock: Clock,
     /// Both queues.
     pub queues: MemoryQueues,
+    /// The bus of change events, as far as the processor uses it.
+    pub bus: MemoryBus,
     /// All tables.
     pub tables: MemoryTables,
     /// The signing keys.
@@ -239,6 +242,7 @@ impl processor::Parts for InMemory {
     type Outbound = Outside;
     type Notes = MemoryTables;
     type Jobs = MemoryQueues;
+    type Bus = MemoryBus;
 }
 
 /// The direct way to the receiver.
@@ -307,6 +311,7 @@ impl World {
             own: Own::default(),
             clock,
             queues,
+            bus: MemoryBus::default(),
             tables,
             signing,
             apps,
@@ -357,6 +362,7 @@ impl World {
             outbound: self.outside.clone(),
             notes: self.tables.clone(),
             jobs: self.queues.clone(),
+            changes: Some(Changes { bus: self.bus.clone(), detail: Detail::Full }),
         };
         Processor::new(platforms, edges, self.loopback, self.clock.function())
     }
@@ -390,7 +396,7 @@ impl World {
             jobs: self.queues.clone(),
             inbox: self.queues.clone(),
         };
-        Registrar::new(platforms, edges, base, self.loopback, self.clock.function())
+        Registrar::new(platforms, edges, base, self.loopback, self.clock.function()).telling_of_changes(true)
     }
 
     /// Runs the registrar's own queue one job after another, delays included, until only jobs are left that wait for an

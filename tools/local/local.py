@@ -404,6 +404,7 @@ def environment_of(outputs, api_url):
         "CREDENTIALS_KEY": outputs["CredentialsKeyArn"],
         "PROCESSOR_LOGS": outputs["ProcessorLogGroup"],
         "CHANGES_BUS": outputs.get("ChangesBus", ""),
+        "CHANGE_EVENTS": "full" if "ChangesBus" in outputs else "none",
     }
 
 

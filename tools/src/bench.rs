@@ -189,7 +189,8 @@ fn write_units(samples: &[events::Event]) -> Result<Vec<(String, usize)>, Failur
         let key = EntityKey { connection: path.key, kind: entity, id };
         let by = "5fea7756-0ea4-451a-a703-a558b933e274";
         let writer = Writer { by, origin: Origin::Webhook, now: cloud::now() };
-        let projection = Projection { policy: DeletePolicy::Mark, deleted_fields: &serde_json::Map::new() };
+        let none = serde_json::Map::new();
+        let projection = Projection::new(DeletePolicy::Mark, &none);
         let item = projection.item(&key, &State::of(&change), None, writer)?;
         units.push((sample.name.clone(), item.size()));
     }

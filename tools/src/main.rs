@@ -3,6 +3,7 @@
 
 mod bench;
 mod redrive;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -62,6 +63,9 @@ enum Command {
     },
     /// Brings dead letters back to their queue.
     Redrive(redrive::Options),
+    /// Compares what is here with the stores' own APIs. Exits with 0 if all is equal, with 3 if something differs, and
+    /// with 2 if something could not be compared.
+    Verify(verify::Options),
     /// Measures the release binaries.
     Bench(bench::Options),
 }
@@ -70,7 +74,11 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match run(Cli::parse().command).await {
+    let command = match Cli::parse().command {
+        Command::Verify(options) => return verify::run(&options).await,
+        command => command,
+    };
+    match run(command).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -114,6 +122,8 @@ async fn run(command: Command) -> Outcome {
             Ok(())
         }
         Command::Redrive(options) => redrive::run(&options).await,
+        // It has exit codes of its own.
+        Command::Verify(options) => verify::verify(&options).await.map(|_| ()),
         Command::Bench(options) => bench::run(&options).await,
     }
 }

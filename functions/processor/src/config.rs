@@ -3,8 +3,9 @@
 use cloud::{
     EdgeError,
     aws::{flag, variable},
+    bus::changes,
 };
-use commerce::http_call::Loopback;
+use commerce::{change_event::Detail, http_call::Loopback};
 
 /// The processor's configuration.
 #[derive(Clone, Debug)]
@@ -23,13 +24,15 @@ pub struct Config {
     pub coordination: String,
     /// The ARN of the key that encrypts credentials.
     pub credentials_key: String,
+    /// The name of the bus of change events, and the part of an entity that travels, in a stack that tells readers.
+    pub changes: Option<(String, Detail)>,
     /// The choice of whether platforms may be on this machine, for local runs only.
     pub loopback: Loopback,
 }
 
 impl Config {
     /// Reads `INBOX_URL`, `DLQ_URL`, `JOBS_URL`, `ENTITIES_TABLE`, `CONNECTIONS_TABLE`, `COORDINATION_TABLE`,
-    /// `CREDENTIALS_KEY` and `ALLOW_LOOPBACK_PLATFORMS`.
+    /// `CREDENTIALS_KEY`, `CHANGES_BUS` and `CHANGE_EVENTS` if there is a bus, and `ALLOW_LOOPBACK_PLATFORMS`.
     ///
     /// # Errors
     /// An error that names the missing variable.
@@ -42,6 +45,7 @@ impl Config {
             connections: variable("CONNECTIONS_TABLE")?,
             coordination: variable("COORDINATION_TABLE")?,
             credentials_key: variable("CREDENTIALS_KEY")?,
+            changes: changes()?,
             loopback: Loopback::allowed_if(flag("ALLOW_LOOPBACK_PLATFORMS")),
         })
     }

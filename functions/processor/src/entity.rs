@@ -43,6 +43,10 @@ const MAX_REQUIRED: usize = 100;
 const ASKED_SECONDS: i64 = 3600;
 /// The prefix of the reason of a transfer whose entity another one refers to; the key of the other one follows.
 const ALONG: &str = "with ";
+/// The reason of a transfer whose entity was delivered without what the platform would have added.
+const NOT_ADDED: &str = "the platform did not answer when it was delivered";
+/// The time after which the platform is asked once more for what it adds, in seconds.
+const ADDED_LATER_SECONDS: i32 = 300;
 /// The time after a change, in seconds, from which a pull is sure to contain it.
 const KNOWN_AFTER_SECONDS: i64 = 60;
 /// The greatest difference between the clocks of two functions, in seconds.
@@ -199,10 +203,15 @@ impl<P: Parts> Processor<P> {
             }
             Some(Ok(Answer { change: Err(_), .. })) if adds => {}
             Some(Ok(Answer { change: Err(rule), .. })) => return Err((*rule).into()),
-            // The delivered content is worth having without the additions.
+            // The delivered content is worth having without the additions, which are asked for once more.
             Some(Err(fault)) if adds && !update.beside && (last_try || is_lasting(fault)) => {
                 let (partition, sort) = (entity.key.partition(), entity.key.sort());
                 cloud::telemetry::warn("nothing-added", &format!("{partition} {sort}: {fault}"));
+                if !matches!(fault, Fault::TooLarge(_)) {
+                    let transfer = Transfer::new(entity.key.kind, entity.key.id.clone(), NOT_ADDED);
+                    let later = Sealed::part(&update.envelope, Content::Transfer(transfer));
+                    self.edges.queues.send(&later, ADDED_LATER_SECONDS).await?;
+                }
             }
             Some(Err(fault)) => {
                 if matches!(fault, Fault::Unreadable(_) | Fault::TooLarge(_)) {

@@ -8,6 +8,7 @@
 
 mod act;
 mod activity;
+pub mod aws;
 pub mod batch;
 mod candidate;
 mod commands;
@@ -20,23 +21,26 @@ mod merge;
 mod parse;
 mod places;
 mod pull;
+mod redaction;
 mod report;
 mod rules;
 mod run;
 mod strangers;
 mod throttle;
+pub mod verify;
 
 use std::sync::Arc;
 
 use cloud::{
     budget::Leases,
+    bus::Bus,
     connections::Vault,
     coordination::Coordination,
     outbound::Outbound,
     queue::{DeadLetters, Inbox, Jobs, Retries},
     state::Entities,
 };
-use commerce::{http_call::Loopback, platform::Platform, timestamp::Timestamp};
+use commerce::{change_event::Detail, http_call::Loopback, platform::Platform, timestamp::Timestamp};
 
 pub use crate::disposition::Disposition;
 use crate::{credentials::OpenedCredentials, throttle::Throttle};
@@ -73,6 +77,16 @@ pub trait Parts {
     type Notes: Coordination + Sync;
     /// The registrar's queue.
     type Jobs: Jobs + Sync;
+    /// The bus of change events.
+    type Bus: Bus + Sync;
+}
+
+/// The way in which readers are told of entities.
+pub struct Changes<B> {
+    /// The bus of change events.
+    pub bus: B,
+    /// The part of an entity that travels.
+    pub detail: Detail,
 }
 
 /// The edges of a [`Processor`].
@@ -89,6 +103,8 @@ pub struct Edges<P: Parts> {
     pub notes: P::Notes,
     /// The registrar's queue.
     pub jobs: P::Jobs,
+    /// The way in which readers are told of entities, in a stack that tells them.
+    pub changes: Option<Changes<P::Bus>>,
 }
 
 /// The processor on its edges.

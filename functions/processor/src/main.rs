@@ -1,55 +1,29 @@
 //! The wiring of the processor to AWS.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use cloud::{
     aws::{Aws, Patience},
-    connections::Kms,
-    coordination::DynamoCoordination,
-    outbound::Guarded,
-    queue::{Sqs, SqsJobs},
-    state::DynamoEntities,
     telemetry,
 };
-use commerce::{platforms::PLATFORMS, timestamp::Timestamp};
+use commerce::timestamp::Timestamp;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use processor::{Edges, Message, Parts, Processor, config::Config};
+use processor::{Message, config::Config};
 
 /// The part of the function's time, in seconds, that is kept for quarantines, the report and the log.
 const RESERVE_SECONDS: i64 = 6;
 /// The time for a batch, in seconds, when the runtime states no deadline ahead.
 const UNTOLD_SECONDS: i64 = 30;
 
-/// The edges of AWS.
-struct AtAws;
-
-impl Parts for AtAws {
-    type Entities = DynamoEntities;
-    type Queues = Sqs;
-    type Vault = Kms;
-    type Outbound = Guarded;
-    type Notes = DynamoCoordination;
-    type Jobs = SqsJobs;
-}
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::tame_panics();
     let config = Config::from_env()?;
     let aws = Aws::from_env(Patience::Worker)?;
-    let entities = DynamoEntities::new(aws.dynamodb(), config.entities, config.connections);
-    let edges = Edges::<AtAws> {
-        entities: entities.clone(),
-        queues: Sqs::new(aws.sqs(), config.inbox, config.dead_letters),
-        vault: Kms::new(aws.kms(), config.credentials_key),
-        outbound: Guarded::new(config.loopback)?,
-        notes: DynamoCoordination::new(aws.dynamodb(), config.coordination),
-        jobs: SqsJobs::new(aws.sqs(), config.jobs),
-    };
-    // Lambda does not throttle initialisation, so the connection is opened here, within two seconds.
-    let _ = tokio::time::timeout(Duration::from_secs(2), entities.warm()).await;
-    let processor = Processor::new(PLATFORMS, edges, config.loopback, Arc::new(cloud::now));
+    let processor = processor::aws::processor(&aws, config)?;
+    // Within two seconds; a failure shows with the first batch.
+    let _ = tokio::time::timeout(Duration::from_secs(2), processor.warm()).await;
     let processor = &processor;
     run(service_fn(|event: LambdaEvent<SqsEvent>| async move {
         let deadline = deadline(event.context.deadline);

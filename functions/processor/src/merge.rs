@@ -1,8 +1,14 @@
 //! The merge of one entity's messages into its state, which is written once.
 
-use std::hash::{BuildHasher, RandomState};
+use std::{
+    collections::BTreeSet,
+    hash::{BuildHasher, RandomState},
+};
 
-use cloud::state::{Entities, Put};
+use cloud::{
+    EdgeError,
+    state::{Entities, Put},
+};
 use commerce::{
     change::{Change, State},
     connection::Connection,
@@ -13,6 +19,7 @@ use commerce::{
     origin::Origin,
     outcome::{Outcome, Reason},
     platform::mapping::deleted_fields,
+    redaction::{is_personal, redact},
 };
 
 use crate::{
@@ -51,6 +58,12 @@ pub(crate) struct Merge<'a, 'p> {
 impl Merge<'_, '_> {
     fn update(&self, index: usize) -> Option<&EntityUpdate> {
         self.updates.iter().find(|update| update.index == index)
+    }
+
+    /// Returns whether a verification found that the item is not what the platform shows.
+    fn repairs(&self) -> bool {
+        let updates = self.candidates.iter().filter_map(|candidate| self.update(candidate.index));
+        updates.map(|update| update.envelope.origin()).any(|origin| origin == Origin::Repair)
     }
 
     /// Returns what brought the changes: that of the first message that changed something, or else of the first.
@@ -113,10 +126,11 @@ impl<P: Parts> Processor<P> {
     pub(crate) async fn merge_and_write(&self, mut merge: Merge<'_, '_>) -> Ends {
         let policy = merge.connection.delete_policy(merge.key.kind);
         let deleted_fields = deleted_fields();
-        let projection = Projection { policy, deleted_fields: &deleted_fields };
+        let projection = Projection::new(policy, &deleted_fields);
         let (attempt, mut writes) = (attempt(), 0);
         while let Some(first) = merge.candidates.first() {
             let before = merge.item.as_ref().map(Item::state).unwrap_or_default();
+            let before = if merge.repairs() { before.distrusting() } else { before };
             let (state, outcomes) = match merge_all(&before, &merge.candidates, merge.may_ask, &projection) {
                 Ok(merged) => merged,
                 Err(NeedsConfirmation(nth)) => {
@@ -124,10 +138,17 @@ impl<P: Parts> Processor<P> {
                     continue;
                 }
             };
+            let (state, redacted) = match self.redacted(&merge, state).await {
+                Ok(redacted) => redacted,
+                Err(error) => {
+                    merge.fail(Reason::StateUnavailable, &format!("nobody knows who is redacted: {error}"));
+                    break;
+                }
+            };
             // Another environment that holds the same message at the same moment is another writer.
             let by = format!("{} {attempt}", merge.run.batch[first.index].message.id);
             let writer = Writer { by: &by, origin: merge.origin(&outcomes), now: (self.clock)() };
-            let next = match projection.item(merge.key, &state, merge.item.as_ref(), writer) {
+            let next = match projection.redacted(redacted).item(merge.key, &state, merge.item.as_ref(), writer) {
                 Ok(next) => next,
                 Err(error) => {
                     merge.drop_large(&state, &error);
@@ -150,6 +171,18 @@ impl<P: Parts> Processor<P> {
             self.write_item(&mut merge, next, &before, outcomes, writes).await;
         }
         merge.ends
+    }
+
+    /// Redacts a state whose entity names redacted persons, and tells whether it did. What was redacted once stays so.
+    async fn redacted(&self, merge: &Merge<'_, '_>, state: State) -> Result<(State, bool), EdgeError> {
+        let (key, already) = (merge.key, merge.item.as_ref().is_some_and(|item| item.redacted));
+        let persons =
+            if merge.connection.redacts { self.redacted_persons(key, &state).await? } else { BTreeSet::new() };
+        if !already && persons.is_empty() {
+            return Ok((state, false));
+        }
+        let state = state.with_contents(|content| redact(&key.connection, key.kind, content, &persons));
+        Ok((state, already || is_personal(key.kind)))
     }
 
     /// Writes the item. If that ends the merge, no candidate is left.

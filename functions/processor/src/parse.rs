@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use commerce::{
     change::Change,
+    change_event::Snapshot,
     entity::EntityKey,
     envelope::{BodyError, Content, Counted, Envelope, EnvelopeError, Erasure, Known, Reprojection, Swept},
     outcome::{Outcome, Reason, Rule},
@@ -18,9 +19,11 @@ use commerce::{
         mapping::{Incoming, MapError, Mapped, Resolved, map_delivery, processor, resolve},
         notice::Notice,
     },
+    redaction::Redaction,
     request::{has_too_many_values, weight},
     scheme::Strength,
     transfer::{EntityProcessor, Listing, Preset, Transfer, late},
+    verification::Verification,
     verify::UNNAMED_SCOPE,
 };
 
@@ -207,6 +210,12 @@ pub(crate) enum Command {
     Erase(Erasure),
     /// Deleted entities to project again, by the present policies.
     Reproject(Reprojection),
+    /// Persons to redact.
+    Redact(Redaction),
+    /// A verification, which takes a step.
+    Verify(Verification),
+    /// Entities to tell readers of.
+    Snapshot(Snapshot),
     /// A notice for the registrar.
     Notice(Notice),
 }
@@ -256,6 +265,9 @@ fn read(platforms: &'static [Platform], index: usize, parsed: &Parsed<'_>, unpac
         Content::Known(known) => Request::Resolved(reader.command(Command::PullKnown(known.clone()))),
         Content::Erase(erasure) => Request::Resolved(reader.command(Command::Erase(erasure.clone()))),
         Content::Reproject(reprojection) => Request::Resolved(reader.command(Command::Reproject(reprojection.clone()))),
+        Content::Redact(redaction) => Request::Resolved(reader.command(Command::Redact(redaction.clone()))),
+        Content::Snapshot(snapshot) => Request::Resolved(reader.command(Command::Snapshot(snapshot.clone()))),
+        Content::Verify(verification) => Request::Resolved(reader.command(Command::Verify(verification.clone()))),
         Content::Delivery(_) => match unpacked.0 {
             Some(Ok(body)) => reader.delivery(body),
             Some(Err(error @ BodyError::Dropped(_))) => {

@@ -63,6 +63,11 @@ impl Places {
 }
 
 impl<'p> Place<'p> {
+    /// Returns an empty place for another entity of the same connection.
+    pub(crate) fn another(&self) -> Self {
+        Place { places: self.places, own: self.own, weight: AtomicUsize::new(0), heavy: Mutex::default() }
+    }
+
     /// Holds this much more weight, in bytes, as soon as there is room.
     pub(crate) async fn hold(&self, weight: usize) {
         let held = self.weight.fetch_add(weight, Ordering::Relaxed).saturating_add(weight);

@@ -29,8 +29,8 @@ pub(crate) fn gate<'c>(
     if connection.is_unwanted(&envelope.scope) {
         return Err(Rule::UNWANTED_SCOPE);
     }
-    // Answers to the connection's own credentials need no other proof.
-    if envelope.provenance != Provenance::Answer {
+    // Answers to the connection's own credentials, and the registrar's commands, need no other proof.
+    if !matches!(envelope.provenance, Provenance::Answer | Provenance::Registrar) {
         platform.mapping.admits(connection, &envelope.claims)?;
     }
     Ok(connection)

@@ -1,6 +1,6 @@
 //! The publisher's configuration, from its environment.
 
-use cloud::{EdgeError, aws::variable};
+use cloud::{EdgeError, aws::variable, bus::changes};
 use commerce::change_event::Detail;
 
 /// The publisher's configuration.
@@ -18,11 +18,8 @@ impl Config {
     /// # Errors
     /// An error that names the variable that is missing or says something else.
     pub fn from_env() -> Result<Self, EdgeError> {
-        let detail = match variable("CHANGE_EVENTS")?.as_str() {
-            "ids" => Detail::Ids,
-            "full" => Detail::Full,
-            other => return Err(EdgeError::new("CHANGE_EVENTS", format!("must be ids or full, not {other:?}"))),
-        };
-        Ok(Self { bus: variable("CHANGES_BUS")?, detail })
+        variable("CHANGES_BUS")?;
+        let (bus, detail) = changes()?.ok_or_else(|| EdgeError::new("CHANGES_BUS", "is empty"))?;
+        Ok(Self { bus, detail })
     }
 }

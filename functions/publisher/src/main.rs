@@ -8,15 +8,12 @@ use cloud::{
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use publisher::{Publisher, StreamEvent, config::Config};
 
-/// The source of the events on the bus, which rules match on.
-const SOURCE: &str = "commerce-hooks";
-
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::tame_panics();
     let config = Config::from_env()?;
     let aws = Aws::from_env(Patience::Worker)?;
-    let bus = EventBridge::new(aws.eventbridge(), config.bus, SOURCE.to_owned());
+    let bus = EventBridge::new(aws.eventbridge(), config.bus);
     let publisher = &Publisher::new(bus, config.detail);
     run(service_fn(
         |event: LambdaEvent<StreamEvent>| async move { Ok::<_, Error>(publisher.publish(event.payload).await) },

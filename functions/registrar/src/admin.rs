@@ -103,6 +103,12 @@ impl<P: Parts> Registrar<P> {
             }
             ConnectionHandler::Presets => Answer::Presets(Presets { presets: self.known(key).await?.1.presets }),
             ConnectionHandler::SetPresets => Answer::Presets(self.set_presets(platform, key, body).await?),
+            ConnectionHandler::Redact => Answer::Redaction(self.redact(key, body, claims).await?),
+            ConnectionHandler::Verify => {
+                Answer::Verification(self.begin_verification(platform, key, body).await?.into())
+            }
+            ConnectionHandler::Verification => Answer::Verification(self.show_verification(key).await?.into()),
+            ConnectionHandler::Snapshot => Answer::Snapshot(self.begin_snapshot(platform, key, body).await?),
             ConnectionHandler::Reveal => Answer::Revealed(self.reveal(platform, key, body, claims).await?),
         })
     }
@@ -443,13 +449,17 @@ fn description() -> Result<Value, Problem> {
 
 const NO_OBJECT: &str = "body: must be a JSON object";
 
-/// Returns the log line about whose token revealed a secret. A token without a name is identified by the time of its
-/// minting.
-fn revealed(key: &ConnectionKey, scope: Option<&str>, claims: &Claims) -> Value {
-    let by = claims.sub.clone().unwrap_or_else(|| {
+/// Returns the name of the holder of a token. A token without a name is identified by the time of its minting.
+pub(crate) fn asker(claims: &Claims) -> String {
+    claims.sub.clone().unwrap_or_else(|| {
         let minted = Timestamp::from_millis(claims.iat.saturating_mul(1000));
         format!("the holder of a token of {minted}")
-    });
+    })
+}
+
+/// Returns the log line about whose token revealed a secret.
+fn revealed(key: &ConnectionKey, scope: Option<&str>, claims: &Claims) -> Value {
+    let by = asker(claims);
     json!({ "level": "INFO", "event": "secret-revealed", "connection": key.to_string(), "scope": scope, "by": by })
 }
 
@@ -465,7 +475,7 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
 }
 
 /// Reads the members of a body, which may be empty. Only the known members are accepted.
-fn members(body: &[u8], known: &[&str]) -> Result<Map<String, Value>, Problem> {
+pub(crate) fn members(body: &[u8], known: &[&str]) -> Result<Map<String, Value>, Problem> {
     if body.is_empty() {
         return Ok(Map::new());
     }

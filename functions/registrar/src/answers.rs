@@ -6,14 +6,16 @@ use commerce::{
     connection::{ConnectionStatus, DeletePolicy},
     cursor::Fetch,
     drift::Drift,
-    entity::EntityKind,
+    entity::{EntityKind, ExternalId},
     health::Verdict,
     key::{ConnectionId, Generation},
     keys::{KeyState, Phase},
     platform::notice::Notice,
+    redaction::Receipt,
     rotation::Stage,
     timestamp::Timestamp,
     transfer::Preset,
+    verification::{Cause, Conclusion, Difference, Extent, Report, Unchecked},
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -71,6 +73,12 @@ pub enum Answer {
     PollList(PollList),
     /// Fetches that have begun.
     Begun(Begun),
+    /// The receipt of a redaction.
+    Redaction(RedactionReceipt),
+    /// The report of a verification.
+    Verification(Box<VerificationReport>),
+    /// A snapshot that has begun.
+    Snapshot(SnapshotBegun),
     /// Secrets to enter by hand.
     Revealed(Revealed),
     /// The progress of a key rotation.
@@ -455,6 +463,148 @@ impl From<Drift> for ShownDrift {
 pub struct Presets {
     /// The rules for topics that only this connection's conventions explain.
     pub presets: Vec<Preset>,
+}
+
+/// The receipt of a redaction.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+pub struct RedactionReceipt {
+    /// The id: the same for the same person at the same connection.
+    pub id: String,
+    /// The time of the redaction. Entities made later are not redacted.
+    pub at: Moment,
+    /// The time at which everything was redacted; null while that goes on.
+    pub done: Option<Moment>,
+    /// The time at which a second look found whatever was being written meanwhile; null before that. It comes 15 minutes
+    /// later.
+    pub looked_again: Option<Moment>,
+    /// The ids of the entities that were redacted, by kind.
+    #[cfg_attr(feature = "schema", schemars(with = "BTreeMap<String, Vec<String>>"))]
+    #[cfg_attr(feature = "schema", schemars(extend("propertyNames" = { "$ref": "#/components/schemas/Entity" })))]
+    pub redacted: BTreeMap<EntityKind, BTreeSet<ExternalId>>,
+    /// The number of further entities that were redacted.
+    pub unlisted: u64,
+    /// The number of dead letters that were removed.
+    pub dead_letters: u64,
+}
+
+impl RedactionReceipt {
+    pub(crate) fn new(id: String, receipt: &Receipt) -> Self {
+        Self {
+            id,
+            at: receipt.at.into(),
+            done: receipt.done.map(Moment::from),
+            looked_again: receipt.looked_again.map(Moment::from),
+            redacted: receipt.redacted.clone(),
+            unlisted: receipt.unlisted,
+            dead_letters: receipt.dead_letters,
+        }
+    }
+}
+
+/// A snapshot that has begun.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+pub struct SnapshotBegun {
+    /// The kind of entity; null for all.
+    pub entity: Option<EntityKind>,
+    /// The most events a second.
+    pub per_second: u32,
+}
+
+/// The report of a verification.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+pub struct VerificationReport {
+    /// The time at which it began.
+    pub begun: Moment,
+    /// The time at which it ended; null while it is under way.
+    pub ended: Option<Moment>,
+    /// The part of the connection: `full`, or the number of entities of each kind.
+    pub extent: Extent,
+    /// The result so far.
+    pub result: Conclusion,
+    /// The number of entities compared, by kind.
+    #[cfg_attr(feature = "schema", schemars(extend("propertyNames" = { "$ref": "#/components/schemas/Entity" })))]
+    pub checked: BTreeMap<EntityKind, u64>,
+    /// The number of entities that differ for certain, by kind.
+    #[cfg_attr(feature = "schema", schemars(extend("propertyNames" = { "$ref": "#/components/schemas/Entity" })))]
+    pub different: BTreeMap<EntityKind, u64>,
+    /// The number of different entities in a million.
+    pub drift_per_million: u64,
+    /// The number of entities that differ and were changed a short while ago.
+    pub under_way: u64,
+    /// The number of entities, and kinds of entity, that could not be compared.
+    pub unchecked: u64,
+    /// The number of entities that were queued for repair.
+    pub queued: u64,
+    /// The kinds that the platform cannot list, so that nobody looked for what is not here.
+    pub unlisted: BTreeSet<EntityKind>,
+    /// The kinds of which the platform cannot be asked for one, or for some, so that these were not compared.
+    pub unfetchable: BTreeSet<EntityKind>,
+    /// The differences, 200 at most.
+    pub differences: Vec<ShownDifference>,
+    /// What could not be compared, 200 at most.
+    pub failures: Vec<ShownFailure>,
+}
+
+/// A difference between what is here and what the platform shows.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields, inline))]
+pub struct ShownDifference {
+    /// The kind of entity.
+    pub entity: EntityKind,
+    /// The entity's id.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub id: ExternalId,
+    /// The field: a canonical one, `extra.` and the platform's own, or `deleted`; null if the entity is not here.
+    pub field: Option<String>,
+    /// The time of the platform's last change, if it tells one.
+    pub since: Option<Moment>,
+    /// The likely cause.
+    pub cause: Cause,
+}
+
+/// Something that could not be compared.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields, inline))]
+pub struct ShownFailure {
+    /// The kind of entity.
+    pub entity: EntityKind,
+    /// The entity's id; null for the whole kind.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
+    pub id: Option<ExternalId>,
+    /// The reason.
+    pub why: String,
+}
+
+impl From<Report> for VerificationReport {
+    fn from(report: Report) -> Self {
+        let difference = |of: Difference| ShownDifference {
+            entity: of.entity,
+            id: of.id,
+            field: of.field,
+            since: of.since.map(Moment::from),
+            cause: of.cause,
+        };
+        let failure = |of: Unchecked| ShownFailure { entity: of.entity, id: of.id, why: of.why };
+        Self {
+            result: report.conclusion(),
+            drift_per_million: report.drift_per_million(),
+            begun: report.begun.into(),
+            ended: report.ended.map(Moment::from),
+            extent: report.extent,
+            checked: report.checked,
+            different: report.different,
+            under_way: report.under_way,
+            unchecked: report.unchecked,
+            queued: report.queued,
+            unlisted: report.unlisted,
+            unfetchable: report.unfetchable,
+            differences: report.differences.into_iter().map(difference).collect(),
+            failures: report.failures.into_iter().map(failure).collect(),
+        }
+    }
 }
 
 /// The address and the secrets to enter at the platform by hand.

@@ -29,13 +29,16 @@ pub struct Config {
     pub inbox: String,
     /// The URL at which platforms reach the receiver.
     pub public_base_url: String,
+    /// `true` in a stack that tells readers of changes.
+    pub tells_of_changes: bool,
     /// The choice of whether platforms may be on this machine, for local runs only.
     pub loopback: Loopback,
 }
 
 impl Config {
     /// Reads `CONNECTIONS_TABLE`, `COORDINATION_TABLE`, `PROOF_KEYS_TABLE`, `CREDENTIALS_KEY`, `SIGNING_KEYS`,
-    /// `ADMIN_KEY`, `APP_CREDENTIALS`, `JOBS_URL`, `INBOX_URL`, `PUBLIC_BASE_URL` and `ALLOW_LOOPBACK_PLATFORMS`.
+    /// `ADMIN_KEY`, `APP_CREDENTIALS`, `JOBS_URL`, `INBOX_URL`, `PUBLIC_BASE_URL`, `CHANGE_EVENTS` and
+    /// `ALLOW_LOOPBACK_PLATFORMS`.
     ///
     /// # Errors
     /// An error that names the missing variable.
@@ -51,6 +54,7 @@ impl Config {
             jobs: variable("JOBS_URL")?,
             inbox: variable("INBOX_URL")?,
             public_base_url: variable("PUBLIC_BASE_URL")?,
+            tells_of_changes: variable("CHANGE_EVENTS")? != "none",
             loopback: Loopback::allowed_if(flag("ALLOW_LOOPBACK_PLATFORMS")),
         })
     }

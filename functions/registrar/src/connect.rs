@@ -242,6 +242,7 @@ impl<P: Parts> Registrar<P> {
             paused_at: alive.and_then(|alive| alive.paused_at),
             unconfirmed,
             signed_with: alive.and_then(|alive| alive.signed_with.clone()),
+            redacts: before.is_some_and(|before| before.redacts),
             ..Connection::new(&settings.site)
         };
         connection.set_deletes(settings.deletes.clone());

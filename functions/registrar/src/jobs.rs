@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{Parts, Registrar, problem::Problem};
 
 /// The number of connections on a page of the sweep.
-const PAGE: u32 = 100;
+pub(crate) const PAGE: u32 = 100;
 /// The value of [`PAGE`], in the type of delays.
 const SPREAD_PAGE: i32 = 100;
 /// The time over which the checks of a full page are spread, in seconds, so that not all stores are called at once. The
@@ -34,8 +34,10 @@ pub fn failed_lines(text: &str, problem: &Problem, attempts: u32, now: Timestamp
     let (event, level) = if attempts < MAX_ATTEMPTS { ("job-comes-back", "WARN") } else { ("job-failed", "ERROR") };
     let said = json!({ "level": level, "event": event, "job": job, "attempts": attempts, "detail": problem.for_log() });
     let platform = match &job {
-        Some(Job::Check { key, .. } | Job::Poll { key, .. } | Job::Sync { key, .. }) => key.platform.as_str(),
-        Some(Job::Sweep { .. } | Job::Rotate) | None => "all",
+        Some(Job::Check { key, .. } | Job::Poll { key, .. } | Job::Sync { key, .. } | Job::Verify { key, .. }) => {
+            key.platform.as_str()
+        }
+        Some(Job::Sweep { .. } | Job::VerifyAll { .. } | Job::Rotate) | None => "all",
     };
     let counted = (attempts >= MAX_ATTEMPTS).then(|| telemetry::count("FailedJobs", platform, 1, now));
     [said].into_iter().chain(counted).collect()
@@ -84,6 +86,11 @@ impl<P: Parts> Registrar<P> {
                 Some(platform) => self.sync(platform, key, *entity).await,
                 None => Ok(()),
             },
+            Job::VerifyAll { shard, after, sample } => self.verify_page(*shard, after.as_deref(), *sample).await,
+            Job::Verify { key, sample } => match self.platform(key) {
+                Some(platform) => self.verify_sample(platform, key, *sample).await,
+                None => Ok(()),
+            },
             Job::Rotate => {
                 if let Err(problem) = self.advance_rotation().await {
                     telemetry::error("rotation", &problem.for_log());
@@ -122,7 +129,7 @@ impl<P: Parts> Registrar<P> {
         let page = self.edges.connections.list(shard, None, after, PAGE).await?;
         let checks = page.entries.into_iter().zip(0..).map(|(entry, place): (_, i32)| {
             let check = Job::Check { key: entry.key, why: Trigger::Schedule, tries: 0, since: begun };
-            (check, place * SPREAD_SECONDS / SPREAD_PAGE)
+            (check, spread(place))
         });
         let mut jobs: Vec<_> = checks.collect();
         if let Some(after) = page.next {
@@ -130,6 +137,11 @@ impl<P: Parts> Registrar<P> {
         }
         Ok(self.edges.jobs.send_jobs(&jobs).await?)
     }
+}
+
+/// Returns the delay of the job of a place on a page of connections, in seconds.
+pub(crate) fn spread(place: i32) -> i32 {
+    place * SPREAD_SECONDS / SPREAD_PAGE
 }
 
 /// Returns the job in the form in which it comes back later. A check counts how often it was put off.

@@ -26,9 +26,12 @@ mod probe;
 pub mod problem;
 pub mod reconcile;
 mod records;
+mod redact;
 mod rotation;
 mod routes;
 mod show;
+mod snapshot;
+mod verify;
 mod webhooks;
 
 use std::{
@@ -117,6 +120,7 @@ pub struct Registrar<P: Parts> {
     pub(crate) public_base_url: String,
     pub(crate) base_urls: OnceLock<BTreeSet<String>>,
     pub(crate) loopback: Loopback,
+    pub(crate) tells_of_changes: bool,
     pub(crate) clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
@@ -132,7 +136,13 @@ impl<P: Parts> Registrar<P> {
     ) -> Self {
         let public_base_url = public_base_url.trim_end_matches('/').to_owned();
         let (leases, base_urls) = (Leases::default(), OnceLock::new());
-        Self { platforms, edges, leases, public_base_url, base_urls, loopback, clock }
+        Self { platforms, edges, leases, public_base_url, base_urls, loopback, tells_of_changes: false, clock }
+    }
+
+    /// Sets whether the stack tells readers of changes, so that a snapshot can be asked for.
+    #[must_use]
+    pub fn telling_of_changes(self, tells_of_changes: bool) -> Self {
+        Self { tells_of_changes, ..self }
     }
 
     /// Answers one HTTP request.

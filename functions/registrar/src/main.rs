@@ -52,7 +52,7 @@ async fn main() -> Result<(), Error> {
         inbox: Sqs::new(aws.sqs(), config.inbox, String::new()),
     };
     let registrar = Registrar::new(PLATFORMS, edges, &config.public_base_url, config.loopback, Arc::new(cloud::now));
-    let registrar = &registrar;
+    let registrar = &registrar.telling_of_changes(config.tells_of_changes);
     run(service_fn(|event: LambdaEvent<Value>| async move { called(registrar, event.payload).await })).await
 }
 
@@ -71,6 +71,11 @@ async fn called(registrar: &Registrar<AtAws>, event: Value) -> Result<Value, Err
             }
         }
         return Ok(serde_json::to_value(response)?);
+    }
+    if event.get("schedule").is_some_and(|schedule| schedule == "verify") {
+        let sample = event.get("sample").and_then(Value::as_u64).and_then(|sample| u32::try_from(sample).ok());
+        registrar.verify_all(sample.ok_or("the schedule's input has no sample")?).await?;
+        return Ok(Value::Null);
     }
     if event.get("schedule").is_some() {
         registrar.sweep().await?;

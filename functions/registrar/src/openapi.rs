@@ -6,12 +6,16 @@ use std::collections::BTreeSet;
 use commerce::{
     platform::{Platform, settings::MIN_POLL_SECONDS},
     transfer::Preset,
+    verification::MAX_SAMPLE,
 };
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    answers::{Begun, Connection, ConnectionList, PlanSteps, PollList, Presets, Revealed, Rotation, SubscriptionList},
+    answers::{
+        Begun, Connection, ConnectionList, PlanSteps, PollList, Presets, RedactionReceipt, Revealed, Rotation,
+        SnapshotBegun, SubscriptionList, VerificationReport,
+    },
     routes::{PERMISSIONS, Parameter, Place, ROUTES, Route},
 };
 
@@ -150,6 +154,9 @@ fn answers() -> Map<String, Value> {
     generator.subschema_for::<PollList>();
     generator.subschema_for::<Begun>();
     generator.subschema_for::<Presets>();
+    generator.subschema_for::<RedactionReceipt>();
+    generator.subschema_for::<SnapshotBegun>();
+    generator.subschema_for::<VerificationReport>();
     generator.subschema_for::<Revealed>();
     generator.subschema_for::<Rotation>();
     let mut schemas = generator.take_definitions(true);
@@ -238,6 +245,36 @@ fn requests() -> Vec<(&'static str, Value)> {
         ("Retention", retention()),
         ("Revocation", object([("generation", revoked)])),
         ("Poll", object([("entity?", reference("Entity")), ("since?", since)])),
+        (
+            "Person",
+            object([
+                (
+                    "customer?",
+                    json!({ "type": ["string", "integer"], "description": "The customer's id at the platform." }),
+                ),
+                ("email?", a("string", "An e-mail address.")),
+                (
+                    "again?",
+                    json!({ "type": "boolean", "default": false, "description": "Begins anew if it was done before." }),
+                ),
+            ]),
+        ),
+        ("SnapshotRequest", object([("entity?", reference("Entity"))])),
+        (
+            "VerificationRequest",
+            object([
+                ("full?", json!({ "type": "boolean", "default": false, "description": "All entities." })),
+                (
+                    "sample?",
+                    json!({
+                        "type": "integer", "minimum": 1, "maximum": MAX_SAMPLE, "default": 20,
+                        "description": "This many entities of each kind.",
+                    }),
+                ),
+                ("repair?", json!({ "type": "boolean", "default": false, "description": "Fetches what differs." })),
+                ("entity?", reference("Entity")),
+            ]),
+        ),
         ("Import", object([("entity?", reference("Entity"))])),
         (
             "RevealRequest",

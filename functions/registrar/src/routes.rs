@@ -45,7 +45,11 @@ pub(crate) enum ConnectionHandler {
     SetSettings,
     Presets,
     SetPresets,
+    Redact,
     Reveal,
+    Snapshot,
+    Verification,
+    Verify,
 }
 
 /// The place of a parameter.
@@ -334,6 +338,51 @@ pub(crate) static ROUTES: &[Route] = &[
         problems: &[404, 409, 422],
         handler: Handler::Connection(ConnectionHandler::SetPresets),
         ..CHANGE
+    },
+    Route {
+        path: "/admin/connections/{platform}/{connection}/redact",
+        id: "redact",
+        summary: "Redacts a person",
+        description: "Drops the fields of one person, named by the customer's id, an e-mail address or both, from customers, orders, carts, subscriptions, requests and records, and removes the dead letters that name him. Ids, amounts and dates stay. What was made before the request is redacted whenever it comes again. The same request again shows the receipt, and begins anew only with `again`.",
+        body: Some(Body { schema: "Person", required: true }),
+        status: 202,
+        answer: "RedactionReceipt",
+        problems: &[404, 409, 422],
+        handler: Handler::Connection(ConnectionHandler::Redact),
+        ..CHANGE
+    },
+    Route {
+        path: "/admin/connections/{platform}/{connection}/snapshot",
+        id: "snapshot",
+        summary: "Tells readers of every entity",
+        description: "Puts an event of the kind `snapshot` on the bus of change events for each entity, or each of one kind, 50 a second at most, so that a new reader need not read the table. Needs `ChangeEvents`.",
+        body: Some(Body { schema: "SnapshotRequest", required: false }),
+        status: 202,
+        answer: "SnapshotBegun",
+        problems: &[404, 409, 422],
+        handler: Handler::Connection(ConnectionHandler::Snapshot),
+        ..CHANGE
+    },
+    Route {
+        path: "/admin/connections/{platform}/{connection}/verify",
+        id: "verify",
+        summary: "Compares what is here with the store",
+        description: "Begins to compare entities with the store's own API, field by field, within the connection's budget of calls: a sample, or with `full` all of them. With `repair`, what differs is fetched. While a verification is under way, the same request shows its report.",
+        body: Some(Body { schema: "VerificationRequest", required: false }),
+        status: 202,
+        answer: "VerificationReport",
+        problems: &[404, 409, 422],
+        handler: Handler::Connection(ConnectionHandler::Verify),
+        ..CHANGE
+    },
+    Route {
+        path: "/admin/connections/{platform}/{connection}/verification",
+        id: "showVerification",
+        summary: "Shows the last verification",
+        description: "The report says what was compared, what differs, and what could not be compared. It has no values, because they can be personal; `tools verify` prints them.",
+        answer: "VerificationReport",
+        handler: Handler::Connection(ConnectionHandler::Verification),
+        ..LOOK
     },
     Route {
         path: "/admin/connections/{platform}/{connection}/reveal",

@@ -1,9 +1,33 @@
 //! The bus that change events go to.
 
 use aws_sdk_eventbridge::{Client, types::PutEventsRequestEntry};
-use commerce::change_event::{ChangeEvent, MAX_EVENT_BYTES};
+use commerce::change_event::{ChangeEvent, Detail, MAX_EVENT_BYTES};
 
-use crate::{EdgeError, aws::cause, telemetry};
+use crate::{
+    EdgeError,
+    aws::{cause, variable},
+    telemetry,
+};
+
+/// The source of the events on the bus, which rules match on.
+pub const SOURCE: &str = "commerce-hooks";
+
+/// Reads the name of the bus and the part of each change that travels, from `CHANGES_BUS` and `CHANGE_EVENTS`. Returns
+/// `None` in a stack without a bus, where they are empty.
+///
+/// # Errors
+/// [`EdgeError`] when `CHANGE_EVENTS` says something else than `ids` or `full`.
+pub fn changes() -> Result<Option<(String, Detail)>, EdgeError> {
+    let bus = std::env::var("CHANGES_BUS").unwrap_or_default();
+    if bus.is_empty() {
+        return Ok(None);
+    }
+    match variable("CHANGE_EVENTS")?.as_str() {
+        "ids" => Ok(Some((bus, Detail::Ids))),
+        "full" => Ok(Some((bus, Detail::Full))),
+        other => Err(EdgeError::new("CHANGE_EVENTS", format!("must be ids or full, not {other:?}"))),
+    }
+}
 
 /// The most entries that PutEvents takes.
 const MAX_ENTRIES: usize = 10;
@@ -22,18 +46,17 @@ pub trait Bus {
 pub struct EventBridge {
     client: Client,
     bus: String,
-    source: String,
 }
 
 impl EventBridge {
-    /// Makes the edge to a bus. `source` is the `source` of its entries, by which rules tell our events from others.
-    pub fn new(client: Client, bus: String, source: String) -> Self {
-        Self { client, bus, source }
+    /// Makes the edge to a bus.
+    pub fn new(client: Client, bus: String) -> Self {
+        Self { client, bus }
     }
 
     fn entry(&self, event: &ChangeEvent) -> Result<PutEventsRequestEntry, EdgeError> {
         let detail = serde_json::to_string(event).map_err(|error| EdgeError::new("PutEvents", error.to_string()))?;
-        let entry = PutEventsRequestEntry::builder().event_bus_name(&self.bus).source(&self.source);
+        let entry = PutEventsRequestEntry::builder().event_bus_name(&self.bus).source(SOURCE);
         Ok(entry.detail_type(&event.kind).detail(detail).build())
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     coordination::{Coordination, Note},
     outbound::Outbound,
     proof_keys::{Brought, KeepProofKeys, ProofKeys},
-    queue::{DeadLetter, DeadLetters, Inbox, Jobs, Retries},
+    queue::{DeadLetter, DeadLetters, Inbox, Jobs, Received, Retries},
     secrets::{KeepSecret, SecretSource},
     state::{CountPage, Entities, KeyPage, Put, Read, Stored, stored},
 };
@@ -86,6 +86,8 @@ pub struct MemoryQueues(Arc<Mutex<Queues>>);
 struct Queues {
     sent: Vec<(Sealed, i32)>,
     dead: Vec<DeadLetter>,
+    /// The texts of the dead letters that are hidden, which are their handles.
+    hidden: BTreeSet<String>,
     retried: Vec<(String, i32)>,
     jobs: VecDeque<(Job, i32)>,
     refuse: bool,
@@ -167,6 +169,29 @@ impl DeadLetters for MemoryQueues {
         }
         queues.dead.push(letter.clone());
         Ok(())
+    }
+
+    async fn receive(&self) -> Result<Vec<Received>, EdgeError> {
+        let mut queues = lock(&self.0);
+        if queues.refuse {
+            return Err(EdgeError::new("ReceiveMessage", "refused"));
+        }
+        let seen = queues.dead.iter().map(|letter| letter.body.clone());
+        let seen: Vec<String> = seen.filter(|body| !queues.hidden.contains(body)).take(10).collect();
+        queues.hidden.extend(seen.iter().cloned());
+        Ok(seen.into_iter().map(|body| Received { handle: body.clone(), body }).collect())
+    }
+
+    async fn remove(&self, handle: &str) -> Result<(), EdgeError> {
+        let mut queues = lock(&self.0);
+        let place = queues.dead.iter().position(|dead| dead.body == handle);
+        place.into_iter().for_each(|place| _ = queues.dead.remove(place));
+        queues.hidden.remove(handle);
+        Ok(())
+    }
+
+    async fn release(&self, handle: &str) {
+        lock(&self.0).hidden.remove(handle);
     }
 }
 
@@ -286,6 +311,11 @@ impl MemoryTables {
     /// Stores attributes, as somebody else may have written them.
     pub fn plant(&self, entity: &EntityKey, attributes: Attributes) {
         lock(&self.0).items.insert((entity.partition(), entity.sort()), attributes);
+    }
+
+    /// Removes an item, as somebody else may have done.
+    pub fn unplant(&self, entity: &EntityKey) {
+        lock(&self.0).items.remove(&(entity.partition(), entity.sort()));
     }
 
     /// Returns the numbers of reads and of writes of `Entities`.

@@ -3,7 +3,7 @@
 
 use aws_sdk_sqs::{
     Client,
-    types::{MessageAttributeValue, SendMessageBatchRequestEntry},
+    types::{Message, MessageAttributeValue, SendMessageBatchRequestEntry},
 };
 use commerce::{
     envelope::{MAX_MESSAGE_BYTES, Sealed},
@@ -124,10 +124,32 @@ impl Jobs for SqsJobs {
     }
 }
 
-/// The writing of messages to the dead-letter queue.
+/// The dead-letter queue.
 pub trait DeadLetters {
     /// Sends a message to the dead-letter queue.
     fn quarantine(&self, letter: &DeadLetter) -> impl Future<Output = Result<(), EdgeError>> + Send;
+
+    /// Receives up to ten letters, and hides them from others for [`HIDDEN_SECONDS`]. There may be more even if none
+    /// comes.
+    fn receive(&self) -> impl Future<Output = Result<Vec<Received>, EdgeError>> + Send;
+
+    /// Removes a letter, by its handle.
+    fn remove(&self, handle: &str) -> impl Future<Output = Result<(), EdgeError>> + Send;
+
+    /// Shows a letter to others again. If that fails, it shows by itself after a while.
+    fn release(&self, handle: &str) -> impl Future<Output = ()> + Send;
+}
+
+/// The time for which a received letter is hidden, in seconds.
+pub const HIDDEN_SECONDS: i32 = 300;
+
+/// A letter of the dead-letter queue, as it was received.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Received {
+    /// The message's text.
+    pub body: String,
+    /// The handle by which it is removed or released.
+    pub handle: String,
 }
 
 /// The return of failed messages.
@@ -239,6 +261,28 @@ impl DeadLetters for Sqs {
         }
         let sent = request.send().await.map_err(|error| EdgeError::new(operation, cause(&error)))?;
         sent.message_id.map(|_| ()).ok_or_else(|| EdgeError::new(operation, "no message id came back"))
+    }
+
+    async fn receive(&self) -> Result<Vec<Received>, EdgeError> {
+        // Without waiting, SQS asks only some of its servers.
+        let request = self.client.receive_message().queue_url(&self.dead_letters).wait_time_seconds(1);
+        let request = request.max_number_of_messages(10).visibility_timeout(HIDDEN_SECONDS);
+        let answer = request.send().await;
+        let answer = answer.map_err(|error| EdgeError::new("ReceiveMessage of dead letters", cause(&error)))?;
+        let letters = answer.messages.unwrap_or_default().into_iter();
+        let received = |letter: Message| Some(Received { body: letter.body?, handle: letter.receipt_handle? });
+        Ok(letters.filter_map(received).collect())
+    }
+
+    async fn remove(&self, handle: &str) -> Result<(), EdgeError> {
+        let request = self.client.delete_message().queue_url(&self.dead_letters).receipt_handle(handle);
+        let removed = request.send().await;
+        removed.map(|_| ()).map_err(|error| EdgeError::new("DeleteMessage of a dead letter", cause(&error)))
+    }
+
+    async fn release(&self, handle: &str) {
+        let request = self.client.change_message_visibility().queue_url(&self.dead_letters);
+        let _ = request.receipt_handle(handle).visibility_timeout(0).send().await;
     }
 }
 

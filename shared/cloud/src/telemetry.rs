@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
-use commerce::timestamp::Timestamp;
+use commerce::{key::ConnectionKey, timestamp::Timestamp};
 use serde_json::{Value, json};
 
 /// Returns the namespace of the metrics: `METRICS_NAMESPACE` in the environment, or `CommerceHooks` without it. It is
@@ -89,6 +89,24 @@ pub fn count(metric: &str, platform: &str, count: u64, now: Timestamp) -> Value 
     });
     line[metric] = count.into();
     line
+}
+
+/// Returns the drift of a connection, the number of different entities in a million, as a line of the same format. It
+/// has values by platform and by connection.
+pub fn drift(key: &ConnectionKey, per_million: u64, now: Timestamp) -> Value {
+    json!({
+        "_aws": {
+            "Timestamp": now.micros() / 1000,
+            "CloudWatchMetrics": [{
+                "Namespace": namespace(),
+                "Dimensions": [["platform"], ["connection", "platform"]],
+                "Metrics": [{ "Name": "DriftPerMillion", "Unit": "Count" }],
+            }],
+        },
+        "platform": key.platform,
+        "connection": key.connection.to_string(),
+        "DriftPerMillion": per_million,
+    })
 }
 
 /// Returns a count about a platform's entity, which counts for all together, by platform, and by platform and entity.

@@ -271,7 +271,7 @@ impl State {
     /// Returns the greatest rank of all upserts, to which `first` belongs, or `None` without any upsert. Dropping a
     /// facet never lowers it, because the facet's version was not above the floor's, nor was its rank, and the floor
     /// itself counts.
-    fn lead(&self) -> Option<Option<Timestamp>> {
+    pub fn lead(&self) -> Option<Option<Timestamp>> {
         self.win.iter().chain(self.facets.values()).map(|winner| winner.version.rank).max()
     }
 
@@ -304,6 +304,40 @@ impl State {
         let bare = |winner: &Winner| Winner { version: winner.version.clone(), content: None, instead: None };
         let facets = self.facets.iter().map(|(name, facet)| (name.clone(), bare(facet))).collect();
         Self { win: self.win.as_ref().map(bare), facets, marks: self.marks }
+    }
+
+    /// Returns the state in which a content that is not what its version says counts as before all others, because
+    /// somebody altered it.
+    #[must_use]
+    pub fn distrusting(mut self) -> Self {
+        for winner in self.win.iter_mut().chain(self.facets.values_mut()) {
+            if winner.content.as_ref().is_some_and(|content| content.hash() != winner.version.hash) {
+                winner.version = Version { rank: None, hash: String::new(), ..winner.version.clone() };
+            }
+        }
+        self
+    }
+
+    /// Returns all contents, also those that no reader sees.
+    pub fn contents(&self) -> impl Iterator<Item = &Content> {
+        let winners = self.win.iter().chain(self.facets.values());
+        winners.flat_map(|winner| {
+            winner.content.as_deref().into_iter().chain(winner.instead.as_deref().map(|stand_in| &*stand_in.content))
+        })
+    }
+
+    /// Returns the state with other contents, and with all that decides merges.
+    #[must_use]
+    pub fn with_contents(&self, of: impl Fn(&Content) -> Content) -> Self {
+        let shown =
+            |stand_in: &StandIn| StandIn { version: stand_in.version.clone(), content: of(&stand_in.content).into() };
+        let winner = |winner: &Winner| Winner {
+            version: winner.version.clone(),
+            content: winner.content.as_deref().map(|content| of(content).into()),
+            instead: winner.instead.as_deref().map(|stand_in| Box::new(shown(stand_in))),
+        };
+        let facets = self.facets.iter().map(|(name, facet)| (name.clone(), winner(facet))).collect();
+        Self { win: self.win.as_ref().map(winner), facets, marks: self.marks }
     }
 
     /// Returns whether the entity is deleted, according to all changes so far.

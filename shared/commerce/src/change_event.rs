@@ -46,13 +46,16 @@ pub enum ChangeKind {
     Deleted,
     /// The entity was deleted, and is there again.
     Restored,
-    /// The content was dropped here, by a policy or with its connection.
+    /// The content was dropped here, by a policy, with its connection, or, in part, with a person.
     Erased,
+    /// Nothing happened: the entity as it is, for a new reader.
+    Snapshot,
 }
 
 impl ChangeKind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [Self::Created, Self::Updated, Self::Deleted, Self::Restored, Self::Erased];
+    pub const ALL: [Self; 6] =
+        [Self::Created, Self::Updated, Self::Deleted, Self::Restored, Self::Erased, Self::Snapshot];
 
     /// Returns the last part of an event's type.
     pub const fn as_str(self) -> &'static str {
@@ -62,6 +65,7 @@ impl ChangeKind {
             Self::Deleted => "deleted",
             Self::Restored => "restored",
             Self::Erased => "erased",
+            Self::Snapshot => "snapshot",
         }
     }
 }
@@ -127,9 +131,44 @@ pub struct ChangedField {
 pub fn change_event(before: Option<&Item>, after: Option<&Item>, detail: Detail) -> Option<ChangeEvent> {
     let kind = kind(before, after)?;
     let item = after.or(before)?;
+    told(item, kind, before, after, detail)
+}
+
+/// Writes an event, with the ids alone where the whole would be too large.
+fn told(
+    item: &Item,
+    kind: ChangeKind,
+    before: Option<&Item>,
+    after: Option<&Item>,
+    detail: Detail,
+) -> Option<ChangeEvent> {
     let event = write(item, kind, before, after, detail)?;
     let fits = |event: &ChangeEvent| serde_json::to_string(event).is_ok_and(|text| text.len() <= MAX_EVENT_BYTES);
     if detail == Detail::Ids || fits(&event) { Some(event) } else { write(item, kind, before, after, Detail::Ids) }
+}
+
+/// Returns the event that tells a new reader of an item as it is; `None` for what is no item of ours.
+pub fn snapshot_event(item: &Item, detail: Detail) -> Option<ChangeEvent> {
+    told(item, ChangeKind::Snapshot, Some(item), Some(item), detail)
+}
+
+/// The most entities of a connection that a snapshot tells of in a second.
+pub const SNAPSHOT_PER_SECOND: u32 = 50;
+
+/// The order to tell of every entity of a connection, and its progress.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The time at which it began.
+    pub begun: Timestamp,
+    /// The kind of entity; `None` for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entity: Option<EntityKind>,
+    /// The position to continue at in the known entities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// The number of entities that were told so far.
+    #[serde(default)]
+    pub told: u64,
 }
 
 /// Returns the kind of change that a reader sees.
@@ -143,6 +182,7 @@ fn kind(before: Option<&Item>, after: Option<&Item>) -> Option<ChangeKind> {
         (Some(before), None) => shows(before).then_some(ChangeKind::Erased),
         (Some(before), Some(after)) if after.shows_the_same(before) => None,
         (Some(before), Some(after)) => Some(match (before.deleted, after.deleted) {
+            _ if after.redacted && !before.redacted => ChangeKind::Erased,
             (false, true) => ChangeKind::Deleted,
             (true, false) => ChangeKind::Restored,
             (true, true) if shows(before) && !shows(after) => ChangeKind::Erased,
@@ -194,13 +234,14 @@ fn event_id(pk: &str, sk: &str, kind: &str, sequence: &str) -> String {
 
 fn changed(before: Option<&Item>, after: Option<&Item>, detail: Detail) -> Vec<ChangedField> {
     let none = Map::new();
+    let redacted = after.is_some_and(|after| after.redacted);
     let (before, after) = (before.map_or(&none, |item| &item.fields), after.map_or(&none, |item| &item.fields));
     let mut names: Vec<&String> =
         before.keys().chain(after.keys().filter(|name| !before.contains_key(*name))).collect();
     names.retain(|name| before.get(*name) != after.get(*name));
     names.sort();
     // What was dropped here does not travel once more.
-    let tells = detail == Detail::Full && !after.is_empty();
+    let tells = detail == Detail::Full && !after.is_empty() && !redacted;
     let small = |value: &Value| value.to_string().len() <= MAX_BEFORE_BYTES;
     let field = |name: &String| ChangedField {
         field: name.clone(),
@@ -264,7 +305,7 @@ mod tests {
             .iter()
             .fold(before.map(Item::state).unwrap_or_default(), |state, change| state.join(State::of(change)));
         let deleted_fields = json!({ "status": "deleted" }).as_object().unwrap().clone();
-        let projection = Projection { policy, deleted_fields: &deleted_fields };
+        let projection = Projection::new(policy, &deleted_fields);
         let writer = Writer { by: "m", origin: Origin::Webhook, now: Timestamp::from_micros(BEGIN + at) };
         projection.item(&key(), &state, before, writer).unwrap()
     }

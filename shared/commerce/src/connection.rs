@@ -111,6 +111,9 @@ pub struct Connection {
     /// several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_with: Option<String>,
+    /// `true` once persons were redacted here, so that the processor looks for them in what it writes. It stays.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub redacts: bool,
 }
 
 impl Connection {
@@ -140,6 +143,7 @@ impl Connection {
             erased_at: None,
             unconfirmed: false,
             signed_with: None,
+            redacts: false,
         }
     }
 

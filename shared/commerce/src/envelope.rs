@@ -14,6 +14,7 @@ use flate2::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    change_event::Snapshot,
     connection::{Connection, ConnectionStatus},
     cursor::Fetch,
     entity::EntityKind,
@@ -24,10 +25,12 @@ use crate::{
         lists::{Listed, Lists, read_page},
         pull::Access,
     },
+    redaction::Redaction,
     request::WebhookPath,
     scheme::Strength,
     timestamp::Timestamp,
     transfer::{Listing, Transfer},
+    verification::Verification,
     verify::Verified,
 };
 
@@ -55,7 +58,8 @@ pub enum Provenance {
     /// An [`Answered`], directly or through other messages: an answer of the platform's API to the connection's
     /// credentials.
     Answer,
-    /// The registrar itself, about a connection whose record says so: [`Sealed::erasure`], [`Sealed::reprojections`].
+    /// The registrar itself: [`Sealed::erasure`] and [`Sealed::reprojections`], about a connection whose record says so,
+    /// [`Sealed::redaction`], [`Sealed::verification`] and [`Sealed::snapshot`].
     Registrar,
 }
 
@@ -76,6 +80,12 @@ pub const POLL: &str = "poll";
 pub const IMPORT: &str = "import";
 /// The topic of the command to erase.
 pub const ERASE: &str = "erase";
+/// The topic of the command to redact persons.
+pub const REDACT: &str = "redact";
+/// The topic of the command to verify.
+pub const VERIFY: &str = "verify";
+/// The topic of the command to tell of every entity.
+pub const SNAPSHOT: &str = "snapshot";
 /// The topic of the command to project deleted items again under other policies.
 pub const REPROJECT: &str = "reproject";
 
@@ -175,6 +185,12 @@ pub enum Content {
     Erase(Erasure),
     /// The command to project deleted items again, because the connection's delete policies were changed.
     Reproject(Reprojection),
+    /// The command to redact persons.
+    Redact(Redaction),
+    /// The command to compare what is here with the platform.
+    Verify(Verification),
+    /// The command to tell readers of every entity.
+    Snapshot(Snapshot),
 }
 
 /// Known entities, by the beginnings of their ids, after something that they all belonged to is gone.
@@ -316,6 +332,9 @@ impl fmt::Debug for Content {
             Self::Known(known) => known.fmt(f),
             Self::Erase(erasure) => erasure.fmt(f),
             Self::Reproject(reprojection) => reprojection.fmt(f),
+            Self::Redact(redaction) => redaction.fmt(f),
+            Self::Verify(verification) => verification.fmt(f),
+            Self::Snapshot(snapshot) => snapshot.fmt(f),
         }
     }
 }
@@ -403,6 +422,8 @@ impl Envelope {
             Provenance::Delivery | Provenance::Envelope => Origin::Webhook,
             Provenance::Answer if self.scope == IMPORT => Origin::Backfill,
             Provenance::Answer => Origin::Poll,
+            Provenance::Registrar if self.scope == REDACT => Origin::Redaction,
+            Provenance::Registrar if self.scope == VERIFY => Origin::Repair,
             Provenance::Registrar => Origin::Policy,
         })
     }
@@ -481,6 +502,31 @@ impl Sealed {
             .collect()
     }
 
+    /// Seals the command to redact persons.
+    pub fn redaction(key: &ConnectionKey, connection: &Connection, redaction: Redaction, now: Timestamp) -> Self {
+        Self::ordered(key, connection, REDACT, Content::Redact(redaction), now)
+    }
+
+    /// Seals the command to verify a connection.
+    pub fn verification(
+        key: &ConnectionKey,
+        connection: &Connection,
+        verification: Verification,
+        now: Timestamp,
+    ) -> Self {
+        Self::ordered(key, connection, VERIFY, Content::Verify(verification), now)
+    }
+
+    /// Seals the transfer request for an entity that a verification found to differ.
+    pub fn repair(key: &ConnectionKey, connection: &Connection, transfer: Transfer, now: Timestamp) -> Self {
+        Self::ordered(key, connection, VERIFY, Content::Transfer(transfer), now)
+    }
+
+    /// Seals the command to tell readers of every entity.
+    pub fn snapshot(key: &ConnectionKey, connection: &Connection, snapshot: Snapshot, now: Timestamp) -> Self {
+        Self::ordered(key, connection, SNAPSHOT, Content::Snapshot(snapshot), now)
+    }
+
     fn ordered(key: &ConnectionKey, connection: &Connection, scope: &str, content: Content, now: Timestamp) -> Self {
         Self::write(&Envelope {
             version: VERSION,
@@ -505,6 +551,11 @@ impl Sealed {
     /// id, receipt and proof.
     pub fn part(envelope: &Envelope, content: Content) -> Self {
         Self::write(&Envelope { provenance: envelope.provenance.derived(), content, deferrals: 0, ..envelope.clone() })
+    }
+
+    /// Seals a transfer request that takes the place of a message whose content must not stay. It names no user.
+    pub fn in_place_of(envelope: &Envelope, transfer: Transfer) -> Self {
+        Self::part(&Envelope { user: None, ..envelope.clone() }, Content::Transfer(transfer))
     }
 
     /// Seals the transfer request for a related entity.

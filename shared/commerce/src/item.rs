@@ -64,6 +64,9 @@ pub struct Item {
     /// older one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
+    /// Set when a person whom the entity names was redacted. It stays, so that later contents are redacted, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub redacted: bool,
     /// Set when `extra` was dropped because the item would have been too large.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
@@ -153,9 +156,21 @@ pub struct Projection<'a> {
     pub policy: DeletePolicy,
     /// The fields of a deleted entity, with [`DeletePolicy::Update`].
     pub deleted_fields: &'a Map<String, Value>,
+    /// `true` when the contents of the state are redacted.
+    pub redacted: bool,
 }
 
-impl Projection<'_> {
+impl<'a> Projection<'a> {
+    /// Makes the projection of states that are not redacted.
+    pub fn new(policy: DeletePolicy, deleted_fields: &'a Map<String, Value>) -> Self {
+        Self { policy, deleted_fields, redacted: false }
+    }
+
+    /// Sets whether the contents of the states are redacted.
+    #[must_use]
+    pub fn redacted(self, redacted: bool) -> Self {
+        Self { redacted, ..self }
+    }
     /// Returns a reader's view of a state: whether it is deleted, and the hash of its content.
     pub fn visible(&self, state: &State) -> (bool, Option<String>) {
         let (deleted, hash) = state.visible();
@@ -212,6 +227,7 @@ impl Projection<'_> {
             partial: state.lacks_content() || blank && !deleted,
             changed_at: writer.now.sortable(),
             unchanged: true,
+            redacted: self.redacted,
             truncated: false,
             version: state.win.as_ref().map(|win| win.version.clone()),
             marks: state.marks,
@@ -295,7 +311,7 @@ impl Item {
 
     /// Returns whether a reader sees the same in both.
     pub fn shows_the_same(&self, other: &Self) -> bool {
-        let seen = |item: &Self| (item.deleted, item.truncated, item.partial);
+        let seen = |item: &Self| (item.deleted, item.truncated, item.partial, item.redacted);
         seen(self) == seen(other)
             && self.fields == other.fields
             && self.extra == other.extra
@@ -398,13 +414,13 @@ mod tests {
     fn project(state: &State, policy: DeletePolicy, before: Option<&Item>) -> Result<Item, TooLarge> {
         let deleted_fields =
             Map::from_iter([("status".to_owned(), json!("deleted")), ("name".to_owned(), json!("gone"))]);
-        Projection { policy, deleted_fields: &deleted_fields }.item(&key(), state, before, WRITER)
+        Projection::new(policy, &deleted_fields).item(&key(), state, before, WRITER)
     }
 
     #[test]
     fn an_item_knows_its_message_in_whichever_attempt() {
         let none = Map::new();
-        let projection = Projection { policy: DeletePolicy::Mark, deleted_fields: &none };
+        let projection = Projection::new(DeletePolicy::Mark, &none);
         for by in ["m1", "m1 b7", "m1 2"] {
             let writer = Writer { by, ..WRITER };
             let item = projection.item(&key(), &State::of(&upsert(1, "a", "b")), None, writer).unwrap();
@@ -492,7 +508,7 @@ mod tests {
     #[test]
     fn erasing_by_policy_is_seen_and_what_comes_under_it_is_not() {
         let none = Map::new();
-        let shown = |policy| Projection { policy, deleted_fields: &none };
+        let shown = |policy| Projection::new(policy, &none);
         let outcome = |policy, state: &State, change: &Change| {
             state.merge_as(change, |state| shown(policy).visible(state)).outcome.name()
         };
@@ -754,7 +770,7 @@ mod tests {
             for (change, policy, now) in &changes {
                 let state = before.as_ref().map(Item::state).unwrap_or_default().merge(change).state;
                 let writer = Writer { by: "m", now: Timestamp::from_micros(NOW.micros() + now), ..WRITER };
-                let projection = Projection { policy: POLICIES[*policy], deleted_fields: &deleted_fields };
+                let projection = Projection::new(POLICIES[*policy], &deleted_fields);
                 let item = projection.item(&key(), &state, before.as_ref(), writer).unwrap();
                 prop_assert_eq!(item.changed_at.len(), THEN_SORTABLE.len());
                 if let Some(before) = &before {

@@ -54,6 +54,24 @@ pub enum Job {
         /// The kind of entity.
         entity: EntityKind,
     },
+    /// A verification of a sample of each connection in one shard of the list of all connections.
+    VerifyAll {
+        /// The shard, below [`SHARDS`].
+        shard: u32,
+        /// The position to continue at, as the list gave it; `None` at its beginning.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<String>,
+        /// The number of entities of each kind.
+        sample: u32,
+    },
+    /// A verification of a sample of a connection.
+    Verify {
+        /// The connection.
+        #[serde(flatten)]
+        key: ConnectionKey,
+        /// The number of entities of each kind.
+        sample: u32,
+    },
     /// The next steps of a rotation of the signing keys, as far as it can go.
     Rotate,
 }
@@ -94,7 +112,10 @@ impl Job {
     pub fn group(&self) -> String {
         match self {
             Self::Sweep { shard, .. } => format!("sweep-{shard}"),
-            Self::Check { key, .. } | Self::Poll { key, .. } | Self::Sync { key, .. } => key.to_string(),
+            Self::VerifyAll { shard, .. } => format!("verify-{shard}"),
+            Self::Check { key, .. } | Self::Poll { key, .. } | Self::Sync { key, .. } | Self::Verify { key, .. } => {
+                key.to_string()
+            }
             Self::Rotate => "rotation".to_owned(),
         }
     }
@@ -132,6 +153,11 @@ mod tests {
                 r#"{"job":"check","platform":"woocommerce","connection":"a","why":"told","tries":2}"#,
             ),
             (Job::Rotate, r#"{"job":"rotate"}"#),
+            (Job::VerifyAll { shard: 3, after: None, sample: 20 }, r#"{"job":"verify-all","shard":3,"sample":20}"#),
+            (
+                Job::Verify { key: key("a"), sample: 20 },
+                r#"{"job":"verify","platform":"woocommerce","connection":"a","sample":20}"#,
+            ),
             (
                 Job::Poll { key: key("a"), entity: EntityKind::Order },
                 r#"{"job":"poll","platform":"woocommerce","connection":"a","entity":"order"}"#,

@@ -83,6 +83,14 @@ impl Rule {
     pub const ERASED: Self = Self("erased");
     /// The command to erase a state met a connection that is no longer disconnected.
     pub const CONNECTED_AGAIN: Self = Self("connected-again");
+    /// The command to tell readers of every entity was carried out.
+    pub const SNAPSHOT_TOLD: Self = Self("snapshot-told");
+    /// The command to verify a connection was carried out.
+    pub const VERIFIED: Self = Self("verified");
+    /// A verification met one that began later.
+    pub const VERIFIED_ANEW: Self = Self("verified-anew");
+    /// The command to redact a person was carried out.
+    pub const REDACTED: Self = Self("redacted");
     /// The connection's policy ignores deletes of this entity.
     pub const DELETES_IGNORED: Self = Self("deletes-ignored");
 }

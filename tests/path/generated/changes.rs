@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use commerce::{
-    change_event::{ChangeEvent, ChangeKind, Detail, change_event},
+    change_event::{ChangeEvent, ChangeKind, Detail, change_event, snapshot_event},
     entity::EntityKind,
 };
 use serde_json::{Value, json};
@@ -103,8 +103,12 @@ pub fn asyncapi(schemas: &BTreeMap<EntityKind, Value>) -> Value {
 /// Returns events as a rule hands them to its targets, by the names of their files: the first of each type of the recording.
 pub async fn samples() -> BTreeMap<String, Value> {
     let mut samples = BTreeMap::new();
-    for (before, after) in recorded().await.tables.stream() {
-        let Some(event) = change_event(before.as_ref(), after.as_ref(), Detail::Full) else { continue };
+    let world = recorded().await;
+    let changes = world.tables.stream().into_iter();
+    let changes = changes.filter_map(|(before, after)| change_event(before.as_ref(), after.as_ref(), Detail::Full));
+    let items = world.tables.items();
+    let snapshots = items.iter().filter_map(|item| snapshot_event(item, Detail::Full));
+    for event in changes.chain(snapshots) {
         let sample = json!({
             "version": "0",
             "id": "00000000-0000-4000-8000-000000000000",

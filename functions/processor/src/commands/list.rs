@@ -9,8 +9,9 @@ use commerce::{
     entity,
     envelope::{Content, Sealed},
     http_call::Fault,
+    key::ConnectionKey,
     outcome::{Outcome, Reason, Rule},
-    platform::{lists::read_page, pull::Access},
+    platform::{Platform, lists::read_page, pull::Access},
     request::is_too_large_a_page,
     timestamp::Timestamp,
     transfer::{Listing, Transfer},
@@ -53,7 +54,8 @@ impl<P: Parts> Processor<P> {
         let (mut parts, mut pages, mut next) = (0, listing.pages, Some(first));
         for _ in 0..MAX_PAGES {
             let Some(listing) = next.take() else { break };
-            let (found, rest) = match self.page(message, &listing, connection, place).await {
+            let (platform, key) = (&message.platform, &message.envelope.key);
+            let (found, rest) = match self.list_page(platform, key, &listing, connection, place).await {
                 Ok(page) => page,
                 // The entries found before are on the queue. The list goes on later, from the page that failed.
                 Err(fault) if parts > 0 => {
@@ -110,19 +112,20 @@ impl<P: Parts> Processor<P> {
         .await;
     }
 
-    async fn page(
+    /// Reads a page of a list: its entries, and the rest of the list.
+    pub(crate) async fn list_page(
         &self,
-        message: &CommandMessage,
+        platform: &Platform,
+        key: &ConnectionKey,
         listing: &Listing,
         connection: &Connection,
         place: &Place<'_>,
     ) -> Result<(Vec<Transfer>, Option<Listing>), Fault> {
-        let key = &message.envelope.key;
         let credentials = self.credentials(key, connection).await?;
         let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
-        let (at, lists) = ((self.clock)(), message.platform.lists()?);
+        let (at, lists) = ((self.clock)(), platform.lists()?);
         let request = lists.list(&access, listing)?;
-        let response = self.call(place, &message.platform, key, connection, request).await?;
+        let response = self.call(place, platform, key, connection, request).await?;
         if is_too_large_a_page(&response.body) {
             return Err(Fault::TooLarge("a page of more values than any list has".into()));
         }

@@ -7,8 +7,11 @@ mod notice;
 mod pull_known;
 mod pull_unlisted;
 mod recover;
+mod redact;
 mod reproject;
+mod snapshot;
 mod split;
+mod verify;
 
 use cloud::queue::Inbox;
 use commerce::{
@@ -43,6 +46,9 @@ impl<P: Parts> Processor<P> {
             match &message.command {
                 Command::Erase(erasure) => self.erase(message, erasure).await,
                 Command::Reproject(reprojection) => self.reproject(message, reprojection).await,
+                Command::Redact(redaction) => self.redact(message, redaction, connection).await,
+                Command::Verify(verification) => self.verify_on(message, verification, gated()?, place).await,
+                Command::Snapshot(snapshot) => self.snapshot(message, snapshot).await,
                 Command::Split(transfers) => {
                     gated()?;
                     self.split(message, transfers).await

@@ -57,7 +57,7 @@ impl<P: Parts> Processor<P> {
         }
         let (policy, deleted_fields) = (connection.delete_policy(entity.kind), deleted_fields());
         let writer = Writer { by: &message.envelope.scope, origin: message.envelope.origin(), now: (self.clock)() };
-        let projection = Projection { policy, deleted_fields: &deleted_fields };
+        let projection = Projection::new(policy, &deleted_fields).redacted(item.redacted);
         let Ok(next) = projection.item(entity, &state, Some(item), writer) else { return Ok(()) };
         if !next.is_as(item) {
             // Another writer used the same policy.

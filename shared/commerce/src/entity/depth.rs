@@ -144,7 +144,7 @@ mod tests {
             for state in [whole.clone(), part.clone(), whole.join(part)] {
                 for policy in [DeletePolicy::Mark, DeletePolicy::Update] {
                     let writer = Writer { by: "m", origin: crate::origin::Origin::Webhook, now: at };
-                    let projection = Projection { policy, deleted_fields: &none };
+                    let projection = Projection::new(policy, &none);
                     let item = projection.item(&key, &state, None, writer).unwrap();
                     let text = serde_json::to_value(&item).unwrap();
                     for name in ["extra", "facets"] {

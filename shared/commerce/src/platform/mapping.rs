@@ -12,7 +12,7 @@ use crate::{
     outcome::Rule,
     platform::{Platform, delivery::PROBE, notice::Notices},
     timestamp::Timestamp,
-    transfer::{Action, EntityProcessor, Listing, Transfer},
+    transfer::{Action, Direction, EntityProcessor, Listing, Transfer},
 };
 
 /// A delivery to map.
@@ -193,6 +193,12 @@ pub fn resolve(platform: &Platform, scope: &str) -> Resolved {
     })
 }
 
+/// Returns the kinds of entity that travel from a platform to here.
+pub fn imported(platform: &Platform) -> Vec<EntityKind> {
+    let processors = platform.mapping.processors().iter();
+    processors.filter(|declared| declared.direction != Direction::Export).map(|declared| declared.entity).collect()
+}
+
 /// Returns the processor of a kind of entity.
 pub fn processor(mapping: &dyn Mapping, entity: EntityKind) -> Option<&'static EntityProcessor> {
     mapping.processors().iter().find(|processor| processor.entity == entity)
@@ -201,7 +207,7 @@ pub fn processor(mapping: &dyn Mapping, entity: EntityKind) -> Option<&'static E
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transfer::{Direction, Payload, own};
+    use crate::transfer::{Payload, own};
 
     struct Exporting;
 

@@ -1,0 +1,309 @@
+//! The command to redact persons: their further pseudonyms are found, then the entities that name them are redacted, and
+//! then the dead letters that name them are removed. After a while the entities are looked through once more, because a
+//! batch that began before may have written one of them meanwhile.
+
+use cloud::{
+    coordination::{Terms, Update, update_json},
+    queue::{DeadLetters, HIDDEN_SECONDS, Inbox, Received},
+    state::{Entities, Put},
+};
+use commerce::{
+    change::{Change, State},
+    connection::Connection,
+    entity::{EntityKey, EntityKind},
+    envelope::{Content, Sealed},
+    item::{Item, Projection, Writer},
+    outcome::{Outcome, Reason, Rule},
+    platform::mapping::deleted_fields,
+    redaction::{
+        NOTED_SECONDS, Pseudonym, RECEIPT, Receipt, Redaction, Stage, is_later, is_personal, named_in_text, own, redact,
+    },
+    transfer::Transfer,
+};
+use serde_json::json;
+
+use crate::{
+    Message, Parts, Processor,
+    disposition::Ended,
+    parse::{CommandMessage, Parsed, Request, Resolution, request},
+    redaction::named_in,
+};
+
+/// The number of whole items that are read at once.
+const ITEMS_AT_ONCE: u32 = 25;
+/// The number of pages of items that one message reads. The rest becomes a message of its own.
+const PAGES: usize = 20;
+/// The number of times that one message receives dead letters.
+const RECEIVES: usize = 50;
+/// The number of empty answers in a row after which the dead-letter queue counts as read.
+const EMPTY_ANSWERS: u32 = 2;
+/// The time until the second look, in seconds: the longest that a batch may run.
+const AGAIN_SECONDS: i32 = 900;
+/// The number of attempts to write an item or a note that others write, too.
+const TRIES: u32 = 8;
+/// The reason of a pull that takes the place of a removed dead letter.
+const INSTEAD: &str = "in place of a dead letter";
+
+impl<P: Parts> Processor<P> {
+    pub(super) async fn redact(
+        &self,
+        message: &CommandMessage,
+        redaction: &Redaction,
+        connection: Option<&Connection>,
+    ) -> Result<Outcome, Ended> {
+        match redaction.stage {
+            Stage::Customers => self.find_persons(message, redaction).await,
+            Stage::Entities => self.redact_entities(message, redaction, connection).await,
+            Stage::DeadLetters => self.remove_letters(message, redaction).await,
+        }
+    }
+
+    /// Finds the further pseudonyms of the given persons among the customers, and notes them.
+    async fn find_persons(&self, message: &CommandMessage, redaction: &Redaction) -> Result<Outcome, Ended> {
+        let key = &message.envelope.key;
+        let mut next = redaction.clone();
+        for _ in 0..PAGES {
+            let (items, after) = self.items(message, Some(EntityKind::Customer), next.after.as_deref()).await?;
+            for (entity, item) in items {
+                let content = content(&item);
+                let persons = own(key, &entity.id, &content);
+                if !redaction.given.is_disjoint(&persons) && !is_later(&content, redaction.at) {
+                    self.note_persons(message, redaction, &persons).await?;
+                    next.pseudonyms.extend(persons);
+                }
+            }
+            next.after = after;
+            if next.after.is_none() {
+                next.stage = Stage::Entities;
+                break;
+            }
+        }
+        self.go_on(message, Content::Redact(next), 0).await
+    }
+
+    /// Notes redacted persons, before anything is redacted.
+    async fn note_persons<'a>(
+        &self,
+        message: &CommandMessage,
+        redaction: &Redaction,
+        persons: impl IntoIterator<Item = &'a Pseudonym>,
+    ) -> Result<(), Ended> {
+        for person in persons {
+            let terms = Terms::once((self.clock)(), NOTED_SECONDS).tries(TRIES);
+            // A person who is redacted again is so from the later time on.
+            let later = |before: Option<i64>| Some(before.unwrap_or(0).max(redaction.at.micros()));
+            let noted = update_json(&self.edges.notes, &message.envelope.key, &person.note(), terms, later).await?;
+            if noted == Update::Contended {
+                return Err(contended());
+            }
+        }
+        Ok(())
+    }
+
+    /// Redacts the entities that name the persons.
+    async fn redact_entities(
+        &self,
+        message: &CommandMessage,
+        redaction: &Redaction,
+        connection: Option<&Connection>,
+    ) -> Result<Outcome, Ended> {
+        let mut next = redaction.clone();
+        for _ in 0..PAGES {
+            let (items, after) = self.items(message, None, next.after.as_deref()).await?;
+            let meant: Vec<_> = items.into_iter().filter(|(entity, item)| is_meant(redaction, entity, item)).collect();
+            // The receipt comes first: what is redacted no longer names anybody.
+            if !meant.is_empty() {
+                self.add_to_receipt(message, redaction, |receipt| {
+                    meant.iter().for_each(|(entity, _)| receipt.add(entity.kind, entity.id.clone()));
+                })
+                .await?;
+            }
+            for (entity, item) in meant {
+                self.redact_item(message, redaction, connection, &entity, item).await?;
+            }
+            next.after = after;
+            if next.after.is_none() {
+                break;
+            }
+        }
+        if next.after.is_none() {
+            if redaction.again {
+                let now = (self.clock)();
+                self.add_to_receipt(message, redaction, |receipt| receipt.looked_again = Some(now)).await?;
+                return Ok(Outcome::Ignored(Rule::REDACTED));
+            }
+            next.stage = Stage::DeadLetters;
+        }
+        self.go_on(message, Content::Redact(next), 0).await
+    }
+
+    /// Redacts one item, whatever others write meanwhile.
+    async fn redact_item(
+        &self,
+        message: &CommandMessage,
+        redaction: &Redaction,
+        connection: Option<&Connection>,
+        entity: &EntityKey,
+        item: Item,
+    ) -> Result<(), Ended> {
+        let policy = connection.map(|connection| connection.delete_policy(entity.kind)).unwrap_or_default();
+        let (key, deleted_fields) = (&entity.connection, deleted_fields());
+        let projection = Projection::new(policy, &deleted_fields).redacted(is_personal(entity.kind));
+        let mut present = Some(item);
+        for _ in 0..TRIES {
+            let Some(item) = present.filter(|item| is_meant(redaction, entity, item)) else { return Ok(()) };
+            let state = item.state();
+            let state = state.with_contents(|content| redact(key, entity.kind, content, &redaction.pseudonyms));
+            let origin = message.envelope.origin();
+            let writer = Writer { by: &message.envelope.scope, origin, now: (self.clock)() };
+            let Ok(next) = projection.item(entity, &state, Some(&item), writer) else {
+                return Err(Ended::quarantined(Reason::ItemTooLarge, item));
+            };
+            match self.edges.entities.put(&next, Some(&item.rev)).await? {
+                Put::Written => return Ok(()),
+                Put::Conflict(stored) => present = stored.map(|stored| *stored),
+            }
+        }
+        Err(contended())
+    }
+
+    /// Removes the connection's dead letters that name the persons. A letter about an entity that can be pulled is
+    /// replaced by a pull, so that the state does not lack it.
+    async fn remove_letters(&self, message: &CommandMessage, redaction: &Redaction) -> Result<Outcome, Ended> {
+        let begun = (self.clock)();
+        let (mut removed, mut kept, mut empty, mut receives) = (0, Vec::new(), 0, 0);
+        while empty < EMPTY_ANSWERS && receives < RECEIVES {
+            receives += 1;
+            let letters = self.edges.queues.receive().await?;
+            empty = if letters.is_empty() { empty + 1 } else { 0 };
+            for letter in letters {
+                if self.names(message, redaction, &letter) {
+                    self.replace(&letter).await?;
+                    self.edges.queues.remove(&letter.handle).await?;
+                    removed += 1;
+                } else {
+                    kept.push(letter.handle);
+                }
+            }
+            // Letters that would show again come a second time.
+            if begun.plus_seconds(i64::from(HIDDEN_SECONDS) / 2) < (self.clock)() {
+                break;
+            }
+        }
+        let ended = empty >= EMPTY_ANSWERS;
+        let now = (self.clock)();
+        self.add_to_receipt(message, redaction, |receipt| {
+            receipt.dead_letters += removed;
+            receipt.done = receipt.done.or(ended.then_some(now));
+        })
+        .await?;
+        if !ended {
+            // The letters read so far stay hidden, so that the next message reads others.
+            return self.go_on(message, Content::Redact(redaction.clone()), 0).await;
+        }
+        for handle in &kept {
+            self.edges.queues.release(handle).await;
+        }
+        let again = Redaction { stage: Stage::Entities, after: None, again: true, ..redaction.clone() };
+        self.edges.queues.send(&Sealed::part(&message.envelope, Content::Redact(again)), AGAIN_SECONDS).await?;
+        cloud::telemetry::emit(&json!({
+            "level": "INFO", "event": "redaction-done", "connection": message.envelope.key.to_string(),
+            "redaction": redaction.id(), "dead_letters": removed,
+        }));
+        Ok(Outcome::Split(1))
+    }
+
+    /// Returns whether a letter is of the connection and names one of the persons.
+    fn names(&self, message: &CommandMessage, redaction: &Redaction, letter: &Received) -> bool {
+        let dead = dead_message(letter);
+        let parsed = Parsed::new(&dead);
+        let Some(envelope) = parsed.envelope().filter(|envelope| envelope.key == message.envelope.key) else {
+            return false;
+        };
+        let key = &envelope.key;
+        let Content::Delivery(body) = &envelope.content else {
+            return redaction.concerns(&named_in_text(key, &letter.body));
+        };
+        let user = envelope.user.as_deref().unwrap_or_default();
+        let text = body.unpack().map(|body| String::from_utf8_lossy(&body).into_owned()).unwrap_or_default();
+        if redaction.concerns(&named_in_text(key, &text)) || redaction.concerns(&named_in_text(key, user)) {
+            return true;
+        }
+        // The platform's mapping knows where else an entity names its customer.
+        self.entity(&parsed).is_some_and(|(entity, changes)| {
+            changes.iter().any(|change| redaction.concerns(&named_in(&entity, &State::of(change))))
+        })
+    }
+
+    /// Returns the entity that a message is about, with the changes that it tells.
+    fn entity(&self, parsed: &Parsed<'_>) -> Option<(EntityKey, Vec<Change>)> {
+        match request(self.platforms, 0, parsed, parsed.unpack()) {
+            Request::Resolved(Resolution::Entity(update)) => Some((update.key, update.changes)),
+            Request::Unresolved(unresolved) => Some((unresolved.entity_without_presets()?.clone(), Vec::new())),
+            Request::Resolved(_) => None,
+        }
+    }
+
+    /// Queues a pull of the entity that a letter is about, if it can be pulled.
+    async fn replace(&self, letter: &Received) -> Result<(), Ended> {
+        let dead = dead_message(letter);
+        let parsed = Parsed::new(&dead);
+        let (Some(envelope), Some((entity, _))) = (parsed.envelope(), self.entity(&parsed)) else { return Ok(()) };
+        let platform = commerce::platform::find(self.platforms, &entity.connection.platform);
+        let declared = platform.and_then(|of| commerce::platform::mapping::processor(of.mapping, entity.kind));
+        if declared.is_some_and(|declared| declared.pull) {
+            let transfer = Transfer::new(entity.kind, entity.id, INSTEAD);
+            self.edges.queues.send(&Sealed::in_place_of(envelope, transfer), 0).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads a page of whole items.
+    async fn items(
+        &self,
+        message: &CommandMessage,
+        kind: Option<EntityKind>,
+        after: Option<&str>,
+    ) -> Result<(Vec<(EntityKey, Item)>, Option<String>), Ended> {
+        let known = self.edges.entities.keys(&message.envelope.key, kind, after, ITEMS_AT_ONCE).await?;
+        let keys: Vec<_> = known.keys.into_iter().map(|(entity, _)| entity).collect();
+        let read = self.edges.entities.read(&keys, &[]).await?;
+        let open = |(entity, stored): (EntityKey, cloud::state::Stored)| Some((entity, stored.open()?.0));
+        Ok((read.items.into_iter().filter_map(open).collect(), known.next))
+    }
+
+    async fn add_to_receipt(
+        &self,
+        message: &CommandMessage,
+        redaction: &Redaction,
+        add: impl Fn(&mut Receipt) + Send + Sync,
+    ) -> Result<(), Ended> {
+        let (now, name) = ((self.clock)(), format!("{RECEIPT}{}", redaction.id()));
+        let terms = Terms::once(now, NOTED_SECONDS).tries(TRIES);
+        let updated = update_json(&self.edges.notes, &message.envelope.key, &name, terms, |before: Option<Receipt>| {
+            let mut receipt = before.unwrap_or_else(|| Receipt::new(redaction.at));
+            add(&mut receipt);
+            receipt.moved = now;
+            Some(receipt)
+        });
+        if updated.await? == Update::Contended { Err(contended()) } else { Ok(()) }
+    }
+}
+
+fn contended() -> Ended {
+    Ended::retry(Reason::Contention, "others wrote each time")
+}
+
+fn dead_message(letter: &Received) -> Message {
+    Message { id: String::new(), receipt_handle: String::new(), body: letter.body.clone(), attempts: 1 }
+}
+
+/// Returns the content that an item shows.
+fn content(item: &Item) -> commerce::entity::Content {
+    item.state().content().map(std::borrow::Cow::into_owned).unwrap_or_default()
+}
+
+/// Returns whether an item has to be redacted: it names one of the persons, and was made before the redaction.
+fn is_meant(redaction: &Redaction, entity: &EntityKey, item: &Item) -> bool {
+    !item.redacted && !is_later(&content(item), redaction.at) && redaction.concerns(&named_in(entity, &item.state()))
+}

@@ -1,0 +1,377 @@
+//! The verification of a connection, step by step: the entities that are here are compared with the platform's own API,
+//! within the connection's budget of calls.
+//!
+//! Of each kind of entity, the platform's list is read first. An entry that shows the whole entity is compared as it is,
+//! any other entity is pulled. Then those that are here and that no page listed are pulled. Where the platform has no
+//! list, all that are here are pulled.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cloud::{
+    EdgeError,
+    coordination::{Coordination, Note, Terms, update_json},
+    queue::Inbox,
+    state::{Entities, KeyPage},
+};
+use commerce::{
+    change::Change,
+    connection::Connection,
+    drift::{SweptPage, all_swept, swept_notes},
+    entity::{EntityKey, EntityKind, ExternalId},
+    envelope::Sealed,
+    http_call::Fault,
+    item::{Item, Projection},
+    key::ConnectionKey,
+    platform::{
+        Platform, find,
+        mapping::{Mapped, deleted_fields, processor},
+    },
+    transfer::{Listing, Shown, Transfer},
+    verification::{Difference, Extent, Place as Position, Report, Unchecked, Verification, differences},
+};
+
+use crate::{
+    Parts, Processor,
+    places::{Place, Places},
+};
+
+/// The most entities that one step pulls.
+const PULLS: usize = 20;
+/// The number of keys of known entities that one step reads.
+const KEYS: u32 = 100;
+/// The most pages of a list.
+const MAX_PAGES: u32 = 100_000;
+/// The time for which a sample takes the platform's latest changes, in seconds.
+const RECENT_SECONDS: i64 = 24 * 60 * 60;
+/// The time for which the pages of a list are remembered, in seconds.
+const LISTED_SECONDS: i64 = 7 * 24 * 60 * 60;
+/// The reason of a pull that repairs a difference.
+const REPAIR: &str = "it differs from the platform";
+
+/// A step of a verification.
+#[derive(Debug)]
+pub struct Step {
+    /// What the step found.
+    pub found: Report,
+    /// The order for the next step; `None` when everything is verified.
+    pub next: Option<Verification>,
+    /// The time to wait before that, in seconds, for the sake of the budget of calls.
+    pub wait_seconds: i64,
+}
+
+/// An entity after its check.
+enum Checked {
+    /// It has these differences, or none.
+    Differs(Vec<Difference>),
+    /// The platform shows nothing of it that is kept.
+    Unshown,
+    Failed(String),
+    Throttled(i64),
+}
+
+/// A connection with its platform, while a step is taken.
+struct Verifying<'a, 'p> {
+    platform: &'static Platform,
+    key: &'a ConnectionKey,
+    connection: &'a Connection,
+    place: &'a Place<'p>,
+    kind: EntityKind,
+    pulls: usize,
+    found: Report,
+    repairs: Vec<Transfer>,
+}
+
+impl Verifying<'_, '_> {
+    fn entity(&self, transfer: &Transfer) -> EntityKey {
+        EntityKey { connection: self.key.clone(), kind: transfer.entity, id: transfer.id.clone() }
+    }
+
+    /// Adds a checked entity. Returns the time to wait, in seconds, if the budget is used up.
+    fn add(&mut self, entity: &EntityKey, checked: Checked, repair: bool) -> Option<i64> {
+        match checked {
+            Checked::Differs(differences) => {
+                if repair && !differences.is_empty() {
+                    self.repairs.push(Transfer::new(entity.kind, entity.id.clone(), REPAIR));
+                }
+                self.found.add(entity.kind, differences);
+            }
+            Checked::Failed(why) => {
+                self.found.add_unchecked(Unchecked { entity: entity.kind, id: Some(entity.id.clone()), why });
+            }
+            Checked::Unshown => _ = self.found.unfetchable.insert(entity.kind),
+            Checked::Throttled(seconds) => return Some(seconds.max(1)),
+        }
+        None
+    }
+
+    fn fail(&mut self, why: String) {
+        self.found.add_unchecked(Unchecked { entity: self.kind, id: None, why });
+    }
+}
+
+impl<P: Parts> Processor<P> {
+    /// Takes the next step of a verification.
+    ///
+    /// # Errors
+    /// [`EdgeError`] when a table or a queue cannot be reached; the same step can be taken again.
+    pub async fn verify(
+        &self,
+        key: &ConnectionKey,
+        connection: &Connection,
+        verification: &Verification,
+    ) -> Result<Step, EdgeError> {
+        let places = Places::new(std::slice::from_ref(key));
+        self.verify_at(key, connection, verification, &places.of(key)).await
+    }
+
+    pub(crate) async fn verify_at(
+        &self,
+        key: &ConnectionKey,
+        connection: &Connection,
+        verification: &Verification,
+        place: &Place<'_>,
+    ) -> Result<Step, EdgeError> {
+        let found = Report::new(verification);
+        let (Some(kind), Some(platform)) = (verification.kinds.first(), find(self.platforms, &key.platform)) else {
+            return Ok(Step { found, next: None, wait_seconds: 0 });
+        };
+        let mut verifying =
+            Verifying { platform, key, connection, place, kind: *kind, pulls: 0, found, repairs: Vec::new() };
+        let (position, wait) = match &verification.place {
+            Position::Start => (self.start(&mut verifying, verification), 0),
+            Position::Listed { listing, page, done } => {
+                self.step_in_list(&mut verifying, verification, (listing, *page, *done)).await?
+            }
+            Position::Known { after, left, until } => {
+                self.step_in_known(&mut verifying, verification, (after.as_deref(), *left, until.as_deref())).await?
+            }
+        };
+        let now = (self.clock)();
+        let repairs: Vec<_> =
+            verifying.repairs.into_iter().map(|transfer| Sealed::repair(key, connection, transfer, now)).collect();
+        self.edges.queues.send_all(&repairs).await?;
+        verifying.found.queued = repairs.len() as u64;
+        let mut next = Verification { steps: verification.steps + 1, ..verification.clone() };
+        match position {
+            Some(position) => next.place = position,
+            None => {
+                next.kinds.remove(0);
+                next.place = Position::Start;
+            }
+        }
+        let next = Some(next).filter(|next| !next.kinds.is_empty());
+        Ok(Step { found: verifying.found, next, wait_seconds: wait })
+    }
+
+    /// Returns where to begin with a kind of entity; `None` if it cannot be verified.
+    fn start(&self, verifying: &mut Verifying<'_, '_>, verification: &Verification) -> Option<Position> {
+        let kind = verifying.kind;
+        if !processor(verifying.platform.mapping, kind).is_some_and(|declared| declared.pull) {
+            verifying.found.unfetchable.insert(kind);
+            return None;
+        }
+        if verifying.connection.credentials.is_none() {
+            verifying.fail("the connection has no credentials to ask its store with".into());
+            return None;
+        }
+        let since = match verification.extent {
+            Extent::Full => None,
+            Extent::Sample(_) => Some((self.clock)().plus_seconds(-RECENT_SECONDS)),
+        };
+        match verifying.platform.lists.and_then(|lists| lists.poll(kind, since)) {
+            Some(listing) => Some(Position::Listed { listing, page: 0, done: 0 }),
+            None => {
+                verifying.found.unlisted.insert(kind);
+                Some(known(verification, kind))
+            }
+        }
+    }
+
+    /// Checks some entries of a page of the platform's list.
+    async fn step_in_list(
+        &self,
+        verifying: &mut Verifying<'_, '_>,
+        verification: &Verification,
+        (listing, page, done): (&Listing, u32, usize),
+    ) -> Result<(Option<Position>, i64), EdgeError> {
+        let kind = verifying.kind;
+        let here = |done| Some(Position::Listed { listing: listing.clone(), page, done });
+        let read = self
+            .list_page(verifying.platform, verifying.key, listing, verifying.connection, &verifying.place.another())
+            .await;
+        let (mut entries, rest) = match read {
+            Ok(read) => read,
+            Err(Fault::Throttled { seconds }) => return Ok((here(done), seconds.max(1))),
+            Err(fault) => {
+                verifying.fail(format!("its list cannot be read: {fault}"));
+                return Ok((Some(known(verification, kind)), 0));
+            }
+        };
+        match verification.extent {
+            Extent::Full if done == 0 => {
+                let ids = entries.iter().map(|transfer| transfer.id.clone()).collect();
+                self.note_listed(verifying.key, verification, kind, page, SweptPage { ids, last: rest.is_none() })
+                    .await?;
+            }
+            Extent::Full => {}
+            Extent::Sample(most) => entries.truncate(usize::try_from(most).unwrap_or(usize::MAX)),
+        }
+        for (n, transfer) in entries.iter().enumerate().skip(done) {
+            if verifying.pulls == PULLS {
+                return Ok((here(n), 0));
+            }
+            let entity = verifying.entity(transfer);
+            let checked = self.check_entity(verifying, &entity, transfer.shown.as_ref()).await?;
+            if let Some(wait) = verifying.add(&entity, checked, verification.repair) {
+                return Ok((here(n), wait));
+            }
+        }
+        let next = rest.filter(|_| verification.extent == Extent::Full && page < MAX_PAGES);
+        Ok((
+            Some(match next {
+                Some(listing) => Position::Listed { listing, page: page + 1, done: 0 },
+                None => known(verification, kind),
+            }),
+            0,
+        ))
+    }
+
+    /// Checks some of the entities that are here.
+    async fn step_in_known(
+        &self,
+        verifying: &mut Verifying<'_, '_>,
+        verification: &Verification,
+        (after, left, until): (Option<&str>, Option<u32>, Option<&str>),
+    ) -> Result<(Option<Position>, i64), EdgeError> {
+        let kind = verifying.kind;
+        let listed = match verification.extent {
+            Extent::Full => self.listed(verifying.key, verification, kind).await?,
+            Extent::Sample(_) => None,
+        };
+        let KeyPage { keys, next } = self.edges.entities.keys(verifying.key, Some(kind), after, KEYS).await?;
+        let (mut last, mut left) = (after.map(str::to_owned), left);
+        let at = |after: Option<String>, left, until: Option<&str>| {
+            Some(Position::Known { after, left, until: until.map(str::to_owned) })
+        };
+        for (entity, alive) in keys {
+            let sort = entity.sort();
+            if left == Some(0) || until.is_some_and(|until| sort.as_str() > until) {
+                return Ok((None, 0));
+            }
+            // What was listed was checked; what is deleted here and was not listed is deleted there, too.
+            let is_done = listed.as_ref().is_some_and(|listed| listed.contains(&entity.id) || !alive);
+            if !is_done {
+                if verifying.pulls == PULLS {
+                    return Ok((at(last, left, until), 0));
+                }
+                let checked = self.check_entity(verifying, &entity, None).await?;
+                if let Some(wait) = verifying.add(&entity, checked, verification.repair) {
+                    return Ok((at(last, left, until), wait));
+                }
+                left = left.map(|left| left - 1);
+            }
+            last = Some(sort);
+        }
+        Ok(match next {
+            Some(next) => (at(Some(next), left, until), 0),
+            // A sample goes on at the beginning.
+            None if left.is_some_and(|left| left > 0) && until.is_none() => {
+                (at(None, left, Some(&verification.start_of_sample(kind))), 0)
+            }
+            None => (None, 0),
+        })
+    }
+
+    /// Compares one entity with the platform. A list may have shown a hash of all of it.
+    async fn check_entity(
+        &self,
+        verifying: &mut Verifying<'_, '_>,
+        entity: &EntityKey,
+        shown: Option<&Shown>,
+    ) -> Result<Checked, EdgeError> {
+        let item = self.edges.entities.latest(entity).await?;
+        let whole = shown.filter(|shown| shown.members.is_empty());
+        if let (Some(shown), Some(item)) = (whole, &item)
+            && !item.deleted
+            && item.state().content().is_some_and(|content| shown.is(&content))
+        {
+            return Ok(Checked::Differs(Vec::new()));
+        }
+        verifying.pulls += 1;
+        let place = verifying.place.another();
+        let pulled = self.pull(&place, verifying.platform, entity, verifying.connection, item.is_some()).await;
+        let there = match pulled.map(|pulled| pulled.mapped) {
+            Ok(Mapped::Change(_, change)) => change,
+            Ok(Mapped::IfKnown(_, change, _)) if item.is_some() => change,
+            // It is not kept.
+            Ok(Mapped::IfKnown(..)) => return Ok(Checked::Differs(Vec::new())),
+            Ok(Mapped::Ignored(_)) if item.as_ref().is_none_or(|item| item.deleted) => {
+                return Ok(Checked::Differs(Vec::new()));
+            }
+            Ok(Mapped::Ignored(_)) => return Ok(Checked::Unshown),
+            Ok(_) => return Ok(Checked::Failed("the platform's answer is not the entity".into())),
+            Err(Fault::Throttled { seconds }) => return Ok(Checked::Throttled(seconds)),
+            Err(fault) => return Ok(Checked::Failed(fault.to_string())),
+        };
+        let found = self.compare(verifying, entity, item.as_ref(), &there);
+        if found.as_ref().is_ok_and(Vec::is_empty) {
+            return Ok(Checked::Differs(Vec::new()));
+        }
+        // A delivery may have been merged meanwhile.
+        let item = self.edges.entities.latest(entity).await?;
+        let found = self.compare(verifying, entity, item.as_ref(), &there);
+        Ok(found.map_or_else(Checked::Failed, Checked::Differs))
+    }
+
+    fn compare(
+        &self,
+        verifying: &Verifying<'_, '_>,
+        entity: &EntityKey,
+        item: Option<&Item>,
+        there: &Change,
+    ) -> Result<Vec<Difference>, String> {
+        let deleted_fields = deleted_fields();
+        let projection = Projection::new(verifying.connection.delete_policy(entity.kind), &deleted_fields);
+        differences(entity, item, there, projection, (self.clock)()).map_err(|error| error.to_string())
+    }
+
+    /// Notes the ids on a page of a list.
+    async fn note_listed(
+        &self,
+        key: &ConnectionKey,
+        verification: &Verification,
+        kind: EntityKind,
+        page: u32,
+        ids: SweptPage,
+    ) -> Result<(), EdgeError> {
+        let name = format!("{}{page}", swept_notes(kind, verification.begun));
+        let terms = Terms::once((self.clock)(), LISTED_SECONDS).tries(3);
+        update_json(&self.edges.notes, key, &name, terms, |_: Option<SweptPage>| Some(ids.clone())).await.map(|_| ())
+    }
+
+    /// Returns the ids that the list had; `None` if it was not read to its end.
+    async fn listed(
+        &self,
+        key: &ConnectionKey,
+        verification: &Verification,
+        kind: EntityKind,
+    ) -> Result<Option<BTreeSet<ExternalId>>, EdgeError> {
+        let prefix = swept_notes(kind, verification.begun);
+        let read = |(name, note): (String, Note)| {
+            Some((name.strip_prefix(&prefix)?.parse().ok()?, serde_json::from_str(&note.body).ok()?))
+        };
+        let notes = self.edges.notes.notes(key, &prefix).await?;
+        let pages: BTreeMap<u32, SweptPage> = notes.into_iter().filter_map(read).collect();
+        Ok(all_swept(pages))
+    }
+}
+
+/// Returns where to begin with the entities that are here.
+fn known(verification: &Verification, kind: EntityKind) -> Position {
+    match verification.extent {
+        Extent::Full => Position::Known { after: None, left: None, until: None },
+        Extent::Sample(left) => {
+            Position::Known { after: Some(verification.start_of_sample(kind)), left: Some(left), until: None }
+        }
+    }
+}
