@@ -15,7 +15,8 @@ import unittest
 import boto3
 from boto3.dynamodb.types import TypeDeserializer
 
-EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+ROOT = pathlib.Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
 QUEUE = os.environ["CONSUMER_QUEUE"]
 # The longest wait in seconds for events that are under way.
 PATIENCE = 60
@@ -48,14 +49,27 @@ def copied(path):
 
 
 class Consumers(unittest.TestCase):
-    def test_the_copy_in_python_equals_the_table(self):
-        self.follows([sys.executable, EXAMPLES / "python/consumer.py"])
+    told = []
+
+    def test_the_copies_equal_the_table(self):
+        """One consumer after another gets everything that was told so far, as a new reader would."""
+        target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+        for name, command in [
+            ("Python", [sys.executable, EXAMPLES / "python/consumer.py"]),
+            ("Rust", [target / "debug/consumer"]),
+            ("TypeScript", ["node", EXAMPLES / "typescript/dist/consumer.js"]),
+        ]:
+            with self.subTest(name):
+                self.follows(command)
 
     def follows(self, command):
         sqs, path = boto3.client("sqs"), pathlib.Path(tempfile.mkdtemp()) / "copy.db"
-        told, kinds, started = 0, set(), time.monotonic()
+        told, kinds, started, earlier = 0, set(), time.monotonic(), self.told[:]
         while True:
-            bodies = taken(sqs) * 2
+            new = taken(sqs)
+            self.told.extend(new)
+            bodies = (earlier + new) * 2
+            earlier = []
             random.Random(7).shuffle(bodies)
             for body in bodies:
                 sqs.send_message(QueueUrl=QUEUE, MessageBody=body)

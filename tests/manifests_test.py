@@ -9,7 +9,7 @@ import tomllib
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-PACKAGES = ["receiver", "processor", "publisher", "registrar", "tools", "tests"]
+PACKAGES = ["receiver", "processor", "publisher", "sender", "registrar", "tools", "tests"]
 # The kinds of events differ by function. Only a function's own code depends on this crate.
 DIFFERENT = {"aws_lambda_events"}
 

@@ -8,7 +8,7 @@ import unittest
 import boto3
 
 ENTITIES, CONNECTIONS = os.environ["ENTITIES_TABLE"], os.environ["CONNECTIONS_TABLE"]
-FUNCTIONS = ["receiver", "processor", "publisher", "registrar"]
+FUNCTIONS = ["receiver", "processor", "publisher", "sender", "registrar"]
 
 
 def client(service):
@@ -63,6 +63,7 @@ class Roles(unittest.TestCase):
             ("processor", "dynamodb:PutItem", table(ENTITIES)),
             ("processor", "sqs:DeleteMessage", queue("DLQ_URL")),
             ("publisher", "events:PutEvents", bus("CHANGES_BUS")),
+            ("sender", "sqs:SendMessage", queue("DELIVERIES_URL")),
             ("processor", "events:PutEvents", bus("CHANGES_BUS")),
             *[("publisher", f"dynamodb:{action}", stream(ENTITIES)) for action in ["GetRecords", "GetShardIterator", "DescribeStream"]],
             ("registrar", "secretsmanager:GetSecretValue", admin),
@@ -78,6 +79,9 @@ class Roles(unittest.TestCase):
             ("processor", "dynamodb:PutItem", table(CONNECTIONS)),
             ("processor", "dynamodb:Scan", table(ENTITIES)),
             ("processor", "secretsmanager:GetSecretValue", signing),
+            ("sender", "dynamodb:GetItem", table(ENTITIES)),
+            ("sender", "dynamodb:PutItem", table(CONNECTIONS)),
+            ("sender", "sqs:SendMessage", queue("INBOX_URL")),
             ("publisher", "dynamodb:GetItem", table(ENTITIES)),
             ("publisher", "sqs:SendMessage", queue("INBOX_URL")),
             ("registrar", "events:PutEvents", bus("CHANGES_BUS")),

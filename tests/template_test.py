@@ -29,9 +29,12 @@ def of_type(kind):
 
 
 def statements(function):
-    """Returns the statements of a function's role, except the optional one for tracing."""
+    """Returns the statements of a function's role, except the optional one for tracing, which has no resource to name."""
     for policy in RESOURCES[f"{function}Role"]["Properties"]["Policies"]:
-        yield from (one for one in policy["PolicyDocument"]["Statement"] if "Fn::If" not in one)
+        for statement in policy["PolicyDocument"]["Statement"]:
+            condition, meant, _ = statement.get("Fn::If", [None, statement, None])
+            if condition != "IsTraced":
+                yield meant
 
 
 def actions(function):
@@ -144,6 +147,11 @@ class Template(unittest.TestCase):
             log | {"dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams",
              "events:PutEvents", "sqs:SendMessage"},
         )
+        self.assertEqual(
+            actions("Sender"),
+            log | {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes", "sqs:SendMessage",
+             "dynamodb:Query", "dynamodb:GetItem", "dynamodb:PutItem", "kms:Decrypt"},
+        )
         for function in of_type("AWS::Serverless::Function"):
             for statement in statements(function):
                 self.assertNotEqual(statement["Resource"], "*", function)
@@ -162,7 +170,9 @@ class Template(unittest.TestCase):
         # Lambda ends a chain of invocations through a queue at about 16, and blocks the message. Backfills, sweeps,
         # lists, deferrals and erasing are longer chains here, and each ends by itself. No queue calls the receiver.
         loops = {name: function["Properties"].get("RecursiveLoop") for name, function in of_type("AWS::Serverless::Function").items()}
-        self.assertEqual(loops, {"Receiver": None, "Processor": "Allow", "Registrar": "Allow", "Publisher": None})
+        self.assertEqual(
+            loops, {"Receiver": None, "Processor": "Allow", "Registrar": "Allow", "Publisher": None, "Sender": "Allow"}
+        )
 
     def test_there_is_one_front_door(self):
         api = {name for name, resource in RESOURCES.items() if resource["Type"].startswith("AWS::ApiGatewayV2::")}
@@ -244,8 +254,8 @@ class Template(unittest.TestCase):
     def test_concurrency_is_reserved_only_when_asked_for(self):
         for name, function in of_type("AWS::Serverless::Function").items():
             expected = {"Fn::If": [f"Reserves{name}s", {"Ref": f"Reserved{name}s"}, {"Ref": "AWS::NoValue"}]}
-            # The stream's shards bound the publisher.
-            expected = None if name == "Publisher" else expected
+            # The stream's shards bound the publisher, and the mappings of its queues the sender.
+            expected = None if name in {"Publisher", "Sender"} else expected
             self.assertEqual(function["Properties"].get("ReservedConcurrentExecutions"), expected)
             self.assertEqual(function["Properties"].get("Tracing", TEMPLATE["Globals"]["Function"]["Tracing"]), {"Ref": "Tracing"})
 
@@ -313,11 +323,31 @@ class Template(unittest.TestCase):
         mapping = RESOURCES["ProcessorEvents"]["Properties"]
         self.assertEqual(mapping["FunctionResponseTypes"], ["ReportBatchItemFailures"])
 
+    def test_deliveries_keep_the_order_of_a_subject_and_are_tried_for_three_days(self):
+        deliveries = RESOURCES["Deliveries"]["Properties"]
+        self.assertTrue(deliveries["FifoQueue"])
+        self.assertEqual((deliveries["DeduplicationScope"], deliveries["FifoThroughputLimit"]), ("messageGroup", "perMessageGroupId"))
+        # The sender puts aside what is older than three days, before the queue forgets it.
+        self.assertGreater(deliveries["MessageRetentionPeriod"], 3 * 24 * 60 * 60)
+        timeout = RESOURCES["Sender"]["Properties"]["Timeout"]
+        for queue in ["Deliveries", "Outgoing"]:
+            self.assertGreaterEqual(RESOURCES[queue]["Properties"]["VisibilityTimeout"], 6 * timeout)
+        # Each delivery takes ten seconds at most.
+        self.assertLess(RESOURCES["DeliveryEvents"]["Properties"]["BatchSize"] * 10, timeout)
+        for mapping in ["OutgoingEvents", "DeliveryEvents"]:
+            self.assertEqual(RESOURCES[mapping]["Properties"]["FunctionResponseTypes"], ["ReportBatchItemFailures"])
+        self.assertIsNone(refusal(WebhooksOut="true", ChangeEvents="full"))
+        self.assertIn("WebhooksOut needs ChangeEvents", refusal(WebhooksOut="true"))
+
     def test_readers_are_told_only_where_they_are_to_be(self):
         self.assertEqual(default("ChangeEvents"), "none")
         told = {name for name, resource in RESOURCES.items() if resource.get("Condition") == "TellsOfChanges"}
         named = {name for name in RESOURCES if name.startswith("Publisher") or name.startswith("Untold") or name == "Changes"}
         self.assertEqual(told, named)
+        sent = {name for name, resource in RESOURCES.items() if resource.get("Condition") == "SendsWebhooks"}
+        prefixes = ("Sender", "Outgoing", "Deliver", "Undelivered", "EndpointsFailing")
+        self.assertEqual(sent, {name for name in RESOURCES if name.startswith(prefixes)})
+        self.assertEqual(default("WebhooksOut"), "false")
         mapping = RESOURCES["PublisherEvents"]["Properties"]
         self.assertEqual(mapping["FunctionResponseTypes"], ["ReportBatchItemFailures"])
         self.assertTrue(mapping["BisectBatchOnFunctionError"])
@@ -340,7 +370,7 @@ class Template(unittest.TestCase):
             "AWS/Scheduler": {"TargetErrorCount"},
             str(OWN): {"SubscriptionsSwitchedOff", "FetchesStopped", "FailedJobs", "Refused", "Sweeps", "Installed",
                        "ReceiverOutOfMemory", "ProcessorOutOfMemory", "RegistrarOutOfMemory",
-                       "PublisherOutOfMemory"},
+                       "PublisherOutOfMemory", "SenderOutOfMemory", "EndpointsFailing"},
         }
         self.assertEqual(watched, {(namespace, name) for namespace, names in expected.items() for name in names})
         for name, alarm in alarms.items():

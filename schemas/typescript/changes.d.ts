@@ -22,7 +22,7 @@ export interface ChangeEvent<K extends keyof Entities = keyof Entities> {
     /** The canonical entity, as the table shows it; absent with `ids`, and where nothing is left of it. */
     entity?: Entities[K];
     /** What brought the change here; absent where an item was removed, and from what an older release wrote. */
-    origin?: unknown;
+    origin?: "webhook" | "poll" | "full-sync" | "backfill" | "replay" | "repair" | "policy" | "redaction";
   };
   /** The media type of `data`: `application/json`. */
   datacontenttype: string;

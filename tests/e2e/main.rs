@@ -7,6 +7,8 @@
 
 mod browser;
 mod changes;
+mod endpoints;
+mod verify;
 
 use std::{
     collections::BTreeSet,
@@ -413,7 +415,8 @@ async fn more_keys_than_dynamodb_takes_at_once_are_read_in_parts() {
     let key = |n: u64| EntityKey { connection: connection.clone(), kind: EntityKind::Coupon, id: n.into() };
     let now = cloud::now();
     let gone = State::of(&Change::Delete(Delete { source: None, received: now }));
-    let projection = Projection::new(DeletePolicy::Mark, &Map::new());
+    let none = Map::new();
+    let projection = Projection::new(DeletePolicy::Mark, &none);
     for n in 0..130 {
         let writer = Writer { by: "test", origin: Origin::Webhook, now };
         let item = projection.item(&key(n), &gone, None, writer).unwrap();
@@ -601,6 +604,7 @@ async fn plays(simulator: Arc<dyn Simulator>, changes: usize) {
         deliver(&stack, &*simulator).await;
     }
     agrees(&stack, &*simulator, &site, &connection, &BTreeSet::new()).await;
+    verify::is_equal(simulator.platform(), &connection).await;
 }
 
 /// A merchant installs the app, works, opens the app's page, and uninstalls the app, all over HTTP.
@@ -626,6 +630,7 @@ async fn bigcommerce_is_installed_plays_and_is_uninstalled() {
         deliver(&stack, &*store).await;
     }
     agrees(&stack, &*store, &site, &connection, &before).await;
+    stack.damage_is_repaired(&*store, &connection).await;
 
     let page =
         format!("{}/apps/bigcommerce/load?signed_payload_jwt={}", stack.api_url, store.signed_payload(&json!({})));
@@ -717,6 +722,7 @@ async fn woocommerce_is_installed_and_looked_after() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     agrees(&stack, &shop, &site, &connection, &before).await;
+    verify::is_equal(PLATFORM, &connection).await;
     let (status, shown) = stack.admin(Method::DELETE, &connection, &Value::Null).await;
     assert_eq!((status, &shown["status"]), (200, &json!("disconnected")));
     assert!(shop.webhooks().is_empty(), "nothing is left behind");

@@ -22,6 +22,7 @@ mod redaction;
 mod registrar;
 mod rotation;
 mod samples;
+mod sender;
 mod sightings;
 mod verify;
 mod webhooks_bigcommerce;

@@ -233,6 +233,7 @@ impl registrar::Parts for InMemory {
     type ProofKeys = MemoryTables;
     type Jobs = MemoryQueues;
     type Inbox = MemoryQueues;
+    type Endpoints = MemoryTables;
 }
 
 impl processor::Parts for InMemory {
@@ -395,8 +396,11 @@ impl World {
             apps: AppCredentials::new(self.apps.clone()),
             jobs: self.queues.clone(),
             inbox: self.queues.clone(),
+            endpoints: self.tables.clone(),
         };
-        Registrar::new(platforms, edges, base, self.loopback, self.clock.function()).telling_of_changes(true)
+        Registrar::new(platforms, edges, base, self.loopback, self.clock.function())
+            .telling_of_changes(true)
+            .sending_webhooks(true)
     }
 
     /// Runs the registrar's own queue one job after another, delays included, until only jobs are left that wait for an

@@ -85,7 +85,12 @@ def main():
         e2e = ["cargo", "test", "--locked", "-p", "tests", "--test", "e2e"]
         values = environment(stack) | QUIET | queues
         run("tests against the deployed bundle", e2e, env=values)
+        typescript = ROOT / "examples/typescript"
+        run("the packages of the consumer in TypeScript", ["npm", "ci", "--no-audit", "--no-fund", "--prefix", typescript])
+        run("the consumer in TypeScript", ["npm", "run", "--silent", "--prefix", typescript, "build"])
+        run("the consumer in Rust", ["cargo", "build", "--locked", "-p", "consumer"])
         run("the consumers in examples/", [sys.executable, "-m", "unittest", "-v", "tests/consumers_test.py"], env=values)
+        run("a redaction", [sys.executable, "-m", "unittest", "-v", "tests/redaction_test.py"], env=values)
         run("the functions' roles", [sys.executable, "-m", "unittest", "-v", "tests/roles_test.py"], env=environment(stack))
     finally:
         stack.stop()

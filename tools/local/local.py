@@ -66,7 +66,7 @@ class Binaries(NamedTuple):
     folders: list
 
 
-FUNCTIONS = ["receiver", "processor", "publisher", "registrar"]
+FUNCTIONS = ["receiver", "processor", "publisher", "sender", "registrar"]
 BINARIES = {
     "functions": Binaries("functions", FUNCTIONS, FUNCTIONS, ["functions", "shared"]),
     "tools": Binaries("commands behind make", ["tools"], ["tools"], ["functions", "shared", "tools"]),
@@ -291,7 +291,7 @@ class Stack:
             fail(f"updating the stack failed: {described().get('StackStatusReason')}; see {self.dir / 'ministack.log'}")
 
     def sam_deploy(self):
-        overrides = ["LogRetention=1", "ChangeEvents=full", 'SweepRate="rate(1 minute)"']
+        overrides = ["LogRetention=1", "ChangeEvents=full", "WebhooksOut=true", 'SweepRate="rate(1 minute)"']
         command = ["sam", "deploy", *SAM_CONFIG, "--template-file", LOCAL / "build/template.yaml"]
         command += ["--stack-name", STACK, "--parameter-overrides", *overrides]
         quiet(command, self.dir / "deploy.log", cwd=ROOT, env=self.environment())
@@ -404,6 +404,8 @@ def environment_of(outputs, api_url):
         "CREDENTIALS_KEY": outputs["CredentialsKeyArn"],
         "PROCESSOR_LOGS": outputs["ProcessorLogGroup"],
         "CHANGES_BUS": outputs.get("ChangesBus", ""),
+        "DELIVERIES_URL": outputs.get("DeliveriesUrl", ""),
+        "UNDELIVERED_URL": outputs.get("UndeliveredUrl", ""),
         "CHANGE_EVENTS": "full" if "ChangesBus" in outputs else "none",
     }
 

@@ -10,6 +10,7 @@ use aws_sdk_sqs::{
 };
 use cloud::aws::{Aws, Patience, variable};
 use commerce::{
+    endpoint::Outgoing,
     envelope::{Envelope, Sealed},
     job::Job,
 };
@@ -21,7 +22,7 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t)]
     queue: Queue,
     /// The reason of those to bring back, for example malformed; all without. A failed job has its kind as its reason,
-    /// for example check.
+    /// for example check, and a delivery its endpoint.
     #[arg(long)]
     reason: Option<String>,
     /// Brings them back. Without it, they are only counted.
@@ -37,6 +38,8 @@ pub enum Queue {
     Inbox,
     /// The registrar's own queue.
     Jobs,
+    /// The queue of deliveries to endpoints.
+    Deliveries,
 }
 
 impl Queue {
@@ -45,6 +48,7 @@ impl Queue {
         match self {
             Self::Inbox => ("INBOX_URL", "DLQ_URL"),
             Self::Jobs => ("JOBS_URL", "FAILED_JOBS_URL"),
+            Self::Deliveries => ("DELIVERIES_URL", "UNDELIVERED_URL"),
         }
     }
 }
@@ -127,8 +131,13 @@ fn reason(letter: &Message, queue: Queue) -> String {
             .as_deref()
             .and_then(Job::parse)
             .and_then(|job| Some(serde_json::to_value(job).ok()?.get("job")?.as_str()?.to_owned())),
+        Queue::Deliveries => delivery(letter).map(|delivery| delivery.endpoint),
     };
     named.unwrap_or_else(|| UNNAMED.to_owned())
+}
+
+fn delivery(letter: &Message) -> Option<Outgoing> {
+    serde_json::from_str(letter.body.as_deref()?).ok()
 }
 
 /// Sends a letter back to its queue. That comes before the delete: breaking off in between leaves two letters, which
@@ -137,6 +146,13 @@ async fn send_back(client: &Client, url: &str, letter: &Message, queue: Queue) -
     let body = letter.body.as_deref().unwrap_or_default();
     if queue == Queue::Jobs {
         client.send_message().queue_url(url).message_body(body).send().await?;
+        return Ok(());
+    }
+    if queue == Queue::Deliveries {
+        let request = client.send_message().queue_url(url).message_body(body);
+        let id = letter.message_id.clone().unwrap_or_default();
+        let (group, id) = delivery(letter).map_or(("unknown".into(), id.clone()), |delivery| (delivery.group(), id));
+        request.message_group_id(group).message_deduplication_id(id).send().await?;
         return Ok(());
     }
     let (body, group) = match Envelope::parse(body) {

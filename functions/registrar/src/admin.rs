@@ -34,7 +34,7 @@ use crate::{
     },
     disconnect::Removal,
     problem::Problem,
-    routes::{self, ConnectionHandler, Handler, MAX_LIMIT},
+    routes::{self, ConnectionHandler, EndpointHandler, Handler, MAX_LIMIT},
     show::{Managed, at},
     webhooks::manages,
 };
@@ -58,6 +58,17 @@ impl<P: Parts> Registrar<P> {
             Handler::Rotation => Answer::Rotation(self.rotation().await?.into()),
             Handler::Rotate => Answer::Rotation(self.rotate(retired(body)?.as_deref()).await?.into()),
             Handler::Description => Answer::Description(description()?),
+            Handler::Endpoints => Answer::EndpointList(self.list_endpoints().await?),
+            Handler::MakeEndpoint => Answer::NewEndpoint(self.make_endpoint(body, &claims).await?),
+            Handler::Endpoint(handler) => {
+                let id = parameters.first().map_or("", |(_, id)| id.as_str());
+                match handler {
+                    EndpointHandler::Show => Answer::Endpoint(self.show_endpoint(id).await?),
+                    EndpointHandler::Set => Answer::Endpoint(self.set_endpoint(id, body).await?),
+                    EndpointHandler::Remove => Answer::Endpoint(self.remove_endpoint(id, &claims).await?),
+                    EndpointHandler::RenewSecret => Answer::NewEndpoint(self.renew_secret(id, &claims).await?),
+                }
+            }
             Handler::Connection(handler) => {
                 let named = |name| parameters.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value);
                 let (platform, key) = self.named(named("platform"), named("connection"))?;

@@ -6,6 +6,7 @@ use commerce::{
     connection::{ConnectionStatus, DeletePolicy},
     cursor::Fetch,
     drift::Drift,
+    endpoint::Endpoint,
     entity::{EntityKind, ExternalId},
     health::Verdict,
     key::{ConnectionId, Generation},
@@ -79,6 +80,12 @@ pub enum Answer {
     Verification(Box<VerificationReport>),
     /// A snapshot that has begun.
     Snapshot(SnapshotBegun),
+    /// The endpoints.
+    EndpointList(EndpointList),
+    /// An endpoint.
+    Endpoint(ShownEndpoint),
+    /// An endpoint with its new secret.
+    NewEndpoint(NewEndpoint),
     /// Secrets to enter by hand.
     Revealed(Revealed),
     /// The progress of a key rotation.
@@ -499,6 +506,65 @@ impl RedactionReceipt {
             unlisted: receipt.unlisted,
             dead_letters: receipt.dead_letters,
         }
+    }
+}
+
+/// The endpoints that changes are sent to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+pub struct EndpointList {
+    /// The endpoints, by their ids.
+    pub endpoints: Vec<ShownEndpoint>,
+}
+
+/// An endpoint that changes are sent to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Endpoint", deny_unknown_fields))]
+pub struct ShownEndpoint {
+    /// The id.
+    pub id: String,
+    /// The address.
+    pub url: String,
+    /// The platforms of which it gets changes; empty for all.
+    pub platforms: BTreeSet<String>,
+    /// The connections of which it gets changes; empty for all.
+    pub connections: BTreeSet<String>,
+    /// The types of the changes that it gets; empty for all.
+    pub types: BTreeSet<String>,
+    /// `true` while nothing is delivered to it.
+    pub paused: bool,
+    /// The time at which it was made.
+    pub created: Moment,
+}
+
+impl From<&Endpoint> for ShownEndpoint {
+    fn from(endpoint: &Endpoint) -> Self {
+        Self {
+            id: endpoint.id.clone(),
+            url: endpoint.url.clone(),
+            platforms: endpoint.filter.platforms.clone(),
+            connections: endpoint.filter.connections.clone(),
+            types: endpoint.filter.types.clone(),
+            paused: endpoint.paused,
+            created: endpoint.created.into(),
+        }
+    }
+}
+
+/// An endpoint with its new secret.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
+pub struct NewEndpoint {
+    /// The endpoint.
+    pub endpoint: ShownEndpoint,
+    /// The secret, in the form of Standard Webhooks.
+    pub secret: String,
+}
+
+/// The endpoint without its secret.
+impl std::fmt::Debug for NewEndpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NewEndpoint({})", self.endpoint.id)
     }
 }
 

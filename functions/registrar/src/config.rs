@@ -31,13 +31,15 @@ pub struct Config {
     pub public_base_url: String,
     /// `true` in a stack that tells readers of changes.
     pub tells_of_changes: bool,
+    /// `true` in a stack that sends changes on to endpoints.
+    pub sends_webhooks: bool,
     /// The choice of whether platforms may be on this machine, for local runs only.
     pub loopback: Loopback,
 }
 
 impl Config {
     /// Reads `CONNECTIONS_TABLE`, `COORDINATION_TABLE`, `PROOF_KEYS_TABLE`, `CREDENTIALS_KEY`, `SIGNING_KEYS`,
-    /// `ADMIN_KEY`, `APP_CREDENTIALS`, `JOBS_URL`, `INBOX_URL`, `PUBLIC_BASE_URL`, `CHANGE_EVENTS` and
+    /// `ADMIN_KEY`, `APP_CREDENTIALS`, `JOBS_URL`, `INBOX_URL`, `PUBLIC_BASE_URL`, `CHANGE_EVENTS`, `WEBHOOKS_OUT` and
     /// `ALLOW_LOOPBACK_PLATFORMS`.
     ///
     /// # Errors
@@ -54,6 +56,7 @@ impl Config {
             jobs: variable("JOBS_URL")?,
             inbox: variable("INBOX_URL")?,
             public_base_url: variable("PUBLIC_BASE_URL")?,
+            sends_webhooks: flag("WEBHOOKS_OUT"),
             tells_of_changes: variable("CHANGE_EVENTS")? != "none",
             loopback: Loopback::allowed_if(flag("ALLOW_LOOPBACK_PLATFORMS")),
         })

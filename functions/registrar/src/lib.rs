@@ -14,6 +14,7 @@ mod connect;
 mod converge;
 mod decide;
 mod disconnect;
+mod endpoints;
 mod entry;
 pub mod health;
 pub mod jobs;
@@ -43,6 +44,7 @@ use cloud::{
     budget::Leases,
     connections::{Connections, Vault},
     coordination::Coordination,
+    endpoints::Endpoints,
     outbound::Outbound,
     proof_keys::KeepProofKeys,
     queue::{Inbox, Jobs},
@@ -86,6 +88,8 @@ pub trait Parts {
     type Jobs: Jobs + Sync;
     /// The processor's queue.
     type Inbox: Inbox + Sync;
+    /// The endpoints of the vendor's own application.
+    type Endpoints: Endpoints + Sync;
 }
 
 /// The edges of a [`Registrar`].
@@ -110,6 +114,8 @@ pub struct Edges<P: Parts> {
     pub jobs: P::Jobs,
     /// The processor's queue.
     pub inbox: P::Inbox,
+    /// The endpoints of the vendor's own application.
+    pub endpoints: P::Endpoints,
 }
 
 /// The registrar on its edges.
@@ -121,6 +127,7 @@ pub struct Registrar<P: Parts> {
     pub(crate) base_urls: OnceLock<BTreeSet<String>>,
     pub(crate) loopback: Loopback,
     pub(crate) tells_of_changes: bool,
+    pub(crate) sends_webhooks: bool,
     pub(crate) clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
@@ -136,13 +143,20 @@ impl<P: Parts> Registrar<P> {
     ) -> Self {
         let public_base_url = public_base_url.trim_end_matches('/').to_owned();
         let (leases, base_urls) = (Leases::default(), OnceLock::new());
-        Self { platforms, edges, leases, public_base_url, base_urls, loopback, tells_of_changes: false, clock }
+        let (tells_of_changes, sends_webhooks) = (false, false);
+        Self { platforms, edges, leases, public_base_url, base_urls, loopback, tells_of_changes, sends_webhooks, clock }
     }
 
     /// Sets whether the stack tells readers of changes, so that a snapshot can be asked for.
     #[must_use]
     pub fn telling_of_changes(self, tells_of_changes: bool) -> Self {
         Self { tells_of_changes, ..self }
+    }
+
+    /// Sets whether the stack sends changes on to endpoints, so that there can be some.
+    #[must_use]
+    pub fn sending_webhooks(self, sends_webhooks: bool) -> Self {
+        Self { sends_webhooks, ..self }
     }
 
     /// Answers one HTTP request.

@@ -31,6 +31,7 @@ impl Parts for AtAws {
     type ProofKeys = DynamoProofKeys;
     type Jobs = SqsJobs;
     type Inbox = Sqs;
+    type Endpoints = DynamoConnections;
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -40,6 +41,7 @@ async fn main() -> Result<(), Error> {
     let aws = Aws::from_env(Patience::Worker)?;
     let secret = |id: &str| SecretsManager::new(aws.secretsmanager(), id.to_owned());
     let edges = Edges::<AtAws> {
+        endpoints: DynamoConnections::new(aws.dynamodb(), config.connections.clone()),
         connections: DynamoConnections::new(aws.dynamodb(), config.connections),
         vault: Kms::new(aws.kms(), config.credentials_key),
         signing_keys: Keys::new(secret(&config.signing_keys)),
@@ -52,7 +54,8 @@ async fn main() -> Result<(), Error> {
         inbox: Sqs::new(aws.sqs(), config.inbox, String::new()),
     };
     let registrar = Registrar::new(PLATFORMS, edges, &config.public_base_url, config.loopback, Arc::new(cloud::now));
-    let registrar = &registrar.telling_of_changes(config.tells_of_changes);
+    let registrar = registrar.telling_of_changes(config.tells_of_changes);
+    let registrar = &registrar.sending_webhooks(config.sends_webhooks);
     run(service_fn(|event: LambdaEvent<Value>| async move { called(registrar, event.payload).await })).await
 }
 

@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     answers::{
-        Begun, Connection, ConnectionList, PlanSteps, PollList, Presets, RedactionReceipt, Revealed, Rotation,
-        SnapshotBegun, SubscriptionList, VerificationReport,
+        Begun, Connection, ConnectionList, EndpointList, NewEndpoint, PlanSteps, PollList, Presets, RedactionReceipt,
+        Revealed, Rotation, SnapshotBegun, SubscriptionList, VerificationReport,
     },
     routes::{PERMISSIONS, Parameter, Place, ROUTES, Route},
 };
@@ -156,6 +156,8 @@ fn answers() -> Map<String, Value> {
     generator.subschema_for::<Presets>();
     generator.subschema_for::<RedactionReceipt>();
     generator.subschema_for::<SnapshotBegun>();
+    generator.subschema_for::<EndpointList>();
+    generator.subschema_for::<NewEndpoint>();
     generator.subschema_for::<VerificationReport>();
     generator.subschema_for::<Revealed>();
     generator.subschema_for::<Rotation>();
@@ -257,6 +259,16 @@ fn requests() -> Vec<(&'static str, Value)> {
                     "again?",
                     json!({ "type": "boolean", "default": false, "description": "Begins anew if it was done before." }),
                 ),
+            ]),
+        ),
+        (
+            "EndpointRequest",
+            object([
+                ("url", a("string", "The address, over https.")),
+                ("platforms?", list(&a("string", "A platform."))),
+                ("connections?", list(&a("string", "A connection: `woocommerce/shop.example.com`."))),
+                ("types?", list(&a("string", "`order.created`, `order.*` or `*.deleted`."))),
+                ("paused?", json!({ "type": "boolean", "default": false, "description": "Delivers nothing." })),
             ]),
         ),
         ("SnapshotRequest", object([("entity?", reference("Entity"))])),

@@ -21,8 +21,21 @@ pub(crate) enum Handler {
     Rotation,
     Rotate,
     Description,
+    Endpoints,
+    MakeEndpoint,
+    /// The handler of a route about one endpoint.
+    Endpoint(EndpointHandler),
     /// The handler of a route about one connection.
     Connection(ConnectionHandler),
+}
+
+/// The handler of a route about one endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum EndpointHandler {
+    Show,
+    Set,
+    Remove,
+    RenewSecret,
 }
 
 /// The handler of a route about one connection.
@@ -109,6 +122,12 @@ const CONNECTION: Parameter = Parameter {
     place: Place::Path,
     description: "The connection's id at its platform.",
     schema: |_| json!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$" }),
+};
+const ENDPOINT: Parameter = Parameter {
+    name: "endpoint",
+    place: Place::Path,
+    description: "The endpoint's id.",
+    schema: |_| json!({ "type": "string", "pattern": "^ep-[0-9a-f]{16}$" }),
 };
 const FORCE: Parameter = Parameter {
     name: "force",
@@ -417,6 +436,77 @@ pub(crate) static ROUTES: &[Route] = &[
         answer: "Rotation",
         problems: &[409, 422],
         handler: Handler::Rotate,
+        ..CHANGE
+    },
+    Route {
+        path: "/admin/endpoints",
+        id: "listEndpoints",
+        summary: "Lists the endpoints that changes are sent to",
+        description: "The answer has no secrets.",
+        parameters: &[],
+        answer: "EndpointList",
+        problems: &[],
+        handler: Handler::Endpoints,
+        ..LOOK
+    },
+    Route {
+        path: "/admin/endpoints",
+        id: "makeEndpoint",
+        permission: REVEAL,
+        summary: "Makes an endpoint that changes are sent to",
+        description: "The answer has the secret that deliveries are signed with, which no other answer has. Each request makes another endpoint. Needs `WebhooksOut`.",
+        parameters: &[],
+        body: Some(Body { schema: "EndpointRequest", required: true }),
+        status: 201,
+        answer: "NewEndpoint",
+        problems: &[409, 422],
+        handler: Handler::MakeEndpoint,
+        ..CHANGE
+    },
+    Route {
+        path: "/admin/endpoints/{endpoint}",
+        id: "showEndpoint",
+        summary: "Shows an endpoint",
+        description: "The answer has no secret.",
+        parameters: &[ENDPOINT],
+        answer: "Endpoint",
+        handler: Handler::Endpoint(EndpointHandler::Show),
+        ..LOOK
+    },
+    Route {
+        method: "PUT",
+        path: "/admin/endpoints/{endpoint}",
+        id: "setEndpoint",
+        summary: "Sets an endpoint's address and filter",
+        description: "The request has all of them: what is left out becomes its default. What comes while an endpoint is paused waits for three days.",
+        parameters: &[ENDPOINT],
+        body: Some(Body { schema: "EndpointRequest", required: true }),
+        answer: "Endpoint",
+        problems: &[404, 409, 422],
+        handler: Handler::Endpoint(EndpointHandler::Set),
+        ..CHANGE
+    },
+    Route {
+        method: "DELETE",
+        path: "/admin/endpoints/{endpoint}",
+        id: "removeEndpoint",
+        summary: "Removes an endpoint",
+        description: "What is on its way to it is dropped.",
+        parameters: &[ENDPOINT],
+        answer: "Endpoint",
+        problems: &[404],
+        handler: Handler::Endpoint(EndpointHandler::Remove),
+        ..CHANGE
+    },
+    Route {
+        path: "/admin/endpoints/{endpoint}/secret",
+        id: "renewSecret",
+        permission: REVEAL,
+        summary: "Makes a new secret for an endpoint",
+        description: "For a day, deliveries are signed with the former one as well. The secret is in this answer, and in no other.",
+        parameters: &[ENDPOINT],
+        answer: "NewEndpoint",
+        handler: Handler::Endpoint(EndpointHandler::RenewSecret),
         ..CHANGE
     },
     Route {

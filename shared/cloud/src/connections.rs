@@ -143,8 +143,8 @@ pub trait Connections {
 /// The `Connections` table at DynamoDB.
 #[derive(Clone, Debug)]
 pub struct DynamoConnections {
-    client: Client,
-    table: String,
+    pub(crate) client: Client,
+    pub(crate) table: String,
 }
 
 /// An item, or the key of one, in the SDK's form.

@@ -6,6 +6,7 @@ pub mod budget;
 pub mod bus;
 pub mod connections;
 pub mod coordination;
+pub mod endpoints;
 pub mod memory;
 pub mod outbound;
 pub mod proof_keys;

@@ -10,6 +10,7 @@ use commerce::{
     change_event::ChangeEvent,
     connection::Connection,
     cursor::Cursor,
+    endpoint::{Endpoint, Outgoing},
     entity::{EntityKey, EntityKind},
     envelope::Sealed,
     health::WebhookRecord,
@@ -18,6 +19,7 @@ use commerce::{
     job::{Job, shard},
     key::ConnectionKey,
     keys::BroughtKey,
+    timestamp::Timestamp,
 };
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -28,6 +30,7 @@ use crate::{
     bus::Bus,
     connections::{Attributes, Check, Connections, Entry, EntryPage, Loaded, Vault},
     coordination::{Coordination, Note},
+    endpoints::{Deliveries, Endpoints},
     outbound::Outbound,
     proof_keys::{Brought, KeepProofKeys, ProofKeys},
     queue::{DeadLetter, DeadLetters, Inbox, Jobs, Received, Retries},
@@ -233,6 +236,7 @@ struct Tables {
     connections: BTreeMap<ConnectionKey, Loaded>,
     base_urls: BTreeSet<String>,
     notes: BTreeMap<(ConnectionKey, String), Note>,
+    endpoints: BTreeMap<String, Endpoint>,
     brought: BTreeMap<ConnectionKey, Vec<BroughtKey>>,
     brought_reads: usize,
     faults: VecDeque<TableFault>,
@@ -591,6 +595,129 @@ impl Coordination for MemoryTables {
             tables.notes.insert(place, note.clone());
         }
         Ok(ours)
+    }
+}
+
+impl Endpoints for MemoryTables {
+    async fn endpoints(&self) -> Result<Vec<Endpoint>, EdgeError> {
+        Ok(lock(&self.0).endpoints.values().cloned().collect())
+    }
+
+    async fn save_endpoint(&self, endpoint: &Endpoint) -> Result<bool, EdgeError> {
+        let endpoints = &mut lock(&self.0).endpoints;
+        let ours = endpoints.get(&endpoint.id).map_or(0, |before| before.revision) + 1 == endpoint.revision;
+        if ours {
+            endpoints.insert(endpoint.id.clone(), endpoint.clone());
+        }
+        Ok(ours)
+    }
+
+    async fn remove_endpoint(&self, id: &str) -> Result<(), EdgeError> {
+        lock(&self.0).endpoints.remove(id);
+        Ok(())
+    }
+}
+
+/// The queue of deliveries, which keeps the order within a group: while a delivery is hidden, so are those behind it.
+#[derive(Clone)]
+pub struct MemoryDeliveries {
+    queue: Arc<Mutex<DeliveryQueue>>,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+#[derive(Default)]
+struct DeliveryQueue {
+    waiting: Vec<Waiting>,
+    seen: BTreeMap<String, Timestamp>,
+    given_up: Vec<Outgoing>,
+}
+
+/// A delivery in the queue.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Waiting {
+    /// The delivery.
+    pub delivery: Outgoing,
+    /// The handle by which it is put off or removed.
+    pub handle: String,
+    /// The number of times that it was received.
+    pub attempts: u32,
+    /// The time at which it was queued.
+    pub sent: Timestamp,
+    visible: Timestamp,
+}
+
+/// The time within which a delivery that is queued again is dropped, in seconds, as at SQS.
+const DEDUPLICATED_SECONDS: i64 = 300;
+
+impl MemoryDeliveries {
+    /// Makes an empty queue.
+    pub fn new(clock: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
+        Self { queue: Arc::default(), clock }
+    }
+
+    /// Returns the number of deliveries in the queue.
+    pub fn len(&self) -> usize {
+        lock(&self.queue).waiting.len()
+    }
+
+    /// Returns whether the queue is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns what was given up.
+    pub fn given_up(&self) -> Vec<Outgoing> {
+        lock(&self.queue).given_up.clone()
+    }
+
+    /// Receives up to `most` visible deliveries, and none whose group has a hidden one before it.
+    pub fn receive(&self, most: usize) -> Vec<Waiting> {
+        let (mut queue, now) = (lock(&self.queue), (self.clock)());
+        let (mut hidden, mut received) = (BTreeSet::new(), Vec::new());
+        for waiting in &mut queue.waiting {
+            let group = waiting.delivery.group();
+            if hidden.contains(&group) || waiting.visible > now || received.len() == most {
+                hidden.insert(group);
+                continue;
+            }
+            waiting.attempts += 1;
+            received.push(waiting.clone());
+        }
+        received
+    }
+
+    /// Removes a delivery.
+    pub fn remove(&self, handle: &str) {
+        lock(&self.queue).waiting.retain(|waiting| waiting.handle != handle);
+    }
+}
+
+impl Deliveries for MemoryDeliveries {
+    async fn queue(&self, deliveries: &[Outgoing]) -> Result<(), EdgeError> {
+        let (mut queue, now) = (lock(&self.queue), (self.clock)());
+        for delivery in deliveries {
+            let seen = queue.seen.insert(delivery.deduplication(), now);
+            if seen.is_none_or(|seen| seen.plus_seconds(DEDUPLICATED_SECONDS) < now) {
+                let handle = format!("{}-{}", delivery.deduplication(), queue.seen.len());
+                let delivery = delivery.clone();
+                queue.waiting.push(Waiting { delivery, handle, attempts: 0, sent: now, visible: now });
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_off(&self, receipt_handle: &str, seconds: i32) -> Result<(), EdgeError> {
+        let (mut queue, now) = (lock(&self.queue), (self.clock)());
+        let waiting = queue.waiting.iter_mut().find(|waiting| waiting.handle == receipt_handle);
+        if let Some(waiting) = waiting {
+            waiting.visible = now.plus_seconds(i64::from(seconds));
+        }
+        Ok(())
+    }
+
+    async fn give_up(&self, delivery: &Outgoing) -> Result<(), EdgeError> {
+        lock(&self.queue).given_up.push(delivery.clone());
+        Ok(())
     }
 }
 

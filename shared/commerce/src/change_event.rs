@@ -107,6 +107,7 @@ pub struct ChangeData {
     pub deleted: bool,
     /// What brought the change here; absent where an item was removed, and from what an older release wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Origin"))]
     pub origin: Option<Origin>,
     /// The canonical entity, as the table shows it; absent with `ids`, and where nothing is left of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -12,6 +12,7 @@ pub mod change_event;
 pub mod connection;
 pub mod cursor;
 pub mod drift;
+pub mod endpoint;
 pub mod entity;
 pub mod envelope;
 pub mod health;

@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["connection", "redaction", "rotation", "scheme"],
     &["apps", "item"],
     &["change_event", "verification"],
+    &["endpoint"],
     &["install"],
     &["platform"],
     &["verify"],

@@ -1,0 +1,156 @@
+"""A person is redacted in the local bundle, and is then named nowhere: in no table, no queue and no log. His deliveries, sent once
+more, do not bring him back."""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import pathlib
+import subprocess
+import time
+import unittest
+import urllib.error
+import urllib.request
+
+import boto3
+
+ROOT = pathlib.Path(__file__).parent.parent
+CONNECTION = "redact.example.com"
+NAME, EMAIL = "Zuckmayer-Quandt", "zenobia.quandt@mail.example"
+# The longest wait in seconds for what is under way.
+PATIENCE = 60
+
+
+def tools(*arguments):
+    return subprocess.run([ROOT / ".local/tools", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def call(method, path, body, headers):
+    request = urllib.request.Request(os.environ["API_URL"] + path, method=method, data=body, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def admin(method, path, body=None):
+    headers = {"authorization": f"Bearer {tools('token')}", "content-type": "application/json"}
+    status, text = call(method, f"/admin/connections/woocommerce/{CONNECTION}{path}", json.dumps(body or {}).encode(), headers)
+    return status, json.loads(text)
+
+
+def deliver(topic, body, delivery):
+    secret = tools("secret", "woocommerce", CONNECTION, topic)
+    resource, event = topic.split(".")
+    headers = {
+        "content-type": "application/json",
+        "x-wc-webhook-source": f"https://{CONNECTION}/",
+        "x-wc-webhook-topic": topic,
+        "x-wc-webhook-resource": resource,
+        "x-wc-webhook-event": event,
+        "x-wc-webhook-signature": base64.b64encode(hmac.new(secret.encode(), body, hashlib.sha256).digest()).decode(),
+        "x-wc-webhook-id": "1",
+        "x-wc-webhook-delivery-id": delivery,
+    }
+    status, text = call("POST", f"/hooks/woocommerce/{CONNECTION}", body, headers)
+    assert status == 200, (status, text)
+
+
+CUSTOMER = {
+    "id": 7, "role": "customer", "email": EMAIL, "first_name": "Zenobia", "last_name": NAME, "date_created_gmt": "2026-11-01T10:00:00",
+    "date_modified_gmt": "2026-11-20T10:00:00", "billing": {"last_name": NAME, "email": EMAIL, "country": "AT"},
+}
+ORDER = {
+    "id": 13, "status": "processing", "currency": "EUR", "total": "12.00", "customer_id": 7, "line_items": [],
+    "date_created_gmt": "2026-11-02T10:00:00", "date_modified_gmt": "2026-11-20T10:00:00", "customer_note": f"ring at {NAME}",
+    "billing": {"last_name": NAME, "email": EMAIL, "country": "AT"}, "meta_data": [{"id": 1, "key": "greeting", "value": f"Dear {NAME}"}],
+}
+# Signed, and no JSON.
+BROKEN = json.dumps(ORDER).encode()[:-3]
+
+
+def dump():
+    """Returns everything that the stack keeps, as text: the tables, the queues and the logs."""
+    dynamodb, sqs, logs = boto3.client("dynamodb"), boto3.client("sqs"), boto3.client("logs")
+    found = {}
+    for table in ["ENTITIES_TABLE", "CONNECTIONS_TABLE", "COORDINATION_TABLE", "PROOF_KEYS_TABLE"]:
+        pages = dynamodb.get_paginator("scan").paginate(TableName=os.environ[table], ConsistentRead=True)
+        found[table] = json.dumps([item for page in pages for item in page["Items"]])
+    for queue in ["INBOX_URL", "DLQ_URL", "JOBS_URL", "FAILED_JOBS_URL"]:
+        bodies, handles = [], []
+        while messages := sqs.receive_message(QueueUrl=os.environ[queue], MaxNumberOfMessages=10, VisibilityTimeout=20).get("Messages"):
+            bodies += [message["Body"] for message in messages]
+            handles += [message["ReceiptHandle"] for message in messages]
+        for handle in handles:
+            sqs.change_message_visibility(QueueUrl=os.environ[queue], ReceiptHandle=handle, VisibilityTimeout=0)
+        found[queue] = json.dumps(bodies)
+    group = os.environ["PROCESSOR_LOGS"].removesuffix("-processor")
+    for log in logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
+        pages = logs.get_paginator("filter_log_events").paginate(logGroupName=log["logGroupName"])
+        found[log["logGroupName"]] = json.dumps([event["message"] for page in pages for event in page["events"]])
+    return found
+
+
+def naming(found):
+    """Returns the places that name the person, packed bodies included."""
+    return sorted(place for place, text in found.items() if NAME.lower() in text.lower() or EMAIL in text.lower())
+
+
+class Redaction(unittest.TestCase):
+    def until(self, condition, what):
+        started = time.monotonic()
+        while not (value := condition()):
+            self.assertLess(time.monotonic() - started, PATIENCE, what)
+            time.sleep(0.2)
+        return value
+
+    def item(self, sort):
+        key = {"pk": {"S": f"woocommerce#{CONNECTION}"}, "sk": {"S": sort}}
+        found = boto3.client("dynamodb").get_item(TableName=os.environ["ENTITIES_TABLE"], Key=key, ConsistentRead=True)
+        return found.get("Item")
+
+    def letters(self):
+        return dump()["DLQ_URL"].count(CONNECTION)
+
+    def quiet(self):
+        """Tells whether the inbox is empty, but for what is to come later."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        counts = boto3.client("sqs").get_queue_attributes(QueueUrl=os.environ["INBOX_URL"], AttributeNames=names)["Attributes"]
+        return all(counts[name] == "0" for name in names)
+
+    def test_a_redacted_person_is_named_nowhere_and_does_not_come_back(self):
+        status, shown = admin("PUT", "", {"site": f"https://{CONNECTION}"})
+        self.assertEqual(status, 200, shown)
+        deliveries = [("customer.created", json.dumps(CUSTOMER).encode()), ("order.created", json.dumps(ORDER).encode())]
+        for number, (topic, body) in enumerate(deliveries):
+            deliver(topic, body, f"first-{number}")
+        deliver("order.updated", BROKEN, "broken")
+        self.until(lambda: self.item("customer#7") and self.item("order#13"), "the deliveries become state")
+        self.until(self.letters, "the broken one is put aside")
+        self.assertIn("ENTITIES_TABLE", naming(dump()))
+        self.assertIn("DLQ_URL", naming(dump()))
+
+        status, receipt = admin("POST", "/redact", {"email": EMAIL})
+        self.assertEqual(status, 202, receipt)
+        done = lambda: (answer := admin("POST", "/redact", {"email": EMAIL})[1])["done"] and answer
+        receipt = self.until(done, "the redaction ends")
+        self.assertEqual(receipt["redacted"], {"customer": ["7"], "order": ["13"]})
+        self.assertEqual(receipt["dead_letters"], 1)
+        order = self.item("order#13")
+        self.assertEqual(order["fields"]["M"]["totals"], {"M": {"total": {"S": "12.00"}}})
+        self.assertTrue(order["redacted"]["BOOL"])
+        self.assertEqual(naming(dump()), [])
+
+        for number, (topic, body) in enumerate(deliveries):
+            deliver(topic, body, f"again-{number}")
+        paid = ORDER | {"status": "completed", "date_modified_gmt": "2026-11-20T11:00:00"}
+        deliver("order.updated", json.dumps(paid).encode(), "late")
+        self.until(lambda: self.item("order#13")["fields"]["M"]["status"]["S"] == "completed", "the late one becomes state")
+        self.until(self.quiet, "everything is processed")
+        self.assertEqual(naming(dump()), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
