@@ -44,7 +44,7 @@ verify: tools ## Compares stores with their APIs: [PLATFORM=woocommerce CONNECTI
 	@$(TOOLS) verify $(PLATFORM) $(CONNECTION) $(if $(FULL),--full,$(if $(SAMPLE),--sample $(SAMPLE))) $(if $(REPAIR),--repair) $(if $(FORMAT),--format $(FORMAT))
 
 bench: tools ## Measures the release binaries and writes docs/benchmarks.md.
-	cargo build --release --locked -p receiver -p processor -p registrar
+	cargo build --release --locked -p receiver -p processor -p publisher -p registrar
 	cargo build --release --locked -p tools --bin nothing
 	@./.local/tools bench
 

@@ -1,61 +1,18 @@
 """A person is redacted in the local bundle, and is then named nowhere: in no table, no queue and no log. His deliveries, sent once
 more, do not bring him back."""
 
-import base64
-import hashlib
-import hmac
 import json
 import os
-import pathlib
-import subprocess
 import time
 import unittest
-import urllib.error
-import urllib.request
 
 import boto3
+from bundle import admin, deliver
 
-ROOT = pathlib.Path(__file__).parent.parent
 CONNECTION = "redact.example.com"
 NAME, EMAIL = "Zuckmayer-Quandt", "zenobia.quandt@mail.example"
 # The longest wait in seconds for what is under way.
 PATIENCE = 60
-
-
-def tools(*arguments):
-    return subprocess.run([ROOT / ".local/tools", *arguments], capture_output=True, text=True, check=True).stdout.strip()
-
-
-def call(method, path, body, headers):
-    request = urllib.request.Request(os.environ["API_URL"] + path, method=method, data=body, headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
-def admin(method, path, body=None):
-    headers = {"authorization": f"Bearer {tools('token')}", "content-type": "application/json"}
-    status, text = call(method, f"/admin/connections/woocommerce/{CONNECTION}{path}", json.dumps(body or {}).encode(), headers)
-    return status, json.loads(text)
-
-
-def deliver(topic, body, delivery):
-    secret = tools("secret", "woocommerce", CONNECTION, topic)
-    resource, event = topic.split(".")
-    headers = {
-        "content-type": "application/json",
-        "x-wc-webhook-source": f"https://{CONNECTION}/",
-        "x-wc-webhook-topic": topic,
-        "x-wc-webhook-resource": resource,
-        "x-wc-webhook-event": event,
-        "x-wc-webhook-signature": base64.b64encode(hmac.new(secret.encode(), body, hashlib.sha256).digest()).decode(),
-        "x-wc-webhook-id": "1",
-        "x-wc-webhook-delivery-id": delivery,
-    }
-    status, text = call("POST", f"/hooks/woocommerce/{CONNECTION}", body, headers)
-    assert status == 200, (status, text)
 
 
 CUSTOMER = {
@@ -121,20 +78,20 @@ class Redaction(unittest.TestCase):
         return all(counts[name] == "0" for name in names)
 
     def test_a_redacted_person_is_named_nowhere_and_does_not_come_back(self):
-        status, shown = admin("PUT", "", {"site": f"https://{CONNECTION}"})
+        status, shown = admin("PUT", CONNECTION, "", {"site": f"https://{CONNECTION}"})
         self.assertEqual(status, 200, shown)
         deliveries = [("customer.created", json.dumps(CUSTOMER).encode()), ("order.created", json.dumps(ORDER).encode())]
         for number, (topic, body) in enumerate(deliveries):
-            deliver(topic, body, f"first-{number}")
-        deliver("order.updated", BROKEN, "broken")
+            deliver(CONNECTION, topic, body, f"first-{number}")
+        deliver(CONNECTION, "order.updated", BROKEN, "broken")
         self.until(lambda: self.item("customer#7") and self.item("order#13"), "the deliveries become state")
         self.until(self.letters, "the broken one is put aside")
         self.assertIn("ENTITIES_TABLE", naming(dump()))
         self.assertIn("DLQ_URL", naming(dump()))
 
-        status, receipt = admin("POST", "/redact", {"email": EMAIL})
+        status, receipt = admin("POST", CONNECTION, "/redact", {"email": EMAIL})
         self.assertEqual(status, 202, receipt)
-        done = lambda: (answer := admin("POST", "/redact", {"email": EMAIL})[1])["done"] and answer
+        done = lambda: (answer := admin("POST", CONNECTION, "/redact", {"email": EMAIL})[1])["done"] and answer
         receipt = self.until(done, "the redaction ends")
         self.assertEqual(receipt["redacted"], {"customer": ["7"], "order": ["13"]})
         self.assertEqual(receipt["dead_letters"], 1)
@@ -144,9 +101,9 @@ class Redaction(unittest.TestCase):
         self.assertEqual(naming(dump()), [])
 
         for number, (topic, body) in enumerate(deliveries):
-            deliver(topic, body, f"again-{number}")
+            deliver(CONNECTION, topic, body, f"again-{number}")
         paid = ORDER | {"status": "completed", "date_modified_gmt": "2026-11-20T11:00:00"}
-        deliver("order.updated", json.dumps(paid).encode(), "late")
+        deliver(CONNECTION, "order.updated", json.dumps(paid).encode(), "late")
         self.until(lambda: self.item("order#13")["fields"]["M"]["status"]["S"] == "completed", "the late one becomes state")
         self.until(self.quiet, "everything is processed")
         self.assertEqual(naming(dump()), [])

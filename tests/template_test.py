@@ -116,10 +116,10 @@ class Template(unittest.TestCase):
 
     def test_queues_keep_two_weeks_and_are_encrypted(self):
         queues = of_type("AWS::SQS::Queue")
-        self.assertEqual(set(queues), {"Inbox", "DeadLetters", "Jobs", "FailedJobs", "Untold"})
+        self.assertEqual(set(queues), {"Inbox", "DeadLetters", "Jobs", "FailedJobs", "Untold", "Outgoing", "Deliveries", "Undelivered"})
         for name, queue in queues.items():
-            # A job is a hint that the next sweep makes again.
-            days = 4 if name == "Jobs" else 14
+            # A job is a hint that the next sweep makes again. A delivery is tried for three days.
+            days = 4 if name in {"Jobs", "Outgoing", "Deliveries"} else 14
             self.assertEqual(queue["Properties"]["MessageRetentionPeriod"], days * 24 * 60 * 60, name)
             self.assertTrue(queue["Properties"]["SqsManagedSseEnabled"], name)
             # The code relies on this size, in bytes.

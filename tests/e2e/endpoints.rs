@@ -81,9 +81,11 @@ async fn an_application_gets_what_changes_in_order_even_after_it_failed() {
     let mut round = 0;
     while *application.refused.lock().unwrap() == 0 {
         assert!(started.elapsed() < PATIENCE * 3, "nothing is sent on");
-        let sample = stack.changed("018", connection, |body| {
-            round += 1;
-            body["id"] = (9_000 + round).into();
+        round += 1;
+        let sample = stack.changed("018", connection, |request| {
+            let mut order: Value = serde_json::from_str(request["body"].as_str().unwrap()).unwrap();
+            order["id"] = (9_000 + round).into();
+            request["body"] = order.to_string().into();
         });
         assert_eq!(stack.post(&sample).await, 200);
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -80,16 +80,22 @@ def main():
             name: stack.deploy_example("changes-to-a-queue", stack_name, ChangesBus=stack.outputs()["ChangesBus"])["QueueUrl"]
             for name, stack_name in [("CHANGES_QUEUE", "changes"), ("CONSUMER_QUEUE", "consumer")]
         }
+        bus = stack.outputs()["ChangesBus"]
+        targets = {
+            "CHANGES_TOPIC": stack.deploy_example("changes-to-a-topic", "topic", ChangesBus=bus)["TopicArn"],
+            "CHANGES_FUNCTION": stack.deploy_example("changes-to-a-function", "function", ChangesBus=bus)["FunctionName"],
+        }
         # Builds what cargo lambda will run with the sample events; it would otherwise compile while a test waits.
         run("building for cargo lambda", ["cargo", "build", "--locked", "--bins", "-p", "receiver", "-p", "processor"])
         e2e = ["cargo", "test", "--locked", "-p", "tests", "--test", "e2e"]
-        values = environment(stack) | QUIET | queues
+        values = environment(stack) | QUIET | queues | targets | {"PYTHONPATH": str(ROOT / "tests")}
         run("tests against the deployed bundle", e2e, env=values)
         typescript = ROOT / "examples/typescript"
         run("the packages of the consumer in TypeScript", ["npm", "ci", "--no-audit", "--no-fund", "--prefix", typescript])
         run("the consumer in TypeScript", ["npm", "run", "--silent", "--prefix", typescript, "build"])
         run("the consumer in Rust", ["cargo", "build", "--locked", "-p", "consumer"])
         run("the consumers in examples/", [sys.executable, "-m", "unittest", "-v", "tests/consumers_test.py"], env=values)
+        run("the other targets in examples/", [sys.executable, "-m", "unittest", "-v", "tests/targets_test.py"], env=values)
         run("a redaction", [sys.executable, "-m", "unittest", "-v", "tests/redaction_test.py"], env=values)
         run("the functions' roles", [sys.executable, "-m", "unittest", "-v", "tests/roles_test.py"], env=environment(stack))
     finally:

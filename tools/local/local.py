@@ -307,6 +307,7 @@ class Stack:
                 StackName=stack_name,
                 TemplateBody=(ROOT / f"examples/{name}.yaml").read_text(),
                 Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+                Capabilities=["CAPABILITY_IAM"],
             )
             client.get_waiter("stack_create_complete").wait(StackName=stack_name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
         return stack_outputs(client, stack_name)

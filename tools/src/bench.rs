@@ -6,7 +6,7 @@ use std::{
     fmt::Write as _,
     fs,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,7 @@ use commerce::change::Change;
 use serde_json::{Value, json};
 use tools::{
     events,
-    runtime::{Failure, Lambda, taken},
+    runtime::{Answers, Failure, Lambda, taken},
     worst::{self, Measured},
 };
 
@@ -125,16 +125,84 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         measure("nothing", Some(order.request.to_string()), options).await?,
         measure("receiver", Some(order.request.to_string()), options).await?,
         measure("processor", Some(batch_of_ten(&one)?.to_string()), options).await?,
+        measure("publisher", None, options).await?,
         measure("registrar", None, options).await?,
     ];
     let mut worst_of_all = Vec::new();
     for case in worst::cases()? {
         worst_of_all.push((case.name, worst::run(&options.binaries.join("processor"), &case).await?));
     }
-    let page = page(&rows, &write_units(&samples)?, &worst_of_all, options)?;
+    let chain = chain(&order, options).await?;
+    let page = page(&rows, &write_units(&samples)?, &worst_of_all, &chain, options)?;
     fs::write(&options.output, &page)?;
     println!("{page}\nwritten to {}", options.output.display());
     Ok(())
+}
+
+/// The time from the receipt of a delivery to its state and to its change event, in milliseconds.
+struct Chain {
+    state: Vec<f64>,
+    event: Vec<f64>,
+}
+
+/// Hands deliveries to the receiver, what it queues to the processor, and what that writes to the publisher, one after the
+/// other. Queue and stream hand over at once, so it is the functions' own part of the time.
+async fn chain(one: &events::Event, options: &Options) -> Result<Chain, Failure> {
+    let (queued, written) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
+    let answers = {
+        let (queued, written) = (Arc::clone(&queued), Arc::clone(&written));
+        move |operation: &str, request: &Value| {
+            let seen = match operation {
+                "SendMessage" => &queued,
+                "PutItem" => &written,
+                _ => return taken(operation, request),
+            };
+            *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(request.clone());
+            taken(operation, request)
+        }
+    };
+    let take = |seen: &Mutex<Option<Value>>| seen.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let answers: Answers = Arc::new(answers);
+    let mut functions = Vec::new();
+    for name in ["receiver", "processor", "publisher"] {
+        let mut function = Lambda::new(Arc::clone(&answers)).await?;
+        let running = function.start(&options.binaries.join(name), &[])?;
+        function.asked().await?;
+        functions.push((function, running));
+    }
+    let mut chain = Chain { state: Vec::new(), event: Vec::new() };
+    for n in 0..=options.requests {
+        // Another order each time, so that each is new.
+        let mut order = one.clone();
+        let body = one.body().replacen(r#"{"id":13,"#, &format!(r#"{{"id":{},"#, 1_000 + n), 1);
+        order.request["body"] = body.into();
+        order.sign(&events::sample_ring());
+        let begun = Instant::now();
+        done(&mut functions[0].0, &order.request.to_string()).await?;
+        let message = take(&queued).ok_or("nothing was queued")?;
+        let record = json!({
+            "messageId": format!("m{n}"), "receiptHandle": "r", "body": message["MessageBody"],
+            "attributes": { "ApproximateReceiveCount": "1" }, "eventSource": "aws:sqs",
+        });
+        done(&mut functions[1].0, &json!({ "Records": [record] }).to_string()).await?;
+        let state = begun.elapsed();
+        let item = take(&written).ok_or("nothing was written")?;
+        let write = json!({
+            "eventName": "INSERT",
+            "dynamodb": {
+                "NewImage": item["Item"], "SequenceNumber": "1", "ApproximateCreationDateTime": 1_795_219_200.0,
+            },
+        });
+        done(&mut functions[2].0, &json!({ "Records": [write] }).to_string()).await?;
+        // The first one opens connections.
+        if n > 0 {
+            chain.state.push(ms(state));
+            chain.event.push(ms(begun.elapsed()));
+        }
+    }
+    chain.state.sort_by(f64::total_cmp);
+    chain.event.sort_by(f64::total_cmp);
+    Ok(chain)
 }
 
 /// Returns a batch of ten orders.
@@ -201,6 +269,7 @@ fn page(
     rows: &[Row],
     units: &[(String, usize)],
     worst: &[(&str, Measured)],
+    chain: &Chain,
     options: &Options,
 ) -> Result<String, Failure> {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -247,6 +316,16 @@ fn page(
     for (name, bytes) in units {
         writeln!(page, "| {name} | {bytes} | {} |", bytes.div_ceil(1024))?;
     }
+    writeln!(page, "\nFrom the receipt of a delivery on, with a queue and a stream that hand over at once:\n")?;
+    writeln!(page, "| until | p50, ms | p99, ms |\n|---|---:|---:|")?;
+    for (name, times) in [("the state is written", &chain.state), ("the change event is on the bus", &chain.event)] {
+        let at = |part: usize| times.get(times.len() * part / 100).copied().unwrap_or(f64::NAN);
+        writeln!(page, "| {name} | {:.2} | {:.2} |", at(50), at(99))?;
+    }
+    writeln!(
+        page,
+        "\nOn AWS, the window of the queue (`BatchingWindow`, a second by default), the queue and the stream come on top."
+    )?;
     writeln!(page, "\nWhat the worst batches take of the processor, each in a process of its own:\n")?;
     writeln!(page, "| batch | peak memory, MB | CPU, ms |\n|---|---:|---:|")?;
     for (name, measured) in worst {

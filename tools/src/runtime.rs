@@ -114,6 +114,11 @@ pub fn taken(operation: &str, request: &Value) -> Value {
             let sent = entries.map(|entry| json!({ "Id": entry["Id"], "MessageId": entry["Id"] }));
             json!({ "Successful": sent.collect::<Vec<_>>(), "Failed": [] })
         }
+        "PutEvents" => {
+            let entries = request["Entries"].as_array().into_iter().flatten();
+            let put = entries.map(|_| json!({ "EventId": "11710aed-b79e-4468-a20b-bb3c0c3b4860" }));
+            json!({ "FailedEntryCount": 0, "Entries": put.collect::<Vec<_>>() })
+        }
         "GetSecretValue" => json!({ "SecretString": events::SAMPLE_KEY }),
         "BatchGetItem" => batch_get_item(request),
         _ => json!({}),
@@ -191,6 +196,11 @@ impl Lambda {
                 ("CREDENTIALS_KEY", "credentials-key"),
                 ("PUBLIC_BASE_URL", "https://hooks.example.com"),
                 ("JOBS_URL", &format!("{aws}/000000000000/jobs")),
+                ("CHANGE_EVENTS", "full"),
+                ("CHANGES_BUS", "changes"),
+                ("WEBHOOKS_OUT", "false"),
+                ("DELIVERIES_URL", &format!("{aws}/000000000000/deliveries.fifo")),
+                ("UNDELIVERED_URL", &format!("{aws}/000000000000/undelivered.fifo")),
             ])
             .envs(more.iter().copied())
             .stdout(Stdio::null())

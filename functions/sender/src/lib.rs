@@ -7,7 +7,7 @@
 pub mod config;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -31,6 +31,8 @@ use serde_json::json;
 use url::Url;
 use zeroize::Zeroizing;
 
+/// The time for which a decrypted secret is kept, in seconds: KMS bills each call.
+const OPENED_SECONDS: i64 = 5 * 60;
 /// The age in seconds at which the list of endpoints is read again.
 const ENDPOINTS_SECONDS: i64 = 30;
 /// The name of the note with an endpoint's circuit.
@@ -121,11 +123,15 @@ impl End {
 /// The list of endpoints, and the time at which it was read.
 type Cached = Mutex<Option<(Timestamp, Arc<Vec<Endpoint>>)>>;
 
+/// Decrypted secrets by their ciphertexts, each with the time at which it was decrypted.
+type Opened = Mutex<BTreeMap<String, (Timestamp, Arc<Zeroizing<Vec<u8>>>)>>;
+
 /// The sender on its edges.
 pub struct Sender<P: Parts> {
     edges: Edges<P>,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     endpoints: Cached,
+    opened: Opened,
 }
 
 /// An event of EventBridge.
@@ -137,7 +143,7 @@ struct Envelope {
 impl<P: Parts> Sender<P> {
     /// Makes a sender on these edges.
     pub fn new(edges: Edges<P>, clock: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
-        Self { edges, clock, endpoints: Mutex::default() }
+        Self { edges, clock, endpoints: Mutex::default(), opened: Mutex::default() }
     }
 
     /// Queues a delivery for each endpoint that wants an event. Returns the ids of the messages that have to come back.
@@ -167,14 +173,16 @@ impl<P: Parts> Sender<P> {
     /// Delivers what is queued, in the order of each group. Returns the ids of the messages that have to come back: what
     /// failed, and all behind it in its group.
     pub async fn deliver(&self, messages: &[Message]) -> Vec<String> {
-        let (mut failures, mut held, mut ends) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
+        let (mut failures, mut held, mut ends) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         for message in messages {
             let Ok(outgoing) = serde_json::from_str::<Outgoing>(&message.body) else {
                 telemetry::error("not-a-delivery", &format!("message {}", message.id));
                 *ends.entry(End::Dropped.name()).or_insert(0) += 1;
                 continue;
             };
-            if held.contains(&outgoing.group()) {
+            if let Some(seconds) = held.get(&outgoing.group()) {
+                // It comes back with the one before it.
+                let _ = self.edges.deliveries.put_off(&message.receipt_handle, *seconds).await;
                 failures.push(message.id.clone());
                 continue;
             }
@@ -190,7 +198,7 @@ impl<P: Parts> Sender<P> {
                 let seconds = i32::try_from(seconds.clamp(1, LONGEST_SECONDS)).unwrap_or(1);
                 // If this fails, the queue's own visibility timeout brings the message back.
                 let _ = self.edges.deliveries.put_off(&message.receipt_handle, seconds).await;
-                held.insert(outgoing.group());
+                held.insert(outgoing.group(), seconds);
                 failures.push(message.id.clone());
             }
         }
@@ -248,9 +256,7 @@ impl<P: Parts> Sender<P> {
         let former = endpoint.former.as_ref().filter(|(_, until)| *until > now).map(|(secret, _)| secret);
         let mut secrets = Vec::new();
         for cipher in [&endpoint.secret].into_iter().chain(former) {
-            let text = Zeroizing::new(self.edges.vault.decrypt(key, cipher).await?);
-            let secret = whsec(&text).map_err(|_| EdgeError::new("Decrypt", "the secret of an endpoint is none"))?;
-            secrets.push(Zeroizing::new(secret));
+            secrets.push(self.secret(key, cipher, now).await?);
         }
         let secrets: Vec<&[u8]> = secrets.iter().map(|secret| secret.as_slice()).collect();
         let request = delivery(&url, event, &secrets, now)
@@ -260,6 +266,26 @@ impl<P: Parts> Sender<P> {
             Ok(answer) => Err(format!("it answered {}", answer.status)),
             Err(fault) => Err(fault.to_string()),
         })
+    }
+
+    /// Returns a secret's raw bytes.
+    async fn secret(
+        &self,
+        key: &ConnectionKey,
+        cipher: &str,
+        now: Timestamp,
+    ) -> Result<Arc<Zeroizing<Vec<u8>>>, EdgeError> {
+        let known = self.opened.lock().unwrap_or_else(PoisonError::into_inner).get(cipher).cloned();
+        if let Some((_, secret)) = known.filter(|(opened, _)| now < opened.plus_seconds(OPENED_SECONDS)) {
+            return Ok(secret);
+        }
+        let text = Zeroizing::new(self.edges.vault.decrypt(key, cipher).await?);
+        let secret = whsec(&text).map_err(|_| EdgeError::new("Decrypt", "the secret of an endpoint is none"))?;
+        let secret = Arc::new(Zeroizing::new(secret));
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.retain(|_, (opened, _)| now < opened.plus_seconds(OPENED_SECONDS));
+        opened.insert(cipher.to_owned(), (now, Arc::clone(&secret)));
+        Ok(secret)
     }
 
     async fn circuit(&self, key: &ConnectionKey, now: Timestamp) -> Result<Circuit, EdgeError> {

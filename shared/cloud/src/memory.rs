@@ -646,6 +646,8 @@ pub struct Waiting {
     visible: Timestamp,
 }
 
+/// The time for which a received delivery is hidden, in seconds, as the template has it.
+const DELIVERY_HIDDEN_SECONDS: i64 = 361;
 /// The time within which a delivery that is queued again is dropped, in seconds, as at SQS.
 const DEDUPLICATED_SECONDS: i64 = 300;
 
@@ -681,6 +683,7 @@ impl MemoryDeliveries {
                 continue;
             }
             waiting.attempts += 1;
+            waiting.visible = now.plus_seconds(DELIVERY_HIDDEN_SECONDS);
             received.push(waiting.clone());
         }
         received

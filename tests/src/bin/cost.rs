@@ -44,6 +44,20 @@ const PROCESSOR_CPU: f64 = 0.000_2 * 1769.0 / 256.0;
 /// The length of a request's line in the access log, in bytes.
 const ACCESS_LOG: f64 = 300.0;
 
+/// The price of a request of up to 64 KB to a queue that keeps an order: <https://aws.amazon.com/sqs/pricing/>.
+const FIFO: f64 = 0.50e-6;
+/// The assumed time of an endpoint's answer, in seconds.
+const ENDPOINT: f64 = 0.3;
+
+/// Returns the cost of sending an event on to one endpoint: the two queues, with full batches of 10 and of 5, the notes of
+/// the circuit and of the last sequence, and the sender, which waits for each answer.
+fn sending() -> f64 {
+    let queues = SQS * (1.0 + 0.1 + 0.1) + FIFO * (1.0 + 0.2 + 0.2);
+    let notes = READ_UNIT * 3.0 + WRITE_UNIT;
+    let waiting = 0.1 * AWS_CALL + ENDPOINT + 4.0 * AWS_CALL;
+    queues + notes + INVOCATION * (0.1 + 0.2) + GB_SECOND * MEMORY * waiting
+}
+
 /// The length of the publisher's log line for a batch, in bytes.
 const PUBLISHER_LOG: f64 = 100.0;
 
@@ -224,6 +238,11 @@ async fn main() {
     row("**together**", &total);
     row("with `FrontDoor=FunctionUrls`", &|shop| total(shop) - HTTP_API * 1e6);
     row("more with `ChangeEvents=full`", &Shop::telling);
+    println!(
+        "\nWith `WebhooksOut`, a million change events to one endpoint that answers within {} ms cost ${:.2} more.",
+        ENDPOINT * 1000.0,
+        sending() * 1e6
+    );
     println!("\nWhat was counted, for each delivery:\n");
     println!("| | {} |\n|---|{}", names.join(" | "), "---:|".repeat(names.len()));
     let each = |shop: &Shop, count: f64| count / shop.counted.deliveries;
