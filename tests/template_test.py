@@ -116,7 +116,7 @@ class Template(unittest.TestCase):
 
     def test_queues_keep_two_weeks_and_are_encrypted(self):
         queues = of_type("AWS::SQS::Queue")
-        self.assertEqual(set(queues), {"Inbox", "DeadLetters", "Jobs", "FailedJobs", "Untold", "Outgoing", "Deliveries", "Undelivered"})
+        self.assertEqual(set(queues), {"Inbox", "DeadLetters", "Jobs", "FailedJobs", "Untold", "Outgoing", "Unsent", "Deliveries", "Undelivered"})
         for name, queue in queues.items():
             # A job is a hint that the next sweep makes again. A delivery is tried for three days.
             days = 4 if name in {"Jobs", "Outgoing", "Deliveries"} else 14
@@ -329,6 +329,10 @@ class Template(unittest.TestCase):
         self.assertEqual((deliveries["DeduplicationScope"], deliveries["FifoThroughputLimit"]), ("messageGroup", "perMessageGroupId"))
         # The sender puts aside what is older than three days, before the queue forgets it.
         self.assertGreater(deliveries["MessageRetentionPeriod"], 3 * 24 * 60 * 60)
+        # What crashes each time is put aside before the queue forgets it, and what waits for an endpoint is not.
+        received = deliveries["RedrivePolicy"]["maxReceiveCount"]
+        self.assertLess(received * deliveries["VisibilityTimeout"], deliveries["MessageRetentionPeriod"])
+        self.assertGreater(received, 3 * 24 * 60 * 60 / 900)
         timeout = RESOURCES["Sender"]["Properties"]["Timeout"]
         for queue in ["Deliveries", "Outgoing"]:
             self.assertGreaterEqual(RESOURCES[queue]["Properties"]["VisibilityTimeout"], 6 * timeout)
@@ -345,7 +349,7 @@ class Template(unittest.TestCase):
         named = {name for name in RESOURCES if name.startswith("Publisher") or name.startswith("Untold") or name == "Changes"}
         self.assertEqual(told, named)
         sent = {name for name, resource in RESOURCES.items() if resource.get("Condition") == "SendsWebhooks"}
-        prefixes = ("Sender", "Outgoing", "Deliver", "Undelivered", "EndpointsFailing")
+        prefixes = ("Sender", "Outgoing", "Unsent", "Deliver", "Undelivered", "EndpointsFailing")
         self.assertEqual(sent, {name for name in RESOURCES if name.startswith(prefixes)})
         self.assertEqual(default("WebhooksOut"), "false")
         mapping = RESOURCES["PublisherEvents"]["Properties"]
@@ -364,7 +368,7 @@ class Template(unittest.TestCase):
             (str(alarm["Properties"]["Namespace"]), alarm["Properties"]["MetricName"]) for alarm in alarms.values()
         }
         expected = {
-            "AWS/SQS": {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"},
+            "AWS/SQS": {"ApproximateNumberOfMessagesVisible", "ApproximateNumberOfMessagesNotVisible", "ApproximateAgeOfOldestMessage"},
             "AWS/Lambda": {"Errors", "Throttles", "Url5xxCount", "IteratorAge"},
             "AWS/ApiGateway": {"5xx"},
             "AWS/Scheduler": {"TargetErrorCount"},
@@ -423,10 +427,14 @@ class Template(unittest.TestCase):
         self.assertEqual(throttled, {route for route in routes if "/hooks/" not in route})
 
     def test_credentials_are_opened_for_their_purpose_only(self):
-        for function in ["Processor", "Registrar"]:
+        purpose, platform = "kms:EncryptionContext:purpose", "kms:EncryptionContext:platform"
+        for function, condition in {
+            "Processor": {"StringEquals": {purpose: "credentials"}, "StringNotEquals": {platform: "endpoint"}},
+            "Registrar": {"StringEquals": {purpose: "credentials"}},
+            "Sender": {"StringEquals": {purpose: "credentials", platform: "endpoint"}},
+        }.items():
             opening = [one for one in statements(function) if "kms:Decrypt" in str(one["Action"])]
-            self.assertEqual([one["Condition"] for one in opening],
-                             [{"StringEquals": {"kms:EncryptionContext:purpose": "credentials"}}], function)
+            self.assertEqual([one["Condition"] for one in opening], [condition], function)
 
     def test_it_names_no_platform(self):
         folders = (ROOT / "shared/commerce/src/platforms").iterdir()

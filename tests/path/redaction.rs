@@ -295,3 +295,54 @@ fn every_field_of_what_is_about_persons_is_kept_or_dropped() {
         assert_eq!(fields, decided, "{kind}");
     }
 }
+
+/// A platform that demands redactions by its deliveries.
+mod demanded {
+    use commerce::{
+        platform::{
+            Platform,
+            mapping::{Incoming, MapError, Mapped, Mapping},
+        },
+        platforms::woocommerce::PLATFORM,
+        redaction::Pseudonym,
+        transfer::EntityProcessor,
+    };
+
+    use super::*;
+
+    struct Demands;
+
+    impl Mapping for Demands {
+        fn processors(&self) -> &'static [EntityProcessor] {
+            PLATFORM.mapping.processors()
+        }
+        fn map(&self, incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
+            match incoming.scope {
+                "customer.deleted" => {
+                    Ok(Mapped::Redact(BTreeSet::from([Pseudonym::of_email(incoming.connection, EMAIL)])))
+                }
+                _ => PLATFORM.mapping.map(incoming),
+            }
+        }
+    }
+
+    static DEMANDING: [Platform; 1] = [Platform { mapping: &Demands, ..PLATFORM }];
+
+    #[tokio::test]
+    async fn a_platform_demands_a_redaction_by_a_delivery() {
+        let world = World::connected();
+        world.process(&messages(0)).await;
+        let queued = world.queues.sent().len();
+        let demand = delivered("customer.deleted", r#"{"id":7}"#, RECEIVED + 90_000);
+        for _ in 0..2 {
+            let deadline = world.clock.now().plus_seconds(60);
+            let report = world.processor_for(&DEMANDING).process(std::slice::from_ref(&demand), deadline).await;
+            assert_eq!(outcomes(&report), ["ignored: redaction-demanded"]);
+            world.run_jobs().await;
+        }
+        assert_eq!(world.queues.sent().len(), queued + 1, "a demand that is sent again begins nothing");
+        drain(&world, queued).await;
+        let everything = kept(&world).await.replace(&shown_text(&world.item("order#17")), "");
+        assert!(!is_named(&everything), "{everything}");
+    }
+}

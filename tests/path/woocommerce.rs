@@ -692,3 +692,26 @@ async fn a_webhook_whose_owner_lost_his_rights_is_made_anew_once() {
     let ends = shop.deliver("customer.updated", &user(5, "customer", true, &shop.now())).await;
     assert!(["applied", "unchanged"].contains(&ends[0].as_str()), "{ends:?}");
 }
+
+#[tokio::test]
+async fn an_error_that_is_processed_late_looks_back_further_than_a_later_one() {
+    let shop = Shop::connected().await;
+    shop.world.clock.pass_seconds(HOUR);
+    let error = json!({ "code": "woocommerce_rest_cannot_view", "message": "Sorry.", "data": { "status": 401 } });
+    let mut errors = Vec::new();
+    for id in 1..=2 {
+        shop.store.set("orders", id, Some(order(id, &shop.now(), json!({}))));
+        let queued = shop.world.queues.sent().len();
+        assert!(shop.store.deliver("order.updated", &error.to_string()).await.contains(&200));
+        errors.push(message(queued, shop.world.queues.sent()[queued].0.text()));
+        shop.world.clock.pass_seconds(HOUR);
+    }
+    // The store did not answer when the first one was processed, and it came back after the second.
+    for (error, sort) in errors.iter().rev().zip(["order#2", "order#1"]) {
+        let queued = shop.world.queues.sent().len();
+        let outcome = outcomes(&shop.world.process(std::slice::from_ref(error)).await);
+        assert!(outcome[0].starts_with("split: "), "{sort}: {outcome:?}");
+        shop.world.drain(queued).await;
+        assert!(shop.world.tables.items().iter().any(|item| item.sk == sort), "{sort}");
+    }
+}

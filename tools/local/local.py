@@ -405,6 +405,8 @@ def environment_of(outputs, api_url):
         "CREDENTIALS_KEY": outputs["CredentialsKeyArn"],
         "PROCESSOR_LOGS": outputs["ProcessorLogGroup"],
         "CHANGES_BUS": outputs.get("ChangesBus", ""),
+        "OUTGOING_URL": outputs.get("OutgoingUrl", ""),
+        "UNSENT_URL": outputs.get("UnsentUrl", ""),
         "DELIVERIES_URL": outputs.get("DeliveriesUrl", ""),
         "UNDELIVERED_URL": outputs.get("UndeliveredUrl", ""),
         "CHANGE_EVENTS": "full" if "ChangesBus" in outputs else "none",

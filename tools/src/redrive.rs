@@ -38,6 +38,8 @@ pub enum Queue {
     Inbox,
     /// The registrar's own queue.
     Jobs,
+    /// The queue of changes that become deliveries to endpoints.
+    Outgoing,
     /// The queue of deliveries to endpoints.
     Deliveries,
 }
@@ -48,6 +50,7 @@ impl Queue {
         match self {
             Self::Inbox => ("INBOX_URL", "DLQ_URL"),
             Self::Jobs => ("JOBS_URL", "FAILED_JOBS_URL"),
+            Self::Outgoing => ("OUTGOING_URL", "UNSENT_URL"),
             Self::Deliveries => ("DELIVERIES_URL", "UNDELIVERED_URL"),
         }
     }
@@ -131,6 +134,7 @@ fn reason(letter: &Message, queue: Queue) -> String {
             .as_deref()
             .and_then(Job::parse)
             .and_then(|job| Some(serde_json::to_value(job).ok()?.get("job")?.as_str()?.to_owned())),
+        Queue::Outgoing => None,
         Queue::Deliveries => delivery(letter).map(|delivery| delivery.endpoint),
     };
     named.unwrap_or_else(|| UNNAMED.to_owned())
@@ -144,7 +148,7 @@ fn delivery(letter: &Message) -> Option<Outgoing> {
 /// merge into one. A letter that was deferred too often starts to count anew.
 async fn send_back(client: &Client, url: &str, letter: &Message, queue: Queue) -> Result<(), Failure> {
     let body = letter.body.as_deref().unwrap_or_default();
-    if queue == Queue::Jobs {
+    if matches!(queue, Queue::Jobs | Queue::Outgoing) {
         client.send_message().queue_url(url).message_body(body).send().await?;
         return Ok(());
     }

@@ -259,7 +259,12 @@ impl<P: Parts> Processor<P> {
             Mapped::Change(_, change) => (Ok(change), None),
             Mapped::IfKnown(_, change, rule) => (Ok(change), Some(rule)),
             Mapped::Ignored(rule) => (Err(rule), None),
-            Mapped::Pull(_) | Mapped::PullWith(..) | Mapped::Known(..) | Mapped::Split(_) | Mapped::List(_) => {
+            Mapped::Pull(_)
+            | Mapped::PullWith(..)
+            | Mapped::Known(..)
+            | Mapped::Split(_)
+            | Mapped::List(_)
+            | Mapped::Redact(_) => {
                 return Err(Fault::Unreadable("a pull gave something else than the entity".into()));
             }
         };

@@ -60,8 +60,12 @@ impl Merge<'_, '_> {
         self.updates.iter().find(|update| update.index == index)
     }
 
-    /// Returns whether a verification found that the item is not what the platform shows.
+    /// Returns whether a verification found that the item is not what the platform shows. What was redacted or did not fit
+    /// is not what its version says either, and rightly so.
     fn repairs(&self) -> bool {
+        if self.item.as_ref().is_some_and(|item| item.redacted || item.truncated) {
+            return false;
+        }
         let updates = self.candidates.iter().filter_map(|candidate| self.update(candidate.index));
         updates.map(|update| update.envelope.origin()).any(|origin| origin == Origin::Repair)
     }

@@ -1,6 +1,7 @@
 //! The requests of messages, as far as each message alone states them.
 
 use std::{
+    collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -19,7 +20,7 @@ use commerce::{
         mapping::{Incoming, MapError, Mapped, Resolved, map_delivery, processor, resolve},
         notice::Notice,
     },
-    redaction::Redaction,
+    redaction::{Pseudonym, Redaction},
     request::{has_too_many_values, weight},
     scheme::Strength,
     transfer::{EntityProcessor, Listing, Preset, Transfer, late},
@@ -210,6 +211,8 @@ pub(crate) enum Command {
     Erase(Erasure),
     /// Deleted entities to project again, by the present policies.
     Reproject(Reprojection),
+    /// The platform's demand to redact persons.
+    DemandRedaction(BTreeSet<Pseudonym>),
     /// Persons to redact.
     Redact(Redaction),
     /// A verification, which takes a step.
@@ -400,6 +403,7 @@ impl Reader<'_> {
             }
             Ok(Mapped::Split(transfers)) => self.command(Command::Split(transfers)),
             Ok(Mapped::List(listing)) => self.command(Command::List(listing)),
+            Ok(Mapped::Redact(persons)) => self.command(Command::DemandRedaction(persons)),
             Ok(Mapped::Ignored(rule)) => rule.into(),
             Err(error @ MapError::Malformed(_)) => Ended::quarantined(Reason::Malformed, error).into(),
             Err(error @ MapError::TooLarge(_)) => Ended::quarantined(Reason::TooLarge, error).into(),

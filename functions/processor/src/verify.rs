@@ -5,7 +5,10 @@
 //! any other entity is pulled. Then those that are here and that no page listed are pulled. Where the platform has no
 //! list, all that are here are pulled.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use cloud::{
     EdgeError,
@@ -14,10 +17,10 @@ use cloud::{
     state::{Entities, KeyPage},
 };
 use commerce::{
-    change::Change,
+    change::{Change, State, Upsert},
     connection::Connection,
     drift::{SweptPage, all_swept, swept_notes},
-    entity::{EntityKey, EntityKind, ExternalId},
+    entity::{Content, EntityKey, EntityKind, ExternalId},
     envelope::Sealed,
     http_call::Fault,
     item::{Item, Projection},
@@ -26,8 +29,9 @@ use commerce::{
         Platform, find,
         mapping::{Mapped, deleted_fields, processor},
     },
+    redaction::redact,
     transfer::{Listing, Shown, Transfer},
-    verification::{Difference, Extent, Place as Position, Report, Unchecked, Verification, differences},
+    verification::{Difference, Extent, MAX_WAITS, Place as Position, Report, Unchecked, Verification, differences},
 };
 
 use crate::{
@@ -137,26 +141,31 @@ impl<P: Parts> Processor<P> {
         };
         let mut verifying =
             Verifying { platform, key, connection, place, kind: *kind, pulls: 0, found, repairs: Vec::new() };
-        let (position, wait) = match &verification.place {
+        let (mut position, wait) = match &verification.place {
             Position::Start => (self.start(&mut verifying, verification), 0),
             Position::Listed { listing, page, done } => {
-                self.step_in_list(&mut verifying, verification, (listing, *page, *done)).await?
+                self.step_in_list(&mut verifying, verification, (listing, *page, done)).await?
             }
             Position::Known { after, left, until } => {
                 self.step_in_known(&mut verifying, verification, (after.as_deref(), *left, until.as_deref())).await?
             }
         };
+        let waits = if wait > 0 && position.as_ref() == Some(&verification.place) { verification.waits + 1 } else { 0 };
+        if waits >= MAX_WAITS {
+            verifying.fail("the platform asks to wait, again and again".into());
+            position = None;
+        }
         let now = (self.clock)();
         let repairs: Vec<_> =
             verifying.repairs.into_iter().map(|transfer| Sealed::repair(key, connection, transfer, now)).collect();
         self.edges.queues.send_all(&repairs).await?;
         verifying.found.queued = repairs.len() as u64;
-        let mut next = Verification { steps: verification.steps + 1, ..verification.clone() };
+        let mut next = Verification { steps: verification.steps + 1, waits, ..verification.clone() };
         match position {
             Some(position) => next.place = position,
             None => {
                 next.kinds.remove(0);
-                next.place = Position::Start;
+                (next.place, next.waits) = (Position::Start, 0);
             }
         }
         let next = Some(next).filter(|next| !next.kinds.is_empty());
@@ -179,7 +188,7 @@ impl<P: Parts> Processor<P> {
             Extent::Sample(_) => Some((self.clock)().plus_seconds(-RECENT_SECONDS)),
         };
         match verifying.platform.lists.and_then(|lists| lists.poll(kind, since)) {
-            Some(listing) => Some(Position::Listed { listing, page: 0, done: 0 }),
+            Some(listing) => Some(Position::Listed { listing, page: 0, done: BTreeSet::new() }),
             None => {
                 verifying.found.unlisted.insert(kind);
                 Some(known(verification, kind))
@@ -192,9 +201,10 @@ impl<P: Parts> Processor<P> {
         &self,
         verifying: &mut Verifying<'_, '_>,
         verification: &Verification,
-        (listing, page, done): (&Listing, u32, usize),
+        (listing, page, done): (&Listing, u32, &BTreeSet<ExternalId>),
     ) -> Result<(Option<Position>, i64), EdgeError> {
         let kind = verifying.kind;
+        let mut done = done.clone();
         let here = |done| Some(Position::Listed { listing: listing.clone(), page, done });
         let read = self
             .list_page(verifying.platform, verifying.key, listing, verifying.connection, &verifying.place.another())
@@ -207,29 +217,33 @@ impl<P: Parts> Processor<P> {
                 return Ok((Some(known(verification, kind)), 0));
             }
         };
-        match verification.extent {
-            Extent::Full if done == 0 => {
-                let ids = entries.iter().map(|transfer| transfer.id.clone()).collect();
-                self.note_listed(verifying.key, verification, kind, page, SweptPage { ids, last: rest.is_none() })
-                    .await?;
-            }
-            Extent::Full => {}
-            Extent::Sample(most) => entries.truncate(usize::try_from(most).unwrap_or(usize::MAX)),
+        if let Extent::Sample(most) = verification.extent {
+            entries.truncate(usize::try_from(most).unwrap_or(usize::MAX));
         }
-        for (n, transfer) in entries.iter().enumerate().skip(done) {
+        for transfer in &entries {
+            if done.contains(&transfer.id) {
+                continue;
+            }
             if verifying.pulls == PULLS {
-                return Ok((here(n), 0));
+                return Ok((here(done), 0));
             }
             let entity = verifying.entity(transfer);
             let checked = self.check_entity(verifying, &entity, transfer.shown.as_ref()).await?;
             if let Some(wait) = verifying.add(&entity, checked, verification.repair) {
-                return Ok((here(n), wait));
+                return Ok((here(done), wait));
             }
+            done.insert(transfer.id.clone());
+        }
+        // Only what was checked counts as listed.
+        if verification.extent == Extent::Full {
+            let ids = done.into_iter().collect();
+            let checked = SweptPage { ids, last: rest.is_none() };
+            self.note_listed(verifying.key, verification, kind, page, checked).await?;
         }
         let next = rest.filter(|_| verification.extent == Extent::Full && page < MAX_PAGES);
         Ok((
             Some(match next {
-                Some(listing) => Position::Listed { listing, page: page + 1, done: 0 },
+                Some(listing) => Position::Listed { listing, page: page + 1, done: BTreeSet::new() },
                 None => known(verification, kind),
             }),
             0,
@@ -282,20 +296,35 @@ impl<P: Parts> Processor<P> {
         })
     }
 
-    /// Compares one entity with the platform. A list may have shown a hash of all of it.
+    /// Compares one entity with the platform. A list may have shown a hash of all of it. If the item changes while the
+    /// platform is asked, it is asked once more.
     async fn check_entity(
         &self,
         verifying: &mut Verifying<'_, '_>,
         entity: &EntityKey,
         shown: Option<&Shown>,
     ) -> Result<Checked, EdgeError> {
+        let (checked, is_settled) = self.check_once(verifying, entity, shown).await?;
+        if is_settled { Ok(checked) } else { Ok(self.check_once(verifying, entity, None).await?.0) }
+    }
+
+    /// Returns `true` beside the result unless the item changed while the platform was asked.
+    async fn check_once(
+        &self,
+        verifying: &mut Verifying<'_, '_>,
+        entity: &EntityKey,
+        shown: Option<&Shown>,
+    ) -> Result<(Checked, bool), EdgeError> {
         let item = self.edges.entities.latest(entity).await?;
+        let equal = || Ok((Checked::Differs(Vec::new()), true));
         let whole = shown.filter(|shown| shown.members.is_empty());
         if let (Some(shown), Some(item)) = (whole, &item)
+            && !item.state().is_deleted()
             && !item.deleted
+            && item.was.is_empty()
             && item.state().content().is_some_and(|content| shown.is(&content))
         {
-            return Ok(Checked::Differs(Vec::new()));
+            return equal();
         }
         verifying.pulls += 1;
         let place = verifying.place.another();
@@ -304,23 +333,46 @@ impl<P: Parts> Processor<P> {
             Ok(Mapped::Change(_, change)) => change,
             Ok(Mapped::IfKnown(_, change, _)) if item.is_some() => change,
             // It is not kept.
-            Ok(Mapped::IfKnown(..)) => return Ok(Checked::Differs(Vec::new())),
+            Ok(Mapped::IfKnown(..)) => return equal(),
             Ok(Mapped::Ignored(_)) if item.as_ref().is_none_or(|item| item.deleted) => {
-                return Ok(Checked::Differs(Vec::new()));
+                return equal();
             }
-            Ok(Mapped::Ignored(_)) => return Ok(Checked::Unshown),
-            Ok(_) => return Ok(Checked::Failed("the platform's answer is not the entity".into())),
-            Err(Fault::Throttled { seconds }) => return Ok(Checked::Throttled(seconds)),
-            Err(fault) => return Ok(Checked::Failed(fault.to_string())),
+            Ok(Mapped::Ignored(_)) => return Ok((Checked::Unshown, true)),
+            Ok(_) => return Ok((Checked::Failed("the platform's answer is not the entity".into()), true)),
+            Err(Fault::Throttled { seconds }) => return Ok((Checked::Throttled(seconds), true)),
+            Err(fault) => return Ok((Checked::Failed(fault.to_string()), true)),
         };
+        let there = self.as_redacted(verifying, entity, there).await?;
         let found = self.compare(verifying, entity, item.as_ref(), &there);
         if found.as_ref().is_ok_and(Vec::is_empty) {
-            return Ok(Checked::Differs(Vec::new()));
+            return equal();
         }
         // A delivery may have been merged meanwhile.
-        let item = self.edges.entities.latest(entity).await?;
-        let found = self.compare(verifying, entity, item.as_ref(), &there);
-        Ok(found.map_or_else(Checked::Failed, Checked::Differs))
+        let latest = self.edges.entities.latest(entity).await?;
+        let is_settled = latest.as_ref().map(|item| &item.rev) == item.as_ref().map(|item| &item.rev);
+        let found = self.compare(verifying, entity, latest.as_ref(), &there);
+        let is_equal = found.as_ref().is_ok_and(Vec::is_empty);
+        Ok((found.map_or_else(Checked::Failed, Checked::Differs), is_settled || is_equal))
+    }
+
+    /// Returns what the platform shows, without what a redaction keeps out.
+    async fn as_redacted(
+        &self,
+        verifying: &Verifying<'_, '_>,
+        entity: &EntityKey,
+        there: Change,
+    ) -> Result<Change, EdgeError> {
+        let Change::Upsert(upsert) = &there else { return Ok(there) };
+        if !verifying.connection.redacts {
+            return Ok(there);
+        }
+        let persons = self.redacted_persons(entity, &State::of(&there)).await?;
+        if persons.is_empty() {
+            return Ok(there);
+        }
+        let redacted = |content: &Arc<Content>| Arc::new(redact(verifying.key, entity.kind, content, &persons));
+        let facets = upsert.facets.iter().map(|(name, facet)| (name.clone(), redacted(facet))).collect();
+        Ok(Change::Upsert(Upsert { content: redacted(&upsert.content), facets, ..upsert.clone() }))
     }
 
     fn compare(

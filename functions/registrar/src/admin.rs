@@ -64,7 +64,7 @@ impl<P: Parts> Registrar<P> {
                 let id = parameters.first().map_or("", |(_, id)| id.as_str());
                 match handler {
                     EndpointHandler::Show => Answer::Endpoint(self.show_endpoint(id).await?),
-                    EndpointHandler::Set => Answer::Endpoint(self.set_endpoint(id, body).await?),
+                    EndpointHandler::Set => Answer::Endpoint(self.set_endpoint(id, body, &claims).await?),
                     EndpointHandler::Remove => Answer::Endpoint(self.remove_endpoint(id, &claims).await?),
                     EndpointHandler::RenewSecret => Answer::NewEndpoint(self.renew_secret(id, &claims).await?),
                 }

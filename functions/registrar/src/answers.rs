@@ -493,6 +493,8 @@ pub struct RedactionReceipt {
     pub unlisted: u64,
     /// The number of dead letters that were removed.
     pub dead_letters: u64,
+    /// `true` when there were too many dead letters to read them all.
+    pub letters_left: bool,
 }
 
 impl RedactionReceipt {
@@ -505,6 +507,7 @@ impl RedactionReceipt {
             redacted: receipt.redacted.clone(),
             unlisted: receipt.unlisted,
             dead_letters: receipt.dead_letters,
+            letters_left: receipt.letters_left,
         }
     }
 }

@@ -56,12 +56,13 @@ impl<P: Parts> Registrar<P> {
     }
 
     /// Sets an endpoint's address and filter, and whether it is paused.
-    pub(crate) async fn set_endpoint(&self, id: &str, body: &[u8]) -> Result<ShownEndpoint, Problem> {
+    pub(crate) async fn set_endpoint(&self, id: &str, body: &[u8], claims: &Claims) -> Result<ShownEndpoint, Problem> {
         let before = self.endpoint(id).await?;
         let mut endpoint = self.wanted_endpoint(body, Some(before.clone()))?;
         if endpoint != before {
             endpoint.revision += 1;
             self.write_endpoint(&endpoint).await?;
+            tell("endpoint-set", id, claims);
         }
         Ok(ShownEndpoint::from(&endpoint))
     }

@@ -34,9 +34,13 @@ pub fn failed_lines(text: &str, problem: &Problem, attempts: u32, now: Timestamp
     let (event, level) = if attempts < MAX_ATTEMPTS { ("job-comes-back", "WARN") } else { ("job-failed", "ERROR") };
     let said = json!({ "level": level, "event": event, "job": job, "attempts": attempts, "detail": problem.for_log() });
     let platform = match &job {
-        Some(Job::Check { key, .. } | Job::Poll { key, .. } | Job::Sync { key, .. } | Job::Verify { key, .. }) => {
-            key.platform.as_str()
-        }
+        Some(
+            Job::Check { key, .. }
+            | Job::Poll { key, .. }
+            | Job::Sync { key, .. }
+            | Job::Verify { key, .. }
+            | Job::Redact { key, .. },
+        ) => key.platform.as_str(),
         Some(Job::Sweep { .. } | Job::VerifyAll { .. } | Job::Rotate) | None => "all",
     };
     let counted = (attempts >= MAX_ATTEMPTS).then(|| telemetry::count("FailedJobs", platform, 1, now));
@@ -91,6 +95,7 @@ impl<P: Parts> Registrar<P> {
                 Some(platform) => self.verify_sample(platform, key, *sample).await,
                 None => Ok(()),
             },
+            Job::Redact { key, persons } => self.redact_on_demand(key, persons).await,
             Job::Rotate => {
                 if let Err(problem) = self.advance_rotation().await {
                     telemetry::error("rotation", &problem.for_log());

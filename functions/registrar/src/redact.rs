@@ -28,6 +28,8 @@ use crate::{
 
 /// The time without progress after which a redaction is ordered once more on request, in seconds.
 const LOST_SECONDS: i64 = 30 * 60;
+/// The time within which a demand that is sent again begins nothing, in seconds.
+const DEMANDED_SECONDS: i64 = 60 * 60;
 /// The number of attempts to write a note that others write, too.
 const TRIES: u32 = 5;
 /// The longest e-mail address, in bytes (RFC 5321).
@@ -61,6 +63,27 @@ impl<P: Parts> Registrar<P> {
         Ok(RedactionReceipt::new(id, &receipt.unwrap_or_else(|| Receipt::new(now))))
     }
 
+    /// Redacts persons because their platform demands it, unless that is under way, or was done within the last hour.
+    pub(crate) async fn redact_on_demand(
+        &self,
+        key: &ConnectionKey,
+        persons: &BTreeSet<Pseudonym>,
+    ) -> Result<(), Problem> {
+        let (id, now) = (redaction_id(persons), (self.clock)());
+        let known = self.edges.notes.note(key, &format!("{RECEIPT}{id}")).await?.filter(|note| note.is_live(now));
+        let known: Option<Receipt> = known.and_then(|note| serde_json::from_str(&note.body).ok());
+        let is_past = |receipt: &Receipt| receipt.at.plus_seconds(DEMANDED_SECONDS) < now;
+        if known.is_some_and(|receipt| is_settled(&receipt, is_past(&receipt), now)) {
+            return Ok(());
+        }
+        self.order_redaction(key, persons.clone(), now).await?;
+        telemetry::emit(&json!({
+            "level": "INFO", "event": "redaction-begun", "connection": key.to_string(), "redaction": id,
+            "by": "the platform",
+        }));
+        Ok(())
+    }
+
     /// Orders the redaction of persons. From now on the processor writes nothing that names them.
     async fn order_redaction(
         &self,
@@ -71,7 +94,11 @@ impl<P: Parts> Registrar<P> {
         let (_, mut connection) = self.known(key).await?;
         let contended = || Problem::Conflict(format!("{key}: a note was written by others each time; try again"));
         let terms = Terms::once(now, NOTED_SECONDS).tries(TRIES);
-        for person in &persons {
+        let name = format!("{RECEIPT}{}", redaction_id(&persons));
+        let known = self.edges.notes.note(key, &name).await?.filter(|note| note.is_live(now));
+        let known: Option<Receipt> = known.and_then(|note| serde_json::from_str(&note.body).ok());
+        let redaction = Redaction::new(persons, &known.map(|receipt| receipt.pseudonyms).unwrap_or_default(), now);
+        for person in &redaction.pseudonyms {
             let later = |before: Option<i64>| Some(before.unwrap_or(0).max(now.micros()));
             if update_json(&self.edges.notes, key, &person.note(), terms, later).await? == Update::Contended {
                 return Err(contended());
@@ -81,7 +108,6 @@ impl<P: Parts> Registrar<P> {
             connection.redacts = true;
             self.save(key, &mut connection).await?;
         }
-        let name = format!("{RECEIPT}{}", redaction_id(&persons));
         let begun = |before: Option<Receipt>| {
             let before = before.unwrap_or_else(|| Receipt::new(now));
             Some(Receipt { at: now, done: None, looked_again: None, ..before })
@@ -89,7 +115,7 @@ impl<P: Parts> Registrar<P> {
         if update_json(&self.edges.notes, key, &name, terms, begun).await? == Update::Contended {
             return Err(contended());
         }
-        let order = Sealed::redaction(key, &connection, Redaction::new(persons, now), now);
+        let order = Sealed::redaction(key, &connection, redaction, now);
         self.edges.inbox.send(&order, 0).await?;
         Ok(())
     }

@@ -477,6 +477,7 @@ pub(crate) static ROUTES: &[Route] = &[
         method: "PUT",
         path: "/admin/endpoints/{endpoint}",
         id: "setEndpoint",
+        permission: REVEAL,
         summary: "Sets an endpoint's address and filter",
         description: "The request has all of them: what is left out becomes its default. What comes while an endpoint is paused waits for three days.",
         parameters: &[ENDPOINT],

@@ -39,8 +39,8 @@ const ENDPOINTS_SECONDS: i64 = 30;
 const CIRCUIT: &str = "circuit";
 /// The prefix of the names of notes with the sequence that was delivered last; the subject follows.
 const DELIVERED: &str = "delivered#";
-/// The time for which the last sequence is noted, in seconds: longer than anything is under way.
-const DELIVERED_SECONDS: i64 = 5 * 24 * 60 * 60;
+/// The time for which the last sequence is noted, in seconds: longer than anything is under way or put aside.
+const DELIVERED_SECONDS: i64 = 21 * 24 * 60 * 60;
 /// The time for which a circuit is noted, in seconds.
 const CIRCUIT_SECONDS: i64 = 7 * 24 * 60 * 60;
 /// The number of attempts to write a note that others write, too.
@@ -100,7 +100,7 @@ enum End {
     Delivered,
     /// The endpoint has a later state of the subject already.
     Superseded,
-    /// The endpoint is gone, or the message is none of ours.
+    /// The endpoint is gone.
     Dropped,
     /// It was tried for three days, and put aside.
     GivenUp,
@@ -148,9 +148,17 @@ impl<P: Parts> Sender<P> {
 
     /// Queues a delivery for each endpoint that wants an event. Returns the ids of the messages that have to come back.
     pub async fn fan_out(&self, messages: &[Message]) -> Vec<String> {
+        // A new endpoint gets what changes from now on.
+        let endpoints = match self.read_endpoints().await {
+            Ok(endpoints) => endpoints,
+            Err(error) => {
+                telemetry::error("not-fanned-out", &error.to_string());
+                return messages.iter().map(|message| message.id.clone()).collect();
+            }
+        };
         let mut failures = Vec::new();
         for message in messages {
-            if let Err(error) = self.fan_out_one(message).await {
+            if let Err(error) = self.fan_out_one(message, &endpoints).await {
                 telemetry::error("not-fanned-out", &error.to_string());
                 failures.push(message.id.clone());
             }
@@ -158,12 +166,10 @@ impl<P: Parts> Sender<P> {
         failures
     }
 
-    async fn fan_out_one(&self, message: &Message) -> Result<(), EdgeError> {
-        let Ok(Envelope { detail: event }) = serde_json::from_str(&message.body) else {
-            telemetry::error("not-an-event", &format!("message {}", message.id));
-            return Ok(());
-        };
-        let endpoints = self.endpoints().await?;
+    async fn fan_out_one(&self, message: &Message, endpoints: &[Endpoint]) -> Result<(), EdgeError> {
+        // Another release may know what this one cannot read, so the message comes back, and is put aside in the end.
+        let unreadable = |_| EdgeError::new("reading an event", format!("message {} is none", message.id));
+        let Envelope { detail: event } = serde_json::from_str(&message.body).map_err(unreadable)?;
         let wanting = endpoints.iter().filter(|endpoint| endpoint.filter.passes(&event));
         let deliveries: Vec<_> =
             wanting.map(|endpoint| Outgoing { endpoint: endpoint.id.clone(), event: event.clone() }).collect();
@@ -175,9 +181,10 @@ impl<P: Parts> Sender<P> {
     pub async fn deliver(&self, messages: &[Message]) -> Vec<String> {
         let (mut failures, mut held, mut ends) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         for message in messages {
+            // Another release may know what this one cannot read, so the message comes back, and is put aside in the end.
             let Ok(outgoing) = serde_json::from_str::<Outgoing>(&message.body) else {
                 telemetry::error("not-a-delivery", &format!("message {}", message.id));
-                *ends.entry(End::Dropped.name()).or_insert(0) += 1;
+                failures.push(message.id.clone());
                 continue;
             };
             if let Some(seconds) = held.get(&outgoing.group()) {
@@ -208,11 +215,16 @@ impl<P: Parts> Sender<P> {
 
     async fn deliver_one(&self, outgoing: &Outgoing, message: &Message) -> Result<End, EdgeError> {
         let now = (self.clock)();
-        let endpoints = self.endpoints().await?;
-        let known = endpoints.iter().find(|endpoint| endpoint.id == outgoing.endpoint);
-        let Some((endpoint, key)) = known.and_then(|known| Some((known, endpoint_key(&known.id)?))) else {
+        let find = |endpoints: &[Endpoint]| endpoints.iter().find(|endpoint| endpoint.id == outgoing.endpoint).cloned();
+        let known = match find(&self.endpoints().await?) {
+            Some(known) => Some(known),
+            // It may be a new one.
+            None => find(&self.read_endpoints().await?),
+        };
+        let Some((endpoint, key)) = known.and_then(|known| endpoint_key(&known.id).map(|key| (known, key))) else {
             return Ok(End::Dropped);
         };
+        let endpoint = &endpoint;
         if message.sent.plus_seconds(TRIED_SECONDS) < now {
             self.edges.deliveries.give_up(outgoing).await?;
             return Ok(End::GivenUp);
@@ -313,7 +325,7 @@ impl<P: Parts> Sender<P> {
         if after.has_just_opened() {
             telemetry::error("endpoint-left-alone", &format!("{}: {why}", endpoint.id));
         }
-        // The alarm stays for as long as the circuit is open.
+        // The alarm looks back for longer than the longest pause.
         if after.open_until.is_some() {
             telemetry::emit(&telemetry::count("EndpointsFailing", "all", 1, now));
         }
@@ -326,6 +338,11 @@ impl<P: Parts> Sender<P> {
         if let Some((_, endpoints)) = cached.filter(|(read, _)| now < read.plus_seconds(ENDPOINTS_SECONDS)) {
             return Ok(endpoints);
         }
+        self.read_endpoints().await
+    }
+
+    async fn read_endpoints(&self) -> Result<Arc<Vec<Endpoint>>, EdgeError> {
+        let now = (self.clock)();
         let endpoints = Arc::new(self.edges.endpoints.endpoints().await?);
         *self.endpoints.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, Arc::clone(&endpoints)));
         Ok(endpoints)

@@ -699,9 +699,10 @@ impl Deliveries for MemoryDeliveries {
     async fn queue(&self, deliveries: &[Outgoing]) -> Result<(), EdgeError> {
         let (mut queue, now) = (lock(&self.queue), (self.clock)());
         for delivery in deliveries {
-            let seen = queue.seen.insert(delivery.deduplication(), now);
+            let seen = queue.seen.get(&delivery.deduplication()).copied();
             if seen.is_none_or(|seen| seen.plus_seconds(DEDUPLICATED_SECONDS) < now) {
-                let handle = format!("{}-{}", delivery.deduplication(), queue.seen.len());
+                queue.seen.insert(delivery.deduplication(), now);
+                let handle = format!("{}-{}", delivery.deduplication(), now.micros());
                 let delivery = delivery.clone();
                 queue.waiting.push(Waiting { delivery, handle, attempts: 0, sent: now, visible: now });
             }

@@ -183,7 +183,7 @@ fn kind(before: Option<&Item>, after: Option<&Item>) -> Option<ChangeKind> {
         (Some(before), None) => shows(before).then_some(ChangeKind::Erased),
         (Some(before), Some(after)) if after.shows_the_same(before) => None,
         (Some(before), Some(after)) => Some(match (before.deleted, after.deleted) {
-            _ if after.redacted && !before.redacted => ChangeKind::Erased,
+            _ if is_redaction(after, before.redacted) => ChangeKind::Erased,
             (false, true) => ChangeKind::Deleted,
             (true, false) => ChangeKind::Restored,
             (true, true) if shows(before) && !shows(after) => ChangeKind::Erased,
@@ -227,6 +227,11 @@ fn write(
     })
 }
 
+/// Returns whether a write dropped what names a person: of all that is about him, or of what only mentions him.
+fn is_redaction(after: &Item, was_redacted: bool) -> bool {
+    after.redacted && !was_redacted || after.origin == Some(Origin::Redaction)
+}
+
 /// Returns the id of an event: a hash of its item, its type and its place among the item's changes.
 fn event_id(pk: &str, sk: &str, kind: &str, sequence: &str) -> String {
     let text = [pk, sk, kind, sequence].map(|part| format!("{}:{part}", part.len())).concat();
@@ -235,7 +240,7 @@ fn event_id(pk: &str, sk: &str, kind: &str, sequence: &str) -> String {
 
 fn changed(before: Option<&Item>, after: Option<&Item>, detail: Detail) -> Vec<ChangedField> {
     let none = Map::new();
-    let redacted = after.is_some_and(|after| after.redacted);
+    let redacted = after.is_some_and(|after| after.redacted || after.origin == Some(Origin::Redaction));
     let (before, after) = (before.map_or(&none, |item| &item.fields), after.map_or(&none, |item| &item.fields));
     let mut names: Vec<&String> =
         before.keys().chain(after.keys().filter(|name| !before.contains_key(*name))).collect();

@@ -186,9 +186,12 @@ pub struct Circuit {
 }
 
 impl Circuit {
-    /// Returns the circuit after one more failure.
+    /// Returns the circuit after one more failure. Calls that were under way when it opened do not count.
     #[must_use]
     pub fn failed(self, now: Timestamp) -> Self {
+        if self.pause_seconds(now).is_some() {
+            return self;
+        }
         let failures = self.failures.saturating_add(1);
         let pause = failures.checked_sub(MAX_FAILURES).map(|beyond| {
             let doubled = 60_i64.saturating_mul(1 << beyond.min(10));
@@ -209,9 +212,70 @@ impl Circuit {
     }
 }
 
-/// Returns the pause after the nth failed attempt to deliver an event, in seconds: from five seconds to three hours.
+/// Returns the pause after the nth attempt to deliver an event, if that failed, in seconds: from five seconds to half an
+/// hour. Waiting for an open circuit counts as an attempt.
 pub fn retry_seconds(attempt: u32) -> i64 {
-    let steps = [5, 30, 120, 600, 1_800, 3_600, 7_200, 10_800];
+    let steps = [5, 30, 120, 600];
     let step = usize::try_from(attempt.saturating_sub(1)).unwrap_or(usize::MAX);
-    steps.get(step).copied().unwrap_or(10_800)
+    steps.get(step).copied().unwrap_or(LONGEST_PAUSE_SECONDS)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_circuit_opens_after_five_failures_and_for_longer_each_time() {
+        let now = Timestamp::from_millis(1_795_225_781_000);
+        let mut circuit = Circuit::default();
+        for _ in 0..4 {
+            circuit = circuit.failed(now);
+            assert_eq!(circuit.pause_seconds(now), None);
+        }
+        circuit = circuit.failed(now);
+        assert_eq!((circuit.pause_seconds(now), circuit.has_just_opened()), (Some(60), true));
+        // Ten environments had a call under way.
+        let after = (0..10).fold(circuit, |circuit, _| circuit.failed(now));
+        assert_eq!(after, circuit);
+        let (mut at, mut pauses) = (now, Vec::new());
+        for _ in 0..8 {
+            at = at.plus_seconds(circuit.pause_seconds(at).unwrap());
+            circuit = circuit.failed(at);
+            pauses.push(circuit.pause_seconds(at).unwrap());
+        }
+        assert_eq!(pauses, [120, 240, 480, 960, 1_800, 1_800, 1_800, 1_800]);
+        assert_eq!(circuit.since, Some(now));
+    }
+
+    #[test]
+    fn an_event_comes_again_later_and_later() {
+        assert_eq!([1, 2, 3, 4, 5, 900].map(retry_seconds), [5, 30, 120, 600, 1_800, 1_800]);
+    }
+
+    #[test]
+    fn a_type_is_an_entity_and_a_change() {
+        assert!(["order.created", "order.*", "*.deleted", "*.*"].into_iter().all(is_type));
+        assert!(
+            ["order", "order.", "x.created", "order.x", "", "*", "order.created.x"].into_iter().all(|no| !is_type(no))
+        );
+    }
+
+    #[test]
+    fn only_public_addresses_over_https_are_endpoints() {
+        let url = |text: &str| endpoint_url(text, Loopback::Refused).is_ok();
+        assert!(url("https://app.example.com/changes?x=1") && url("https://app.example.com"));
+        for refused in [
+            "http://app.example.com",
+            "https://127.0.0.1",
+            "https://u@app.example.com",
+            "https://app.example.com:444",
+            "https://app.example.com/#x",
+            "ftp://app.example.com",
+            "app.example.com",
+        ] {
+            assert!(!url(refused), "{refused}");
+        }
+        assert!(endpoint_url("http://127.0.0.1:8080/x", Loopback::Allowed).is_ok());
+    }
 }

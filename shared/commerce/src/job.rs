@@ -1,9 +1,11 @@
 //! Owns the messages of the registrar's own queue: the connection to check, and the reason. A job is a hint: the work
 //! follows from the tables, so a lost, late or repeated job does no harm.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{entity::EntityKind, key::ConnectionKey, timestamp::Timestamp};
+use crate::{entity::EntityKind, key::ConnectionKey, redaction::Pseudonym, timestamp::Timestamp};
 
 /// The number of shards of the list of all connections. Each is swept by itself.
 pub const SHARDS: u32 = 16;
@@ -72,6 +74,14 @@ pub enum Job {
         /// The number of entities of each kind.
         sample: u32,
     },
+    /// A redaction that the platform demanded.
+    Redact {
+        /// The connection.
+        #[serde(flatten)]
+        key: ConnectionKey,
+        /// The persons.
+        persons: BTreeSet<Pseudonym>,
+    },
     /// The next steps of a rotation of the signing keys, as far as it can go.
     Rotate,
 }
@@ -113,9 +123,11 @@ impl Job {
         match self {
             Self::Sweep { shard, .. } => format!("sweep-{shard}"),
             Self::VerifyAll { shard, .. } => format!("verify-{shard}"),
-            Self::Check { key, .. } | Self::Poll { key, .. } | Self::Sync { key, .. } | Self::Verify { key, .. } => {
-                key.to_string()
-            }
+            Self::Check { key, .. }
+            | Self::Poll { key, .. }
+            | Self::Sync { key, .. }
+            | Self::Verify { key, .. }
+            | Self::Redact { key, .. } => key.to_string(),
             Self::Rotate => "rotation".to_owned(),
         }
     }
@@ -153,6 +165,10 @@ mod tests {
                 r#"{"job":"check","platform":"woocommerce","connection":"a","why":"told","tries":2}"#,
             ),
             (Job::Rotate, r#"{"job":"rotate"}"#),
+            (
+                Job::Redact { key: key("a"), persons: BTreeSet::from([Pseudonym::of_customer(&key("a"), "7")]) },
+                r#"{"job":"redact","platform":"woocommerce","connection":"a","persons":["FE-BAi9LG_ZqSKO8KSdACA"]}"#,
+            ),
             (Job::VerifyAll { shard: 3, after: None, sample: 20 }, r#"{"job":"verify-all","shard":3,"sample":20}"#),
             (
                 Job::Verify { key: key("a"), sample: 20 },

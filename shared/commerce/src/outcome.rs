@@ -89,6 +89,8 @@ impl Rule {
     pub const VERIFIED: Self = Self("verified");
     /// A verification met one that began later.
     pub const VERIFIED_ANEW: Self = Self("verified-anew");
+    /// The platform demanded a redaction, which the registrar orders.
+    pub const DEMANDED: Self = Self("redaction-demanded");
     /// The command to redact a person was carried out.
     pub const REDACTED: Self = Self("redacted");
     /// The connection's policy ignores deletes of this entity.

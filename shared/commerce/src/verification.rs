@@ -2,6 +2,7 @@
 //! to verify, and the report.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt,
 };
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    change::{Change, State},
+    change::{Change, Facets, State, Upsert},
     connection::DeletePolicy,
     entity::{EntityKey, EntityKind, ExternalId},
     item::{Item, Projection, TooLarge, Writer},
@@ -61,7 +62,13 @@ pub struct Verification {
     /// The number of steps taken, so that a step that is taken twice counts once.
     #[serde(default)]
     pub steps: u64,
+    /// The number of steps in a row that came no further, because the platform asked to wait.
+    #[serde(default, skip_serializing_if = "crate::json::is_default")]
+    pub waits: u32,
 }
+
+/// The most steps in a row that may come no further. Then the kind of entity is given up.
+pub const MAX_WAITS: u32 = 200;
 
 /// The position of a verification in one kind of entity.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -75,8 +82,9 @@ pub enum Place {
         listing: Listing,
         /// The number of the page.
         page: u32,
-        /// The number of entries of the page that are done.
-        done: usize,
+        /// The entries of the page that are done. By the time that it is read again, others may have come before them.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        done: BTreeSet<ExternalId>,
     },
     /// In the entities that are known here, after this one.
     Known {
@@ -95,7 +103,7 @@ pub enum Place {
 impl Verification {
     /// Makes the order to verify these kinds of entity.
     pub fn new(begun: Timestamp, extent: Extent, repair: bool, kinds: Vec<EntityKind>) -> Self {
-        Self { begun, extent, repair, kinds, place: Place::Start, steps: 0 }
+        Self { begun, extent, repair, kinds, place: Place::Start, steps: 0, waits: 0 }
     }
 
     /// Returns the sort key after which a sample of a kind begins: another one each time.
@@ -219,6 +227,9 @@ pub struct Report {
     /// The number of steps that count in here.
     #[serde(default)]
     pub steps: u64,
+    /// The order for the step after those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Verification>,
 }
 
 impl Report {
@@ -239,6 +250,7 @@ impl Report {
             differences: Vec::new(),
             failures: Vec::new(),
             steps: 0,
+            next: None,
         }
     }
 
@@ -331,7 +343,14 @@ pub fn differences(
     let mut after = match there {
         // A full payload is all that there is.
         Change::Upsert(upsert) if before.facets.is_empty() && upsert.facets.is_empty() => State::of(there),
-        _ => before.clone().distrusting().join(State::of(there)),
+        // A part is so now, whatever dates other parts have.
+        Change::Upsert(upsert) if !upsert.facets.is_empty() => {
+            let mut content = before.content().map(Cow::into_owned).unwrap_or_default();
+            content.overlay(&upsert.content);
+            let content = content.without_empty().into();
+            State::of(&Change::Upsert(Upsert { content, facets: Facets::new(), ..upsert.clone() }))
+        }
+        _ => before.clone().join(State::of(there)),
     };
     if item.redacted {
         after = after.with_contents(|content| redact(&key.connection, key.kind, content, &BTreeSet::new()));

@@ -23,8 +23,8 @@ use crate::{Parts, Processor, disposition::Ended, parse::CommandMessage, places:
 const MAX_PAGES: usize = 5;
 /// The most pages of a list: more than any has.
 const MAX_LIST_PAGES: u32 = 1_000;
-/// The prefix of the names of notes that hold the time up to which a topic's lists were read; the topic (`scope`)
-/// follows.
+/// The prefix of the names of notes that hold the time from which and up to which a topic's lists were read; the topic
+/// (`scope`) follows.
 const FOUND: &str = "found#";
 /// The time for which a note of a list that was read counts, in seconds.
 const FOUND_SECONDS: i64 = 30 * 24 * 60 * 60;
@@ -75,7 +75,7 @@ impl<P: Parts> Processor<P> {
                 self.edges.queues.send_all(&[Sealed::part(&message.envelope, rest)]).await?;
                 parts += 1;
             }
-            None => self.note_found(message, connection, begun).await,
+            None => self.note_found(message, connection, listing, is_shorter, begun).await,
         }
         // Entries beyond the shortened list were found when the list was read before.
         match parts == 0 && is_shorter {
@@ -94,20 +94,37 @@ impl<P: Parts> Processor<P> {
         let name = format!("{FOUND}{}", message.envelope.scope);
         let note = self.edges.notes.note(&message.envelope.key, &name).await?;
         let live = note.filter(|note| note.is_live((self.clock)()));
+        let lists = message.platform.lists()?;
         match live.and_then(|note| found_in(&note.body, &settings_hash(connection))) {
-            Some(until) => Ok(message.platform.lists()?.rest_of(listing.clone(), until)),
-            None => Ok(listing.clone()),
+            // What changed before the lists that were read is not in them.
+            Some(found) if lists.since(listing) >= Some(found.since) => Ok(lists.rest_of(listing.clone(), found.until)),
+            Some(_) | None => Ok(listing.clone()),
         }
     }
 
     /// Notes that a list was read to its end. Without the note, the next reading goes further back than it must.
-    async fn note_found(&self, message: &CommandMessage, connection: &Connection, begun: Timestamp) {
+    async fn note_found(
+        &self,
+        message: &CommandMessage,
+        connection: &Connection,
+        listing: &Listing,
+        is_shorter: bool,
+        begun: Timestamp,
+    ) {
+        let since = message.platform.lists().ok().and_then(|lists| lists.since(listing));
+        let since = since.unwrap_or(Timestamp::from_micros(0));
         let (name, settings) = (format!("{FOUND}{}", message.envelope.scope), settings_hash(connection));
         let expires = begun.seconds() + FOUND_SECONDS;
         let terms = Terms { now: (self.clock)(), expires, tries: 1 };
         let _ = update(&self.edges.notes, &message.envelope.key, &name, terms, |before| {
             let found = before.and_then(|says| found_in(&says, &settings));
-            found.is_none_or(|until| until < begun).then(|| format!("{} {settings}", begun.micros()))
+            // A list that begins within what was found before goes on from there.
+            let from = match found {
+                Some(found) if is_shorter || since <= found.until => found.since.min(since),
+                _ => since,
+            };
+            let says = || format!("{} {settings} {}", begun.micros(), from.micros());
+            found.is_none_or(|found| found.until < begun).then(says)
         })
         .await;
     }
@@ -135,10 +152,21 @@ impl<P: Parts> Processor<P> {
     }
 }
 
-/// Reads the time up to which all was found. It holds only under the same settings, which decide on the lists.
-fn found_in(says: &str, settings: &str) -> Option<Timestamp> {
-    let (until, under) = says.split_once(' ')?;
-    (under == settings).then(|| until.parse().ok().map(Timestamp::from_micros))?
+/// The time in which every change of a topic was found by its lists.
+#[derive(Clone, Copy)]
+struct Found {
+    since: Timestamp,
+    until: Timestamp,
+}
+
+/// Reads the time in which all was found. It holds only under the same settings, which decide on the lists. An earlier
+/// release did not note since when, so nothing before its end counts.
+fn found_in(says: &str, settings: &str) -> Option<Found> {
+    let mut parts = says.split(' ');
+    let (until, under, since) = (parts.next()?, parts.next()?, parts.next());
+    let read = |text: &str| text.parse().ok().map(Timestamp::from_micros);
+    let until = read(until).filter(|_| under == settings)?;
+    Some(Found { since: since.map_or(Some(until), read)?, until })
 }
 
 fn settings_hash(connection: &Connection) -> String {

@@ -13,11 +13,12 @@ mod snapshot;
 mod split;
 mod verify;
 
-use cloud::queue::Inbox;
+use cloud::queue::{Inbox, Jobs};
 use commerce::{
     connection::Connection,
     envelope::{Content, Sealed},
-    outcome::Outcome,
+    job::Job,
+    outcome::{Outcome, Rule},
 };
 
 use crate::{
@@ -46,6 +47,13 @@ impl<P: Parts> Processor<P> {
             match &message.command {
                 Command::Erase(erasure) => self.erase(message, erasure).await,
                 Command::Reproject(reprojection) => self.reproject(message, reprojection).await,
+                Command::DemandRedaction(persons) => {
+                    gated()?;
+                    // Only the registrar may mark the connection as one with redacted persons.
+                    let job = Job::Redact { key: message.envelope.key.clone(), persons: persons.clone() };
+                    self.edges.jobs.send_jobs(&[(job, 0)]).await?;
+                    Ok(Outcome::Ignored(Rule::DEMANDED))
+                }
                 Command::Redact(redaction) => self.redact(message, redaction, connection).await,
                 Command::Verify(verification) => self.verify_on(message, verification, gated()?, place).await,
                 Command::Snapshot(snapshot) => self.snapshot(message, snapshot).await,

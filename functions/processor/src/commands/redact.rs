@@ -1,11 +1,11 @@
 //! The command to redact persons: their further pseudonyms are found, then the entities that name them are redacted, and
-//! then the dead letters that name them are removed. After a while the entities are looked through once more, because a
-//! batch that began before may have written one of them meanwhile.
+//! then the dead letters that name them are removed. After a while both are looked through once more, because a batch that
+//! began before may have written one of them, or put one aside, meanwhile.
 
 use cloud::{
     coordination::{Terms, Update, update_json},
     queue::{DeadLetters, HIDDEN_SECONDS, Inbox, Received},
-    state::{Entities, Put},
+    state::{Entities, Put, Stored},
 };
 use commerce::{
     change::{Change, State},
@@ -33,6 +33,8 @@ use crate::{
 const ITEMS_AT_ONCE: u32 = 25;
 /// The number of pages of items that one message reads. The rest becomes a message of its own.
 const PAGES: usize = 20;
+/// The most times that all messages of a redaction receive dead letters: more than a queue has that anybody looks after.
+const MAX_RECEIVES: u32 = 20_000;
 /// The number of times that one message receives dead letters.
 const RECEIVES: usize = 50;
 /// The number of empty answers in a row after which the dead-letter queue counts as read.
@@ -54,7 +56,7 @@ impl<P: Parts> Processor<P> {
         match redaction.stage {
             Stage::Customers => self.find_persons(message, redaction).await,
             Stage::Entities => self.redact_entities(message, redaction, connection).await,
-            Stage::DeadLetters => self.remove_letters(message, redaction).await,
+            Stage::DeadLetters => self.remove_letters(message, redaction, connection).await,
         }
     }
 
@@ -64,7 +66,9 @@ impl<P: Parts> Processor<P> {
         let mut next = redaction.clone();
         for _ in 0..PAGES {
             let (items, after) = self.items(message, Some(EntityKind::Customer), next.after.as_deref()).await?;
-            for (entity, item) in items {
+            // Each is opened when its turn comes, because a whole item takes much memory.
+            for (entity, stored) in items {
+                let Some((item, _)) = stored.open() else { continue };
                 let content = content(&item);
                 let persons = own(key, &entity.id, &content);
                 if !redaction.given.is_disjoint(&persons) && !is_later(&content, redaction.at) {
@@ -78,6 +82,8 @@ impl<P: Parts> Processor<P> {
                 break;
             }
         }
+        let persons = next.pseudonyms.clone();
+        self.add_to_receipt(message, redaction, |receipt| receipt.pseudonyms.extend(persons.iter().cloned())).await?;
         self.go_on(message, Content::Redact(next), 0).await
     }
 
@@ -110,15 +116,12 @@ impl<P: Parts> Processor<P> {
         let mut next = redaction.clone();
         for _ in 0..PAGES {
             let (items, after) = self.items(message, None, next.after.as_deref()).await?;
-            let meant: Vec<_> = items.into_iter().filter(|(entity, item)| is_meant(redaction, entity, item)).collect();
-            // The receipt comes first: what is redacted no longer names anybody.
-            if !meant.is_empty() {
-                self.add_to_receipt(message, redaction, |receipt| {
-                    meant.iter().for_each(|(entity, _)| receipt.add(entity.kind, entity.id.clone()));
-                })
-                .await?;
-            }
-            for (entity, item) in meant {
+            for (entity, stored) in items {
+                let item = stored.open().map(|(item, _)| item).filter(|item| is_meant(redaction, &entity, item));
+                let Some(item) = item else { continue };
+                // The receipt comes first: what is redacted no longer names anybody.
+                let (kind, id) = (entity.kind, entity.id.clone());
+                self.add_to_receipt(message, redaction, |receipt| receipt.add(kind, id.clone())).await?;
                 self.redact_item(message, redaction, connection, &entity, item).await?;
             }
             next.after = after;
@@ -127,13 +130,9 @@ impl<P: Parts> Processor<P> {
             }
         }
         if next.after.is_none() {
-            if redaction.again {
-                let now = (self.clock)();
-                self.add_to_receipt(message, redaction, |receipt| receipt.looked_again = Some(now)).await?;
-                return Ok(Outcome::Ignored(Rule::REDACTED));
-            }
             next.stage = Stage::DeadLetters;
         }
+        self.add_to_receipt(message, redaction, |_| {}).await?;
         self.go_on(message, Content::Redact(next), 0).await
     }
 
@@ -167,9 +166,13 @@ impl<P: Parts> Processor<P> {
         Err(contended())
     }
 
-    /// Removes the connection's dead letters that name the persons. A letter about an entity that can be pulled is
-    /// replaced by a pull, so that the state does not lack it.
-    async fn remove_letters(&self, message: &CommandMessage, redaction: &Redaction) -> Result<Outcome, Ended> {
+    /// Removes the connection's dead letters that name the persons. Each is replaced, so that the state does not lack it.
+    async fn remove_letters(
+        &self,
+        message: &CommandMessage,
+        redaction: &Redaction,
+        connection: Option<&Connection>,
+    ) -> Result<Outcome, Ended> {
         let begun = (self.clock)();
         let (mut removed, mut kept, mut empty, mut receives) = (0, Vec::new(), 0, 0);
         while empty < EMPTY_ANSWERS && receives < RECEIVES {
@@ -178,7 +181,7 @@ impl<P: Parts> Processor<P> {
             empty = if letters.is_empty() { empty + 1 } else { 0 };
             for letter in letters {
                 if self.names(message, redaction, &letter) {
-                    self.replace(&letter).await?;
+                    self.replace(&letter, connection).await?;
                     self.edges.queues.remove(&letter.handle).await?;
                     removed += 1;
                 } else {
@@ -190,21 +193,28 @@ impl<P: Parts> Processor<P> {
                 break;
             }
         }
-        let ended = empty >= EMPTY_ANSWERS;
-        let now = (self.clock)();
+        let received = redaction.receives + u32::try_from(receives).unwrap_or(u32::MAX);
+        let (is_read, gives_up) = (empty >= EMPTY_ANSWERS, received >= MAX_RECEIVES);
+        let (ended, now) = (is_read || gives_up, (self.clock)());
         self.add_to_receipt(message, redaction, |receipt| {
             receipt.dead_letters += removed;
+            receipt.letters_left |= gives_up && !is_read;
             receipt.done = receipt.done.or(ended.then_some(now));
+            receipt.looked_again = receipt.looked_again.or((ended && redaction.again).then_some(now));
         })
         .await?;
         if !ended {
             // The letters read so far stay hidden, so that the next message reads others.
-            return self.go_on(message, Content::Redact(redaction.clone()), 0).await;
+            let next = Redaction { receives: received, ..redaction.clone() };
+            return self.go_on(message, Content::Redact(next), 0).await;
         }
         for handle in &kept {
             self.edges.queues.release(handle).await;
         }
-        let again = Redaction { stage: Stage::Entities, after: None, again: true, ..redaction.clone() };
+        if redaction.again {
+            return Ok(Outcome::Ignored(Rule::REDACTED));
+        }
+        let again = Redaction { stage: Stage::Entities, after: None, receives: 0, again: true, ..redaction.clone() };
         self.edges.queues.send(&Sealed::part(&message.envelope, Content::Redact(again)), AGAIN_SECONDS).await?;
         cloud::telemetry::emit(&json!({
             "level": "INFO", "event": "redaction-done", "connection": message.envelope.key.to_string(),
@@ -244,17 +254,21 @@ impl<P: Parts> Processor<P> {
         }
     }
 
-    /// Queues a pull of the entity that a letter is about, if it can be pulled.
-    async fn replace(&self, letter: &Received) -> Result<(), Ended> {
+    /// Queues a pull of the entity that a letter is about. If it cannot be pulled, the message itself comes back, because
+    /// the merge redacts it. A message that cannot be mapped goes for good.
+    async fn replace(&self, letter: &Received, connection: Option<&Connection>) -> Result<(), Ended> {
         let dead = dead_message(letter);
         let parsed = Parsed::new(&dead);
         let (Some(envelope), Some((entity, _))) = (parsed.envelope(), self.entity(&parsed)) else { return Ok(()) };
         let platform = commerce::platform::find(self.platforms, &entity.connection.platform);
         let declared = platform.and_then(|of| commerce::platform::mapping::processor(of.mapping, entity.kind));
-        if declared.is_some_and(|declared| declared.pull) {
-            let transfer = Transfer::new(entity.kind, entity.id, INSTEAD);
-            self.edges.queues.send(&Sealed::in_place_of(envelope, transfer), 0).await?;
-        }
+        let can_ask = connection.is_some_and(|connection| connection.credentials.is_some());
+        let sealed = if can_ask && declared.is_some_and(|declared| declared.pull) {
+            Sealed::in_place_of(envelope, Transfer::new(entity.kind, entity.id, INSTEAD))
+        } else {
+            Sealed::redriven(envelope)
+        };
+        self.edges.queues.send(&sealed, 0).await?;
         Ok(())
     }
 
@@ -264,12 +278,11 @@ impl<P: Parts> Processor<P> {
         message: &CommandMessage,
         kind: Option<EntityKind>,
         after: Option<&str>,
-    ) -> Result<(Vec<(EntityKey, Item)>, Option<String>), Ended> {
+    ) -> Result<(Vec<(EntityKey, Stored)>, Option<String>), Ended> {
         let known = self.edges.entities.keys(&message.envelope.key, kind, after, ITEMS_AT_ONCE).await?;
         let keys: Vec<_> = known.keys.into_iter().map(|(entity, _)| entity).collect();
         let read = self.edges.entities.read(&keys, &[]).await?;
-        let open = |(entity, stored): (EntityKey, cloud::state::Stored)| Some((entity, stored.open()?.0));
-        Ok((read.items.into_iter().filter_map(open).collect(), known.next))
+        Ok((read.items.into_iter().collect(), known.next))
     }
 
     async fn add_to_receipt(

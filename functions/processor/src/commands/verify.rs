@@ -46,13 +46,17 @@ impl<P: Parts> Processor<P> {
             if next.steps == verification.steps {
                 next.extend(step.found.clone());
                 next.steps += 1;
+                next.next = step.next.clone();
+                next.ended = step.next.is_none().then_some(now);
             }
             next.moved = now;
-            next.ended = next.ended.or(step.next.is_none().then_some(now));
             report = Some(next.kept());
             report.clone()
         });
-        match (noted.await?, step.next, report) {
+        let noted = noted.await?;
+        // The next step is the one that counts, even if this message took its step once more and came to another place.
+        let next = report.as_ref().and_then(|report| report.next.clone());
+        match (noted, next, report) {
             (Update::Contended, ..) => Err(Ended::retry(Reason::Contention, "others wrote the report each time")),
             _ if !is_last => Ok(Outcome::Ignored(Rule::VERIFIED_ANEW)),
             (_, Some(next), _) => {

@@ -51,6 +51,12 @@ pub trait Lists: Sync {
         None
     }
 
+    /// Returns the time from which a list has changes, or `None` for a list of everything, and where [`Lists::rest_of`]
+    /// returns the whole list.
+    fn since(&self, _listing: &Listing) -> Option<Timestamp> {
+        None
+    }
+
     /// Returns the unread rest of a new list, given that earlier readings found every change until a time.
     fn rest_of(&self, listing: Listing, _found_until: Timestamp) -> Listing {
         listing

@@ -1,6 +1,6 @@
 //! The processor's part of a platform: the meaning of its topics, and the mapping of deliveries to entities.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -11,6 +11,7 @@ use crate::{
     key::ConnectionKey,
     outcome::Rule,
     platform::{Platform, delivery::PROBE, notice::Notices},
+    redaction::Pseudonym,
     timestamp::Timestamp,
     transfer::{Action, Direction, EntityProcessor, Listing, Transfer},
 };
@@ -52,6 +53,8 @@ pub enum Mapped {
     Split(Vec<Transfer>),
     /// Something in a list at the platform, which has to be read.
     List(Listing),
+    /// The platform's demand to redact these persons.
+    Redact(BTreeSet<Pseudonym>),
     /// Nothing that is kept.
     Ignored(Rule),
 }

@@ -136,6 +136,10 @@ impl Lists for CloudBlue {
         Some(Listing::new(what, written(&Cursor { since, after: None, offset: 0 })))
     }
 
+    fn since(&self, listing: &Listing) -> Option<Timestamp> {
+        cursor(listing).ok()?.since.as_deref().and_then(parse_utc).map(Timestamp::from)
+    }
+
     fn rest_of(&self, listing: Listing, found_until: Timestamp) -> Listing {
         let Ok(cursor) = cursor(&listing) else { return listing };
         let until = found_until.plus_seconds(-FOUND_OVERLAP_SECONDS);

@@ -294,6 +294,10 @@ impl Lists for WooCommerce {
         lists::poll(entity, since)
     }
 
+    fn since(&self, listing: &Listing) -> Option<Timestamp> {
+        PageCursor::of(listing).ok()?.since
+    }
+
     fn rest_of(&self, listing: Listing, found_until: Timestamp) -> Listing {
         lists::rest_of(listing, found_until)
     }
