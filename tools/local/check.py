@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -49,6 +50,8 @@ def connect():
 
 
 def main():
+    if not shutil.which("npm"):
+        fail("npm is missing: install Node 20 or later, with which the consumer in TypeScript is built")
     enter_venv()
     started = time.monotonic()
     quiet = {"env": os.environ | QUIET}
