@@ -19,6 +19,19 @@ class Targets(unittest.TestCase):
         sqs = boto3.client("sqs")
         cls.queue = sqs.create_queue(QueueName="behind-the-topic")["QueueUrl"]
         arn = sqs.get_queue_attributes(QueueUrl=cls.queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        policy = {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Effect": "Allow",
+                    "Principal": {"Service": "sns.amazonaws.com"},
+                    "Action": "sqs:SendMessage",
+                    "Resource": arn,
+                    "Condition": {"ArnEquals": {"aws:SourceArn": os.environ["CHANGES_TOPIC"]}},
+                }
+            ],
+        }
+        sqs.set_queue_attributes(QueueUrl=cls.queue, Attributes={"Policy": json.dumps(policy)})
         boto3.client("sns").subscribe(TopicArn=os.environ["CHANGES_TOPIC"], Protocol="sqs", Endpoint=arn)
         status, shown = admin("PUT", CONNECTION, "", {"site": f"https://{CONNECTION}"})
         assert status == 200, shown
