@@ -61,7 +61,12 @@ class Targets(unittest.TestCase):
         group = f"/aws/lambda/{os.environ['CHANGES_FUNCTION']}"
 
         def logged():
-            events = boto3.client("logs").filter_log_events(logGroupName=group)["events"]
+            logs = boto3.client("logs")
+            try:
+                events = logs.filter_log_events(logGroupName=group)["events"]
+            except logs.exceptions.ResourceNotFoundException:
+                # The first event makes it.
+                return []
             return [event["message"] for event in events if CONNECTION in event["message"]]
 
         [line] = self.until(logged, "the function gets the order")
