@@ -39,8 +39,8 @@ const AWS_CALL: f64 = 0.005;
 const PLATFORM_CALL: f64 = 0.3;
 /// The CPU time of a delivery in the receiver and of a message in the processor, in seconds (`docs/benchmarks.md`),
 /// divided by the share of a CPU that comes with 256 MB.
-const RECEIVER_CPU: f64 = 0.000_25 * 1769.0 / 256.0;
-const PROCESSOR_CPU: f64 = 0.000_2 * 1769.0 / 256.0;
+const RECEIVER_CPU: f64 = 0.000_6 * 1769.0 / 256.0;
+const PROCESSOR_CPU: f64 = 0.000_86 * 1769.0 / 256.0;
 /// The length of a request's line in the access log, in bytes.
 const ACCESS_LOG: f64 = 300.0;
 
