@@ -293,12 +293,8 @@ impl<P: Parts> Registrar<P> {
         let known: &[_] = if fetch == Fetch::Incremental { &["entity", "since"] } else { &["entity"] };
         let mut members = members(body, known)?;
         let mut entities = pollable(platform);
-        if let Some(entity) = members.remove("entity") {
-            entities.retain(|kind| entity == kind.as_str());
-            if entities.is_empty() {
-                let known: Vec<_> = pollable(platform).into_iter().map(EntityKind::as_str).collect();
-                return Err(Problem::Invalid(format!("entity: must be one of: {}", known.join(", "))));
-            }
+        if let Some(entity) = entity(&mut members, &entities)? {
+            entities = vec![entity];
         }
         let since = members.remove("since").map(|since| {
             let since = since.as_str().and_then(parse_utc).map(Timestamp::from);
@@ -495,6 +491,26 @@ pub(crate) fn members(body: &[u8], known: &[&str]) -> Result<Map<String, Value>,
         return Ok(members);
     }
     Err(Problem::Invalid(format!("body: may have no other members than: {}", known.join(", "))))
+}
+
+/// Reads a member that is true, false or absent.
+pub(crate) fn flag(members: &mut Map<String, Value>, name: &str) -> Result<bool, Problem> {
+    match members.remove(name) {
+        None => Ok(false),
+        Some(Value::Bool(flag)) => Ok(flag),
+        Some(_) => Err(Problem::Invalid(format!("{name}: must be true or false"))),
+    }
+}
+
+/// Reads the member `entity`: one of the known kinds, or absent.
+pub(crate) fn entity(members: &mut Map<String, Value>, known: &[EntityKind]) -> Result<Option<EntityKind>, Problem> {
+    let Some(entity) = members.remove("entity") else { return Ok(None) };
+    let named = known.iter().copied().find(|kind| entity == kind.as_str());
+    let named = named.ok_or_else(|| {
+        let known: Vec<_> = known.iter().map(|kind| kind.as_str()).collect();
+        Problem::Invalid(format!("entity: must be one of: {}", known.join(", ")))
+    });
+    named.map(Some)
 }
 
 /// Reads the id of the key that a rotation is to remove, if one is named.

@@ -1,5 +1,7 @@
 //! The endpoints of the vendor's own application, to which the sender sends changes on.
 
+use std::collections::BTreeSet;
+
 use cloud::{connections::Vault, endpoints::Endpoints, telemetry};
 use commerce::{
     endpoint::{Endpoint, FORMER_SECONDS, Filter, endpoint_key, endpoint_url, is_type},
@@ -13,10 +15,9 @@ use zeroize::Zeroizing;
 
 use crate::{
     Parts, Registrar,
-    admin::{asker, members},
+    admin::{asker, flag, members},
     answers::{EndpointList, NewEndpoint, ShownEndpoint},
     problem::Problem,
-    verify::flag,
 };
 
 /// The most endpoints: each event is compared with all of them.
@@ -144,15 +145,15 @@ impl<P: Parts> Registrar<P> {
         members: &mut Map<String, Value>,
         name: &'static str,
         is_one: impl Fn(&str) -> bool,
-    ) -> Result<std::collections::BTreeSet<String>, Problem> {
+    ) -> Result<BTreeSet<String>, Problem> {
         let known = match name {
             "platforms" => "names of platforms, such as woocommerce",
             "connections" => "names such as woocommerce/shop.example.com",
             _ => "types such as order.created, order.* or *.deleted",
         };
         let wrong = || Problem::Invalid(format!("{name}: must be a list of at most {MAX_FILTER} {known}"));
-        let Some(given) = members.remove(name) else { return Ok(std::collections::BTreeSet::new()) };
-        let texts: std::collections::BTreeSet<String> = serde_json::from_value(given).map_err(|_| wrong())?;
+        let Some(given) = members.remove(name) else { return Ok(BTreeSet::new()) };
+        let texts: BTreeSet<String> = serde_json::from_value(given).map_err(|_| wrong())?;
         if texts.len() > MAX_FILTER || !texts.iter().all(|text| is_one(text)) {
             return Err(wrong());
         }

@@ -12,7 +12,7 @@ use commerce::{
     entity::ExternalId,
     envelope::Sealed,
     key::ConnectionKey,
-    redaction::{NOTED_SECONDS, Pseudonym, RECEIPT, Receipt, Redaction, redaction_id},
+    redaction::{MAX_EMAIL_BYTES, NOTED_SECONDS, Pseudonym, RECEIPT, Receipt, Redaction, redaction_id},
     scheme::jwt::Claims,
     timestamp::Timestamp,
 };
@@ -20,10 +20,9 @@ use serde_json::json;
 
 use crate::{
     Parts, Registrar,
-    admin::{asker, members},
+    admin::{asker, flag, members},
     answers::RedactionReceipt,
     problem::Problem,
-    verify::flag,
 };
 
 /// The time without progress after which a redaction is ordered once more on request, in seconds.
@@ -32,8 +31,6 @@ const LOST_SECONDS: i64 = 30 * 60;
 const DEMANDED_SECONDS: i64 = 60 * 60;
 /// The number of attempts to write a note that others write, too.
 const TRIES: u32 = 5;
-/// The longest e-mail address, in bytes (RFC 5321).
-const MAX_EMAIL_BYTES: usize = 254;
 
 impl<P: Parts> Registrar<P> {
     /// Redacts the person whom a request names, and returns the receipt. The same request again shows how far it has
@@ -47,9 +44,7 @@ impl<P: Parts> Registrar<P> {
         let Wanted { persons, again } = wanted(key, body)?;
         let id = redaction_id(&persons);
         let now = (self.clock)();
-        let name = format!("{RECEIPT}{id}");
-        let known = self.edges.notes.note(key, &name).await?.filter(|note| note.is_live(now));
-        let known: Option<Receipt> = known.and_then(|note| serde_json::from_str(&note.body).ok());
+        let known = self.receipt(key, &id).await?;
         if let Some(receipt) = known.filter(|receipt| is_settled(receipt, again, now)) {
             return Ok(RedactionReceipt::new(id, &receipt));
         }
@@ -58,9 +53,15 @@ impl<P: Parts> Registrar<P> {
         telemetry::emit(&json!({
             "level": "INFO", "event": "redaction-begun", "connection": key.to_string(), "redaction": id, "by": by,
         }));
-        let note = self.edges.notes.note(key, &name).await?;
-        let receipt = note.and_then(|note| serde_json::from_str(&note.body).ok());
-        Ok(RedactionReceipt::new(id, &receipt.unwrap_or_else(|| Receipt::new(now))))
+        let receipt = self.receipt(key, &id).await?.unwrap_or_else(|| Receipt::new(now));
+        Ok(RedactionReceipt::new(id, &receipt))
+    }
+
+    /// Returns the receipt of a redaction, if there is one.
+    async fn receipt(&self, key: &ConnectionKey, id: &str) -> Result<Option<Receipt>, Problem> {
+        let note = self.edges.notes.note(key, &format!("{RECEIPT}{id}")).await?;
+        let note = note.filter(|note| note.is_live((self.clock)()));
+        Ok(note.and_then(|note| serde_json::from_str(&note.body).ok()))
     }
 
     /// Redacts persons because their platform demands it, unless that is under way, or was done within the last hour.
@@ -70,8 +71,7 @@ impl<P: Parts> Registrar<P> {
         persons: &BTreeSet<Pseudonym>,
     ) -> Result<(), Problem> {
         let (id, now) = (redaction_id(persons), (self.clock)());
-        let known = self.edges.notes.note(key, &format!("{RECEIPT}{id}")).await?.filter(|note| note.is_live(now));
-        let known: Option<Receipt> = known.and_then(|note| serde_json::from_str(&note.body).ok());
+        let known = self.receipt(key, &id).await?;
         let is_past = |receipt: &Receipt| receipt.at.plus_seconds(DEMANDED_SECONDS) < now;
         if known.is_some_and(|receipt| is_settled(&receipt, is_past(&receipt), now)) {
             return Ok(());
@@ -94,9 +94,8 @@ impl<P: Parts> Registrar<P> {
         let (_, mut connection) = self.known(key).await?;
         let contended = || Problem::Conflict(format!("{key}: a note was written by others each time; try again"));
         let terms = Terms::once(now, NOTED_SECONDS).tries(TRIES);
-        let name = format!("{RECEIPT}{}", redaction_id(&persons));
-        let known = self.edges.notes.note(key, &name).await?.filter(|note| note.is_live(now));
-        let known: Option<Receipt> = known.and_then(|note| serde_json::from_str(&note.body).ok());
+        let id = redaction_id(&persons);
+        let (known, name) = (self.receipt(key, &id).await?, format!("{RECEIPT}{id}"));
         let redaction = Redaction::new(persons, &known.map(|receipt| receipt.pseudonyms).unwrap_or_default(), now);
         for person in &redaction.pseudonyms {
             let later = |before: Option<i64>| Some(before.unwrap_or(0).max(now.micros()));

@@ -9,7 +9,12 @@ use commerce::{
     platform::Platform,
 };
 
-use crate::{Parts, Registrar, admin::members, answers::SnapshotBegun, problem::Problem};
+use crate::{
+    Parts, Registrar,
+    admin::{entity, members},
+    answers::SnapshotBegun,
+    problem::Problem,
+};
 
 impl<P: Parts> Registrar<P> {
     /// Begins a snapshot of all entities of a connection, or of one kind.
@@ -21,13 +26,7 @@ impl<P: Parts> Registrar<P> {
     ) -> Result<SnapshotBegun, Problem> {
         let mut members = members(body, &["entity"])?;
         let kinds: Vec<EntityKind> = platform.mapping.processors().iter().map(|declared| declared.entity).collect();
-        let entity = match members.remove("entity") {
-            None => None,
-            Some(entity) => Some(kinds.iter().copied().find(|kind| entity == kind.as_str()).ok_or_else(|| {
-                let known: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
-                Problem::Invalid(format!("entity: must be one of: {}", known.join(", ")))
-            })?),
-        };
+        let entity = entity(&mut members, &kinds)?;
         let (_, connection) = self.known(key).await?;
         if !self.tells_of_changes {
             let why = "this stack has no bus for change events; deploy it with ChangeEvents=ids or full";

@@ -16,11 +16,10 @@ use commerce::{
     timestamp::Timestamp,
     verification::{Extent, MAX_SAMPLE, REPORT, REPORT_SECONDS, Report, Verification},
 };
-use serde_json::{Map, Value};
 
 use crate::{
     Parts, Registrar,
-    admin::members,
+    admin::{entity, flag, members},
     answers::VerificationReport,
     jobs::{PAGE, spread},
     problem::Problem,
@@ -159,21 +158,8 @@ fn wanted(platform: &Platform, body: &[u8]) -> Result<Wanted, Problem> {
         Some(None) => return Err(Problem::Invalid(format!("sample: must be a number from 1 to {MAX_SAMPLE}"))),
     };
     let mut kinds = imported(platform);
-    if let Some(entity) = members.remove("entity") {
-        kinds.retain(|kind| entity == kind.as_str());
-        if kinds.is_empty() {
-            let known: Vec<_> = imported(platform).into_iter().map(EntityKind::as_str).collect();
-            return Err(Problem::Invalid(format!("entity: must be one of: {}", known.join(", "))));
-        }
+    if let Some(entity) = entity(&mut members, &kinds)? {
+        kinds = vec![entity];
     }
     Ok(Wanted { extent: if full { Extent::Full } else { Extent::Sample(sample) }, repair, kinds })
-}
-
-/// Reads a member that is true, false or absent.
-pub(crate) fn flag(members: &mut Map<String, Value>, name: &str) -> Result<bool, Problem> {
-    match members.remove(name) {
-        None => Ok(false),
-        Some(Value::Bool(flag)) => Ok(flag),
-        Some(_) => Err(Problem::Invalid(format!("{name}: must be true or false"))),
-    }
 }

@@ -32,7 +32,7 @@ pub const NOTED_SECONDS: i64 = 100 * 365 * 24 * 60 * 60;
 /// The most ids that a receipt lists.
 pub const MAX_LISTED: usize = 2_000;
 /// The longest e-mail address, in bytes (RFC 5321).
-const MAX_EMAIL_BYTES: usize = 254;
+pub const MAX_EMAIL_BYTES: usize = 254;
 /// The deepest nesting that is searched for a person.
 const MAX_DEPTH: usize = 128;
 
