@@ -21,7 +21,7 @@ export interface ChangeEvent<K extends keyof Entities = keyof Entities> {
     detail: "ids" | "full";
     /** The canonical entity, as the table shows it; absent with `ids`, and where nothing is left of it. */
     entity?: Entities[K];
-    /** What brought the change here; absent where an item was removed, and from what an older release wrote. */
+    /** The origin of the change, such as a webhook or a poll; absent when the item was removed, and for items that an older release wrote. */
     origin?: "webhook" | "poll" | "full-sync" | "backfill" | "replay" | "repair" | "policy" | "redaction";
   };
   /** The media type of `data`: `application/json`. */

@@ -1,9 +1,9 @@
 //! The verification of a connection, step by step: the entities that are here are compared with the platform's own API,
 //! within the connection's budget of calls.
 //!
-//! Of each kind of entity, the platform's list is read first. An entry that shows the whole entity is compared as it is,
-//! any other entity is pulled. Then those that are here and that no page listed are pulled. Where the platform has no
-//! list, all that are here are pulled.
+//! For each kind of entity, the processor reads the platform's list first. It compares an entry that shows the whole entity
+//! as it is, and pulls the entity of any other entry. Then it pulls the entities that are here and that no page listed.
+//! Where the platform has no list, it pulls all entities that are here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -55,7 +55,7 @@ const REPAIR: &str = "it differs from the platform";
 /// A step of a verification.
 #[derive(Debug)]
 pub struct Step {
-    /// What the step found.
+    /// The report of this step alone: the entities that it compared, and their differences.
     pub found: Report,
     /// The order for the next step; `None` when everything is verified.
     pub next: Option<Verification>,

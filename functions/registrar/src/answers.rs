@@ -613,7 +613,7 @@ pub struct VerificationReport {
     pub unfetchable: BTreeSet<EntityKind>,
     /// The differences, 200 at most.
     pub differences: Vec<ShownDifference>,
-    /// What could not be compared, 200 at most.
+    /// The entities, and kinds of entity, that could not be compared, 200 at most.
     pub failures: Vec<ShownFailure>,
 }
 

@@ -32,7 +32,7 @@ impl Endpoints for DynamoConnections {
         let request = self.client.query().table_name(&self.table).consistent_read(true);
         let request = request.key_condition_expression("pk = :pk");
         let request = request.expression_attribute_values(":pk", AttributeValue::S(ENDPOINTS.to_owned()));
-        // There are few, and a page holds a thousand of them.
+        // The registrar allows 50 of them, of 20 KB at most, and a page holds 1 MB.
         let answer = request.send().await.map_err(|error| EdgeError::new(operation, cause(&error)))?;
         let unreadable = |_| EdgeError::new(operation, "an endpoint cannot be read");
         told(operation, answer.items)?.into_iter().map(|item| from_item(item).map_err(unreadable)).collect()

@@ -105,7 +105,8 @@ pub struct ChangeData {
     pub detail: Detail,
     /// `true` when the entity is deleted at its source.
     pub deleted: bool,
-    /// What brought the change here; absent where an item was removed, and from what an older release wrote.
+    /// The origin of the change, such as a webhook or a poll; absent when the item was removed, and for items that an older
+    /// release wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "Origin"))]
     pub origin: Option<Origin>,

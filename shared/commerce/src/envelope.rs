@@ -378,7 +378,8 @@ pub struct Envelope {
     /// it.
     #[serde(default, skip_serializing_if = "crate::json::is_default")]
     pub depth: u32,
-    /// What brought it here, where provenance and topic do not tell: [`Envelope::origin`].
+    /// The origin of the message, where its provenance and topic do not tell it. [`Envelope::origin`] returns it for every
+    /// message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
     /// The content.
@@ -416,7 +417,7 @@ impl Envelope {
         serde_json::from_str(text).map_err(|_| EnvelopeError::Malformed)
     }
 
-    /// Returns what brought the message here.
+    /// Returns the origin of the message, such as a webhook or a poll.
     pub fn origin(&self) -> Origin {
         self.origin.unwrap_or(match self.provenance {
             Provenance::Delivery | Provenance::Envelope => Origin::Webhook,

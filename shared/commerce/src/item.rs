@@ -83,7 +83,7 @@ pub struct Item {
     pub rev: String,
     /// The message that wrote the item last, and its attempt: `{message id} {attempt}`.
     pub by: String,
-    /// What brought the last write; absent from items of older releases.
+    /// The origin of the last write, such as a webhook or a poll; absent from items of older releases.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
     /// The expiry, in seconds since 1970; only of a deleted entity with the policy `remove`.
@@ -120,7 +120,7 @@ pub struct TooLarge(pub usize);
 pub struct Writer<'a> {
     /// The message and its attempt: `{message id} {attempt}`.
     pub by: &'a str,
-    /// What brought the message here.
+    /// The origin of the message, such as a webhook or a poll.
     pub origin: Origin,
     /// The time of writing.
     pub now: Timestamp,
@@ -171,6 +171,7 @@ impl<'a> Projection<'a> {
     pub fn redacted(self, redacted: bool) -> Self {
         Self { redacted, ..self }
     }
+
     /// Returns a reader's view of a state: whether it is deleted, and the hash of its content.
     pub fn visible(&self, state: &State) -> (bool, Option<String>) {
         let (deleted, hash) = state.visible();

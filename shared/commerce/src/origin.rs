@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What brought a change here, as an item and a change event tell it.
+/// The origin of a change: the way by which it came here. Items and change events tell it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 #[serde(rename_all = "kebab-case")]

@@ -76,7 +76,7 @@ pub const MAX_WAITS: u32 = 200;
 pub enum Place {
     /// At the beginning.
     Start,
-    /// In the platform's list, after this many entries of the page.
+    /// In the platform's list, on a page of it.
     Listed {
         /// The page.
         listing: Listing,
@@ -122,9 +122,9 @@ impl Verification {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
-    /// What is here is older than what the platform has: nothing told of the change.
+    /// The item is older than the entity at the platform: no delivery or poll told of the change.
     NotTold,
-    /// What is here is as new as what the platform has, and yet differs: it was told, and lost or altered here.
+    /// The item is as new as the entity at the platform, and yet differs: the change was told, and lost or altered here.
     ToldAndLost,
     /// The platform changed it a short while ago, and its delivery may be on its way.
     UnderWay,
@@ -221,7 +221,7 @@ pub struct Report {
     /// The differences, [`MAX_LISTED`] at most.
     #[serde(default)]
     pub differences: Vec<Difference>,
-    /// What could not be checked, [`MAX_LISTED`] at most.
+    /// The entities, and kinds of entity, that could not be checked, [`MAX_LISTED`] at most.
     #[serde(default)]
     pub failures: Vec<Unchecked>,
     /// The number of steps that count in here.
