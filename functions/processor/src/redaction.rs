@@ -9,6 +9,8 @@ use cloud::{
 use commerce::{
     change::State,
     entity::{Content, EntityKey},
+    key::ConnectionKey,
+    platform::find,
     redaction::{Pseudonym, REDACTED, is_later, named},
     timestamp::Timestamp,
 };
@@ -27,7 +29,7 @@ impl<P: Parts> Processor<P> {
         state: &State,
     ) -> Result<BTreeSet<Pseudonym>, EdgeError> {
         let (connection, shown) = (&key.connection, state.content().unwrap_or_default());
-        let persons: Vec<Pseudonym> = named_in(key, state).into_iter().collect();
+        let persons: Vec<Pseudonym> = self.named_in(key, state).into_iter().collect();
         let meant = |note: &Note| {
             let at = note.body.parse().ok().map(Timestamp::from_micros);
             note.is_live((self.clock)()) && at.is_none_or(|at| !is_later(&shown, at))
@@ -51,11 +53,16 @@ impl<P: Parts> Processor<P> {
         }
         Ok(redacted)
     }
-}
 
-/// Returns the pseudonyms of all whom a state of an entity names, also where no reader sees it.
-pub(crate) fn named_in(key: &EntityKey, state: &State) -> BTreeSet<Pseudonym> {
-    let itself = named(&key.connection, key.kind, &key.id, &Content::default());
-    let contents = state.contents().flat_map(|content| named(&key.connection, key.kind, &key.id, content));
-    itself.into_iter().chain(contents).collect()
+    /// Returns the pseudonyms of all whom a state of an entity names, also where no reader sees it.
+    pub(crate) fn named_in(&self, key: &EntityKey, state: &State) -> BTreeSet<Pseudonym> {
+        let ids = self.customer_members(&key.connection);
+        let of = |content: &Content| named(&key.connection, key.kind, &key.id, content, ids);
+        of(&Content::default()).into_iter().chain(state.contents().flat_map(of)).collect()
+    }
+
+    /// Returns the platform's names of a member that holds a customer's id.
+    pub(crate) fn customer_members(&self, key: &ConnectionKey) -> &'static [&'static str] {
+        find(self.platforms, &key.platform).map_or(&[], |platform| platform.mapping.customer_members())
+    }
 }

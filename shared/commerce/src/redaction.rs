@@ -242,7 +242,14 @@ fn scrub(members: &mut Map<String, Value>, is_named: &dyn Fn(&str) -> bool) {
 }
 
 /// Returns the pseudonyms of all whom an entity names: its customer, and every e-mail address that is a value of it.
-pub fn named(key: &ConnectionKey, kind: EntityKind, id: &ExternalId, content: &Content) -> BTreeSet<Pseudonym> {
+/// `ids` are the platform's names of a member that holds a customer's id (`Mapping::customer_members`).
+pub fn named(
+    key: &ConnectionKey,
+    kind: EntityKind,
+    id: &ExternalId,
+    content: &Content,
+    ids: &[&str],
+) -> BTreeSet<Pseudonym> {
     let mut found = BTreeSet::new();
     if kind == EntityKind::Customer {
         found.insert(Pseudonym::of_customer(key, id.as_str()));
@@ -251,7 +258,7 @@ pub fn named(key: &ConnectionKey, kind: EntityKind, id: &ExternalId, content: &C
         found.insert(Pseudonym::of_customer(key, customer));
     }
     // A record is kept as it came, so its customer is where the platform put him.
-    let ids = kind == EntityKind::Record;
+    let ids = if kind == EntityKind::Record { ids } else { &[] };
     for (name, value) in content.fields.iter().chain(&content.extra) {
         search(key, name, value, ids, MAX_DEPTH, &mut found);
     }
@@ -259,12 +266,13 @@ pub fn named(key: &ConnectionKey, kind: EntityKind, id: &ExternalId, content: &C
 }
 
 /// Returns the pseudonyms of all whom a text names: every e-mail address in it, and in JSON every id of a customer.
-pub fn named_in_text(key: &ConnectionKey, text: &str) -> BTreeSet<Pseudonym> {
+/// `ids` are as in [`named`].
+pub fn named_in_text(key: &ConnectionKey, text: &str, ids: &[&str]) -> BTreeSet<Pseudonym> {
     let mut found = BTreeSet::new();
     // A body that nobody could map is not parsed here either.
     let value = if has_too_many_values(text.as_bytes()) { None } else { serde_json::from_str::<Value>(text).ok() };
     match value {
-        Some(value) => search(key, "", &value, true, MAX_DEPTH, &mut found),
+        Some(value) => search(key, "", &value, ids, MAX_DEPTH, &mut found),
         // A form writes `%40` for the `@`.
         None => {
             let text = text.replace("%40", "@");
@@ -284,21 +292,21 @@ fn emails_in(text: &str) -> impl Iterator<Item = &str> {
     [whole].into_iter().chain(variants).filter(|run| run.contains('@') && run.len() <= MAX_EMAIL_BYTES)
 }
 
-/// Returns whether a member of this name holds the id of a customer: `customer_id`, `CustomerId`, `customerID`.
-fn is_customer_id(name: &str) -> bool {
+/// Returns whether a member of this name holds the id of a customer: for `customerid`, these are `customer_id`,
+/// `CustomerId` and `customerID`.
+fn is_customer_id(name: &str, ids: &[&str]) -> bool {
     let plain: String = name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
-    plain == "customerid" || plain == "associateid"
+    ids.contains(&plain.as_str())
 }
 
-fn search(key: &ConnectionKey, name: &str, value: &Value, ids: bool, depth: usize, found: &mut BTreeSet<Pseudonym>) {
+fn search(key: &ConnectionKey, name: &str, value: &Value, ids: &[&str], depth: usize, found: &mut BTreeSet<Pseudonym>) {
     let Some(depth) = depth.checked_sub(1) else { return };
     let id = |value: &Value| match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     };
-    if ids
-        && is_customer_id(name)
+    if is_customer_id(name, ids)
         && let Some(id) = id(value)
     {
         found.insert(Pseudonym::of_customer(key, &id));
@@ -307,7 +315,7 @@ fn search(key: &ConnectionKey, name: &str, value: &Value, ids: bool, depth: usiz
         Value::String(text) => found.extend(emails_in(text).map(|email| Pseudonym::of_email(key, email))),
         Value::Array(elements) => elements.iter().for_each(|element| search(key, name, element, ids, depth, found)),
         Value::Object(members) => {
-            if ids
+            if !ids.is_empty()
                 && name.eq_ignore_ascii_case("customer")
                 && let Some(id) = members.get("id").and_then(id)
             {
@@ -514,7 +522,7 @@ mod tests {
     #[test]
     fn everybody_whom_an_entity_names_is_found() {
         let (id, email) = (|id| Pseudonym::of_customer(&key(), id), |email| Pseudonym::of_email(&key(), email));
-        let of = |kind, value: &Content| named(&key(), kind, &"7".parse().unwrap(), value);
+        let of = |kind, value: &Content| named(&key(), kind, &"7".parse().unwrap(), value, &["customerid"]);
         let order = content(
             json!({ "customer": "7", "billing": { "email": "a@x.example" } }),
             json!({ "meta": [{ "value": "send to B@x.example, please" }], "customer_id": 9 }),
@@ -541,7 +549,10 @@ mod tests {
             ("to <o'hara+x@x.example>.", vec![email("o'hara+x@x.example")]),
             ("{\"email\": \"a@x.example\"", vec![email("a@x.example")]),
         ] {
-            assert!(found.into_iter().collect::<BTreeSet<_>>().is_subset(&named_in_text(&key(), text)), "{text}");
+            assert!(
+                found.into_iter().collect::<BTreeSet<_>>().is_subset(&named_in_text(&key(), text, &["customerid"])),
+                "{text}"
+            );
         }
         assert_ne!(id("7"), Pseudonym::of_email(&key(), "7"));
         let other = ConnectionKey { platform: "bigcommerce".into(), ..key() };

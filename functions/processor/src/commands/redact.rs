@@ -26,7 +26,6 @@ use crate::{
     Message, Parts, Processor,
     disposition::Ended,
     parse::{CommandMessage, Parsed, Request, Resolution, request},
-    redaction::named_in,
 };
 
 /// The number of whole items that are read at once.
@@ -117,7 +116,7 @@ impl<P: Parts> Processor<P> {
         for _ in 0..PAGES {
             let (items, after) = self.items(message, None, next.after.as_deref()).await?;
             for (entity, stored) in items {
-                let item = stored.open().map(|(item, _)| item).filter(|item| is_meant(redaction, &entity, item));
+                let item = stored.open().map(|(item, _)| item).filter(|item| self.is_meant(redaction, &entity, item));
                 let Some(item) = item else { continue };
                 // The receipt comes first: what is redacted no longer names anybody.
                 let (kind, id) = (entity.kind, entity.id.clone());
@@ -150,7 +149,7 @@ impl<P: Parts> Processor<P> {
         let projection = Projection::new(policy, &deleted_fields).redacted(is_personal(entity.kind));
         let mut present = Some(item);
         for _ in 0..TRIES {
-            let Some(item) = present.filter(|item| is_meant(redaction, entity, item)) else { return Ok(()) };
+            let Some(item) = present.filter(|item| self.is_meant(redaction, entity, item)) else { return Ok(()) };
             let state = item.state();
             let state = state.with_contents(|content| redact(key, entity.kind, content, &redaction.pseudonyms));
             let origin = message.envelope.origin();
@@ -231,17 +230,16 @@ impl<P: Parts> Processor<P> {
             return false;
         };
         let key = &envelope.key;
-        let Content::Delivery(body) = &envelope.content else {
-            return redaction.concerns(&named_in_text(key, &letter.body));
-        };
+        let concerns = |text: &str| redaction.concerns(&named_in_text(key, text, self.customer_members(key)));
+        let Content::Delivery(body) = &envelope.content else { return concerns(&letter.body) };
         let user = envelope.user.as_deref().unwrap_or_default();
         let text = body.unpack().map(|body| String::from_utf8_lossy(&body).into_owned()).unwrap_or_default();
-        if redaction.concerns(&named_in_text(key, &text)) || redaction.concerns(&named_in_text(key, user)) {
+        if concerns(&text) || concerns(user) {
             return true;
         }
         // The platform's mapping knows where else an entity names its customer.
         self.entity(&parsed).is_some_and(|(entity, changes)| {
-            changes.iter().any(|change| redaction.concerns(&named_in(&entity, &State::of(change))))
+            changes.iter().any(|change| redaction.concerns(&self.named_in(&entity, &State::of(change))))
         })
     }
 
@@ -285,6 +283,12 @@ impl<P: Parts> Processor<P> {
         Ok((read.items.into_iter().collect(), known.next))
     }
 
+    /// Returns whether an item has to be redacted: it names one of the persons, and was made before the redaction.
+    fn is_meant(&self, redaction: &Redaction, entity: &EntityKey, item: &Item) -> bool {
+        let is_earlier = !item.redacted && !is_later(&content(item), redaction.at);
+        is_earlier && redaction.concerns(&self.named_in(entity, &item.state()))
+    }
+
     async fn add_to_receipt(
         &self,
         message: &CommandMessage,
@@ -314,9 +318,4 @@ fn dead_message(letter: &Received) -> Message {
 /// Returns the content that an item shows.
 fn content(item: &Item) -> commerce::entity::Content {
     item.state().content().map(std::borrow::Cow::into_owned).unwrap_or_default()
-}
-
-/// Returns whether an item has to be redacted: it names one of the persons, and was made before the redaction.
-fn is_meant(redaction: &Redaction, entity: &EntityKey, item: &Item) -> bool {
-    !item.redacted && !is_later(&content(item), redaction.at) && redaction.concerns(&named_in(entity, &item.state()))
 }

@@ -121,6 +121,12 @@ pub trait Mapping: Sync {
         None
     }
 
+    /// Returns the names of the members in which a body, or a record kept as it came, holds a customer's id: in lower
+    /// case, letters and digits alone. A redaction looks for the person there.
+    fn customer_members(&self) -> &'static [&'static str] {
+        &["customerid"]
+    }
+
     /// Returns whether the platform delivers deletes of entities that never existed, such as the same id of another
     /// kind.
     fn tells_of_strangers(&self) -> bool {

@@ -44,6 +44,11 @@ impl Mapping for DirectScale {
         Some((EntityKind::Record, Action::Created))
     }
 
+    /// Returns also the name of an associate's id, because associates are the customers.
+    fn customer_members(&self) -> &'static [&'static str] {
+        &["customerid", "associateid"]
+    }
+
     fn map(&self, incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
         let Some(event) = event_of(incoming.scope) else { return record(incoming) };
         let members = Members::of(incoming.body)?;

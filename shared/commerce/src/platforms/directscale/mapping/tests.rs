@@ -13,6 +13,7 @@ use crate::{
         pull::{Access, Next, Pull, Wanted},
     },
     platforms::directscale::pull::NO_SERVICE,
+    redaction,
     request::RawRequest,
     verify::UNNAMED_SCOPE,
 };
@@ -249,6 +250,18 @@ fn everything_else_is_a_record() {
     let unreadable = r#"{"EventType":"Mine","EventDateUtc":"soon"}"#;
     let Change::Upsert(upsert) = deliver(unreadable).2 else { unreachable!() };
     assert_eq!((upsert.source, upsert.content.unreadable.clone()), (None, vec!["EventDateUtc".to_owned()]));
+}
+
+#[test]
+fn a_record_names_its_associate() {
+    let key = crate::key::ConnectionKey { platform: "directscale".into(), connection: "acme".parse().unwrap() };
+    let (kind, id, change) = deliver(r#"{"EventType":"DailyEvent","Data":{"AssociateId":77}}"#);
+    let content = State::of(&change).content().unwrap().into_owned();
+    let named = |ids| redaction::named(&key, kind, &id.parse().unwrap(), &content, ids);
+    let associate = redaction::Pseudonym::of_customer(&key, "77");
+    assert_eq!(kind, EntityKind::Record);
+    assert!(named(DirectScale.customer_members()).contains(&associate));
+    assert!(!named(&["customerid"]).contains(&associate));
 }
 
 #[test]
