@@ -11,6 +11,7 @@ pub mod change;
 pub mod change_event;
 pub mod connection;
 pub mod cursor;
+pub mod declaration;
 pub mod drift;
 pub mod endpoint;
 pub mod entity;

@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["transfer", "change", "keys", "health", "redaction"],
     &["job", "cursor"],
     &["connection", "rotation", "scheme"],
-    &["apps", "item"],
+    &["apps", "declaration", "item"],
     &["change_event", "verification"],
     &["endpoint"],
     &["install"],

@@ -79,6 +79,7 @@ pub const PAYLOAD: Rules<'static> = Rules {
     required: &[],
     by_kid: false,
     max_lifetime_seconds: None,
+    max_age_seconds: None,
 };
 
 /// A webhook as the store keeps it.

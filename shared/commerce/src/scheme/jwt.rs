@@ -43,6 +43,8 @@ pub struct Rules<'a> {
     pub by_kid: bool,
     /// The longest time from `iat` to `exp`, in seconds, where there is a bound.
     pub max_lifetime_seconds: Option<i64>,
+    /// The greatest age by `iat`, in seconds, where there is a bound. Such a token needs no `exp`.
+    pub max_age_seconds: Option<i64>,
 }
 
 /// The source of a scheme's keys.
@@ -330,7 +332,17 @@ impl Rules<'_> {
                 return Err(Refusal::Claim("a required one"));
             }
         }
-        let exp = time(claims, "exp").ok_or(Refusal::Claim("exp"))?.ok_or(Refusal::Claim("exp"))?;
+        let exp = match (time(claims, "exp").ok_or(Refusal::Claim("exp"))?, self.max_age_seconds) {
+            (Some(exp), _) => exp,
+            (None, None) => return Err(Refusal::Claim("exp")),
+            (None, Some(_)) => i64::MAX,
+        };
+        if let Some(most) = self.max_age_seconds {
+            let iat = time(claims, "iat").flatten().ok_or(Refusal::Claim("iat"))?;
+            if now.saturating_sub(iat) > most {
+                return Err(Refusal::Claim("iat"));
+            }
+        }
         if exp.saturating_add(LEEWAY_SECONDS) <= now {
             return Err(Refusal::Claim("exp"));
         }
@@ -440,6 +452,7 @@ impl Hs256 {
             required: &["aud", "iat"],
             by_kid: true,
             max_lifetime_seconds: Some(self.max_lifetime_seconds),
+            max_age_seconds: None,
         };
         let keys = Keys::Secrets(ring.iter().map(|key| (key.id(), key.secret())).collect());
         let claims = rules.verify(token, &keys, now)?.claims;
@@ -600,7 +613,15 @@ mod tests {
 
     /// Returns the rules for a platform's token, with the algorithm alone.
     const fn rules(algorithm: Algorithm) -> Rules<'static> {
-        Rules { algorithm, issuer: None, audience: None, required: &[], by_kid: true, max_lifetime_seconds: None }
+        Rules {
+            algorithm,
+            issuer: None,
+            audience: None,
+            required: &[],
+            by_kid: true,
+            max_lifetime_seconds: None,
+            max_age_seconds: None,
+        }
     }
 
     /// Makes a token of exactly these texts, signed with the given function.

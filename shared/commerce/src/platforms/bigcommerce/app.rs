@@ -120,6 +120,7 @@ fn payload(visit: &Visit, app: &App, secret: &str) -> Result<(ConnectionId, Once
         required: &["sub", "jti", "iat"],
         by_kid: false,
         max_lifetime_seconds: Some(MAX_LIFETIME_SECONDS),
+        max_age_seconds: None,
     };
     let token = visit.parameter("signed_payload_jwt")?;
     let not_proven = |why: &str| Rejection::NotProven(format!("signed_payload_jwt: {why}"));

@@ -31,6 +31,7 @@ const TOKEN: Jwt = Jwt {
         required: &["webhook_id"],
         by_kid: false,
         max_lifetime_seconds: None,
+        max_age_seconds: None,
     },
     sealed: &["webhook_id"],
 };

@@ -1,0 +1,311 @@
+//! Owns declarations: senders that are described as data rather than in code.
+//!
+//! A declaration says how a sender proves its deliveries, which handshakes it wants answered, and where a delivery has
+//! its topic, ids and time. [`Declaration::examine`] applies it to one request, and tells each step in words.
+
+mod document;
+mod handshake;
+mod proof;
+mod template;
+mod time;
+mod written;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+pub use self::{
+    document::{BodyForm, Document},
+    handshake::{Answer, Answering, Code, Handshake, When},
+    proof::{
+        Agreement, Algorithm, Encoding, Key, KeyForm, Place, Proof, Proven, SecretHeader, Signed, Time, Token,
+        TokenKeys,
+    },
+    template::{Arrived, Template, Values},
+    time::Unit,
+    written::{Pattern, Written},
+};
+use crate::{scheme::Refusal, timestamp::Timestamp};
+
+/// The most levels of `any`, `all` and `first-present`.
+const MAX_DEPTH: usize = 3;
+/// The most proofs in a declaration.
+const MAX_PROOFS: usize = 16;
+/// The longest extracted value, in bytes.
+const MAX_VALUE_BYTES: usize = 256;
+
+/// The description of a sender.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Declaration {
+    /// The sender's name.
+    pub sender: String,
+    /// Who says so.
+    #[serde(default)]
+    pub evidence: Option<Evidence>,
+    /// What a reader should know: limits, traps, what is unconfirmed.
+    #[serde(default)]
+    pub notes: Option<String>,
+    /// The methods of deliveries.
+    #[serde(default = "post")]
+    pub methods: Vec<String>,
+    /// The form of their bodies.
+    #[serde(default)]
+    pub body: BodyForm,
+    /// Their proof.
+    pub proof: Proof,
+    /// The handshakes.
+    #[serde(default)]
+    pub handshakes: Vec<Handshake>,
+    /// The places of topic, ids and time.
+    #[serde(default)]
+    pub extract: Extract,
+    /// The answers to deliveries.
+    #[serde(default)]
+    pub answers: Answers,
+}
+
+/// The source of what a declaration says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Evidence {
+    /// The provider's own documentation.
+    Documentation,
+    /// The provider's own library or sample.
+    Library,
+    /// Third parties alone, so the facts are unconfirmed.
+    ThirdParty,
+}
+
+fn post() -> Vec<String> {
+    vec!["POST".to_owned()]
+}
+
+/// The places of a delivery's topic, ids and time. Of several templates, the first that has all its values counts.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Extract {
+    /// The topic.
+    #[serde(default)]
+    pub topic: Vec<Template>,
+    /// The id of the entity.
+    #[serde(default)]
+    pub id: Vec<Template>,
+    /// The id of the message.
+    #[serde(default)]
+    pub message: Vec<Template>,
+    /// The account, shop or site.
+    #[serde(default)]
+    pub account: Vec<Template>,
+    /// The time of the event.
+    #[serde(default)]
+    pub time: Option<EventTime>,
+}
+
+/// The time of an event.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventTime {
+    /// The value.
+    pub from: Template,
+    /// Its unit.
+    #[serde(default)]
+    pub unit: Unit,
+}
+
+/// The statuses that a sender wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[serde(default)]
+pub struct Answers {
+    /// The status for a delivery that is accepted.
+    pub accepted: u16,
+    /// The status for one that is not proven.
+    pub refused: u16,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { accepted: 200, refused: 401 }
+    }
+}
+
+/// The values of a delivery.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Extracted {
+    /// The topic.
+    pub topic: Option<String>,
+    /// The id of the entity.
+    pub id: Option<String>,
+    /// The id of the message.
+    pub message: Option<String>,
+    /// The account, shop or site.
+    pub account: Option<String>,
+    /// The time of the event.
+    pub time: Option<Timestamp>,
+}
+
+/// What a declaration makes of a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Examined {
+    /// A handshake, and its answer.
+    Handshake(Answer),
+    /// A proven delivery.
+    Delivery(Proven, Extracted),
+    /// A request that is not proven.
+    Refused(Refusal),
+}
+
+/// The error for a text that is no declaration.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{place}: {why}")]
+pub struct DeclarationError {
+    /// The place: `proof.signed.text`.
+    pub place: String,
+    /// The fault, and what would be right.
+    pub why: String,
+}
+
+impl Declaration {
+    /// Reads a declaration.
+    ///
+    /// # Errors
+    /// [`DeclarationError`] for the first place that is wrong.
+    pub fn read(value: Value) -> Result<Self, DeclarationError> {
+        let read: Self = serde_path_to_error::deserialize(value).map_err(|error| {
+            let place = error.path().to_string();
+            DeclarationError { place, why: error.into_inner().to_string() }
+        })?;
+        read.check()?;
+        Ok(read)
+    }
+
+    /// Checks what the types do not say.
+    fn check(&self) -> Result<(), DeclarationError> {
+        let wrong = |place: &str, why: &str| Err(DeclarationError { place: place.to_owned(), why: why.to_owned() });
+        let mut leaves = Vec::new();
+        self.proof.leaves("proof".to_owned(), &mut leaves);
+        if self.proof.depth() > MAX_DEPTH || leaves.len() > MAX_PROOFS {
+            return wrong("proof", &format!("has {MAX_DEPTH} levels and {MAX_PROOFS} proofs at most"));
+        }
+        for (place, leaf) in leaves {
+            match leaf {
+                Proof::Any(_) | Proof::All(_) | Proof::FirstPresent(_) => return wrong(&place, "lists no proof"),
+                Proof::Hash(_) if !place.contains(".all[") => {
+                    return wrong(&place, "a hash has no key; put it into `all`, beside a proof that has one");
+                }
+                Proof::Signed(signed) => signed.check_declared(&place)?,
+                Proof::Query(name) if name.is_empty() => return wrong(&place, "must name a parameter"),
+                _ => {}
+            }
+        }
+        if self.methods.is_empty() {
+            return wrong("methods", "must name a method; leave it out for POST");
+        }
+        for (place, handshake) in self.handshakes.iter().enumerate() {
+            let When { header, query, json, method } = &handshake.when;
+            if header.is_empty() && query.is_empty() && json.is_empty() && method.as_deref().is_none_or(|m| m == "POST")
+            {
+                return wrong(
+                    &format!("handshakes[{place}].when"),
+                    "would take deliveries; name a header, query or value",
+                );
+            }
+            if !(200..300).contains(&handshake.answer.status) {
+                return wrong(&format!("handshakes[{place}].answer.status"), "must be 200 to 299");
+            }
+        }
+        if !(200..300).contains(&self.answers.accepted) || !(400..500).contains(&self.answers.refused) {
+            return wrong("answers", "accepted must be 200 to 299, refused 400 to 499");
+        }
+        Ok(())
+    }
+
+    /// Applies the declaration to a request. With `steps`, it adds each step in words; no step shows a key.
+    pub fn examine(
+        &self,
+        request: &Arrived<'_>,
+        keys: &[Key],
+        now: Timestamp,
+        steps: Option<&mut Vec<String>>,
+    ) -> Examined {
+        let Some(text) = self.body.document(request.body) else { return Examined::Refused(Refusal::MalformedProof) };
+        let document = Document::new(&text);
+        let wanted = steps.is_some().then(Vec::new);
+        let mut checking = proof::Checking { request, form: &self.body, document, keys, now, steps: wanted };
+        let examined = self.examine_with(&mut checking);
+        if let (Some(steps), Some(told)) = (steps, checking.steps) {
+            steps.extend(told);
+        }
+        examined
+    }
+
+    fn examine_with(&self, checking: &mut proof::Checking<'_>) -> Examined {
+        let (request, document) = (checking.request, checking.document);
+        let handshake = self.handshakes.iter().find(|handshake| handshake.fits(request, document));
+        if let Some(handshake) = handshake {
+            if handshake.proven
+                && let Err(refusal) = self.proof.check(checking)
+            {
+                return Examined::Refused(refusal);
+            }
+            let answer = handshake.answer(request, document, checking.keys);
+            return answer.map_or(Examined::Refused(Refusal::WrongProof), Examined::Handshake);
+        }
+        if !self.methods.iter().any(|method| method.eq_ignore_ascii_case(request.method)) {
+            return Examined::Refused(Refusal::Method);
+        }
+        match self.proof.check(checking) {
+            Ok(proven) => Examined::Delivery(proven, self.extract.from(request, document)),
+            Err(refusal) => Examined::Refused(refusal),
+        }
+    }
+}
+
+impl Signed {
+    fn check_declared(&self, place: &str) -> Result<(), DeclarationError> {
+        let wrong = |member: &str, why: &str| {
+            Err(DeclarationError { place: format!("{place}.signed.{member}"), why: why.to_owned() })
+        };
+        let has_secret = self.text.has(|source| *source == template::Source::Secret);
+        match self.algorithm {
+            Algorithm::Sha256 if !has_secret => return wrong("text", "a plain hash needs {secret} in its text"),
+            Algorithm::Sha256 => {}
+            _ if has_secret => return wrong("text", "{secret} belongs in the text of a plain hash (sha256) alone"),
+            _ => {}
+        }
+        if self.text.sources().next().is_none() {
+            return wrong("text", "must have a placeholder, such as {body}");
+        }
+        if self.algorithm.is_shared() && self.key == KeyForm::Pem {
+            return wrong("key", "PEM holds public keys; a secret is text, base64 or hex");
+        }
+        if !self.covers_the_time() {
+            return wrong("time", "the text does not cover it, so it proves nothing; put {timestamp} into the text");
+        }
+        if self.id.is_none() && self.text.has(|source| *source == template::Source::Part("id".to_owned())) {
+            return wrong("id", "the text has {id}; say where it is");
+        }
+        Ok(())
+    }
+}
+
+impl Extract {
+    fn from(&self, request: &Arrived<'_>, document: Document<'_>) -> Extracted {
+        let parts = std::collections::BTreeMap::new();
+        let values = Values { request, document, parts: &parts, secret: b"" };
+        let first = |templates: &[Template]| {
+            let found = templates.iter().find_map(|template| template.text(&values))?;
+            ((1..=MAX_VALUE_BYTES).contains(&found.len()) && !found.chars().any(char::is_control)).then_some(found)
+        };
+        Extracted {
+            topic: first(&self.topic),
+            id: first(&self.id),
+            message: first(&self.message),
+            account: first(&self.account),
+            time: self.time.as_ref().and_then(|time| time.unit.read(&time.from.text(&values)?)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
