@@ -3,6 +3,7 @@
 
 mod bench;
 mod redrive;
+mod try_out;
 mod verify;
 
 use std::process::ExitCode;
@@ -68,6 +69,8 @@ enum Command {
     Verify(verify::Options),
     /// Measures the release binaries.
     Bench(bench::Options),
+    /// Shows what a declaration makes of a request, without storing anything. Exits with 3 if the request is refused.
+    Try(try_out::Options),
 }
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -76,6 +79,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 async fn main() -> ExitCode {
     let command = match Cli::parse().command {
         Command::Verify(options) => return verify::run(&options).await,
+        Command::Try(options) => return tried(&options),
         command => command,
     };
     match run(command).await {
@@ -125,6 +129,18 @@ async fn run(command: Command) -> Outcome {
         // It has exit codes of its own.
         Command::Verify(options) => verify::verify(&options).await.map(|_| ()),
         Command::Bench(options) => bench::run(&options).await,
+        Command::Try(options) => try_out::run(&options).map(|_| ()),
+    }
+}
+
+fn tried(options: &try_out::Options) -> ExitCode {
+    match try_out::run(options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(3),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod admin_api;
 mod changes;
 mod mappings;
 mod schemas;
+mod senders;
 mod state;
 
 use std::{collections::BTreeMap, env, fs, path::PathBuf};
@@ -40,6 +41,14 @@ fn the_fields_of_every_entity() {
     let page = fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).unwrap();
     let (by_hand, _) = page.split_once(GENERATED).expect("the page has the line that the tables begin at");
     assert_generated(path, &format!("{by_hand}{GENERATED}{}", state::tables()));
+}
+
+#[test]
+fn the_senders_that_are_described_as_data() {
+    let path = "docs/senders.md";
+    let page = fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).unwrap();
+    let (by_hand, _) = page.split_once(GENERATED).expect("the page has the line that the table begins at");
+    assert_generated(path, &format!("{by_hand}{GENERATED}{}", senders::table()));
 }
 
 /// A mapping whose output changes gets a higher number. Otherwise a replay would not win over the output of an earlier
