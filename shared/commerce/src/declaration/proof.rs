@@ -570,7 +570,11 @@ fn shown(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let begin: String = text.chars().take(2_000).collect();
     let rest = if begin.len() < text.len() { " …" } else { "" };
-    format!("{}{rest}", begin.escape_debug())
+    let lines = begin.chars().map(|letter| match letter.is_control() {
+        true => letter.escape_debug().to_string(),
+        false => letter.to_string(),
+    });
+    format!("{}{rest}", lines.collect::<String>())
 }
 
 /// Base64 with or without its padding.
