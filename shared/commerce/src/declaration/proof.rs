@@ -666,7 +666,7 @@ impl Token {
             issuer: self.issuer.as_deref(),
             audience: audience.as_deref(),
             required: &[],
-            by_kid: self.keys == TokenKeys::Jwks && checking.keys.len() > 1,
+            by_kid: false,
             max_lifetime_seconds: None,
             max_age_seconds: self.greatest_age.map(i64::from),
         };
@@ -680,8 +680,7 @@ impl Token {
                 for key in checking.keys {
                     let jwks = serde_json::from_str(&key.text).map_err(|_| Refusal::EmptyKey)?;
                     let keys = PublicKeys::from_jwks(&jwks)?;
-                    verified =
-                        jwt::Rules { by_kid: false, ..rules }.verify(token, &jwt::Keys::Public(&keys), checking.now);
+                    verified = rules.verify(token, &jwt::Keys::Public(&keys), checking.now);
                     if !matches!(verified, Err(Refusal::WrongProof | Refusal::EmptyKey)) {
                         break;
                     }
