@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use aws_lc_rs::{digest, hmac};
-use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
     document::Document,
-    proof::{Algorithm, Encoding, Key},
+    proof::{Agreement, Algorithm, Encoding, Key},
     template::{Arrived, Template, Values},
 };
 
@@ -25,9 +23,10 @@ pub struct Handshake {
     /// `true` when the request is proven like a delivery.
     #[serde(default)]
     pub proven: bool,
-    /// The value that has to be one of the keys before anything is answered.
+    /// The values that have to be the same before anything is answered, such as a token and a constant. A token in a URL
+    /// ends up in logs, so it is no key.
     #[serde(default)]
-    pub token: Option<Template>,
+    pub token: Option<Agreement>,
     /// The code that the answer proves itself with, as `{part:code}`.
     #[serde(default)]
     pub code: Option<Code>,
@@ -57,11 +56,11 @@ pub struct When {
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Code {
-    /// The algorithm: `hmac-sha1`, `hmac-sha256` or `sha256`.
+    /// The algorithm, an HMAC with the first key or `sha256`.
     pub algorithm: Algorithm,
     /// The text.
     pub text: Template,
-    /// The encoding: `hex` or `base64`.
+    /// The encoding.
     pub encoding: Encoding,
 }
 
@@ -116,37 +115,15 @@ impl Handshake {
     /// Returns the answer, or `None` where the token is wrong or a value cannot be repeated.
     pub(super) fn answer(&self, request: &Arrived<'_>, document: Document<'_>, keys: &[Key]) -> Option<Answer> {
         let mut parts = BTreeMap::new();
-        if let Some(token) = &self.token {
-            let given = token.text(&Values { request, document, parts: &parts, secret: b"" })?;
-            let hash = |text: &str| digest::digest(&digest::SHA256, text.as_bytes());
-            let same = |key: &Key| {
-                !key.text.is_empty()
-                    && aws_lc_rs::constant_time::verify_slices_are_equal(
-                        hash(&key.text).as_ref(),
-                        hash(&given).as_ref(),
-                    )
-                    .is_ok()
-            };
-            keys.iter().find(|key| same(key))?;
+        if let Some(token) = &self.token
+            && token.agrees(request, document) != Some(true)
+        {
+            return None;
         }
         if let Some(code) = &self.code {
             let secret = keys.first().map(|key| key.text.as_bytes()).unwrap_or_default();
             let text = code.text.fill(&Values { request, document, parts: &parts, secret }).ok()?;
-            let made = match code.algorithm {
-                Algorithm::HmacSha1 => {
-                    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret), &text).as_ref().to_vec()
-                }
-                Algorithm::HmacSha256 if !secret.is_empty() => {
-                    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), &text).as_ref().to_vec()
-                }
-                Algorithm::Sha256 => digest::digest(&digest::SHA256, &text).as_ref().to_vec(),
-                _ => return None,
-            };
-            let made = match code.encoding {
-                Encoding::Hex => hex::encode(made),
-                Encoding::Base64 | Encoding::Base64url => STANDARD.encode(made),
-            };
-            parts.insert("code".to_owned(), made);
+            parts.insert("code".to_owned(), code.encoding.encode(&code.algorithm.code(secret, &text)?));
         }
         let fill = |template: &Template| {
             let text = template.text(&Values { request, document, parts: &parts, secret: b"" })?;

@@ -42,7 +42,7 @@ pub struct Declaration {
     /// Who says so.
     #[serde(default)]
     pub evidence: Option<Evidence>,
-    /// What a reader should know: limits, traps, what is unconfirmed.
+    /// The limits and traps of the sender, and the facts that are unconfirmed.
     #[serde(default)]
     pub notes: Option<String>,
     /// The methods of deliveries.
@@ -144,7 +144,7 @@ pub struct Extracted {
     pub time: Option<Timestamp>,
 }
 
-/// What a declaration makes of a request.
+/// The result of applying a declaration to a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Examined {
     /// A handshake, and its answer.
@@ -190,7 +190,7 @@ impl Declaration {
         for (place, leaf) in leaves {
             match leaf {
                 Proof::Any(_) | Proof::All(_) | Proof::FirstPresent(_) => return wrong(&place, "lists no proof"),
-                Proof::Hash(_) if !place.contains(".all[") => {
+                Proof::Hash(_) if !place.rsplit('.').next().is_some_and(|last| last.starts_with("all[")) => {
                     return wrong(&place, "a hash has no key; put it into `all`, beside a proof that has one");
                 }
                 Proof::Signed(signed) => signed.check_declared(&place)?,

@@ -190,7 +190,7 @@ pub struct Signed {
     pub each: Option<String>,
 }
 
-/// A hash that the request has to agree with.
+/// Two values of a request that have to be the same.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Agreement {
@@ -260,7 +260,7 @@ pub struct Proven {
     pub strength: Strength,
 }
 
-/// What checks a proof, and what it notes on the way.
+/// The check of one request: its inputs, and the steps noted so far.
 pub(super) struct Checking<'a> {
     pub request: &'a Arrived<'a>,
     pub form: &'a BodyForm,
@@ -490,25 +490,26 @@ impl Signed {
             None => None,
             Some(template) => {
                 let id = fill(template, &parts, b"").ok().and_then(|id| String::from_utf8(id).ok());
-                Some(id.filter(|id| !id.is_empty()).ok_or(Refusal::MissingProof)?)
+                Some(id.filter(|id| !id.is_empty()).ok_or(Refusal::MalformedProof)?)
             }
         };
-        let text = |secret: &[u8]| {
-            fill(&self.text, &parts, secret)
-                .map_err(|missing| (format!("the signed text lacks {missing}"), Refusal::MalformedProof))
-        };
-        match text(b"{secret}") {
-            Ok(text) => checking.step(|| format!("signed text, {} bytes: {}", text.len(), shown(&text))),
-            Err((told, refusal)) => {
-                checking.step(|| told);
-                return Err(refusal);
+        let text = match fill(&self.text, &parts, b"{secret}") {
+            Ok(text) => text,
+            Err(missing) => {
+                checking.step(|| format!("the signed text lacks {missing}"));
+                return Err(Refusal::MalformedProof);
             }
-        }
+        };
+        checking.step(|| format!("signed text, {} bytes: {}", text.len(), shown(&text)));
         let mut found = None;
         for key in checking.keys {
             let fits = |one: &&Given| [&named, &one.key_id].into_iter().flatten().all(|id| *id == key.id);
             let Some(bytes) = self.key_bytes(key) else { continue };
-            let text = text(&bytes).map_err(|(_, refusal)| refusal)?;
+            let text = match self.algorithm {
+                Algorithm::Sha256 => fill(&self.text, &parts, &bytes).map(Cow::Owned),
+                _ => Ok(Cow::Borrowed(&text)),
+            };
+            let text = text.map_err(|_| Refusal::MalformedProof)?;
             let mut signatures = given.iter().filter(fits).filter_map(|one| self.encoding.decode(&one.signature));
             if signatures.any(|signature| self.algorithm.made(&bytes, &text, &signature)) {
                 found = found.or(Some(key.id.clone()));
@@ -535,7 +536,8 @@ impl Signed {
         let Some(time) = &self.time else { return Ok(false) };
         if let Some(from) = &time.from {
             let values = Values { request: checking.request, document, parts, secret: b"" };
-            let found = from.text(&values).ok_or(Refusal::MissingProof)?;
+            // The signature is there, so the proof is not missing: a weaker one must not take its place.
+            let found = from.text(&values).ok_or(Refusal::MalformedProof)?;
             parts.insert("timestamp".to_owned(), found);
         }
         let at = parts.get("timestamp").and_then(|text| time.unit.read(text));
@@ -596,6 +598,14 @@ impl Encoding {
         };
         (!bytes.is_empty()).then_some(bytes)
     }
+
+    pub(super) fn encode(self, bytes: &[u8]) -> String {
+        match self {
+            Self::Hex => hex::encode(bytes),
+            Self::Base64 => LENIENT.encode(bytes),
+            Self::Base64url => LENIENT_URL.encode(bytes),
+        }
+    }
 }
 
 impl Algorithm {
@@ -604,24 +614,27 @@ impl Algorithm {
         !matches!(self, Self::Ed25519 | Self::EcdsaP256Sha256 | Self::RsaSha256)
     }
 
+    /// Makes the code or the hash of a text, or returns `None` where only the sender can make a signature.
+    pub(super) fn code(self, key: &[u8], text: &[u8]) -> Option<Vec<u8>> {
+        let algorithm = match self {
+            Self::HmacSha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+            Self::HmacSha256 => hmac::HMAC_SHA256,
+            Self::HmacSha384 => hmac::HMAC_SHA384,
+            Self::HmacSha512 => hmac::HMAC_SHA512,
+            Self::Sha256 => return Some(digest::digest(&digest::SHA256, text).as_ref().to_vec()),
+            Self::Ed25519 | Self::EcdsaP256Sha256 | Self::RsaSha256 => return None,
+        };
+        (!key.is_empty()).then(|| hmac::sign(&hmac::Key::new(algorithm, key), text).as_ref().to_vec())
+    }
+
     fn made(self, key: &[u8], text: &[u8], given: &[u8]) -> bool {
-        let hmac = |algorithm| {
-            let expected = hmac::sign(&hmac::Key::new(algorithm, key), text);
-            verify_slices_are_equal(expected.as_ref(), given).is_ok()
+        let algorithm: &'static dyn signature::VerificationAlgorithm = match self {
+            Self::Ed25519 => &signature::ED25519,
+            Self::EcdsaP256Sha256 => &signature::ECDSA_P256_SHA256_ASN1,
+            Self::RsaSha256 => &signature::RSA_PKCS1_2048_8192_SHA256,
+            _ => return self.code(key, text).is_some_and(|made| verify_slices_are_equal(&made, given).is_ok()),
         };
-        let public = |algorithm: &'static dyn signature::VerificationAlgorithm, key: &[u8]| {
-            signature::UnparsedPublicKey::new(algorithm, key).verify(text, given).is_ok()
-        };
-        match self {
-            Self::HmacSha1 => hmac(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY),
-            Self::HmacSha256 => hmac(hmac::HMAC_SHA256),
-            Self::HmacSha384 => hmac(hmac::HMAC_SHA384),
-            Self::HmacSha512 => hmac(hmac::HMAC_SHA512),
-            Self::Sha256 => verify_slices_are_equal(digest::digest(&digest::SHA256, text).as_ref(), given).is_ok(),
-            Self::Ed25519 => public(&signature::ED25519, key),
-            Self::EcdsaP256Sha256 => public(&signature::ECDSA_P256_SHA256_ASN1, key),
-            Self::RsaSha256 => public(&signature::RSA_PKCS1_2048_8192_SHA256, key),
-        }
+        signature::UnparsedPublicKey::new(algorithm, key).verify(text, given).is_ok()
     }
 }
 
@@ -631,12 +644,16 @@ impl Agreement {
         self.equals.sources().any(|hash| signed.text.has(|source| source == hash))
     }
 
-    fn check(&self, checking: &mut Checking<'_>) -> Result<Proven, Refusal> {
+    /// Returns whether both values are the same, or `None` where one is missing.
+    pub(super) fn agrees(&self, request: &Arrived<'_>, document: Document<'_>) -> Option<bool> {
         let parts = BTreeMap::new();
-        let values = Values { request: checking.request, document: checking.document, parts: &parts, secret: b"" };
-        let (of, equals) = (self.of.fill(&values), self.equals.fill(&values));
-        let (Ok(of), Ok(equals)) = (of, equals) else { return Err(Refusal::MissingProof) };
-        let same = !equals.is_empty() && verify_slices_are_equal(&of, &equals).is_ok();
+        let values = Values { request, document, parts: &parts, secret: b"" };
+        let (of, equals) = (self.of.fill(&values).ok()?, self.equals.fill(&values).ok()?);
+        Some(!equals.is_empty() && verify_slices_are_equal(&of, &equals).is_ok())
+    }
+
+    fn check(&self, checking: &mut Checking<'_>) -> Result<Proven, Refusal> {
+        let same = self.agrees(checking.request, checking.document).ok_or(Refusal::MissingProof)?;
         checking.step(|| format!("hash: {}", if same { "the request agrees with it" } else { "another than given" }));
         let strength = match self.of.has(|source| *source == Source::Body) {
             true => Strength::Body,

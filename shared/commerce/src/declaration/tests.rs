@@ -229,7 +229,10 @@ fn answer(name: &str, keys: &[&str], request: Value) -> Examined {
             request[member] = default;
         }
     }
-    let vector = json!({ "source": "", "published": false, "keys": keys, "request": request, "strength": "body" });
+    let vector = json!({
+        "source": "", "published": false, "keys": keys, "request": request, "strength": "body",
+        "constants": { "verify_token": "my token" },
+    });
     serde_json::from_value::<Vector>(vector).unwrap().examine(&declaration)
 }
 
@@ -241,10 +244,12 @@ fn handshakes_are_answered_as_their_senders_want() {
     };
     let meta = |token: &str| {
         let target = format!("/h?hub.mode=subscribe&hub.verify_token={token}&hub.challenge=1158201444");
-        body(answer("meta", &["app secret", "my token"], json!({ "method": "GET", "target": target })))
+        body(answer("meta", &["app secret"], json!({ "method": "GET", "target": target })))
     };
     assert_eq!(meta("my+token"), Some((200, "1158201444".to_owned())));
-    assert_eq!(meta("another"), None);
+    for wrong in ["another", "", "app+secret"] {
+        assert_eq!(meta(wrong), None, "{wrong}");
+    }
     let dropbox = |challenge: &str| {
         body(answer("dropbox", &["k"], json!({ "method": "GET", "target": format!("/h?challenge={challenge}") })))
     };
@@ -260,6 +265,15 @@ fn handshakes_are_answered_as_their_senders_want() {
     let zoom = |headers: &Value| body(answer("zoom", &["secret"], json!({ "headers": headers, "body": token })));
     assert_eq!(zoom(&headers), Some((200, right)));
     assert_eq!(zoom(&json!({})), None, "it is proven like a delivery");
+    let mut unproven = preset("zoom").0;
+    unproven.handshakes[0].proven = false;
+    let (headers, constants) = (HeaderMap::new(), BTreeMap::new());
+    let (url, target, method) = ("https://a.example", "/", "POST");
+    let arrived = Arrived { method, target, url, headers: &headers, body: token.as_bytes(), constants: &constants };
+    for keys in [&[][..], &[key("a", "")]] {
+        let found = unproven.examine(&arrived, keys, Timestamp::from_millis(0), None);
+        assert_eq!(found, Examined::Refused(Refusal::WrongProof), "an empty key makes no code");
+    }
     assert_eq!(body(answer("trello", &["k"], json!({ "method": "HEAD" }))), Some((200, String::new())));
 }
 
@@ -277,6 +291,11 @@ fn a_strong_proof_that_is_wrong_does_not_fall_back_to_a_weak_one() {
         both.request.headers.insert(name.to_owned(), value.to_owned());
     }
     assert_eq!(both.examine(&declaration), Examined::Refused(Refusal::WrongProof));
+    // A signature of version 3 without its time is malformed, and not missing.
+    let (declaration, vectors) = preset("hubspot");
+    let mut both = vectors[0].clone();
+    both.request.headers.insert("X-HubSpot-Signature-v3".to_owned(), "AAAA".to_owned());
+    assert_eq!(both.examine(&declaration), Examined::Refused(Refusal::MalformedProof));
 }
 
 #[test]
@@ -297,6 +316,12 @@ fn what_is_wrong_with_a_declaration_is_told_with_its_place() {
         (
             json!({ "sender": "A", "proof": { "hash": { "of": "{body}", "equals": "{path}" } } }),
             "proof: a hash has no key",
+        ),
+        (
+            json!({ "sender": "A", "proof": { "all": [
+                { "basic": {} }, { "any": [{ "hash": { "of": "{body|sha256}", "equals": "{query:h}" } }] },
+            ] } }),
+            "proof.all[1].any[0]: a hash has no key",
         ),
         (signed(|of| of["algorithm"] = json!("md5")), "proof.signed.algorithm: unknown variant `md5`"),
         (signed(|of| of["text"] = json!("{bdy}")), "proof.signed.text: there is no placeholder {bdy}"),

@@ -1033,6 +1033,15 @@ mod tests {
         let bounded = Rules { max_lifetime_seconds: Some(3600), ..rules };
         assert_eq!(checked(&bounded, &least), Err(Refusal::Claim("exp")));
         assert_eq!(checked(&bounded, &fresh()), Err(Refusal::Claim("iat")));
+        // A token whose age is bounded needs no end, but a time at which it was made.
+        let aged = Rules { max_age_seconds: Some(300), ..rules };
+        let made = |ago: i64| format!(r#"{{"iat":{}}}"#, now - ago);
+        assert_eq!(checked(&aged, &made(300)), Ok(()));
+        for (claims, claim) in [(made(301), "iat"), (made(-31), "iat"), ("{}".to_owned(), "iat")] {
+            assert_eq!(checked(&aged, &claims), Err(Refusal::Claim(claim)), "{claims}");
+        }
+        let over = format!(r#"{{"iat":{},"exp":{}}}"#, now - 60, now - 30);
+        assert_eq!(checked(&aged, &over), Err(Refusal::Claim("exp")));
     }
 
     #[test]
