@@ -4,6 +4,7 @@
 //! its topic, ids and time. [`Declaration::examine`] applies it to one request, and tells each step in words.
 
 mod document;
+pub mod filter;
 mod handshake;
 mod proof;
 mod template;
