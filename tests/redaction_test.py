@@ -32,7 +32,7 @@ def dump():
     """Returns everything that the stack keeps, as text: the tables, the queues and the logs."""
     dynamodb, sqs, logs = boto3.client("dynamodb"), boto3.client("sqs"), boto3.client("logs")
     found = {}
-    for table in ["ENTITIES_TABLE", "CONNECTIONS_TABLE", "COORDINATION_TABLE", "PROOF_KEYS_TABLE"]:
+    for table in ["ENTITIES_TABLE", "CONNECTIONS_TABLE", "COORDINATION_TABLE", "PROOF_KEYS_TABLE", "SENDERS_TABLE"]:
         pages = dynamodb.get_paginator("scan").paginate(TableName=os.environ[table], ConsistentRead=True)
         found[table] = json.dumps([item for page in pages for item in page["Items"]])
     for queue in ["INBOX_URL", "DLQ_URL", "JOBS_URL", "FAILED_JOBS_URL"]:

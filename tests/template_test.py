@@ -80,7 +80,7 @@ class Template(unittest.TestCase):
     def test_what_holds_data_stays_when_the_stack_goes(self):
         kinds = ["AWS::DynamoDB::Table", "AWS::SecretsManager::Secret", "AWS::KMS::Key"]
         kept = {name: resource for kind in kinds for name, resource in of_type(kind).items()}
-        self.assertEqual(set(kept), {"Entities", "Connections", "Coordination", "ProofKeys",
+        self.assertEqual(set(kept), {"Entities", "Connections", "Coordination", "ProofKeys", "Senders",
                                      "SigningKeys", "AdminKey", "AppCredentials", "CredentialsKey"})
         for name, resource in kept.items():
             policies = (resource["DeletionPolicy"], resource["UpdateReplacePolicy"])
@@ -267,9 +267,11 @@ class Template(unittest.TestCase):
                 if "Connections" in resource:
                     self.assertEqual((function, statement["Action"]), ("Processor", "dynamodb:BatchGetItem"))
                 if function == "Receiver" and "dynamodb" in str(statement["Action"]):
-                    self.assertEqual(resource, str({"Fn::GetAtt": ["ProofKeys", "Arn"]}))
+                    tables = {"dynamodb:Scan": "ProofKeys", "dynamodb:GetItem": "Senders"}
+                    self.assertEqual(resource, str({"Fn::GetAtt": [tables[statement["Action"]], "Arn"]}))
                 if function == "Processor":
                     self.assertNotIn("ProofKeys", resource)
+                    self.assertNotIn("Senders", resource)
                     self.assertNotIn("AppCredentials", resource)
 
     def test_connections_can_be_listed_in_parts(self):

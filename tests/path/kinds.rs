@@ -14,13 +14,13 @@ use commerce::{
         mapping::{Incoming, Mapped, Resolved, resolve},
         pull::{Access, Next, Wanted},
     },
-    platforms::PLATFORMS,
     request::WebhookPath,
     timestamp::Timestamp,
     transfer::Action,
 };
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::{Map, Value, json};
+use tests::world::coded;
 
 const AT: Timestamp = Timestamp::from_millis(1_795_000_000_000);
 
@@ -229,7 +229,7 @@ fn fields(content: &Content) -> Vec<String> {
 
 #[test]
 fn a_byte_order_mark_changes_nothing() {
-    for platform in PLATFORMS {
+    for platform in coded() {
         for specimen in specimens(platform) {
             let marked = |n: usize, body: &Value| match text(n, body) {
                 text if text.is_empty() => text,
@@ -243,7 +243,7 @@ fn a_byte_order_mark_changes_nothing() {
 
 #[test]
 fn one_odd_member_is_dropped_by_its_name_or_tells_its_place() {
-    for platform in PLATFORMS {
+    for platform in coded() {
         let (mut dropped, mut told) = (0, 0);
         for specimen in specimens(platform) {
             let good = read(platform, &specimen, text).unwrap();
@@ -279,7 +279,7 @@ fn one_odd_member_is_dropped_by_its_name_or_tells_its_place() {
 fn a_number_that_is_none_never_passes_in_silence() {
     const BAD: &str = "1..23";
     let mut seen = 0;
-    for platform in PLATFORMS {
+    for platform in coded() {
         for specimen in specimens(platform) {
             let good = read(platform, &specimen, text).unwrap();
             let is_number = |value: &Value| {
@@ -312,7 +312,7 @@ fn a_number_that_is_none_never_passes_in_silence() {
 
 #[test]
 fn what_is_nested_deeply_can_be_written_and_read_again() {
-    for platform in PLATFORMS {
+    for platform in coded() {
         for specimen in specimens(platform) {
             for depth in [60, 100, 124, 126, 127, 200, 2_000] {
                 let deep = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
@@ -346,7 +346,7 @@ fn what_is_nested_deeply_can_be_written_and_read_again() {
 
 #[test]
 fn a_redirect_is_not_followed_and_its_target_is_told() {
-    for platform in PLATFORMS {
+    for platform in coded() {
         for specimen in specimens(platform).into_iter().filter(|specimen| specimen.delivered.is_none()) {
             let moved = |_| {
                 let mut moved = answer(301, String::new());
@@ -367,7 +367,7 @@ fn a_redirect_is_not_followed_and_its_target_is_told() {
 
 #[test]
 fn a_refused_list_is_a_fault_of_the_connection_and_what_is_no_list_is_unreadable() {
-    for platform in PLATFORMS {
+    for platform in coded() {
         let (site, credentials, settings) = (site(platform), credentials(), Map::new());
         let access = Access { site: &site, credentials: &credentials, settings: &settings };
         for processor in platform.mapping.processors() {

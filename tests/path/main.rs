@@ -5,6 +5,7 @@ mod admin;
 mod chains;
 mod contract;
 mod controller;
+mod custom;
 mod day;
 mod engine;
 mod generated;

@@ -1,11 +1,11 @@
 //! The sample events, compared with those that the code makes.
 
-use commerce::platforms::PLATFORMS;
+use tests::world::coded;
 use tools::events;
 
 #[test]
 fn the_files_are_signed_and_complete() {
-    for platform in PLATFORMS {
+    for platform in coded() {
         let mut expected = events::files(platform.name).unwrap();
         expected.sort();
         let folder = events::folder(platform.name);

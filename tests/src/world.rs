@@ -9,11 +9,13 @@ use std::{
 };
 
 use cloud::{
+    key_sets::KeySets,
     memory::{MemoryBus, MemoryPlatform, MemoryQueues, MemorySecret, MemoryTables, MemoryVault},
     outbound::Outbound,
     proof_keys::CachedProofKeys,
     queue::Jobs,
     secrets::{AppCredentials, Keys},
+    senders::CachedSenders,
 };
 use commerce::{
     change_event::Detail,
@@ -45,6 +47,11 @@ pub const CONNECTION: &str = "shop.example.com";
 pub const BASE: &str = "https://hooks.example.com";
 /// The admin key.
 pub const ADMIN_KEY: &str = "an-admin-key-of-at-least-32-bytes";
+
+/// Returns the platforms whose deliveries mean the same for every connection: all but declared senders.
+pub fn coded() -> impl Iterator<Item = &'static Platform> {
+    PLATFORMS.iter().filter(|platform| platform.mapping.by_settings().is_none())
+}
 
 /// Returns the text of the signing ring, which has the sample key.
 pub fn signing_keys() -> String {
@@ -215,7 +222,7 @@ pub struct World {
 }
 
 /// The receiver in memory.
-pub type Receives = Receiver<MemoryQueues, MemorySecret, MemoryTables>;
+pub type Receives = Receiver<MemoryQueues, MemorySecret, MemoryTables, MemoryTables, MemoryPlatform>;
 /// The processor in memory.
 pub type Processes = Processor<InMemory>;
 /// The registrar in memory.
@@ -231,6 +238,7 @@ impl registrar::Parts for InMemory {
     type Outbound = Reach;
     type Notes = MemoryTables;
     type ProofKeys = MemoryTables;
+    type Senders = MemoryTables;
     type Jobs = MemoryQueues;
     type Inbox = MemoryQueues;
     type Endpoints = MemoryTables;
@@ -298,12 +306,15 @@ impl World {
     /// Makes a world with a simulated store behind it, which has the key `ck_1`, `cs_1`.
     pub fn new() -> Self {
         let (clock, queues, tables) = (Clock::default(), MemoryQueues::default(), MemoryTables::default());
+        let key_sets = MemoryPlatform::new(|_| Err(Fault::Unavailable("the key set could not be fetched".into())));
         let (signing, apps) = (MemorySecret::new(&signing_keys()), MemorySecret::new(&app_credentials()));
         let edges = receiver::Edges {
             queue: queues.clone(),
             signing_keys: Keys::new(signing.clone()),
             apps: AppCredentials::new(apps.clone()),
             proof_keys: CachedProofKeys::new(tables.clone()),
+            senders: CachedSenders::new(tables.clone()),
+            key_sets: KeySets::new(key_sets),
         };
         let receiver = Arc::new(Receiver::new(PLATFORMS, edges, clock.function()));
         let store = Store::new(Arc::new(Direct(Arc::clone(&receiver), clock.clone())), "ck_1", "cs_1");
@@ -393,6 +404,7 @@ impl World {
             },
             notes: self.tables.clone(),
             proof_keys: self.tables.clone(),
+            senders: self.tables.clone(),
             apps: AppCredentials::new(self.apps.clone()),
             jobs: self.queues.clone(),
             inbox: self.queues.clone(),

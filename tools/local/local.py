@@ -402,6 +402,7 @@ def environment_of(outputs, api_url):
         "REGISTRAR": outputs["RegistrarName"],
         "COORDINATION_TABLE": outputs["CoordinationTable"],
         "PROOF_KEYS_TABLE": outputs["ProofKeysTable"],
+        "SENDERS_TABLE": outputs["SendersTable"],
         "CREDENTIALS_KEY": outputs["CredentialsKeyArn"],
         "PROCESSOR_LOGS": outputs["ProcessorLogGroup"],
         "CHANGES_BUS": outputs.get("ChangesBus", ""),

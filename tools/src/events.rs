@@ -67,6 +67,15 @@ pub fn load(platform: &str) -> io::Result<Vec<Event>> {
 }
 
 impl Event {
+    /// Returns the path and the query as they are received.
+    fn target(&self) -> String {
+        let text = |name: &str| self.request[name].as_str().unwrap_or_default();
+        match text("rawQueryString") {
+            "" => text("rawPath").to_owned(),
+            query => format!("{}?{query}", text("rawPath")),
+        }
+    }
+
     /// Returns the request as the receiver sees it.
     pub fn raw(&self) -> RawRequest {
         let mut headers = HeaderMap::new();
@@ -80,6 +89,7 @@ impl Event {
         let method = self.request["requestContext"]["http"]["method"].as_str().unwrap_or("POST");
         let received = self.request["requestContext"]["timeEpoch"].as_i64().unwrap_or_default();
         RawRequest {
+            target: self.target(),
             method: method.parse().unwrap_or(Method::POST),
             headers,
             body: Bytes::from(self.body().to_owned()),

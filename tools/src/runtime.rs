@@ -190,6 +190,7 @@ impl Lambda {
                 ("CONNECTIONS_TABLE", "connections"),
                 ("COORDINATION_TABLE", "coordination"),
                 ("PROOF_KEYS_TABLE", "proof-keys"),
+                ("SENDERS_TABLE", "senders"),
                 ("SIGNING_KEYS", "signing-keys"),
                 ("APP_CREDENTIALS", "app-credentials"),
                 ("ADMIN_KEY", "admin-key"),

@@ -223,8 +223,28 @@ impl<P: Parts> Processor<P> {
         // The presets are known now, and resolve topics that say too little.
         for unresolved in std::mem::take(&mut round.unresolved) {
             let index = unresolved.index;
-            let presets = connections.get(&unresolved.envelope.key).map(|connection| connection.presets.as_slice());
-            round.add_resolved(unresolved.resolve(presets.unwrap_or_default()), index, ends);
+            let connection = connections.get(&unresolved.envelope.key);
+            let (platform, envelope) = (unresolved.platform, Arc::clone(&unresolved.envelope));
+            let resolved = match (unresolved.resolve(connection), gate(connection, &platform, &envelope)) {
+                // What the connection ignores is no error of it.
+                (Resolution::Ended(ended), Err(rule)) if is_put_aside(&ended) => rule.into(),
+                (resolved, _) => resolved,
+            };
+            round.add_resolved(resolved, index, ends);
+        }
+        let resolved_late: Vec<_> = round.updates.keys().filter(|key| !keys.contains(*key)).cloned().collect();
+        if !resolved_late.is_empty() {
+            match tokio::time::timeout_at(until, self.edges.entities.read(&resolved_late, &[])).await {
+                Err(_) => return,
+                Ok(Ok(read)) => items.extend(read.items),
+                Ok(Err(error)) => {
+                    let failed = Ended::from(error);
+                    for key in resolved_late {
+                        let updates = round.updates.remove(&key).unwrap_or_default();
+                        updates.iter().for_each(|update| ends[update.index] = Some(failed.clone()));
+                    }
+                }
+            }
         }
         let run = Run { batch, findings, places: &places };
         let mut running: Vec<BoxFuture<'_, Ends>> = Vec::with_capacity(round.updates.len() + round.commands.len());

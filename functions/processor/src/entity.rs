@@ -106,7 +106,7 @@ impl<P: Parts> Processor<P> {
             ends.extend(unknown.filter_map(|candidate| Some((candidate.index, candidate.only_if_known?.into()))));
         }
         let Some(connection) = taken_by else { return ends };
-        let asks = |update: &EntityUpdate| update.declared().is_some_and(|declared| declared.pull);
+        let asks = |update: &EntityUpdate| update.can_be_pulled(connection);
         let may_ask = connection.credentials.is_some() && updates.iter().any(asks);
         let (place, key, updates) = (&place, &key, &updates[..]);
         self.merge_and_write(Merge { run, place, key, updates, connection, item, candidates, may_ask, ends }).await
@@ -148,7 +148,8 @@ impl<P: Parts> Processor<P> {
         let is_delete = |change: &Change| matches!(change, Change::Delete(_));
         let (item, declared) = (entity.item.as_ref(), update.declared());
         let policy = connection.delete_policy(entity.key.kind);
-        let pulls = declared.is_some_and(|declared| declared.pull && declared.payload != Payload::Partial);
+        let can_be_pulled = update.can_be_pulled(connection);
+        let pulls = can_be_pulled && declared.is_some_and(|declared| declared.payload != Payload::Partial);
         let received = update.envelope.received;
         Facts {
             policy,
@@ -162,7 +163,7 @@ impl<P: Parts> Processor<P> {
                 && policy == DeletePolicy::Remove
                 && received.plus_seconds(TOO_OLD_SECONDS) < (self.clock)(),
             is_told_gone: false,
-            can_ask: connection.credentials.is_some() && declared.is_some_and(|declared| declared.pull),
+            can_ask: connection.credentials.is_some() && can_be_pulled,
             is_unproven_delete: update.envelope.strength == Strength::Caller
                 && pulls
                 && policy != DeletePolicy::Ignore

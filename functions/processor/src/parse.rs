@@ -10,20 +10,24 @@ use bytes::Bytes;
 use commerce::{
     change::Change,
     change_event::Snapshot,
-    entity::EntityKey,
+    connection::Connection,
+    entity::{EntityKey, EntityKind},
     envelope::{BodyError, Content, Counted, Envelope, EnvelopeError, Erasure, Known, Reprojection, Swept},
     outcome::{Outcome, Reason, Rule},
     platform::{
         Platform,
         delivery::PROBE,
         find,
-        mapping::{Incoming, MapError, Mapped, Resolved, map_delivery, processor, resolve},
+        mapping::{
+            BySettings, Incoming, MAX_ENTRIES, MapError, Mapped, Meant, Part, Resolved, Settled, map_delivery,
+            processor, resolve,
+        },
         notice::Notice,
     },
     redaction::{Pseudonym, Redaction},
     request::{has_too_many_values, weight},
     scheme::Strength,
-    transfer::{EntityProcessor, Listing, Preset, Transfer, late},
+    transfer::{EntityProcessor, Listing, Transfer, late},
     verification::Verification,
     verify::UNNAMED_SCOPE,
 };
@@ -109,7 +113,7 @@ impl From<Rule> for Resolution {
 pub(crate) struct Unresolved {
     pub index: usize,
     pub envelope: Arc<Envelope>,
-    platform: Platform,
+    pub platform: Platform,
     body: Bytes,
     /// The request if no preset fits.
     otherwise: Resolution,
@@ -124,8 +128,13 @@ impl Unresolved {
         }
     }
 
-    /// Resolves the topic with the connection's presets.
-    pub fn resolve(self, presets: &[Preset]) -> Resolution {
+    /// Resolves the topic with the connection's presets, or with its own mapping where it has one.
+    pub fn resolve(self, connection: Option<&Connection>) -> Resolution {
+        if let (Some(mapping), Some(connection)) = (self.platform.mapping.by_settings(), connection) {
+            let own = || self.resolve_by(mapping, connection);
+            return catch_unwind(AssertUnwindSafe(own)).unwrap_or_else(|_| Ended::retry(Reason::Panic, "").into());
+        }
+        let presets = connection.map(|connection| connection.presets.as_slice()).unwrap_or_default();
         let Self { index, envelope, platform, body, otherwise } = self;
         match late(presets, &envelope.scope, &body) {
             Some(transfer) => {
@@ -133,6 +142,31 @@ impl Unresolved {
                 Resolution::Command(Box::new(CommandMessage { index, envelope, platform, command }))
             }
             None => otherwise,
+        }
+    }
+}
+
+impl Unresolved {
+    fn resolve_by(&self, mapping: &dyn BySettings, connection: &Connection) -> Resolution {
+        let Self { index, envelope, platform, body, otherwise: _ } = self;
+        let reader = Reader { index: *index, envelope, platform };
+        let delivery = Settled {
+            settings: &connection.settings,
+            scope: &envelope.scope,
+            delivery_id: envelope.delivery_id.as_deref(),
+            claims: &envelope.claims,
+            body,
+            received: envelope.received,
+        };
+        match mapping.map(&delivery) {
+            Ok(Meant::Entity(kind, mapped)) => reader.mapped(kind, weight(body), mapped),
+            Ok(Meant::Parts(parts)) if parts.len() > MAX_ENTRIES => {
+                let error = MapError::TooLarge(format!("more than {MAX_ENTRIES} entities"));
+                Ended::quarantined(Reason::Malformed, error).into()
+            }
+            Ok(Meant::Parts(parts)) => reader.command(Command::Parts(parts)),
+            Ok(Meant::Ignored(rule)) => rule.into(),
+            Err(error) => Ended::quarantined(Reason::Malformed, error).into(),
         }
     }
 }
@@ -176,6 +210,11 @@ impl EntityUpdate {
         }
     }
 
+    /// Returns whether the platform's API returns such an entity by its id, for this connection.
+    pub fn can_be_pulled(&self, connection: &Connection) -> bool {
+        self.platform.mapping.pulls(&connection.settings, self.key.kind)
+    }
+
     /// Returns the platform's declaration of the entity.
     pub fn declared(&self) -> Option<&'static EntityProcessor> {
         processor(self.platform.mapping, self.key.kind)
@@ -197,6 +236,8 @@ pub(crate) struct CommandMessage {
 pub(crate) enum Command {
     /// A message for each of these transfer requests.
     Split(Vec<Transfer>),
+    /// A message for each of these parts of a delivery.
+    Parts(Vec<Part>),
     /// A list to read.
     List(Listing),
     /// An entity to find, in whose place the platform delivered an error.
@@ -342,6 +383,10 @@ impl Reader<'_> {
         if envelope.scope == PROBE {
             return Request::Resolved(Rule::PROBE.into());
         }
+        // The connection alone knows what its deliveries mean.
+        if mapping.by_settings().is_some() {
+            return self.unresolved(body, Rule::UNKNOWN_CONNECTION.into());
+        }
         match resolve(self.platform, &envelope.scope) {
             Resolved::Notice => Request::Resolved(self.notice(&body)),
             // The delivery was proven, but its topic could not be read.
@@ -386,28 +431,35 @@ impl Reader<'_> {
             Some(user) => mapping.by_user(incoming, user, mapped),
             None => mapped,
         };
-        let update = |id, changes| {
-            let key = EntityKey { connection: incoming.connection.clone(), kind: incoming.entity, id };
-            self.update(key, changes, weight(incoming.body))
-        };
-        let entity = |update| Resolution::Entity(Box::new(update));
         match map_delivery(mapping, incoming).map(by_user) {
-            Ok(Mapped::Change(id, change)) => entity(update(id, vec![change])),
-            Ok(Mapped::IfKnown(id, change, rule)) => {
-                entity(EntityUpdate { only_if_known: Some(rule), ..update(id, vec![change]) })
-            }
-            Ok(Mapped::Pull(id)) => entity(update(id, Vec::new())),
-            Ok(Mapped::PullWith(id, change)) => entity(EntityUpdate { beside: true, ..update(id, vec![change]) }),
-            Ok(Mapped::Known(entity, prefixes)) => {
-                self.command(Command::PullKnown(Known { entity, prefixes, after: None }))
-            }
-            Ok(Mapped::Split(transfers)) => self.command(Command::Split(transfers)),
-            Ok(Mapped::List(listing)) => self.command(Command::List(listing)),
-            Ok(Mapped::Redact(persons)) => self.command(Command::DemandRedaction(persons)),
-            Ok(Mapped::Ignored(rule)) => rule.into(),
+            Ok(mapped) => self.mapped(incoming.entity, weight(incoming.body), mapped),
             Err(error @ MapError::Malformed(_)) => Ended::quarantined(Reason::Malformed, error).into(),
             Err(error @ MapError::TooLarge(_)) => Ended::quarantined(Reason::TooLarge, error).into(),
             Err(error @ MapError::PlatformError(_)) => self.recovery(incoming, &error),
+        }
+    }
+
+    /// Returns the request that a mapped delivery of this weight is.
+    fn mapped(&self, kind: EntityKind, weight: usize, mapped: Mapped) -> Resolution {
+        let update = |id, changes| {
+            let key = EntityKey { connection: self.envelope.key.clone(), kind, id };
+            self.update(key, changes, weight)
+        };
+        let entity = |update| Resolution::Entity(Box::new(update));
+        match mapped {
+            Mapped::Change(id, change) => entity(update(id, vec![change])),
+            Mapped::IfKnown(id, change, rule) => {
+                entity(EntityUpdate { only_if_known: Some(rule), ..update(id, vec![change]) })
+            }
+            Mapped::Pull(id) => entity(update(id, Vec::new())),
+            Mapped::PullWith(id, change) => entity(EntityUpdate { beside: true, ..update(id, vec![change]) }),
+            Mapped::Known(entity, prefixes) => {
+                self.command(Command::PullKnown(Known { entity, prefixes, after: None }))
+            }
+            Mapped::Split(transfers) => self.command(Command::Split(transfers)),
+            Mapped::List(listing) => self.command(Command::List(listing)),
+            Mapped::Redact(persons) => self.command(Command::DemandRedaction(persons)),
+            Mapped::Ignored(rule) => rule.into(),
         }
     }
 

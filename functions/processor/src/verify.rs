@@ -27,7 +27,7 @@ use commerce::{
     key::ConnectionKey,
     platform::{
         Platform, find,
-        mapping::{Mapped, deleted_fields, processor},
+        mapping::{Mapped, deleted_fields},
     },
     redaction::redact,
     transfer::{Listing, Shown, Transfer},
@@ -175,7 +175,7 @@ impl<P: Parts> Processor<P> {
     /// Returns where to begin with a kind of entity; `None` if it cannot be verified.
     fn start(&self, verifying: &mut Verifying<'_, '_>, verification: &Verification) -> Option<Position> {
         let kind = verifying.kind;
-        if !processor(verifying.platform.mapping, kind).is_some_and(|declared| declared.pull) {
+        if !verifying.platform.mapping.pulls(&verifying.connection.settings, kind) {
             verifying.found.unfetchable.insert(kind);
             return None;
         }

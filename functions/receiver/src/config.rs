@@ -1,6 +1,10 @@
 //! The receiver's configuration, from its environment.
 
-use cloud::{EdgeError, aws::variable};
+use cloud::{
+    EdgeError,
+    aws::{flag, variable},
+};
+use commerce::http_call::Loopback;
 
 /// The receiver's configuration.
 #[derive(Clone, Debug)]
@@ -13,10 +17,15 @@ pub struct Config {
     pub app_credentials: String,
     /// The name of the table of keys that clients brought.
     pub proof_keys: String,
+    /// The name of the table of declared senders.
+    pub senders: String,
+    /// The choice of whether platforms may be on this machine.
+    pub loopback: Loopback,
 }
 
 impl Config {
-    /// Reads `INBOX_URL`, `SIGNING_KEYS`, `APP_CREDENTIALS` and `PROOF_KEYS_TABLE`.
+    /// Reads `INBOX_URL`, `SIGNING_KEYS`, `APP_CREDENTIALS`, `PROOF_KEYS_TABLE`, `SENDERS_TABLE` and
+    /// `ALLOW_LOOPBACK_PLATFORMS`.
     ///
     /// # Errors
     /// An error that names the missing variable.
@@ -26,6 +35,8 @@ impl Config {
             signing_keys: variable("SIGNING_KEYS")?,
             app_credentials: variable("APP_CREDENTIALS")?,
             proof_keys: variable("PROOF_KEYS_TABLE")?,
+            senders: variable("SENDERS_TABLE")?,
+            loopback: Loopback::allowed_if(flag("ALLOW_LOOPBACK_PLATFORMS")),
         })
     }
 }

@@ -10,21 +10,26 @@ use bytes::Bytes;
 use cloud::{
     EdgeError,
     aws::within,
+    key_sets::KeySets,
+    outbound::Outbound,
     proof_keys::{CachedProofKeys, ProofKeys},
     queue::Inbox,
     secrets::{AppCredentials, Keys, SecretSource},
+    senders::{CachedSenders, Senders},
     telemetry,
 };
 use commerce::{
     apps::Apps,
+    declaration::{Key, Sender},
     envelope::Sealed,
     keys::{BroughtKey, KeyRing},
     platform::{Platform, find},
     request::{RawRequest, WebhookPath, decoded},
-    scheme::Refusal,
+    scheme::{Refusal, Scheme},
     timestamp::Timestamp,
-    verify::{Material, Verified, verify},
+    verify::{Arrival, Material, Verified, verify, verify_declared},
 };
+use http::StatusCode;
 use lambda_http::{Body, Request, RequestExt, Response, request::RequestContext};
 use serde_json::json;
 
@@ -34,20 +39,22 @@ pub use crate::reply::Reply;
 const QUEUEING: Duration = Duration::from_secs(2);
 /// The longest time for looking up the keys that a client brought.
 const LOOKING_UP: Duration = Duration::from_secs(1);
+/// The longest time for fetching a key set: half of what a sender waits at least.
+const FETCHING: Duration = Duration::from_millis(2_500);
 /// The time that a request and its answer take on their way, generously estimated.
 const ON_THE_WAY: Duration = Duration::from_millis(500);
 /// The longest time for fetching keys while Lambda initialises.
 const WARMING: Duration = Duration::from_millis(1500);
 
 /// The receiver on its edges.
-pub struct Receiver<Q, S, P> {
+pub struct Receiver<Q, S, P, D, O> {
     platforms: &'static [Platform],
-    edges: Edges<Q, S, P>,
+    edges: Edges<Q, S, P, D, O>,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 /// The edges of a [`Receiver`].
-pub struct Edges<Q, S, P> {
+pub struct Edges<Q, S, P, D, O> {
     /// The queue for deliveries.
     pub queue: Q,
     /// The keys that webhook secrets are derived from.
@@ -56,6 +63,10 @@ pub struct Edges<Q, S, P> {
     pub apps: AppCredentials<S>,
     /// The keys that clients brought; read only for platforms whose clients bring keys, when no derived one fits.
     pub proof_keys: CachedProofKeys<P>,
+    /// The declared senders; read only for connections that have one.
+    pub senders: CachedSenders<D>,
+    /// The key sets that declared senders publish.
+    pub key_sets: KeySets<O>,
 }
 
 /// The keys to prove one request with, as far as they are at hand.
@@ -66,11 +77,13 @@ struct AtHand {
     brought: Option<Arc<[BroughtKey]>>,
 }
 
-impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync> Receiver<Q, S, P> {
+impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync, D: Senders + Sync, O: Outbound + Sync>
+    Receiver<Q, S, P, D, O>
+{
     /// Makes a receiver on these edges.
     pub fn new(
         platforms: &'static [Platform],
-        edges: Edges<Q, S, P>,
+        edges: Edges<Q, S, P, D, O>,
         clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     ) -> Self {
         Self { platforms, edges, clock }
@@ -94,6 +107,9 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync> Receiver<Q, S
         let Some(platform) = find(self.platforms, &path.key.platform) else { return Reply::NotFound };
         let delivery = platform.delivery;
         let raw = raw(request, (self.clock)());
+        if delivery.scheme() == Scheme::Declared {
+            return self.take_declared(platform, &path, &raw).await;
+        }
         if delivery.is_handshake(&raw) {
             return Reply::Greeted(delivery.accepted());
         }
@@ -101,14 +117,81 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync> Receiver<Q, S
             Ok(verified) => verified,
             Err(reply) => return reply,
         };
-        let sealed = Sealed::from_verified(&verified);
+        self.queue(&path, &verified, delivery.accepted()).await
+    }
+
+    /// Puts a proven delivery on the queue.
+    async fn queue(&self, path: &WebhookPath, verified: &Verified, accepted: StatusCode) -> Reply {
+        let sealed = Sealed::from_verified(verified);
         match within(QUEUEING, || self.edges.queue.send(&sealed, 0)).await {
-            Ok(message_id) => Reply::Accepted(delivery.accepted(), message_id),
+            Ok(message_id) => Reply::Accepted(accepted, message_id),
             Err(error) => {
                 telemetry::error("not-queued", &format!("{}: {error}", path.key));
                 Reply::Unavailable
             }
         }
+    }
+
+    /// Takes one request of a declared sender through all steps.
+    async fn take_declared(&self, platform: &Platform, path: &WebhookPath, raw: &RawRequest) -> Reply {
+        let now = (self.clock)();
+        let known = match within(LOOKING_UP, || self.edges.senders.sender(&path.key, now)).await {
+            Ok(known) => known,
+            Err(error) => {
+                telemetry::error("no-sender", &format!("{}: {error}", path.key));
+                return Reply::Unavailable;
+            }
+        };
+        let mut arrival = match &known {
+            Some(sender) => self.arrival(path, raw, sender, now).await,
+            None => Ok(Err(Refusal::EmptyKey)),
+        };
+        let mut answers = known.as_ref().map(|sender| sender.declaration.answers).unwrap_or_default();
+        if matches!(arrival, Ok(Err(_)))
+            && let Some(fresh) = self.edges.senders.after_failed_proof(&path.key, now).await
+        {
+            arrival = self.arrival(path, raw, &fresh, now).await;
+            answers = fresh.declaration.answers;
+        }
+        match arrival {
+            Err(error) => {
+                telemetry::error("no-keys", &format!("{}: {error}", path.key));
+                Reply::Unavailable
+            }
+            Ok(Ok(Arrival::Handshake(answer))) => Reply::Answered(answer),
+            Ok(Ok(Arrival::Delivery(verified))) => self.queue(path, &verified, answers.accepted()).await,
+            Ok(Err(refusal)) => {
+                refused(platform, path, refusal, now);
+                if refusal == Refusal::Method { Reply::Method } else { Reply::Refused(answers.refused()) }
+            }
+        }
+    }
+
+    /// Proves a request with a sender's keys, and with the key set that it publishes, which is fetched anew if no key of
+    /// it fits.
+    ///
+    /// # Errors
+    /// The key set cannot be fetched. Within: the request is not proven.
+    async fn arrival(
+        &self,
+        path: &WebhookPath,
+        raw: &RawRequest,
+        sender: &Sender,
+        now: Timestamp,
+    ) -> Result<Result<Arrival, Refusal>, EdgeError> {
+        let Some(url) = sender.declaration.key_set() else { return Ok(verify_declared(path, raw, sender, now)) };
+        let with = |set: Arc<str>| {
+            let mut sender = sender.clone();
+            sender.keys.push(Key { id: "set".to_owned(), text: set.to_string().into() });
+            verify_declared(path, raw, &sender, now)
+        };
+        let known = within(FETCHING, || self.edges.key_sets.set(url, false, now)).await?;
+        let proven = with(Arc::clone(&known));
+        if !matches!(proven, Err(Refusal::WrongProof)) {
+            return Ok(proven);
+        }
+        let fresh = within(FETCHING, || self.edges.key_sets.set(url, true, now)).await?;
+        Ok(if fresh == known { proven } else { with(fresh) })
     }
 
     /// Proves a request with the keys at hand; if that fails, with those that the client brought; and once more with
@@ -156,21 +239,26 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync> Receiver<Q, S
             }
         }
         proven.map_err(|refusal| {
-            telemetry::emit(&json!({
-                "level": "WARN",
-                "event": "refused",
-                "platform": path.key.platform,
-                "connection": path.key.connection,
-                "generation": path.generation,
-                "why": refusal.to_string(),
-            }));
-            telemetry::emit(&telemetry::count("Refused", platform.name, 1, now));
+            refused(platform, path, refusal, now);
             match refusal {
                 Refusal::Method => Reply::Method,
-                _ => Reply::Refused,
+                _ => Reply::Refused(StatusCode::UNAUTHORIZED),
             }
         })
     }
+}
+
+/// Logs and counts a request that is not proven.
+fn refused(platform: &Platform, path: &WebhookPath, refusal: Refusal, now: Timestamp) {
+    telemetry::emit(&json!({
+        "level": "WARN",
+        "event": "refused",
+        "platform": path.key.platform,
+        "connection": path.key.connection,
+        "generation": path.generation,
+        "why": refusal.to_string(),
+    }));
+    telemetry::emit(&telemetry::count("Refused", platform.name, 1, now));
 }
 
 impl AtHand {
@@ -219,11 +307,21 @@ fn raw(request: Request, now: Timestamp) -> RawRequest {
         }
         _ => now,
     };
+    let target = target(&request);
     let (parts, body) = request.into_parts();
     let body = match body {
         Body::Text(text) => Bytes::from(text),
         Body::Binary(bytes) => Bytes::from(bytes),
         _ => Bytes::new(),
     };
-    RawRequest { method: parts.method, headers: parts.headers, body, received }
+    RawRequest { method: parts.method, target, headers: parts.headers, body, received }
+}
+
+/// Returns the path and the query as they were received, still encoded.
+fn target(request: &Request) -> String {
+    let path = request.raw_http_path();
+    match request.uri().query().filter(|query| !query.is_empty()) {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    }
 }

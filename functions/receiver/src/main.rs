@@ -4,9 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use cloud::{
     aws::{Aws, Patience},
+    key_sets::{KeySets, LazyGuarded},
     proof_keys::{CachedProofKeys, DynamoProofKeys},
     queue::Sqs,
     secrets::{AppCredentials, Keys, SecretsManager},
+    senders::{CachedSenders, DynamoSenders},
 };
 use commerce::platforms::PLATFORMS;
 use lambda_http::{Error, run, service_fn};
@@ -23,6 +25,8 @@ async fn main() -> Result<(), Error> {
         signing_keys: Keys::new(SecretsManager::new(aws.secretsmanager(), config.signing_keys)),
         apps: AppCredentials::new(SecretsManager::new(aws.secretsmanager(), config.app_credentials)),
         proof_keys: CachedProofKeys::new(DynamoProofKeys::new(aws.dynamodb(), config.proof_keys)),
+        senders: CachedSenders::new(DynamoSenders::new(aws.dynamodb(), config.senders)),
+        key_sets: KeySets::new(LazyGuarded::new(config.loopback)),
     };
     let receiver = Receiver::new(PLATFORMS, edges, Arc::new(cloud::now));
     // Lambda does not throttle initialisation, so what the first delivery needs is made ready here, within two seconds.

@@ -1,7 +1,9 @@
 //! The one table of the statuses that requests are answered with. Bodies are empty, because a caller that cannot prove
-//! a delivery must learn nothing, and one that can has no use for a body.
+//! a delivery must learn nothing, and one that can has no use for a body. Only a handshake that a declaration describes
+//! has one.
 
-use http::{HeaderValue, StatusCode};
+use commerce::declaration::Answer;
+use http::{HeaderName, HeaderValue, StatusCode};
 use lambda_http::{Body, Response};
 
 /// The reply to a request.
@@ -15,8 +17,10 @@ pub enum Reply {
     NotFound,
     /// The platform does not deliver with this method.
     Method,
-    /// The request is not proven.
-    Refused,
+    /// A handshake of a declared sender was answered as its declaration says, and nothing was queued.
+    Answered(Answer),
+    /// The request is not proven: the platform's status for that.
+    Refused(StatusCode),
     /// Something failed on our side, and the platform should try again.
     Unavailable,
 }
@@ -25,10 +29,10 @@ impl Reply {
     /// Returns the status of the reply.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Accepted(status, _) | Self::Greeted(status) => *status,
+            Self::Accepted(status, _) | Self::Greeted(status) | Self::Refused(status) => *status,
+            Self::Answered(answer) => StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK),
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Refused => StatusCode::UNAUTHORIZED,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -38,6 +42,14 @@ impl Reply {
     pub fn into_response(self) -> Response<Body> {
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = self.status();
+        if let Self::Answered(answer) = &self {
+            for (name, value) in &answer.headers {
+                if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+                    response.headers_mut().insert(name, value);
+                }
+            }
+            *response.body_mut() = Body::Text(answer.body.clone());
+        }
         if let Self::Accepted(_, id) = &self
             && let Ok(id) = HeaderValue::from_str(id)
         {

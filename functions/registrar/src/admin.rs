@@ -292,7 +292,8 @@ impl<P: Parts> Registrar<P> {
     ) -> Result<Begun, Problem> {
         let known: &[_] = if fetch == Fetch::Incremental { &["entity", "since"] } else { &["entity"] };
         let mut members = members(body, known)?;
-        let mut entities = pollable(platform);
+        let (_, connection) = self.known(key).await?;
+        let mut entities = pollable(platform, &connection);
         if let Some(entity) = entity(&mut members, &entities)? {
             entities = vec![entity];
         }
@@ -320,7 +321,7 @@ impl<P: Parts> Registrar<P> {
     async fn show_polls(&self, platform: &Platform, key: &ConnectionKey) -> Result<PollList, Problem> {
         let (loaded, connection) = self.known(key).await?;
         let losses = self.losses(key).await?;
-        let polls = pollable(platform).into_iter().map(|entity| {
+        let polls = pollable(platform, &connection).into_iter().map(|entity| {
             let cursor = loaded.cursors.get(&entity);
             let run = cursor.and_then(|cursor| cursor.run.as_ref());
             let stopped = cursor.and_then(|cursor| cursor.stopped.as_ref());
@@ -523,9 +524,12 @@ fn retired(body: &[u8]) -> Result<Option<String>, Problem> {
 }
 
 /// Returns the kinds of entity that can be polled.
-fn pollable(platform: &Platform) -> Vec<EntityKind> {
+fn pollable(platform: &Platform, connection: &Connection) -> Vec<EntityKind> {
+    let listed = |entity| platform.lists.is_some_and(|lists| lists.polls(&connection.settings, entity));
     let processors = platform.mapping.processors().iter();
-    let pollable = processors.filter(|one| one.polling.is_some() && one.direction != Direction::Export);
+    let pollable = processors
+        .filter(|one| one.polling.is_some() && one.direction != Direction::Export)
+        .filter(|one| listed(one.entity));
     pollable.map(|processor| processor.entity).collect()
 }
 

@@ -15,6 +15,8 @@ pub struct Config {
     pub coordination: String,
     /// The name of the table of keys that clients brought.
     pub proof_keys: String,
+    /// The name of the table of declared senders.
+    pub senders: String,
     /// The ARN of the key that encrypts credentials.
     pub credentials_key: String,
     /// The ARN of the secret with the signing keys.
@@ -38,7 +40,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads `CONNECTIONS_TABLE`, `COORDINATION_TABLE`, `PROOF_KEYS_TABLE`, `CREDENTIALS_KEY`, `SIGNING_KEYS`,
+    /// Reads `CONNECTIONS_TABLE`, `COORDINATION_TABLE`, `PROOF_KEYS_TABLE`, `SENDERS_TABLE`, `CREDENTIALS_KEY`, `SIGNING_KEYS`,
     /// `ADMIN_KEY`, `APP_CREDENTIALS`, `JOBS_URL`, `INBOX_URL`, `PUBLIC_BASE_URL`, `CHANGE_EVENTS`, `WEBHOOKS_OUT` and
     /// `ALLOW_LOOPBACK_PLATFORMS`.
     ///
@@ -49,6 +51,7 @@ impl Config {
             connections: variable("CONNECTIONS_TABLE")?,
             coordination: variable("COORDINATION_TABLE")?,
             proof_keys: variable("PROOF_KEYS_TABLE")?,
+            senders: variable("SENDERS_TABLE")?,
             credentials_key: variable("CREDENTIALS_KEY")?,
             signing_keys: variable("SIGNING_KEYS")?,
             admin_key: variable("ADMIN_KEY")?,

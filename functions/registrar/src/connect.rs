@@ -4,15 +4,17 @@ use cloud::{
     connections::{Connections, Loaded, Vault},
     proof_keys::KeepProofKeys,
     queue::Jobs,
+    senders::KeepSenders,
 };
 use commerce::{
     connection::{Connection, ConnectionStatus},
     job::{Job, Trigger},
     key::{ConnectionKey, Generation},
+    keys::BroughtKey,
     platform::{
         Platform,
         pull::Access,
-        settings::Settings,
+        settings::{OwnSender, Settings},
         webhooks::{Desired, Occasion, Saving, WebhookApi, WebhookStatus},
     },
     request::WebhookPath,
@@ -105,7 +107,7 @@ impl<P: Parts> Registrar<P> {
         let Some(credentials) = &settings.credentials else {
             // Without credentials nothing is made at the store; somebody enters the webhooks by hand.
             self.keep(key, before.connection.as_ref(), &settings, admitted, None, settings.own.clone()).await?;
-            self.edges.proof_keys.replace(key, &brought).await?;
+            self.keep_keys(key, generation, &brought, settings.sender.as_ref()).await?;
             return Ok(None);
         };
         let at = At { platform, key, access: Access { site: &settings.site, credentials, settings: &settings.own } };
@@ -131,7 +133,7 @@ impl<P: Parts> Registrar<P> {
             None => other.clone(),
         };
         let connection = self.keep(key, before.connection.as_ref(), &settings, admitted, Some(cipher), own).await?;
-        self.edges.proof_keys.replace(key, &brought).await?;
+        self.keep_keys(key, generation, &brought, settings.sender.as_ref()).await?;
         // The registrar's own queue does the rest: the remaining webhooks, and the backfill. It waits while webhooks
         // are being made here.
         let delay = if installed.is_some() { 0 } else { LATER };
@@ -146,6 +148,23 @@ impl<P: Parts> Registrar<P> {
         };
         let basis = Connection { settings: other.clone(), ..connection };
         self.converge(at, webhooks, &basis, &before, &existing, Trigger::Connected).await.map(Some)
+    }
+
+    /// Keeps the keys that the client brought, and the declared sender with its own.
+    async fn keep_keys(
+        &self,
+        key: &ConnectionKey,
+        generation: Generation,
+        brought: &[BroughtKey],
+        sender: Option<&OwnSender>,
+    ) -> Result<(), Problem> {
+        self.edges.proof_keys.replace(key, brought).await?;
+        if let Some(sender) = sender {
+            let path = WebhookPath { key: key.clone(), generation };
+            let record = sender.at(&format!("{}{path}", self.public_base_url));
+            self.edges.senders.keep_sender(key, Some(&record)).await?;
+        }
+        Ok(())
     }
 
     /// Proves credentials that anybody may have sent, with as few calls as possible: by one page of the webhooks, and

@@ -3,12 +3,14 @@
 use cloud::{
     connections::{Connections, Vault},
     proof_keys::KeepProofKeys,
+    senders::KeepSenders,
 };
 use commerce::{
     connection::ConnectionStatus,
     http_call::Fault,
     key::ConnectionKey,
     platform::{Platform, pull::Access},
+    scheme::Scheme,
 };
 use zeroize::Zeroizing;
 
@@ -33,6 +35,14 @@ pub(crate) enum Removal {
 }
 
 impl<P: Parts> Registrar<P> {
+    /// Removes the declared sender of a connection, where the platform has them.
+    pub(crate) async fn remove_sender(&self, platform: &Platform, key: &ConnectionKey) -> Result<(), Problem> {
+        if platform.delivery.scheme() == Scheme::Declared {
+            self.edges.senders.keep_sender(key, None).await?;
+        }
+        Ok(())
+    }
+
     /// Disconnects a store: removes its webhooks, then its credentials. Late deliveries are ignored.
     pub(crate) async fn disconnect(
         &self,
@@ -74,6 +84,7 @@ impl<P: Parts> Registrar<P> {
             }
         }
         self.edges.proof_keys.replace(key, &[]).await?;
+        self.remove_sender(platform, key).await?;
         for scope in loaded.webhooks.keys() {
             self.edges.connections.remove_webhook(key, scope).await?;
         }

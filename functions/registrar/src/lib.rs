@@ -49,6 +49,7 @@ use cloud::{
     proof_keys::KeepProofKeys,
     queue::{Inbox, Jobs},
     secrets::{AppCredentials, KeepSecret, Keys, SecretSource},
+    senders::KeepSenders,
     telemetry,
 };
 use commerce::{
@@ -84,6 +85,8 @@ pub trait Parts {
     type Notes: Coordination + Sync;
     /// The keys that clients brought.
     type ProofKeys: KeepProofKeys + Sync;
+    /// The declared senders.
+    type Senders: KeepSenders + Sync;
     /// The registrar's own queue.
     type Jobs: Jobs + Sync;
     /// The processor's queue.
@@ -110,6 +113,8 @@ pub struct Edges<P: Parts> {
     pub notes: P::Notes,
     /// The keys that clients brought.
     pub proof_keys: P::ProofKeys,
+    /// The declared senders.
+    pub senders: P::Senders,
     /// The registrar's own queue.
     pub jobs: P::Jobs,
     /// The processor's queue.

@@ -57,6 +57,8 @@ impl<P: Parts> Registrar<P> {
         }
         connection.generation = connection.generation.next();
         self.save(key, &mut connection).await?;
+        // The keys of a declared sender are its own, and no derived one takes their place.
+        self.remove_sender(platform, key).await?;
         self.reconcile_asked(platform, key).await
     }
 

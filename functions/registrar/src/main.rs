@@ -12,6 +12,7 @@ use cloud::{
     proof_keys::DynamoProofKeys,
     queue::{Sqs, SqsJobs},
     secrets::{AppCredentials, Keys, SecretsManager},
+    senders::DynamoSenders,
 };
 use commerce::platforms::PLATFORMS;
 use lambda_http::{Body, Response};
@@ -29,6 +30,7 @@ impl Parts for AtAws {
     type Outbound = Guarded;
     type Notes = DynamoCoordination;
     type ProofKeys = DynamoProofKeys;
+    type Senders = DynamoSenders;
     type Jobs = SqsJobs;
     type Inbox = Sqs;
     type Endpoints = DynamoConnections;
@@ -50,6 +52,7 @@ async fn main() -> Result<(), Error> {
         outbound: Guarded::new(config.loopback)?,
         notes: DynamoCoordination::new(aws.dynamodb(), config.coordination),
         proof_keys: DynamoProofKeys::new(aws.dynamodb(), config.proof_keys),
+        senders: DynamoSenders::new(aws.dynamodb(), config.senders),
         jobs: SqsJobs::new(aws.sqs(), config.jobs),
         inbox: Sqs::new(aws.sqs(), config.inbox, String::new()),
     };

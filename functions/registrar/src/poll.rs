@@ -28,7 +28,7 @@ use commerce::{
     timestamp::Timestamp,
     transfer::Polling,
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::{Parts, Registrar, problem::Problem, webhooks::At};
 
@@ -121,14 +121,14 @@ impl<P: Parts> Registrar<P> {
         (asked, since): (Fetch, Option<Timestamp>),
         missed: bool,
     ) -> Result<(), Problem> {
-        let Some(polling) = polling(platform, entity) else {
-            return Err(Problem::NotFound(format!("{} has no {entity} that can be polled", platform.name)));
-        };
         for _ in 0..TRIES {
             let loaded = self.edges.connections.load(key).await?;
             let Some(connection) = loaded.connection.as_ref().filter(|connection| may_poll(connection)) else {
                 let why = "nothing is fetched for a connection that is not active or has no credentials";
                 return Err(Problem::Refused(Fault::Connection(why.into())));
+            };
+            let Some(polling) = polling(platform, &connection.settings, entity) else {
+                return Err(Problem::NotFound(format!("{} has no {entity} that can be polled", platform.name)));
             };
             let mut cursor = known(&loaded, connection, entity);
             let (now, mut event) = ((self.clock)(), "poll-begun");
@@ -173,7 +173,7 @@ impl<P: Parts> Registrar<P> {
         let now = (self.clock)();
         for processor in platform.mapping.processors() {
             let entity = processor.entity;
-            let Some(polling) = polling(platform, entity) else { continue };
+            let Some(polling) = polling(platform, &connection.settings, entity) else { continue };
             let cursor = known(loaded, connection, entity);
             if cursor.run.as_ref().is_some_and(|run| run.at.plus_seconds(LOST_SECONDS) <= now) {
                 self.send_poll(key, entity, 0).await?;
@@ -336,7 +336,8 @@ impl<P: Parts> Registrar<P> {
     ) -> Result<(), Problem> {
         let (entity, now) = (cursor.entity, (self.clock)());
         // The settings may have changed meanwhile.
-        let Some((polling, wait)) = polling(platform, entity).zip(wait(connection, &cursor, now)) else {
+        let Some((polling, wait)) = polling(platform, &connection.settings, entity).zip(wait(connection, &cursor, now))
+        else {
             return Ok(());
         };
         if let Some(fetch) = due(polling, every(connection, entity), &cursor, now) {
@@ -524,9 +525,9 @@ fn may_poll(connection: &Connection) -> bool {
 }
 
 /// Returns the way in which an entity is polled, or `None` when it cannot be.
-fn polling(platform: &Platform, entity: EntityKind) -> Option<Polling> {
+fn polling(platform: &Platform, settings: &Map<String, Value>, entity: EntityKind) -> Option<Polling> {
     let polling = processor(platform.mapping, entity)?.polling?;
-    platform.lists?.poll(entity, None).map(|_| polling)
+    platform.lists.filter(|lists| lists.polls(settings, entity)).map(|_| polling)
 }
 
 /// Returns the time between two fetches of an entity, in seconds, where the settings state it.

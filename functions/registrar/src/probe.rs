@@ -36,7 +36,8 @@ impl<P: Parts> Registrar<P> {
             headers.insert(HeaderName::from_static(standard.id), HeaderValue::from_static(PROBE));
             headers.insert(HeaderName::from_static(standard.timestamp), HeaderValue::from(now.seconds()));
         }
-        let mut request = RawRequest { method: Method::POST, headers, body: probe.body.into(), received: now };
+        let mut request =
+            RawRequest { target: String::new(), method: Method::POST, headers, body: probe.body.into(), received: now };
         let bound = delivery.secret_per_scope().then_some(PROBE);
         let secret = ring.signing().webhook_secret(path, bound);
         let apps = match scheme.wants_app() {

@@ -7,11 +7,13 @@ pub mod bus;
 pub mod connections;
 pub mod coordination;
 pub mod endpoints;
+pub mod key_sets;
 pub mod memory;
 pub mod outbound;
 pub mod proof_keys;
 pub mod queue;
 pub mod secrets;
+pub mod senders;
 pub mod state;
 pub mod telemetry;
 

@@ -10,6 +10,7 @@ use commerce::{
     change_event::ChangeEvent,
     connection::Connection,
     cursor::Cursor,
+    declaration::SenderRecord,
     endpoint::{Endpoint, Outgoing},
     entity::{EntityKey, EntityKind},
     envelope::Sealed,
@@ -35,6 +36,7 @@ use crate::{
     proof_keys::{Brought, KeepProofKeys, ProofKeys},
     queue::{DeadLetter, DeadLetters, Inbox, Jobs, Received, Retries},
     secrets::{KeepSecret, SecretSource},
+    senders::{KeepSenders, Senders},
     state::{CountPage, Entities, KeyPage, Put, Read, Stored, stored},
 };
 
@@ -239,6 +241,8 @@ struct Tables {
     endpoints: BTreeMap<String, Endpoint>,
     brought: BTreeMap<ConnectionKey, Vec<BroughtKey>>,
     brought_reads: usize,
+    senders: BTreeMap<ConnectionKey, SenderRecord>,
+    sender_reads: usize,
     faults: VecDeque<TableFault>,
     reads: usize,
     writes: usize,
@@ -326,6 +330,11 @@ impl MemoryTables {
     pub fn calls(&self) -> (usize, usize) {
         let tables = lock(&self.0);
         (tables.reads, tables.writes)
+    }
+
+    /// Returns the number of reads of declared senders.
+    pub fn sender_reads(&self) -> usize {
+        lock(&self.0).sender_reads
     }
 
     /// Returns the number of reads of the keys that clients brought.
@@ -736,6 +745,25 @@ impl ProofKeys for MemoryTables {
 impl KeepProofKeys for MemoryTables {
     async fn replace(&self, key: &ConnectionKey, keys: &[BroughtKey]) -> Result<(), EdgeError> {
         lock(&self.0).brought.insert(key.clone(), keys.to_vec());
+        Ok(())
+    }
+}
+
+impl Senders for MemoryTables {
+    async fn sender(&self, key: &ConnectionKey) -> Result<Option<SenderRecord>, EdgeError> {
+        let mut tables = lock(&self.0);
+        tables.sender_reads += 1;
+        Ok(tables.senders.get(key).cloned())
+    }
+}
+
+impl KeepSenders for MemoryTables {
+    async fn keep_sender(&self, key: &ConnectionKey, sender: Option<&SenderRecord>) -> Result<(), EdgeError> {
+        let mut tables = lock(&self.0);
+        match sender {
+            Some(sender) => _ = tables.senders.insert(key.clone(), sender.clone()),
+            None => _ = tables.senders.remove(key),
+        }
         Ok(())
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     origin::Origin,
     platform::{
         lists::{Listed, Lists, read_page},
+        mapping::{PART, Part},
         pull::Access,
     },
     redaction::Redaction,
@@ -552,6 +553,28 @@ impl Sealed {
     /// id, receipt and proof.
     pub fn part(envelope: &Envelope, content: Content) -> Self {
         Self::write(&Envelope { provenance: envelope.provenance.derived(), content, deferrals: 0, ..envelope.clone() })
+    }
+
+    /// Seals a part of a delivery that has many. It keeps the delivery's receipt and proof.
+    pub fn delivered_part(envelope: &Envelope, part: &Part) -> Self {
+        let mut claims = envelope.claims.clone();
+        claims.insert(PART.to_owned(), "true".to_owned());
+        let with = |body: Body| {
+            Self::write(&Envelope {
+                provenance: envelope.provenance.derived(),
+                scope: part.scope.clone(),
+                delivery_id: part.delivery_id.clone().or_else(|| envelope.delivery_id.clone()),
+                claims: claims.clone(),
+                deferrals: 0,
+                content: Content::Delivery(body),
+                ..envelope.clone()
+            })
+        };
+        let sealed = with(Body::pack(&part.body));
+        match sealed.text.len() <= MAX_MESSAGE_BYTES {
+            true => sealed,
+            false => with(Body::Dropped(part.body.len() as u64)),
+        }
     }
 
     /// Seals a transfer request that takes the place of a message whose content must not stay. It names no user.

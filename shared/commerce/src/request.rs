@@ -16,6 +16,8 @@ use crate::{
 pub struct RawRequest {
     /// The method, nearly always `POST`.
     pub method: Method,
+    /// The path, and the query behind its question mark, as they were received.
+    pub target: String,
     /// The headers, with names in lower case.
     pub headers: HeaderMap,
     /// The body's bytes, already decoded where API Gateway sent them as base64.

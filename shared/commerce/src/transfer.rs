@@ -10,7 +10,8 @@ use crate::{
 };
 
 /// The event that a topic reports.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Action {
     /// The entity is new.
     Created,

@@ -13,6 +13,7 @@ use std::{collections::BTreeMap, env, fs, path::PathBuf};
 use commerce::{change::Change, entity::EntityKind, platform::mapping::Mapped, platforms::PLATFORMS};
 use registrar::openapi;
 use serde_json::{Value, json};
+use tests::world::coded;
 
 /// Asserts that a file of the repository has this text. Writes the file first if `WRITE_PAGES` is set.
 fn assert_generated(path: &str, text: &str) {
@@ -51,11 +52,16 @@ fn the_senders_that_are_described_as_data() {
     assert_generated(path, &format!("{by_hand}{GENERATED}{}", senders::table()));
 }
 
+#[test]
+fn the_presets_as_functions_have_them() {
+    assert_generated("shared/commerce/presets.json", &senders::presets());
+}
+
 /// A mapping whose output changes gets a higher number. Otherwise a replay would not win over the output of an earlier
 /// release for the same delivery.
 #[test]
 fn a_mapping_that_makes_something_else_has_another_number() {
-    for platform in PLATFORMS {
+    for platform in coded() {
         let path = format!("tests/path/data/{}/mapping.json", platform.name);
         let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(&path);
         let before = fs::read(&file).map(|text| serde_json::from_slice(&text).unwrap()).unwrap_or_default();

@@ -52,6 +52,20 @@ pub fn table() -> String {
     table
 }
 
+/// Returns the presets as one JSON text, by their names, without what only people read.
+pub fn presets() -> String {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/commerce/presets");
+    let files = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    let preset = |file: PathBuf| {
+        let mut declaration = yaml(&file);
+        let members = declaration.as_object_mut().unwrap();
+        members.retain(|name, _| !matches!(name.as_str(), "notes" | "evidence"));
+        (file.file_stem().unwrap().to_str().unwrap().to_owned(), declaration)
+    };
+    let presets: std::collections::BTreeMap<String, Value> = files.map(preset).collect();
+    format!("{}\n", serde_json::to_string(&presets).unwrap())
+}
+
 fn proof(of: &Proof, found: &mut BTreeSet<String>) {
     match of {
         Proof::Any(several) | Proof::All(several) | Proof::FirstPresent(several) => {

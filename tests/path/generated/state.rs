@@ -8,10 +8,10 @@ use commerce::{
         Cart, CategoryEntity, Coupon, Customer, EntityKind, Order, Price, Product, Record, Request, Subscription,
     },
     platform::mapping::Mapped,
-    platforms::PLATFORMS,
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value};
+use tests::world::coded;
 
 use crate::hops::Golden;
 
@@ -38,7 +38,7 @@ pub fn tables() -> String {
 fn table<T: JsonSchema>(page: &mut String, kind: EntityKind, samples: &[Golden]) {
     let of_kind = samples.iter().filter(|golden| golden.entity == kind);
     let samples: Vec<Sample> = of_kind.flat_map(|golden| fields(golden.platform, &golden.mapped)).collect();
-    let mut platforms: Vec<_> = PLATFORMS.iter().map(|platform| platform.name).collect();
+    let mut platforms: Vec<_> = coded().map(|platform| platform.name).collect();
     platforms.retain(|name| samples.iter().any(|(platform, _)| platform == name));
     let mut settings = SchemaSettings::draft2020_12().for_serialize();
     settings.inline_subschemas = true;

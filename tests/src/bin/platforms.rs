@@ -177,7 +177,7 @@ fn scope(simulator: &dyn Simulator, delivery: &Delivery) -> String {
         headers.insert(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
     }
     let (method, body, received) = (delivery.method.clone(), delivery.body.clone(), cloud::now());
-    let raw = commerce::request::RawRequest { method, headers, body, received };
+    let raw = commerce::request::RawRequest { target: String::new(), method, headers, body, received };
     let scope = find(PLATFORMS, simulator.platform()).unwrap().delivery.scope(&raw);
     scope.unwrap_or_else(|| commerce::verify::UNNAMED_SCOPE.to_owned())
 }

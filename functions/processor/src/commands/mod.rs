@@ -61,6 +61,10 @@ impl<P: Parts> Processor<P> {
                     gated()?;
                     self.split(message, transfers).await
                 }
+                Command::Parts(parts) => {
+                    gated()?;
+                    self.split_parts(message, parts).await
+                }
                 Command::List(listing) => self.list(message, listing, gated()?, place).await,
                 Command::Recover(recovery) => self.recover(message, recovery, gated()?, place).await,
                 Command::PullUnlisted(swept) => {

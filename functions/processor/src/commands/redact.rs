@@ -179,7 +179,7 @@ impl<P: Parts> Processor<P> {
             let letters = self.edges.queues.receive().await?;
             empty = if letters.is_empty() { empty + 1 } else { 0 };
             for letter in letters {
-                if self.names(message, redaction, &letter) {
+                if self.names(message, redaction, &letter, connection) {
                     self.replace(&letter, connection).await?;
                     self.edges.queues.remove(&letter.handle).await?;
                     removed += 1;
@@ -223,7 +223,13 @@ impl<P: Parts> Processor<P> {
     }
 
     /// Returns whether a letter is of the connection and names one of the persons.
-    fn names(&self, message: &CommandMessage, redaction: &Redaction, letter: &Received) -> bool {
+    fn names(
+        &self,
+        message: &CommandMessage,
+        redaction: &Redaction,
+        letter: &Received,
+        connection: Option<&Connection>,
+    ) -> bool {
         let dead = dead_message(letter);
         let parsed = Parsed::new(&dead);
         let Some(envelope) = parsed.envelope().filter(|envelope| envelope.key == message.envelope.key) else {
@@ -238,16 +244,22 @@ impl<P: Parts> Processor<P> {
             return true;
         }
         // The platform's mapping knows where else an entity names its customer.
-        self.entity(&parsed).is_some_and(|(entity, changes)| {
+        self.entity(&parsed, connection).is_some_and(|(entity, changes)| {
             changes.iter().any(|change| redaction.concerns(&self.named_in(&entity, &State::of(change))))
         })
     }
 
     /// Returns the entity that a message is about, with the changes that it tells.
-    fn entity(&self, parsed: &Parsed<'_>) -> Option<(EntityKey, Vec<Change>)> {
+    fn entity(&self, parsed: &Parsed<'_>, connection: Option<&Connection>) -> Option<(EntityKey, Vec<Change>)> {
         match request(self.platforms, 0, parsed, parsed.unpack()) {
             Request::Resolved(Resolution::Entity(update)) => Some((update.key, update.changes)),
-            Request::Unresolved(unresolved) => Some((unresolved.entity_without_presets()?.clone(), Vec::new())),
+            Request::Unresolved(unresolved) => match unresolved.entity_without_presets() {
+                Some(key) => Some((key.clone(), Vec::new())),
+                None => match unresolved.resolve(connection) {
+                    Resolution::Entity(update) => Some((update.key, update.changes)),
+                    Resolution::Ended(_) | Resolution::Command(_) => None,
+                },
+            },
             Request::Resolved(_) => None,
         }
     }
@@ -257,11 +269,13 @@ impl<P: Parts> Processor<P> {
     async fn replace(&self, letter: &Received, connection: Option<&Connection>) -> Result<(), Ended> {
         let dead = dead_message(letter);
         let parsed = Parsed::new(&dead);
-        let (Some(envelope), Some((entity, _))) = (parsed.envelope(), self.entity(&parsed)) else { return Ok(()) };
+        let found = self.entity(&parsed, connection);
+        let (Some(envelope), Some((entity, _))) = (parsed.envelope(), found) else { return Ok(()) };
         let platform = commerce::platform::find(self.platforms, &entity.connection.platform);
-        let declared = platform.and_then(|of| commerce::platform::mapping::processor(of.mapping, entity.kind));
-        let can_ask = connection.is_some_and(|connection| connection.credentials.is_some());
-        let sealed = if can_ask && declared.is_some_and(|declared| declared.pull) {
+        let can_ask = platform.zip(connection).is_some_and(|(platform, connection)| {
+            connection.credentials.is_some() && platform.mapping.pulls(&connection.settings, entity.kind)
+        });
+        let sealed = if can_ask {
             Sealed::in_place_of(envelope, Transfer::new(entity.kind, entity.id, INSTEAD))
         } else {
             Sealed::redriven(envelope)

@@ -6,11 +6,16 @@
 mod document;
 pub mod filter;
 mod handshake;
+pub mod map;
 mod proof;
+mod sender;
 mod template;
 mod time;
 mod written;
 
+use std::collections::BTreeMap;
+
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -21,16 +26,23 @@ pub use self::{
         Agreement, Algorithm, Encoding, Key, KeyForm, Place, Proof, Proven, SecretHeader, Signed, Time, Token,
         TokenKeys,
     },
+    sender::{KeyRecord, Sender, SenderRecord},
     template::{Arrived, Template, Values},
     time::Unit,
     written::{Pattern, Written},
 };
-use crate::{scheme::Refusal, timestamp::Timestamp};
+use self::{
+    filter::Filter,
+    map::{Api, Meaning, PollCall, PullCall},
+};
+use crate::{entity::EntityKind, scheme::Refusal, timestamp::Timestamp};
 
 /// The most levels of `any`, `all` and `first-present`.
 const MAX_DEPTH: usize = 3;
 /// The most proofs in a declaration.
 const MAX_PROOFS: usize = 16;
+/// The most templates of a value.
+const MAX_TEMPLATES: usize = 8;
 /// The longest extracted value, in bytes.
 const MAX_VALUE_BYTES: usize = 256;
 
@@ -63,6 +75,24 @@ pub struct Declaration {
     /// The answers to deliveries.
     #[serde(default)]
     pub answers: Answers,
+    /// The parts of a body that has many, each of which is a delivery of its own.
+    #[serde(default)]
+    pub split: Option<Filter>,
+    /// The number of the mapping. It rises when the mapping makes something else of the same delivery.
+    #[serde(default = "first")]
+    pub mapping: u32,
+    /// The meaning of topics. The first that fits counts. Without any, each delivery is kept as a record.
+    #[serde(default)]
+    pub map: Vec<Meaning>,
+    /// The sender's API.
+    #[serde(default)]
+    pub api: Option<Api>,
+    /// The calls that return one entity, by its kind.
+    #[serde(default)]
+    pub pull: BTreeMap<EntityKind, PullCall>,
+    /// The calls that list all entities of a kind.
+    #[serde(default)]
+    pub poll: BTreeMap<EntityKind, PollCall>,
 }
 
 /// The source of what a declaration says.
@@ -75,6 +105,10 @@ pub enum Evidence {
     Library,
     /// Third parties alone, so the facts are unconfirmed.
     ThirdParty,
+}
+
+const fn first() -> u32 {
+    1
 }
 
 fn post() -> Vec<String> {
@@ -127,6 +161,18 @@ pub struct Answers {
 impl Default for Answers {
     fn default() -> Self {
         Self { accepted: 200, refused: 401 }
+    }
+}
+
+impl Answers {
+    /// Returns the status for a delivery that is accepted.
+    pub fn accepted(self) -> StatusCode {
+        StatusCode::from_u16(self.accepted).unwrap_or(StatusCode::OK)
+    }
+
+    /// Returns the status for a request that is not proven.
+    pub fn refused(self) -> StatusCode {
+        StatusCode::from_u16(self.refused).unwrap_or(StatusCode::UNAUTHORIZED)
     }
 }
 
@@ -215,10 +261,119 @@ impl Declaration {
                 return wrong(&format!("handshakes[{place}].answer.status"), "must be 200 to 299");
             }
         }
+        let Extract { topic, id, message, account, .. } = &self.extract;
+        if [topic, id, message, account].iter().any(|templates| templates.len() > MAX_TEMPLATES) {
+            return wrong("extract", &format!("each value has {MAX_TEMPLATES} templates at most"));
+        }
+        self.check_mapping()?;
         if !(200..300).contains(&self.answers.accepted) || !(400..500).contains(&self.answers.refused) {
             return wrong("answers", "accepted must be 200 to 299, refused 400 to 499");
         }
         Ok(())
+    }
+
+    /// Checks the part about entities.
+    fn check_mapping(&self) -> Result<(), DeclarationError> {
+        let wrong = |place: String, why: String| Err(DeclarationError { place, why });
+        if self.map.len() > map::MAX_MEANINGS {
+            return wrong("map".into(), format!("has {} entries at most", map::MAX_MEANINGS));
+        }
+        for (at, meaning) in self.map.iter().enumerate() {
+            let place = format!("map[{at}]");
+            if meaning.topic.is_empty() {
+                return wrong(place, "topic must name a topic, or be *".into());
+            }
+            let beginning = |meaning: &Meaning| meaning.topic.strip_suffix('*').map(str::to_owned);
+            let before = self.map.iter().take(at).find(|before| {
+                before.topic == meaning.topic || beginning(before).is_some_and(|own| meaning.topic.starts_with(&own))
+            });
+            if let Some(before) = before {
+                return wrong(place, format!("never counts: {} comes before it", before.topic));
+            }
+            let pulled = self.pull.contains_key(&meaning.entity);
+            let deletes = meaning.action == crate::transfer::Action::Deleted;
+            if meaning.content.is_none() && !pulled && !deletes && meaning.entity != EntityKind::Record {
+                let why = format!("needs content, or {0} below pull: the delivery only names the {0}", meaning.entity);
+                return wrong(place, why);
+            }
+            if meaning.id.is_none() && self.extract.id.is_empty() && meaning.entity != EntityKind::Record {
+                return wrong(place, "needs id, or extract.id".into());
+            }
+        }
+        let calls = self.pull.keys().chain(self.poll.keys()).next();
+        if let (Some(kind), None) = (calls, &self.api) {
+            return wrong("api".into(), format!("must say how calls for {kind} are made"));
+        }
+        for (name, value) in self.api.iter().flat_map(|api| &api.headers) {
+            let named = http::HeaderName::from_bytes(name.as_bytes()).is_ok();
+            if !named || http::HeaderValue::from_str(value).is_err() {
+                return wrong(format!("api.headers.{name}"), "must be a header's name and value".into());
+            }
+        }
+        if let Some((kind, _)) = self.pull.iter().find(|(_, call)| !call.path.has("{id}")) {
+            return wrong(format!("pull.{kind}.path"), "must have {id}".into());
+        }
+        for (kind, call) in &self.poll {
+            let place = format!("poll.{kind}");
+            if !self.pull.contains_key(kind) {
+                return wrong(place, format!("needs pull.{kind}, because what is listed is pulled"));
+            }
+            let continues = call.then.as_ref().is_some_and(|then| then.has("{cursor}"));
+            if call.next.is_some() != continues {
+                return wrong(place, "needs next and, with {cursor}, then; or neither for one page".into());
+            }
+            if call.whole && call.id.is_none() {
+                return wrong(place, "needs id, because its entries are whole".into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether a key has a form that a proof can use.
+    pub fn takes_key(&self, key: &str) -> bool {
+        let mut leaves = Vec::new();
+        self.proof.leaves(String::new(), &mut leaves);
+        leaves.into_iter().any(|(_, leaf)| match leaf {
+            Proof::Signed(signed) => signed.takes_key(key),
+            _ => true,
+        })
+    }
+
+    /// Returns the URL of the sender's key set, if it has one.
+    pub fn key_set(&self) -> Option<&str> {
+        let mut leaves = Vec::new();
+        self.proof.leaves(String::new(), &mut leaves);
+        leaves.into_iter().find_map(|(_, leaf)| match leaf {
+            Proof::Jwt(token) => match &token.keys {
+                TokenKeys::JwksUrl(url) => Some(url.as_str()),
+                TokenKeys::Secrets | TokenKeys::Jwks => None,
+            },
+            _ => None,
+        })
+    }
+
+    /// Returns the headers and query parameters of a request that the places of its values name, by these names, so that
+    /// they can be read again without the request.
+    pub fn noted(&self, request: &Arrived<'_>) -> BTreeMap<String, String> {
+        let Extract { topic, id, message, account, time } = &self.extract;
+        let templates = topic.iter().chain(id).chain(message).chain(account).chain(time.iter().map(|time| &time.from));
+        templates.flat_map(|template| template.noted(request)).collect()
+    }
+
+    /// Returns the values of a document whose request is known by what was noted of it alone.
+    pub fn extracted(&self, document: &[u8], noted: &BTreeMap<String, String>) -> Extracted {
+        let headers = template::headers_of(noted);
+        let target = template::target_of(noted);
+        let constants = BTreeMap::new();
+        let request = Arrived {
+            method: "POST",
+            target: &target,
+            url: "",
+            headers: &headers,
+            body: document,
+            constants: &constants,
+        };
+        self.extract.from(&request, Document::new(document))
     }
 
     /// Applies the declaration to a request. With `steps`, it adds each step in words; no step shows a key.

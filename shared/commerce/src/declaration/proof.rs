@@ -212,13 +212,15 @@ pub struct SecretHeader {
 }
 
 /// The source of the keys of tokens.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenKeys {
     /// The keys are secrets.
     Secrets,
     /// The keys are JWK sets, or single JWKs.
     Jwks,
+    /// The keys are the JWK set at this URL.
+    JwksUrl(String),
 }
 
 /// A token.
@@ -551,6 +553,12 @@ impl Signed {
         Ok(stale)
     }
 
+    /// Returns whether a key has the form of this proof's keys.
+    pub(super) fn takes_key(&self, key: &str) -> bool {
+        let key = Key { id: String::new(), text: Zeroizing::new(key.to_owned()) };
+        self.key_bytes(&key).is_some()
+    }
+
     fn key_bytes(&self, key: &Key) -> Option<Zeroizing<Vec<u8>>> {
         let text = key.text.trim();
         let text = self.key_prefix.as_ref().map_or(text, |prefix| text.strip_prefix(prefix.as_str()).unwrap_or(text));
@@ -687,12 +695,12 @@ impl Token {
             max_lifetime_seconds: None,
             max_age_seconds: self.greatest_age.map(i64::from),
         };
-        let verified = match self.keys {
+        let verified = match &self.keys {
             TokenKeys::Secrets => {
                 let keys = checking.keys.iter().map(|key| (key.id.as_str(), key.text.as_bytes())).collect();
                 rules.verify(token, &jwt::Keys::Secrets(keys), checking.now)
             }
-            TokenKeys::Jwks => {
+            TokenKeys::Jwks | TokenKeys::JwksUrl(_) => {
                 let mut verified = Err(Refusal::EmptyKey);
                 for key in checking.keys {
                     let jwks = serde_json::from_str(&key.text).map_err(|_| Refusal::EmptyKey)?;

@@ -156,10 +156,52 @@ impl Template {
         })
     }
 
+    /// Returns the headers, query parameters and the path that the placeholders name, as far as the request has them and
+    /// they are not long.
+    pub(super) fn noted(&self, request: &Arrived<'_>) -> Vec<(String, String)> {
+        let value = |source: &Source| {
+            let (name, value) = match source {
+                Source::Header(name) => (format!("{HEADER}{name}"), request.header(name)?.to_owned()),
+                Source::Query(name) => (format!("{QUERY}{name}"), request.query_value(name)?.into_owned()),
+                Source::Path => (PATH.to_owned(), request.path().to_owned()),
+                _ => return None,
+            };
+            (value.len() <= MAX_NOTED_BYTES).then_some((name, value))
+        };
+        self.sources().filter_map(value).collect()
+    }
+
     /// Returns whether a placeholder has this source.
     pub(super) fn has(&self, wanted: impl Fn(&Source) -> bool) -> bool {
         self.sources().any(wanted)
     }
+}
+
+/// The name of a noted path, and the beginnings of the names of noted headers and query parameters.
+const PATH: &str = "path";
+const HEADER: &str = "header:";
+const QUERY: &str = "query:";
+/// The longest value that is noted, in bytes.
+const MAX_NOTED_BYTES: usize = 1_024;
+
+/// Returns the headers among what was noted of a request.
+pub(super) fn headers_of(noted: &BTreeMap<String, String>) -> HeaderMap {
+    let header = |(name, value): (&String, &String)| {
+        let name = http::HeaderName::from_bytes(name.strip_prefix(HEADER)?.as_bytes()).ok()?;
+        Some((name, http::HeaderValue::from_str(value).ok()?))
+    };
+    noted.iter().filter_map(header).collect()
+}
+
+/// Returns the path and query among what was noted of a request.
+pub(super) fn target_of(noted: &BTreeMap<String, String>) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in noted {
+        if let Some(name) = name.strip_prefix(QUERY) {
+            query.append_pair(name, value);
+        }
+    }
+    format!("{}?{}", noted.get(PATH).map_or("/", String::as_str), query.finish())
 }
 
 impl Source {

@@ -1,5 +1,7 @@
 //! The reading of a platform's lists, which deliveries point to and polling reads.
 
+use serde_json::{Map, Value};
+
 use crate::{
     entity::EntityKind,
     http_call::{ApiRequest, ApiResponse, Fault},
@@ -49,6 +51,12 @@ pub trait Lists: Sync {
     /// when others come, go or change meanwhile, but may repeat one.
     fn poll(&self, _entity: EntityKind, _since: Option<Timestamp>) -> Option<Listing> {
         None
+    }
+
+    /// Returns whether an entity can be polled for a connection with these settings. The platform's declaration of the
+    /// entity says how.
+    fn polls(&self, _settings: &Map<String, Value>, entity: EntityKind) -> bool {
+        self.poll(entity, None).is_some()
     }
 
     /// Returns the time from which a list has changes, or `None` for a list of everything, and where [`Lists::rest_of`]

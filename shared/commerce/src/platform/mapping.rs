@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -97,6 +98,16 @@ pub trait Mapping: Sync {
         None
     }
 
+    /// Returns the part that maps deliveries by their connection's settings, where these alone know the topics.
+    fn by_settings(&self) -> Option<&'static dyn BySettings> {
+        None
+    }
+
+    /// Returns whether the platform's API returns one entity of a kind by its id, for a connection with these settings.
+    fn pulls(&self, _settings: &Map<String, Value>, entity: EntityKind) -> bool {
+        self.processors().iter().any(|processor| processor.entity == entity && processor.pull)
+    }
+
     /// Checks that a connection accepts a delivery with these claims in its proof.
     ///
     /// # Errors
@@ -132,6 +143,57 @@ pub trait Mapping: Sync {
     fn tells_of_strangers(&self) -> bool {
         false
     }
+}
+
+/// A delivery whose meaning is in its connection's settings.
+#[derive(Clone, Copy)]
+pub struct Settled<'a> {
+    /// The connection's own settings.
+    pub settings: &'a Map<String, Value>,
+    /// The topic.
+    pub scope: &'a str,
+    /// The sender's id of the delivery.
+    pub delivery_id: Option<&'a str>,
+    /// What the receiver noted of the request.
+    pub claims: &'a BTreeMap<String, String>,
+    /// The raw bytes.
+    pub body: &'a [u8],
+    /// The moment of observation.
+    pub received: Timestamp,
+}
+
+/// The meaning of a delivery by its connection's settings.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Meant {
+    /// One entity.
+    Entity(EntityKind, Mapped),
+    /// Several parts, each of which is a delivery of its own.
+    Parts(Vec<Part>),
+    /// Nothing that is kept.
+    Ignored(Rule),
+}
+
+/// A part of a delivery that has many.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// Its topic.
+    pub scope: String,
+    /// Its id.
+    pub delivery_id: Option<String>,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// The claim of a message that is a part of a delivery.
+pub const PART: &str = "part";
+
+/// The mapping of deliveries by their connection's settings.
+pub trait BySettings: Sync {
+    /// Maps a delivery.
+    ///
+    /// # Errors
+    /// [`MapError`]; the delivery is then quarantined.
+    fn map(&self, delivery: &Settled<'_>) -> Result<Meant, MapError>;
 }
 
 /// The most entities that one delivery, or one page of a list, stands for; each becomes a message.

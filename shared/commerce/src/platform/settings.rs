@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     connection::{DeletePolicy, Retention, is_meant},
+    declaration::{KeyRecord, SenderRecord},
     entity::EntityKind,
     http_call::Loopback,
     json::{self, JsonError},
@@ -33,6 +34,8 @@ pub struct Settings {
     pub own: Map<String, Value>,
     /// Keys that the client brought, to be accepted from the platform.
     pub brought: Vec<Zeroizing<String>>,
+    /// The sender, where the connection declares it.
+    pub sender: Option<OwnSender>,
     /// The effect of a delete, by kind of entity.
     pub deletes: BTreeMap<EntityKind, DeletePolicy>,
     /// The topics (`scope`) that are not wanted.
@@ -55,6 +58,34 @@ pub struct OwnSettings {
     pub own: Map<String, Value>,
     /// Keys that the client brought.
     pub brought: Vec<Zeroizing<String>>,
+    /// The sender, where the connection declares it.
+    pub sender: Option<OwnSender>,
+}
+
+/// A declared sender, before it is known where it delivers to.
+pub struct OwnSender {
+    /// The declaration.
+    pub declaration: Value,
+    /// The constants of the connection.
+    pub constants: BTreeMap<String, String>,
+    /// The account, shop or site that deliveries have to be of.
+    pub account: Option<String>,
+    /// The keys.
+    pub keys: Vec<KeyRecord>,
+}
+
+impl OwnSender {
+    /// Returns the record of the sender, which delivers to a URL.
+    pub fn at(&self, url: &str) -> SenderRecord {
+        let Self { declaration, constants, account, keys } = self;
+        SenderRecord {
+            declaration: declaration.clone(),
+            url: url.to_owned(),
+            constants: constants.clone(),
+            account: account.clone(),
+            keys: keys.clone(),
+        }
+    }
 }
 
 /// The refusal of a setting.
@@ -111,7 +142,11 @@ pub fn settings(
     check_presets(platform, &presets)?;
     check_ignores(platform, &ignores, &presets)?;
     let ignores: BTreeSet<String> = ignores.into_iter().collect();
-    let OwnSettings { site, credentials, own, brought } = platform.setup.settings(key, members, loopback)?;
+    let OwnSettings { site, credentials, own, brought, sender } = platform.setup.settings(key, members, loopback)?;
+    let polled = |entity: EntityKind| platform.lists.is_some_and(|lists| lists.polls(&own, entity));
+    if let Some(entity) = polls.keys().find(|entity| !polled(**entity)) {
+        return Err(SettingsError::new("polls", format!("{} has no {entity} that can be polled", platform.name)));
+    }
     let allowed = url::Url::parse(&site).is_ok_and(|site| platform.hosts.allow(&site, loopback));
     if !allowed {
         return Err(SettingsError::new("site", "is on none of the platform's hosts"));
@@ -126,7 +161,7 @@ pub fn settings(
         let why = format!("the settings must fit {MAX_SETTINGS_BYTES} bytes and {MAX_SETTINGS_DEPTH} levels");
         return Err(SettingsError::new("body", why));
     }
-    Ok(Settings { site, credentials, own, brought, deletes, ignores, presets, polls, retention })
+    Ok(Settings { site, credentials, own, brought, sender, deletes, ignores, presets, polls, retention })
 }
 
 /// The most topics that a connection can ignore: every delivery is compared with all.

@@ -2,6 +2,7 @@
 
 pub mod bigcommerce;
 pub mod cloudblue;
+pub mod custom;
 pub mod directscale;
 pub mod woocommerce;
 
@@ -9,7 +10,7 @@ use crate::platform::Platform;
 
 /// All platforms.
 pub static PLATFORMS: &[Platform] =
-    &[bigcommerce::PLATFORM, cloudblue::PLATFORM, directscale::PLATFORM, woocommerce::PLATFORM];
+    &[bigcommerce::PLATFORM, cloudblue::PLATFORM, custom::PLATFORM, directscale::PLATFORM, woocommerce::PLATFORM];
 
 #[cfg(test)]
 mod tests;

@@ -90,7 +90,13 @@ mod tests {
         for value in values {
             headers.append(header::AUTHORIZATION, HeaderValue::from_str(value).unwrap());
         }
-        RawRequest { method: Method::POST, headers, body: "{}".into(), received: Timestamp::from_micros(0) }
+        RawRequest {
+            target: String::new(),
+            method: Method::POST,
+            headers,
+            body: "{}".into(),
+            received: Timestamp::from_micros(0),
+        }
     }
 
     #[test]

@@ -121,6 +121,7 @@ mod tests {
             headers.append("x-signature", HeaderValue::from_str(value).unwrap());
         }
         RawRequest {
+            target: String::new(),
             method: Method::POST,
             headers,
             body: Bytes::copy_from_slice(body),

@@ -1055,6 +1055,7 @@ mod tests {
         };
         let token = |headers: &[(&'static str, &str)]| {
             let mut request = RawRequest {
+                target: String::new(),
                 method: http::Method::POST,
                 headers: http::HeaderMap::new(),
                 body: bytes::Bytes::new(),

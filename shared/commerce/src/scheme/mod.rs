@@ -31,6 +31,8 @@ pub enum Scheme {
         /// The header, in lower case.
         header: &'static str,
     },
+    /// The proof that the connection's own declaration describes, with keys that the sender showed.
+    Declared,
 }
 
 impl Scheme {
@@ -40,7 +42,7 @@ impl Scheme {
             Self::Jwt(scheme) => scheme.keys != jwt::KeySource::Derived,
             Self::Hmac(scheme) => scheme.keys == hmac::KeySource::AppSecret,
             Self::AppSigned { .. } | Self::Signature(_) => true,
-            Self::Bearer(_) | Self::StandardWebhooks(_) => false,
+            Self::Bearer(_) | Self::StandardWebhooks(_) | Self::Declared => false,
         }
     }
 
@@ -48,7 +50,7 @@ impl Scheme {
     pub fn standard_webhooks(&self) -> Option<standard_webhooks::StandardWebhooks> {
         match self {
             Self::StandardWebhooks(scheme) | Self::AppSigned { signature: scheme, .. } => Some(*scheme),
-            Self::Hmac(_) | Self::Signature(_) | Self::Jwt(_) | Self::Bearer(_) => None,
+            Self::Hmac(_) | Self::Signature(_) | Self::Jwt(_) | Self::Bearer(_) | Self::Declared => None,
         }
     }
 
@@ -57,7 +59,9 @@ impl Scheme {
         match self {
             Self::Bearer(_) => true,
             Self::Hmac(scheme) => scheme.keys == hmac::KeySource::Brought,
-            Self::Signature(_) | Self::Jwt(_) | Self::StandardWebhooks(_) | Self::AppSigned { .. } => false,
+            Self::Signature(_) | Self::Jwt(_) | Self::StandardWebhooks(_) | Self::AppSigned { .. } | Self::Declared => {
+                false
+            }
         }
     }
 
@@ -73,7 +77,7 @@ impl Scheme {
     /// Returns whether a proof can be made here, for a probe. It cannot where only the platform has the private key.
     pub fn can_sign(&self) -> bool {
         match self {
-            Self::Signature(_) => false,
+            Self::Signature(_) | Self::Declared => false,
             Self::Jwt(scheme) => scheme.keys != jwt::KeySource::AppPublicKeys,
             Self::Hmac(_) | Self::Bearer(_) | Self::StandardWebhooks(_) | Self::AppSigned { .. } => true,
         }

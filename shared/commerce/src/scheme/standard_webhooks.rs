@@ -143,6 +143,7 @@ mod tests {
             headers.insert(name, HeaderValue::from_str(value).unwrap());
         }
         RawRequest {
+            target: String::new(),
             method: Method::POST,
             headers,
             body: Bytes::from_static(BODY.as_bytes()),

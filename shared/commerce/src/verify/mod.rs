@@ -66,6 +66,7 @@ use bytes::Bytes;
 
 use crate::{
     apps::{App, Requirement},
+    declaration::{Answer, Arrived, Examined, Sender},
     keys::{BroughtKey, KeyRing, WebhookSecret},
     platform::delivery::Delivery,
     request::{RawRequest, WebhookPath, has_too_many_values},
@@ -174,6 +175,54 @@ impl Proof {
     }
 }
 
+/// The result of a request of a declared sender.
+#[derive(Debug)]
+pub enum Arrival {
+    /// A proven delivery.
+    Delivery(Box<Verified>),
+    /// A handshake, and its answer.
+    Handshake(Answer),
+}
+
+/// Proves one request that was sent to `path`, as its sender's declaration says.
+///
+/// # Errors
+/// The [`Refusal`] that fits. The caller answers all of them alike.
+pub fn verify_declared(
+    path: &WebhookPath,
+    request: &RawRequest,
+    sender: &Sender,
+    now: Timestamp,
+) -> Result<Arrival, Refusal> {
+    let Sender { declaration, url, constants, account, keys } = sender;
+    let RawRequest { method, target, headers, body, received } = request;
+    // A generation has its own URL.
+    if !url.ends_with(&path.to_string()) {
+        return Err(Refusal::OtherConnection);
+    }
+    let arrived = Arrived { method: method.as_str(), target, url, headers, body, constants };
+    let (proven, extracted) = match declaration.examine(&arrived, keys, now, None) {
+        Examined::Delivery(proven, extracted) => (proven, extracted),
+        Examined::Handshake(answer) => return Ok(Arrival::Handshake(answer)),
+        Examined::Refused(refusal) => return Err(refusal),
+    };
+    // What is in parts names its account in each of them; the processor compares those.
+    if account.is_some() && extracted.account.is_some() && extracted.account != *account {
+        return Err(Refusal::OtherConnection);
+    }
+    Ok(Arrival::Delivery(Box::new(Verified {
+        path: path.clone(),
+        scope: extracted.topic.unwrap_or_else(|| UNNAMED_SCOPE.to_owned()),
+        delivery_id: extracted.message,
+        user: None,
+        key_id: proven.key_id,
+        strength: proven.strength,
+        received: *received,
+        claims: declaration.noted(&arrived),
+        body: body.clone(),
+    })))
+}
+
 /// Adds the headers that prove a request, made with a derived secret, for probes and samples.
 ///
 /// Where the app's configuration requires the signature that only the platform and the app can make, it is made with
@@ -214,7 +263,7 @@ pub fn sign(
             };
             (scheme.header, scheme.sign(key, &request.body))
         }
-        Scheme::Signature(_) => return Err(Refusal::NotOurs),
+        Scheme::Signature(_) | Scheme::Declared => return Err(Refusal::NotOurs),
         Scheme::Jwt(scheme) => {
             let app_secret;
             let key = match scheme.keys {
@@ -300,6 +349,8 @@ fn prove(
     let id_of = |place: usize| derived.get(place).map(|(id, _)| (*id).to_owned()).unwrap_or_default();
     match scheme {
         Scheme::Hmac(scheme) => prove_by_hmac(scheme, request, derived, keys),
+        // Such a request goes through `verify_declared`, which has the sender's keys.
+        Scheme::Declared => Err(Refusal::EmptyKey),
         Scheme::Signature(scheme) => {
             let jwks = keys.app.and_then(|app| app.jwks.as_ref()).ok_or(Refusal::NoApp)?;
             Ok(Proof::new(scheme.verify(request, &jwt::PublicKeys::from_jwks(jwks)?)?, Strength::Body))
@@ -486,8 +537,13 @@ mod tests {
             set("webhook-timestamp", &at.to_string());
             set("webhook-signature", &STANDARD_HEADERS.sign(secret.as_bytes(), "msg_1", at, b"{}"));
         }
-        let request =
-            RawRequest { method: Method::POST, headers, body: "{}".into(), received: Timestamp::from_micros(0) };
+        let request = RawRequest {
+            target: String::new(),
+            method: Method::POST,
+            headers,
+            body: "{}".into(),
+            received: Timestamp::from_micros(0),
+        };
         let now = Timestamp::from_millis(NOW * 1000);
         let keys = Material { ring: &ring, app: apps.get("bigcommerce"), brought: None, now };
         verify(&Signed, &path, &request, &keys).map(|verified| verified.strength())
@@ -576,8 +632,13 @@ mod tests {
             let mut headers = HeaderMap::new();
             let code = scheme.sign(secret.as_bytes(), b"{}");
             headers.insert(HeaderName::from_static(HEADER), HeaderValue::from_str(&code).unwrap());
-            let request =
-                RawRequest { method: Method::POST, headers, body: "{}".into(), received: Timestamp::from_micros(0) };
+            let request = RawRequest {
+                target: String::new(),
+                method: Method::POST,
+                headers,
+                body: "{}".into(),
+                received: Timestamp::from_micros(0),
+            };
             let now = Timestamp::from_millis(NOW * 1000);
             let keys = Material { ring: &ring, app: apps.get("shop"), brought: Some(&brought), now };
             let verified = verify(&By(Scheme::Hmac(scheme)), &path, &request, &keys);
@@ -623,8 +684,13 @@ mod tests {
             let mut headers = HeaderMap::new();
             let signature = STANDARD.encode(pair.sign(signed));
             headers.insert(HeaderName::from_static(HEADER), HeaderValue::from_str(&signature).unwrap());
-            let request =
-                RawRequest { method: Method::POST, headers, body: "{}".into(), received: Timestamp::from_micros(0) };
+            let request = RawRequest {
+                target: String::new(),
+                method: Method::POST,
+                headers,
+                body: "{}".into(),
+                received: Timestamp::from_micros(0),
+            };
             let keys = Material { ring: &ring, app, brought: None, now: Timestamp::from_millis(NOW * 1000) };
             let verified = verify(&By(Scheme::Signature(scheme)), &path, &request, &keys)?;
             Ok((verified.key_id().to_owned(), verified.strength()))

@@ -12,17 +12,16 @@ use rust_decimal::Decimal;
 
 use super::value::{Val, spend, wrong};
 
-/// The functions that are written in jq itself.
+/// The functions that are written in jq itself. `maybe` is none of jq's own: it leaves `null` as it is.
 const DEFINITIONS: &str = r#"
 def empty: {}[] as $x | .;
-def error: error_empty as $x | .;
-def error(message): (message | error_empty) as $x | .;
 def null: [][0];
 def true: 0 == 0;
 def false: 0 != 0;
 def not: if . then false else true end;
 def select(f): if f then . else empty end;
 def values: select(. != null);
+def maybe(f): if . == null then null else f end;
 def tostring: "\(.)";
 def range(from; to): range(from; to; 1);
 def range(to): range(0; to);
@@ -58,9 +57,32 @@ def objects: select(type == "object");
 
 /// The currencies whose minor unit is not a hundredth, with the digits behind the point [ISO 4217, list one].
 const DIGITS: &[(&str, u32)] = &[
-    ("BHD", 3), ("BIF", 0), ("CLF", 4), ("CLP", 0), ("DJF", 0), ("GNF", 0), ("IQD", 3), ("ISK", 0), ("JOD", 3),
-    ("JPY", 0), ("KMF", 0), ("KRW", 0), ("KWD", 3), ("LYD", 3), ("OMR", 3), ("PYG", 0), ("RWF", 0), ("TND", 3),
-    ("UGX", 0), ("UYI", 0), ("UYW", 4), ("VND", 0), ("VUV", 0), ("XAF", 0), ("XOF", 0), ("XPF", 0),
+    ("BHD", 3),
+    ("BIF", 0),
+    ("CLF", 4),
+    ("CLP", 0),
+    ("DJF", 0),
+    ("GNF", 0),
+    ("IQD", 3),
+    ("ISK", 0),
+    ("JOD", 3),
+    ("JPY", 0),
+    ("KMF", 0),
+    ("KRW", 0),
+    ("KWD", 3),
+    ("LYD", 3),
+    ("OMR", 3),
+    ("PYG", 0),
+    ("RWF", 0),
+    ("TND", 3),
+    ("UGX", 0),
+    ("UYI", 0),
+    ("UYW", 4),
+    ("VND", 0),
+    ("VUV", 0),
+    ("XAF", 0),
+    ("XOF", 0),
+    ("XPF", 0),
 ];
 
 /// Returns the definitions.
@@ -71,8 +93,7 @@ pub(super) fn definitions() -> Vec<Def<&'static str>> {
 /// Returns the functions that are written in Rust.
 pub(super) fn natives<D: for<'a> DataT<V<'a> = Val>>() -> impl Iterator<Item = Fun<D>> {
     /// What jq's own core has, without what runs filters without bound.
-    const CORE: &[&str] =
-        &["error_empty", "range", "keys_unsorted", "key_values", "first", "last", "limit", "skip"];
+    const CORE: &[&str] = &["range", "keys_unsorted", "key_values", "first", "last", "limit", "skip"];
     let core = jaq_core::funs::<D>().filter(|(name, ..)| CORE.contains(name));
     let own: [(&'static str, usize, RunPtr<D>); 24] = [
         ("length", 0, |cv| bome(length(&cv.1))),

@@ -185,6 +185,11 @@ fn compile(text: &str) -> Result<jaq_core::Filter<Bounded>, String> {
     })
 }
 
+/// Returns what is told of an error: ours as it is, and nothing of one that may show a value.
+fn told(error: &str) -> String {
+    error.strip_prefix(value::OURS).unwrap_or("the expression does not fit a value").to_owned()
+}
+
 impl Filter {
     /// Returns the values that the expression makes of a JSON value, `most` at most, with `delivery` as `$delivery`.
     ///
@@ -199,7 +204,7 @@ impl Filter {
             let mut values = Vec::new();
             for value in self.compiled.id.run((context, input)) {
                 let value = value.map_err(|exception| match exception.get_err() {
-                    Ok(error) => FilterError::Failed(error.to_string()),
+                    Ok(error) => FilterError::Failed(told(&error.to_string())),
                     Err(_) => FilterError::Failed("the expression breaks off".to_owned()),
                 })?;
                 if values.len() == most {

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -39,7 +39,7 @@ fn expressions_make_values() {
         (".lines[0].price |= tonumber | .lines[0].price", json!([1.1])),
         ("(.currency | startswith(\"e\")), (.currency | ltrimstr(\"e\"))", json!([true, "ur"])),
         ("empty", json!([])),
-        ("try error(\"x\") catch .", json!(["x"])),
+        ("try (1 + \"x\") catch \"no\", (.id.x? // \"none\")", json!(["no", "none"])),
         ("[range(3)], ([1,[2,3]] | flatten)", json!([[0, 1, 2], [1, 2, 3]])),
         ("[\"b\",\"a\",\"b\"] | unique", json!([["a", "b"]])),
         ("\"{\\\"a\\\":1}\" | fromjson | .a", json!([1])),
@@ -103,9 +103,32 @@ fn no_expression_exceeds_its_budget() {
 
 #[test]
 fn no_error_shows_a_value() {
-    for text in [".secret + 1", ".secret[0]", ".secret | tonumber", ".[\"secret\"].x", ".secret | fromjson", "-.secret"] {
-        let Err(FilterError::Failed(why)) = made(text, json!({ "secret": "s3cr3t" })) else { panic!("{text}") };
-        assert!(!why.contains("s3cr3t"), "{text}: {why}");
+    for text in [
+        ".secret + 1",
+        ".secret[0]",
+        ".secret | tonumber",
+        ".[\"secret\"].x",
+        ".secret | fromjson",
+        "-.secret",
+        "path(.secret)",
+        "(.secret | . + 1) |= 2",
+        "first(.secret) = 1",
+        "limit(.secret; 1)",
+        "range(.secret)",
+        "{(1): .secret}",
+        "(1 | .secret)",
+        "\"a\" | .[.secret]",
+        "[.secret] | .[\"a\"]",
+    ] {
+        if let Err(why) = Filter::try_from(text.to_owned())
+            .map(|filter| filter.run(json!({ "secret": "s3cr3t" }), json!({}), 10).unwrap_err().to_string())
+        {
+            assert!(text.starts_with("path("), "{text}: {why}");
+        }
+        if let Ok(filter) = Filter::try_from(text.to_owned()) {
+            let why = filter.run(json!({ "secret": "s3cr3t" }), json!({}), 10).unwrap_err().to_string();
+            assert!(!why.contains("s3cr3t"), "{text}: {why}");
+        }
     }
     let large = json!({ "n": 1e300, "id": "s3cr3t" });
     assert_eq!(made(".", large), Err(FilterError::Failed("a number is larger or finer than 28 digits".to_owned())));

@@ -12,13 +12,7 @@ use std::{
     rc::Rc,
 };
 
-use jaq_core::{
-    Error, Exn, ValR, ValT, ValX,
-    box_iter::BoxIter,
-    ops::Math,
-    path::Opt,
-    val::Range,
-};
+use jaq_core::{Error, Exn, ValR, ValT, ValX, box_iter::BoxIter, ops::Math, path::Opt, val::Range};
 use rust_decimal::Decimal;
 use serde_json::{Number, Value};
 
@@ -239,8 +233,11 @@ fn above<'a>(within: impl Iterator<Item = &'a Val>) -> u16 {
 
 /// Makes an error. It never shows a value, because values may be about persons.
 pub(super) fn wrong(why: &str) -> Error<Val> {
-    Error::new(Val::Text(why.into()))
+    Error::new(Val::Text(format!("{OURS}{why}").into()))
 }
+
+/// The beginning of our own errors. Those of jaq show values.
+pub(super) const OURS: char = '\u{1}';
 
 impl PartialEq for Val {
     fn eq(&self, other: &Self) -> bool {
@@ -472,11 +469,7 @@ impl ValT for Val {
         }
     }
 
-    fn map_values<'a, I: Iterator<Item = ValX<'a, Self>>>(
-        self,
-        opt: Opt,
-        f: impl Fn(Self) -> I,
-    ) -> ValX<'a, Self> {
+    fn map_values<'a, I: Iterator<Item = ValX<'a, Self>>>(self, opt: Opt, f: impl Fn(Self) -> I) -> ValX<'a, Self> {
         match &self {
             Self::List(list) => {
                 let of: Result<Vec<_>, _> = list.of.iter().cloned().flat_map(f).collect();

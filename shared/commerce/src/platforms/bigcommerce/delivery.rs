@@ -80,7 +80,7 @@ mod tests {
             .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()));
         let headers = HeaderMap::from_iter(headers);
         let body = Bytes::copy_from_slice(body.as_bytes());
-        RawRequest { method: Method::POST, headers, body, received: Timestamp::from_micros(0) }
+        RawRequest { target: String::new(), method: Method::POST, headers, body, received: Timestamp::from_micros(0) }
     }
 
     fn path(connection: &str) -> WebhookPath {

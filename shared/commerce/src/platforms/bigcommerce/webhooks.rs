@@ -92,7 +92,7 @@ impl Setup for BigCommerce {
             }
             own.insert(MISSING_PERMISSIONS.to_owned(), input.missing_permissions.into());
         }
-        Ok(OwnSettings { site, credentials, own, brought: Vec::new() })
+        Ok(OwnSettings { site, credentials, own, brought: Vec::new(), sender: None })
     }
 
     fn found_out(&self) -> &'static [&'static str] {

@@ -112,7 +112,13 @@ mod tests {
     fn request(method: Method, headers: &[(&str, &str)], body: &str) -> RawRequest {
         let headers: HeaderMap =
             headers.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect();
-        RawRequest { method, headers, body: Bytes::copy_from_slice(body.as_bytes()), received: NOW }
+        RawRequest {
+            target: String::new(),
+            method,
+            headers,
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            received: NOW,
+        }
     }
 
     fn proven(request: &RawRequest) -> Result<Verified, Refusal> {

@@ -99,7 +99,7 @@ impl Setup for CloudBlue {
         }
         let own = [("webhooks", json!(input.webhooks)), ("products", json!(input.products))];
         let own = own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Ok(OwnSettings { site, credentials: credentials.transpose()?, own, brought: Vec::new() })
+        Ok(OwnSettings { site, credentials: credentials.transpose()?, own, brought: Vec::new(), sender: None })
     }
 
     fn webhooks(&self) -> Option<&'static dyn WebhookApi> {

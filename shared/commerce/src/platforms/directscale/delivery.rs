@@ -84,7 +84,13 @@ mod tests {
             map.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
         }
         let body = Bytes::copy_from_slice(body.as_bytes());
-        RawRequest { method: Method::POST, headers: map, body, received: Timestamp::from_micros(0) }
+        RawRequest {
+            target: String::new(),
+            method: Method::POST,
+            headers: map,
+            body,
+            received: Timestamp::from_micros(0),
+        }
     }
 
     #[test]

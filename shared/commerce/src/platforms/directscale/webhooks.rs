@@ -98,7 +98,7 @@ impl Setup for DirectScale {
             let services = serde_json::to_value(&services).map_err(|_| wrong("services", "cannot be written"))?;
             own.insert("services".into(), services);
         }
-        Ok(OwnSettings { site, credentials, own, brought: input.accept })
+        Ok(OwnSettings { site, credentials, own, brought: input.accept, sender: None })
     }
 
     fn webhooks(&self) -> Option<&'static dyn WebhookApi> {

@@ -77,7 +77,7 @@ mod tests {
             headers.insert("x-wc-webhook-topic", HeaderValue::from_static(topic));
         }
         let body = Bytes::from_static(body.as_bytes());
-        RawRequest { method: Method::POST, headers, body, received: Timestamp::from_micros(0) }
+        RawRequest { target: String::new(), method: Method::POST, headers, body, received: Timestamp::from_micros(0) }
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Setup for WooCommerce {
         };
         let ways = [(REST_ROUTE, input.rest_route), (KEY_IN_QUERY, input.key_in_query)];
         let ways = ways.into_iter().filter(|(_, on)| *on).map(|(name, on)| (name.to_owned(), on.into()));
-        Ok(OwnSettings { site, credentials, own: ways.collect(), brought: Vec::new() })
+        Ok(OwnSettings { site, credentials, own: ways.collect(), brought: Vec::new(), sender: None })
     }
 
     fn found_out(&self) -> &'static [&'static str] {

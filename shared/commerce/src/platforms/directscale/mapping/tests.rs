@@ -23,7 +23,13 @@ const RECEIVED: Timestamp = Timestamp::from_millis(1_795_219_200_123);
 /// Delivers a body as the receiver and the processor do.
 fn deliver_at(body: &str, received: Timestamp) -> Result<(EntityKind, String, Change), MapError> {
     let headers = HeaderMap::new();
-    let raw = RawRequest { method: Method::POST, headers, body: Bytes::copy_from_slice(body.as_bytes()), received };
+    let raw = RawRequest {
+        target: String::new(),
+        method: Method::POST,
+        headers,
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        received,
+    };
     let scope = DirectScale.scope(&raw).unwrap_or_else(|| UNNAMED_SCOPE.into());
     let Resolved::Entity(entity, action) = resolve(&super::super::PLATFORM, &scope) else { unreachable!() };
     let connection = "acme".parse().unwrap();
