@@ -345,6 +345,10 @@ async fn keys_of_a_declared_sender_change_without_a_refused_delivery() {
     let (world, _) = connected_to_stripe(false).await;
     let body = event("evt_1", "customer.updated", 1, &customer("cus_1", "Ada"));
     assert_eq!(send(&world, &signed(&world, &body, SECRET)).await, 200);
+    let (status, shown) = world.admin_of("custom", "POST", "stripe/reveal", "", "").await;
+    assert_eq!(status, 409, "no key is shown: {shown}");
+    let (_, shown) = world.admin_of("custom", "GET", "stripe", "", "").await;
+    assert!(shown.to_string().contains("/hooks/custom/stripe") && !shown.to_string().contains(SECRET), "{shown}");
     let set = |keys: Value| {
         let world = world.clone();
         async move {
@@ -426,13 +430,7 @@ async fn a_body_with_many_becomes_a_message_for_each_part() {
     ended.sort();
     assert_eq!(
         ended,
-        [
-            "applied",
-            "applied",
-            "ignored: custom-other-account",
-            "ignored: unknown-scope",
-            "quarantined: malformed",
-        ]
+        ["applied", "applied", "ignored: custom-other-account", "ignored: unknown-scope", "quarantined: malformed",]
     );
     let order = item(&world, "order#1");
     assert_eq!((&order.fields["totals"]["total"], &order.extra["shop"]), (&json!("10.5"), &json!("one")));

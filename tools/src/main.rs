@@ -18,6 +18,7 @@ use commerce::{
     platform::{find, mapping::declared_scopes},
     platforms::PLATFORMS,
     request::WebhookPath,
+    scheme::Scheme,
 };
 use tools::events;
 
@@ -71,6 +72,11 @@ enum Command {
     Bench(bench::Options),
     /// Shows what a declaration makes of a request, without storing anything. Exits with 3 if the request is refused.
     Try(try_out::Options),
+    /// Prints a declaration as JSON, as a connection's settings take it.
+    Declaration {
+        /// The declaration, as YAML or JSON.
+        file: std::path::PathBuf,
+    },
 }
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -130,6 +136,7 @@ async fn run(command: Command) -> Outcome {
         Command::Verify(options) => verify::verify(&options).await.map(|_| ()),
         Command::Bench(options) => bench::run(&options).await,
         Command::Try(options) => try_out::run(&options).map(|_| ()),
+        Command::Declaration { file } => try_out::print(&file),
     }
 }
 
@@ -144,8 +151,10 @@ fn tried(options: &try_out::Options) -> ExitCode {
     }
 }
 
+/// Returns a platform, or all that have sample events: those whose deliveries mean the same for every connection.
 fn named_or_all(platform: Option<&str>) -> Vec<&str> {
-    platform.map_or_else(|| PLATFORMS.iter().map(|platform| platform.name).collect(), |name| vec![name])
+    let sampled = || PLATFORMS.iter().filter(|platform| platform.mapping.by_settings().is_none());
+    platform.map_or_else(|| sampled().map(|platform| platform.name).collect(), |name| vec![name])
 }
 
 /// Returns the ring of the secret that an environment variable names.
@@ -167,6 +176,9 @@ async fn secret(platform: &str, connection: &str, scope: Option<&str>, generatio
     let path = WebhookPath::parse(platform, connection, Some(generation))
         .ok_or("CONNECTION must be 1 to 100 of a-z, 0-9, '.', '_' and '-'; GENERATION a number from 1")?;
     let scopes: Vec<_> = declared_scopes(found).collect();
+    if found.delivery.scheme() == Scheme::Declared {
+        return Err(format!("the secret of a {platform} connection is its sender's own; it shows it").into());
+    }
     let bound = match (found.delivery.secret_per_scope(), scope) {
         (false, _) => None,
         (true, Some(scope)) if scopes.contains(&scope) => Some(scope),

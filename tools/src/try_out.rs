@@ -3,9 +3,15 @@
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use clap::Args;
-use commerce::declaration::{Arrived, Declaration, Examined, Key};
+use commerce::{
+    change::Change,
+    declaration::{Arrived, Declaration, Examined, Extracted, Key},
+    platform::mapping::{MapError, Mapped, Meant, PART, Part, Settled},
+    platforms::custom::map_by,
+    verify::UNNAMED_SCOPE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// The longest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
@@ -62,6 +68,9 @@ pub fn run(options: &Options) -> Result<bool, Failure> {
     let examined = declaration.examine(&arrived, &keys, now.unwrap_or_else(cloud::now), Some(&mut steps));
     steps.iter().for_each(|step| println!("  {step}"));
     println!("{:#}", shown(&examined));
+    if let Examined::Delivery(_, extracted) = &examined {
+        println!("{:#}", meant(&declaration, &arrived, extracted));
+    }
     Ok(!matches!(examined, Examined::Refused(_)))
 }
 
@@ -79,6 +88,66 @@ fn shown(examined: &Examined) -> Value {
         }),
         Examined::Refused(refusal) => json!({ "refused": refusal.to_string() }),
     }
+}
+
+/// Returns what the delivery means, or the first thing that is wrong.
+fn meant(declaration: &Declaration, arrived: &Arrived<'_>, extracted: &Extracted) -> Value {
+    let claims = declaration.noted(arrived);
+    let delivery = Settled {
+        settings: &Map::new(),
+        scope: extracted.topic.as_deref().unwrap_or(UNNAMED_SCOPE),
+        delivery_id: extracted.message.as_deref(),
+        claims: &claims,
+        body: arrived.body,
+        received: cloud::now(),
+    };
+    match map_by(declaration, None, &delivery) {
+        Ok(Meant::Parts(parts)) => {
+            let mut claims = claims.clone();
+            claims.insert(PART.to_owned(), "true".to_owned());
+            let part = |part: &Part| {
+                let delivery = Settled { claims: &claims, scope: &part.scope, body: &part.body, ..delivery };
+                map_by(declaration, None, &delivery).map_or_else(|error| wrong(&error), |meant| entity(&meant))
+            };
+            json!({ "parts": parts.iter().map(part).collect::<Vec<_>>() })
+        }
+        Ok(meant) => entity(&meant),
+        Err(error) => wrong(&error),
+    }
+}
+
+fn wrong(error: &MapError) -> Value {
+    json!({ "quarantined": error.to_string() })
+}
+
+fn entity(meant: &Meant) -> Value {
+    let (kind, mapped) = match meant {
+        Meant::Entity(kind, mapped) => (kind, mapped),
+        Meant::Ignored(rule) => return json!({ "ignored": rule.0 }),
+        Meant::Parts(_) => return json!({ "quarantined": "a part has parts" }),
+    };
+    match mapped {
+        Mapped::Change(id, Change::Upsert(upsert)) => {
+            let mut fields = upsert.content.fields.clone();
+            fields.insert("extra".to_owned(), upsert.content.extra.clone().into());
+            json!({ "entity": kind, "id": id, "upsert": fields, "unreadable": upsert.content.unreadable })
+        }
+        Mapped::Change(id, Change::Delete(_)) => json!({ "entity": kind, "id": id, "delete": true }),
+        Mapped::Change(id, Change::Restore { .. }) => json!({ "entity": kind, "id": id, "restore": true }),
+        Mapped::Pull(id) => json!({ "entity": kind, "id": id, "pull": true }),
+        _ => json!({ "entity": kind }),
+    }
+}
+
+/// Prints a declaration as JSON, once it is read without an error.
+///
+/// # Errors
+/// A text that names the file, the place in it, and what is wrong.
+pub fn print(path: &PathBuf) -> Result<(), Failure> {
+    let value = yaml(path)?;
+    Declaration::read(value.clone()).map_err(|error| format!("{}: {error}", path.display()))?;
+    println!("{value:#}");
+    Ok(())
 }
 
 fn read(path: &PathBuf) -> Result<String, Failure> {

@@ -17,7 +17,7 @@ use commerce::{
     key::{ConnectionKey, Generation},
     platform::{Platform, find, mapping::declared_scopes, settings::SettingsError},
     request::{WebhookPath, has_too_many_values},
-    scheme::jwt::Claims,
+    scheme::{Scheme, jwt::Claims},
     timestamp::{Timestamp, parse_utc},
     transfer::Direction,
 };
@@ -418,6 +418,11 @@ impl<P: Parts> Registrar<P> {
         if webhooks.is_some_and(|webhooks| manages(platform, webhooks, &connection, &loaded)) {
             return Err(Problem::Conflict(format!(
                 "the registrar makes the webhooks of {key}, so nobody has to know their secrets"
+            )));
+        }
+        if platform.delivery.scheme() == Scheme::Declared {
+            return Err(Problem::Conflict(format!(
+                "the keys of {key} are its sender's own; GET of the connection shows the delivery_url to enter there"
             )));
         }
         let mut scopes: Vec<_> = declared_scopes(platform).map(Some).collect();

@@ -16,8 +16,8 @@ pub fn table() -> String {
     files.retain(|path| path.is_file());
     files.sort();
     let mut table = format!("\n{} senders.\n\n", files.len());
-    table.push_str("| preset | sender | proof | handshake | says where | facts from | vectors from |\n");
-    table.push_str("|---|---|---|---|---|---|---|\n");
+    table.push_str("| preset | sender | proof | handshake | says where | entities | facts from | vectors from |\n");
+    table.push_str("|---|---|---|---|---|---|---|---|\n");
     for file in files {
         let preset = file.file_stem().unwrap().to_str().unwrap().to_owned();
         let declaration = Declaration::read(yaml(&file)).unwrap();
@@ -41,8 +41,11 @@ pub fn table() -> String {
             None => "–",
         };
         let handshake = if declaration.handshakes.is_empty() { "–" } else { "yes" };
+        let kinds: BTreeSet<_> = declaration.map.iter().map(|meaning| meaning.entity.as_str()).collect();
+        let kinds =
+            if kinds.is_empty() { "record".to_owned() } else { kinds.into_iter().collect::<Vec<_>>().join(", ") };
         table.push_str(&format!(
-            "| `{preset}` | {} | {} | {handshake} | {} | {evidence} | {} |\n",
+            "| `{preset}` | {} | {} | {handshake} | {} | {kinds} | {evidence} | {} |\n",
             declaration.sender,
             proofs.into_iter().collect::<Vec<_>>().join("; "),
             if found.is_empty() { "–".to_owned() } else { found.join(", ") },

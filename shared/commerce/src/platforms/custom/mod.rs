@@ -23,7 +23,10 @@ use std::{
 use aws_lc_rs::digest;
 use serde_json::{Map, Value};
 
-pub use self::webhooks::{preset, presets};
+pub use self::{
+    mapping::map_by,
+    webhooks::{preset, presets},
+};
 use super::Platform;
 use crate::{
     declaration::{Declaration, DeclarationError},
