@@ -113,7 +113,7 @@ impl Handshake {
     }
 
     /// Returns the answer, or `None` where the token is wrong or a value cannot be repeated.
-    pub(super) fn answer(&self, request: &Arrived<'_>, document: Document<'_>, keys: &[Key]) -> Option<Answer> {
+    pub(super) fn answer(&self, request: &Arrived<'_>, document: Document<'_>, keys: &[&Key]) -> Option<Answer> {
         let mut parts = BTreeMap::new();
         if let Some(token) = &self.token
             && token.agrees(request, document) != Some(true)

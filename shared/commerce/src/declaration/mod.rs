@@ -245,6 +245,17 @@ impl Declaration {
                 _ => {}
             }
         }
+        let mut leaves = Vec::new();
+        self.proof.leaves("proof".to_owned(), &mut leaves);
+        let has_secrets = leaves.iter().any(|(_, leaf)| leaf.keys() == Some(proof::Use::Secret));
+        let unmarked =
+            leaves.iter().find(|(_, leaf)| leaf.keys() == Some(proof::Use::Public) && !leaf.marks_its_keys());
+        if let (true, Some((place, _))) = (has_secrets, unmarked) {
+            return wrong(
+                place,
+                "beside a proof with a secret, needs keys in PEM or with a key-prefix, to tell public keys from secrets",
+            );
+        }
         if self.methods.is_empty() {
             return wrong("methods", "must name a method; leave it out for POST");
         }
@@ -331,11 +342,20 @@ impl Declaration {
 
     /// Returns whether a key has a form that a proof can use.
     pub fn takes_key(&self, key: &str) -> bool {
+        let key = Key { id: String::new(), text: key.to_owned().into() };
+        let told = proof::Keys::of(&self.proof, [&key]);
         let mut leaves = Vec::new();
         self.proof.leaves(String::new(), &mut leaves);
-        leaves.into_iter().any(|(_, leaf)| match leaf {
-            Proof::Signed(signed) => signed.takes_key(key),
-            _ => true,
+        leaves.into_iter().any(|(_, leaf)| {
+            let may = match leaf.keys() {
+                Some(proof::Use::Secret) => !told.secrets.is_empty(),
+                Some(proof::Use::Public) => !told.public.is_empty(),
+                None => false,
+            };
+            may && match leaf {
+                Proof::Signed(signed) => signed.takes_key(&key),
+                _ => true,
+            }
         })
     }
 
@@ -387,6 +407,7 @@ impl Declaration {
         let Some(text) = self.body.document(request.body) else { return Examined::Refused(Refusal::MalformedProof) };
         let document = Document::new(&text);
         let wanted = steps.is_some().then(Vec::new);
+        let keys = proof::Keys::of(&self.proof, keys);
         let mut checking = proof::Checking { request, form: &self.body, document, keys, now, steps: wanted };
         let examined = self.examine_with(&mut checking);
         if let (Some(steps), Some(told)) = (steps, checking.steps) {
@@ -404,7 +425,7 @@ impl Declaration {
             {
                 return Examined::Refused(refusal);
             }
-            let answer = handshake.answer(request, document, checking.keys);
+            let answer = handshake.answer(request, document, &checking.keys.secrets);
             return answer.map_or(Examined::Refused(Refusal::WrongProof), Examined::Handshake);
         }
         if !self.methods.iter().any(|method| method.eq_ignore_ascii_case(request.method)) {

@@ -262,12 +262,49 @@ pub struct Proven {
     pub strength: Strength,
 }
 
+/// The keys, by what they can prove. A public key is known to anybody, so it never counts as a secret.
+#[derive(Clone, Default)]
+pub(super) struct Keys<'a> {
+    pub secrets: Vec<&'a Key>,
+    pub public: Vec<&'a Key>,
+}
+
+impl<'a> Keys<'a> {
+    /// Tells the keys of a proof apart. Where it has secrets alone, or public keys alone, all keys are of that kind.
+    pub(super) fn of(proof: &Proof, keys: impl IntoIterator<Item = &'a Key>) -> Self {
+        let mut leaves = Vec::new();
+        proof.leaves(String::new(), &mut leaves);
+        let of_kind = |kind: Use| leaves.iter().map(|(_, leaf)| *leaf).filter(move |leaf| leaf.keys() == Some(kind));
+        let (has_secrets, has_public) = (of_kind(Use::Secret).next().is_some(), of_kind(Use::Public).next().is_some());
+        let mut told = Self::default();
+        for key in keys {
+            let text = key.text.trim();
+            let has_prefix = |leaf: &Proof| leaf.key_prefix().is_some_and(|prefix| text.starts_with(prefix));
+            // A PEM, or a JWK or a set of them.
+            let is_public = text.starts_with(['-', '{']) || of_kind(Use::Public).any(has_prefix);
+            let is_secret = of_kind(Use::Secret).any(|leaf| leaf.key_prefix().is_none() || has_prefix(leaf));
+            match (has_secrets, has_public) {
+                (true, false) => told.secrets.push(key),
+                (false, true) => told.public.push(key),
+                _ if is_public => told.public.push(key),
+                _ if is_secret => told.secrets.push(key),
+                _ => {}
+            }
+        }
+        told
+    }
+
+    fn len(&self) -> usize {
+        self.secrets.len() + self.public.len()
+    }
+}
+
 /// The check of one request: its inputs, and the steps noted so far.
 pub(super) struct Checking<'a> {
     pub request: &'a Arrived<'a>,
     pub form: &'a BodyForm,
     pub document: Document<'a>,
-    pub keys: &'a [Key],
+    pub keys: Keys<'a>,
     pub now: Timestamp,
     /// The steps for people, never with a key in them; `None` when nobody wants them.
     pub steps: Option<Vec<String>>,
@@ -375,6 +412,43 @@ impl Proof {
     }
 }
 
+/// The kind of key that a proof needs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// A secret that the sender shares with us.
+    Secret,
+    /// A public key of the sender.
+    Public,
+}
+
+impl Proof {
+    /// Returns the kind of key that this proof needs, if it needs one and has no others within.
+    pub(super) fn keys(&self) -> Option<Use> {
+        match self {
+            Self::Any(_) | Self::All(_) | Self::FirstPresent(_) | Self::Hash(_) => None,
+            Self::Signed(signed) if !signed.algorithm.is_shared() => Some(Use::Public),
+            Self::Jwt(token) if token.keys != TokenKeys::Secrets => Some(Use::Public),
+            Self::Signed(_) | Self::Jwt(_) => Some(Use::Secret),
+            Self::Header(_) | Self::Basic {} | Self::Query(_) | Self::Json(_) => Some(Use::Secret),
+        }
+    }
+
+    fn key_prefix(&self) -> Option<&str> {
+        match self {
+            Self::Signed(signed) => signed.key_prefix.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Returns whether the text of a public key of this proof can be told from a secret.
+    pub(super) fn marks_its_keys(&self) -> bool {
+        match self {
+            Self::Signed(signed) => signed.key == KeyForm::Pem || signed.key_prefix.is_some(),
+            _ => true,
+        }
+    }
+}
+
 /// Returns how much a refusal says, where several proofs were refused: a right one that is too old says most.
 fn telling(refusal: Refusal) -> u8 {
     match refusal {
@@ -393,7 +467,7 @@ fn equals_a_key(checking: &mut Checking<'_>, place: &str, given: Option<&str>) -
     };
     let hash = |text: &str| digest::digest(&digest::SHA256, text.as_bytes());
     let given = hash(given);
-    let found = checking.keys.iter().filter(|key| {
+    let found = checking.keys.secrets.iter().filter(|key| {
         !key.text.is_empty() && verify_slices_are_equal(hash(&key.text).as_ref(), given.as_ref()).is_ok()
     });
     let found = found.fold(None, |found, key| found.or(Some(key.id.clone())));
@@ -504,7 +578,8 @@ impl Signed {
         };
         checking.step(|| format!("signed text, {} bytes: {}", text.len(), shown(&text)));
         let mut found = None;
-        for key in checking.keys {
+        let keys = if self.algorithm.is_shared() { &checking.keys.secrets } else { &checking.keys.public };
+        for key in keys {
             let fits = |one: &&Given| [&named, &one.key_id].into_iter().flatten().all(|id| *id == key.id);
             let Some(bytes) = self.key_bytes(key) else { continue };
             let text = match self.algorithm {
@@ -517,12 +592,10 @@ impl Signed {
                 found = found.or(Some(key.id.clone()));
             }
         }
-        checking.step(|| {
-            let keys = checking.keys.len();
-            match &found {
-                Some(id) => format!("{}: key {id} made it", self.at),
-                None => format!("{}: none of the {keys} keys made it", self.at),
-            }
+        let keys = checking.keys.len();
+        checking.step(|| match &found {
+            Some(id) => format!("{}: key {id} made it", self.at),
+            None => format!("{}: none of the {keys} keys made it", self.at),
         });
         let key_id = found.ok_or(Refusal::WrongProof)?;
         if stale { Err(Refusal::Stale) } else { Ok(Proven { key_id, strength: self.strength() }) }
@@ -554,9 +627,8 @@ impl Signed {
     }
 
     /// Returns whether a key has the form of this proof's keys.
-    pub(super) fn takes_key(&self, key: &str) -> bool {
-        let key = Key { id: String::new(), text: Zeroizing::new(key.to_owned()) };
-        self.key_bytes(&key).is_some()
+    pub(super) fn takes_key(&self, key: &Key) -> bool {
+        self.key_bytes(key).is_some()
     }
 
     fn key_bytes(&self, key: &Key) -> Option<Zeroizing<Vec<u8>>> {
@@ -697,12 +769,13 @@ impl Token {
         };
         let verified = match &self.keys {
             TokenKeys::Secrets => {
-                let keys = checking.keys.iter().map(|key| (key.id.as_str(), key.text.as_bytes())).collect();
+                let secrets = checking.keys.secrets.iter();
+                let keys = secrets.map(|key| (key.id.as_str(), key.text.as_bytes())).collect();
                 rules.verify(token, &jwt::Keys::Secrets(keys), checking.now)
             }
             TokenKeys::Jwks | TokenKeys::JwksUrl(_) => {
                 let mut verified = Err(Refusal::EmptyKey);
-                for key in checking.keys {
+                for key in &checking.keys.public {
                     let jwks = serde_json::from_str(&key.text).map_err(|_| Refusal::EmptyKey)?;
                     let keys = PublicKeys::from_jwks(&jwks)?;
                     verified = rules.verify(token, &jwt::Keys::Public(&keys), checking.now);

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName};
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
@@ -375,4 +376,53 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+#[test]
+fn a_public_key_is_never_taken_for_a_secret() {
+    let code = |secret: &[u8], text: &str| {
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret);
+        STANDARD.encode(aws_lc_rs::hmac::sign(&key, text.as_bytes()))
+    };
+    let (public, set) = ("1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=", r#"{"keys":[]}"#);
+    // Whoever reads the public key knows all that this signature needs.
+    let (declaration, vectors) = preset("standard-webhooks");
+    let mut forged = vectors[0].clone();
+    let text = format!(
+        "{}.{}.{}",
+        forged.request.headers["webhook-id"], forged.request.headers["webhook-timestamp"], forged.request.body
+    );
+    forged
+        .request
+        .headers
+        .insert("webhook-signature".into(), format!("v1,{}", code(&STANDARD.decode(public).unwrap(), &text)));
+    for given in [public.to_owned(), format!("whpk_{public}")] {
+        let keys = [key("public", &given)];
+        assert_eq!(
+            forged.examine_at(&declaration, &keys, forged.now(), None),
+            Examined::Refused(Refusal::WrongProof),
+            "{given}"
+        );
+    }
+    assert!(!declaration.takes_key(public) && declaration.takes_key(&format!("whpk_{public}")));
+    // Nor does a set of public keys count as a key in clear, or as the secret of a code.
+    let mixed = |other: Value| {
+        let token = json!({ "jwt": { "at": { "header": "Authorization" }, "algorithm": "EdDSA", "keys": { "jwks-url": "https://a.example/" } } });
+        Declaration::read(json!({ "sender": "S", "proof": { "any": [token, other] } })).unwrap()
+    };
+    let signed = json!({ "signed": { "algorithm": "hmac-sha256", "text": "{body}", "at": { "header": "X-Sign" }, "encoding": "base64" } });
+    for (other, header, value) in [
+        (json!({ "header": { "name": "X-Key" } }), "X-Key", set.to_owned()),
+        (signed, "X-Sign", code(set.as_bytes(), &forged.request.body)),
+    ] {
+        let mut forged = forged.clone();
+        forged.request.headers = BTreeMap::from([(header.to_owned(), value)]);
+        let (declaration, keys) = (mixed(other), [key("set", set), key("secret", "a secret")]);
+        let examined = forged.examine_at(&declaration, &keys, forged.now(), None);
+        assert_eq!(examined, Examined::Refused(Refusal::WrongProof), "{header}");
+    }
+    // Where nothing tells them apart, there cannot be both.
+    let raw = json!({ "signed": { "algorithm": "ed25519", "key": "hex", "text": "{body}", "at": { "header": "X-Sign" }, "encoding": "hex" } });
+    let both = json!({ "sender": "S", "proof": { "any": [raw, { "header": { "name": "X-Key" } }] } });
+    assert!(Declaration::read(both).unwrap_err().why.contains("tell"));
 }
