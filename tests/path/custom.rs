@@ -1,7 +1,7 @@
 //! Declared senders on the whole path: connected over the admin interface, received, processed, pulled and listed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -9,16 +9,25 @@ use std::{
 
 use cloud::memory::MemoryPlatform;
 use commerce::{
+    change::Change,
     declaration::Declaration,
+    entity::EntityKind,
+    envelope::Envelope,
     http_call::{ApiRequest, ApiResponse, Fault},
     item::Item,
+    platform::{
+        Platform, find,
+        mapping::{Incoming, Mapped, Meant, Resolved, Settled, map_delivery, resolve},
+    },
+    platforms::PLATFORMS,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use tests::platforms::{Delivery, json_answer};
-use tests::world::{BASE, Outside, World, gateway_event, message, outcomes, request};
+use tests::world::{BASE, Outside, World, coded, gateway_event, message, outcomes, request};
+use tools::events::{self, sample_ring};
 
 /// A request that a preset has to prove.
 #[derive(Clone, Deserialize)]
@@ -499,4 +508,97 @@ async fn settings_that_cannot_work_are_refused_by_name() {
         assert_eq!(status, 422, "{settings}: {shown}");
         assert!(shown["detail"].as_str().unwrap().starts_with(told), "{told}: {shown}");
     }
+}
+
+/// A platform that has code, described as data.
+#[derive(Deserialize)]
+struct Described {
+    /// The connection's settings, without keys.
+    settings: Value,
+    /// The sample deliveries whose meaning cannot be declared, and why.
+    cannot: BTreeMap<String, String>,
+}
+
+/// What a delivery asks for: the kind of entity, its id, and whether it is a delete; or that it is ignored.
+type Asked = Option<(EntityKind, String, bool)>;
+
+fn asked(kind: EntityKind, mapped: &Mapped) -> Asked {
+    match mapped {
+        Mapped::Change(id, change) | Mapped::IfKnown(id, change, _) | Mapped::PullWith(id, change) => {
+            Some((kind, id.to_string(), matches!(change, Change::Delete(_))))
+        }
+        Mapped::Pull(id) => Some((kind, id.to_string(), false)),
+        Mapped::Split(transfers) => match transfers.as_slice() {
+            [one] => Some((one.entity, one.id.to_string(), false)),
+            several => panic!("{} transfers", several.len()),
+        },
+        _ => None,
+    }
+}
+
+/// Returns what the code of a platform makes of a delivery.
+fn asked_by_code(platform: &Platform, sealed: &Envelope, body: &[u8]) -> Asked {
+    let Resolved::Entity(entity, action) = resolve(platform, &sealed.scope) else { return None };
+    let incoming = Incoming {
+        connection: &sealed.key,
+        scope: &sealed.scope,
+        delivery_id: sealed.delivery_id.as_deref(),
+        entity,
+        action,
+        body,
+        received: sealed.received,
+    };
+    asked(entity, &map_delivery(platform.mapping, &incoming).unwrap())
+}
+
+#[tokio::test]
+async fn platforms_that_have_code_mean_the_same_when_they_are_declared() {
+    let mut compared = BTreeMap::new();
+    for platform in coded() {
+        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("path/data/custom/{}.yaml", platform.name));
+        let Described { mut settings, cannot } = yaml(&file);
+        let ring = sample_ring();
+        let (mut met, custom) = (BTreeSet::new(), find(PLATFORMS, "custom").unwrap());
+        for mut event in events::load(platform.name).unwrap() {
+            event.sign(&ring);
+            let (Some(sealed), Some(path)) = (event.sealed(&ring), event.path()) else { continue };
+            let sealed = Envelope::parse(sealed.text()).unwrap();
+            if cannot.contains_key(&event.name) {
+                met.insert(event.name.clone());
+                continue;
+            }
+            // The sender's key is the secret that the platform signs with.
+            let bound = platform.delivery.secret_per_scope().then_some(sealed.scope.as_str());
+            settings["keys"] = json!([ring.signing().webhook_secret(&path, bound).reveal()]);
+            let world = World::new();
+            world.clock.pass_seconds(sealed.received.seconds() - world.clock.now().seconds());
+            let (status, shown) = world.admin_of("custom", "PUT", "declared", "", &settings.to_string()).await;
+            assert_eq!(status, 200, "{}: {shown}", platform.name);
+            let mut moved = event.request.clone();
+            moved["rawPath"] = "/hooks/custom/declared".into();
+            moved["pathParameters"] = json!({ "platform": "custom", "connection": "declared" });
+            let what = format!("{} {}", platform.name, event.name);
+            assert_eq!(world.receiver.receive(request(&moved)).await.status().as_u16(), 200, "{what}");
+            let declared = Envelope::parse(world.queues.sent()[0].0.text()).unwrap();
+            assert_eq!((&declared.scope, declared.strength), (&sealed.scope, sealed.strength), "{what}");
+            let own = world.tables.connection(&declared.key).connection.unwrap().settings;
+            let delivery = Settled {
+                settings: &own,
+                scope: &declared.scope,
+                delivery_id: declared.delivery_id.as_deref(),
+                claims: &declared.claims,
+                body: event.body().as_bytes(),
+                received: declared.received,
+            };
+            let meant = match custom.mapping.by_settings().unwrap().map(&delivery).unwrap() {
+                Meant::Entity(kind, mapped) => asked(kind, &mapped),
+                Meant::Ignored(_) => None,
+                Meant::Parts(parts) => panic!("{what}: {} parts", parts.len()),
+            };
+            assert_eq!(meant, asked_by_code(platform, &sealed, event.body().as_bytes()), "{what}");
+            *compared.entry(platform.name).or_insert(0) += 1;
+        }
+        assert_eq!(met, cannot.into_keys().collect(), "{}: what cannot be declared is there", platform.name);
+    }
+    assert!(compared.values().sum::<usize>() >= 28, "{compared:?}");
 }

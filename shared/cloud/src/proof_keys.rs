@@ -1,5 +1,5 @@
-//! The `ProofKeys` table: keys that clients brought, of which only hashes are kept. It is the only table that the
-//! receiver reads, and only for platforms whose clients bring keys.
+//! The `ProofKeys` table: keys that clients brought, of which only hashes are kept. The receiver reads it only for
+//! platforms whose clients bring keys.
 
 use std::{
     collections::HashMap,

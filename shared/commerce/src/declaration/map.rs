@@ -81,7 +81,8 @@ pub struct PullCall {
     /// The time of its last change, as RFC 3339 or in seconds since 1970.
     #[serde(default)]
     pub time: Option<Filter>,
-    /// Whether the entity is gone, of `{status, body}`. Without it, no answer is a delete.
+    /// The expression that is `true` for an answer that says that the entity is gone. Its input is an object with the
+    /// answer's `status` and `body`. Without it, no answer is a delete.
     #[serde(default)]
     pub gone: Option<Filter>,
 }
@@ -113,7 +114,7 @@ pub struct PollCall {
 #[serde(try_from = "String")]
 pub struct PathTemplate(String);
 
-/// What is not escaped in a path or query: the characters that URLs do not reserve.
+/// The characters that are escaped in a path or query: all but those that URLs never reserve [RFC 3986, 2.3].
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 impl TryFrom<String> for PathTemplate {

@@ -11,7 +11,7 @@ use super::{Declaration, DeclarationError, Key};
 /// The record of a sender, as the registrar writes it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SenderRecord {
-    /// The declaration.
+    /// The declaration, as far as the receiver needs it.
     pub declaration: Value,
     /// The URL that is registered at the sender.
     pub url: String,

@@ -154,7 +154,7 @@ pub struct Settled<'a> {
     pub scope: &'a str,
     /// The sender's id of the delivery.
     pub delivery_id: Option<&'a str>,
-    /// What the receiver noted of the request.
+    /// The values of the request, beyond its body, that the receiver kept in the message.
     pub claims: &'a BTreeMap<String, String>,
     /// The raw bytes.
     pub body: &'a [u8],

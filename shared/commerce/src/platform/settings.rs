@@ -64,7 +64,7 @@ pub struct OwnSettings {
 
 /// A declared sender, before it is known where it delivers to.
 pub struct OwnSender {
-    /// The declaration.
+    /// The declaration, as far as the receiver needs it.
     pub declaration: Value,
     /// The constants of the connection.
     pub constants: BTreeMap<String, String>,
@@ -131,21 +131,19 @@ pub fn settings(
     if let Some(entity) = deletes.keys().find(|entity| processor(platform.mapping, **entity).is_none()) {
         return Err(SettingsError::new("deletes", format!("{} has no {entity} that can be deleted", platform.name)));
     }
+    check_presets(platform, &presets)?;
+    check_ignores(platform, &ignores, &presets)?;
+    let ignores: BTreeSet<String> = ignores.into_iter().collect();
+    let OwnSettings { site, credentials, own, brought, sender } = platform.setup.settings(key, members, loopback)?;
     for (entity, seconds) in &polls {
-        if processor(platform.mapping, *entity).is_none_or(|processor| processor.polling.is_none()) {
+        let listed = processor(platform.mapping, *entity).is_some_and(|processor| processor.polling.is_some())
+            && platform.lists.is_some_and(|lists| lists.polls(&own, *entity));
+        if !listed {
             return Err(SettingsError::new("polls", format!("{} has no {entity} that can be polled", platform.name)));
         }
         if (1..MIN_POLL_SECONDS).contains(seconds) {
             return Err(SettingsError::new("polls", format!("must be 0 or at least {MIN_POLL_SECONDS} seconds")));
         }
-    }
-    check_presets(platform, &presets)?;
-    check_ignores(platform, &ignores, &presets)?;
-    let ignores: BTreeSet<String> = ignores.into_iter().collect();
-    let OwnSettings { site, credentials, own, brought, sender } = platform.setup.settings(key, members, loopback)?;
-    let polled = |entity: EntityKind| platform.lists.is_some_and(|lists| lists.polls(&own, entity));
-    if let Some(entity) = polls.keys().find(|entity| !polled(**entity)) {
-        return Err(SettingsError::new("polls", format!("{} has no {entity} that can be polled", platform.name)));
     }
     let allowed = url::Url::parse(&site).is_ok_and(|site| platform.hosts.allow(&site, loopback));
     if !allowed {

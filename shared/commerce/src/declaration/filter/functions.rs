@@ -92,7 +92,7 @@ pub(super) fn definitions() -> Vec<Def<&'static str>> {
 
 /// Returns the functions that are written in Rust.
 pub(super) fn natives<D: for<'a> DataT<V<'a> = Val>>() -> impl Iterator<Item = Fun<D>> {
-    /// What jq's own core has, without what runs filters without bound.
+    /// The functions of jq's core that expressions can use. The others, such as `path`, are left out.
     const CORE: &[&str] = &["range", "keys_unsorted", "key_values", "first", "last", "limit", "skip"];
     let core = jaq_core::funs::<D>().filter(|(name, ..)| CORE.contains(name));
     let own: [(&'static str, usize, RunPtr<D>); 24] = [

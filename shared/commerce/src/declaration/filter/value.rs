@@ -23,7 +23,7 @@ thread_local! {
     static BUDGET: Cell<u64> = const { Cell::new(0) };
 }
 
-/// What unwinds when the budget is spent.
+/// The payload of the unwinding that ends an expression whose budget is spent.
 pub(super) struct Spent;
 
 /// Sets the budget for what runs next on this thread.

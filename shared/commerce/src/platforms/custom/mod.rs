@@ -23,10 +23,7 @@ use std::{
 use aws_lc_rs::digest;
 use serde_json::{Map, Value};
 
-pub use self::{
-    mapping::map_by,
-    webhooks::{preset, presets},
-};
+pub use self::{mapping::map_by, webhooks::preset};
 use super::Platform;
 use crate::{
     declaration::{Declaration, DeclarationError},
@@ -66,7 +63,7 @@ type Kept = HashMap<[u8; 32], Arc<Declaration>>;
 /// [`DeclarationError`] where another release wrote one that this one does not know.
 fn declared(settings: &Map<String, Value>) -> Result<Arc<Declaration>, DeclarationError> {
     static KEPT: Mutex<Option<Kept>> = Mutex::new(None);
-    let value = settings.get(DECLARATION).cloned().unwrap_or_default();
+    let value = settings.get(DECLARATION).unwrap_or(&Value::Null);
     let hash = digest::digest(&digest::SHA256, value.to_string().as_bytes());
     let hash: [u8; 32] = hash.as_ref().try_into().unwrap_or_default();
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,13 +71,10 @@ fn declared(settings: &Map<String, Value>) -> Result<Arc<Declaration>, Declarati
     if let Some(declaration) = kept.get(&hash) {
         return Ok(Arc::clone(declaration));
     }
-    let declaration = Arc::new(Declaration::read(value)?);
+    let declaration = Arc::new(Declaration::read(value.clone())?);
     if kept.len() == MAX_KEPT {
         kept.clear();
     }
     kept.insert(hash, Arc::clone(&declaration));
     Ok(declaration)
 }
-
-#[cfg(test)]
-mod tests;

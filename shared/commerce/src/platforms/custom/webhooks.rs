@@ -58,14 +58,10 @@ fn wrong(field: &str, why: impl Into<String>) -> SettingsError {
     SettingsError::new(field, why)
 }
 
-/// Returns the declarations of known senders, by their names.
-pub fn presets() -> Map<String, Value> {
-    serde_json::from_str(PRESETS).unwrap_or_default()
-}
-
 /// Returns the declaration of a known sender.
 pub fn preset(name: &str) -> Option<Value> {
-    presets().remove(name)
+    let mut presets: Map<String, Value> = serde_json::from_str(PRESETS).unwrap_or_default();
+    presets.remove(name)
 }
 
 /// Returns the declaration of a request: its own members over those of the preset that it names.
@@ -167,7 +163,8 @@ impl Setup for Custom {
         if let Some(account) = &input.account {
             own.insert(ACCOUNT.to_owned(), account.as_str().into());
         }
-        let sender = OwnSender { declaration: value, constants: input.constants, account: input.account, keys };
+        let sender =
+            OwnSender { declaration: receiver_part(value), constants: input.constants, account: input.account, keys };
         Ok(OwnSettings { site, credentials: input.credential, own, brought: Vec::new(), sender: Some(sender) })
     }
 
@@ -192,6 +189,14 @@ fn constants(declaration: &Value) -> Vec<String> {
         Value::Object(members) => members.values().flat_map(constants).collect(),
         _ => Vec::new(),
     }
+}
+
+/// Returns the declaration without what the receiver has no use for, and would have to compile.
+fn receiver_part(mut declaration: Value) -> Value {
+    if let Value::Object(members) = &mut declaration {
+        members.retain(|name, _| !matches!(name.as_str(), "split" | "map" | "mapping" | "api" | "pull" | "poll"));
+    }
+    declaration
 }
 
 /// Returns the origin of a URL.
