@@ -40,10 +40,12 @@ use commerce::{
     platforms::{PLATFORMS, woocommerce},
     request::WebhookPath,
 };
+use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use rand::{SeedableRng, rngs::StdRng};
 use registrar::ADMIN_TOKEN;
 use serde_json::{Map, Value, json};
+use sha2::Sha256;
 use tests::{
     merchant::{connection_id, install_bigcommerce, install_woocommerce, open},
     platforms::{Http, Simulator, Truth, Wire, bigcommerce, cloudblue, directscale, listen, woocommerce::Store},
@@ -131,12 +133,16 @@ impl Stack {
 
     /// Waits until an item is as it should be, and returns it.
     async fn until(&self, connection: &str, sort: &str, condition: impl Fn(&Item) -> bool) -> Item {
+        self.until_of(PLATFORM, connection, sort, condition).await
+    }
+
+    async fn until_of(&self, platform: &str, connection: &str, sort: &str, condition: impl Fn(&Item) -> bool) -> Item {
         let started = Instant::now();
         loop {
-            let item = self.item(connection, sort).await;
+            let item = self.item_of(platform, connection, sort).await;
             match item {
                 Some(item) if condition(&item) => return item,
-                other => assert!(started.elapsed() < PATIENCE, "{connection} {sort} stays {other:?}"),
+                other => assert!(started.elapsed() < PATIENCE, "{platform} {connection} {sort} stays {other:?}"),
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -744,6 +750,40 @@ async fn cloudblue_plays_and_its_requests_are_approved_once() {
 #[tokio::test]
 async fn directscale_plays() {
     plays(Arc::new(directscale::DirectScale::new(Arc::new(cloud::now))), 12).await;
+}
+
+#[tokio::test]
+async fn declared_senders_deliver_and_greet() {
+    let (stack, secret) = (Stack::new().await, "whsec_the secret of a test");
+    let settings = json!({ "preset": "stripe", "keys": [{ "id": "2026", "key": secret }] });
+    let (status, shown) = stack.admin_of("custom", Method::PUT, "declared", &settings).await;
+    assert_eq!(status, 200, "{shown}");
+    assert!(shown.to_string().contains("/hooks/custom/declared") && !shown.to_string().contains(secret), "{shown}");
+    let at = cloud::now().seconds();
+    let payment = json!({ "id": "pi_1", "amount": 1099, "currency": "eur", "status": "succeeded", "created": at });
+    let event =
+        json!({ "id": "evt_1", "type": "payment_intent.succeeded", "created": at, "data": { "object": payment } });
+    let body = event.to_string();
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(format!("{at}.{body}").as_bytes());
+    let signature = format!("t={at},v1={}", hex::encode(mac.finalize().into_bytes()));
+    let headers = [("stripe-signature", signature.as_str()), ("content-type", "application/json")];
+    assert_eq!(stack.call(Method::POST, "/hooks/custom/declared", &headers, &body).await.0, 200);
+    let order = stack.until_of("custom", "declared", "order#pi_1", |item| !item.deleted).await;
+    assert_eq!((&order.fields["totals"]["total"], &order.fields["currency"]), (&json!("10.99"), &json!("EUR")));
+    for path in ["/hooks/custom/declared/2", "/hooks/custom/another"] {
+        assert_eq!(stack.call(Method::POST, path, &headers, &body).await.0, 401, "{path}");
+    }
+    let forged = body.replace("1099", "1");
+    assert_eq!(stack.call(Method::POST, "/hooks/custom/declared", &headers, &forged).await.0, 401);
+
+    let settings = json!({ "preset": "meta", "keys": ["a secret"], "constants": { "verify_token": "my token" } });
+    assert_eq!(stack.admin_of("custom", Method::PUT, "greets", &settings).await.0, 200);
+    let greeting = "/hooks/custom/greets?hub.mode=subscribe&hub.challenge=1158201444&hub.verify_token=";
+    for (token, answer) in [("my%20token", (200, "1158201444")), ("another", (401, ""))] {
+        let (status, text) = stack.call(Method::GET, &format!("{greeting}{token}"), &[], "").await;
+        assert_eq!((status, text.as_str()), answer);
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 """The commands `make run`, `make send` and `make state`. `make run` starts anew, sends the sample events of a recorded
-store, installs the app at the simulated platforms, waits until each message has ended, and prints one screen."""
+store and those of a declared sender, installs the app at the simulated platforms, waits until each message has ended, and
+prints one screen."""
 
+import hmac
 import json
 import os
 import pathlib
@@ -13,6 +15,9 @@ from show import bold, faint, show_all, summary, table
 
 PLATFORM = "woocommerce"
 CONNECTION = "shop.example.com"
+# A declared sender, and the key that it signs with. It is public: only the local AWS accepts it.
+DECLARED = "my-stripe"
+DECLARED_KEY = "whsec_commerce-hooks-sample"
 # API Gateway sets these itself.
 NOT_SENT = {"host", "content-length", "accept-encoding"}
 # The longest time for the queue, in seconds: longer than any budget of calls makes it wait.
@@ -21,8 +26,8 @@ PATIENCE = 300
 
 def run(stack):
     started = time.monotonic()
-    say("Builds commerce-hooks, deploys it on an AWS emulator of this machine, and lets four simulated platforms and a recorded store")
-    say("send webhooks to it. The first time takes some minutes, later ones less than one.\n")
+    say("Builds commerce-hooks, deploys it on an AWS emulator of this machine, and lets four simulated platforms, a recorded store")
+    say("and a sender that is described as data send webhooks to it. The first time takes some minutes, later ones less than one.\n")
     # Nothing is left of an earlier run.
     stack.stop()
     stack.up(["tools", "platforms"])
@@ -30,6 +35,7 @@ def run(stack):
     connect(stack)
     with Step(f"sending the sample events of {CONNECTION}"):
         recorded = [send(stack, event) for event in json.loads(tool(stack, "events", "--print", PLATFORM))]
+    recorded += declared(stack)
     simulated, shown, page = platforms(stack)
     deliveries = recorded + simulated
     with Step("waiting until each message has ended"):
@@ -59,12 +65,35 @@ def tool(stack, *arguments):
 
 def connect(stack):
     """Connects the recorded store by hand, as docs/platforms/woocommerce.md describes: somebody enters its webhooks."""
+    put(stack, PLATFORM, CONNECTION, {"site": f"https://{CONNECTION}"})
+
+
+def put(stack, platform, connection, settings):
+    """Makes a connection with these settings."""
     token = tool(stack, "token").strip()
-    url = f"{stack.state['api_url']}/admin/connections/{PLATFORM}/{CONNECTION}"
-    body = json.dumps({"site": f"https://{CONNECTION}"}).encode()
-    status, _, answer = call("PUT", url, body, {"Authorization": f"Bearer {token}", "Content-Type": "application/json"})
+    url = f"{stack.state['api_url']}/admin/connections/{platform}/{connection}"
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    status, _, answer = call("PUT", url, json.dumps(settings).encode(), headers)
     if status != 200:
-        fail(f"connecting {CONNECTION} failed: {status} {answer.decode()}")
+        fail(f"connecting {connection} failed: {status} {answer.decode()}")
+
+
+def declared(stack):
+    """Connects a sender that no code knows, by the preset that describes it, and returns what it sent."""
+    put(stack, "custom", DECLARED, {"preset": "stripe", "keys": [{"id": "sample", "key": DECLARED_KEY}]})
+    at, sent = int(time.time()), []
+    with Step(f"sending as {DECLARED}, which docs/senders.md describes as data"):
+        for topic, thing in [
+            ("customer.created", {"id": "cus_1", "name": "Ada Lovelace", "email": "ada@mail.example"}),
+            ("payment_intent.succeeded", {"id": "pi_1", "amount": 123456, "currency": "eur", "status": "succeeded", "customer": "cus_1"}),
+        ]:
+            event = {"id": f"evt_{topic}", "type": topic, "created": at, "data": {"object": thing | {"created": at}}}
+            body = json.dumps(event)
+            code = hmac.new(DECLARED_KEY.encode(), f"{at}.{body}".encode(), "sha256").hexdigest()
+            headers = {"stripe-signature": f"t={at},v1={code}", "content-type": "application/json"}
+            request = {"rawPath": f"/hooks/custom/{DECLARED}", "requestContext": {"http": {"method": "POST"}}, "headers": headers, "body": body}
+            sent.append(send(stack, {"name": topic, "request": request}))
+    return sent
 
 
 def send(stack, event):
