@@ -47,7 +47,12 @@ fn of_what_the_platforms_send_only_secrets_are_hidden() {
     let mut hidden: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("path/data")).unwrap() {
         let folder = entry.unwrap().path();
-        let names = hidden.entry(folder.file_name().unwrap().to_str().unwrap().to_owned()).or_default();
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        // The folder of declared senders holds declarations, and nothing that was sent.
+        if name == "custom" {
+            continue;
+        }
+        let names = hidden.entry(name.to_owned()).or_default();
         for file in fs::read_dir(folder).unwrap() {
             let Some(text) = fs::read(file.unwrap().path()).ok() else { continue };
             let Ok(data) = serde_json::from_slice::<Value>(&text) else { continue };
