@@ -34,5 +34,6 @@ pub mod rotation;
 pub mod scheme;
 pub mod timestamp;
 pub mod transfer;
+pub mod trial;
 pub mod verification;
 pub mod verify;

@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["install"],
     &["platform"],
     &["verify"],
-    &["envelope"],
+    &["envelope", "trial"],
     &["drift"],
     &["platforms"],
 ];

@@ -89,6 +89,7 @@ pub const APP_KEY_ID: &str = "app";
 
 /// The coverage of a proof.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 #[serde(rename_all = "lowercase")]
 pub enum Strength {
     /// The body, whose content is then the platform's.
