@@ -241,6 +241,11 @@ fn body_of(id: &str) -> String {
         "setPresets" => {
             json!({ "presets": [{ "scope": "action.x", "at": "/arg", "prefix": "o-", "entity": "order" }] })
         }
+        "tryDeclaration" => json!({
+            "declaration": { "sender": "A", "proof": { "header": { "name": "x-token" } }, "extract": {} },
+            "keys": ["a secret"],
+            "request": { "headers": { "x-token": "a secret" }, "body": "{}" },
+        }),
         _ => return String::new(),
     }
     .to_string()

@@ -124,6 +124,70 @@ async fn ends(world: &World, since: usize) -> Vec<String> {
     outcomes(&world.process(&messages).await)
 }
 
+/// Asks the admin interface to try a declaration.
+async fn tried(world: &World, trial: &Value) -> (u16, Value) {
+    let response = world.ask(Some(&world.bearer("read")), "POST", "/admin/try", "", &trial.to_string()).await;
+    (response.status().as_u16(), serde_json::from_slice(response.body().as_ref()).unwrap())
+}
+
+#[tokio::test]
+async fn a_trial_shows_every_vector_s_proof_and_never_a_key() {
+    let (world, mut shown) = (World::new(), 0);
+    for (preset, vectors) in vectors() {
+        let declaration = commerce::platforms::custom::preset(&preset).unwrap();
+        for vector in vectors {
+            let what = format!("{preset}, {}", vector.source);
+            let Sent { method, target, url, headers, body } = vector.request.clone();
+            let url = url.unwrap_or_else(|| "https://hooks.example.com/hooks/custom/a".to_owned());
+            let mut request = json!({ "url": url, "headers": headers, "body": body });
+            request.as_object_mut().unwrap().extend(method.map(|method| ("method".to_owned(), method.into())));
+            request.as_object_mut().unwrap().extend(target.map(|target| ("target".to_owned(), target.into())));
+            let mut trial = json!({
+                "declaration": declaration, "keys": vector.keys(), "constants": vector.constants, "now": vector.now,
+                "request": request,
+            });
+            let (status, result) = tried(&world, &trial).await;
+            assert_eq!((status, &result["refused"]), (200, &Value::Null), "{what}: {result}");
+            assert!(result["delivery"].is_object() || result["handshake"].is_object(), "{what}: {result}");
+            let steps = result["steps"].to_string();
+            for key in vector.keys() {
+                let key = key["key"].as_str().or(key.as_str()).unwrap();
+                // A published vector's key may be in its body by chance, as `12345` is.
+                assert!(!steps.contains(key) || vector.request.body.contains(key), "{what}: {steps}");
+            }
+            // Without the headers, and with another body, it is refused, and the reason is told.
+            trial["request"] = json!({ "url": url, "body": "{\"x\":1}" });
+            let (status, result) = tried(&world, &trial).await;
+            assert_eq!((status, &result["delivery"]), (200, &Value::Null), "{what}: {result}");
+            assert!(result["refused"].is_string() || result["handshake"].is_object(), "{what}: {result}");
+            shown += 1;
+        }
+    }
+    assert!(shown > 80, "{shown}");
+    assert!(world.queues.sent().is_empty() && world.queues.jobs().is_empty() && world.state().is_empty());
+}
+
+#[tokio::test]
+async fn a_trial_that_is_wrong_is_told_where() {
+    let world = World::new();
+    let stripe = commerce::platforms::custom::preset("stripe").unwrap();
+    let mut wrong = stripe.clone();
+    wrong["proof"]["signed"]["algorithm"] = "md5".into();
+    for (trial, place) in [
+        (json!({ "request": {} }), "declaration"),
+        (json!({ "declaration": wrong, "request": {} }), "declaration.proof.signed.algorithm: "),
+        (json!({ "declaration": stripe, "request": { "header": {} } }), "request.header: "),
+        (json!({ "declaration": stripe, "request": { "headers": { "a b": "x" } } }), "request.headers.a b: "),
+        (json!({ "declaration": stripe, "request": { "headers": { "a": "\n" } } }), "request.headers.a: "),
+        (json!({ "declaration": stripe, "request": {}, "now": i64::MAX }), "now: "),
+        (json!({ "declaration": stripe, "request": {}, "keys": [7] }), "keys[0]: "),
+    ] {
+        let (status, problem) = tried(&world, &trial).await;
+        assert_eq!(status, 422, "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(place), "{place} {problem}");
+    }
+}
+
 #[tokio::test]
 async fn every_preset_s_vectors_take_the_whole_path() {
     let (mut taken, mut elsewhere) = (0, Vec::new());

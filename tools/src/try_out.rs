@@ -4,11 +4,11 @@ use std::{fs, path::PathBuf};
 
 use clap::Args;
 use commerce::{
-    declaration::{Declaration, Key},
+    declaration::Declaration,
     platforms::PLATFORMS,
     trial::{self, Trial},
 };
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 /// The longest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
@@ -42,22 +42,20 @@ type Failure = Box<dyn std::error::Error>;
 /// # Errors
 /// A text that names the file, the place in it, and what is wrong.
 pub fn run(options: &Options) -> Result<bool, Failure> {
-    let file = &options.request;
-    let request = serde_path_to_error::deserialize(yaml(file)?).map_err(|error| format!("{}: {error}", file.display()))?;
     let constants = options.constants.iter().map(|constant| {
         let (name, value) = constant.split_once('=').ok_or(format!("--constant {constant}: must be NAME=VALUE"))?;
-        Ok((name.to_owned(), value.to_owned()))
+        Ok((name.to_owned(), Value::from(value)))
     });
-    let trial = Trial {
-        declaration: yaml(&options.declaration)?,
-        request,
-        account: options.account.clone(),
-        constants: constants.collect::<Result<_, Failure>>()?,
-        now: options.now,
-    };
-    let keys = options.keys.as_ref().map(keys).transpose()?.unwrap_or_default();
+    let trial = Trial::read(json!({
+        "declaration": yaml(&options.declaration)?,
+        "request": yaml(&options.request)?,
+        "keys": options.keys.as_ref().map(keys).transpose()?.unwrap_or_default(),
+        "account": options.account,
+        "constants": constants.collect::<Result<Map<_, _>, Failure>>()?,
+        "now": options.now,
+    }))?;
     let by = PLATFORMS.iter().find_map(|platform| platform.mapping.by_settings()).ok_or("no platform is declared")?;
-    let shown = trial::run(&trial, &keys, by, cloud::now())?;
+    let shown = trial::run(&trial, by, cloud::now())?;
     shown.steps.iter().for_each(|step| println!("  {step}"));
     let mut rest = serde_json::to_value(&shown)?;
     rest.as_object_mut().map(|members| members.remove("steps"));
@@ -88,15 +86,11 @@ fn yaml(path: &PathBuf) -> Result<Value, Failure> {
     Ok(serde_saphyr::from_str(&read(path)?).map_err(|error| format!("{}: {error}", path.display()))?)
 }
 
-fn keys(path: &PathBuf) -> Result<Vec<Key>, Failure> {
+fn keys(path: &PathBuf) -> Result<Vec<Value>, Failure> {
     let text = read(path)?;
-    let keys: Vec<&str> = match text.starts_with("-----BEGIN") {
-        true => vec![text.trim()],
-        false => text.lines().filter(|line| !line.is_empty()).collect(),
-    };
-    let named = keys
-        .into_iter()
-        .enumerate()
-        .map(|(place, text)| Key { id: format!("line {}", place + 1), text: text.to_owned().into() });
-    Ok(named.collect())
+    if text.starts_with("-----BEGIN") {
+        return Ok(vec![text.into()]);
+    }
+    let named = |(place, key): (usize, &str)| json!({ "id": format!("line {}", place + 1), "key": key });
+    Ok(text.lines().filter(|line| !line.is_empty()).enumerate().map(named).collect())
 }

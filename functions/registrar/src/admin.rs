@@ -60,6 +60,7 @@ impl<P: Parts> Registrar<P> {
             Handler::Description => Answer::Description(description()?),
             Handler::Endpoints => Answer::EndpointList(self.list_endpoints().await?),
             Handler::MakeEndpoint => Answer::NewEndpoint(self.make_endpoint(body, &claims).await?),
+            Handler::TryDeclaration => Answer::TrialResult(self.try_declaration(body)?.into()),
             Handler::Endpoint(handler) => {
                 let id = parameters.first().map_or("", |(_, id)| id.as_str());
                 match handler {
@@ -477,7 +478,7 @@ fn revealed(key: &ConnectionKey, scope: Option<&str>, claims: &Claims) -> Value 
 }
 
 /// Reads a body that is a JSON object without repeated members.
-fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
+pub(crate) fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     if has_too_many_values(body) {
         return Err(Problem::Invalid("body: holds more than any settings".into()));
     }

@@ -16,6 +16,7 @@ use commerce::{
     rotation::Stage,
     timestamp::Timestamp,
     transfer::Preset,
+    trial::TrialResult,
     verification::{Cause, Conclusion, Difference, Extent, Report, Unchecked},
 };
 use serde::Serialize;
@@ -90,6 +91,8 @@ pub enum Answer {
     Revealed(Revealed),
     /// The progress of a key rotation.
     Rotation(Box<Rotation>),
+    /// The result of a trial.
+    TrialResult(Box<TrialResult>),
     /// The description of the interface.
     Description(Value),
 }

@@ -32,6 +32,7 @@ mod rotation;
 mod routes;
 mod show;
 mod snapshot;
+mod trial;
 mod verify;
 mod webhooks;
 

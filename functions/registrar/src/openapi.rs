@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use commerce::{
     platform::{Platform, settings::MIN_POLL_SECONDS},
     transfer::Preset,
+    trial::TrialResult,
     verification::MAX_SAMPLE,
 };
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
@@ -161,6 +162,7 @@ fn answers() -> Map<String, Value> {
     generator.subschema_for::<VerificationReport>();
     generator.subschema_for::<Revealed>();
     generator.subschema_for::<Rotation>();
+    generator.subschema_for::<TrialResult>();
     let mut schemas = generator.take_definitions(true);
     // Clients send presets, too, and their members then have defaults.
     schemas.insert("Preset".to_owned(), sent::<Preset>());
@@ -232,6 +234,16 @@ fn requests() -> Vec<(&'static str, Value)> {
         json!({ "type": "string", "format": "date-time", "description": "From when on; else from the last time." });
     let revoked = a("integer", "The generation that is revoked, as the connection shows it.");
     let retired = a("string", "The id of the key to go on without, though something still keeps it.");
+    let named = object([("id", a("string", "The key's id.")), ("key", a("string", "The key."))]);
+    let key = json!({ "anyOf": [a("string", "A key, as the sender shows it."), named] });
+    let header = json!({ "anyOf": [a("string", "Its line."), list(&a("string", "One of its lines."))] });
+    let request = object([
+        ("method?", a("string", "Its method; POST without one.")),
+        ("target?", a("string", "Its path and query.")),
+        ("url?", a("string", "The URL that the sender was given.")),
+        ("headers?", json!({ "type": "object", "additionalProperties": header })),
+        ("body?", a("string", "Its body.")),
+    ]);
     vec![
         (
             "Problem",
@@ -291,6 +303,17 @@ fn requests() -> Vec<(&'static str, Value)> {
         (
             "RevealRequest",
             object([("scope?", a("string", "Only the secret of this topic, where each has one of its own."))]),
+        ),
+        (
+            "Trial",
+            object([
+                ("declaration", a("object", "The declaration.")),
+                ("request", request),
+                ("keys?", list(&key)),
+                ("account?", a("string", "The account that the connection is for.")),
+                ("constants?", json!({ "type": "object", "additionalProperties": { "type": "string" } })),
+                ("now?", a("integer", "The time to take for now, in seconds since 1970.")),
+            ]),
         ),
         ("Retirement", object([("retire?", retired)])),
         ("Description", json!({ "type": "object", "description": "OpenAPI 3.1." })),

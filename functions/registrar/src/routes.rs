@@ -23,6 +23,7 @@ pub(crate) enum Handler {
     Description,
     Endpoints,
     MakeEndpoint,
+    TryDeclaration,
     /// The handler of a route about one endpoint.
     Endpoint(EndpointHandler),
     /// The handler of a route about one connection.
@@ -508,6 +509,19 @@ pub(crate) static ROUTES: &[Route] = &[
         parameters: &[ENDPOINT],
         answer: "NewEndpoint",
         handler: Handler::Endpoint(EndpointHandler::RenewSecret),
+        ..CHANGE
+    },
+    Route {
+        path: "/admin/try",
+        id: "tryDeclaration",
+        permission: READ,
+        summary: "Tries a declaration on a recorded request",
+        description: "The answer has each step of the proof, what was found, and the entities that come of it. Nothing is stored, no key is shown, and nobody is called.",
+        parameters: &[],
+        body: Some(Body { schema: "Trial", required: true }),
+        answer: "TrialResult",
+        problems: &[422],
+        handler: Handler::TryDeclaration,
         ..CHANGE
     },
     Route {

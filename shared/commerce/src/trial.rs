@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     change::Change,
-    declaration::{Answer, Arrived, Declaration, DeclarationError, Examined, Extracted, Key},
+    declaration::{Answer, Arrived, Declaration, DeclarationError, Examined, Extracted, Key, KeyInput},
     entity::EntityKind,
     platform::mapping::{BySettings, MapError, Mapped, Meant, PART, Settled},
     scheme::Strength,
@@ -17,13 +17,16 @@ use crate::{
 };
 
 /// A declaration, and the request that it is tried on.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Trial {
     /// The declaration.
     pub declaration: Value,
     /// The request.
     pub request: Recorded,
+    /// The keys; without one, only a handshake can be shown.
+    #[serde(default)]
+    pub keys: Vec<KeyInput>,
     /// The account that the connection is for.
     #[serde(default)]
     pub account: Option<String>,
@@ -78,15 +81,15 @@ impl Lines {
 /// What a declaration makes of a request.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
-pub struct Shown {
+pub struct TrialResult {
     /// The steps of the proof, in words. None of them shows a key.
     pub steps: Vec<String>,
     /// Why the request is refused; null when it is not.
     pub refused: Option<String>,
     /// The answer, when the request is a handshake.
-    pub handshake: Option<ShownAnswer>,
+    pub handshake: Option<TrialAnswer>,
     /// What was proven and found, when the request is a delivery.
-    pub delivery: Option<ShownDelivery>,
+    pub delivery: Option<TrialDelivery>,
     /// What the delivery becomes: one entity, or one for each part of the body.
     pub made: Vec<Made>,
 }
@@ -94,7 +97,7 @@ pub struct Shown {
 /// The answer to a handshake.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields, inline))]
-pub struct ShownAnswer {
+pub struct TrialAnswer {
     /// Its status.
     pub status: u16,
     /// Its headers.
@@ -106,7 +109,7 @@ pub struct ShownAnswer {
 /// What was proven and found.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields, inline))]
-pub struct ShownDelivery {
+pub struct TrialDelivery {
     /// The name of the key that proved it.
     pub key: String,
     /// What the proof covers: the body, or the caller alone.
@@ -158,11 +161,22 @@ pub struct Made {
     pub why: Option<String>,
 }
 
+impl Trial {
+    /// Reads a trial.
+    ///
+    /// # Errors
+    /// [`DeclarationError`] for the first place that is wrong.
+    pub fn read(trial: Value) -> Result<Self, DeclarationError> {
+        serde_path_to_error::deserialize(trial)
+            .map_err(|error| wrong(&error.path().to_string(), &error.into_inner().to_string()))
+    }
+}
+
 /// Tries a declaration on a request. `by` is the mapping that reads declarations.
 ///
 /// # Errors
 /// [`DeclarationError`] for the first place of the trial that is wrong.
-pub fn run(trial: &Trial, keys: &[Key], by: &dyn BySettings, clock: Timestamp) -> Result<Shown, DeclarationError> {
+pub fn run(trial: &Trial, by: &dyn BySettings, clock: Timestamp) -> Result<TrialResult, DeclarationError> {
     let declaration = Declaration::read(trial.declaration.clone())
         .map_err(|error| DeclarationError { place: format!("declaration.{}", error.place), ..error })?;
     let Recorded { method, target, url, headers, body } = &trial.request;
@@ -175,26 +189,28 @@ pub fn run(trial: &Trial, keys: &[Key], by: &dyn BySettings, clock: Timestamp) -
         body: body.as_bytes(),
         constants: &trial.constants,
     };
+    let keys: Vec<Key> = KeyInput::records(trial.keys.clone()).into_iter().map(Key::from).collect();
     let now = match trial.now {
         None => clock,
         Some(now) => seconds(now).ok_or_else(|| wrong("now", "must be seconds since 1970"))?,
     };
     let mut steps = Vec::new();
-    let examined = declaration.examine(&arrived, keys, now, Some(&mut steps));
-    let shown = Shown { steps, ..Shown::default() };
+    let examined = declaration.examine(&arrived, &keys, now, Some(&mut steps));
+    let shown = TrialResult { steps, ..TrialResult::default() };
     Ok(match examined {
-        Examined::Refused(refusal) => Shown { refused: Some(refusal.to_string()), ..shown },
+        Examined::Refused(refusal) => TrialResult { refused: Some(refusal.to_string()), ..shown },
         Examined::Handshake(answer) => {
             let Answer { status, headers, body } = answer;
             let headers = headers.into_iter().collect();
-            Shown { handshake: Some(ShownAnswer { status, headers, body }), ..shown }
+            TrialResult { handshake: Some(TrialAnswer { status, headers, body }), ..shown }
         }
         Examined::Delivery(proven, extracted) => {
             let made = made(trial, &declaration, &arrived, &extracted, by, now);
             let time = extracted.time.map(|time| time.to_string());
             let Extracted { topic, id, message, account, .. } = extracted;
-            let delivery = ShownDelivery { key: proven.key_id, covers: proven.strength, topic, id, message, account, time };
-            Shown { delivery: Some(delivery), made, ..shown }
+            let delivery =
+                TrialDelivery { key: proven.key_id, covers: proven.strength, topic, id, message, account, time };
+            TrialResult { delivery: Some(delivery), made, ..shown }
         }
     })
 }
@@ -245,9 +261,8 @@ fn made(
     };
     match by.map(&delivery) {
         Ok(Meant::Parts(parts)) => {
-            let part = |(scope, body): (&str, &[u8])| {
-                by.map(&Settled { claims: &claims_of_parts, scope, body, ..delivery })
-            };
+            let part =
+                |(scope, body): (&str, &[u8])| by.map(&Settled { claims: &claims_of_parts, scope, body, ..delivery });
             parts.iter().map(|made| Made::of(part((&made.scope, &made.body)))).collect()
         }
         meant => vec![Made::of(meant)],

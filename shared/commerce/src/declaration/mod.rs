@@ -26,7 +26,7 @@ pub use self::{
         Agreement, Algorithm, Encoding, Key, KeyForm, Place, Proof, Proven, SecretHeader, Signed, Time, Token,
         TokenKeys,
     },
-    sender::{KeyRecord, Sender, SenderRecord},
+    sender::{KeyInput, KeyRecord, Sender, SenderRecord},
     template::{Arrived, Template, Values},
     time::Unit,
     written::{Pattern, Written},

@@ -35,6 +35,36 @@ pub struct KeyRecord {
     pub key: Zeroizing<String>,
 }
 
+/// A key as a request gives it: with an id, or as a text alone.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum KeyInput {
+    /// A key with an id.
+    Named(KeyRecord),
+    /// A key alone. Its id is `key-` and its place in the list.
+    Text(Zeroizing<String>),
+}
+
+impl KeyInput {
+    /// Returns the records of keys, without the white space around them.
+    pub fn records(input: Vec<Self>) -> Vec<KeyRecord> {
+        let record = |(place, input)| {
+            let KeyRecord { id, key } = match input {
+                Self::Named(record) => record,
+                Self::Text(key) => KeyRecord { id: format!("key-{}", place + 1), key },
+            };
+            KeyRecord { id, key: Zeroizing::new(key.trim().to_owned()) }
+        };
+        input.into_iter().enumerate().map(record).collect()
+    }
+}
+
+impl From<KeyRecord> for Key {
+    fn from(KeyRecord { id, key }: KeyRecord) -> Self {
+        Self { id, text: key }
+    }
+}
+
 /// The place of the record alone, because it holds keys.
 impl fmt::Debug for SenderRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,7 +94,7 @@ impl Sender {
     /// [`DeclarationError`] where another release wrote a declaration that this one does not know.
     pub fn read(record: SenderRecord) -> Result<Self, DeclarationError> {
         let SenderRecord { declaration, url, constants, account, keys } = record;
-        let keys = keys.into_iter().map(|KeyRecord { id, key }| Key { id, text: key }).collect();
+        let keys = keys.into_iter().map(Key::from).collect();
         Ok(Self { declaration: Declaration::read(declaration)?, url, constants, account, keys })
     }
 }

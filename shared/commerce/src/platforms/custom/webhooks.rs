@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{ACCOUNT, Custom, DECLARATION};
 use crate::{
-    declaration::{Declaration, KeyRecord},
+    declaration::{Declaration, KeyInput, KeyRecord},
     http_call::{Loopback, site_url},
     key::ConnectionKey,
     platform::{
@@ -46,14 +46,6 @@ struct Input {
     credential: Option<Zeroizing<String>>,
 }
 
-/// A key, with or without an id.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum KeyInput {
-    Named(KeyRecord),
-    Text(Zeroizing<String>),
-}
-
 fn wrong(field: &str, why: impl Into<String>) -> SettingsError {
     SettingsError::new(field, why)
 }
@@ -81,16 +73,7 @@ fn declaration(preset_name: Option<&str>, own: Option<Map<String, Value>>) -> Re
 }
 
 fn keys(input: Vec<KeyInput>, declaration: &Declaration) -> Result<Vec<KeyRecord>, SettingsError> {
-    let record = |(place, input)| match input {
-        KeyInput::Named(record) => record,
-        KeyInput::Text(key) => KeyRecord { id: format!("key-{}", place + 1), key },
-    };
-    let keys: Vec<KeyRecord> = input
-        .into_iter()
-        .enumerate()
-        .map(record)
-        .map(|KeyRecord { id, key }| KeyRecord { id, key: Zeroizing::new(key.trim().to_owned()) })
-        .collect();
+    let keys = KeyInput::records(input);
     if keys.is_empty() && declaration.key_set().is_none() {
         return Err(wrong("keys", "is missing; send the sender's secret or public key, or several"));
     }
