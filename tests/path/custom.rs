@@ -131,6 +131,24 @@ async fn tried(world: &World, trial: &Value) -> (u16, Value) {
 }
 
 #[tokio::test]
+async fn a_sender_gets_the_text_that_it_waits_for() {
+    let vector = &vectors()["dropbox-sign"][0];
+    let world = connected("dropbox-sign", vector).await;
+    let event = gateway_event(&vector.delivery(), world.clock.now()).unwrap();
+    let response = world.receiver.receive(request(&event)).await;
+    assert_eq!(
+        (response.status(), response.body().as_ref()),
+        (200.try_into().unwrap(), &b"Hello API Event Received"[..])
+    );
+    assert!(response.headers().contains_key("x-message-id"));
+    let mut forged = vector.delivery();
+    forged.body = vector.request.body.replace("signature_request_sent", "signature_request_declined").into();
+    let event = gateway_event(&forged, world.clock.now()).unwrap();
+    let response = world.receiver.receive(request(&event)).await;
+    assert_eq!((response.status(), response.body().as_ref()), (401.try_into().unwrap(), &b""[..]));
+}
+
+#[tokio::test]
 async fn a_trial_shows_every_vector_s_proof_and_never_a_key() {
     let (world, mut shown) = (World::new(), 0);
     for (preset, vectors) in vectors() {

@@ -117,14 +117,14 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync, D: Senders + 
             Ok(verified) => verified,
             Err(reply) => return reply,
         };
-        self.queue(&path, &verified, delivery.accepted()).await
+        self.queue(&path, &verified, delivery.accepted(), None).await
     }
 
     /// Puts a proven delivery on the queue.
-    async fn queue(&self, path: &WebhookPath, verified: &Verified, accepted: StatusCode) -> Reply {
+    async fn queue(&self, path: &WebhookPath, verified: &Verified, status: StatusCode, text: Option<String>) -> Reply {
         let sealed = Sealed::from_verified(verified);
         match within(QUEUEING, || self.edges.queue.send(&sealed, 0)).await {
-            Ok(message_id) => Reply::Accepted(accepted, message_id),
+            Ok(id) => Reply::Accepted { status, text, id },
             Err(error) => {
                 telemetry::error("not-queued", &format!("{}: {error}", path.key));
                 Reply::Unavailable
@@ -146,12 +146,12 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync, D: Senders + 
             Some(sender) => self.arrival(path, raw, sender, now).await,
             None => Ok(Err(Refusal::EmptyKey)),
         };
-        let mut answers = known.as_ref().map(|sender| sender.declaration.answers).unwrap_or_default();
+        let mut answers = known.as_ref().map(|sender| sender.declaration.answers.clone()).unwrap_or_default();
         if matches!(arrival, Ok(Err(_)))
             && let Some(fresh) = self.edges.senders.after_failed_proof(&path.key, now).await
         {
             arrival = self.arrival(path, raw, &fresh, now).await;
-            answers = fresh.declaration.answers;
+            answers = fresh.declaration.answers.clone();
         }
         match arrival {
             Err(error) => {
@@ -159,7 +159,10 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync, D: Senders + 
                 Reply::Unavailable
             }
             Ok(Ok(Arrival::Handshake(answer))) => Reply::Answered(answer),
-            Ok(Ok(Arrival::Delivery(verified))) => self.queue(path, &verified, answers.accepted()).await,
+            Ok(Ok(Arrival::Delivery(verified))) => {
+                let status = answers.accepted();
+                self.queue(path, &verified, status, answers.text).await
+            }
             Ok(Err(refusal)) => {
                 refused(platform, path, refusal, now);
                 if refusal == Refusal::Method { Reply::Method } else { Reply::Refused(answers.refused()) }

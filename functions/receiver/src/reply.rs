@@ -1,6 +1,6 @@
 //! The one table of the statuses that requests are answered with. Bodies are empty, because a caller that cannot prove
-//! a delivery must learn nothing, and one that can has no use for a body. Only a handshake that a declaration describes
-//! has one.
+//! a delivery must learn nothing, and one that can has no use for a body. Only what a declaration describes has one: the
+//! answer to a handshake, and the text that a sender waits for.
 
 use commerce::declaration::Answer;
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -9,8 +9,15 @@ use lambda_http::{Body, Response};
 /// The reply to a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
-    /// The delivery was queued: the platform's status, and the message id from SQS.
-    Accepted(StatusCode, String),
+    /// The delivery was queued.
+    Accepted {
+        /// The platform's status.
+        status: StatusCode,
+        /// The text that a declared sender waits for.
+        text: Option<String>,
+        /// The message id from SQS.
+        id: String,
+    },
     /// A handshake was answered, and nothing was queued: the platform's status.
     Greeted(StatusCode),
     /// The platform does not exist, or the path has no valid connection.
@@ -29,7 +36,7 @@ impl Reply {
     /// Returns the status of the reply.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Accepted(status, _) | Self::Greeted(status) | Self::Refused(status) => *status,
+            Self::Accepted { status, .. } | Self::Greeted(status) | Self::Refused(status) => *status,
             Self::Answered(answer) => StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK),
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
@@ -50,10 +57,11 @@ impl Reply {
             }
             *response.body_mut() = Body::Text(answer.body.clone());
         }
-        if let Self::Accepted(_, id) = &self
-            && let Ok(id) = HeaderValue::from_str(id)
-        {
-            response.headers_mut().insert("x-message-id", id);
+        if let Self::Accepted { text, id, .. } = self {
+            if let Ok(id) = HeaderValue::from_str(&id) {
+                response.headers_mut().insert("x-message-id", id);
+            }
+            *response.body_mut() = text.map_or(Body::Empty, Body::Text);
         }
         response
     }

@@ -13,12 +13,14 @@ use crate::request::has_too_many_values;
 
 /// The form of a body.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum BodyForm {
     /// JSON.
     #[default]
     Json,
-    /// A form, whose fields are the members of the document. A field that is there several times is a list.
+    /// A form, whose fields are the members of the document. A field that is there several times is a list. A form may be
+    /// URL-encoded, or have parts (`multipart/form-data`).
     Form,
     /// A form of which one field holds the JSON.
     FormField(String),
@@ -31,9 +33,9 @@ impl BodyForm {
     pub fn document<'a>(&self, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         match self {
             Self::Json => Some(Cow::Borrowed(body)),
-            Self::Form => Some(Cow::Owned(serde_json::to_vec(&form(body)).ok()?)),
+            Self::Form => Some(Cow::Owned(serde_json::to_vec(&form(fields(body)?)).ok()?)),
             Self::FormField(name) => {
-                let mut fields = url::form_urlencoded::parse(body).filter(|(given, _)| given == name);
+                let mut fields = fields(body)?.into_iter().filter(|(given, _)| given == name);
                 let (value, None) = (fields.next()?.1, fields.next()) else { return None };
                 Some(Cow::Owned(value.into_owned().into_bytes()))
             }
@@ -45,9 +47,51 @@ impl BodyForm {
     }
 }
 
-fn form(body: &[u8]) -> Value {
+/// The name and the value of a form's field.
+type Field<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+/// Returns the fields of a form, or `None` when its parts are not well formed.
+fn fields(body: &[u8]) -> Option<Vec<Field<'_>>> {
+    match body.starts_with(b"--") {
+        true => parts(std::str::from_utf8(body).ok()?),
+        false => Some(url::form_urlencoded::parse(body).collect()),
+    }
+}
+
+/// Returns the fields of a form in parts [RFC 7578]. Its first line is the boundary, which a text before the first part would
+/// hide, but no sender puts one there. A file is no field.
+fn parts(body: &str) -> Option<Vec<Field<'_>>> {
+    let (boundary, rest) = body.split_once("\r\n")?;
+    // Each part but the last has the boundary on the line behind it; the last has two dashes more.
+    let mut rest = Some(rest);
+    let mut fields = Vec::new();
+    let end = format!("\r\n{boundary}");
+    while let Some(part) = rest {
+        let (part, behind) = part.split_once(end.as_str())?;
+        let (headers, value) = part.split_once("\r\n\r\n")?;
+        let mut lines = headers.split("\r\n").filter_map(|line| line.split_once(':'));
+        let (_, disposition) = lines.find(|(name, _)| name.eq_ignore_ascii_case("content-disposition"))?;
+        let parameter = |wanted: &str| {
+            let named = disposition.split(';').filter_map(|one| one.trim().split_once('='));
+            named
+                .into_iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case(wanted))
+                .map(|(_, value)| value.trim_matches('"'))
+        };
+        if parameter("filename").is_none() {
+            fields.push((Cow::Borrowed(parameter("name")?), Cow::Borrowed(value)));
+        }
+        rest = behind.strip_prefix("\r\n");
+        if rest.is_none() && !behind.starts_with("--") {
+            return None;
+        }
+    }
+    Some(fields)
+}
+
+fn form(fields: Vec<Field<'_>>) -> Value {
     let mut members = Map::new();
-    for (name, value) in url::form_urlencoded::parse(body) {
+    for (name, value) in fields {
         let value = Value::String(value.into_owned());
         match members.get_mut(name.as_ref()) {
             None => _ = members.insert(name.into_owned(), value),
@@ -198,6 +242,24 @@ mod tests {
         assert_eq!(text(BodyForm::Form, "a=1&b=2&b=3", "/b/1").as_deref(), Some("3"));
         assert_eq!(text(BodyForm::FormField("p".into()), "p=%7B%22a%22%3A1%7D", "/a").as_deref(), Some("1"));
         assert_eq!(text(BodyForm::FormField("p".into()), "p=1&p=2", ""), None);
+        let part = |name: &str, value: &str| {
+            format!(
+                "--b\r\nContent-Type: text/plain\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
+            )
+        };
+        let json = part("json", "{\"a\":\"x\\r\"}");
+        let field = || BodyForm::FormField("json".into());
+        let file = part("f\"; filename=\"a.pdf", "%PDF");
+        assert_eq!(text(field(), &format!("{file}{json}--b--"), "/a").as_deref(), Some("x\r"));
+        assert_eq!(text(field(), &format!("{json}--b--\r\n"), "/a").as_deref(), Some("x\r"));
+        assert_eq!(
+            text(BodyForm::Form, &format!("{}{}--b--", part("a", "1"), part("b", "")), "/a").as_deref(),
+            Some("1")
+        );
+        for wrong in [format!("{json}{json}--b--"), json.clone(), format!("{json}--c--"), "--b".into(), "--b--".into()]
+        {
+            assert_eq!(text(field(), &wrong, "/a"), None, "{wrong}");
+        }
         assert_eq!(text(BodyForm::Jwt, "e30.eyJhIjoieCJ9.c2ln", "/a").as_deref(), Some("x"));
         assert_eq!(text(BodyForm::Jwt, "e30", "/a"), None);
     }
