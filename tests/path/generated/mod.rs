@@ -10,7 +10,9 @@ mod state;
 
 use std::{collections::BTreeMap, env, fs, path::PathBuf};
 
-use commerce::{change::Change, entity::EntityKind, platform::mapping::Mapped, platforms::PLATFORMS};
+use commerce::{
+    change::Change, declaration::Declaration, entity::EntityKind, platform::mapping::Mapped, platforms::PLATFORMS,
+};
 use registrar::openapi;
 use serde_json::{Value, json};
 use tests::world::coded;
@@ -93,6 +95,46 @@ fn the_schemas_of_the_entities() {
     let types = schemas::typescript(&schemas);
     assert!(!types.contains("Record<"), "the entity `Record` hides TypeScript's own");
     assert_generated("schemas/typescript/entities.d.ts", &types);
+}
+
+#[test]
+fn the_schema_of_declarations() {
+    let schema = schemas::declaration();
+    assert_generated("schemas/declaration.json", &format!("{schema:#}\n"));
+    let validator = jsonschema::options().build(&schema).unwrap();
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut fitting = 0;
+    for folder in ["shared/commerce/presets", "tests/path/data/custom"] {
+        for file in fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path()) {
+            if file.extension().is_none_or(|extension| extension != "yaml") {
+                continue;
+            }
+            let declaration: Value = serde_saphyr::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+            let declaration = declaration.pointer("/settings/declaration").unwrap_or(&declaration);
+            let errors: Vec<_> = validator.iter_errors(declaration).map(|error| error.to_string()).collect();
+            assert_eq!(errors, Vec::<String>::new(), "{}", file.display());
+            fitting += 1;
+        }
+    }
+    assert!(fitting > 80, "{fitting}");
+    // What the schema refuses, the reader refuses, too.
+    let stripe = commerce::platforms::custom::preset("stripe").unwrap();
+    for (place, wrong) in [
+        ("/sender", Value::Null),
+        ("/proof", json!({})),
+        ("/proof", json!({ "signed": {} })),
+        ("/proof/signed/algorithm", "hmac-md5".into()),
+        ("/proof/signed/at", json!({ "cookie": "a" })),
+        ("/proof/signed/time/past", json!(-1)),
+        ("/extract/topic", "{json:/type}".into()),
+        ("/map/0/entity", "invoice".into()),
+        ("/map/0", json!({ "topic": "a", "entity": "order", "verb": "made" })),
+    ] {
+        let mut declaration = stripe.clone();
+        *declaration.pointer_mut(place).unwrap() = wrong;
+        assert!(!validator.is_valid(&declaration), "{place}");
+        assert!(Declaration::read(declaration).is_err(), "{place}");
+    }
 }
 
 #[test]

@@ -1,10 +1,14 @@
-//! Makes `schemas/entities`: a JSON Schema and a TypeScript type of every canonical entity, as the table holds it.
+//! Makes `schemas/entities`: a JSON Schema and a TypeScript type of every canonical entity, as the table holds it; and
+//! `schemas/declaration.json`, for those who write declarations.
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use commerce::entity::{
-    Cart, CategoryEntity, Coupon, Customer, EntityKind, Order, Price, Product, Record, Request, SCHEMA_VERSION,
-    Subscription,
+use commerce::{
+    declaration::Declaration,
+    entity::{
+        Cart, CategoryEntity, Coupon, Customer, EntityKind, Order, Price, Product, Record, Request, SCHEMA_VERSION,
+        Subscription,
+    },
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Value, json};
@@ -30,6 +34,15 @@ pub fn written<T: JsonSchema>() -> Value {
     let mut settings = SchemaSettings::draft2020_12().for_serialize();
     settings.inline_subschemas = true;
     settings.into_generator().into_root_schema_for::<T>().to_value()
+}
+
+/// Returns the schema of a declaration. Proofs nest, so it has definitions.
+pub fn declaration() -> Value {
+    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Declaration>().to_value();
+    let members = schema.as_object_mut().unwrap();
+    members.insert("$id".into(), "urn:commerce-hooks:schema:declaration:1".into());
+    members.insert("title".into(), "Declaration of a sender".into());
+    schema
 }
 
 fn schema<T: JsonSchema>(kind: EntityKind) -> Value {

@@ -16,6 +16,7 @@ const MAX_ECHO_BYTES: usize = 1_024;
 
 /// A handshake. Its answer has no other effect.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Handshake {
     /// The requests that are one.
@@ -36,6 +37,7 @@ pub struct Handshake {
 
 /// The requests that are a handshake: all that is named has to fit.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct When {
     /// The method.
@@ -54,6 +56,7 @@ pub struct When {
 
 /// A code in an answer: an HMAC, or a plain SHA-256.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Code {
     /// The algorithm, an HMAC with the first key or `sha256`.
@@ -66,6 +69,7 @@ pub struct Code {
 
 /// The answer to a handshake, or the form of it.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Answering {
     /// The status.

@@ -23,6 +23,7 @@ pub(super) const MAX_MEANINGS: usize = 200;
 
 /// The meaning of a topic.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Meaning {
     /// The topic, or the beginning of several with a `*` behind it.
@@ -60,6 +61,7 @@ impl Meaning {
 
 /// The sender's API.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Api {
     /// Its base URL. A connection can name its own instead.
@@ -72,6 +74,7 @@ pub struct Api {
 
 /// The call that returns one entity.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PullCall {
     /// The path and query, with `{id}`.
@@ -89,6 +92,7 @@ pub struct PullCall {
 
 /// The calls that list all entities of a kind.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PollCall {
     /// The path and query of the first page.
@@ -111,6 +115,7 @@ pub struct PollCall {
 
 /// A path and query with `{id}` or `{cursor}` in it, which are escaped.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(with = "String"))]
 #[serde(try_from = "String")]
 pub struct PathTemplate(String);
 

@@ -48,6 +48,7 @@ const MAX_VALUE_BYTES: usize = 256;
 
 /// The description of a sender.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Declaration {
     /// The sender's name.
@@ -97,6 +98,7 @@ pub struct Declaration {
 
 /// The source of what a declaration says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Evidence {
     /// The provider's own documentation.
@@ -117,6 +119,7 @@ fn post() -> Vec<String> {
 
 /// The places of a delivery's topic, ids and time. Of several templates, the first that has all its values counts.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Extract {
     /// The topic.
@@ -138,6 +141,7 @@ pub struct Extract {
 
 /// The time of an event.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EventTime {
     /// The value.
@@ -147,31 +151,34 @@ pub struct EventTime {
     pub unit: Unit,
 }
 
-/// The statuses that a sender wants.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+/// The answers that a sender wants.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[serde(default)]
 pub struct Answers {
     /// The status for a delivery that is accepted.
     pub accepted: u16,
+    /// The text for one that is accepted, where the sender waits for one; else the answer is empty.
+    pub text: Option<String>,
     /// The status for one that is not proven.
     pub refused: u16,
 }
 
 impl Default for Answers {
     fn default() -> Self {
-        Self { accepted: 200, refused: 401 }
+        Self { accepted: 200, text: None, refused: 401 }
     }
 }
 
 impl Answers {
     /// Returns the status for a delivery that is accepted.
-    pub fn accepted(self) -> StatusCode {
+    pub fn accepted(&self) -> StatusCode {
         StatusCode::from_u16(self.accepted).unwrap_or(StatusCode::OK)
     }
 
     /// Returns the status for a request that is not proven.
-    pub fn refused(self) -> StatusCode {
+    pub fn refused(&self) -> StatusCode {
         StatusCode::from_u16(self.refused).unwrap_or(StatusCode::UNAUTHORIZED)
     }
 }
@@ -279,6 +286,9 @@ impl Declaration {
         self.check_mapping()?;
         if !(200..300).contains(&self.answers.accepted) || !(400..500).contains(&self.answers.refused) {
             return wrong("answers", "accepted must be 200 to 299, refused 400 to 499");
+        }
+        if self.answers.text.as_ref().is_some_and(|text| text.len() > MAX_VALUE_BYTES) {
+            return wrong("answers.text", &format!("must have {MAX_VALUE_BYTES} bytes at most"));
         }
         Ok(())
     }

@@ -44,6 +44,7 @@ impl std::fmt::Debug for Key {
 
 /// A proof that a sender makes.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Proof {
     /// Any of these proofs is enough.
@@ -70,6 +71,7 @@ pub enum Proof {
 
 /// The algorithm of a signature.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Algorithm {
     /// HMAC with SHA-1.
@@ -92,6 +94,7 @@ pub enum Algorithm {
 
 /// The form of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyForm {
     /// The text's own bytes.
@@ -107,6 +110,7 @@ pub enum KeyForm {
 
 /// The encoding of a signature.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Encoding {
     /// Hex, in either case.
@@ -119,6 +123,7 @@ pub enum Encoding {
 
 /// The place of a signature or a token.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Place {
     /// A header, all of whose lines count.
@@ -135,6 +140,7 @@ pub enum Place {
 
 /// The time of a delivery, and how far it may be from now.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Time {
     /// The value, where it is not a part of the signature's header.
@@ -157,6 +163,7 @@ const fn five_minutes() -> u32 {
 
 /// A signature or a code over a text.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Signed {
     /// The algorithm.
@@ -192,6 +199,7 @@ pub struct Signed {
 
 /// Two values of a request that have to be the same.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Agreement {
     /// The value, often with a filter: `{body|sha256}`.
@@ -202,6 +210,7 @@ pub struct Agreement {
 
 /// A header with a key.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SecretHeader {
     /// The header.
@@ -213,6 +222,7 @@ pub struct SecretHeader {
 
 /// The source of the keys of tokens.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenKeys {
     /// The keys are secrets.
@@ -223,8 +233,29 @@ pub enum TokenKeys {
     JwksUrl(String),
 }
 
+/// The algorithms of tokens, as the schema has them: the type itself belongs to a library.
+#[cfg(feature = "schema")]
+#[derive(schemars::JsonSchema)]
+#[allow(dead_code, reason = "it is there for the schema alone")]
+enum TokenAlgorithm {
+    HS256,
+    HS384,
+    HS512,
+    ES256,
+    ES384,
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    #[schemars(rename = "EdDSA")]
+    EdDsa,
+}
+
 /// A token.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Token {
     /// The place of the token.
@@ -233,6 +264,7 @@ pub struct Token {
     #[serde(default)]
     pub prefix: String,
     /// The one algorithm.
+    #[cfg_attr(feature = "schema", schemars(with = "TokenAlgorithm"))]
     pub algorithm: jwt::Algorithm,
     /// The source of the keys.
     pub keys: TokenKeys,

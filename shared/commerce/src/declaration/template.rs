@@ -67,6 +67,7 @@ pub struct Values<'a> {
 
 /// A text with placeholders.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(with = "String"))]
 #[serde(try_from = "String")]
 pub struct Template(Vec<Piece>);
 

@@ -6,6 +6,7 @@ use crate::timestamp::Timestamp;
 
 /// The unit of a time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
     /// Seconds since 1970, perhaps with a fraction.

@@ -11,6 +11,7 @@ const MAX_BYTES: usize = 8_192;
 
 /// A pattern of one item: a text with placeholders, such as `v1={signature}`.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(with = "String"))]
 #[serde(try_from = "String")]
 pub struct Pattern {
     before: String,
@@ -66,6 +67,7 @@ impl Pattern {
 
 /// The way in which signatures are written.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Written {
     /// The text between the items of a list; without it, there is one item.

@@ -58,6 +58,7 @@ impl<'a> HasLut<'a, Bounded> for Table<'a> {
 
 /// An expression, compiled once.
 #[derive(Clone, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(with = "String"))]
 #[serde(try_from = "String")]
 pub struct Filter {
     text: Arc<str>,
@@ -124,10 +125,7 @@ fn check(text: &str) -> Result<(), String> {
     if deepest > MAX_BRACKETS {
         return Err(format!("an expression has {MAX_BRACKETS} brackets within each other at most"));
     }
-    let tokens = Lexer::new(text).lex().map_err(|errors| {
-        let near = errors.first().map(|(_, rest)| beginning(rest)).unwrap_or_default();
-        format!("is no jq at {near:?}")
-    })?;
+    let tokens = Lexer::new(text).lex().map_err(|errors| no_jq(errors.first().map(|(_, rest)| *rest)))?;
     let mut left = MAX_TOKENS;
     let refused = forbidden(&tokens, &mut left);
     if left == 0 {
@@ -162,6 +160,14 @@ fn beginning(text: &str) -> String {
     text.chars().take(20).collect()
 }
 
+/// Says where a text is no expression; the end of the text is where something is missing.
+fn no_jq(near: Option<&str>) -> String {
+    match near.filter(|rest| !rest.is_empty()) {
+        Some(rest) => format!("is no jq at {:?}", beginning(rest)),
+        None => "is no jq: something is missing at its end".to_owned(),
+    }
+}
+
 fn compile(text: &str) -> Result<jaq_core::Filter<Bounded>, String> {
     static DEFINITIONS: OnceLock<Vec<Def<&'static str>>> = OnceLock::new();
     let definitions = DEFINITIONS.get_or_init(functions::definitions);
@@ -169,11 +175,11 @@ fn compile(text: &str) -> Result<jaq_core::Filter<Bounded>, String> {
     let modules = Loader::new(definitions.iter().cloned()).load(&arena, File { code: text, path: () });
     let modules = modules.map_err(|errors| {
         let near = errors.iter().find_map(|(_, error)| match error {
-            jaq_core::load::Error::Parse(errors) => errors.first().map(|(_, rest)| beginning(rest)),
-            jaq_core::load::Error::Lex(errors) => errors.first().map(|(_, rest)| beginning(rest)),
+            jaq_core::load::Error::Parse(errors) => errors.first().map(|(_, rest)| *rest),
+            jaq_core::load::Error::Lex(errors) => errors.first().map(|(_, rest)| *rest),
             jaq_core::load::Error::Io(_) => None,
         });
-        format!("is no jq at {:?}", near.unwrap_or_default())
+        no_jq(near)
     })?;
     let compiler = Compiler::default().with_funs(functions::natives()).with_global_vars(["$delivery"]);
     compiler.compile(modules).map_err(|errors| {

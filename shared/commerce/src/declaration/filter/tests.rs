@@ -55,8 +55,8 @@ fn expressions_make_values() {
 #[test]
 fn what_an_expression_may_not_be_is_told() {
     for (text, why) in [
-        (".a |", "is no jq at"),
-        ("(", "is no jq at"),
+        (".a |", "is no jq: something is missing at its end"),
+        ("(", "is no jq: something is missing at its end"),
         ("def f: f; f", "define and include nothing"),
         ("\"\\(def f: 1; f)\"", "define and include nothing"),
         ("include \"a\"; .", "define and include nothing"),
