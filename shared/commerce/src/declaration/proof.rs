@@ -20,6 +20,7 @@ use crate::{
     scheme::{
         Refusal, Strength,
         jwt::{self, PublicKeys},
+        weak,
     },
     timestamp::Timestamp,
 };
@@ -675,7 +676,8 @@ impl Signed {
                 LENIENT.decode(lines.collect::<String>()).ok()?
             }
         };
-        (!bytes.is_empty()).then(|| Zeroizing::new(bytes))
+        let weak = self.algorithm == Algorithm::Ed25519 && weak::is_small_order(&bytes);
+        (!bytes.is_empty() && !weak).then(|| Zeroizing::new(bytes))
     }
 }
 

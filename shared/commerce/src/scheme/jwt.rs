@@ -18,7 +18,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::Refusal;
+use super::{Refusal, weak};
 use crate::{keys::KeyRing, request::RawRequest, timestamp::Timestamp};
 
 pub use jsonwebtoken::Algorithm;
@@ -173,7 +173,7 @@ fn algorithms(jwk: &Jwk) -> Vec<Algorithm> {
     use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
     let of: &[Algorithm] = match &jwk.algorithm {
         AlgorithmParameters::RSA(rsa) => match URL_SAFE_NO_PAD.decode(&rsa.n) {
-            Ok(modulus) if !is_roca(&modulus) => &[RS256, RS384, RS512, PS256, PS384, PS512],
+            Ok(modulus) if !weak::is_roca(&modulus) => &[RS256, RS384, RS512, PS256, PS384, PS512],
             _ => &[],
         },
         AlgorithmParameters::EllipticCurve(curve) => match curve.curve {
@@ -181,29 +181,17 @@ fn algorithms(jwk: &Jwk) -> Vec<Algorithm> {
             EllipticCurve::P384 => &[ES384],
             _ => &[],
         },
-        AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => &[EdDSA],
+        AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => {
+            match URL_SAFE_NO_PAD.decode(&pair.x) {
+                Ok(point) if !weak::is_small_order(&point) => &[EdDSA],
+                _ => &[],
+            }
+        }
         _ => &[],
     };
     let named = jwk.common.key_algorithm.map(|named| named.to_string());
     let fits = |algorithm: &&Algorithm| named.as_ref().is_none_or(|named| *named == format!("{algorithm:?}"));
     of.iter().filter(fits).copied().collect()
-}
-
-/// Returns whether a modulus comes from the library whose keys can be factored (ROCA, CVE-2017-15361). Such a modulus
-/// is a power of 65537 modulo each small prime. By chance, one in some billion is.
-fn is_roca(modulus: &[u8]) -> bool {
-    const PRIMES: [u32; 38] = [
-        3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107,
-        109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
-    ];
-    PRIMES.iter().all(|prime| {
-        let rest = modulus.iter().fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);
-        let mut power = 1;
-        (0..*prime).any(|_| {
-            power = power * 65_537 % prime;
-            power == rest
-        })
-    })
 }
 
 /// Returns the length of the hash of an algorithm with shared secrets, in bytes.

@@ -5,6 +5,7 @@ pub mod hmac;
 pub mod jwt;
 pub mod signature;
 pub mod standard_webhooks;
+pub(crate) mod weak;
 
 use crate::keys::BroughtKey;
 

@@ -65,7 +65,8 @@ impl StandardWebhooks {
         let digits =
             !timestamp.is_empty() && timestamp.len() <= 12 && timestamp.bytes().all(|byte| byte.is_ascii_digit());
         let at: i64 = timestamp.parse().ok().filter(|_| digits).ok_or(Refusal::MalformedProof)?;
-        if id.is_empty() || id.len() > 200 || signatures.split(' ').count() > MAX_SIGNATURES {
+        // A dot in the id could shift the boundary between two signed parts.
+        if id.is_empty() || id.len() > 200 || id.contains('.') || signatures.split(' ').count() > MAX_SIGNATURES {
             return Err(Refusal::MalformedProof);
         }
         let given: Vec<Vec<u8>> = signatures
