@@ -35,7 +35,11 @@ use self::{
     filter::Filter,
     map::{Api, Meaning, PollCall, PullCall},
 };
-use crate::{entity::EntityKind, scheme::Refusal, timestamp::Timestamp};
+use crate::{
+    entity::EntityKind,
+    scheme::{Refusal, Strength},
+    timestamp::Timestamp,
+};
 
 /// The most levels of `any`, `all` and `first-present`.
 const MAX_DEPTH: usize = 3;
@@ -459,6 +463,9 @@ impl Signed {
             Algorithm::Sha256 => {}
             _ if has_secret => return wrong("text", "{secret} belongs in the text of a plain hash (sha256) alone"),
             _ => {}
+        }
+        if self.each.is_some() && self.strength() == Strength::Body {
+            return wrong("text", "signs the whole body with each element; sign values of the element, {json:/…}");
         }
         if self.text.sources().next().is_none() {
             return wrong("text", "must have a placeholder, such as {body}");

@@ -6,7 +6,7 @@ use aws_lc_rs::digest;
 use http::HeaderMap;
 use serde::Deserialize;
 
-use super::document::Document;
+use super::document::{Document, has_too_many_fields};
 
 /// The longest template, in bytes.
 const MAX_BYTES: usize = 1_024;
@@ -256,7 +256,7 @@ impl Source {
             Self::Path => text(request.path()),
             Self::Target => text(request.target),
             Self::Secret => Some(Cow::Borrowed(values.secret)),
-            Self::Form => Some(Cow::Owned(sorted_form(request.body))),
+            Self::Form => Some(Cow::Owned(sorted_form(request.body)?)),
             Self::Header(name) => text(request.header(name)?),
             Self::Query(name) => Some(Cow::Owned(request.query_value(name)?.into_owned().into_bytes())),
             Self::Json(pointer) => Some(Cow::Owned(values.document.text(pointer)?.into_bytes())),
@@ -348,12 +348,16 @@ fn with_port(url: &str) -> String {
     format!("{scheme}://{host}:443{tail}")
 }
 
-/// Returns the pairs of a form as `namevalue`, sorted, each once, as Twilio and Mandrill sign them.
-fn sorted_form(body: &[u8]) -> Vec<u8> {
+/// Returns the pairs of a form as `namevalue`, sorted, each once, as Twilio and Mandrill sign them, or `None` when they are
+/// too many.
+fn sorted_form(body: &[u8]) -> Option<Vec<u8>> {
+    if has_too_many_fields(body) {
+        return None;
+    }
     let mut pairs: Vec<_> = url::form_urlencoded::parse(body).collect();
     pairs.sort();
     pairs.dedup();
-    pairs.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()].concat()).collect()
+    Some(pairs.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()].concat()).collect())
 }
 
 impl TryFrom<String> for Template {

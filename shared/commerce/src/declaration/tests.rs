@@ -331,6 +331,7 @@ fn what_is_wrong_with_a_declaration_is_told_with_its_place() {
         (signed(|of| of["algorithm"] = json!("sha256")), "proof.signed.text: a plain hash needs {secret}"),
         (signed(|of| of["time"] = json!({ "from": "{header:t}" })), "proof.signed.time: the text does not cover it"),
         (signed(|of| of["text"] = json!("{id}{body}")), "proof.signed.id: the text has {id}"),
+        (signed(|of| of["each"] = json!("/items")), "proof.signed.text: signs the whole body with each element"),
         (signed(|of| of["key"] = json!("pem")), "proof.signed.key: PEM holds public keys"),
         (signed(|of| of["sep"] = json!(",")), "proof.signed.sep: unknown field `sep`"),
     ] {
@@ -425,4 +426,54 @@ fn a_public_key_is_never_taken_for_a_secret() {
     let raw = json!({ "signed": { "algorithm": "ed25519", "key": "hex", "text": "{body}", "at": { "header": "X-Sign" }, "encoding": "hex" } });
     let both = json!({ "sender": "S", "proof": { "any": [raw, { "header": { "name": "X-Key" } }] } });
     assert!(Declaration::read(both).unwrap_err().why.contains("tell"));
+}
+
+/// What nobody has proven yet must not take much more memory or time than its own length.
+#[test]
+fn what_is_not_proven_has_bounds() {
+    use bounds::{code, examined};
+    let body = "{}";
+    let right = code(body);
+    let lines = |count: usize| vec!["00".repeat(32); count - 1].into_iter().chain([right.clone()]).collect::<Vec<_>>();
+    assert!(matches!(examined(json!("json"), "{body}", &lines(16), body), Examined::Delivery(..)));
+    assert_eq!(examined(json!("json"), "{body}", &lines(17), body), Examined::Refused(Refusal::WrongProof));
+    // A form of as many fields as an entity may have values, and of one more.
+    let fields = |count: usize| format!("{}&b=1", vec!["a"; count].join("&"));
+    let (most, over) = (fields(50_000), fields(50_001));
+    for form in [json!("form"), json!({ "form-field": "b" })] {
+        let is_read = |body: &str| examined(form.clone(), "{body}", &[code(body)], body);
+        assert!(matches!(is_read(&most), Examined::Delivery(..)), "{form}");
+        assert_eq!(is_read(&over), Examined::Refused(Refusal::MalformedProof), "{form}");
+    }
+    let sorted = |body: &str| examined(json!("json"), "{form}", &[code("ab1")], body);
+    assert!(matches!(sorted(&most), Examined::Delivery(..)));
+    assert_eq!(sorted(&over), Examined::Refused(Refusal::MalformedProof));
+}
+
+mod bounds {
+    use super::*;
+
+    pub fn code(text: &str) -> String {
+        hex_hmac("a secret", text)
+    }
+
+    pub fn examined(body_form: Value, text: &str, signatures: &[String], body: &str) -> Examined {
+        let signed = json!({ "algorithm": "hmac-sha256", "text": text, "at": { "header": "X" }, "encoding": "hex" });
+        let declaration = json!({ "sender": "S", "body": body_form, "proof": { "signed": signed } });
+        let declaration = Declaration::read(declaration).unwrap();
+        let mut headers = HeaderMap::new();
+        for signature in signatures {
+            headers.append("x", signature.parse().unwrap());
+        }
+        let (constants, keys) = (BTreeMap::new(), [key("k", "a secret")]);
+        let arrived = Arrived {
+            method: "POST",
+            target: "/",
+            url: "https://a.example",
+            headers: &headers,
+            body: body.as_bytes(),
+            constants: &constants,
+        };
+        declaration.examine(&arrived, &keys, Timestamp::from_millis(0), None)
+    }
 }
