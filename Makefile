@@ -8,7 +8,7 @@ LOCAL := $(PYTHON) tools/local/local.py
 # The commands behind make, with the environment of a stack: the local one, or ENV=file made by `make env`.
 TOOLS = test -f "$(ENV)" || { echo "$(ENV) is missing: \`make run\` makes .local/env, \`make env\` one for a stack on AWS" >&2; exit 1; } && set -a && . "$(abspath $(ENV))" && set +a && ./.local/tools
 
-.PHONY: help run send state stop test secret token events redrive verify bench figures cost pages env retained fmt
+.PHONY: help run send state stop test fuzz secret token events redrive verify bench figures cost pages env retained fmt
 
 help: ## Lists the commands.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ stop: ## Ends the local AWS and the simulated platforms of `make run`.
 
 test: ## Runs every check and test.
 	@$(PYTHON) tools/local/check.py
+
+fuzz: ## Fuzzes each reader of bytes of strangers: [FOR=60] seconds each, [TARGET=envelope], [STABLE=1] without a nightly toolchain
+	@FOR="$(FOR)" TARGET="$(TARGET)" STABLE="$(STABLE)" $(PYTHON) tools/local/fuzz.py
 
 secret: tools ## Prints a webhook secret: PLATFORM=woocommerce CONNECTION=shop.example.com SCOPE=order.updated [GENERATION=1]
 	@$(TOOLS) secret $(PLATFORM) $(CONNECTION) $(SCOPE) --generation $(or $(GENERATION),1)

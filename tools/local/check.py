@@ -57,6 +57,8 @@ def main():
     quiet = {"env": os.environ | QUIET}
     run("formatting", ["cargo", "fmt", "--all", "--check"])
     run("pure tests", ["cargo", "test", "--locked", "-p", "commerce"], **quiet)
+    fuzz = ["cargo", "test", "--locked", "-p", "commerce", "--test", "fuzz", "no_input", "--", "--nocapture"]
+    run("fuzzing for seconds", fuzz, env=quiet["env"] | {"FUZZ_SECONDS": "2"})
     run("clippy", ["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
     rustdoc = {"env": os.environ | {"RUSTDOCFLAGS": "-D warnings -A rustdoc::private_intra_doc_links"}}
     run("the documentation of the code", ["cargo", "doc", "--locked", "--workspace", "--no-deps", "--quiet"], **rustdoc)
