@@ -46,10 +46,13 @@ redrive: tools ## Counts the dead letters, and with RUN=1 brings them back: [QUE
 verify: tools ## Compares stores with their APIs: [PLATFORM=woocommerce CONNECTION=shop.example.com] [SAMPLE=20] [FULL=1] [REPAIR=1] [FORMAT=json]
 	@$(TOOLS) verify $(PLATFORM) $(CONNECTION) $(if $(FULL),--full,$(if $(SAMPLE),--sample $(SAMPLE))) $(if $(REPAIR),--repair) $(if $(FORMAT),--format $(FORMAT))
 
-bench: tools ## Measures the release binaries and writes docs/benchmarks.md.
-	cargo build --release --locked -p receiver -p processor -p publisher -p registrar
+bench: tools ## Measures the release binaries beside others and writes docs/benchmarks.md: [BASE=folder of earlier binaries]
+	cargo build --release --locked -p receiver -p processor -p publisher -p sender -p registrar
 	cargo build --release --locked -p tools --bin nothing
-	@./.local/tools bench
+	python3 -m venv .local/peers
+	.local/peers/bin/pip install --quiet --disable-pip-version-check --requirement tests/bench/peers/python/requirements.lock
+	npm ci --silent --no-audit --no-fund --prefix tests/bench/peers/node
+	@./.local/tools bench $(if $(BASE),--base $(BASE))
 
 figures: ## Counts and measures a sweep over 10,000 connections in memory, and writes docs/sweep.md.
 	cargo build --release --locked -p tests --bin figures

@@ -172,8 +172,17 @@ impl Lambda {
     /// # Errors
     /// Returns an error if there is no such binary.
     pub fn start(&self, binary: &Path, more: &[(&str, &str)]) -> Result<Running, Failure> {
+        self.run(Command::new(binary), more)
+    }
+
+    /// Starts a function by a command, which may have arguments and a folder, with these variables, besides those that
+    /// all functions need.
+    ///
+    /// # Errors
+    /// Returns an error if there is no such program.
+    pub fn run(&self, mut command: Command, more: &[(&str, &str)]) -> Result<Running, Failure> {
         let aws = format!("http://{}", self.address);
-        let child = Command::new(binary)
+        let child = command
             .env_clear()
             .envs([
                 ("AWS_LAMBDA_RUNTIME_API", self.address.as_str()),
@@ -181,6 +190,7 @@ impl Lambda {
                 ("AWS_LAMBDA_FUNCTION_VERSION", "1"),
                 ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
                 ("AWS_REGION", "us-east-1"),
+                ("AWS_DEFAULT_REGION", "us-east-1"),
                 ("AWS_ACCESS_KEY_ID", "commerce-hooks"),
                 ("AWS_SECRET_ACCESS_KEY", "commerce-hooks"),
                 ("AWS_ENDPOINT_URL", &aws),
@@ -207,7 +217,7 @@ impl Lambda {
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .spawn()
-            .map_err(|error| format!("{}: {error}; it has to be built first", binary.display()))?;
+            .map_err(|error| format!("{}: {error}; it has to be built first", command.get_program().display()))?;
         Ok(Running(child))
     }
 
@@ -278,6 +288,11 @@ impl Running {
             nanos += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
         }
         Ok(Duration::from_nanos(nanos))
+    }
+
+    /// Returns the id of the process.
+    pub fn id(&self) -> u32 {
+        self.0.id()
     }
 
     /// Returns the most memory that it has ever held, in MB.
