@@ -4,7 +4,7 @@
 //! A name alone decides little: the `code` of a coupon, a country or a currency is no secret, but a link's parameter
 //! `code` is one. A value that says only whether a secret exists (`true`, `false`, `null`) is kept.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 use serde_json::{Map, Value};
 use url::form_urlencoded;
@@ -161,24 +161,58 @@ const PICTURES: &[&str] = &[".jpg", ".jpeg", ".png", ".gif", ".webp", ".svg", ".
 /// The number of levels to which links within links are searched.
 const MAX_WITHIN: u8 = 3;
 
+/// The most names that are remembered while one entity is searched, and the longest one, in bytes.
+const MAX_NAMES: usize = 1_000;
+const MAX_NAME_BYTES: usize = 100;
+
+/// What a name says about its value.
+#[derive(Clone, Copy)]
+struct Said {
+    secret: bool,
+    personal_link: bool,
+    tracking: bool,
+}
+
+/// What names say. The same few names stand in every line of an entity, so each is judged once.
+#[derive(Default)]
+struct Names(HashMap<String, Said>);
+
+impl Names {
+    fn of(&mut self, name: &str) -> Said {
+        if let Some(said) = self.0.get(name) {
+            return *said;
+        }
+        let words = words(name);
+        let said = Said {
+            secret: is_secret(&words),
+            personal_link: is_personal_link(&words),
+            tracking: words.iter().any(|word| word.starts_with("track")),
+        };
+        if self.0.len() < MAX_NAMES && name.len() <= MAX_NAME_BYTES {
+            self.0.insert(name.to_owned(), said);
+        }
+        said
+    }
+}
+
 /// Removes values that let their holder act, at any depth. Removes whole elements of lists, but cuts only the link in a
 /// longer text.
 pub fn hide(members: &mut Map<String, Value>) {
-    let type_of_password = members.get("type").and_then(Value::as_str).is_some_and(|kind| is_secret(&words(kind)));
-    let named = |members: &Map<String, Value>| {
-        NAMED_BY.iter().filter_map(|name| members.get(*name)?.as_str()).any(|name| is_secret(&words(name)))
-    };
-    if type_of_password || named(members) {
+    hide_by(members, &mut Names::default());
+}
+
+fn hide_by(members: &mut Map<String, Value>, names: &mut Names) {
+    let mut is_secret = |name: &str| members.get(name).and_then(Value::as_str).is_some_and(|name| names.of(name).secret);
+    if is_secret("type") || NAMED_BY.iter().any(|name| is_secret(name)) {
         members.retain(|name, value| !VALUES.contains(&name.as_str()) || is_sign(value));
     }
     members.retain(|name, value| {
-        let words = words(name);
-        if (is_secret(&words) || is_personal_link(&words)) && !is_sign(value) {
+        let said = names.of(name);
+        if (said.secret || said.personal_link) && !is_sign(value) {
             return false;
         }
         // A parcel's tracking code is not secret, and its link is for everybody.
-        let tracking = words.iter().any(|word| word.starts_with("track"));
-        stays(value, tracking)
+        stays(value, said.tracking, names)
     });
 }
 
@@ -187,17 +221,17 @@ fn is_sign(value: &Value) -> bool {
     matches!(value, Value::Null | Value::Bool(_))
 }
 
-fn stays(value: &mut Value, tracking: bool) -> bool {
+fn stays(value: &mut Value, tracking: bool, names: &mut Names) -> bool {
     match value {
-        Value::Object(members) => hide(members),
-        Value::Array(elements) => elements.retain_mut(|element| stays(element, tracking)),
-        Value::String(text) => return text_stays(text, tracking),
+        Value::Object(members) => hide_by(members, names),
+        Value::Array(elements) => elements.retain_mut(|element| stays(element, tracking, names)),
+        Value::String(text) => return text_stays(text, tracking, names),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
     true
 }
 
-fn text_stays(text: &mut String, tracking: bool) -> bool {
+fn text_stays(text: &mut String, tracking: bool, names: &mut Names) -> bool {
     if is_credential(text) {
         return false;
     }
@@ -205,7 +239,7 @@ fn text_stays(text: &mut String, tracking: bool) -> bool {
         && let Ok(mut within) = serde_json::from_str::<Value>(text)
     {
         let before = within.clone();
-        if stays(&mut within, tracking) && within != before {
+        if stays(&mut within, tracking, names) && within != before {
             *text = within.to_string();
         }
         return true;
@@ -292,10 +326,9 @@ fn is_credential(text: &str) -> bool {
 /// Splits a name into its lower-case words, whatever the spelling: `api_key`, `api-key`, `apiKey`, `APIKey`.
 fn words(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];
-    let characters: Vec<char> = name.chars().collect();
-    for (place, c) in characters.iter().enumerate() {
-        let before = place.checked_sub(1).and_then(|before| characters.get(before));
-        let after = characters.get(place.saturating_add(1));
+    let (mut before, mut characters) = (None::<char>, name.chars().peekable());
+    while let Some(c) = characters.next() {
+        let after = characters.peek();
         let begins = c.is_uppercase()
             && before.is_some_and(|before| {
                 before.is_lowercase()
@@ -310,6 +343,7 @@ fn words(name: &str) -> Vec<String> {
         {
             word.extend(c.to_lowercase());
         }
+        before = Some(c);
     }
     words.retain(|word| !word.is_empty());
     words

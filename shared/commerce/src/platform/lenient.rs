@@ -43,6 +43,9 @@ pub fn without_mark(body: &[u8]) -> &[u8] {
 /// # Errors
 /// [`MapError::Malformed`].
 pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, MapError> {
+    if let Ok(Object(value)) = serde_json::from_slice(without_mark(body)) {
+        return Ok(value);
+    }
     let mut from = serde_json::Deserializer::from_slice(without_mark(body));
     let read: Result<Object<T>, _> = serde_path_to_error::deserialize(&mut from);
     let value = read.map_err(|error| malformed(&error))?;
@@ -87,6 +90,10 @@ pub fn read_list<T: DeserializeOwned>(body: &[u8]) -> Result<Vec<T>, MapError> {
 /// [`MapError::Malformed`], with the place.
 pub fn entity<T: DeserializeOwned>(body: &[u8]) -> Result<(T, Vec<String>), MapError> {
     let (mut text, mut dropped) = shallow(without_mark(body));
+    // Nearly every body is read at once. Only an error needs its place, and following the place takes time.
+    if let Ok(Object(value)) = serde_json::from_slice(&text) {
+        return Ok((value, dropped));
+    }
     let mut reread = 0;
     loop {
         let mut from = serde_json::Deserializer::from_slice(&text);

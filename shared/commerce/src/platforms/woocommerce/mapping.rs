@@ -151,7 +151,7 @@ impl Mapping for WooCommerce {
         if incoming.action == Action::Deleted {
             return Ok(Mapped::Change(id, Change::Delete(Delete { source: None, received })));
         }
-        entity(incoming.entity, incoming.body, received, incoming.action == Action::Restored)
+        known(id, &head, incoming.entity, incoming.body, received, incoming.action == Action::Restored)
     }
 
     /// Returns the list that contains the entity, except for customers, which WooCommerce cannot list by their time.
@@ -169,7 +169,19 @@ impl Mapping for WooCommerce {
 /// Maps the body of an entity; `observed` if the store shows its present state.
 pub(super) fn entity(entity: EntityKind, body: &[u8], received: Timestamp, observed: bool) -> Result<Mapped, MapError> {
     let (head, _) = lenient::entity::<wire::Head>(body)?;
-    let id = head.id.ok_or_else(|| MapError::Malformed("id".into()))?;
+    let id = head.id.clone().ok_or_else(|| MapError::Malformed("id".into()))?;
+    known(id, &head, entity, body, received, observed)
+}
+
+/// Maps the body of an entity whose head is read.
+fn known(
+    id: ExternalId,
+    head: &wire::Head,
+    entity: EntityKind,
+    body: &[u8],
+    received: Timestamp,
+    observed: bool,
+) -> Result<Mapped, MapError> {
     let status = head.status.as_deref().filter(|_| entity != EntityKind::Customer);
     // Trashing sends an update, too, which would revive the deleted entity.
     if status == Some("trash") {
