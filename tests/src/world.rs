@@ -25,7 +25,7 @@ use commerce::{
     job::Job,
     key::ConnectionKey,
     platform::Platform,
-    platforms::PLATFORMS,
+    platforms::{INBOUND, PLATFORMS},
     request::WebhookPath,
     timestamp::Timestamp,
 };
@@ -316,7 +316,7 @@ impl World {
             senders: CachedSenders::new(tables.clone()),
             key_sets: KeySets::new(key_sets),
         };
-        let receiver = Arc::new(Receiver::new(PLATFORMS, edges, clock.function()));
+        let receiver = Arc::new(Receiver::new(INBOUND, edges, clock.function()));
         let store = Store::new(Arc::new(Direct(Arc::clone(&receiver), clock.clone())), "ck_1", "cs_1");
         let outside = Outside::Store(store);
         Self {

@@ -23,7 +23,7 @@ use commerce::{
     declaration::{Key, Sender},
     envelope::Sealed,
     keys::{BroughtKey, KeyRing},
-    platform::{Platform, find},
+    platform::Inbound,
     request::{RawRequest, WebhookPath, decoded},
     scheme::{Refusal, Scheme},
     timestamp::Timestamp,
@@ -48,7 +48,7 @@ const WARMING: Duration = Duration::from_millis(1500);
 
 /// The receiver on its edges.
 pub struct Receiver<Q, S, P, D, O> {
-    platforms: &'static [Platform],
+    platforms: &'static [Inbound],
     edges: Edges<Q, S, P, D, O>,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
@@ -82,7 +82,7 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync, D: Senders + 
 {
     /// Makes a receiver on these edges.
     pub fn new(
-        platforms: &'static [Platform],
+        platforms: &'static [Inbound],
         edges: Edges<Q, S, P, D, O>,
         clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     ) -> Self {
@@ -104,7 +104,8 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync, D: Senders + 
     /// Takes one request through all steps, and returns the reply.
     async fn take(&self, request: Request) -> Reply {
         let Some(path) = webhook_path(&request) else { return Reply::NotFound };
-        let Some(platform) = find(self.platforms, &path.key.platform) else { return Reply::NotFound };
+        let known = |platform: &&Inbound| platform.name == path.key.platform;
+        let Some(platform) = self.platforms.iter().find(known) else { return Reply::NotFound };
         let delivery = platform.delivery;
         let raw = raw(request, (self.clock)());
         if delivery.scheme() == Scheme::Declared {
@@ -133,7 +134,7 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync, D: Senders + 
     }
 
     /// Takes one request of a declared sender through all steps.
-    async fn take_declared(&self, platform: &Platform, path: &WebhookPath, raw: &RawRequest) -> Reply {
+    async fn take_declared(&self, platform: &Inbound, path: &WebhookPath, raw: &RawRequest) -> Reply {
         let now = (self.clock)();
         let known = match within(LOOKING_UP, || self.edges.senders.sender(&path.key, now)).await {
             Ok(known) => known,
@@ -202,7 +203,7 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync, D: Senders + 
     ///
     /// # Errors
     /// The reply to a request that cannot be proven.
-    async fn prove(&self, platform: &Platform, path: &WebhookPath, raw: &RawRequest) -> Result<Verified, Reply> {
+    async fn prove(&self, platform: &Inbound, path: &WebhookPath, raw: &RawRequest) -> Result<Verified, Reply> {
         let unavailable = |error: EdgeError| {
             telemetry::error("no-keys", &error.to_string());
             Reply::Unavailable
@@ -252,7 +253,7 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync, D: Senders + 
 }
 
 /// Logs and counts a request that is not proven.
-fn refused(platform: &Platform, path: &WebhookPath, refusal: Refusal, now: Timestamp) {
+fn refused(platform: &Inbound, path: &WebhookPath, refusal: Refusal, now: Timestamp) {
     telemetry::emit(&json!({
         "level": "WARN",
         "event": "refused",
@@ -267,7 +268,7 @@ fn refused(platform: &Platform, path: &WebhookPath, refusal: Refusal, now: Times
 impl AtHand {
     fn verify(
         &self,
-        platform: &Platform,
+        platform: &Inbound,
         path: &WebhookPath,
         raw: &RawRequest,
         now: Timestamp,

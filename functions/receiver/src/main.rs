@@ -10,7 +10,7 @@ use cloud::{
     secrets::{AppCredentials, Keys, SecretsManager},
     senders::{CachedSenders, DynamoSenders},
 };
-use commerce::platforms::PLATFORMS;
+use commerce::platforms::INBOUND;
 use lambda_http::{Error, run, service_fn};
 use receiver::{Edges, Receiver, config::Config};
 
@@ -28,7 +28,7 @@ async fn main() -> Result<(), Error> {
         senders: CachedSenders::new(DynamoSenders::new(aws.dynamodb(), config.senders)),
         key_sets: KeySets::new(LazyGuarded::new(config.loopback)),
     };
-    let receiver = Receiver::new(PLATFORMS, edges, Arc::new(cloud::now));
+    let receiver = Receiver::new(INBOUND, edges, Arc::new(cloud::now));
     // Lambda does not throttle initialisation, so what the first delivery needs is made ready here, within two seconds.
     let _ = tokio::time::timeout(Duration::from_secs(2), async { tokio::join!(queue.warm(), receiver.warm()) }).await;
     run(service_fn(|request| async { Ok::<_, Error>(receiver.receive(request).await) })).await

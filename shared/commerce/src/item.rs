@@ -241,10 +241,10 @@ impl<'a> Projection<'a> {
         item.truncated = before.is_some_and(|before| before.truncated && before.version == item.version && !removed);
         if item.size() > MAX_ITEM_BYTES {
             item.truncate();
-        }
-        let size = item.size();
-        if size > MAX_ITEM_BYTES {
-            return Err(TooLarge(size));
+            let size = item.size();
+            if size > MAX_ITEM_BYTES {
+                return Err(TooLarge(size));
+            }
         }
         item.unchanged = before.is_some_and(|before| item.shows_the_same(before));
         let last = before.and_then(|before| parse_utc(&before.changed_at)).map(Timestamp::from);

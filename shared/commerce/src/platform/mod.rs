@@ -54,7 +54,21 @@ pub struct Platform {
     pub installation: Option<&'static dyn Installation>,
 }
 
+/// A platform as the receiver sees it.
+#[derive(Clone, Copy)]
+pub struct Inbound {
+    /// The platform's name.
+    pub name: &'static str,
+    /// The receiver's part.
+    pub delivery: &'static dyn Delivery,
+}
+
 impl Platform {
+    /// Returns what the receiver sees of the platform.
+    pub const fn inbound(&self) -> Inbound {
+        Inbound { name: self.name, delivery: self.delivery }
+    }
+
     /// Returns the platform's lists.
     ///
     /// # Errors
