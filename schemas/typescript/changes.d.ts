@@ -23,6 +23,8 @@ export interface ChangeEvent<K extends keyof Entities = keyof Entities> {
     entity?: Entities[K];
     /** The origin of the change, such as a webhook or a poll; absent when the item was removed, and for items that an older release wrote. */
     origin?: "webhook" | "poll" | "full-sync" | "backfill" | "replay" | "repair" | "policy" | "redaction";
+    /** The trace id of the delivery that brought the change; absent when the item was removed, and for items that an older release wrote. */
+    trace?: string;
   };
   /** The media type of `data`: `application/json`. */
   datacontenttype: string;

@@ -424,7 +424,7 @@ async fn more_keys_than_dynamodb_takes_at_once_are_read_in_parts() {
     let none = Map::new();
     let projection = Projection::new(DeletePolicy::Mark, &none);
     for n in 0..130 {
-        let writer = Writer { by: "test", origin: Origin::Webhook, now };
+        let writer = Writer { by: "test", origin: Origin::Webhook, trace: None, received: None, now };
         let item = projection.item(&key(n), &gone, None, writer).unwrap();
         assert_eq!(table.put(&item, None).await.unwrap(), Put::Written);
     }
@@ -435,7 +435,9 @@ async fn more_keys_than_dynamodb_takes_at_once_are_read_in_parts() {
     assert!(read.connections.contains_key(&connection));
     // A write over an item that it does not know conflicts, and returns the stored item.
     let other = State::of(&Change::Delete(Delete { source: None, received: now.plus_seconds(1) }));
-    let item = projection.item(&key(0), &other, None, Writer { by: "other", origin: Origin::Webhook, now }).unwrap();
+    let item = projection
+        .item(&key(0), &other, None, Writer { by: "other", origin: Origin::Webhook, trace: None, received: None, now })
+        .unwrap();
     for expected in [None, Some("another")] {
         let Put::Conflict(Some(stored)) = table.put(&item, expected).await.unwrap() else { panic!("no conflict") };
         assert_eq!(*stored, read.items[&key(0)].clone().open().unwrap().0);

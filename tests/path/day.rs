@@ -8,6 +8,7 @@ use std::{
 };
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use cloud::telemetry::{self, kept};
 use commerce::{
     change_event::{Detail, change_event},
     entity::EntityKind,
@@ -25,11 +26,12 @@ use commerce::{
 };
 use processor::{Disposition, Message};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
+use serde_json::Value;
 use tests::{
     platforms::{Delivery, Simulator, Trouble, Truth, simulators},
     reader::Replica,
     truth::{Connected, connect},
-    world::{Outside, World, coded, gateway_event, request},
+    world::{BASE, Outside, World, coded, gateway_event, request},
 };
 
 /// A message on the queue, and the time from which it is visible.
@@ -48,6 +50,8 @@ struct Day {
     taken: usize,
     /// The ids of the messages of accepted deliveries.
     accepted: BTreeSet<String>,
+    /// The trace ids that the senders were given, each with `true` if the delivery was accepted.
+    given: BTreeMap<String, bool>,
     ends: BTreeMap<String, Disposition>,
     redriven: usize,
 }
@@ -75,6 +79,7 @@ impl Day {
             waiting: Vec::new(),
             taken: 0,
             accepted: BTreeSet::new(),
+            given: BTreeMap::new(),
             ends: BTreeMap::new(),
             redriven: 0,
         }
@@ -129,6 +134,8 @@ impl Day {
                 self.world.queues.refuse(false);
                 let status = answer.status().as_u16();
                 assert!(status == 200 || status == 503, "{status} for {delivery:?}");
+                let trace = answer.headers()["x-trace-id"].to_str().unwrap().to_owned();
+                assert_eq!(self.given.insert(trace, status == 200), None, "a trace id is given once");
                 if let Some(id) = answer.headers().get("x-message-id") {
                     self.accepted.insert(id.to_str().unwrap().to_owned());
                 }
@@ -160,6 +167,7 @@ impl Day {
                 return;
             }
             let report = self.world.process(&messages).await;
+            report.lines.iter().for_each(telemetry::emit);
             self.ends.extend(report.ends);
             for mut message in messages.into_iter().filter(|message| report.failures.contains(&message.id)) {
                 message.attempts += 1;
@@ -399,5 +407,85 @@ async fn day(seed: u64, steps: usize) {
 async fn the_table_says_what_the_platforms_say() {
     for seed in 0..3 {
         day(seed, 300).await;
+    }
+}
+
+/// Returns the traces that a line names.
+fn named(line: &Value) -> Vec<&str> {
+    let one = line["trace"].as_str().into_iter();
+    let several = line["traces"].as_array().into_iter().flatten();
+    one.chain(several.map(|trace| trace.as_str().unwrap())).collect()
+}
+
+/// A day in whose log every line names what it is about, and in which each accepted delivery is found at each step by the
+/// id that its sender was given.
+#[tokio::test]
+async fn every_line_of_the_log_names_its_traces() {
+    let (day, lines) = kept(async {
+        let mut day = Day::begin(11).await;
+        for _ in 0..120 {
+            day.step().await;
+        }
+        // A forged delivery, and one to nowhere.
+        let (place, mut forged) = loop {
+            day.step().await;
+            let told = day.wire.iter().find(|(_, delivery, _)| delivery.url.starts_with(BASE));
+            if let Some((place, delivery, _)) = told {
+                break (*place, delivery.clone());
+            }
+        };
+        forged.headers.clear();
+        let event = gateway_event(&forged, day.world.clock.now()).unwrap();
+        let answer = day.world.receiver.receive(request(&event)).await;
+        assert_eq!(answer.status(), 401, "{}", day.connected[place].0);
+        day.given.insert(answer.headers()["x-trace-id"].to_str().unwrap().to_owned(), false);
+        for (_, _, simulator) in &day.connected {
+            simulator.trouble(&[]);
+        }
+        day.settle().await;
+        assert!(day.world.run_jobs().await > 0);
+        let events = crate::publisher::told(&day.world, 0, Detail::Ids).await;
+        crate::sender::sent_on(&day.world, &events).await;
+        day
+    })
+    .await;
+    let mut found: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for line in &lines {
+        let traces = named(line);
+        assert!(!traces.is_empty(), "a line without a trace: {line}");
+        for trace in traces {
+            // What no delivery brought is named after the message, the job, the request or the write that did.
+            let begun = ["request-", "message-", "job-", "0000000"];
+            assert!(begun.iter().any(|begin| trace.starts_with(begin)), "{line}");
+            found.entry(trace).or_default().insert(line["event"].as_str().unwrap_or("metric"));
+        }
+    }
+    let ends = |trace: &str| {
+        let batches = lines.iter().filter(|line| line["event"] == "batch");
+        let all = batches.flat_map(|line| line["ends"].as_array().unwrap());
+        all.filter(|end| end["trace"] == trace).map(|end| end["end"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let (mut sent, mut accepted) = (0, 0);
+    for (trace, is_accepted) in &day.given {
+        let events = found.get(trace.as_str()).cloned().unwrap_or_default();
+        if !is_accepted {
+            assert!(events.contains("refused") || events.contains("not-queued"), "{trace}: {events:?}");
+            continue;
+        }
+        accepted += 1;
+        assert!(events.is_superset(&BTreeSet::from(["queued", "batch"])), "{trace}: {events:?}");
+        let ended = ends(trace);
+        assert!(ended.iter().any(|end| end != "unfinished"), "{trace}: {ended:?}");
+        sent += usize::from(events.is_superset(&BTreeSet::from(["published", "deliveries"])));
+    }
+    assert!(accepted > 300 && sent > 100, "{accepted} {sent}");
+    for metric in ["ReceiptToState", "ReceiptToEvent"] {
+        let times = lines.iter().filter_map(|line| line[metric].as_array()).flatten();
+        assert!(times.filter(|time| time.as_i64() > Some(0)).count() > 100, "{metric}");
+    }
+    // What a reader is told by webhook names the delivery that it came of.
+    for item in day.world.tables.items().iter().filter(|item| item.origin == Some(Origin::Webhook)) {
+        let trace = item.trace.as_deref().unwrap();
+        assert!(day.given.contains_key(trace), "{item} was brought by {trace}");
     }
 }

@@ -332,7 +332,12 @@ fn what_is_nested_deeply_can_be_written_and_read_again() {
                 let none = Map::new();
                 let projection = Projection::new(DeletePolicy::Mark, &none);
                 let item = projection
-                    .item(&key, &State::of(&change), None, Writer { by: "m", origin: Origin::Webhook, now: AT })
+                    .item(
+                        &key,
+                        &State::of(&change),
+                        None,
+                        Writer { by: "m", origin: Origin::Webhook, trace: None, received: None, now: AT },
+                    )
                     .unwrap();
                 let attributes: std::collections::HashMap<_, _> =
                     serde_dynamo::aws_sdk_dynamodb_1::to_item(&item).unwrap();

@@ -569,11 +569,18 @@ mod telling {
         ];
         let report = world.process(&messages).await;
         let lines: Vec<&Value> = report.lines.iter().collect();
-        assert_eq!(lines.len(), 1 + 3 + 1);
+        assert_eq!(lines.len(), 1 + 3 + 1 + 1);
         assert_eq!(lines[0]["event"], "batch");
         assert_eq!(lines[0]["outcomes"], json!({ "applied": 1, "ignored": 1, "quarantined": 1 }));
         assert_eq!(lines[0]["keys"], json!({ "sample": 2 }));
-        assert_eq!(lines[0]["ends"][&messages[1].id], "ignored: woocommerce-action");
+        let trace = "sample-027";
+        let ended = |message: &Message, end: &str| json!({ "message_id": message.id, "trace": trace, "end": end });
+        let mut deleted = ended(&messages[0], "applied");
+        deleted["entity"] = "order/13".into();
+        let ignored = ended(&messages[1], "ignored: woocommerce-action");
+        let aside = json!({ "message_id": "m1", "trace": "m1", "end": "quarantined: unknown-message" });
+        assert_eq!(lines[0]["ends"], json!([deleted, ignored, aside]));
+        assert_eq!(lines[0]["traces"], json!(["m1", trace]));
         for metric in &lines[1..4] {
             assert_eq!(metric["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["outcome", "platform"]]));
             assert_eq!(metric["Messages"], 1);
@@ -581,8 +588,11 @@ mod telling {
         let mut counted: Vec<_> = lines[1..4].iter().map(|l| format!("{} {}", l["platform"], l["outcome"])).collect();
         counted.sort();
         assert_eq!(counted, [r#""unknown" "quarantined""#, r#""woocommerce" "applied""#, r#""woocommerce" "ignored""#]);
-        assert_eq!(lines[4]["reason"], "unknown-message");
-        assert_eq!(lines[4]["message_id"], "m1");
+        let took = &lines[4]["ReceiptToState"];
+        assert!(took.as_array().is_some_and(|took| took.len() == 1 && took[0].as_i64() > Some(0)), "{took}");
+        assert_eq!((&lines[4]["platform"], &lines[4]["trace"]), (&json!("woocommerce"), &json!(trace)));
+        assert_eq!(lines[5]["reason"], "unknown-message");
+        assert_eq!((&lines[5]["message_id"], &lines[5]["trace"]), (&json!("m1"), &json!("m1")));
     }
 }
 

@@ -34,7 +34,7 @@ fn batch(records: &[Value]) -> StreamEvent {
 /// Returns the events of the writes after the first `already`.
 pub async fn told(world: &World, already: usize, detail: Detail) -> Vec<ChangeEvent> {
     let bus = MemoryBus::default();
-    Publisher::new(bus.clone(), detail).publish(batch(&stream(world)[already..])).await;
+    Publisher::new(bus.clone(), detail, world.clock.function()).publish(batch(&stream(world)[already..])).await;
     bus.events()
 }
 
@@ -57,7 +57,8 @@ pub async fn recorded() -> World {
 async fn the_recording_is_told_change_by_change() {
     let world = recorded().await;
     let bus = MemoryBus::default();
-    let answer = Publisher::new(bus.clone(), Detail::Full).publish(batch(&stream(&world))).await;
+    let answer =
+        Publisher::new(bus.clone(), Detail::Full, world.clock.function()).publish(batch(&stream(&world))).await;
     assert_eq!(answer, Answer::default());
     let kinds: Vec<_> = bus.events().into_iter().map(|event| format!("{} {}", event.kind, event.subject)).collect();
     assert!(
@@ -74,9 +75,9 @@ async fn what_cannot_be_told_comes_back_with_all_that_follows() {
     let world = recorded().await;
     let all = stream(&world);
     let whole = MemoryBus::default();
-    Publisher::new(whole.clone(), Detail::Ids).publish(batch(&all)).await;
+    Publisher::new(whole.clone(), Detail::Ids, world.clock.function()).publish(batch(&all)).await;
     let bus = MemoryBus::default();
-    let publisher = Publisher::new(bus.clone(), Detail::Ids);
+    let publisher = Publisher::new(bus.clone(), Detail::Ids, world.clock.function());
     bus.fail_after(3);
     let mut from = 0;
     loop {
@@ -98,7 +99,7 @@ async fn what_cannot_be_read_is_told_as_far_as_it_can_be_and_holds_nothing() {
     let world = recorded().await;
     let all = stream(&world);
     let whole = MemoryBus::default();
-    Publisher::new(whole.clone(), Detail::Full).publish(batch(&all)).await;
+    Publisher::new(whole.clone(), Detail::Full, world.clock.function()).publish(batch(&all)).await;
     let mut damaged = all.clone();
     // The image before a write that readers see, which repairs what somebody damaged.
     let seen =
@@ -113,7 +114,10 @@ async fn what_cannot_be_read_is_told_as_far_as_it_can_be_and_holds_nothing() {
     timeless["dynamodb"]["NewImage"]["sk"] = json!({ "S": "order#99" });
     damaged.splice(0..0, [stranger, timeless]);
     let bus = MemoryBus::default();
-    assert_eq!(Publisher::new(bus.clone(), Detail::Full).publish(batch(&damaged)).await, Answer::default());
+    assert_eq!(
+        Publisher::new(bus.clone(), Detail::Full, world.clock.function()).publish(batch(&damaged)).await,
+        Answer::default()
+    );
     let told = bus.events();
     assert_eq!((told[0].subject.as_str(), told[0].sequence.as_str()), ("order/99", "2026-11-21T00:00:00.999999Z"));
     let ids = |events: &[ChangeEvent]| events.iter().map(|event| event.id.clone()).collect::<Vec<_>>();
@@ -138,7 +142,7 @@ async fn an_event_tells_what_brought_the_change() {
     let letter = Envelope::parse(&order("processing", 2).body).unwrap();
     world.process(&[message(9, Sealed::redriven(&letter).text())]).await;
     let bus = MemoryBus::default();
-    Publisher::new(bus.clone(), Detail::Ids).publish(batch(&stream(&world))).await;
+    Publisher::new(bus.clone(), Detail::Ids, world.clock.function()).publish(batch(&stream(&world))).await;
     let told: Vec<_> = bus.events().into_iter().map(|event| (event.kind, event.data.origin)).collect();
     assert_eq!(
         told,

@@ -162,6 +162,15 @@ impl Sending {
     }
 }
 
+/// Sends events on to an endpoint, which takes them all.
+pub async fn sent_on(world: &World, events: &[ChangeEvent]) {
+    let sending = Sending::new(world.clone());
+    sending.endpoint(json!({})).await;
+    sending.tell(events).await;
+    sending.run(24 * 3600).await;
+    assert!(sending.deliveries.is_empty());
+}
+
 /// Returns the sequences of each subject, in the order in which they came.
 fn by_subject(events: &[ChangeEvent]) -> BTreeMap<String, Vec<String>> {
     let mut subjects: BTreeMap<String, Vec<String>> = BTreeMap::new();

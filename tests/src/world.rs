@@ -16,6 +16,7 @@ use cloud::{
     queue::Jobs,
     secrets::{AppCredentials, Keys},
     senders::CachedSenders,
+    telemetry::traced,
 };
 use commerce::{
     change_event::Detail,
@@ -285,10 +286,16 @@ pub fn gateway_event(delivery: &Delivery, now: Timestamp) -> Option<Value> {
         "rawQueryString": query, "headers": headers, "pathParameters": parameters,
         "requestContext": {
             "http": { "method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "store" },
-            "stage": "$default", "timeEpoch": now.micros() / 1000,
+            "stage": "$default", "timeEpoch": now.micros() / 1000, "requestId": request_id(),
         },
         "body": String::from_utf8(delivery.body.to_vec()).unwrap(), "isBase64Encoded": false,
     }))
+}
+
+/// Returns an id as API Gateway gives one to each request.
+fn request_id() -> String {
+    static TAKEN: AtomicUsize = AtomicUsize::new(0);
+    format!("request-{}", TAKEN.fetch_add(1, Ordering::SeqCst))
 }
 
 /// Returns an API Gateway event as the function gets it.
@@ -429,7 +436,9 @@ impl World {
             }
             self.clock.pass_seconds(i64::from(delay));
             let mut tries = 0;
-            while let Err(problem) = self.registrar().run(&job.text()).await {
+            // As `main` has it: each line names the message of the job.
+            let message = || [format!("job-{done}")];
+            while let Err(problem) = traced(message(), self.registrar().run(&job.text())).await {
                 tries += 1;
                 assert!(tries < 10, "{job:?}: {problem}");
                 self.clock.pass_seconds(360);
@@ -536,7 +545,7 @@ impl World {
             "pathParameters": { "proxy": path.trim_start_matches("/admin/") },
             "requestContext": {
                 "http": { "method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "x" },
-                "stage": "$default",
+                "stage": "$default", "requestId": request_id(),
             },
             "body": body, "isBase64Encoded": false,
         });
@@ -564,7 +573,7 @@ impl World {
             "rawQueryString": query, "headers": {}, "pathParameters": parameters,
             "requestContext": {
                 "http": { "method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1", "userAgent": "x" },
-                "stage": "$default",
+                "stage": "$default", "requestId": request_id(),
             },
             "body": body, "isBase64Encoded": false,
         });
@@ -576,6 +585,8 @@ impl World {
         let mut items = self.tables.items();
         for item in &mut items {
             item.by.clear();
+            item.trace = None;
+            item.received = None;
             item.changed_at.clear();
             item.unchanged = false;
         }

@@ -113,6 +113,7 @@ def send(stack, event):
         "id": entity_id(body),
         "status": status,
         "message": answered.get("x-message-id"),
+        "trace": answered.get("x-trace-id"),
     }
 
 
@@ -149,7 +150,7 @@ def ends(stack, since):
             except ValueError:
                 continue
             if isinstance(line, dict) and line.get("event") == "batch":
-                found |= line["ends"]
+                found |= {end["message_id"]: end["end"] for end in line["ends"]}
         if not page.get("nextToken") or page["nextToken"] == token.get("nextToken"):
             return found
         token = {"nextToken": page["nextToken"]}
@@ -235,7 +236,7 @@ def send_one(stack, name):
     request = json.loads(files.read_text())
     since = int(time.time() * 1000) - 1000
     sent = send(stack, {"name": files.stem, "request": request})
-    print(f"{sent['platform']} {sent['connection']} {sent['scope']}: answered {sent['status']}", end="", flush=True)
+    print(f"{sent['platform']} {sent['connection']} {sent['scope']}: answered {sent['status']}, trace {sent['trace']}", end="", flush=True)
     if sent["message"]:
         found = {}
         wait_for(

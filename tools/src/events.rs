@@ -152,7 +152,7 @@ impl Event {
         let raw = self.raw();
         let keys = Material { ring, app: None, brought: None, now: raw.received };
         let verified = verify(self.platform()?.delivery, &self.path()?, &raw, &keys).ok()?;
-        Some(Sealed::from_verified(&verified))
+        Some(Sealed::from_verified(&verified, self.request["requestContext"]["requestId"].as_str()))
     }
 
     /// Returns the resulting SQS event.

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, ops::Range, panic::AssertUnwindSafe, sync::Arc,
 use cloud::{
     queue::{DeadLetter, DeadLetters, Inbox, Retries},
     state::{Entities, Read},
+    telemetry::{traced, with_traces},
 };
 use commerce::{
     entity::EntityKey,
@@ -127,17 +128,24 @@ impl Round {
     }
 }
 
-/// Runs the work for some messages. A panic fails only these.
-async fn isolated(run: impl Future<Output = Ends>, indices: Vec<usize>) -> Ends {
+/// Runs the work for some messages, whose traces its lines name. A panic fails only these.
+async fn isolated(run: impl Future<Output = Ends>, batch: &[Parsed<'_>], indices: Vec<usize>) -> Ends {
+    let traces: Vec<String> = indices.iter().map(|index| batch[*index].trace().to_owned()).collect();
     let panicked = |index| (index, Ended::retry(Reason::Panic, ""));
-    AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| indices.into_iter().map(panicked).collect())
+    let done = traced(traces, AssertUnwindSafe(run).catch_unwind()).await;
+    done.unwrap_or_else(|_| indices.into_iter().map(panicked).collect())
 }
 
 impl<P: Parts> Processor<P> {
     /// Processes a batch, and stops at `deadline`.
     pub async fn process(&self, messages: &[Message], deadline: Timestamp) -> Report {
-        let started = (self.clock)();
         let batch: Vec<Parsed<'_>> = messages.iter().map(Parsed::new).collect();
+        let traces: Vec<String> = batch.iter().map(|parsed| parsed.trace().to_owned()).collect();
+        traced(traces, self.process_parsed(&batch, deadline)).await
+    }
+
+    async fn process_parsed(&self, batch: &[Parsed<'_>], deadline: Timestamp) -> Report {
+        let started = (self.clock)();
         let mut ends: Vec<Option<Ended>> = vec![None; batch.len()];
         let (findings, mut entities, mut held, mut round) = (Findings::default(), 0, 0, Round::default());
         for (index, parsed) in batch.iter().enumerate() {
@@ -147,15 +155,15 @@ impl<P: Parts> Processor<P> {
             if !round.range.is_empty() && (held + weight > ROUND_WEIGHT || round.range.len() == ROUND_MESSAGES) {
                 let next = Round { range: index..index, ..Round::default() };
                 entities += round.updates.len();
-                self.run_round(std::mem::replace(&mut round, next), &batch, deadline, &mut ends, &findings).await;
+                self.run_round(std::mem::replace(&mut round, next), batch, deadline, &mut ends, &findings).await;
                 held = 0;
             }
             round.add(request(self.platforms, index, parsed, unpacked), index, &mut ends);
             held += weight;
         }
         entities += round.updates.len();
-        self.run_round(round, &batch, deadline, &mut ends, &findings).await;
-        let seen = SeenDeliveries::of(self.platforms, &batch, &ends);
+        self.run_round(round, batch, deadline, &mut ends, &findings).await;
+        let seen = SeenDeliveries::of(self.platforms, batch, &ends);
         // A message without an end by now ran out of time.
         let ends = ends.into_iter().map(|ended| ended.unwrap_or(Disposition::Unfinished.into()));
         let finished = join_all(batch.iter().zip(ends).map(|(parsed, ended)| async move {
@@ -171,6 +179,9 @@ impl<P: Parts> Processor<P> {
         let mut lines = report::lines(&entries, entities, took / 1000, (self.clock)());
         lines.extend(report::drift_lines(self.platforms, &drift, (self.clock)()));
         lines.extend(report::unreadable_lines(&unreadable, (self.clock)()));
+        // Lines that name no messages are about some of the batch.
+        let traces = || batch.iter().map(Parsed::trace);
+        let lines = lines.into_iter().map(|line| with_traces(line, traces())).collect();
         let id = |entry: &Entry<'_>| entry.parsed.message.id.clone();
         Report {
             failures: entries.iter().filter(|entry| entry.comes_back()).map(id).collect(),
@@ -250,8 +261,12 @@ impl<P: Parts> Processor<P> {
         let mut running: Vec<BoxFuture<'_, Ends>> = Vec::with_capacity(round.updates.len() + round.commands.len());
         for (key, updates) in round.updates {
             let (item, connection) = (items.remove(&key), connections.get(&key.connection));
-            let indices = updates.iter().map(|update| update.index).collect();
-            running.push(isolated(self.sync_entity(run, key, updates, connection, item), indices).boxed());
+            let indices: Vec<usize> = updates.iter().map(|update| update.index).collect();
+            for index in &indices {
+                let _ = batch[*index].entity.set(key.clone());
+            }
+            let synced = self.sync_entity(run, key, updates, connection, item);
+            running.push(isolated(synced, batch, indices).boxed());
         }
         for command in round.commands {
             let (index, connection) = (command.index, connections.get(&command.envelope.key));
@@ -259,7 +274,7 @@ impl<P: Parts> Processor<P> {
                 let place = run.places.of(&command.envelope.key);
                 vec![(index, self.run_command(&command, connection, &place).await)]
             };
-            running.push(isolated(done, vec![index]).boxed());
+            running.push(isolated(done, batch, vec![index]).boxed());
         }
         let mut running = stream::iter(running).buffer_unordered(CONCURRENCY);
         while let Ok(Some(done)) = tokio::time::timeout_at(until, running.next()).await {

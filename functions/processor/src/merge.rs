@@ -14,6 +14,7 @@ use commerce::{
     connection::Connection,
     drift::DriftKind,
     entity::EntityKey,
+    envelope::Envelope,
     http_call::Fault,
     item::{Item, Projection, Writer},
     origin::Origin,
@@ -70,12 +71,11 @@ impl Merge<'_, '_> {
         updates.map(|update| update.envelope.origin()).any(|origin| origin == Origin::Repair)
     }
 
-    /// Returns what brought the changes: that of the first message that changed something, or else of the first.
-    fn origin(&self, outcomes: &[Outcome]) -> Origin {
+    /// Returns the message that brought the changes: the first one that changed something, or else the first.
+    fn cause(&self, outcomes: &[Outcome]) -> Option<&Envelope> {
         let applied = outcomes.iter().position(|outcome| *outcome == Outcome::Applied);
-        let candidate = self.candidates.get(applied.unwrap_or(0));
-        let update = candidate.and_then(|candidate| self.update(candidate.index));
-        update.map_or(Origin::Webhook, |update| update.envelope.origin())
+        let candidate = self.candidates.get(applied.unwrap_or(0))?;
+        self.update(candidate.index).map(|update| update.envelope.as_ref())
     }
 
     /// Fails all candidates alike; their messages come back.
@@ -151,7 +151,14 @@ impl<P: Parts> Processor<P> {
             };
             // Another environment that holds the same message at the same moment is another writer.
             let by = format!("{} {attempt}", merge.run.batch[first.index].message.id);
-            let writer = Writer { by: &by, origin: merge.origin(&outcomes), now: (self.clock)() };
+            let cause = merge.cause(&outcomes);
+            let writer = Writer {
+                by: &by,
+                origin: cause.map_or(Origin::Webhook, Envelope::origin),
+                trace: cause.and_then(|envelope| envelope.trace.as_deref()),
+                received: cause.map(|envelope| envelope.received),
+                now: (self.clock)(),
+            };
             let next = match projection.redacted(redacted).item(merge.key, &state, merge.item.as_ref(), writer) {
                 Ok(next) => next,
                 Err(error) => {

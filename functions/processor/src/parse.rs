@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use commerce::{
     connection::Connection,
     entity::{EntityKey, EntityKind},
     envelope::{BodyError, Content, Counted, Envelope, EnvelopeError, Erasure, Known, Reprojection, Swept},
+    item::Writer,
     outcome::{Outcome, Reason, Rule},
     platform::{
         Platform,
@@ -27,6 +28,7 @@ use commerce::{
     redaction::{Pseudonym, Redaction},
     request::{has_too_many_values, weight},
     scheme::Strength,
+    timestamp::Timestamp,
     transfer::{EntityProcessor, Listing, Transfer, late},
     verification::Verification,
     verify::UNNAMED_SCOPE,
@@ -41,12 +43,24 @@ use crate::{
 pub(crate) struct Parsed<'m> {
     pub message: &'m Message,
     pub envelope: Result<Arc<Envelope>, EnvelopeError>,
+    /// The entity that it turned out to be about.
+    pub entity: OnceLock<EntityKey>,
 }
 
 impl<'m> Parsed<'m> {
-    /// Reads the envelope of a message.
+    /// Reads the envelope of a message. A message that no delivery brought begins a trace by its own id, which all that
+    /// comes of it keeps.
     pub fn new(message: &'m Message) -> Self {
-        Self { message, envelope: Envelope::parse(&message.body).map(Arc::new) }
+        let envelope = Envelope::parse(&message.body).map(|mut envelope| {
+            envelope.trace.get_or_insert_with(|| message.id.clone());
+            Arc::new(envelope)
+        });
+        Self { message, envelope, entity: OnceLock::new() }
+    }
+
+    /// Returns the trace id of the message.
+    pub fn trace(&self) -> &str {
+        self.envelope().and_then(|envelope| envelope.trace.as_deref()).unwrap_or(&self.message.id)
     }
 
     /// Returns the envelope, unless it is unreadable.
@@ -229,6 +243,15 @@ pub(crate) struct CommandMessage {
     pub envelope: Arc<Envelope>,
     pub platform: Platform,
     pub command: Command,
+}
+
+impl CommandMessage {
+    /// Returns the writer of what the command writes at a time.
+    pub fn writer(&self, now: Timestamp) -> Writer<'_> {
+        let envelope = &self.envelope;
+        let (trace, received) = (envelope.trace.as_deref(), Some(envelope.received));
+        Writer { by: &envelope.scope, origin: envelope.origin(), trace, received, now }
+    }
 }
 
 /// The request of a message that does not name one entity.

@@ -4,15 +4,16 @@
 
 use std::collections::BTreeMap;
 
-use cloud::telemetry;
+use cloud::telemetry::{self, with_traces};
 use commerce::{
     drift::{Drift, DriftKind},
     entity::EntityKey,
+    origin::Origin,
     outcome::Outcome,
     platform::{Platform, find, mapping::processor},
     timestamp::Timestamp,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{Disposition, candidate::CLAMPED, disposition::Ended, drift::ByEntity, parse::Entry};
 
@@ -21,10 +22,11 @@ use crate::{Disposition, candidate::CLAMPED, disposition::Ended, drift::ByEntity
 pub(crate) fn lines(entries: &[Entry<'_>], entities: usize, took_ms: i64, now: Timestamp) -> Vec<Value> {
     let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();
     let mut counts: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
+    let mut traces: BTreeMap<(String, &'static str), Vec<&str>> = BTreeMap::new();
     let mut keys: BTreeMap<String, u64> = BTreeMap::new();
     // Counts messages whose source time was too far ahead to be believed.
     let mut clamped = 0;
-    let mut ends = Map::new();
+    let mut ends = Vec::new();
     let mut details = Vec::new();
     for entry in entries {
         let envelope = entry.parsed.envelope();
@@ -35,12 +37,14 @@ pub(crate) fn lines(entries: &[Entry<'_>], entities: usize, took_ms: i64, now: T
         }
         let text = match &entry.ended.disposition {
             Disposition::Done(outcome) => {
-                *counts.entry((platform.to_owned(), outcome.name())).or_default() += 1;
+                let counted = (platform.to_owned(), outcome.name());
+                *counts.entry(counted.clone()).or_default() += 1;
+                traces.entry(counted).or_default().push(entry.parsed.trace());
                 outcome.to_string()
             }
             _ => entry.name().to_owned(),
         };
-        ends.insert(entry.parsed.message.id.clone(), text.into());
+        ends.push(end(entry, text));
         clamped += u64::from(entry.ended.why == CLAMPED);
         details.extend(detail(entry));
     }
@@ -55,9 +59,39 @@ pub(crate) fn lines(entries: &[Entry<'_>], entities: usize, took_ms: i64, now: T
         "clamped": clamped,
         "ends": ends,
     })];
-    lines.extend(telemetry::metrics(&counts, now));
+    // The metrics are in the order of what they count.
+    let metrics = telemetry::metrics(&counts, now).into_iter().zip(traces.into_values());
+    lines.extend(metrics.map(|(line, traces)| with_traces(line, traces)));
+    lines.extend(latencies(entries, now));
     lines.extend(details);
     lines
+}
+
+/// Returns the times from the receipt of deliveries to the state that they changed, as metrics by platform.
+fn latencies(entries: &[Entry<'_>], now: Timestamp) -> Vec<Value> {
+    let mut found: BTreeMap<&str, (Vec<i64>, Vec<&str>)> = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| entry.ended.disposition == Disposition::Done(Outcome::Applied)) {
+        let Some(envelope) = entry.parsed.envelope().filter(|envelope| envelope.origin() == Origin::Webhook) else {
+            continue;
+        };
+        let (times, traces) = found.entry(&envelope.key.platform).or_default();
+        times.push(now.millis_since(envelope.received));
+        traces.push(entry.parsed.trace());
+    }
+    let lines = found.into_iter().flat_map(|(platform, (times, traces))| {
+        let lines = telemetry::durations("ReceiptToState", platform, &times, now);
+        lines.into_iter().map(move |line| with_traces(line, traces.iter().copied()))
+    });
+    lines.collect()
+}
+
+/// Returns what the line of a batch says of one message.
+fn end(entry: &Entry<'_>, text: String) -> Value {
+    let mut end = json!({ "message_id": entry.parsed.message.id, "trace": entry.parsed.trace(), "end": text });
+    if let Some(entity) = entry.parsed.entity.get() {
+        end["entity"] = format!("{}/{}", entity.kind, entity.id).into();
+    }
+    end
 }
 
 /// Returns the lines of drift: one for each connection and kind of entity, with the topics of which one should have
@@ -127,6 +161,7 @@ fn detail(entry: &Entry<'_>) -> Option<Value> {
         "reason": reason,
         "detail": why,
         "message_id": entry.parsed.message.id,
+        "trace": entry.parsed.trace(),
         "attempt": entry.parsed.message.attempts,
         "platform": envelope.map(|envelope| &envelope.key.platform),
         "connection": envelope.map(|envelope| &envelope.key.connection),

@@ -7,14 +7,17 @@
 
 pub mod config;
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use cloud::{bus::Bus, state::stored, telemetry};
 use commerce::{
     change_event::{ChangeEvent, Detail, change_event},
     item::Item,
+    origin::Origin,
     timestamp::{Timestamp, parse_utc},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A batch of the stream, as Lambda hands it over.
 #[derive(Deserialize)]
@@ -68,19 +71,25 @@ pub struct Failure {
 pub struct Publisher<B> {
     bus: B,
     detail: Detail,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 impl<B: Bus> Publisher<B> {
     /// Makes a publisher that puts this part of each change on a bus.
-    pub fn new(bus: B, detail: Detail) -> Self {
-        Self { bus, detail }
+    pub fn new(bus: B, detail: Detail, clock: Arc<dyn Fn() -> Timestamp + Send + Sync>) -> Self {
+        Self { bus, detail, clock }
     }
 
     /// Tells of a batch of writes.
     pub async fn publish(&self, event: StreamEvent) -> Answer {
-        let writes = event.records.len();
-        let told = event.records.into_iter().filter_map(|record| self.event(record.dynamodb));
-        let (positions, events): (Vec<String>, Vec<ChangeEvent>) = told.unzip();
+        let writes: Vec<Write> = event.records.into_iter().map(|record| Write::new(record.dynamodb)).collect();
+        let traces: Vec<String> = writes.iter().map(|write| write.trace().to_owned()).collect();
+        telemetry::traced(traces, self.publish_writes(&writes)).await
+    }
+
+    async fn publish_writes(&self, writes: &[Write]) -> Answer {
+        let told = writes.iter().filter_map(|write| Some((write, self.event(write)?)));
+        let (of, events): (Vec<&Write>, Vec<ChangeEvent>) = told.unzip();
         let published = match self.bus.put(&events).await {
             Ok(published) => published,
             Err(error) => {
@@ -88,22 +97,61 @@ impl<B: Bus> Publisher<B> {
                 0
             }
         };
-        telemetry::emit(&json!({ "level": "INFO", "event": "published", "writes": writes, "events": published }));
-        let first = positions.into_iter().nth(published);
-        let failures = first.into_iter().map(|item_identifier| Failure { item_identifier });
-        Answer { batch_item_failures: failures.collect() }
+        let shown = |(write, event): (&&Write, &ChangeEvent)| json!({ "trace": write.trace(), "id": event.id, "type": event.kind, "subject": event.subject });
+        let events: Vec<_> = of.iter().zip(&events).take(published).map(shown).collect();
+        telemetry::emit(&json!({ "level": "INFO", "event": "published", "writes": writes.len(), "events": events }));
+        self.latencies(&of[..published.min(of.len())]).iter().for_each(telemetry::emit);
+        let first = of.into_iter().nth(published);
+        let failures = first.map(|write| Failure { item_identifier: write.sequence_number.clone() });
+        Answer { batch_item_failures: failures.into_iter().collect() }
     }
 
-    /// Returns the position and the event of a write; `None` if there is nothing to tell.
-    fn event(&self, images: Images) -> Option<(String, ChangeEvent)> {
+    /// Returns the times from the receipt of deliveries to the events on the bus, as metrics by platform.
+    fn latencies(&self, told: &[&Write]) -> Vec<Value> {
+        let now = (self.clock)();
+        let mut found: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
+        for after in told.iter().filter_map(|write| item(&write.after)) {
+            let received = after.received.filter(|_| after.origin == Some(Origin::Webhook));
+            if let (Some(received), Some((platform, _))) = (received, after.pk.split_once('#')) {
+                found.entry(platform).or_default().push(now.millis_since(received));
+            }
+        }
+        let lines = |(platform, times): (&str, Vec<i64>)| telemetry::durations("ReceiptToEvent", platform, &times, now);
+        found.into_iter().flat_map(lines).collect()
+    }
+
+    /// Returns the event of a write; `None` if there is nothing to tell.
+    fn event(&self, write: &Write) -> Option<ChangeEvent> {
+        if matches!(write.before, Some(None)) || matches!(write.after, Some(None)) {
+            let why = format!("position {}: it lacks pk, sk or rev", write.sequence_number);
+            telemetry::error("not-an-item", &why);
+        }
+        change_event(item(&write.before), item(&write.after), self.detail)
+    }
+}
+
+/// A write as it was read: each image, if there is one, and the item of it, if it is one.
+struct Write {
+    before: Option<Option<Item>>,
+    after: Option<Option<Item>>,
+    sequence_number: String,
+}
+
+impl Write {
+    fn new(images: Images) -> Self {
         let Images { before, after, written, sequence_number } = images;
         let (before, after) = (before.map(|image| read(image, written)), after.map(|image| read(image, written)));
-        if matches!(before, Some(None)) || matches!(after, Some(None)) {
-            telemetry::error("not-an-item", &format!("position {sequence_number}: it lacks pk, sk or rev"));
-        }
-        let event = change_event(before.flatten().as_ref(), after.flatten().as_ref(), self.detail)?;
-        Some((sequence_number, event))
+        Self { before, after, sequence_number }
     }
+
+    /// Returns the trace id of what brought the write. If the item does not tell, it is the position of the write.
+    fn trace(&self) -> &str {
+        item(&self.after).and_then(|after| after.trace.as_deref()).unwrap_or(&self.sequence_number)
+    }
+}
+
+fn item(image: &Option<Option<Item>>) -> Option<&Item> {
+    image.as_ref().and_then(Option::as_ref)
 }
 
 /// Reads an image, as far as it can be read. If its clock is lost, the end of the second of the write takes its place.

@@ -1,5 +1,7 @@
 //! The wiring of the publisher to AWS.
 
+use std::sync::Arc;
+
 use cloud::{
     aws::{Aws, Patience},
     bus::EventBridge,
@@ -14,7 +16,7 @@ async fn main() -> Result<(), Error> {
     let config = Config::from_env()?;
     let aws = Aws::from_env(Patience::Worker)?;
     let bus = EventBridge::new(aws.eventbridge(), config.bus);
-    let publisher = &Publisher::new(bus, config.detail);
+    let publisher = &Publisher::new(bus, config.detail, Arc::new(cloud::now));
     run(service_fn(
         |event: LambdaEvent<StreamEvent>| async move { Ok::<_, Error>(publisher.publish(event.payload).await) },
     ))

@@ -96,20 +96,22 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync, D: Senders + 
         let _ = tokio::join!(keys.current_within(now, WARMING), apps.current_within(now, WARMING));
     }
 
-    /// Answers one HTTP request.
+    /// Answers one HTTP request. Each answer carries the request's trace id, which every line of the log about it names.
     pub async fn receive(&self, request: Request) -> Response<Body> {
-        self.take(request).await.into_response()
+        let trace = trace(&request);
+        let taken = self.take(request, trace.as_deref());
+        telemetry::traced(trace.clone(), taken).await.into_response(trace.as_deref())
     }
 
     /// Takes one request through all steps, and returns the reply.
-    async fn take(&self, request: Request) -> Reply {
+    async fn take(&self, request: Request, trace: Option<&str>) -> Reply {
         let Some(path) = webhook_path(&request) else { return Reply::NotFound };
         let known = |platform: &&Inbound| platform.name == path.key.platform;
         let Some(platform) = self.platforms.iter().find(known) else { return Reply::NotFound };
         let delivery = platform.delivery;
         let raw = raw(request, (self.clock)());
         if delivery.scheme() == Scheme::Declared {
-            return self.take_declared(platform, &path, &raw).await;
+            return self.take_declared(platform, &path, &raw, trace).await;
         }
         if delivery.is_handshake(&raw) {
             return Reply::Greeted(delivery.accepted());
@@ -118,14 +120,29 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync, D: Senders + 
             Ok(verified) => verified,
             Err(reply) => return reply,
         };
-        self.queue(&path, &verified, delivery.accepted(), None).await
+        self.queue(&path, &verified, delivery.accepted(), None, trace).await
     }
 
     /// Puts a proven delivery on the queue.
-    async fn queue(&self, path: &WebhookPath, verified: &Verified, status: StatusCode, text: Option<String>) -> Reply {
-        let sealed = Sealed::from_verified(verified);
+    async fn queue(
+        &self,
+        path: &WebhookPath,
+        verified: &Verified,
+        status: StatusCode,
+        text: Option<String>,
+        trace: Option<&str>,
+    ) -> Reply {
+        let sealed = Sealed::from_verified(verified, trace);
         match within(QUEUEING, || self.edges.queue.send(&sealed, 0)).await {
-            Ok(id) => Reply::Accepted { status, text, id },
+            Ok(id) => {
+                telemetry::emit(&json!({
+                    "level": "INFO",
+                    "event": "queued",
+                    "connection": path.key.to_string(),
+                    "message_id": id,
+                }));
+                Reply::Accepted { status, text, id }
+            }
             Err(error) => {
                 telemetry::error("not-queued", &format!("{}: {error}", path.key));
                 Reply::Unavailable
@@ -134,7 +151,13 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync, D: Senders + 
     }
 
     /// Takes one request of a declared sender through all steps.
-    async fn take_declared(&self, platform: &Inbound, path: &WebhookPath, raw: &RawRequest) -> Reply {
+    async fn take_declared(
+        &self,
+        platform: &Inbound,
+        path: &WebhookPath,
+        raw: &RawRequest,
+        trace: Option<&str>,
+    ) -> Reply {
         let now = (self.clock)();
         let known = match within(LOOKING_UP, || self.edges.senders.sender(&path.key, now)).await {
             Ok(known) => known,
@@ -162,7 +185,7 @@ impl<Q: Inbox + Sync, S: SecretSource + Sync, P: ProofKeys + Sync, D: Senders + 
             Ok(Ok(Arrival::Handshake(answer))) => Reply::Answered(answer),
             Ok(Ok(Arrival::Delivery(verified))) => {
                 let status = answers.accepted();
-                self.queue(path, &verified, status, answers.text).await
+                self.queue(path, &verified, status, answers.text, trace).await
             }
             Ok(Err(refusal)) => {
                 refused(platform, path, refusal, now);
@@ -277,6 +300,16 @@ impl AtHand {
         let app = self.apps.as_deref().and_then(|apps| apps.get(platform.name));
         verify(platform.delivery, path, raw, &Material { ring, app, brought: self.brought.as_deref(), now })
     }
+}
+
+/// Returns the trace id of a request: the id that API Gateway or the function URL gave it, or else Lambda's.
+fn trace(request: &Request) -> Option<String> {
+    let front = match request.request_context_ref() {
+        Some(RequestContext::ApiGatewayV2(context)) => context.request_id.clone(),
+        _ => None,
+    };
+    let called = || request.lambda_context_ref().map(|context| context.request_id.clone());
+    front.or_else(called).filter(|id| !id.is_empty())
 }
 
 /// Returns the parts of the path: as API Gateway's route found them, or from the path itself at a function URL, which

@@ -44,9 +44,9 @@ impl Reply {
         }
     }
 
-    /// Returns the response. It carries the message id, so that a delivery can be followed from the sender's log to
-    /// ours.
-    pub fn into_response(self) -> Response<Body> {
+    /// Returns the response. It carries the trace id, with which a delivery can be followed from the sender's log through
+    /// ours, and the message id.
+    pub fn into_response(self, trace: Option<&str>) -> Response<Body> {
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = self.status();
         if let Self::Answered(answer) = &self {
@@ -62,6 +62,9 @@ impl Reply {
                 response.headers_mut().insert("x-message-id", id);
             }
             *response.body_mut() = text.map_or(Body::Empty, Body::Text);
+        }
+        if let Some(trace) = trace.and_then(|trace| HeaderValue::from_str(trace).ok()) {
+            response.headers_mut().insert("x-trace-id", trace);
         }
         response
     }

@@ -28,6 +28,14 @@ pub enum Way {
     },
 }
 
+/// Returns the id that API Gateway or the function URL gave a request.
+pub fn request_id(request: &Request) -> Option<String> {
+    match request.request_context_ref() {
+        Some(RequestContext::ApiGatewayV2(context)) => context.request_id.clone(),
+        _ => None,
+    }
+}
+
 /// Returns the way by which a request came, or `None` when it leads nowhere.
 pub fn way(request: &Request) -> Option<Way> {
     let (route, domain) = match request.request_context_ref() {

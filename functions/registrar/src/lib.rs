@@ -165,8 +165,15 @@ impl<P: Parts> Registrar<P> {
         Self { sends_webhooks, ..self }
     }
 
-    /// Answers one HTTP request.
+    /// Answers one HTTP request. Every line of the log about it names the id that API Gateway or the function URL gave it.
     pub async fn answer(&self, request: Request) -> Response<Body> {
+        match entry::request_id(&request) {
+            Some(id) => telemetry::traced([id], self.answer_traced(request)).await,
+            None => self.answer_traced(request).await,
+        }
+    }
+
+    async fn answer_traced(&self, request: Request) -> Response<Body> {
         let way = entry::way(&request);
         if let Some(Way::App { platform, action, own_address }) = way {
             return self.visit(request, &platform, &action, own_address).await;

@@ -13,6 +13,7 @@ use cloud::{
     queue::{Sqs, SqsJobs},
     secrets::{AppCredentials, Keys, SecretsManager},
     senders::DynamoSenders,
+    telemetry::traced,
 };
 use commerce::platforms::PLATFORMS;
 use lambda_http::{Body, Response};
@@ -59,7 +60,10 @@ async fn main() -> Result<(), Error> {
     let registrar = Registrar::new(PLATFORMS, edges, &config.public_base_url, config.loopback, Arc::new(cloud::now));
     let registrar = registrar.telling_of_changes(config.tells_of_changes);
     let registrar = &registrar.sending_webhooks(config.sends_webhooks);
-    run(service_fn(|event: LambdaEvent<Value>| async move { called(registrar, event.payload).await })).await
+    run(service_fn(|event: LambdaEvent<Value>| async move {
+        traced([event.context.request_id], called(registrar, event.payload)).await
+    }))
+    .await
 }
 
 /// Handles an event, by its form.
@@ -68,12 +72,17 @@ async fn called(registrar: &Registrar<AtAws>, event: Value) -> Result<Value, Err
         let event: SqsEvent = serde_json::from_value(event)?;
         let mut response = SqsBatchResponse::default();
         for record in event.records {
-            let text = record.body.as_deref().unwrap_or_default();
-            if let Err(problem) = registrar.run(text).await {
-                let attempts = record.attributes.get("ApproximateReceiveCount").and_then(|count| count.parse().ok());
-                let lines = failed_lines(text, &problem, attempts.unwrap_or(1), cloud::now());
-                lines.iter().for_each(cloud::telemetry::emit);
-                response.add_failure(record.message_id.unwrap_or_default());
+            let (text, id) = (record.body.unwrap_or_default(), record.message_id.unwrap_or_default());
+            let attempts = record.attributes.get("ApproximateReceiveCount").and_then(|count| count.parse().ok());
+            let run = async {
+                let ran = registrar.run(&text).await;
+                ran.inspect_err(|problem| {
+                    let lines = failed_lines(&text, problem, attempts.unwrap_or(1), cloud::now());
+                    lines.iter().for_each(cloud::telemetry::emit);
+                })
+            };
+            if traced([id.clone()], run).await.is_err() {
+                response.add_failure(id);
             }
         }
         return Ok(serde_json::to_value(response)?);

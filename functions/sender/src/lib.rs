@@ -17,7 +17,7 @@ use cloud::{
     coordination::{Coordination, Note, Terms, update_json},
     endpoints::{Deliveries, Endpoints},
     outbound::Outbound,
-    telemetry,
+    telemetry::{self, traced},
 };
 use commerce::{
     change_event::ChangeEvent,
@@ -120,6 +120,16 @@ impl End {
     }
 }
 
+/// Returns the event of a message, if it can be read.
+fn event(message: &Message) -> Option<ChangeEvent> {
+    serde_json::from_str(&message.body).ok().map(|Envelope { detail }| detail)
+}
+
+/// Returns the trace id of an event: that of the delivery that brought the change, or else of the message.
+fn trace(message: &Message, event: Option<&ChangeEvent>) -> String {
+    event.and_then(|event| event.data.trace.clone()).unwrap_or_else(|| message.id.clone())
+}
+
 /// The list of endpoints, and the time at which it was read.
 type Cached = Mutex<Option<(Timestamp, Arc<Vec<Endpoint>>)>>;
 
@@ -148,6 +158,12 @@ impl<P: Parts> Sender<P> {
 
     /// Queues a delivery for each endpoint that wants an event. Returns the ids of the messages that have to come back.
     pub async fn fan_out(&self, messages: &[Message]) -> Vec<String> {
+        let events: Vec<Option<ChangeEvent>> = messages.iter().map(event).collect();
+        let traces: Vec<String> = messages.iter().zip(&events).map(|(one, event)| trace(one, event.as_ref())).collect();
+        traced(traces, self.fan_out_events(messages, &events)).await
+    }
+
+    async fn fan_out_events(&self, messages: &[Message], events: &[Option<ChangeEvent>]) -> Vec<String> {
         // A new endpoint gets what changes from now on.
         let endpoints = match self.read_endpoints().await {
             Ok(endpoints) => endpoints,
@@ -157,20 +173,25 @@ impl<P: Parts> Sender<P> {
             }
         };
         let mut failures = Vec::new();
-        for message in messages {
-            if let Err(error) = self.fan_out_one(message, &endpoints).await {
-                telemetry::error("not-fanned-out", &error.to_string());
+        for (message, event) in messages.iter().zip(events) {
+            let fanned_out = async {
+                // Another release may know what this one cannot read, so the message comes back, and is put aside in the end.
+                let unreadable = || EdgeError::new("reading an event", format!("message {} is none", message.id));
+                let done = match event {
+                    Some(event) => self.fan_out_one(event, &endpoints).await,
+                    None => Err(unreadable()),
+                };
+                done.map_err(|error| telemetry::error("not-fanned-out", &error.to_string()))
+            };
+            if traced([trace(message, event.as_ref())], fanned_out).await.is_err() {
                 failures.push(message.id.clone());
             }
         }
         failures
     }
 
-    async fn fan_out_one(&self, message: &Message, endpoints: &[Endpoint]) -> Result<(), EdgeError> {
-        // Another release may know what this one cannot read, so the message comes back, and is put aside in the end.
-        let unreadable = |_| EdgeError::new("reading an event", format!("message {} is none", message.id));
-        let Envelope { detail: event } = serde_json::from_str(&message.body).map_err(unreadable)?;
-        let wanting = endpoints.iter().filter(|endpoint| endpoint.filter.passes(&event));
+    async fn fan_out_one(&self, event: &ChangeEvent, endpoints: &[Endpoint]) -> Result<(), EdgeError> {
+        let wanting = endpoints.iter().filter(|endpoint| endpoint.filter.passes(event));
         let deliveries: Vec<_> =
             wanting.map(|endpoint| Outgoing { endpoint: endpoint.id.clone(), event: event.clone() }).collect();
         self.edges.deliveries.queue(&deliveries).await
@@ -179,28 +200,38 @@ impl<P: Parts> Sender<P> {
     /// Delivers what is queued, in the order of each group. Returns the ids of the messages that have to come back: what
     /// failed, and all behind it in its group.
     pub async fn deliver(&self, messages: &[Message]) -> Vec<String> {
-        let (mut failures, mut held, mut ends) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        for message in messages {
+        let read = |message: &Message| serde_json::from_str(&message.body).ok();
+        let deliveries: Vec<Option<Outgoing>> = messages.iter().map(read).collect();
+        let events = deliveries.iter().map(|outgoing| outgoing.as_ref().map(|outgoing| &outgoing.event));
+        let traces: Vec<String> = messages.iter().zip(events).map(|(one, event)| trace(one, event)).collect();
+        traced(traces, self.deliver_in_order(messages, &deliveries)).await
+    }
+
+    async fn deliver_in_order(&self, messages: &[Message], deliveries: &[Option<Outgoing>]) -> Vec<String> {
+        let (mut failures, mut held, mut ends) = (Vec::new(), BTreeMap::new(), Vec::new());
+        for (message, outgoing) in messages.iter().zip(deliveries) {
             // Another release may know what this one cannot read, so the message comes back, and is put aside in the end.
-            let Ok(outgoing) = serde_json::from_str::<Outgoing>(&message.body) else {
+            let Some(outgoing) = outgoing else {
                 telemetry::error("not-a-delivery", &format!("message {}", message.id));
                 failures.push(message.id.clone());
                 continue;
             };
+            let trace = trace(message, Some(&outgoing.event));
             if let Some(seconds) = held.get(&outgoing.group()) {
                 // It comes back with the one before it.
                 let _ = self.edges.deliveries.put_off(&message.receipt_handle, *seconds).await;
                 failures.push(message.id.clone());
                 continue;
             }
-            let end = match self.deliver_one(&outgoing, message).await {
-                Ok(end) => end,
-                Err(error) => {
+            let delivered = async {
+                self.deliver_one(outgoing, message).await.unwrap_or_else(|error| {
                     telemetry::error("not-delivered", &error.to_string());
                     End::PutOff(retry_seconds(message.attempts))
-                }
+                })
             };
-            *ends.entry(end.name()).or_insert(0) += 1;
+            let end = traced([trace.clone()], delivered).await;
+            let (endpoint, id) = (&outgoing.endpoint, &outgoing.event.id);
+            ends.push(json!({ "trace": trace, "endpoint": endpoint, "id": id, "end": end.name() }));
             if let End::PutOff(seconds) = end {
                 let seconds = i32::try_from(seconds.clamp(1, LONGEST_SECONDS)).unwrap_or(1);
                 // If this fails, the queue's own visibility timeout brings the message back.

@@ -109,7 +109,7 @@ fn change(body: &[u8]) -> Change {
 fn item(state: &State) -> Item {
     let none = Map::new();
     let key = EntityKey { connection: path().key, kind: commerce::entity::EntityKind::Order, id: "13".parse().unwrap() };
-    let writer = Writer { by: "m", origin: Origin::Webhook, now: Timestamp::from_millis(1_795_219_722_000) };
+    let writer = Writer { by: "m", origin: Origin::Webhook, trace: None, received: None, now: Timestamp::from_millis(1_795_219_722_000) };
     Projection::new(DeletePolicy::Mark, &none).item(&key, state, None, writer).unwrap()
 }
 

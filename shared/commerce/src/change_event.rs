@@ -110,6 +110,11 @@ pub struct ChangeData {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "Origin"))]
     pub origin: Option<Origin>,
+    /// The trace id of the delivery that brought the change; absent when the item was removed, and for items that an older
+    /// release wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub trace: Option<String>,
     /// The canonical entity, as the table shows it; absent with `ids`, and where nothing is left of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entity: Option<Map<String, Value>>,
@@ -222,6 +227,7 @@ fn write(
             detail,
             deleted: after.is_none_or(|after| after.deleted),
             origin: after.and_then(|after| after.origin),
+            trace: after.and_then(|after| after.trace.clone()),
             entity: shown.filter(|_| detail == Detail::Full),
             changed: changed(before, after, detail),
         },
@@ -313,7 +319,13 @@ mod tests {
             .fold(before.map(Item::state).unwrap_or_default(), |state, change| state.join(State::of(change)));
         let deleted_fields = json!({ "status": "deleted" }).as_object().unwrap().clone();
         let projection = Projection::new(policy, &deleted_fields);
-        let writer = Writer { by: "m", origin: Origin::Webhook, now: Timestamp::from_micros(BEGIN + at) };
+        let writer = Writer {
+            by: "m",
+            origin: Origin::Webhook,
+            trace: Some("t1"),
+            received: None,
+            now: Timestamp::from_micros(BEGIN + at),
+        };
         projection.item(&key(), &state, before, writer).unwrap()
     }
 
@@ -337,7 +349,8 @@ mod tests {
                 "subject": "order/13", "time": "2026-11-21T00:00:00.000010Z", "sequence": "2026-11-21T00:00:00.000010Z",
                 "datacontenttype": "application/json", "dataschema": "urn:commerce-hooks:schema:order:1",
                 "data": {
-                    "detail": "full", "deleted": false, "origin": "webhook", "entity": { "id": "13", "status": "pending" },
+                    "detail": "full", "deleted": false, "origin": "webhook", "trace": "t1",
+                    "entity": { "id": "13", "status": "pending" },
                     "changed": [{ "field": "id" }, { "field": "status" }],
                 },
             })

@@ -131,6 +131,7 @@ impl Answered {
             strength: Strength::Caller,
             received: self.at,
             claims: BTreeMap::new(),
+            trace: None,
             deferrals: 0,
             depth: 0,
             origin: None,
@@ -372,6 +373,11 @@ pub struct Envelope {
     /// The further claims of its proof.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub claims: BTreeMap<String, String>,
+    /// The trace id of the delivery: the one that its sender was given, and that every line of the log about it names. All
+    /// that comes of the delivery keeps it. Absent from messages that no delivery brought, and from those of older
+    /// releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
     /// The number of deferrals.
     #[serde(default, skip_serializing_if = "crate::json::is_default")]
     pub deferrals: u32,
@@ -444,8 +450,9 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// Seals a delivery. A body that fits no message is left out; the message then ends as `quarantined: too-large`.
-    pub fn from_verified(verified: &Verified) -> Self {
+    /// Seals a delivery, with its trace id. A body that fits no message is left out; the message then ends as
+    /// `quarantined: too-large`.
+    pub fn from_verified(verified: &Verified, trace: Option<&str>) -> Self {
         let with = |body: Body| {
             Self::write(&Envelope {
                 version: VERSION,
@@ -459,6 +466,7 @@ impl Sealed {
                 strength: verified.strength(),
                 received: verified.received(),
                 claims: verified.claims().clone(),
+                trace: trace.map(str::to_owned),
                 deferrals: 0,
                 depth: 0,
                 origin: None,
@@ -542,6 +550,7 @@ impl Sealed {
             strength: Strength::Caller,
             received: now,
             claims: BTreeMap::new(),
+            trace: None,
             deferrals: 0,
             depth: 0,
             origin: None,
@@ -654,6 +663,7 @@ mod tests {
             strength: Strength::Body,
             received: Timestamp::from_millis(1_795_219_200_123),
             claims: BTreeMap::new(),
+            trace: None,
             deferrals: 0,
             depth: 0,
             origin: None,
@@ -679,6 +689,26 @@ mod tests {
         assert_eq!(Sealed::write(&expected).text(), text);
         for again in [Sealed::deferred(&expected), Sealed::redriven(&expected)] {
             assert_eq!(Envelope::parse(again.text()).unwrap().user.as_deref(), Some("ada"));
+        }
+    }
+
+    #[test]
+    fn all_that_comes_of_a_delivery_keeps_its_trace() {
+        let text = r#"{"version":1,"provenance":"delivery","platform":"woocommerce","connection":"shop.example.com","generation":1,"scope":"order.updated","delivery_id":"d1","key_id":"initial","strength":"body","received":1795219200123000,"trace":"t1","content":{"delivery":{"text":"{\"id\":13}"}}}"#;
+        let expected = Envelope { trace: Some("t1".into()), ..envelope(Body::Text(r#"{"id":13}"#.into())) };
+        assert_eq!(Envelope::parse(text), Ok(expected.clone()));
+        assert_eq!(Sealed::write(&expected).text(), text);
+        let transfer = || Transfer::new(EntityKind::Order, 1.into(), "x");
+        let part = Part { scope: "order.updated".into(), delivery_id: None, body: Bytes::from_static(b"{}") };
+        for derived in [
+            Sealed::deferred(&expected),
+            Sealed::redriven(&expected),
+            Sealed::part(&expected, Content::Transfer(transfer())),
+            Sealed::delivered_part(&expected, &part),
+            Sealed::in_place_of(&expected, transfer()),
+            Sealed::child(&expected, transfer()),
+        ] {
+            assert_eq!(Envelope::parse(derived.text()).unwrap().trace.as_deref(), Some("t1"));
         }
     }
 

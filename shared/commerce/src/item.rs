@@ -86,6 +86,12 @@ pub struct Item {
     /// The origin of the last write, such as a webhook or a poll; absent from items of older releases.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+    /// The trace id of the delivery, or of the order, that brought the last write; absent from items of older releases.
+    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+    /// The time of receipt of what brought the last write; absent from items of older releases.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub received: Option<Timestamp>,
     /// The expiry, in seconds since 1970; only of a deleted entity with the policy `remove`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<i64>,
@@ -122,6 +128,10 @@ pub struct Writer<'a> {
     pub by: &'a str,
     /// The origin of the message, such as a webhook or a poll.
     pub origin: Origin,
+    /// The trace id of the message.
+    pub trace: Option<&'a str>,
+    /// The time of receipt of the message.
+    pub received: Option<Timestamp>,
     /// The time of writing.
     pub now: Timestamp,
 }
@@ -235,6 +245,8 @@ impl<'a> Projection<'a> {
             rev: fingerprint(&state),
             by: writer.by.to_owned(),
             origin: Some(writer.origin),
+            trace: writer.trace.map(str::to_owned),
+            received: writer.received,
             expires: removed.then(|| writer.now.seconds().saturating_add(REMOVED_FOR_SECONDS)),
         };
         // An item that was truncated once returns from the table without its `extra`, and must stay marked.
@@ -379,7 +391,8 @@ mod tests {
     const THEN: &str = "2026-01-01T00:00:00Z";
     const THEN_SORTABLE: &str = "2026-01-01T00:00:00.000000Z";
     const NOW: Timestamp = Timestamp::from_millis(1_795_219_200_123);
-    const WRITER: Writer<'static> = Writer { by: "m1", origin: Origin::Webhook, now: NOW };
+    const WRITER: Writer<'static> =
+        Writer { by: "m1", origin: Origin::Webhook, trace: Some("t1"), received: None, now: NOW };
 
     fn key() -> EntityKey {
         let connection =

@@ -41,6 +41,11 @@ impl Timestamp {
         Self(self.0.saturating_add(seconds.saturating_mul(1_000_000)))
     }
 
+    /// Returns the milliseconds that have passed since an earlier instant, and 0 since a later one.
+    pub fn millis_since(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0).max(0) / 1000
+    }
+
     /// Returns the calendar form, or `None` outside the years that jiff's calendar covers.
     pub fn timestamp(self) -> Option<jiff::Timestamp> {
         jiff::Timestamp::from_microsecond(self.0).ok()

@@ -355,7 +355,7 @@ pub fn differences(
     if item.redacted {
         after = after.with_contents(|content| redact(&key.connection, key.kind, content, &BTreeSet::new()));
     }
-    let writer = Writer { by: "", origin: Origin::Repair, now };
+    let writer = Writer { by: "", origin: Origin::Repair, trace: None, received: None, now };
     let expected = projection.redacted(item.redacted).item(key, &after, None, writer)?;
     let cause = cause(item, &before, there, now);
     let since = match there {

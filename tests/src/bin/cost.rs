@@ -43,6 +43,8 @@ const RECEIVER_CPU: f64 = 0.000_6 * 1769.0 / 256.0;
 const PROCESSOR_CPU: f64 = 0.000_86 * 1769.0 / 256.0;
 /// The length of a request's line in the access log, in bytes.
 const ACCESS_LOG: f64 = 300.0;
+/// The length of the receiver's log line for a delivery, in bytes.
+const QUEUED_LOG: f64 = 190.0;
 
 /// The price of a request of up to 64 KB to a queue that keeps an order: <https://aws.amazon.com/sqs/pricing/>.
 const FIFO: f64 = 0.50e-6;
@@ -58,8 +60,9 @@ fn sending() -> f64 {
     queues + notes + INVOCATION * (0.1 + 0.2) + GB_SECOND * MEMORY * waiting
 }
 
-/// The length of the publisher's log line for a batch, in bytes.
-const PUBLISHER_LOG: f64 = 100.0;
+/// The length of the publisher's log line for a batch, with the metric beside it, and of its part for each event, in bytes.
+const PUBLISHER_LOG: f64 = 400.0;
+const EVENT_LOG: f64 = 180.0;
 
 /// The number of counted changes at each platform.
 const CHANGES: usize = 60;
@@ -104,7 +107,7 @@ impl Shop {
             self.simulator.answered(&delivery, status);
             self.counted.deliveries += 1.0;
             self.counted.seconds += RECEIVER_CPU + AWS_CALL;
-            self.counted.log += ACCESS_LOG;
+            self.counted.log += ACCESS_LOG + QUEUED_LOG;
         }
         self.take(1);
     }
@@ -159,7 +162,7 @@ impl Shop {
     /// Returns the dollars of telling of the changes of a million deliveries. A batch of the processor makes one of the
     /// publisher.
     fn telling(&self) -> f64 {
-        let events: f64 = self.events().into_iter().map(|bytes| EVENT * chunks(bytes)).sum();
+        let events: f64 = self.events().into_iter().map(|bytes| EVENT * chunks(bytes) + EVENT_LOG * LOG_BYTE).sum();
         let invocation = INVOCATION + 2.0 * AWS_CALL * MEMORY * GB_SECOND + PUBLISHER_LOG * LOG_BYTE;
         (events + self.counted.invocations * invocation) / self.counted.deliveries * 1e6
     }

@@ -348,7 +348,7 @@ fn write_units(samples: &[events::Event]) -> Result<Vec<(String, usize)>, Failur
         };
         let key = EntityKey { connection: path.key, kind: entity, id };
         let by = "5fea7756-0ea4-451a-a703-a558b933e274";
-        let writer = Writer { by, origin: Origin::Webhook, now: cloud::now() };
+        let writer = Writer { by, origin: Origin::Webhook, trace: None, received: None, now: cloud::now() };
         let none = serde_json::Map::new();
         let projection = Projection::new(DeletePolicy::Mark, &none);
         let item = projection.item(&key, &State::of(&change), None, writer)?;

@@ -12,7 +12,7 @@ use commerce::{
     connection::Connection,
     entity::{EntityKey, EntityKind},
     envelope::{Content, Sealed},
-    item::{Item, Projection, Writer},
+    item::{Item, Projection},
     outcome::{Outcome, Reason, Rule},
     platform::mapping::deleted_fields,
     redaction::{
@@ -152,8 +152,7 @@ impl<P: Parts> Processor<P> {
             let Some(item) = present.filter(|item| self.is_meant(redaction, entity, item)) else { return Ok(()) };
             let state = item.state();
             let state = state.with_contents(|content| redact(key, entity.kind, content, &redaction.pseudonyms));
-            let origin = message.envelope.origin();
-            let writer = Writer { by: &message.envelope.scope, origin, now: (self.clock)() };
+            let writer = message.writer((self.clock)());
             let Ok(next) = projection.item(entity, &state, Some(&item), writer) else {
                 return Err(Ended::quarantined(Reason::ItemTooLarge, item));
             };

@@ -4,7 +4,7 @@ use cloud::state::Entities;
 use commerce::{
     connection::Connection,
     envelope::{Content, Reprojection},
-    item::{Projection, Writer},
+    item::Projection,
     outcome::{Outcome, Rule},
     platform::mapping::deleted_fields,
 };
@@ -56,7 +56,7 @@ impl<P: Parts> Processor<P> {
             return Ok(());
         }
         let (policy, deleted_fields) = (connection.delete_policy(entity.kind), deleted_fields());
-        let writer = Writer { by: &message.envelope.scope, origin: message.envelope.origin(), now: (self.clock)() };
+        let writer = message.writer((self.clock)());
         let projection = Projection::new(policy, &deleted_fields).redacted(item.redacted);
         let Ok(next) = projection.item(entity, &state, Some(item), writer) else { return Ok(()) };
         if !next.is_as(item) {

@@ -143,7 +143,13 @@ mod tests {
             let [whole, part] = [whole, part].map(|upsert| State::of(&Change::Upsert(upsert)));
             for state in [whole.clone(), part.clone(), whole.join(part)] {
                 for policy in [DeletePolicy::Mark, DeletePolicy::Update] {
-                    let writer = Writer { by: "m", origin: crate::origin::Origin::Webhook, now: at };
+                    let writer = Writer {
+                        by: "m",
+                        origin: crate::origin::Origin::Webhook,
+                        trace: None,
+                        received: None,
+                        now: at,
+                    };
                     let projection = Projection::new(policy, &none);
                     let item = projection.item(&key, &state, None, writer).unwrap();
                     let text = serde_json::to_value(&item).unwrap();

@@ -14,7 +14,7 @@
 //!     request: &RawRequest,
 //!     keys: &Material<'_>,
 //! ) -> Result<Sealed, Refusal> {
-//!     Ok(Sealed::from_verified(&verify(platform, path, request, keys)?))
+//!     Ok(Sealed::from_verified(&verify(platform, path, request, keys)?, None))
 //! }
 //! ```
 //!
@@ -32,7 +32,7 @@
 //! # use commerce::{envelope::Sealed, request::RawRequest};
 //! // A raw request is no proof.
 //! fn queue_unproven(request: &RawRequest) -> Sealed {
-//!     Sealed::from_verified(request)
+//!     Sealed::from_verified(request, None)
 //! }
 //! ```
 //!
