@@ -8,7 +8,7 @@ LOCAL := $(PYTHON) tools/local/local.py
 # The commands behind make, with the environment of a stack: the local one, or ENV=file made by `make env`.
 TOOLS = test -f "$(ENV)" || { echo "$(ENV) is missing: \`make run\` makes .local/env, \`make env\` one for a stack on AWS" >&2; exit 1; } && set -a && . "$(abspath $(ENV))" && set +a && ./.local/tools
 
-.PHONY: help run send state stop test fuzz secret token events redrive verify bench figures cost pages env retained fmt
+.PHONY: help run send state stop test fuzz secret token events redrive trace verify bench figures cost pages env retained fmt
 
 help: ## Lists the commands.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -42,6 +42,10 @@ events: tools ## Signs the files in events/ again, after one was changed or adde
 
 redrive: tools ## Counts the dead letters, and with RUN=1 brings them back: [QUEUE=jobs] [REASON=malformed] [RUN=1]
 	@$(TOOLS) redrive $(if $(QUEUE),--queue $(QUEUE)) $(if $(REASON),--reason $(REASON)) $(if $(RUN),--run)
+
+trace: ## Follows one delivery by the x-trace-id that its sender was given: ID=JKJaXmPLvHcESHA= [HOURS=24]
+	@test -f "$(ENV)" || { echo "$(ENV) is missing: \`make run\` makes .local/env, \`make env\` one for a stack on AWS" >&2; exit 1; }
+	@set -a && . "$(abspath $(ENV))" && set +a && $(PYTHON) tools/local/trace.py "$(ID)" $(HOURS)
 
 verify: tools ## Compares stores with their APIs: [PLATFORM=woocommerce CONNECTION=shop.example.com] [SAMPLE=20] [FULL=1] [REPAIR=1] [FORMAT=json]
 	@$(TOOLS) verify $(PLATFORM) $(CONNECTION) $(if $(FULL),--full,$(if $(SAMPLE),--sample $(SAMPLE))) $(if $(REPAIR),--repair) $(if $(FORMAT),--format $(FORMAT))

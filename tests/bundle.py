@@ -21,20 +21,20 @@ def call(method, path, body, headers):
     request = urllib.request.Request(os.environ["API_URL"] + path, method=method, data=body, headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, answer.read().decode()
+            return answer.status, answer.read().decode(), answer.headers
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+        return error.code, error.read().decode(), error.headers
 
 
 def admin(method, connection, path="", body=None):
     headers = {"authorization": f"Bearer {tools('token')}", "content-type": "application/json"}
-    status, text = call(method, f"/admin/connections/woocommerce/{connection}{path}", json.dumps(body or {}).encode(), headers)
+    status, text, _ = call(method, f"/admin/connections/woocommerce/{connection}{path}", json.dumps(body or {}).encode(), headers)
     return status, json.loads(text)
 
 
-def deliver(connection, topic, body, delivery):
-    """Delivers a body, and asserts that it is accepted."""
-    secret = tools("secret", "woocommerce", connection, topic)
+def deliver(connection, topic, body, delivery, expected=200, secret=None):
+    """Delivers a body, signed with the webhook's secret or another one, asserts the status, and returns the answer's headers."""
+    secret = secret or tools("secret", "woocommerce", connection, topic)
     resource, event = topic.split(".")
     headers = {
         "content-type": "application/json",
@@ -46,5 +46,6 @@ def deliver(connection, topic, body, delivery):
         "x-wc-webhook-id": "1",
         "x-wc-webhook-delivery-id": delivery,
     }
-    status, text = call("POST", f"/hooks/woocommerce/{connection}", body, headers)
-    assert status == 200, (status, text)
+    status, text, answered = call("POST", f"/hooks/woocommerce/{connection}", body, headers)
+    assert status == expected, (status, text)
+    return answered

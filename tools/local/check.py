@@ -102,6 +102,7 @@ def main():
         run("the consumers in examples/", [sys.executable, "-m", "unittest", "-v", "tests/consumers_test.py"], env=values)
         run("the other targets in examples/", [sys.executable, "-m", "unittest", "-v", "tests/targets_test.py"], env=values)
         run("a redaction", [sys.executable, "-m", "unittest", "-v", "tests/redaction_test.py"], env=values)
+        run("following deliveries", [sys.executable, "-m", "unittest", "-v", "tests/trace_test.py"], env=values)
         run("the functions' roles", [sys.executable, "-m", "unittest", "-v", "tests/roles_test.py"], env=environment(stack))
     finally:
         stack.stop()
