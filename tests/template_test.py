@@ -1,5 +1,6 @@
 """Tests of template.yaml: numbers that depend on each other, resources that stay when the stack goes, and roles."""
 
+import json
 import pathlib
 import re
 import sys
@@ -55,14 +56,54 @@ def refusal(**given):
     return None
 
 
+def dimensions_of_emitters():
+    """Returns the sets of dimensions with which each function of the telemetry emits a metric, from its source."""
+    source = (ROOT / "shared/cloud/src/telemetry.rs").read_text().split("#[cfg(test)]")[0]
+    bodies = dict(re.findall(r"^(?:pub )?fn (\w+)\((.*?)^}", source, re.MULTILINE | re.DOTALL))
+    found = {name: re.findall(r'"Dimensions"(?:\]\s*=\s*json!\(|:\s*)(\[\[.*?\]\])', body) for name, body in bodies.items()}
+    found["durations"] = found["count"] if "count(metric, platform" in bodies["durations"] else []
+    return {name: {text for text in texts} for name, texts in found.items()}, bodies
+
+
 def emitted():
-    """Returns the names of the metrics that the functions emit, from the source, and of those from their logs."""
+    """Returns the metrics that the functions emit, each with its sets of dimensions, from the source, and those from their logs."""
+    emitters, bodies = dimensions_of_emitters()
+    sets = lambda emitter, **names: {
+        frozenset(names.get(name, name) for name in one)
+        for text in emitters[emitter]
+        for one in json.loads(re.sub(r"(?<=\[)(\w+)(?=,)", r'"\1"', text))
+    }
     sources = [path.read_text() for folder in ["functions", "shared"] for path in (ROOT / folder).rglob("*.rs")]
-    names = set(re.findall(r"telemetry::count(?:_entity)?\(\s*\"([A-Za-z]+)\"", "\n".join(sources)))
+    found = {}
+    for emitter, name in re.findall(r"telemetry::(count|count_entity|durations)\(\s*\"([A-Za-z]+)\"", "\n".join(sources)):
+        found.setdefault(name, set()).update(sets(emitter))
+    for body in bodies.values():
+        for name, dimension in re.findall(r'counted\("(\w+)", "(\w+)"', body):
+            found.setdefault(name, set()).update(sets("counted", dimension=dimension))
+    [drift] = re.findall(r'"Name": "(\w+)"', bodies["drift"])
+    found[drift] = sets("drift")
     for metric_filter in of_type("AWS::Logs::MetricFilter").values():
         for transformation in metric_filter["Properties"]["MetricTransformations"]:
-            names.add(transformation["MetricName"])
-    return names
+            found[transformation["MetricName"]] = {frozenset()}
+    return found
+
+
+def dashboard():
+    """Returns the text of the dashboard, and its widgets with the names of resources and parameters in their places."""
+    text, _ = RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    return text, json.loads(re.sub(r"\$\{([\w:.]+)\}", r"\1", text))["widgets"]
+
+
+def shown():
+    """Returns the metrics that the dashboard shows: namespace, name and dimensions, with their values where they are named."""
+    for widget in dashboard()[1]:
+        for metric in widget["properties"].get("metrics", []):
+            parts = [part for part in metric if isinstance(part, str)]
+            if parts:
+                yield parts[0], parts[1], dict(zip(parts[2::2], parts[3::2]))
+            for schema, name in re.findall(r"SEARCH\('\{(.*?)\} MetricName=\"(\w+)\"", metric[-1].get("expression", "") if not parts else ""):
+                namespace, *dimensions = schema.split(",")
+                yield namespace.strip('"'), name, dict.fromkeys(dimensions)
 
 
 class Template(unittest.TestCase):
@@ -234,8 +275,8 @@ class Template(unittest.TestCase):
     def test_two_stacks_share_nothing_by_name(self):
         variables = TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]
         self.assertEqual(variables["METRICS_NAMESPACE"], OWN)
-        body = RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
-        self.assertEqual(body.count("SEARCH("), body.count("CommerceHooks/${AWS::StackName}"))
+        body, _ = dashboard()
+        self.assertEqual(body.count("CommerceHooks/"), body.count("CommerceHooks/${AWS::StackName}"))
         # Dashboards are global, so one in another region needs another name.
         self.assertEqual(RESOURCES["Dashboard"]["Properties"]["DashboardName"], {"Fn::Sub": "${AWS::StackName}-${AWS::Region}"})
         for kind in ["AWS::Logs::LogGroup", "AWS::Scheduler::ScheduleGroup"]:
@@ -396,13 +437,64 @@ class Template(unittest.TestCase):
         self.assertEqual(sections, set(of_type("AWS::CloudWatch::Alarm")))
 
     def test_our_own_metrics_are_watched_as_they_are_emitted(self):
-        source = (ROOT / "shared/cloud/src/telemetry.rs").read_text()
         for name, alarm in of_type("AWS::CloudWatch::Alarm").items():
             properties = alarm["Properties"]
             if properties["Namespace"] == OWN:
                 self.assertNotIn("Dimensions", properties, name)
-                self.assertIn(properties["MetricName"], emitted(), name)
-        self.assertIn('"Dimensions": [[], ["platform"]]', source)
+                self.assertIn(frozenset(), emitted().get(properties["MetricName"], set()), name)
+
+    def test_the_dashboard_shows_what_there_is(self):
+        """Every metric of ours is emitted with the very dimensions, and every other one is AWS's own, of a resource that each
+        stack has."""
+        known = {
+            "AWS/Lambda": ("FunctionName", {"Invocations", "Duration"}),
+            "AWS/SQS": ("QueueName", {"ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible", "NumberOfMessagesSent",
+                                      "NumberOfEmptyReceives"}),
+            "AWS/DynamoDB": ("TableName", {"ConsumedWriteCapacityUnits", "ConsumedReadCapacityUnits"}),
+            "AWS/Logs": ("LogGroupName", {"IncomingBytes"}),
+        }
+        kinds = {"FunctionName": "AWS::Serverless::Function", "QueueName": "AWS::SQS::Queue", "TableName": "AWS::DynamoDB::Table",
+                 "LogGroupName": "AWS::Logs::LogGroup"}
+        ours, metrics = set(), emitted()
+        for namespace, name, dimensions in shown():
+            if namespace == "CommerceHooks/AWS::StackName":
+                self.assertIn(frozenset(dimensions), metrics.get(name, set()), f"{name} is not emitted by {sorted(dimensions)}")
+                ours.add(name)
+                continue
+            dimension, names = known[namespace]
+            self.assertEqual(list(dimensions), [dimension], name)
+            self.assertIn(name, names)
+            resource = RESOURCES[dimensions[dimension].removesuffix(".QueueName")]
+            self.assertEqual((resource["Type"], "Condition" in resource), (kinds[dimension], False), dimensions)
+        expected = {"Messages", "Refused", "Differences", "DriftPerMillion", "SubscriptionsSwitchedOff", "FetchesStopped",
+                    "ReceiptToState", "ReceiptToEvent"}
+        self.assertEqual(ours, expected)
+
+    def test_the_dashboard_s_expressions_name_what_is_beside_them(self):
+        places = set()
+        for widget in dashboard()[1]:
+            place = (widget["x"], widget["y"], widget["width"], widget["height"])
+            for x in range(place[0], place[0] + place[2]):
+                for y in range(place[1], place[1] + place[3]):
+                    self.assertNotIn((x, y), places, f"{widget['properties']['title']} lies on another widget")
+                    places.add((x, y))
+            options = [metric[-1] for metric in widget["properties"].get("metrics", []) if isinstance(metric[-1], dict)]
+            ids = [option["id"] for option in options if "id" in option]
+            self.assertEqual(len(ids), len(set(ids)), ids)
+            for option in options:
+                expression = option.get("expression", "")
+                if "SEARCH(" not in expression:
+                    named = set(re.findall(r"\b[a-z]+\b", expression))
+                    self.assertLessEqual(named, set(ids), expression)
+                    self.assertNotIn(option.get("id"), named)
+            used = set(re.findall(r"\b[a-z]+\b", " ".join(option.get("expression", "") for option in options if "SEARCH(" not in option.get("expression", ""))))
+            hidden = {option["id"] for option in options if option.get("visible") is False}
+            self.assertLessEqual(hidden, used, "what is hidden serves an expression")
+
+    def test_the_dashboard_s_events_are_logged(self):
+        sources = "\n".join(path.read_text() for path in (ROOT / "functions").rglob("*.rs"))
+        for event in re.findall(r"filter event = '([\w-]+)'", dashboard()[0]):
+            self.assertIn(f'"{event}"', sources)
 
     def test_no_sweep_rings_and_so_does_silence(self):
         alarm = RESOURCES["NoSweepAlarm"]["Properties"]
