@@ -551,6 +551,22 @@ pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D)
     from.deserialize_any(Part(PhantomData))
 }
 
+/// Reads a part that is an object, such as an amount with its currency. Essential.
+///
+/// # Errors
+/// Fails for anything else.
+pub fn required_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    Object::deserialize(from).map(|object| object.0).map_err(as_essential)
+}
+
+/// Reads a part as [`required_object`] does; `None` for `null`. Essential.
+///
+/// # Errors
+/// Fails for anything else.
+pub fn essential_object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    Option::<Object<T>>::deserialize(from).map(|found| found.map(|object| object.0)).map_err(as_essential)
+}
+
 /// Reads a list of scalars. It may be `null`, `""` or `false`, or an object whose names number its elements.
 ///
 /// # Errors
