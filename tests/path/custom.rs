@@ -26,8 +26,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use tests::platforms::{Delivery, json_answer};
-use tests::world::{BASE, Outside, World, coded, gateway_event, message, outcomes, request};
-use tools::events::{self, sample_ring};
+use tests::world::{BASE, Outside, World, coded, gateway_event, message, outcomes, request, signs_by_app};
+use tools::events::{self, sample_app_secret, sample_ring};
 
 /// A request that a preset has to prove.
 #[derive(Clone, Deserialize)]
@@ -651,7 +651,9 @@ async fn platforms_that_have_code_mean_the_same_when_they_are_declared() {
             }
             // The sender's key is the secret that the platform signs with.
             let bound = platform.delivery.secret_per_scope().then_some(sealed.scope.as_str());
-            settings["keys"] = json!([ring.signing().webhook_secret(&path, bound).reveal()]);
+            let derived = || ring.signing().webhook_secret(&path, bound).reveal().to_owned();
+            let key = if signs_by_app(platform) { sample_app_secret(&ring, platform.name) } else { derived() };
+            settings["keys"] = json!([key]);
             let world = World::new();
             world.clock.pass_seconds(sealed.received.seconds() - world.clock.now().seconds());
             let (status, shown) = world.admin_of("custom", "PUT", "declared", "", &settings.to_string()).await;

@@ -24,6 +24,7 @@ mod registrar;
 mod rotation;
 mod samples;
 mod sender;
+mod shopify;
 mod sightings;
 mod verify;
 mod webhooks_bigcommerce;

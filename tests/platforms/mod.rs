@@ -7,6 +7,7 @@
 pub mod bigcommerce;
 pub mod cloudblue;
 pub mod directscale;
+pub mod shopify;
 pub mod woocommerce;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -215,6 +216,7 @@ pub fn simulators(clock: Clock) -> Vec<Arc<dyn Simulator>> {
         Arc::new(bigcommerce::Simulator::new(Arc::clone(&clock), true)),
         Arc::new(cloudblue::Connect::new(Arc::clone(&clock))),
         Arc::new(directscale::DirectScale::new(Arc::clone(&clock))),
+        Arc::new(shopify::Shop::new(Arc::clone(&clock))),
         Arc::new(woocommerce::Store::new(Arc::new(Nowhere), "ck_1", "cs_1").with_clock(clock)),
     ]
 }

@@ -28,6 +28,7 @@ use commerce::{
     platform::Platform,
     platforms::{INBOUND, PLATFORMS},
     request::WebhookPath,
+    scheme::{Scheme, hmac::KeySource},
     timestamp::Timestamp,
 };
 use futures_util::future::BoxFuture;
@@ -38,7 +39,7 @@ use registrar::{ADMIN_TOKEN, PERMISSIONS, Registrar};
 use serde_json::{Value, json};
 use tools::events::{Event, sample_ring};
 
-use crate::platforms::{Delivery, Simulator, Wire, bigcommerce, woocommerce::Store};
+use crate::platforms::{Delivery, Simulator, Wire, bigcommerce, shopify, woocommerce::Store};
 
 /// The platform of the sample events.
 pub const PLATFORM: &str = "woocommerce";
@@ -52,6 +53,11 @@ pub const ADMIN_KEY: &str = "an-admin-key-of-at-least-32-bytes";
 /// Returns the platforms whose deliveries mean the same for every connection: all but declared senders.
 pub fn coded() -> impl Iterator<Item = &'static Platform> {
     PLATFORMS.iter().filter(|platform| platform.mapping.by_settings().is_none())
+}
+
+/// Returns whether all connections of a platform sign with one secret, which is the app's own.
+pub fn signs_by_app(platform: &Platform) -> bool {
+    matches!(platform.delivery.scheme(), Scheme::Hmac(scheme) if scheme.keys == KeySource::AppSecret)
 }
 
 /// Returns the text of the signing ring, which has the sample key.
@@ -68,6 +74,7 @@ pub const INSTALL_KEY: &str = "commerce-hooks-sample-install-key";
 pub fn app_credentials() -> String {
     json!({
         "bigcommerce": { "client_id": bigcommerce::CLIENT_ID, "client_secret": bigcommerce::CLIENT_SECRET },
+        "shopify": { "client_id": shopify::CLIENT_ID, "client_secret": shopify::client_secret() },
         "woocommerce": { "install_key": INSTALL_KEY },
     })
     .to_string()
@@ -78,6 +85,7 @@ pub fn app_credentials_at(site: &str) -> String {
     let mut credentials: Value = serde_json::from_str(&app_credentials()).unwrap();
     credentials["bigcommerce"]["login_url"] = site.into();
     credentials["bigcommerce"]["api_url"] = site.into();
+    credentials["shopify"]["api_url"] = site.into();
     credentials.to_string()
 }
 

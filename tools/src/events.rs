@@ -9,12 +9,13 @@ use std::{
 
 use bytes::Bytes;
 use commerce::{
+    apps::App,
     envelope::Sealed,
     keys::KeyRing,
     platform::{Platform, find},
     platforms::PLATFORMS,
     request::{RawRequest, WebhookPath},
-    scheme::{Scheme, jwt::unproven_claims},
+    scheme::{Scheme, hmac::KeySource, jwt::unproven_claims},
     timestamp::Timestamp,
     verify::{Material, sign, verify},
 };
@@ -33,6 +34,20 @@ pub fn sample_ring() -> KeyRing {
         Ok(ring) => ring,
         Err(error) => unreachable!("the sample key is no key: {error}"),
     }
+}
+
+/// Returns the secret of the sample app at a platform where every store signs with the app's own secret. It follows from
+/// the ring, so that it is as public as the sample key.
+pub fn sample_app_secret(ring: &KeyRing, platform: &str) -> String {
+    let path = WebhookPath::parse(platform, "app", None);
+    path.map(|path| ring.signing().webhook_secret(&path, None).reveal().to_owned()).unwrap_or_default()
+}
+
+/// Returns the sample app at a platform whose signature alone proves, and `None` where a derived secret does.
+fn sample_app(ring: &KeyRing, platform: &Platform) -> Option<App> {
+    let Scheme::Hmac(scheme) = platform.delivery.scheme() else { return None };
+    let secret = (scheme.keys == KeySource::AppSecret).then(|| sample_app_secret(ring, platform.name))?;
+    serde_json::from_value(json!({ "client_id": "sample", "client_secret": secret })).ok()
 }
 
 /// One sample event.
@@ -137,7 +152,8 @@ impl Event {
         };
         let before = raw.headers.clone();
         let mut raw = raw;
-        if sign(delivery.scheme(), &mut raw, &secret, &claims, None).is_err() {
+        let app = sample_app(ring, platform);
+        if sign(delivery.scheme(), &mut raw, &secret, &claims, app.as_ref()).is_err() {
             return;
         }
         for (name, value) in raw.headers.iter().filter(|(name, value)| before.get(*name) != Some(*value)) {
@@ -150,8 +166,10 @@ impl Event {
     /// signed it.
     pub fn sealed(&self, ring: &KeyRing) -> Option<Sealed> {
         let raw = self.raw();
-        let keys = Material { ring, app: None, brought: None, now: raw.received };
-        let verified = verify(self.platform()?.delivery, &self.path()?, &raw, &keys).ok()?;
+        let platform = self.platform()?;
+        let app = sample_app(ring, platform);
+        let keys = Material { ring, app: app.as_ref(), brought: None, now: raw.received };
+        let verified = verify(platform.delivery, &self.path()?, &raw, &keys).ok()?;
         Some(Sealed::from_verified(&verified, self.request["requestContext"]["requestId"].as_str()))
     }
 

@@ -84,6 +84,20 @@ impl<P: Parts> Processor<P> {
         result
     }
 
+    /// Lets the connection's calls rest where the platform's last answer says that little is left of what it limits. A
+    /// pull that is under way ends first.
+    pub(crate) async fn rest(
+        &self,
+        platform: &Platform,
+        key: &ConnectionKey,
+        generation: Generation,
+        answer: Option<&ApiResponse>,
+    ) {
+        if let Some(seconds) = platform.pull.zip(answer).and_then(|(pull, answer)| pull.rest(answer)) {
+            self.leases.pause(&self.edges.notes, key, generation, seconds, (self.clock)()).await;
+        }
+    }
+
     /// Queues a check of a connection whose credentials are refused, but not for every refused call.
     async fn tell_refused(&self, key: &ConnectionKey) {
         if !self.throttle.take(key, REFUSED, (self.clock)()) {
@@ -115,7 +129,10 @@ impl<P: Parts> Processor<P> {
         loop {
             let next = puller.pull(&wanted, &answers);
             match self.heed(&key.connection, connection.generation, answers.last(), next).await? {
-                Next::Done(mapped) => return Ok(Pulled { mapped, answers, at }),
+                Next::Done(mapped) => {
+                    self.rest(platform, &key.connection, connection.generation, answers.last()).await;
+                    return Ok(Pulled { mapped, answers, at });
+                }
                 Next::Ask(_) if !known && let Some(rule) = puller.only_if_known(&wanted, &answers) => {
                     return Ok(Pulled { mapped: Mapped::Ignored(rule), answers, at });
                 }

@@ -18,7 +18,7 @@ use cloud::{
     telemetry,
 };
 use commerce::{
-    connection::{Connection, ConnectionStatus},
+    connection::{Connection, ConnectionStatus, Retention},
     http_call::{ApiRequest, ApiResponse, Fault},
     install::{Evidence, Once, Rejection, Reply, Step, Vendor, Visit, sha256},
     job::{Job, Trigger},
@@ -160,6 +160,29 @@ impl<P: Parts> Registrar<P> {
                     let most = apps.get(platform.name).map_or(u32::MAX, |app| app.installs_per_hour);
                     self.admit(platform, &key, settings.as_bytes(), installed, most, visit.now).await?;
                     return self.reply(platform, &key, reply).await;
+                }
+                Step::Look(connection) => {
+                    let loaded = self.edges.connections.load(&key(platform, connection)).await?;
+                    let is_well = loaded.check.as_ref().is_none_or(|check| check.trouble.is_none());
+                    let connected = loaded.connection.as_ref().is_some_and(Connection::is_connected);
+                    known.push(Evidence::Connected(connected && is_well));
+                }
+                Step::Redact { connection, persons } => {
+                    let key = key(platform, connection);
+                    // Of a store that was never connected, nothing is kept.
+                    if self.edges.connections.load(&key).await?.connection.is_some() {
+                        self.redact_on_demand(&key, &persons).await?;
+                    }
+                    return Ok(told(Reply::Ok));
+                }
+                Step::Note { connection, kind, detail } => {
+                    let notice = Notice { kind, detail, received: visit.now };
+                    self.note_reported(&key(platform, connection), notice).await?;
+                    return Ok(told(Reply::Ok));
+                }
+                Step::Erase(connection) => {
+                    self.erase_on_demand(&key(platform, connection)).await?;
+                    return Ok(told(Reply::Ok));
                 }
                 Step::Show(connection) => {
                     return self.reply(platform, &key(platform, connection), Reply::Store).await;
@@ -310,14 +333,43 @@ impl<P: Parts> Registrar<P> {
     /// Keeps the platform's report as if a webhook had delivered it. If the job is lost, the next check finds the
     /// report.
     async fn note_uninstalled(&self, key: &ConnectionKey) -> Result<(), VisitError> {
-        let (name, now) = (format!("{NOTICE}{UNINSTALLED}"), (self.clock)());
-        let terms = Terms::once(now, NOTICE_SECONDS);
+        let received = (self.clock)();
+        let notice = Notice { kind: UNINSTALLED.into(), detail: String::new(), received };
         // If another request wrote it meanwhile, it says the same.
-        update_json(&self.edges.notes, key, &name, terms, |_| {
-            Some(Notice { kind: UNINSTALLED.into(), detail: String::new(), received: now })
-        })
-        .await?;
+        self.keep_report(key, notice).await
+    }
+
+    /// Keeps a report about a store that is or was connected.
+    async fn note_reported(&self, key: &ConnectionKey, notice: Notice) -> Result<(), VisitError> {
+        match self.edges.connections.load(key).await?.connection {
+            Some(_) => self.keep_report(key, notice).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn keep_report(&self, key: &ConnectionKey, notice: Notice) -> Result<(), VisitError> {
+        let (name, terms) = (format!("{NOTICE}{}", notice.kind), Terms::once((self.clock)(), NOTICE_SECONDS));
+        update_json(&self.edges.notes, key, &name, terms, |_| Some(notice.clone())).await?;
         Ok(())
+    }
+
+    /// Orders the erasure of a disconnected connection's state. One that is still connected is checked first, and the
+    /// platform's next attempt at its demand finds it disconnected.
+    async fn erase_on_demand(&self, key: &ConnectionKey) -> Result<(), VisitError> {
+        let Some(mut connection) = self.edges.connections.load(key).await?.connection else { return Ok(()) };
+        let check = [(Job::check(key, Trigger::Told), 0)];
+        if connection.status != ConnectionStatus::Disconnected {
+            self.note_uninstalled(key).await?;
+            self.edges.jobs.send_jobs(&check).await?;
+            return Err(Problem::Conflict(format!("{key}: the store is to be erased and still connected")).into());
+        }
+        if connection.retention != Retention::EraseAfterDays(0) {
+            connection.retention = Retention::EraseAfterDays(0);
+            self.save(key, &mut connection).await?;
+            let line = json!({ "level": "INFO", "event": "erasure-demanded", "connection": key.to_string() });
+            telemetry::emit(&line);
+        }
+        Ok(self.edges.jobs.send_jobs(&check).await?)
     }
 
     /// Notes that a connection is said to be gone, and queues a check. The visit is only a hint, because anybody who
@@ -392,7 +444,7 @@ fn read(request: &Request, action: &str, now: Timestamp) -> Result<Visit, Reject
         return Err(Rejection::Malformed("the body is too large".into()));
     }
     let (method, action, body) = (request.method().clone(), action.to_owned(), Bytes::copy_from_slice(body));
-    Ok(Visit { method, action, query, body, now })
+    Ok(Visit { method, action, query, headers: request.headers().clone(), body, now })
 }
 
 fn told(reply: Reply) -> Response<Body> {

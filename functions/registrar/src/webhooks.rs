@@ -161,7 +161,7 @@ impl<P: Parts> Registrar<P> {
                 scope,
                 key_id: ring.signing().id().to_owned(),
                 generation: connection.generation,
-                active: connection.status != ConnectionStatus::Paused,
+                active: connection.status != ConnectionStatus::Paused || !webhooks.switches(),
             })
             .collect()
     }

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::{
     json::{self, JsonError},
     keys::plain,
-    scheme::jwt::PublicKeys,
+    scheme::{APP_KEY_ID, FORMER_APP_KEY_ID, jwt::PublicKeys},
 };
 
 /// The required proof of a delivery that a platform signs and also sends with a secret header of ours.
@@ -37,6 +37,9 @@ pub struct App {
     /// The secret that the platform signs with.
     #[serde(default)]
     pub client_secret: Option<Zeroizing<String>>,
+    /// The secret before, which the platform may sign with until it is revoked there. It proves as the present one does.
+    #[serde(default)]
+    pub former_client_secret: Option<Zeroizing<String>>,
     /// The required proof of a delivery, where the platform offers more than one.
     #[serde(default)]
     pub require: Requirement,
@@ -79,8 +82,14 @@ impl fmt::Debug for App {
 }
 
 impl App {
+    /// Returns the secrets that the platform may sign with, the present one first, with the ids that proofs by them have.
+    pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let named = [(APP_KEY_ID, &self.client_secret), (FORMER_APP_KEY_ID, &self.former_client_secret)];
+        named.into_iter().filter_map(|(id, secret)| Some((id, secret.as_ref()?.as_str())))
+    }
+
     fn check(&self, platform: &str) -> Result<(), AppsError> {
-        for secret in [&self.client_secret, &self.install_key].into_iter().flatten() {
+        for secret in [&self.client_secret, &self.former_client_secret, &self.install_key].into_iter().flatten() {
             if secret.is_empty() {
                 return Err(AppsError::Empty(platform.to_owned()));
             }
@@ -117,10 +126,10 @@ pub enum AppsError {
     #[error("there is no platform {0}")]
     UnknownPlatform(String),
     /// An empty secret, which would prove everything.
-    #[error("the client_secret or the install_key of {0} is empty")]
+    #[error("a secret or the install_key of {0} is empty")]
     Empty(String),
     /// A secret with characters that no secret has.
-    #[error("the client_secret or the install_key of {0} has spaces around it or control characters in it")]
+    #[error("a secret or the install_key of {0} has spaces around it or control characters in it")]
     NoSecret(String),
     /// A JWK set without a usable public key.
     #[error("the jwks of {0} has no public key that can be used")]

@@ -4,11 +4,14 @@
 //! The sender of such a request is unknown. A token that the platform signed proves it, or an exchange of codes with
 //! the platform itself, or a single-use nonce together with a call to the store.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderMap, Method};
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -16,6 +19,7 @@ use crate::{
     apps::App,
     http_call::{ApiRequest, ApiResponse, Fault, Hosts, Loopback},
     key::ConnectionId,
+    redaction::Pseudonym,
     timestamp::Timestamp,
 };
 
@@ -43,6 +47,8 @@ pub struct Visit {
     pub action: String,
     /// The query, decoded.
     pub query: BTreeMap<String, String>,
+    /// The headers, which may be those of a delivery.
+    pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
     /// The time of the visit.
@@ -87,6 +93,8 @@ pub enum Evidence {
     Answer(ApiResponse),
     /// The intent that was noted with a nonce, from a [`Step::Spend`].
     Intent(String),
+    /// Whether the store is connected and was found well, from a [`Step::Look`].
+    Connected(bool),
 }
 
 /// The next step of a [`Visit`], given the evidence so far.
@@ -120,6 +128,8 @@ pub enum Step {
         /// The reply to the visitor, who may be a machine.
         reply: Reply,
     },
+    /// A look at whether a store is connected already.
+    Look(ConnectionId),
     /// The page of this connection, to a visitor who proved the right to see it.
     Show(ConnectionId),
     /// The uninstallation of this connection, which the platform proved.
@@ -129,6 +139,24 @@ pub enum Step {
         /// The proof, which counts once.
         once: Once,
     },
+    /// The redaction of these persons, which the platform demands, in the state of this connection.
+    Redact {
+        /// The connection.
+        connection: ConnectionId,
+        /// The persons.
+        persons: BTreeSet<Pseudonym>,
+    },
+    /// A report of the platform about this connection, for people.
+    Note {
+        /// The connection.
+        connection: ConnectionId,
+        /// The kind of report.
+        kind: String,
+        /// The platform's further words. Nothing secret.
+        detail: String,
+    },
+    /// The erasure of the state of this connection, which the platform demands after the uninstallation.
+    Erase(ConnectionId),
     /// No consequence, although the visit was proven.
     Nothing(Once),
     /// A reply of a few words to the visitor.
@@ -143,7 +171,11 @@ impl fmt::Debug for Step {
             Self::Spend(_) => f.write_str("Spend(…)"),
             Self::Begin { intent, .. } => write!(f, "Begin({intent})"),
             Self::Install { connection, proven, .. } => write!(f, "Install({connection}, proven: {proven})"),
+            Self::Look(connection) => write!(f, "Look({connection})"),
             Self::Show(connection) => write!(f, "Show({connection})"),
+            Self::Redact { connection, persons } => write!(f, "Redact({connection}, {} persons)", persons.len()),
+            Self::Note { connection, kind, .. } => write!(f, "Note({connection}, {kind})"),
+            Self::Erase(connection) => write!(f, "Erase({connection})"),
             Self::Uninstall { connection, once } => write!(f, "Uninstall({connection}, {once:?})"),
             Self::Nothing(once) => write!(f, "Nothing({once:?})"),
             Self::Respond(reply) => write!(f, "Respond({reply:?})"),

@@ -148,6 +148,7 @@ impl<P: Parts> Processor<P> {
         }
         let listed = read_page(lists, &access, listing, &response, at);
         let listed = self.heed(key, connection.generation, Some(&response), listed).await?;
+        self.rest(platform, key, connection.generation, Some(&response)).await;
         Ok((listed.found, listed.next))
     }
 }

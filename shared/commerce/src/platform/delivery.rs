@@ -1,6 +1,6 @@
 //! The receiver's part of a platform: the proof of a delivery, and what the delivery says about itself.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use http::{Method, StatusCode};
 use serde_json::{Map, Value};
@@ -35,6 +35,12 @@ pub trait Delivery: Sync {
     /// the proof of the caller. Called after the proof; bounded, and without control characters.
     fn user(&self, _request: &RawRequest) -> Option<String> {
         None
+    }
+
+    /// Returns further values of the request that the message keeps, by their names, for people. A scheme's own claims
+    /// of the same name win. Called after the proof; bounded.
+    fn noted(&self, _request: &RawRequest) -> BTreeMap<String, String> {
+        BTreeMap::new()
     }
 
     /// Returns the scheme that proves a delivery.

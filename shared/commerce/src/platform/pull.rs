@@ -76,4 +76,10 @@ pub trait Pull: Sync {
     fn only_if_known(&self, _wanted: &Wanted<'_>, _answers: &[ApiResponse]) -> Option<Rule> {
         None
     }
+
+    /// Returns the time for which the connection's calls have to rest after this answer, in seconds, where the platform
+    /// limits something else than their number, and says how much of it is left.
+    fn rest(&self, _answer: &ApiResponse) -> Option<i64> {
+        None
+    }
 }

@@ -202,6 +202,12 @@ pub trait WebhookApi: Sync {
         now: Timestamp,
     ) -> Result<Saving, Fault>;
 
+    /// Returns whether a webhook can be switched off. One that cannot delivers while its connection is paused, too, and
+    /// its deliveries wait.
+    fn switches(&self) -> bool {
+        true
+    }
+
     /// Returns whether the platform removes its webhooks, and revokes its token, when the app is uninstalled there.
     fn go_with_the_app(&self) -> bool {
         false

@@ -4,12 +4,19 @@ pub mod bigcommerce;
 pub mod cloudblue;
 pub mod custom;
 pub mod directscale;
+pub mod shopify;
 pub mod woocommerce;
 
 use crate::platform::{Inbound, Platform};
 
-const ALL: [Platform; 5] =
-    [bigcommerce::PLATFORM, cloudblue::PLATFORM, custom::PLATFORM, directscale::PLATFORM, woocommerce::PLATFORM];
+const ALL: [Platform; 6] = [
+    bigcommerce::PLATFORM,
+    cloudblue::PLATFORM,
+    custom::PLATFORM,
+    directscale::PLATFORM,
+    shopify::PLATFORM,
+    woocommerce::PLATFORM,
+];
 
 /// All platforms.
 pub static PLATFORMS: &[Platform] = &ALL;

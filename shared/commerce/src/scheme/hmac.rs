@@ -67,14 +67,18 @@ impl Hmac {
         }
         let value = request.single_header(self.header).ok_or(Refusal::MalformedProof)?;
         let code = value.strip_prefix(self.prefix).ok_or(Refusal::MalformedProof)?;
-        let code = match self.encoding {
-            Encoding::Hex => hex::decode(code).map_err(|_| Refusal::MalformedProof)?,
-            Encoding::Base64 => STANDARD.decode(code).map_err(|_| Refusal::MalformedProof)?,
-        };
+        let code = self.decode(code).ok_or(Refusal::MalformedProof)?;
         secrets
             .iter()
             .position(|secret| hmac::verify(&self.key(secret.as_ref()), &request.body, &code).is_ok())
             .ok_or(Refusal::WrongProof)
+    }
+
+    /// Returns whether a secret made a code over a text that is not a request's body, such as its query. Compares in
+    /// constant time. An empty secret proves nothing.
+    pub fn proves(&self, secret: &[u8], text: &[u8], code: &str) -> bool {
+        let code = code.strip_prefix(self.prefix).and_then(|code| self.decode(code));
+        !secret.is_empty() && code.is_some_and(|code| hmac::verify(&self.key(secret), text, &code).is_ok())
     }
 
     /// Returns the header's value for a body, as the platform would send it. For samples, simulators and probes.
@@ -85,6 +89,13 @@ impl Hmac {
             Encoding::Base64 => STANDARD.encode(code),
         };
         format!("{}{code}", self.prefix)
+    }
+
+    fn decode(&self, code: &str) -> Option<Vec<u8>> {
+        match self.encoding {
+            Encoding::Hex => hex::decode(code).ok(),
+            Encoding::Base64 => STANDARD.decode(code).ok(),
+        }
     }
 
     fn key(&self, secret: &[u8]) -> hmac::Key {

@@ -88,6 +88,9 @@ impl Scheme {
 /// The key id of proofs by the app's own secret.
 pub const APP_KEY_ID: &str = "app";
 
+/// The key id of proofs by the secret that the app had before.
+pub const FORMER_APP_KEY_ID: &str = "app-former";
+
 /// The coverage of a proof.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]

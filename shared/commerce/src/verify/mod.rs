@@ -334,7 +334,7 @@ pub fn verify(
         key_id: proof.key_id,
         strength: proof.strength,
         received: request.received,
-        claims: proof.claims,
+        claims: platform.noted(request).into_iter().chain(proof.claims).collect(),
         body: body.clone(),
     })
 }
@@ -416,7 +416,7 @@ fn prove_by_hmac(
     match scheme.keys {
         hmac::KeySource::Derived => by(derived()),
         hmac::KeySource::AppSecret => {
-            by(vec![(APP_KEY_ID, keys.app.and_then(|app| app.client_secret.as_ref()).ok_or(Refusal::NoApp)?)])
+            by(keys.app.filter(|app| app.client_secret.is_some()).ok_or(Refusal::NoApp)?.secrets().collect())
         }
         hmac::KeySource::Brought => {
             let brought = keys.brought.unwrap_or_default().iter();

@@ -96,7 +96,6 @@ fn open(visit: &Visit, vendor: &Vendor<'_>, known: &[Evidence]) -> Result<Step, 
         "subject_token": token,
         "subject_token_type": "urn:ietf:params:oauth:token-type:id_token",
         "requested_token_type": "urn:shopify:params:oauth:token-type:offline-access-token",
-        "expiring": "1",
     });
     exchange(visit, vendor, app, connection, &grant, known.get(1))
 }
@@ -110,7 +109,7 @@ fn callback(visit: &Visit, vendor: &Vendor<'_>, known: &[Evidence]) -> Result<St
         Some(_) => return Err(Rejection::NotProven("the state is of another shop".into())),
         None => return Ok(Step::Spend(state.to_owned())),
     }
-    exchange(visit, vendor, app, connection, &json!({ "code": code, "expiring": "1" }), known.get(1))
+    exchange(visit, vendor, app, connection, &json!({ "code": code }), known.get(1))
 }
 
 /// Verifies a query's signature, its time and the shop's name.
@@ -127,10 +126,8 @@ fn proven<'v>(visit: &Visit, vendor: &Vendor<'v>) -> Result<(&'v App, Connection
     if !app.secrets().any(made) {
         return Err(Rejection::NotProven("hmac".into()));
     }
-    let at: i64 = visit
-        .parameter("timestamp")?
-        .parse()
-        .map_err(|_| Rejection::Malformed("timestamp must be a number".into()))?;
+    let at: i64 =
+        visit.parameter("timestamp")?.parse().map_err(|_| Rejection::Malformed("timestamp must be a number".into()))?;
     if visit.now.seconds().abs_diff(at) > MOST_SECONDS.unsigned_abs() {
         return Err(Rejection::NotProven("timestamp: the address is too old; open the app again".into()));
     }
@@ -152,9 +149,8 @@ fn session<'t>(token: &'t str, app: &App, connection: &ConnectionId, visit: &Vis
     };
     let not_proven = |why: &str| Rejection::NotProven(format!("{SESSION}: {why}"));
     let secrets = app.secrets().map(|(id, secret)| (id, secret.as_bytes())).collect();
-    let claims = rules
-        .verify(token, &Keys::Secrets(secrets), visit.now)
-        .map_err(|refusal| not_proven(&refusal.to_string()))?;
+    let claims =
+        rules.verify(token, &Keys::Secrets(secrets), visit.now).map_err(|refusal| not_proven(&refusal.to_string()))?;
     let dest = claims.text("dest").and_then(|dest| dest.strip_prefix("https://"));
     if dest.is_some_and(|dest| dest.eq_ignore_ascii_case(connection.as_str())) {
         Ok(token)

@@ -37,7 +37,7 @@ pub(super) fn map(incoming: &Incoming<'_>) -> Result<Mapped, MapError> {
         true => wire.id.filter(number),
         false => wire.token.as_deref().map(hashed),
     };
-    let id = id.ok_or_else(no_id)?;
+    let id = id.ok_or_else(|| if is_checkout { no_id() } else { MapError::Malformed("token".into()) })?;
     let mut extra = Map::new();
     extra.insert("kind".into(), if is_checkout { "checkout" } else { "cart" }.into());
     // By this, a checkout is recognised as a cart's.

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     install::{Rejection, Step, Vendor, Visit},
     key::{ConnectionId, ConnectionKey},
-    platform::{lenient, mapping::MapError, notice::Notice},
+    platform::{lenient, mapping::MapError},
     platforms::shopify::PLATFORM,
     redaction::{MAX_EMAIL_BYTES, Pseudonym},
     request::RawRequest,
@@ -47,7 +47,8 @@ pub(super) fn persons(connection: &ConnectionKey, body: &[u8]) -> Result<BTreeSe
     }
     let id = id_of(&demand.customer["id"]).map(|id| Pseudonym::of_customer(connection, id.as_str()));
     let email = demand.customer["email"].as_str().filter(|email| email.contains('@') && email.len() <= MAX_EMAIL_BYTES);
-    let persons: BTreeSet<_> = id.into_iter().chain(email.map(|email| Pseudonym::of_email(connection, email))).collect();
+    let persons: BTreeSet<_> =
+        id.into_iter().chain(email.map(|email| Pseudonym::of_email(connection, email))).collect();
     if persons.is_empty() { Err(MapError::Malformed("customer".into())) } else { Ok(persons) }
 }
 
@@ -93,8 +94,7 @@ pub(super) fn visit(visit: &Visit, vendor: &Vendor<'_>) -> Result<Step, Rejectio
         }
         Some(CUSTOMERS_DATA_REQUEST) => {
             let detail = request_id(&visit.body)?;
-            let notice = Notice { kind: DATA_REQUESTED.to_owned(), detail, received: visit.now };
-            Ok(Step::Note { connection, notice })
+            Ok(Step::Note { connection, kind: DATA_REQUESTED.to_owned(), detail })
         }
         Some(SHOP_REDACT) if demand.customer.is_null() => Ok(Step::Erase(connection)),
         _ => Err(Rejection::Malformed("the topic is none of the compliance topics".into())),

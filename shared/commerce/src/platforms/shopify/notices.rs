@@ -35,7 +35,8 @@ impl Notices for Shopify {
         let (kind, detail) = match scope {
             SCOPES_UPDATE => {
                 let permissions: Permissions = lenient::read(body)?;
-                let is_name = |name: &String| name.len() <= 60 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+                let is_name =
+                    |name: &String| name.len() <= 60 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
                 let mut names: Vec<_> = permissions.current.into_iter().filter(is_name).take(40).collect();
                 names.sort();
                 ("permissions", names.join(" "))

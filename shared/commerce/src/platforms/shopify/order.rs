@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 
 use super::{pull::address, wire};
 use crate::entity::{
-    Address, AppliedCoupon, CustomerId, Fee, Line, Order, OrderId, Package, Payment, Payments, ProductId,
-    Refund, ShippingLine, Tax, Totals, Transaction,
+    Address, AppliedCoupon, CustomerId, Fee, Line, Order, OrderId, Package, Payment, Payments, ProductId, Refund,
+    ShippingLine, Tax, Totals, Transaction,
 };
 
 /// The currency to read amounts in.

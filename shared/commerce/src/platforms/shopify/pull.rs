@@ -162,10 +162,9 @@ impl<'a> Bucket<'a> {
             page = more.variants.page_info;
         }
         self.more_levels(&mut variants)?;
-        for (is_cut, part) in [
-            (wire.collections.page_info.has_next_page, "collections"),
-            (wire.media.page_info.has_next_page, "media"),
-        ] {
+        for (is_cut, part) in
+            [(wire.collections.page_info.has_next_page, "collections"), (wire.media.page_info.has_next_page, "media")]
+        {
             if is_cut {
                 self.unreadable.push(part.to_owned());
             }
@@ -198,7 +197,7 @@ impl<'a> Bucket<'a> {
             },
             description: wire.description_html,
             url: wire.online_store_url,
-            categories: wire.collections.nodes.into_iter().map(|c| Category { id: c.id, name: c.title }).collect(),
+            categories: wire.collections.nodes.into_iter().map(|c| Category { id: c.id, name: None }).collect(),
             images: wire.media.nodes.into_iter().filter_map(|media| media.image?.url).collect(),
             choices: match single {
                 // The one option of a product without options is called `Title`.
@@ -215,7 +214,8 @@ impl<'a> Bucket<'a> {
     /// Reads the stock of variants at more locations than were asked for with the product, round by round.
     fn more_levels(&mut self, variants: &mut [wire::Variant]) -> Result<(), Stop> {
         for (at_once, levels) in MORE {
-            let mut items: Vec<&mut wire::Item> = variants.iter_mut().filter_map(|v| v.inventory_item.as_mut()).collect();
+            let mut items: Vec<&mut wire::Item> =
+                variants.iter_mut().filter_map(|v| v.inventory_item.as_mut()).collect();
             items.retain(|item| item.inventory_levels.page_info.has_next_page);
             for some in items.chunks_mut(at_once) {
                 let ids: Vec<_> = some.iter().map(|item| gid("InventoryItem", &item.id)).collect::<Result<_, _>>()?;

@@ -20,7 +20,6 @@ use crate::{
         Platform, lenient,
         mapping::declared_scopes,
         pull::Access,
-        renewal::Renewal,
         settings::{OwnSettings, SettingsError, read_own},
         webhooks::{Desired, Page, Saving, Setup, Webhook, WebhookApi, WebhookStatus},
     },
@@ -85,7 +84,10 @@ impl Setup for Shopify {
             Some(access) => {
                 token("access_token", &access)?;
                 if input.refresh_token.is_some() != input.expires_at.is_some() {
-                    return Err(wrong("refresh_token", "and expires_at belong together: a token that expires has both"));
+                    return Err(wrong(
+                        "refresh_token",
+                        "and expires_at belong together: a token that expires has both",
+                    ));
                 }
                 if let Some(refresh) = &input.refresh_token {
                     token("refresh_token", refresh)?;
@@ -116,10 +118,6 @@ impl Setup for Shopify {
     }
 
     fn webhooks(&self) -> Option<&'static dyn WebhookApi> {
-        Some(&Self)
-    }
-
-    fn renewal(&self) -> Option<&'static dyn Renewal> {
         Some(&Self)
     }
 
@@ -165,7 +163,13 @@ impl WebhookApi for Shopify {
     }
 
     /// Builds the call that makes a webhook. A second one of the same topic and address is refused.
-    fn create(&self, access: &Access<'_>, scope: &str, url: &str, _secret: &WebhookSecret) -> Result<ApiRequest, Fault> {
+    fn create(
+        &self,
+        access: &Access<'_>,
+        scope: &str,
+        url: &str,
+        _secret: &WebhookSecret,
+    ) -> Result<ApiRequest, Fault> {
         let webhook = json!({ "uri": url, "format": "JSON" });
         call(access, WEBHOOK_CREATE, &json!({ "topic": topic(scope), "webhook": webhook }))
     }

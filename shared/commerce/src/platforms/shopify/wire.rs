@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 use crate::{
     entity::ExternalId,
     platform::lenient::{
-        self, decimal, essential_object, flag, object, objects, quantity, required_decimal, required_id, required_object,
-        text, texts, time, version,
+        self, decimal, essential_object, flag, object, objects, quantity, required_decimal, required_id,
+        required_object, text, texts, time, version,
     },
 };
 
@@ -246,7 +246,7 @@ pub struct Product {
     #[serde(default, rename = "priceRangeV2", deserialize_with = "object")]
     pub price_range: PriceRange,
     #[serde(default, deserialize_with = "object")]
-    pub collections: Nodes<Titled>,
+    pub collections: Nodes<Reference>,
     #[serde(default, deserialize_with = "object")]
     pub media: Nodes<Media>,
     #[serde(deserialize_with = "required_object")]
@@ -280,15 +280,6 @@ pub struct Price {
     pub amount: Option<Decimal>,
     #[serde(default, deserialize_with = "text")]
     pub currency_code: Option<String>,
-}
-
-/// Something with an id and a title.
-#[derive(Deserialize)]
-pub struct Titled {
-    #[serde(deserialize_with = "gid")]
-    pub id: ExternalId,
-    #[serde(default, deserialize_with = "text")]
-    pub title: Option<String>,
 }
 
 /// A medium of a product, of which only pictures have an address.
@@ -663,8 +654,6 @@ pub struct Transaction {
     pub kind: Option<String>,
     #[serde(default, deserialize_with = "text")]
     pub status: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    pub gateway: Option<String>,
     #[serde(default, deserialize_with = "time")]
     pub processed_at: Option<jiff::Timestamp>,
     #[serde(deserialize_with = "required_object")]
