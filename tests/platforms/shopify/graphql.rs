@@ -152,11 +152,13 @@ impl Document {
 
     /// Returns the fields at the root.
     pub fn roots(&self) -> Vec<Root<'_>> {
-        let root = |selection| match selection {
-            Selection::Field { alias, name, arguments, inner } => Some(Root { alias, name, arguments, inner }),
-            _ => None,
-        };
-        self.selections.iter().filter_map(root).collect()
+        let mut roots = Vec::new();
+        for selection in &self.selections {
+            if let Selection::Field { alias, name, arguments, inner } = selection {
+                roots.push(Root { alias, name, arguments, inner });
+            }
+        }
+        roots
     }
 
     /// Returns the fields that a selection has for an object of a type, or for one of any type.
