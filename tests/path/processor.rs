@@ -755,6 +755,40 @@ mod asking {
         assert_eq!(outcomes(&world.process(&[during]).await), ["applied"]);
         assert!(world.item("order#13").deleted);
     }
+
+    #[tokio::test]
+    async fn what_the_platform_answers_is_later_than_what_made_us_ask_whatever_the_clock_says() {
+        let world = with_known(None).await;
+        world.clock.pass_seconds(-3_600);
+        assert_eq!(delete(&world).await, "applied");
+        assert!(world.item("order#13").deleted);
+    }
+
+    #[tokio::test]
+    async fn what_the_platform_answers_is_later_than_what_was_known_before_by_another_clock() {
+        let world = with_store(Some(api_order("processing")));
+        world.clock.pass_seconds(3_600);
+        assert_eq!(delete(&world).await, "applied");
+        assert!(!world.item("order#13").deleted);
+        world.clock.pass_seconds(-3_590);
+        world.store().set("orders", 13, None);
+        assert_eq!(delete(&world).await, "applied");
+        assert!(world.item("order#13").deleted);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_meets_a_write_by_a_clock_ahead_is_asked_for_again() {
+        let world = with_known(Some(api_order("processing"))).await;
+        world.clock.pass_seconds(3_600);
+        assert_eq!(delete(&world).await, "applied");
+        world.clock.pass_seconds(-3_590);
+        world.store().set("orders", 13, None);
+        // The item is read as it was before the other environment wrote it.
+        world.tables.break_next([TableFault::StaleRead]);
+        assert_eq!(delete(&world).await, "failed: contention");
+        assert_eq!(delete(&world).await, "applied");
+        assert!(world.item("order#13").deleted);
+    }
 }
 
 mod writing {

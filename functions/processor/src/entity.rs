@@ -24,7 +24,7 @@ use futures_util::future::join_all;
 use crate::{
     MAX_ATTEMPTS, Parts, Processor,
     act::hash,
-    candidate::{Answer, Candidate, Ends},
+    candidate::{Answer, Before, Candidate, Ends},
     disposition::Ended,
     merge::{Merge, is_lasting},
     parse::EntityUpdate,
@@ -135,7 +135,7 @@ impl<P: Parts> Processor<P> {
             changes.retain(|change| !matches!(change, Change::Delete(_)));
         }
         let (index, only_if_known) = (update.index, update.only_if_known);
-        let told = Candidate { index, changes, refused: None, only_if_known, asked: false };
+        let told = Candidate { index, changes, refused: None, only_if_known, asked: false, answered: false };
         match action {
             Action::End(outcome) => Err(outcome.into()),
             Action::WaitForCredentials => Err(Ended::without_credentials()),
@@ -183,7 +183,8 @@ impl<P: Parts> Processor<P> {
         if entity.asked.is_none() {
             let vouched = |update: &EntityUpdate| is_told(update) && update.only_if_known.is_none();
             let known = entity.item.is_some() || entity.updates.iter().any(vouched);
-            let answer = self.ask(entity.run, entity.place, update, connection, entity.item.as_ref(), known).await;
+            let before = Before::new(entity.item.as_ref(), entity.updates, known);
+            let answer = self.ask(entity.run, entity.place, update, connection, before).await;
             entity.asked = Some(answer);
         }
         // The platform can add to a partial payload, and to facts that only the delivery has, but cannot confirm them.
@@ -198,7 +199,7 @@ impl<P: Parts> Processor<P> {
                     candidate.only_if_known = only_if_known.filter(|_| !is_asked_along(update));
                 }
                 candidate.changes.push(change.clone());
-                candidate.asked = update.beside;
+                (candidate.asked, candidate.answered) = (update.beside, true);
                 // One quarantined message of those that asked is enough.
                 candidate.refused = refused.take();
             }
@@ -225,22 +226,20 @@ impl<P: Parts> Processor<P> {
         Ok(candidate)
     }
 
-    /// Asks the platform for an entity, and acts on it by the connection's settings. For an entity that is not `known`
-    /// here, the calls end as soon as they show that it is not kept.
+    /// Asks the platform for an entity, and acts on it by the connection's settings.
     pub(crate) async fn ask(
         &self,
         run: Run<'_>,
         place: &Place<'_>,
         update: &EntityUpdate,
         connection: &Connection,
-        item: Option<&Item>,
-        known: bool,
+        before: Before<'_>,
     ) -> Result<Answer, Fault> {
         let (key, platform) = (&update.key, &update.platform);
-        let mut pulled = self.pull(place, platform, key, connection, known).await?;
+        let mut pulled = self.pull(place, platform, key, connection, before).await?;
         let mut refused = None;
         if platform.act.is_some_and(|act| act.acts_on(key.kind, &connection.settings)) {
-            let known = item.map(Item::state).filter(|state| !state.is_deleted());
+            let known = before.item.map(Item::state).filter(|state| !state.is_deleted());
             let known = known.and_then(|state| state.visible().1.map(std::borrow::Cow::into_owned));
             let shown = hash(&pulled.mapped);
             if shown.is_some() && shown == known && self.is_echo(key, shown.as_deref().unwrap_or_default()).await {

@@ -25,7 +25,7 @@ use commerce::{
 
 use crate::{
     MAX_ATTEMPTS, Parts, Processor,
-    candidate::{Answer, CLAMPED, Candidate, Ends},
+    candidate::{Answer, Before, CLAMPED, Candidate, Ends},
     disposition::{Disposition, Ended},
     parse::EntityUpdate,
     places::Place,
@@ -78,6 +78,11 @@ impl Merge<'_, '_> {
         self.update(candidate.index).map(|update| update.envelope.as_ref())
     }
 
+    /// Returns whether answers of the platform are merged.
+    fn has_answers(&self) -> bool {
+        self.candidates.iter().any(|candidate| candidate.answered)
+    }
+
     /// Fails all candidates alike; their messages come back.
     fn fail(&mut self, reason: Reason, why: &str) {
         let failed = self.candidates.drain(..).map(|candidate| (candidate.index, Ended::retry(reason, why)));
@@ -100,7 +105,10 @@ impl Merge<'_, '_> {
     /// Takes the platform's answer about a candidate. A candidate that the platform could not be asked about ends.
     fn confirm(&mut self, nth: usize, answer: Result<Answer, Fault>) {
         match answer {
-            Ok(Answer { change: Ok(change), .. }) => self.candidates[nth].changes.push(change),
+            Ok(Answer { change: Ok(change), .. }) => {
+                self.candidates[nth].answered = true;
+                self.candidates[nth].changes.push(change);
+            }
             // The delivered content stands.
             Ok(Answer { change: Err(_), .. }) => {}
             Err(fault) => {
@@ -229,6 +237,12 @@ impl<P: Parts> Processor<P> {
             Ok(Put::Conflict(_)) if writes == MAX_WRITES => {
                 merge.fail(Reason::Contention, &format!("{writes} writes in a row conflicted"));
             }
+            // Which is later cannot be told, the platform's answer or what another clock dated ahead of this one.
+            Ok(Put::Conflict(Some(stored)))
+                if merge.has_answers() && stored.state().latest() > Some((self.clock)()) =>
+            {
+                merge.fail(Reason::Contention, "another environment's clock is ahead");
+            }
             Ok(Put::Conflict(stored)) => merge.item = stored.map(|stored| *stored),
             Err(error) => merge.fail(Reason::StateUnavailable, &error.to_string()),
         }
@@ -273,7 +287,8 @@ impl<P: Parts> Processor<P> {
         update: &EntityUpdate,
         item: Option<&Item>,
     ) -> Result<Answer, Fault> {
-        self.ask(merge.run, merge.place, update, merge.connection, item, true).await
+        let before = Before::new(item, merge.updates, true);
+        self.ask(merge.run, merge.place, update, merge.connection, before).await
     }
 }
 

@@ -21,7 +21,7 @@ use commerce::{
     timestamp::Timestamp,
 };
 
-use crate::{Parts, Processor, places::Place};
+use crate::{Parts, Processor, candidate::Before, places::Place};
 
 /// The most calls for one entity: more than any needs.
 const MAX_CALLS: usize = 40;
@@ -38,7 +38,7 @@ pub(crate) struct Pulled {
     pub mapped: Mapped,
     /// The answers, in the order of the calls.
     pub answers: Vec<ApiResponse>,
-    /// The instant before the first call.
+    /// The instant before the first call, and later than all that was known before it.
     pub at: Timestamp,
 }
 
@@ -109,21 +109,21 @@ impl<P: Parts> Processor<P> {
         }
     }
 
-    /// Asks the platform for an entity as it is now. For an entity that is not `known` here, the calls end as soon as
-    /// they show that it is not kept.
+    /// Asks the platform for an entity as it is now.
     pub(crate) async fn pull(
         &self,
         place: &Place<'_>,
         platform: &Platform,
         key: &EntityKey,
         connection: &Connection,
-        known: bool,
+        before: Before<'_>,
     ) -> Result<Pulled, Fault> {
         let puller = platform.pull()?;
         let credentials = self.credentials(&key.connection, connection).await?;
         let access = Access { site: &connection.site, credentials: &credentials, settings: &connection.settings };
-        // The instant before the first call, because a delete during a call is later than its answer.
-        let at = (self.clock)();
+        // The instant before the first call, because a delete during a call is later than its answer. What is known by
+        // then is older, even if another clock that is ahead has dated it.
+        let at = (self.clock)().max(Timestamp::from_micros(before.after.micros().saturating_add(1)));
         let wanted = Wanted { access, entity: key.kind, id: &key.id, at };
         let mut answers = Vec::new();
         loop {
@@ -133,7 +133,10 @@ impl<P: Parts> Processor<P> {
                     self.rest(platform, &key.connection, connection.generation, answers.last()).await;
                     return Ok(Pulled { mapped, answers, at });
                 }
-                Next::Ask(_) if !known && let Some(rule) = puller.only_if_known(&wanted, &answers) => {
+                Next::Ask(_)
+                    if !before.known
+                        && let Some(rule) = puller.only_if_known(&wanted, &answers) =>
+                {
                     return Ok(Pulled { mapped: Mapped::Ignored(rule), answers, at });
                 }
                 Next::Ask(_) if answers.len() == MAX_CALLS => {

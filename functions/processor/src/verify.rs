@@ -36,6 +36,7 @@ use commerce::{
 
 use crate::{
     Parts, Processor,
+    candidate::Before,
     places::{Place, Places},
 };
 
@@ -328,7 +329,8 @@ impl<P: Parts> Processor<P> {
         }
         verifying.pulls += 1;
         let place = verifying.place.another();
-        let pulled = self.pull(&place, verifying.platform, entity, verifying.connection, item.is_some()).await;
+        let before = Before::new(item.as_ref(), &[], item.is_some());
+        let pulled = self.pull(&place, verifying.platform, entity, verifying.connection, before).await;
         let there = match pulled.map(|pulled| pulled.mapped) {
             Ok(Mapped::Change(_, change)) => change,
             Ok(Mapped::IfKnown(_, change, _)) if item.is_some() => change,

@@ -293,6 +293,13 @@ impl State {
         Some(Cow::Owned(content.without_empty()))
     }
 
+    /// Returns the latest time that any of its parts was received, by whichever clock.
+    pub fn latest(&self) -> Option<Timestamp> {
+        let Marks { first, seen, gone, gone_source: _, gone_dated } = self.marks;
+        let winners = self.win.iter().chain(self.facets.values());
+        winners.map(|winner| Some(winner.version.received)).chain([first, seen, gone, gone_dated]).flatten().max()
+    }
+
     /// Returns whether a winner's content was dropped and has not come again.
     pub fn lacks_content(&self) -> bool {
         self.win.iter().chain(self.facets.values()).any(|winner| winner.content.is_none())
