@@ -8,7 +8,7 @@ LOCAL := $(PYTHON) tools/local/local.py
 # The commands behind make, with the environment of a stack: the local one, or ENV=file made by `make env`.
 TOOLS = test -f "$(ENV)" || { echo "$(ENV) is missing: \`make run\` makes .local/env, \`make env\` one for a stack on AWS" >&2; exit 1; } && set -a && . "$(abspath $(ENV))" && set +a && ./.local/tools
 
-.PHONY: help run send state stop test fuzz secret token events redrive trace verify bench figures cost pages env retained fmt
+.PHONY: help run send state stop test fuzz secret token events redrive trace verify bench faults figures cost pages env retained fmt
 
 help: ## Lists the commands.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -57,6 +57,10 @@ bench: tools ## Measures the release binaries beside others and writes docs/benc
 	.local/peers/bin/pip install --quiet --disable-pip-version-check --requirement tests/bench/peers/python/requirements.lock
 	npm ci --silent --no-audit --no-fund --prefix tests/bench/peers/node
 	@./.local/tools bench $(if $(BASE),--base $(BASE))
+
+faults: ## Drives the release binaries through AWS, platforms and clocks that fail, and writes docs/faults.md: [SEED=7] [FAULT="stale reads"] [DELIVERIES=3000]
+	cargo build --release --locked -p receiver -p processor -p publisher
+	cargo run --quiet --locked -p tests --bin faults -- $(if $(FAULT)$(DELIVERIES),,--output docs/faults.md)
 
 figures: ## Counts and measures a sweep over 10,000 connections in memory, and writes docs/sweep.md.
 	cargo build --release --locked -p tests --bin figures

@@ -77,9 +77,11 @@ def main():
         stack.stop()
         stack.up()
         release = os.environ | QUIET | {
-            name.upper(): str(LOCAL / f"build/{name}/bootstrap") for name in ["Processor", "Receiver", "Registrar"]
+            name.upper(): str(LOCAL / f"build/{name}/bootstrap") for name in ["Processor", "Publisher", "Receiver", "Registrar"]
         }
         run("the release binaries", ["cargo", "test", "--locked", "-p", "tests", "--test", "release"], env=release)
+        faults = ["cargo", "run", "--locked", "--quiet", "-p", "tests", "--bin", "faults", "--", "--short"]
+        run("the release binaries in trouble", faults, env=release)
         # One queue for the tests, and one for the consumers in examples/.
         queues = {
             name: stack.deploy_example("changes-to-a-queue", stack_name, ChangesBus=stack.outputs()["ChangesBus"])["QueueUrl"]
