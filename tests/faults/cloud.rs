@@ -52,7 +52,7 @@ pub struct Message {
     /// The number of invocations that have it.
     pub held: u32,
     /// Seconds until it comes back, as the processor has asked.
-    hidden: Option<u64>,
+    pub hidden: Option<u64>,
 }
 
 /// A write into the table of entities.
@@ -332,7 +332,7 @@ impl Cloud {
         doomed.store(true, Ordering::SeqCst);
         let id = process.lock().unwrap().as_ref().map(std::process::Child::id);
         if let Some(id) = id {
-            let _ = Command::new("prlimit").args(["--pid", &id.to_string(), "--as=4096", "--data=4096"]).status();
+            let _ = Command::new("prlimit").args(["--pid", &id.to_string(), "--as=4096", "--data=4096"]).output();
         }
     }
 

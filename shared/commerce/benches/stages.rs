@@ -56,7 +56,8 @@ fn path() -> WebhookPath {
 }
 
 fn ring() -> KeyRing {
-    KeyRing::parse(r#"{"keys":[{"id":"k","state":"sign","secret":"a-signing-key-of-more-than-thirty-two-bytes"}]}"#).unwrap()
+    KeyRing::parse(r#"{"keys":[{"id":"k","state":"sign","secret":"a-signing-key-of-more-than-thirty-two-bytes"}]}"#)
+        .unwrap()
 }
 
 fn request(bytes: usize) -> RawRequest {
@@ -108,8 +109,15 @@ fn change(body: &[u8]) -> Change {
 
 fn item(state: &State) -> Item {
     let none = Map::new();
-    let key = EntityKey { connection: path().key, kind: commerce::entity::EntityKind::Order, id: "13".parse().unwrap() };
-    let writer = Writer { by: "m", origin: Origin::Webhook, trace: None, received: None, now: Timestamp::from_millis(1_795_219_722_000) };
+    let key =
+        EntityKey { connection: path().key, kind: commerce::entity::EntityKind::Order, id: "13".parse().unwrap() };
+    let writer = Writer {
+        by: "m",
+        origin: Origin::Webhook,
+        trace: None,
+        received: None,
+        now: Timestamp::from_millis(1_795_219_722_000),
+    };
     Projection::new(DeletePolicy::Mark, &none).item(&key, state, None, writer).unwrap()
 }
 
@@ -122,12 +130,12 @@ fn verify_it(bencher: Bencher, bytes: usize) {
 #[divan::bench(args = SIZES)]
 fn seal(bencher: Bencher, bytes: usize) {
     let verified = verified(&request(bytes), &ring());
-    bencher.counter(BytesCount::new(bytes)).bench(|| Sealed::from_verified(&verified));
+    bencher.counter(BytesCount::new(bytes)).bench(|| Sealed::from_verified(&verified, None));
 }
 
 #[divan::bench(args = SIZES)]
 fn open(bencher: Bencher, bytes: usize) {
-    let sealed = Sealed::from_verified(&verified(&request(bytes), &ring()));
+    let sealed = Sealed::from_verified(&verified(&request(bytes), &ring()), None);
     bencher.counter(BytesCount::new(bytes)).bench(|| {
         let envelope = Envelope::parse(sealed.text()).unwrap();
         let Content::Delivery(body) = &envelope.content else { unreachable!("it is a delivery") };

@@ -202,7 +202,8 @@ pub fn hide(members: &mut Map<String, Value>) {
 }
 
 fn hide_by(members: &mut Map<String, Value>, names: &mut Names) {
-    let mut is_secret = |name: &str| members.get(name).and_then(Value::as_str).is_some_and(|name| names.of(name).secret);
+    let mut is_secret =
+        |name: &str| members.get(name).and_then(Value::as_str).is_some_and(|name| names.of(name).secret);
     if is_secret("type") || NAMED_BY.iter().any(|name| is_secret(name)) {
         members.retain(|name, value| !VALUES.contains(&name.as_str()) || is_sign(value));
     }

@@ -183,7 +183,7 @@ fn proofs(input: &[u8]) {
     let keys = Material { ring: &own, app, brought: None, now: NOW };
     if let Ok(verified) = verify(platform.delivery, &path, &request, &keys) {
         assert_eq!(verified.body(), &request.body);
-        let sealed = Sealed::from_verified(&verified);
+        let sealed = Sealed::from_verified(&verified, None);
         let envelope = Envelope::parse(sealed.text()).unwrap();
         assert_eq!(envelope.path(), path);
         if let Content::Delivery(body) = &envelope.content
