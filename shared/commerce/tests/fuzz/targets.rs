@@ -296,7 +296,7 @@ fn merged(key: &ConnectionKey, kind: EntityKind, mapped: &Mapped) {
 fn written(key: &EntityKey, state: &State) {
     let fields = deleted_fields();
     for policy in [DeletePolicy::Mark, DeletePolicy::Remove, DeletePolicy::Update] {
-        let writer = Writer { by: "m 1", origin: Origin::Webhook, now: NOW };
+        let writer = Writer { by: "m 1", origin: Origin::Webhook, trace: None, received: None, now: NOW };
         let Ok(item) = Projection::new(policy, &fields).item(key, state, None, writer) else { continue };
         let read: Item = serde_json::from_str(&serde_json::to_string(&item).unwrap()).unwrap();
         assert_eq!(read, item, "an item is read as it was written");
