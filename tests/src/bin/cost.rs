@@ -14,7 +14,7 @@ use rand::{Rng as _, SeedableRng, rngs::StdRng};
 use tests::{
     platforms::{Simulator, simulators},
     truth::connect,
-    world::{Outside, Processes, World, gateway_event, message, request},
+    world::{Outside, Processes, World, coded, gateway_event, message, request},
 };
 
 /// The price of a request of up to 512 KB to an HTTP API: <https://aws.amazon.com/api-gateway/pricing/>.
@@ -215,7 +215,7 @@ async fn played(place: usize) -> Shop {
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let mut shops = Vec::new();
-    for place in 0..4 {
+    for place in 0..coded().count() {
         shops.push(played(place).await);
     }
     println!("# Costs\n");
