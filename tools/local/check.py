@@ -6,20 +6,40 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
+import leaks
 from common import LOCAL, ROOT, VENV, enter_venv, fail, say
 from local import Stack
 
 CARGO_DENY = "0.20.2"
 # A snapshot that differs fails; no test run writes it.
 QUIET = {"INSTA_UPDATE": "no", "CARGO_TERM_COLOR": "never"}
+# All that the commands print, in which secrets are looked for at the end.
+OUTPUT = LOCAL / "test/output.log"
+
+
+def pass_on(pipe):
+    """Prints what a command prints, and keeps it."""
+    with OUTPUT.open("ab") as kept:
+        while chunk := pipe.read1(65_536):
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.flush()
+            kept.write(chunk)
+            kept.flush()
 
 
 def run(what, command, **options):
     say(f"\n== {what}")
     started = time.monotonic()
-    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, **options)
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.Popen(command, cwd=ROOT, **pipes, **options)
+    passing = threading.Thread(target=pass_on, args=[done.stdout], daemon=True)
+    passing.start()
+    done.wait()
+    # A process that a command left behind may hold the pipe open; nobody waits for that one.
+    passing.join(10)
     if done.returncode:
         fail(f"{what}: {shlex.join(map(str, command))} failed")
     say(f"   ({time.monotonic() - started:.0f} s)")
@@ -53,6 +73,8 @@ def main():
     if not shutil.which("npm"):
         fail("npm is missing: install Node 20 or later, with which the consumer in TypeScript is built")
     enter_venv()
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+    OUTPUT.write_bytes(b"")
     started = time.monotonic()
     quiet = {"env": os.environ | QUIET}
     run("formatting", ["cargo", "fmt", "--all", "--check"])
@@ -70,6 +92,7 @@ def main():
     sam = stack.environment() | {"PYTHONPATH": str(ROOT)}
     run("sam validate --lint", [VENV / "bin/sam", "validate", "--lint"], env=sam)
     run("the manifests", [sys.executable, "tests/manifests_test.py"])
+    run("the scan for secrets", [sys.executable, "tests/leaks_test.py"])
     run("the pages", [sys.executable, "tests/pages_test.py"])
     run("the template", [sys.executable, "-m", "unittest", "-v", "tests/template_test.py"], env=sam)
     say("\n== end to end")
@@ -106,6 +129,10 @@ def main():
         run("a redaction", [sys.executable, "-m", "unittest", "-v", "tests/redaction_test.py"], env=values)
         run("following deliveries", [sys.executable, "-m", "unittest", "-v", "tests/trace_test.py"], env=values)
         run("the functions' roles", [sys.executable, "-m", "unittest", "-v", "tests/roles_test.py"], env=environment(stack))
+        say("\n== secrets in the output")
+        logs = [OUTPUT, *sorted(stack.dir.glob("*.log")), stack.write_logs()]
+        if found := leaks.check(dict.fromkeys(logs), leaks.KNOWN | leaks.of_samples() | leaks.of_stack(stack)):
+            fail("secrets are in the output:\n" + "\n".join(found))
     finally:
         stack.stop()
     say(f"\nAll is well, after {time.monotonic() - started:.0f} s.")

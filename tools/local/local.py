@@ -368,6 +368,15 @@ class Stack:
         apps = {"woocommerce": {"install_key": "commerce-hooks-sample-install-key"}}
         self.client("secretsmanager").put_secret_value(SecretId=self.outputs()["AppCredentialsArn"], SecretString=json.dumps(apps))
 
+    def write_logs(self):
+        """Writes what the functions have logged into a file, and returns its path."""
+        client, path = self.client("logs"), self.dir / "functions.log"
+        with path.open("w") as kept:
+            for group in client.describe_log_groups()["logGroups"]:
+                for page in client.get_paginator("filter_log_events").paginate(logGroupName=group["logGroupName"]):
+                    kept.writelines(event["message"].rstrip("\n") + "\n" for event in page["events"])
+        return path
+
     def write_env(self):
         values = environment_of(self.outputs(), self.state["api_url"]) | {
             "AWS_ENDPOINT_URL": self.endpoint,
