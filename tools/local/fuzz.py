@@ -2,7 +2,6 @@
 had, and by the mutations of the tests otherwise. Inputs that fail, and what cargo-fuzz learns, stay in .local/fuzz."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -17,11 +16,6 @@ CRATE = ROOT / "shared/commerce/fuzz"
 
 def quiet(*command, **options):
     return subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, **options)
-
-
-def targets():
-    text = (ROOT / "shared/commerce/tests/fuzz/targets.rs").read_text()
-    return re.findall(r'\btarget\(\s*"([a-z-]+)"', text)
 
 
 def cargo_fuzz():
@@ -51,9 +45,13 @@ def driver(**environment):
 
 def main():
     seconds = int(os.environ.get("FOR") or 60)
-    chosen = [name for name in targets() if os.environ.get("TARGET") in {None, "", name}]
+    corpus = FOLDER / "corpus"
+    if driver(FUZZ_CORPUS=str(corpus)).returncode:
+        fail("the samples cannot be written")
+    names = sorted(path.name for path in corpus.iterdir())
+    chosen = [name for name in names if os.environ.get("TARGET") in {None, "", name}]
     if not chosen:
-        fail(f"TARGET is one of {', '.join(targets())}")
+        fail(f"TARGET is one of {', '.join(names)}")
     say(f"{len(chosen)} targets, {seconds} s each")
     binary = cargo_fuzz()
     seed = str(int(os.environ.get("SEED") or time.time()))
@@ -64,9 +62,6 @@ def main():
             done = driver(FUZZ_TARGET=name, FUZZ_SECONDS=str(seconds), FUZZ_SEED=seed, FUZZ_KEEP=str(FOLDER / "failed"))
             wrong += [name] if done.returncode else []
     else:
-        corpus = FOLDER / "corpus"
-        if driver(FUZZ_CORPUS=str(corpus)).returncode:
-            fail("the samples cannot be written")
         environment = os.environ | {"RUSTUP_TOOLCHAIN": "nightly", "CARGO_TARGET_DIR": str(FOLDER / "target")}
         fuzz = [str(binary), "fuzz"]
         build = [*fuzz, "build", "--fuzz-dir", str(CRATE), "target"]

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use commerce::envelope::Body;
+use commerce::{envelope::Body, platforms::PLATFORMS};
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -52,10 +52,9 @@ pub fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
             inputs.push(input.into_bytes());
         }
     };
-    const PLATFORMS: [&str; 4] = ["bigcommerce", "cloudblue", "directscale", "woocommerce"];
     let of = |path: &Path| {
         let folder = path.parent().and_then(|folder| folder.file_name()).unwrap_or_default().to_owned();
-        PLATFORMS.into_iter().find(|name| folder == *name)
+        PLATFORMS.iter().map(|platform| platform.name).find(|name| folder == *name).filter(|name| *name != "custom")
     };
     for (path, value) in files(&root().join("events")) {
         if let Some(records) = value["Records"].as_array() {
