@@ -69,9 +69,10 @@ def spelled(secret):
 def scan(paths, secrets):
     """Returns what is found in these files, by its name and its line."""
     found = []
+    spellings = {name: spelled(secret) for name, secret in secrets.items()}
     for path in paths:
         for number, line in enumerate(path.read_bytes().splitlines(), 1):
-            names = [name for name, secret in secrets.items() if any(spelling in line for spelling in spelled(secret))]
+            names = [name for name, ways in spellings.items() if any(way in line for way in ways)]
             names += [name for name, form in FORMS.items() if form.search(line)]
             found += [f"{path.name}, line {number}: {name}" for name in names]
     return found
