@@ -263,8 +263,9 @@ impl World {
             if line.contains(r#""event":"batch""#)
                 && let Ok(line) = serde_json::from_str::<Value>(line)
             {
-                for (id, end) in line["ends"].as_object().into_iter().flatten() {
-                    heard.ends.entry(id.clone()).or_default().push(end.as_str().unwrap_or_default().to_owned());
+                for end in line["ends"].as_array().into_iter().flatten() {
+                    let text = |name: &str| end[name].as_str().unwrap_or_default().to_owned();
+                    heard.ends.entry(text("message_id")).or_default().push(text("end"));
                 }
             }
         };
