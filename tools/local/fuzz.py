@@ -9,7 +9,7 @@ import time
 
 from common import LOCAL, ROOT, fail, say
 
-CARGO_FUZZ = "0.13.1"
+CARGO_FUZZ = "0.13.2"
 FOLDER = LOCAL / "fuzz"
 CRATE = ROOT / "shared/commerce/fuzz"
 
