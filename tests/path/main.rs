@@ -26,6 +26,7 @@ mod samples;
 mod sender;
 mod shopify;
 mod sightings;
+mod tenants;
 mod verify;
 mod webhooks_bigcommerce;
 mod webhooks_cloudblue;
