@@ -100,11 +100,15 @@ def main():
         stack.stop()
         stack.up()
         release = os.environ | QUIET | {
-            name.upper(): str(LOCAL / f"build/{name}/bootstrap") for name in ["Processor", "Publisher", "Receiver", "Registrar"]
+            name.upper(): str(LOCAL / f"build/{name}/bootstrap") for name in ["Processor", "Publisher", "Receiver", "Registrar", "Sender"]
         }
         run("the release binaries", ["cargo", "test", "--locked", "-p", "tests", "--test", "release"], env=release)
         faults = ["cargo", "run", "--locked", "--quiet", "-p", "tests", "--bin", "faults", "--", "--short"]
         run("the release binaries in trouble", faults, env=release)
+        run("building a function that does nothing", ["cargo", "build", "--locked", "-p", "tools", "--bin", "nothing"])
+        nothing = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug/nothing"
+        bench = [LOCAL / "tools", "bench", "--short", "--starts", "2", "--requests", "10", "--output", LOCAL / "benchmarks.md"]
+        run("a short benchmark", bench, env=release | {"NOTHING": str(nothing)})
         # One queue for the tests, and one for the consumers in examples/.
         queues = {
             name: stack.deploy_example("changes-to-a-queue", stack_name, ChangesBus=stack.outputs()["ChangesBus"])["QueueUrl"]

@@ -6,6 +6,7 @@ mod page;
 mod subject;
 
 use std::{
+    env, fs,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
@@ -51,6 +52,17 @@ pub struct Options {
     /// The number of warm requests.
     #[arg(long, default_value_t = 1000)]
     requests: usize,
+    /// The short form, for `make test`: it shows that everything can be measured, and measures little.
+    #[arg(long)]
+    short: bool,
+}
+
+impl Options {
+    /// Returns a release binary: where a variable says, or in the folder.
+    fn binary(&self, name: &str) -> Subject {
+        let given = env::var_os(name.to_uppercase()).filter(|path| !path.is_empty());
+        Subject::binary(name, given.map_or_else(|| self.binaries.join(name), PathBuf::from))
+    }
 }
 
 /// The sizes of bodies that receivers are measured with: what they are called, in bytes, and the part of the requests.
@@ -61,6 +73,8 @@ const LONGEST_PLAIN: usize = 262_144;
 /// The batches that the processor is measured with: the size of a body, and the number of messages.
 const BATCHES: [(&str, usize, &[usize]); 3] =
     [("2 KB", 2_048, &[1, 10, 100, 1_000]), ("20 KB", 20_480, &[1, 10, 100]), ("200 KB", 204_800, &[1, 10])];
+/// The most bytes of a request in the short form.
+const SHORT_BYTES: usize = 20_480;
 /// The sizes of memory that a share of a core stands for: Lambda gives a whole one for 1,769 MB.
 const MEMORY: [u32; 3] = [128, 256, 512];
 
@@ -104,9 +118,10 @@ struct Report {
 
 /// Measures, prints the tables, and writes them.
 pub async fn run(options: &Options) -> Result<(), Failure> {
+    let most = if options.short { SHORT_BYTES } else { usize::MAX };
     let samples = events::load("woocommerce")?;
     let sample = samples.iter().find(|event| event.name.starts_with("018")).ok_or("no sample order")?.clone();
-    let binary = |name: &str| Subject::binary(name, options.binaries.join(name));
+    let binary = |name: &str| options.binary(name);
     let based = |name: &str| {
         options.base.as_ref().map(|base| Subject::binary(format!("{name}, {}", base.display()), base.join(name)))
     };
@@ -138,7 +153,7 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
     };
     let receivers: Vec<Subject> = subjects.into_iter().map(|(subject, _)| subject).filter(is_receiver).collect();
     let mut by_size = Vec::new();
-    for (name, bytes, part) in SIZES {
+    for (name, bytes, part) in SIZES.into_iter().filter(|(_, bytes, _)| *bytes <= most) {
         let mut measured = Vec::new();
         for subject in &receivers {
             let is_plain = ["python", "node"].contains(&subject.name.as_str());
@@ -156,7 +171,7 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
     let processor = binary("processor");
     let mut batches = Vec::new();
     for (size, bytes, counts) in BATCHES {
-        for &messages in counts {
+        for &messages in counts.iter().filter(|&&messages| messages * bytes <= most) {
             let kinds: &[bool] = if messages == 10 { &[false, true] } else { &[false] };
             for &is_one_entity in kinds {
                 let event = self::batch(&sample, messages, bytes, is_one_entity)?;
@@ -167,8 +182,8 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         }
     }
     let mut worst_of_all = Vec::new();
-    for case in worst::cases()? {
-        worst_of_all.push((case.name, worst::run(&options.binaries.join("processor"), &case).await?));
+    for case in worst::cases()?.into_iter().filter(|_| !options.short) {
+        worst_of_all.push((case.name, worst::run(processor.program(), &case).await?));
     }
     let receivers = receivers.into_iter().map(|subject| subject.name).collect();
     let chain = chain(&recorded, options).await?;
@@ -183,7 +198,9 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         worst: worst_of_all,
     };
     let page = page::page(&report, options)?;
-    std::fs::write(&options.output, &page)?;
+    let before = fs::read_to_string(&options.output).unwrap_or_default();
+    let by_hand = before.split_once(page::MEASURED).map_or("# Benchmarks\n\n", |(by_hand, _)| by_hand);
+    fs::write(&options.output, format!("{by_hand}{}{page}", page::MEASURED))?;
     println!("{page}\nwritten to {}", options.output.display());
     Ok(())
 }
@@ -273,7 +290,7 @@ async fn chain(one: &events::Event, options: &Options) -> Result<Chain, Failure>
     let mut functions = Vec::new();
     for name in ["receiver", "processor", "publisher"] {
         let mut function = Lambda::new(Arc::clone(&answers)).await?;
-        let running = function.start(&options.binaries.join(name), &[])?;
+        let running = options.binary(name).start(&function)?;
         function.asked().await?;
         functions.push((function, running));
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs};
 
-use tools::runtime::Failure;
+use tools::{runtime::Failure, worst};
 
 use super::{
     Options, Report, Row,
@@ -14,7 +14,10 @@ fn cell(value: Option<f64>, digits: usize) -> String {
     value.map_or("–".to_owned(), |value| format!("{value:.digits$}"))
 }
 
-/// Returns the page.
+/// The line that begins what is measured; everything before it is written by hand, and stays.
+pub const MEASURED: &str = "<!-- Below: written by `make bench`. -->\n";
+
+/// Returns what is measured, as a page has it.
 pub fn page(report: &Report, options: &Options) -> Result<String, Failure> {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("unknown");
@@ -22,15 +25,11 @@ pub fn page(report: &Report, options: &Options) -> Result<String, Failure> {
     let mut page = String::new();
     writeln!(
         page,
-        "# Benchmarks\n\n\
-         Written by `make bench`: the release binaries, driven through a small server that is Lambda's Runtime API and\n\
-         a stub of AWS on the same machine, in one run. Beside them stand a function that does nothing, and the same receiver as most\n\
-         would write it in Python and for Node with Powertools and the AWS SDK (`tests/bench/peers`). So it shows what the code\n\
-         costs, not what a network does. Medians, unless a line says otherwise; {} cold starts and {} warm requests each, fewer of\n\
-         large bodies.\n\n\
-         Machine: {cpu}, {cores} cores. The receivers get a recorded order, the processor ten of them as one batch.\n",
+        "\nMedians, unless a line says otherwise; {} cold starts and {} warm requests each, fewer of large bodies. Machine: {cpu},\n\
+         {cores} cores. The receivers get a recorded order, the processor ten of them as one batch.\n",
         options.starts, options.requests
     )?;
+    goals(&mut page, report)?;
     functions(&mut page, &report.rows)?;
     receivers(&mut page, report)?;
     batches(&mut page, report)?;
@@ -56,6 +55,54 @@ pub fn page(report: &Report, options: &Options) -> Result<String, Failure> {
         writeln!(page, "| {name} | {:.0} | {:.0} |", measured.peak_mb, ms(measured.cpu))?;
     }
     Ok(page)
+}
+
+/// Writes the table of the goals.
+fn goals(page: &mut String, report: &Report) -> Result<(), Failure> {
+    let row = |name: &str| report.rows.iter().find(|row| row.name == name);
+    let of_size = |name: &str| report.by_size.iter().find(|size| size.name == name);
+    let receiver = report.receivers.iter().position(|name| name == "receiver").unwrap_or_default();
+    let warm = |size| Some(of_size(size)?.warm.get(receiver)?.as_ref()?.cpu);
+    let batch = |size: &str, messages| {
+        let found =
+            report.batches.iter().find(|one| one.size == size && one.messages == messages && !one.is_one_entity);
+        #[expect(clippy::cast_precision_loss, reason = "a few")]
+        found.map(|found| found.warm.cpu / found.messages as f64)
+    };
+    let start = |name| row(name).map(|row| row.start.took[1]);
+    let ratio = start("receiver").zip(start("nothing")).map(|(ours, nothing)| ours / nothing);
+    let worst = report.worst.iter().find(|(name, _)| *name == worst::MANY_LINES).map(|(_, measured)| measured.peak_mb);
+    let second = |cpu: f64| 2_000.0 / cpu;
+    let both = warm("2 KB").zip(batch("2 KB", 10)).map(|(receiver, processor)| second(receiver + processor));
+    let rate = |size, bytes: f64| batch(size, 10).map(|cpu| bytes / cpu / 1000.0);
+    writeln!(page, "## Goals\n\n| | now | goal |\n|---|---:|---:|")?;
+    for (what, now, digits, goal) in [
+        ("receiver, exec to `/next`, as a multiple of doing nothing", ratio, 1, "3"),
+        ("receiver, binary, MB", row("receiver").and_then(|row| row.sizes).map(|sizes| sizes.0), 1, "5"),
+        ("receiver, CPU of a warm request of 2 KB, ms", warm("2 KB"), 3, "0.15"),
+        ("receiver, CPU for each KB more, µs", slope(report, receiver), 1, "4"),
+        ("processor, CPU of a message in a batch of ten of 2 KB, ms", batch("2 KB", 10), 3, "0.12"),
+        ("processor, MB a second of CPU, of 20 KB", rate("20 KB", 20_480.0), 0, "64"),
+        ("processor, MB a second of CPU, of 200 KB", rate("200 KB", 204_800.0), 0, "64"),
+        ("processor, peak memory of ten orders of 1 MB, MB", worst, 0, "160"),
+        ("both, deliveries of 2 KB a second that two cores have CPU for", both, 0, "1000"),
+    ] {
+        writeln!(page, "| {what} | {} | {goal} |", cell(now, digits))?;
+    }
+    writeln!(page)?;
+    Ok(())
+}
+
+/// Returns the CPU time of a receiver for each KB of a body, in µs.
+fn slope(report: &Report, receiver: usize) -> Option<f64> {
+    let of = |name: &str| {
+        let size = report.by_size.iter().find(|size| size.name == name)?;
+        #[expect(clippy::cast_precision_loss, reason = "some KB")]
+        let kb = size.bytes as f64 / 1024.0;
+        Some((kb, size.warm.get(receiver)?.as_ref()?.cpu))
+    };
+    let ((small, before), (large, after)) = (of("2 KB")?, of("256 KB")?);
+    Some((after - before) / (large - small) * 1000.0)
 }
 
 /// Writes the table of the functions.
@@ -105,17 +152,7 @@ fn receivers(page: &mut String, report: &Report) -> Result<(), Failure> {
         let cells: Vec<_> = size.warm.iter().map(|warm| warm.as_ref().map_or("–".into(), times)).collect();
         writeln!(page, "| {} | {} |", size.name, cells.join(" | "))?;
     }
-    let slope = |receiver: usize| {
-        let of = |name: &str| {
-            let size = report.by_size.iter().find(|size| size.name == name)?;
-            #[expect(clippy::cast_precision_loss, reason = "some KB")]
-            let kb = size.bytes as f64 / 1024.0;
-            Some((kb, size.warm.get(receiver)?.as_ref()?.cpu))
-        };
-        let ((small, before), (large, after)) = (of("2 KB")?, of("256 KB")?);
-        Some((after - before) / (large - small) * 1000.0)
-    };
-    let slopes: Vec<_> = (0..report.receivers.len()).map(|receiver| cell(slope(receiver), 1)).collect();
+    let slopes: Vec<_> = (0..report.receivers.len()).map(|receiver| cell(slope(report, receiver), 1)).collect();
     writeln!(page, "| CPU for each KB between 2 and 256, µs | {} |", slopes.join(" | "))?;
     writeln!(
         page,

@@ -55,6 +55,11 @@ impl Subject {
         [python, node].into_iter().filter(installed).collect()
     }
 
+    /// Returns the program.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Starts it at a server.
     pub fn start(&self, lambda: &Lambda) -> Result<Running, Failure> {
         let mut command = Command::new(&self.program);
