@@ -8,6 +8,7 @@ use commerce::{
     connection::{Connection, ConnectionStatus},
     entity::EntityKind,
     http_call::Loopback,
+    job::{Job, Trigger},
     key::ConnectionKey,
     platform::{mapping::declared_scopes, notice::Notice},
     platforms::shopify::PLATFORM,
@@ -429,4 +430,53 @@ async fn a_backfill_spends_the_shop_s_points_and_no_more() {
     // The bucket was full at first.
     assert!((seconds as f64) < spent / 100.0 * 2.0 + 120.0, "{seconds} s for {spent} points");
     assert!(refused * 20 < count, "{refused} of {count} calls could not be paid for");
+}
+
+/// An offline token lasts for an hour. It is renewed before that, by the jobs that use it, or because a delivery needs it.
+#[tokio::test]
+async fn a_token_that_expires_is_renewed_once_and_nothing_is_lost() {
+    let (world, shop) = installed().await;
+    let renewals = || shop.calls().iter().filter(|call| call.ends_with("/admin/oauth/access_token")).count();
+    let first = shop.token();
+    assert_eq!(renewals(), 1, "the installation's");
+    world.clock.pass_seconds(1800);
+    world.registrar().sweep().await.unwrap();
+    world.run_jobs().await;
+    assert_eq!((renewals(), shop.token()), (0, first.clone()), "there is time");
+    // Two jobs find at once that it is due.
+    world.clock.pass_seconds(1800 - 600);
+    let registrar = world.registrar();
+    let check = Job::check(&key(), Trigger::Schedule).text();
+    let (one, other) = tokio::join!(registrar.run(&check), registrar.run(&check));
+    assert!(one.is_ok() && other.is_ok());
+    world.run_jobs().await;
+    assert_eq!(renewals(), 1);
+    assert_ne!(shop.token(), first);
+    // Nobody needs it for hours, until a delivery comes.
+    world.clock.pass_seconds(5 * 3600);
+    let mut random = StdRng::seed_from_u64(4);
+    while shop.entities().iter().all(|(kind, ..)| *kind != EntityKind::Customer) {
+        shop.change(&mut random);
+    }
+    let from = world.queues.sent().len();
+    for delivery in shop.outbox() {
+        assert_eq!(receive(&world, &delivery).await, 200);
+    }
+    let ends = world.drain(from).await;
+    assert!(ends.iter().any(|end| end.starts_with("failed")), "{ends:?}");
+    world.run_jobs().await;
+    assert_eq!(renewals(), 1);
+    // The queue brings back what failed.
+    drain(&world, from).await;
+    assert!(world.tables.items().iter().any(|item| item.sk.starts_with("customer#")));
+    // Once the token that renews it is invalid, too, the merchant has to open the app.
+    shop.forget_renewal();
+    world.clock.pass_seconds(5 * 3600);
+    world.registrar().sweep().await.unwrap();
+    world.run_jobs().await;
+    let trouble = world.tables.connection(&key()).check.unwrap().trouble.unwrap();
+    assert!(trouble.contains("401"), "{trouble}");
+    assert_eq!(open(&world, &shop).await.status(), StatusCode::OK);
+    world.run_jobs().await;
+    assert_eq!(world.tables.connection(&key()).check.unwrap().trouble, None);
 }

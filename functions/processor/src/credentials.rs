@@ -6,7 +6,13 @@ use std::{
 };
 
 use cloud::{EdgeError, connections::Vault};
-use commerce::{connection::Connection, http_call::Fault, key::ConnectionKey, timestamp::Timestamp};
+use commerce::{
+    connection::Connection,
+    http_call::Fault,
+    key::ConnectionKey,
+    platform::{find, renewal::is_due},
+    timestamp::Timestamp,
+};
 use zeroize::Zeroizing;
 
 use crate::{Parts, Processor};
@@ -42,7 +48,31 @@ impl<P: Parts> Processor<P> {
             .as_deref()
             .ok_or_else(|| Fault::Connection("the connection has no credentials; connect it with some".into()))?;
         let opened = self.open(key, cipher).await;
-        opened.map_err(|error| Fault::Unavailable(format!("the credentials cannot be decrypted: {error}")))
+        let opened =
+            opened.map_err(|error| Fault::Unavailable(format!("the credentials cannot be decrypted: {error}")))?;
+        self.are_good(key, &opened).await?;
+        Ok(opened)
+    }
+
+    /// Has the registrar renew credentials that expire soon.
+    ///
+    /// # Errors
+    /// [`Fault::Unavailable`] when they have expired.
+    async fn are_good(&self, key: &ConnectionKey, credentials: &str) -> Result<(), Fault> {
+        let Some(renewal) = find(self.platforms, &key.platform).and_then(|platform| platform.setup.renewal()) else {
+            return Ok(());
+        };
+        let now = (self.clock)();
+        if !is_due(renewal, credentials, now) {
+            return Ok(());
+        }
+        self.tell_refused(key).await;
+        match renewal.expires_at(credentials) {
+            Some(at) if at <= now => {
+                Err(Fault::Unavailable("the credentials have expired and are being renewed".into()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Decrypts credentials, unless the same were decrypted a short time ago.

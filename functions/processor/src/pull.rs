@@ -99,7 +99,7 @@ impl<P: Parts> Processor<P> {
     }
 
     /// Queues a check of a connection whose credentials are refused, but not for every refused call.
-    async fn tell_refused(&self, key: &ConnectionKey) {
+    pub(crate) async fn tell_refused(&self, key: &ConnectionKey) {
         if !self.throttle.take(key, REFUSED, (self.clock)()) {
             return;
         }

@@ -76,6 +76,12 @@ impl<P: Parts> Registrar<P> {
             telemetry::error("unknown-job", "a message of the registrar's queue cannot be read");
             return Ok(());
         };
+        if let Err(problem) = self.renew_before(&job).await {
+            return match problem {
+                Problem::Conflict(_) => Ok(self.edges.jobs.send_jobs(&[(put_off(job), 5)]).await?),
+                problem => Err(problem),
+            };
+        }
         let ran = match &job {
             Job::Sweep { shard, after, begun } => self.sweep_page(*shard, after.as_deref(), *begun).await,
             Job::Check { key, why, tries, since } => match self.platform(key) {
@@ -123,6 +129,23 @@ impl<P: Parts> Registrar<P> {
                 Ok(())
             }
             other => other,
+        }
+    }
+
+    /// Renews the credentials that a job is about to use. If the platform refuses that, the job goes on without, and
+    /// shows what is wrong.
+    async fn renew_before(&self, job: &Job) -> Result<(), Problem> {
+        let (Job::Check { key, .. } | Job::Poll { key, .. } | Job::Sync { key, .. } | Job::Verify { key, .. }) = job
+        else {
+            return Ok(());
+        };
+        let Some(platform) = self.platform(key) else { return Ok(()) };
+        match self.renew_if_due(platform, key).await {
+            Err(Problem::Refused(fault) | Problem::Platform(fault)) => {
+                telemetry::warn("credentials-not-renewed", &format!("{key}: {fault}"));
+                Ok(())
+            }
+            renewed => renewed,
         }
     }
 

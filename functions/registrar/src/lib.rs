@@ -28,6 +28,7 @@ pub mod problem;
 pub mod reconcile;
 mod records;
 mod redact;
+mod renewal;
 mod rotation;
 mod routes;
 mod show;

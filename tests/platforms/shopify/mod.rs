@@ -90,6 +90,8 @@ struct Inner {
     /// The secrets that are not revoked, the oldest first.
     secrets: Vec<String>,
     token: Option<String>,
+    /// The token that renews it, and the time at which it expires.
+    renewable: Option<(String, Timestamp)>,
     codes: BTreeSet<String>,
     grants: String,
     hooks: Vec<Hook>,
@@ -125,6 +127,7 @@ impl Shop {
             next_id: 1_000,
             secrets: vec![client_secret()],
             token: Some(ACCESS_TOKEN.into()),
+            renewable: None,
             codes: BTreeSet::new(),
             grants: GRANTS.into(),
             hooks: Vec::new(),
@@ -180,6 +183,13 @@ impl Shop {
     /// Returns the valid token, if there is one.
     pub fn token(&self) -> Option<String> {
         self.lock().token.clone()
+    }
+
+    /// Makes the token that renews the token invalid.
+    pub fn forget_renewal(&self) {
+        if let Some((token, _)) = &mut self.lock().renewable {
+            *token = "another".into();
+        }
     }
 
     /// Sets the permissions that the merchant grants from now on.
@@ -439,6 +449,11 @@ impl Inner {
                 form["subject_token"].as_str().is_some_and(|token| token.matches('.').count() == 2)
                     && form["requested_token_type"] == "urn:shopify:params:oauth:token-type:offline-access-token"
             }
+            // A renewal ends the tokens before it.
+            Some("refresh_token") => {
+                let known = self.renewable.as_ref().map(|(token, _)| token.as_str());
+                known.is_some() && form["refresh_token"].as_str() == known
+            }
             _ => form["code"].as_str().is_some_and(|code| self.codes.remove(code)),
         };
         if !is_good {
@@ -446,7 +461,16 @@ impl Inner {
         }
         let token = format!("shpat_{}", self.id());
         self.token = Some(token.clone());
-        json_answer(200, &json!({ "access_token": token, "scope": self.grants }))
+        let mut granted = json!({ "access_token": token, "scope": self.grants });
+        self.renewable = None;
+        if form["expiring"] == "1" || form["grant_type"] == "refresh_token" {
+            let refresh = format!("shprt_{}", self.id());
+            granted["refresh_token"] = refresh.clone().into();
+            granted["expires_in"] = 3600.into();
+            granted["refresh_token_expires_in"] = 7_776_000.into();
+            self.renewable = Some((refresh, self.now.plus_seconds(3600)));
+        }
+        json_answer(200, &granted)
     }
 
     fn route(&mut self, request: &ApiRequest) -> ApiResponse {
@@ -465,7 +489,8 @@ impl Inner {
 
     fn graphql(&mut self, request: &ApiRequest) -> ApiResponse {
         let token = request.headers.get("x-shopify-access-token").and_then(|value| value.to_str().ok());
-        if token.is_none() || token != self.token.as_deref() {
+        let is_over = self.renewable.as_ref().is_some_and(|(_, until)| *until <= self.now);
+        if token.is_none() || token != self.token.as_deref() || is_over {
             let text = "[API] Invalid API key or access token (unrecognized login or wrong password)";
             return json_answer(401, &json!({ "errors": text }));
         }

@@ -9,6 +9,7 @@ pub mod mapping;
 pub mod notice;
 pub(crate) mod paging;
 pub mod pull;
+pub mod renewal;
 pub mod settings;
 pub mod webhooks;
 

@@ -11,6 +11,7 @@ use crate::{
         Platform,
         mapping::{MAX_ENTRIES, declared_scopes},
         pull::Access,
+        renewal::Renewal,
         settings::{OwnSettings, SettingsError},
     },
     timestamp::Timestamp,
@@ -98,6 +99,11 @@ pub trait Setup: Sync {
     /// Returns the calls that manage webhooks, or `None` where webhooks are entered by hand. Listing them proves the
     /// credentials.
     fn webhooks(&self) -> Option<&'static dyn WebhookApi>;
+
+    /// Returns the renewal of the credentials, where they expire.
+    fn renewal(&self) -> Option<&'static dyn Renewal> {
+        None
+    }
 
     /// Returns the instructions for webhooks entered by hand: what to enter beside URL and secret.
     fn manual_instructions(&self) -> &'static str;

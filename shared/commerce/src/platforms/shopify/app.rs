@@ -96,6 +96,7 @@ fn open(visit: &Visit, vendor: &Vendor<'_>, known: &[Evidence]) -> Result<Step, 
         "subject_token": token,
         "subject_token_type": "urn:ietf:params:oauth:token-type:id_token",
         "requested_token_type": "urn:shopify:params:oauth:token-type:offline-access-token",
+        "expiring": "1",
     });
     exchange(visit, vendor, app, connection, &grant, known.get(1))
 }
@@ -109,7 +110,7 @@ fn callback(visit: &Visit, vendor: &Vendor<'_>, known: &[Evidence]) -> Result<St
         Some(_) => return Err(Rejection::NotProven("the state is of another shop".into())),
         None => return Ok(Step::Spend(state.to_owned())),
     }
-    exchange(visit, vendor, app, connection, &json!({ "code": code }), known.get(1))
+    exchange(visit, vendor, app, connection, &json!({ "code": code, "expiring": "1" }), known.get(1))
 }
 
 /// Verifies a query's signature, its time and the shop's name.

@@ -20,6 +20,7 @@ use crate::{
         Platform, lenient,
         mapping::declared_scopes,
         pull::Access,
+        renewal::Renewal,
         settings::{OwnSettings, SettingsError, read_own},
         webhooks::{Desired, Page, Saving, Setup, Webhook, WebhookApi, WebhookStatus},
     },
@@ -118,6 +119,10 @@ impl Setup for Shopify {
     }
 
     fn webhooks(&self) -> Option<&'static dyn WebhookApi> {
+        Some(&Self)
+    }
+
+    fn renewal(&self) -> Option<&'static dyn Renewal> {
         Some(&Self)
     }
 
