@@ -11,7 +11,7 @@ use std::{
 };
 
 use aws_sdk_secretsmanager::Client;
-use commerce::{apps::Apps, keys::KeyRing, platform::find, platforms::PLATFORMS, timestamp::Timestamp};
+use commerce::{apps::Apps, keys::KeyRing, platforms::INBOUND, timestamp::Timestamp};
 
 use crate::{
     EdgeError,
@@ -93,7 +93,8 @@ impl FromSecret for KeyRing {
 
 impl FromSecret for Apps {
     fn read(text: &str) -> Result<Self, String> {
-        Self::parse(text, |name| find(PLATFORMS, name).is_some()).map_err(|error| error.to_string())
+        Self::parse(text, |name| INBOUND.iter().any(|platform| platform.name == name))
+            .map_err(|error| error.to_string())
     }
 }
 
