@@ -26,7 +26,7 @@ PATIENCE = 300
 
 def run(stack):
     started = time.monotonic()
-    say("Builds commerce-hooks, deploys it on an AWS emulator of this machine, and lets four simulated platforms, a recorded store")
+    say("Builds commerce-hooks, deploys it on an AWS emulator of this machine, and lets five simulated platforms, a recorded store")
     say("and a sender that is described as data send webhooks to it. The first time takes some minutes, later ones less than one.\n")
     # Nothing is left of an earlier run.
     stack.stop()
@@ -122,7 +122,7 @@ def platforms(stack):
     deliveries, the states of their webhooks, and the address of the page that a merchant sees."""
     running = stack.spawn("platforms", [LOCAL / "platforms"], environment(stack), stdout=subprocess.PIPE)
     deliveries, shown, page = [], [], None
-    with Step("connecting four simulated platforms, and sending what happens there"):
+    with Step("connecting five simulated platforms, and sending what happens there"):
         for line in running.stdout:
             line = json.loads(line)
             if "page" in line:

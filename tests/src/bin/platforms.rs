@@ -26,7 +26,7 @@ use registrar::ADMIN_TOKEN;
 use serde_json::{Value, json};
 use tests::{
     merchant::{connection_id, install_bigcommerce, install_woocommerce},
-    platforms::{Delivery, Http, Simulator, bigcommerce, cloudblue, directscale, listen, woocommerce},
+    platforms::{Delivery, Http, Simulator, bigcommerce, cloudblue, directscale, listen, shopify, woocommerce},
     world::app_credentials_at,
 };
 
@@ -88,8 +88,8 @@ impl Bundle {
         let platform = simulator.platform();
         match (bigcommerce, find(PLATFORMS, platform).unwrap().installation) {
             (Some(store), _) => install_bigcommerce(&self.http, &self.api_url, store).await,
-            (None, Some(_)) => install_woocommerce(&self.http, &self.api_url, site).await,
-            (None, None) => {
+            (None, Some(_)) if platform == "woocommerce" => install_woocommerce(&self.http, &self.api_url, site).await,
+            _ => {
                 let path = format!("/{platform}/{connection}");
                 let shown = self.admin(Method::PUT, &path, &simulator.settings(site)).await;
                 let hooks = shown["subscriptions"].as_array().unwrap();
@@ -198,6 +198,7 @@ async fn main() {
         Arc::clone(&store) as Arc<dyn Simulator>,
         Arc::new(connect),
         Arc::new(directscale::DirectScale::new(Arc::clone(&clock))),
+        Arc::new(shopify::Shop::new(Arc::clone(&clock))),
         Arc::new(shop.with_clock(clock)),
     ] {
         players.push(Player::new(simulator).await);
@@ -207,7 +208,9 @@ async fn main() {
     apps.replace(&app_credentials_at(&players[0].site)).await.unwrap();
     players[0].bigcommerce = Some(store);
     // The connection's id is derived from the site.
-    players[3].connection = connection_id(&players[3].site);
+    if let Some(shop) = players.last_mut() {
+        shop.connection = connection_id(&shop.site);
+    }
     for shown in join_all(players.iter().map(|player| bundle.play(player, 7))).await {
         println!("{shown}");
     }
