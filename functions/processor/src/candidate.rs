@@ -34,7 +34,7 @@ pub(crate) struct Answer {
     pub refused: Option<String>,
 }
 
-/// What is known of an entity before the platform is asked about it.
+/// An entity as it is known here before the platform is asked about it.
 #[derive(Clone, Copy)]
 pub(crate) struct Before<'a> {
     pub item: Option<&'a Item>,

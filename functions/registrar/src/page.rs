@@ -10,10 +10,11 @@ use commerce::{
     drift::Drift,
     entity::EntityKind,
     health::Verdict,
-    install::{MISSING_PERMISSIONS, sha256},
+    install::sha256,
     platform::{
         Platform,
         mapping::{Resolved, resolve},
+        settings::MISSING_PERMISSIONS,
     },
     timestamp::Timestamp,
 };

@@ -28,9 +28,6 @@ pub fn same_secret(one: &str, other: &str) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(&sha256(one), &sha256(other)).is_ok()
 }
 
-/// The setting that lists the permissions that a store did not grant, for those who look at the connection.
-pub const MISSING_PERMISSIONS: &str = "missing_permissions";
-
 /// Returns the SHA-256 of a text, by which nonces and ids of tokens are noted.
 pub fn sha256(text: &str) -> [u8; 32] {
     let mut bytes = [0; 32];
@@ -93,7 +90,7 @@ pub enum Evidence {
     Answer(ApiResponse),
     /// The intent that was noted with a nonce, from a [`Step::Spend`].
     Intent(String),
-    /// Whether the store is connected and was found well, from a [`Step::Look`].
+    /// The result of a [`Step::Look`]: `true` when the store is connected and was found well.
     Connected(bool),
 }
 

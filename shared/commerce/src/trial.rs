@@ -78,7 +78,7 @@ impl Lines {
     }
 }
 
-/// What a declaration makes of a request.
+/// The result of a trial: the steps of the proof, and the answer or the entities that come of the request.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
 pub struct TrialResult {
@@ -88,9 +88,9 @@ pub struct TrialResult {
     pub refused: Option<String>,
     /// The answer, when the request is a handshake.
     pub handshake: Option<TrialAnswer>,
-    /// What was proven and found, when the request is a delivery.
+    /// The values of the delivery, when the request is a proven one.
     pub delivery: Option<TrialDelivery>,
-    /// What the delivery becomes: one entity, or one for each part of the body.
+    /// The entity that the delivery becomes, or one for each part of its body.
     pub made: Vec<Made>,
 }
 
@@ -106,13 +106,13 @@ pub struct TrialAnswer {
     pub body: String,
 }
 
-/// What was proven and found.
+/// The values of a proven delivery.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields, inline))]
 pub struct TrialDelivery {
     /// The name of the key that proved it.
     pub key: String,
-    /// What the proof covers: the body, or the caller alone.
+    /// The coverage of the proof: the body, or the caller alone.
     pub covers: Strength,
     /// The topic.
     pub topic: Option<String>,
@@ -126,7 +126,7 @@ pub struct TrialDelivery {
     pub time: Option<String>,
 }
 
-/// The effect of a delivery, or of one part of it.
+/// The kinds of effect that a delivery can have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(inline))]
 #[serde(rename_all = "kebab-case")]
@@ -145,7 +145,7 @@ pub enum Effect {
     PutAside,
 }
 
-/// What a delivery, or one part of it, becomes.
+/// The effect of a delivery, or of one part of it, with the entity.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(deny_unknown_fields, inline))]
 pub struct Made {

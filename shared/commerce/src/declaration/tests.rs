@@ -428,7 +428,7 @@ fn a_public_key_is_never_taken_for_a_secret() {
     assert!(Declaration::read(both).unwrap_err().why.contains("tell"));
 }
 
-/// What nobody has proven yet must not take much more memory or time than its own length.
+/// A request that is not proven yet must not take much more memory or time than its own length.
 #[test]
 fn what_is_not_proven_has_bounds() {
     use bounds::{code, examined};

@@ -165,7 +165,7 @@ const MAX_WITHIN: u8 = 3;
 const MAX_NAMES: usize = 1_000;
 const MAX_NAME_BYTES: usize = 100;
 
-/// What a name says about its value.
+/// The meaning of a member's name for its value.
 #[derive(Clone, Copy)]
 struct Said {
     secret: bool,
@@ -173,7 +173,8 @@ struct Said {
     tracking: bool,
 }
 
-/// What names say. The same few names stand in every line of an entity, so each is judged once.
+/// The names of members that were judged already. The same few names stand in every line of an entity, so each is judged
+/// once.
 #[derive(Default)]
 struct Names(HashMap<String, Said>);
 

@@ -43,6 +43,40 @@ pub enum Next {
     Done(Mapped),
 }
 
+/// The reason for which an entity is not complete yet, where a pull reads its parts one after the other: a call has to be
+/// made first, the pull ends early, or it fails.
+pub enum Stop {
+    /// The call, or the early end.
+    Next(Box<Next>),
+    /// The failure.
+    Fault(Fault),
+}
+
+impl Stop {
+    /// Makes the stop of an answer that cannot be read; `what` names the place.
+    pub fn unreadable(what: impl Into<String>) -> Self {
+        Self::Fault(Fault::Unreadable(what.into()))
+    }
+
+    /// Returns the next step of a pull that ended so.
+    ///
+    /// # Errors
+    /// The [`Fault`] by which it failed.
+    pub fn next(mapped: Result<Mapped, Self>) -> Result<Next, Fault> {
+        match mapped {
+            Ok(mapped) => Ok(Next::Done(mapped)),
+            Err(Self::Next(next)) => Ok(*next),
+            Err(Self::Fault(fault)) => Err(fault),
+        }
+    }
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
 /// The rate at which a platform's API may be called for one connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Budget {

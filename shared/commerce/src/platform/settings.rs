@@ -264,6 +264,23 @@ fn taken<T: serde::de::DeserializeOwned + Default>(
     serde_json::from_value(value).map_err(|error| SettingsError::new(name, error.to_string()))
 }
 
+/// The setting that lists the permissions that a store did not grant, for those who look at the connection.
+pub const MISSING_PERMISSIONS: &str = "missing_permissions";
+
+/// Returns the setting [`MISSING_PERMISSIONS`], or none where nothing is missing. `what` is the platform's word for
+/// permissions.
+///
+/// # Errors
+/// [`SettingsError`] for more names than any platform has, or for one that is none.
+pub fn missing_permissions(names: Vec<String>, what: &str) -> Result<Map<String, Value>, SettingsError> {
+    let is_name = |name: &String| name.len() <= 100 && name.bytes().all(|byte| byte.is_ascii_graphic());
+    if names.len() > 20 || !names.iter().all(is_name) {
+        return Err(SettingsError::new(MISSING_PERMISSIONS, format!("must be names of {what}")));
+    }
+    let setting = (!names.is_empty()).then(|| (MISSING_PERMISSIONS.to_owned(), names.into()));
+    Ok(setting.into_iter().collect())
+}
+
 /// Reads a platform's own part of the settings. An error names the field only, because its value may be secret.
 ///
 /// # Errors

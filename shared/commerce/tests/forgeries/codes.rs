@@ -400,7 +400,7 @@ impl Vector {
     }
 }
 
-/// What one bit of a body does: every preset whose proof covers the body, at every place of its samples.
+/// Flips one bit of a body after the other: every preset whose proof covers the body, at every place of its samples.
 #[test]
 fn each_bit_of_a_covered_body_counts_for_every_preset() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("presets");

@@ -7,9 +7,15 @@ mod codes;
 mod public_keys;
 mod tokens;
 
+use std::collections::BTreeMap;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use commerce::{request::RawRequest, timestamp::Timestamp};
+use commerce::{
+    declaration::{Arrived, Declaration, Examined, Key},
+    request::RawRequest,
+    timestamp::Timestamp,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::{Value, json};
 
@@ -32,6 +38,21 @@ fn request(headers: &[(&str, &str)], body: &[u8]) -> RawRequest {
         body: Bytes::copy_from_slice(body),
         received: NOW,
     }
+}
+
+/// Returns whether a declared sender with this one key takes a request for a delivery.
+fn is_taken(declaration: &Declaration, request: &RawRequest, key: &str) -> bool {
+    let constants = BTreeMap::new();
+    let arrived = Arrived {
+        method: "POST",
+        target: "/",
+        url: "https://hooks.example.com/",
+        headers: &request.headers,
+        body: &request.body,
+        constants: &constants,
+    };
+    let keys = [Key { id: "k".to_owned(), text: key.to_owned().into() }];
+    matches!(declaration.examine(&arrived, &keys, NOW, None), Examined::Delivery(..))
 }
 
 fn base64url(bytes: impl AsRef<[u8]>) -> String {

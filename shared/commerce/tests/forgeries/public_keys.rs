@@ -1,8 +1,6 @@
 //! Forged signatures under public keys: RFC 7515, 7517, 7518, 8032 (Ed25519), FIPS 186 (ECDSA), RFC 8017 (RSA), and
 //! advisories.
 
-use std::collections::BTreeMap;
-
 use aws_lc_rs::{
     hmac::{HMAC_SHA256, HMAC_SHA512},
     rand::SystemRandom,
@@ -11,12 +9,12 @@ use aws_lc_rs::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use commerce::{
-    declaration::{Arrived, Declaration, Examined, Key},
+    declaration::Declaration,
     scheme::jwt::{Algorithm, Keys, PublicKeys, Rules},
 };
 use serde_json::{Value, json};
 
-use super::{NOW, Sign, base64url, code, fresh, request, seconds, spellings, token, with_part};
+use super::{NOW, Sign, base64url, code, fresh, is_taken, request, seconds, spellings, token, with_part};
 
 const RULES: Rules<'static> = Rules {
     algorithm: Algorithm::RS256,
@@ -114,17 +112,7 @@ impl Pair {
             "at": { "header": "X-Token" }, "algorithm": self.name, "keys": "jwks",
         } } }));
         let request = request(&[("x-token", token)], b"{}");
-        let constants = BTreeMap::new();
-        let arrived = Arrived {
-            method: "POST",
-            target: "/",
-            url: "https://hooks.example.com/",
-            headers: &request.headers,
-            body: &request.body,
-            constants: &constants,
-        };
-        let keys = [Key { id: "k".to_owned(), text: jwks.to_string().into() }];
-        let declared = matches!(declaration.unwrap().examine(&arrived, &keys, NOW, None), Examined::Delivery(..));
+        let declared = is_taken(&declaration.unwrap(), &request, &jwks.to_string());
         assert_eq!(by_rules, declared, "both doors open to the same");
         by_rules
     }
@@ -321,17 +309,7 @@ fn a_key_under_which_anybody_can_sign_is_none() {
                 let body = format!("{{\"attempt\":{attempt}}}");
                 let signature = hex::encode([r.as_slice(), &[0; 32]].concat());
                 let request = request(&[("x-sign", &signature)], body.as_bytes());
-                let constants = BTreeMap::new();
-                let arrived = Arrived {
-                    method: "POST",
-                    target: "/",
-                    url: "https://hooks.example.com/",
-                    headers: &request.headers,
-                    body: &request.body,
-                    constants: &constants,
-                };
-                let keys = [Key { id: "k".to_owned(), text: hex::encode(point).into() }];
-                if matches!(declaration.examine(&arrived, &keys, NOW, None), Examined::Delivery(..)) {
+                if is_taken(&declaration, &request, &hex::encode(point)) {
                     wrong.push(format!("a declared Ed25519 under {}", hex::encode(point)));
                 }
             }

@@ -1,10 +1,8 @@
 //! Forged tokens with shared secrets: RFC 7515 (JWS), 7519 (JWT), 7797 (`b64`), 8725 (best practices), and advisories.
 
-use std::collections::BTreeMap;
-
 use aws_lc_rs::hmac::{HMAC_SHA384, HMAC_SHA512};
 use commerce::{
-    declaration::{Arrived, Declaration, Examined, Key},
+    declaration::Declaration,
     keys::KeyRing,
     platform::{delivery::Delivery, find},
     platforms::PLATFORMS,
@@ -14,7 +12,9 @@ use commerce::{
 };
 use serde_json::{Value, json};
 
-use super::{NOW, base64url, code, flips, fresh, hs256, object, request, seconds, spellings, token, with_part};
+use super::{
+    NOW, base64url, code, flips, fresh, hs256, is_taken, object, request, seconds, spellings, token, with_part,
+};
 
 const RING: &str = "0123456789abcdef0123456789abcdef";
 const SECRET: &str = "the secret of a sender, of more than sixty-four bytes, as some algorithms need it";
@@ -61,17 +61,7 @@ fn declared(token: &str) -> bool {
         "at": { "header": "Authorization" }, "prefix": "Bearer ", "algorithm": "HS256", "keys": "secrets",
     } } }));
     let request = request(&[("authorization", &format!("Bearer {token}"))], b"{}");
-    let constants = BTreeMap::new();
-    let arrived = Arrived {
-        method: "POST",
-        target: "/",
-        url: "https://hooks.example.com/",
-        headers: &request.headers,
-        body: &request.body,
-        constants: &constants,
-    };
-    let keys = [Key { id: "k".to_owned(), text: SECRET.to_owned().into() }];
-    matches!(declaration.unwrap().examine(&arrived, &keys, NOW, None), Examined::Delivery(..))
+    is_taken(&declaration.unwrap(), &request, SECRET)
 }
 
 fn doors() -> Vec<Door> {

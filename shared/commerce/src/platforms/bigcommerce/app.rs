@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 use crate::{
     apps::App,
     http_call::{ApiRequest, Hosts, Loopback},
-    install::{Evidence, Installation, MISSING_PERMISSIONS, Once, Rejection, Reply, Step, Vendor, Visit},
+    install::{Evidence, Installation, Once, Rejection, Reply, Step, Vendor, Visit},
     key::ConnectionId,
-    platform::lenient,
+    platform::{lenient, settings::MISSING_PERMISSIONS},
     platforms::bigcommerce::BigCommerce,
     scheme::jwt::{Algorithm, Keys, LEEWAY_SECONDS, Rules},
     timestamp::Timestamp,

@@ -20,7 +20,7 @@ use crate::{
     platform::{
         lenient,
         mapping::Mapped,
-        pull::{Next, Pull, Wanted},
+        pull::{Next, Pull, Stop, Wanted},
     },
     platforms::bigcommerce::{
         BigCommerce,
@@ -58,27 +58,7 @@ pub fn pull(wanted: &Wanted<'_>, answers: &[ApiResponse]) -> Result<Next, Fault>
         EntityKind::Price => bucket.price(),
         other => Err(Stop::Fault(Fault::Unreadable(format!("BigCommerce has no {other}")))),
     };
-    match mapped {
-        Ok(mapped) => Ok(Next::Done(mapped)),
-        Err(Stop::Next(next)) => Ok(*next),
-        Err(Stop::Fault(fault)) => Err(fault),
-    }
-}
-
-/// The reason for which a bucket is not complete: a call has to be made first, the pull ends early, or it fails.
-enum Stop {
-    Next(Box<Next>),
-    Fault(Fault),
-}
-
-impl From<Fault> for Stop {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-fn unreadable(what: impl Into<String>) -> Stop {
-    Stop::Fault(Fault::Unreadable(what.into()))
+    Stop::next(mapped)
 }
 
 fn done(mapped: Mapped) -> Stop {
@@ -171,7 +151,7 @@ impl<'a> Bucket<'a> {
                 return Ok(Some(found));
             }
         }
-        Err(unreadable(format!("more than {MAX_PAGES} pages of {part}")))
+        Err(Stop::unreadable(format!("more than {MAX_PAGES} pages of {part}")))
     }
 
     /// Reads one page of a list of v2 as one of v3; `None` if it is not found.
@@ -194,11 +174,11 @@ impl<'a> Bucket<'a> {
             // Fees are documented in an object, but described as the list itself.
             Some(b'{') => {
                 let members: BTreeMap<String, Box<RawValue>> = lenient::read(body).map_err(Fault::from)?;
-                let list = members.get(part).ok_or_else(|| unreadable(format!("{part}: no JSON list")))?;
+                let list = members.get(part).ok_or_else(|| Stop::unreadable(format!("{part}: no JSON list")))?;
                 self.enveloped(list.get().as_bytes(), part, from).map(Some)
             }
             Some(b'[') => self.enveloped(body, part, from).map(Some),
-            _ => Err(unreadable(format!("{part}: no JSON list"))),
+            _ => Err(Stop::unreadable(format!("{part}: no JSON list"))),
         }
     }
 
@@ -228,7 +208,7 @@ impl<'a> Bucket<'a> {
                 return Ok(found);
             }
         }
-        Err(unreadable(format!("more than {MAX_PAGES} pages of {part}")))
+        Err(Stop::unreadable(format!("more than {MAX_PAGES} pages of {part}")))
     }
 
     fn gone(&self) -> Mapped {
@@ -237,7 +217,7 @@ impl<'a> Bucket<'a> {
     }
 
     fn is_wanted(&self, id: &ExternalId) -> Result<(), Stop> {
-        if id == self.wanted.id { Ok(()) } else { Err(unreadable("another id than was asked for")) }
+        if id == self.wanted.id { Ok(()) } else { Err(Stop::unreadable("another id than was asked for")) }
     }
 
     fn upsert(
@@ -248,7 +228,7 @@ impl<'a> Bucket<'a> {
         left_out: &[&str],
     ) -> Result<Change, Stop> {
         extra.retain(|name, _| !left_out.contains(&name.as_str()));
-        let content = Content::new(entity, extra).map_err(|_| unreadable("the whole"))?;
+        let content = Content::new(entity, extra).map_err(|_| Stop::unreadable("the whole"))?;
         let content = content.with_unreadable(take(&mut self.unreadable)).with_unbalanced(self.wanted.entity);
         Ok(Change::Upsert(Upsert {
             source: source.map(Timestamp::from),
@@ -408,7 +388,7 @@ impl<'a> Bucket<'a> {
         };
         let (source, incomplete) = (wire.date_modified, wire.status_id == Some(0));
         let parts = order::Parts { lines, addresses, shipments, coupons, fees, refunds };
-        let (entity, extra) = order::order(wire, parts).ok_or_else(|| unreadable("status_id"))?;
+        let (entity, extra) = order::order(wire, parts).ok_or_else(|| Stop::unreadable("status_id"))?;
         let change = self.upsert(source, &entity, extra, &[])?;
         // An order that was begun and never paid does not count, but a known one may have been set back.
         if incomplete {
@@ -460,7 +440,7 @@ impl<'a> Bucket<'a> {
 
     fn price(&mut self) -> Result<Mapped, Stop> {
         let Some((list, variant)) = self.wanted.id.as_str().split_once(':') else {
-            return Err(unreadable("an id that is not {price list}:{variant}"));
+            return Err(Stop::unreadable("an id that is not {price list}:{variant}"));
         };
         let path = ["v3", "pricelists", list, "records", variant];
         let page: wire::Page<wire::Record> = self.first(&path, &[("include", "bulk_pricing_tiers")])?;
@@ -469,7 +449,7 @@ impl<'a> Bucket<'a> {
             return Ok(self.gone());
         }
         if records.iter().any(|record| record.price_list_id.as_str() != list || record.variant_id.as_str() != variant) {
-            return Err(unreadable("another id than was asked for"));
+            return Err(Stop::unreadable("another id than was asked for"));
         }
         for record in &mut records {
             record.currency.make_ascii_uppercase();
@@ -482,7 +462,7 @@ impl<'a> Bucket<'a> {
         });
         let extra = Map::from_iter([("records".to_owned(), rest.collect())]);
         let (Some(list), Some(variant)) = (list.parse().ok(), variant.parse().ok()) else {
-            return Err(unreadable("an id that is not {price list}:{variant}"));
+            return Err(Stop::unreadable("an id that is not {price list}:{variant}"));
         };
         let entity = Price {
             id: self.wanted.id.clone(),

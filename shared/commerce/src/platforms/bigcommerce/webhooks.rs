@@ -9,13 +9,12 @@ use super::wire;
 use crate::{
     entity::ExternalId,
     http_call::{ApiRequest, ApiResponse, Fault, Loopback, site_url},
-    install::MISSING_PERMISSIONS,
     key::ConnectionKey,
     keys::WebhookSecret,
     platform::{
         lenient,
         pull::Access,
-        settings::{OwnSettings, SettingsError, read_own},
+        settings::{MISSING_PERMISSIONS, OwnSettings, SettingsError, missing_permissions, read_own},
         webhooks::{Desired, Page, Saving, Setup, Webhook, WebhookApi, WebhookStatus},
     },
     platforms::bigcommerce::{
@@ -84,14 +83,7 @@ impl Setup for BigCommerce {
                 Some(Zeroizing::new(text))
             }
         };
-        let mut own = Map::new();
-        if !input.missing_permissions.is_empty() {
-            let is_name = |name: &String| name.len() <= 100 && name.bytes().all(|byte| byte.is_ascii_graphic());
-            if input.missing_permissions.len() > 20 || !input.missing_permissions.iter().all(is_name) {
-                return Err(wrong(MISSING_PERMISSIONS, "must be names of OAuth scopes"));
-            }
-            own.insert(MISSING_PERMISSIONS.to_owned(), input.missing_permissions.into());
-        }
+        let own = missing_permissions(input.missing_permissions, "OAuth scopes")?;
         Ok(OwnSettings { site, credentials, own, brought: Vec::new(), sender: None })
     }
 

@@ -15,9 +15,9 @@ use super::{
 use crate::{
     apps::App,
     http_call::{Fault, Hosts, Loopback},
-    install::{Evidence, Installation, MISSING_PERMISSIONS, Rejection, Reply, Step, Vendor, Visit},
+    install::{Evidence, Installation, Rejection, Reply, Step, Vendor, Visit},
     key::ConnectionId,
-    platform::lenient,
+    platform::{lenient, settings::MISSING_PERMISSIONS},
     platforms::shopify::Shopify,
     scheme::{
         hmac::{Algorithm, Encoding, Hmac, KeySource},

@@ -22,7 +22,7 @@ use crate::{
     platform::{
         lenient,
         mapping::Mapped,
-        pull::{Next, Pull, Wanted},
+        pull::{Next, Pull, Stop, Wanted},
     },
     platforms::shopify::Shopify,
     timestamp::Timestamp,
@@ -50,32 +50,12 @@ impl Pull for Shopify {
             EntityKind::Order => bucket.order(),
             other => Err(Stop::Fault(Fault::Unreadable(format!("no {other} can be pulled from Shopify")))),
         };
-        match mapped {
-            Ok(mapped) => Ok(Next::Done(mapped)),
-            Err(Stop::Next(next)) => Ok(*next),
-            Err(Stop::Fault(fault)) => Err(fault),
-        }
+        Stop::next(mapped)
     }
 
     fn rest(&self, answer: &ApiResponse) -> Option<i64> {
         rest(answer)
     }
-}
-
-/// The reason for which a bucket is not complete: a call has to be made first, the pull ends early, or it fails.
-enum Stop {
-    Next(Box<Next>),
-    Fault(Fault),
-}
-
-impl From<Fault> for Stop {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-fn unreadable(what: impl Into<String>) -> Stop {
-    Stop::Fault(Fault::Unreadable(what.into()))
 }
 
 /// An entity with its parts, read from the answers so far.
@@ -130,7 +110,7 @@ impl<'a> Bucket<'a> {
         entity: &impl Serialize,
         extra: Map<String, Value>,
     ) -> Result<Mapped, Stop> {
-        let content = Content::new(entity, extra).map_err(|_| unreadable("the whole"))?;
+        let content = Content::new(entity, extra).map_err(|_| Stop::unreadable("the whole"))?;
         let content = content.with_unreadable(take(&mut self.unreadable)).with_unbalanced(self.wanted.entity);
         let change = Change::Upsert(Upsert {
             source: source.map(Timestamp::from),
@@ -144,7 +124,7 @@ impl<'a> Bucket<'a> {
     }
 
     fn is_wanted(&self, id: &crate::entity::ExternalId) -> Result<(), Stop> {
-        if id == self.wanted.id { Ok(()) } else { Err(unreadable("another id than was asked for")) }
+        if id == self.wanted.id { Ok(()) } else { Err(Stop::unreadable("another id than was asked for")) }
     }
 
     fn product(&mut self) -> Result<Mapped, Stop> {
@@ -303,7 +283,7 @@ impl<'a> Bucket<'a> {
             }
         }
         let updated_at = wire.updated_at;
-        let (entity, extra) = order::order(wire).ok_or_else(|| unreadable("its amounts: a sum is too large"))?;
+        let (entity, extra) = order::order(wire).ok_or_else(|| Stop::unreadable("its amounts: a sum is too large"))?;
         self.change(updated_at, &entity, extra)
     }
 }
@@ -313,14 +293,14 @@ fn further(page: &wire::PageInfo) -> Result<Option<String>, Stop> {
     match (&page.end_cursor, page.has_next_page) {
         (_, false) => Ok(None),
         (Some(cursor), true) => Ok(Some(cursor.clone())),
-        (None, true) => Err(unreadable("pageInfo: another page without a cursor")),
+        (None, true) => Err(Stop::unreadable("pageInfo: another page without a cursor")),
     }
 }
 
 /// Checks that a page does not lead to itself.
 fn is_other(after: &str, page: &wire::PageInfo) -> Result<(), Stop> {
     let same = page.has_next_page && page.end_cursor.as_deref() == Some(after);
-    if same { Err(unreadable("pageInfo: a page that leads to itself")) } else { Ok(()) }
+    if same { Err(Stop::unreadable("pageInfo: a page that leads to itself")) } else { Ok(()) }
 }
 
 /// Returns a variant's own values, with its stock at each location.

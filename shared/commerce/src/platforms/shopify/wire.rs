@@ -47,7 +47,7 @@ fn amount<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Decimal>, D::Erro
     Ok(quantity(from)?.map(|amount| amount.normalize()))
 }
 
-/// What every answer of GraphQL has beside its data.
+/// The members of a GraphQL answer beside its data.
 #[derive(Deserialize)]
 pub struct Envelope {
     #[serde(default)]
