@@ -797,9 +797,9 @@ async fn what_hooks_lost_while_they_were_not_right_is_found_when_they_are_again(
                 _ => false,
             });
             let place = usize::try_from(seed).unwrap() * 3 % (ours.len() - 3);
-            hooked.switch_off(&ours[place].id);
+            hooked.give_up(&ours[place].id);
             hooked.remove(&ours[place + 1].id);
-            hooked.add(&ours[place + 2].scope, &ours[place + 2].url);
+            hooked.double(&ours[place + 2]);
             hooked.move_to(&ours[place + 3].id, "https://elsewhere.example.com/hooks");
             shop.changes(60);
             // The duplicate has another secret.
@@ -827,7 +827,7 @@ async fn what_changes_without_its_parent_s_time_is_found_too_when_its_hook_was_o
         shop.lose_hooks();
         shop.settle().await;
         let parts = hooked.hooks().into_iter().filter(|hook| hook.scope.starts_with("store/customer/address/"));
-        parts.for_each(|hook| hooked.switch_off(&hook.id));
+        parts.for_each(|hook| hooked.give_up(&hook.id));
         shop.changes(100);
         shop.deliver_hooks().await;
         shop.settle().await;

@@ -15,7 +15,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use tests::{
     platforms::{
-        Delivery, Simulator, Trouble,
+        Delivery, Simulator, Trouble, changing,
         cloudblue::{Connect, PRODUCTS, Webhook},
     },
     world::{BASE, Outside, World, gateway_event, message, outcomes, request},
@@ -121,11 +121,6 @@ fn both(products: &[&str]) -> Vec<(String, String)> {
 
 fn changes(shown: &Value) -> [usize; 3] {
     ["created", "updated", "deleted"].map(|name| shown["changes"][name].as_array().unwrap().len())
-}
-
-/// Returns the calls that change something.
-fn changing(calls: &[String]) -> Vec<&String> {
-    calls.iter().filter(|call| !call.starts_with("GET ")).collect()
 }
 
 #[tokio::test]

@@ -140,7 +140,8 @@ pub trait Simulator: Send + Sync {
     /// Returns every entity that has ever existed, with the truth about it now.
     fn entities(&self) -> Vec<(EntityKind, String, Truth)>;
 
-    /// Returns the method and path of each call of the API since the last time.
+    /// Returns the method and path of each call of the API since the last time, or the operation of a call in GraphQL:
+    /// `query Products`.
     fn calls(&self) -> Vec<String>;
 }
 
@@ -255,6 +256,24 @@ pub fn page(status: u16, text: &'static str) -> ApiResponse {
 /// Returns the decoded query of a call.
 pub fn query(request: &ApiRequest) -> BTreeMap<String, String> {
     request.url.query_pairs().into_owned().collect()
+}
+
+/// Returns the operation of a call in GraphQL, with its name: `query Products`.
+pub fn operation(request: &ApiRequest) -> Option<String> {
+    let call: Value = serde_json::from_slice(&request.body).ok()?;
+    let text = call["query"].as_str()?;
+    let operation = text.split(['(', '{']).next()?.trim();
+    Some(operation.to_owned())
+}
+
+/// Returns whether a call changes nothing: a `GET`, or a query in GraphQL.
+pub fn reads(request: &ApiRequest) -> bool {
+    request.method == Method::GET || operation(request).is_some_and(|operation| operation.starts_with("query "))
+}
+
+/// Returns the calls, of those that a simulator returns, that may change something.
+pub fn changing(calls: &[String]) -> Vec<&String> {
+    calls.iter().filter(|call| !call.starts_with("GET ") && !call.starts_with("query ")).collect()
 }
 
 /// Returns the decoded segments of a call's path, without empty ones.

@@ -37,7 +37,7 @@ use serde_json::{Map, Value, json};
 use tools::events::{sample_app_secret, sample_ring};
 use url::form_urlencoded;
 
-use super::{Clock, Delivery, Simulator, Trouble, Truth, json_answer, page, query};
+use super::{Clock, Delivery, Simulator, Trouble, Truth, json_answer, operation, page, query};
 
 /// The shop's host, which is the connection's id.
 pub const SHOP: &str = "fir-and-fern.myshopify.com";
@@ -69,7 +69,8 @@ pub fn client_secret() -> String {
 /// A webhook.
 #[derive(Clone, Debug)]
 pub struct Hook {
-    id: u64,
+    /// The id.
+    pub id: u64,
     /// The topic, as deliveries name it.
     pub topic: String,
     /// The address.
@@ -165,9 +166,25 @@ impl Shop {
         self.lock().hooks.clone()
     }
 
-    /// Removes the webhooks of a topic.
-    pub fn remove_hook(&self, topic: &str) {
-        self.lock().hooks.retain(|hook| hook.topic != topic);
+    /// Makes a webhook, as another program with the app's token can.
+    ///
+    /// # Panics
+    /// Panics if there is one of the same topic and address, as there is at most one.
+    pub fn add_hook(&self, topic: &str, uri: &str) {
+        let mut inner = self.lock();
+        let hook = Hook { id: inner.id(), topic: topic.into(), uri: String::new() };
+        let saved = inner.save(hook, &json!({ "uri": uri }));
+        assert_eq!(saved["userErrors"], json!([]), "{topic} at {uri}");
+    }
+
+    /// Changes a webhook, as another program with the app's token can.
+    pub fn edit_hook(&self, id: u64, change: impl FnOnce(&mut Hook)) {
+        change(self.lock().hooks.iter_mut().find(|hook| hook.id == id).unwrap());
+    }
+
+    /// Removes a webhook, as Shopify does when its deliveries have failed for hours.
+    pub fn remove_hook(&self, id: u64) {
+        self.lock().hooks.retain(|hook| hook.id != id);
     }
 
     /// Makes another client secret. The oldest one signs until it is revoked.
@@ -183,6 +200,16 @@ impl Shop {
     /// Returns the valid token, if there is one.
     pub fn token(&self) -> Option<String> {
         self.lock().token.clone()
+    }
+
+    /// Makes the token invalid.
+    pub fn revoke(&self) {
+        self.lock().token = None;
+    }
+
+    /// Issues another token; the one before becomes invalid.
+    pub fn replace_token(&self, token: &str) {
+        self.lock().token = Some(token.into());
     }
 
     /// Makes the token that renews the token invalid.
@@ -340,7 +367,8 @@ impl Simulator for Shop {
 
     fn answer<'a>(&'a self, request: &'a ApiRequest) -> BoxFuture<'a, Result<ApiResponse, Fault>> {
         let mut inner = self.lock();
-        inner.calls.push(format!("{} {}", request.method, request.url.path()));
+        let operation = operation(request);
+        inner.calls.push(operation.unwrap_or_else(|| format!("{} {}", request.method, request.url.path())));
         let answer = match inner.troubles.pop_front().unwrap_or(Trouble::None) {
             Trouble::TooMany(seconds) => {
                 inner.points = 0.0;
