@@ -214,12 +214,17 @@ impl Document {
         }
     }
 
-    /// Selects the fields of a resolved root. Returns them, and their actual cost.
+    /// Selects the fields of a resolved root, and no more entries of a list than `most`. Returns them, and their actual
+    /// cost.
     ///
     /// # Errors
     /// Returns the name of a field that an object does not have.
-    pub fn select(&self, root: &Root<'_>, value: &Value) -> Result<(Value, f64), String> {
-        self.selected(value, root.arguments, root.inner)
+    pub fn select(&self, root: &Root<'_>, value: &Value, most: u64) -> Result<(Value, f64), String> {
+        let mut arguments = root.arguments.clone();
+        if let Some(first) = arguments.get("first").and_then(Value::as_u64) {
+            arguments.insert("first".into(), first.min(most).into());
+        }
+        self.selected(value, &arguments, root.inner)
     }
 
     fn selected(

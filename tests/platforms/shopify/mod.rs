@@ -110,6 +110,7 @@ struct Inner {
     points_at: Timestamp,
     spent: f64,
     refused: usize,
+    page_size: u64,
     troubles: VecDeque<Trouble>,
     calls: Vec<String>,
 }
@@ -143,6 +144,7 @@ impl Shop {
             points_at: clock(),
             spent: 0.0,
             refused: 0,
+            page_size: u64::MAX,
             troubles: VecDeque::new(),
             calls: Vec::new(),
         };
@@ -153,6 +155,11 @@ impl Shop {
         let mut inner = self.inner.lock().unwrap();
         inner.now = (self.clock)();
         inner
+    }
+
+    /// Limits a page of a list to fewer entries than were asked for.
+    pub fn set_page_size(&self, page_size: u64) {
+        self.lock().page_size = page_size;
     }
 
     /// Returns the points that were spent, and the number of calls that could not be paid for.
@@ -543,7 +550,8 @@ impl Inner {
                 Ok(value) => value,
                 Err(code) => return self.wrong(code, "refused"),
             };
-            match document.select(&root, &value) {
+            let most = if KINDS.iter().any(|(_, list, _)| *list == root.name) { self.page_size } else { u64::MAX };
+            match document.select(&root, &value, most) {
                 Ok((value, points)) => {
                     actual += points;
                     data.insert(root.alias.to_owned(), value);
