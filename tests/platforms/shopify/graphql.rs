@@ -261,6 +261,84 @@ impl Document {
         }
     }
 
+    /// Returns the number of lists in a query, and how deep they are nested below the first.
+    pub fn lists(&self) -> (usize, usize) {
+        let (count, levels) = self.lists_in(&self.selections);
+        (count, levels.saturating_sub(1))
+    }
+
+    fn lists_in(&self, selections: &[Selection]) -> (usize, usize) {
+        let (mut count, mut levels) = (0, 0);
+        for selection in self.fields(selections, None) {
+            let Selection::Field { inner, .. } = selection else { continue };
+            let is_list = usize::from(self.nodes(inner).is_some());
+            let below = self.lists_in(inner);
+            count += is_list + below.0;
+            levels = levels.max(is_list + below.1);
+        }
+        (count, levels)
+    }
+
+    /// Returns the lines that a bulk operation writes for an entry of a list at the root: the entry without its lists,
+    /// and then each entry of those with the id of the object that it belongs to.
+    ///
+    /// # Errors
+    /// Returns the name of a field that an object does not have.
+    pub fn lines(&self, root: &Root<'_>, entry: &Value) -> Result<Vec<Value>, String> {
+        let mut lines = Vec::new();
+        self.lines_of(entry, None, self.nodes(root.inner).ok_or("nodes")?, &mut lines)?;
+        Ok(lines)
+    }
+
+    fn lines_of(
+        &self,
+        value: &Value,
+        parent: Option<&str>,
+        inner: &[Selection],
+        lines: &mut Vec<Value>,
+    ) -> Result<(), String> {
+        let mut lists = Vec::new();
+        let mut line = self.without_lists(value, inner, parent.unwrap_or_default(), &mut lists)?;
+        if let Some(parent) = parent {
+            line["__parentId"] = parent.into();
+        }
+        lines.push(line);
+        for (owner, entries, nodes) in lists {
+            for entry in entries {
+                self.lines_of(entry, Some(owner), nodes, lines)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Selects fields without the lists among them, which are added to `lists` with their owner and their fields.
+    fn without_lists<'a>(
+        &'a self,
+        value: &'a Value,
+        inner: &'a [Selection],
+        owner: &'a str,
+        lists: &mut Vec<(&'a str, &'a [Value], &'a [Selection])>,
+    ) -> Result<Value, String> {
+        match value {
+            Value::Array(all) => all.iter().map(|one| self.without_lists(one, inner, owner, lists)).collect(),
+            Value::Object(members) if !inner.is_empty() => {
+                let owner = members.get("id").and_then(Value::as_str).unwrap_or(owner);
+                let mut found = Map::new();
+                for selection in self.fields(inner, members.get("__typename").and_then(Value::as_str)) {
+                    let Selection::Field { alias, name, inner, .. } = selection else { continue };
+                    match (members.get(name).ok_or_else(|| name.clone())?, self.nodes(inner)) {
+                        (Value::Array(entries), Some(nodes)) => lists.push((owner, entries, nodes)),
+                        (value, _) => {
+                            found.insert(alias.clone(), self.without_lists(value, inner, owner, lists)?);
+                        }
+                    }
+                }
+                Ok(found.into())
+            }
+            scalar => Ok(scalar.clone()),
+        }
+    }
+
     fn connection(
         &self,
         all: &[Value],

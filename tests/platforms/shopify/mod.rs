@@ -7,6 +7,7 @@
 //! app's webhooks, and only one of them may exist for each topic and address. The API knows no carts and checkouts. An
 //! answer tells what it cost and what is left; a call that cannot be paid for is refused with the status 200.
 
+pub mod bulk;
 mod graphql;
 
 use std::{
@@ -50,10 +51,10 @@ pub const GRANTS: &str = "read_products,read_inventory,read_locations,read_custo
 
 /// The wait of each retry after the attempt before it, in seconds. Their sum is four hours; the steps are not documented.
 const RETRIES: [i64; 8] = [60, 120, 300, 600, 1200, 2400, 3600, 6120];
-/// The points that a standard shop's bucket holds.
-const MOST_POINTS: f64 = 2_000.0;
-/// The points that come back each second.
-const POINTS_A_SECOND: f64 = 100.0;
+/// The points that come back each second on a standard plan.
+const STANDARD: f64 = 100.0;
+/// The seconds after which an empty bucket is full.
+const BUCKET_SECONDS: f64 = 20.0;
 /// The most points of one call.
 const POINTS_OF_A_CALL: f64 = 1_000.0;
 /// The shop's currency.
@@ -108,9 +109,11 @@ struct Inner {
     open: Vec<(&'static str, Value)>,
     points: f64,
     points_at: Timestamp,
+    points_a_second: f64,
     spent: f64,
     refused: usize,
     page_size: u64,
+    bulk: bulk::Operations,
     troubles: VecDeque<Trouble>,
     calls: Vec<String>,
 }
@@ -140,11 +143,13 @@ impl Shop {
             ever: BTreeSet::new(),
             carts: BTreeMap::new(),
             open: Vec::new(),
-            points: MOST_POINTS,
+            points: STANDARD * BUCKET_SECONDS,
             points_at: clock(),
+            points_a_second: STANDARD,
             spent: 0.0,
             refused: 0,
             page_size: u64::MAX,
+            bulk: bulk::Operations::default(),
             troubles: VecDeque::new(),
             calls: Vec::new(),
         };
@@ -160,6 +165,21 @@ impl Shop {
     /// Limits a page of a list to fewer entries than were asked for.
     pub fn set_page_size(&self, page_size: u64) {
         self.lock().page_size = page_size;
+    }
+
+    /// Gives the shop a plan on which so many points come back each second, and fills its bucket.
+    pub fn set_plan(&self, points_a_second: f64) {
+        let mut inner = self.lock();
+        (inner.points_a_second, inner.points) = (points_a_second, points_a_second * BUCKET_SECONDS);
+    }
+
+    /// Adds products with three variants at two locations, and an order of three lines for each of them.
+    pub fn fill(&self, count: usize, random: &mut StdRng) {
+        let mut inner = self.lock();
+        for _ in 0..count {
+            let product = inner.create_product_with(3, Some(2), random);
+            inner.create_order_of(product, 3, random);
+        }
     }
 
     /// Returns the points that were spent, and the number of calls that could not be paid for.
@@ -379,7 +399,7 @@ impl Simulator for Shop {
         let answer = match inner.troubles.pop_front().unwrap_or(Trouble::None) {
             Trouble::TooMany(seconds) => {
                 inner.points = 0.0;
-                Ok(inner.throttled(f64::from(seconds) * POINTS_A_SECOND))
+                Ok(inner.throttled(f64::from(seconds) * inner.points_a_second))
             }
             Trouble::Broken => Ok(page(500, "<html>Internal Server Error</html>")),
             Trouble::NotFoundPage => Ok(page(404, "<html>404 Not Found</html>")),
@@ -509,6 +529,12 @@ impl Inner {
     }
 
     fn route(&mut self, request: &ApiRequest) -> ApiResponse {
+        if request.url.host_str() == Some(bulk::HOST) {
+            return match self.bulk.file(request.url.path(), self.now) {
+                Some(body) => ApiResponse { status: 200, headers: http::HeaderMap::new(), body },
+                None => page(403, "<Error><Code>ExpiredToken</Code></Error>"),
+            };
+        }
         match (&request.method, request.url.path()) {
             (&Method::POST, "/admin/oauth/access_token") => self.grant(request),
             (&Method::GET, "/admin/oauth/authorize") => {
@@ -568,7 +594,7 @@ impl Inner {
 
     fn refill(&mut self) {
         let seconds = (self.now.micros() - self.points_at.micros()) as f64 / 1e6;
-        self.points = (self.points + seconds * POINTS_A_SECOND).min(MOST_POINTS);
+        self.points = (self.points + seconds * self.points_a_second).min(self.points_a_second * BUCKET_SECONDS);
         self.points_at = self.now;
     }
 
@@ -576,7 +602,8 @@ impl Inner {
         json!({
             "requestedQueryCost": requested, "actualQueryCost": actual,
             "throttleStatus": {
-                "maximumAvailable": MOST_POINTS, "currentlyAvailable": self.points.floor(), "restoreRate": POINTS_A_SECOND,
+                "maximumAvailable": self.points_a_second * BUCKET_SECONDS,
+                "currentlyAvailable": self.points.floor(), "restoreRate": self.points_a_second,
             },
         })
     }
@@ -630,33 +657,38 @@ impl Inner {
                     false => json!({ "deletedWebhookSubscriptionId": null, "userErrors": [{ "field": ["id"] }] }),
                 }
             }
+            "bulkOperationRunQuery" => {
+                let id = gid("BulkOperation", self.id());
+                let Self { bulk, objects, now, .. } = self;
+                bulk.run(id, &text("query"), *now, |list| {
+                    let (kind, ..) = KINDS.iter().find(|(_, name, _)| *name == list)?;
+                    Some(objects.iter().filter(|((known, _), _)| known == kind).map(|(_, one)| one.clone()).collect())
+                })
+            }
+            "bulkOperation" => self.bulk.shown(&text("id"), self.now),
             name => {
                 let (kind, ..) = KINDS.iter().find(|(_, list, _)| *list == name).ok_or("undefinedField")?;
-                self.list(kind, &text("query"), &text("after"))
+                let first = root.arguments.get("first").and_then(Value::as_u64).unwrap_or(u64::MAX);
+                self.list(kind, &text("query"), &text("after"), usize::try_from(first).unwrap())
             }
         })
     }
 
-    /// Returns a list in the order of changes, from a time and after a cursor.
-    fn list(&self, kind: &str, filter: &str, after: &str) -> Value {
-        let of_kind = self.objects.iter().filter(|((known, _), _)| *known == kind);
-        let mut all: Vec<(String, Value)> = of_kind
-            .map(|((_, id), object)| {
-                let updated = object["updatedAt"].as_str().unwrap().to_owned();
-                let cursor = format!("{updated}|{id:012}");
-                (cursor.clone(), json!({ "id": object["id"], "updatedAt": updated, "__cursor": cursor }))
-            })
-            .collect();
-        all.sort_by(|one, other| one.0.cmp(&other.0));
+    /// Returns a list in the order of changes, from a time and after a cursor: the entries of a page, and one more if there
+    /// is one.
+    fn list(&self, kind: &str, filter: &str, after: &str, first: usize) -> Value {
         let since = filter.strip_prefix("updated_at:>='").and_then(|rest| parse_utc(rest.trim_end_matches('\'')));
-        let is_since = |object: &Value| {
-            let at = object["updatedAt"].as_str().and_then(parse_utc);
-            since.is_none_or(|since| at.is_some_and(|at| at >= since))
-        };
-        all.into_iter()
-            .filter(|(cursor, object)| cursor.as_str() > after && is_since(object))
-            .map(|one| one.1)
-            .collect()
+        let after = after.split_once('|').map(|(at, id)| (at, id.parse().unwrap_or(0)));
+        let of_kind = self.objects.iter().filter(|((known, _), _)| *known == kind);
+        let all = of_kind.map(|((_, id), object)| (object["updatedAt"].as_str().unwrap(), *id));
+        let is_since = |at: &str| since.is_none_or(|since| parse_utc(at).is_some_and(|at| at >= since));
+        let mut found: Vec<(&str, u64)> =
+            all.filter(|one| after.is_none_or(|after| *one > after) && is_since(one.0)).collect();
+        found.sort_unstable();
+        let shown = found.into_iter().take(first.saturating_add(1)).map(
+            |(updated, id)| json!({ "id": gid(kind, id), "updatedAt": updated, "__cursor": format!("{updated}|{id}") }),
+        );
+        shown.collect()
     }
 
     /// Returns an inventory item, with the variant that it belongs to.
@@ -811,9 +843,10 @@ impl Inner {
         }
     }
 
-    fn variant(&mut self, place: usize, random: &mut StdRng) -> Value {
+    /// Makes a variant with stock at so many locations, or at any number of them.
+    fn variant(&mut self, place: usize, places: Option<usize>, random: &mut StdRng) -> Value {
         let (id, item, price) = (self.id(), self.id(), random.random_range(100..9_000));
-        let places = random.random_range(1..=LOCATIONS.len());
+        let places = places.unwrap_or_else(|| random.random_range(1..=LOCATIONS.len()));
         let levels: Vec<Value> = LOCATIONS[..places]
             .iter()
             .map(|location| {
@@ -842,10 +875,14 @@ impl Inner {
     }
 
     fn create_product(&mut self, random: &mut StdRng) {
-        let (id, at) = (self.id(), iso(self.now));
         // Now and then there is one whose variants take several calls.
         let count = if random.random_ratio(1, 12) { 40 } else { random.random_range(1..4) };
-        let variants: Vec<Value> = (0..count).map(|place| self.variant(place, random)).collect();
+        self.create_product_with(count, None, random);
+    }
+
+    fn create_product_with(&mut self, count: usize, places: Option<usize>, random: &mut StdRng) -> u64 {
+        let (id, at) = (self.id(), iso(self.now));
+        let variants: Vec<Value> = (0..count).map(|place| self.variant(place, places, random)).collect();
         let collections: Vec<Value> =
             self.any("Collection", random).into_iter().map(|id| json!({ "id": gid("Collection", id) })).collect();
         let image =
@@ -861,6 +898,7 @@ impl Inner {
         });
         self.put("Product", id, product);
         self.tell_of("products/create", "Product", id);
+        id
     }
 
     fn update_product(&mut self, random: &mut StdRng) {
@@ -916,6 +954,11 @@ impl Inner {
 
     fn create_order(&mut self, random: &mut StdRng) {
         let Some(product) = self.any("Product", random) else { return };
+        let count = if random.random_ratio(1, 15) { 40 } else { random.random_range(1..4) };
+        self.create_order_of(product, count, random);
+    }
+
+    fn create_order_of(&mut self, product: u64, count: usize, random: &mut StdRng) {
         let id = self.id();
         let sale = Sale {
             gross: random.random_bool(0.5),
@@ -924,7 +967,6 @@ impl Inner {
         };
         let code = random.random_bool(0.4).then_some("SPRING");
         let variants = self.objects[&("Product", product)]["variants"].as_array().unwrap().clone();
-        let count = if random.random_ratio(1, 15) { 40 } else { random.random_range(1..4) };
         let (mut lines, mut total, mut tax) = (Vec::new(), 0, 0);
         for n in 0..count {
             let variant = &variants[n % variants.len()];

@@ -21,8 +21,8 @@ use crate::{
 /// The version of the API. A version is supported for a year; the webhooks that it makes deliver in its form.
 pub(super) const VERSION: &str = "2026-10";
 
-/// The rate of calls. Points and not calls are limited, so this is no more than a guard against a run of cheap calls:
-/// [`rest`] keeps to the points.
+/// The rate of calls. Shopify limits points and not calls, and [`rest`] keeps to the points. A standard plan's points run
+/// out before this budget does. On a greater plan, this budget comes first.
 pub(super) const BUDGET: Budget = Budget { calls: 120, seconds: 60 };
 
 /// The most points that one call may cost.
