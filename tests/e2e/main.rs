@@ -22,7 +22,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use cloud::{
     aws::{Aws, Patience, variable},
     outbound::{Guarded, Outbound},
-    secrets::{KeepSecret, Keys, SecretsManager},
+    secrets::{KeepSecret, Keys, SecretSource, SecretsManager},
     state::{DynamoEntities, Entities, Put},
 };
 use commerce::{
@@ -48,9 +48,11 @@ use serde_json::{Map, Value, json};
 use sha2::Sha256;
 use tests::{
     merchant::{connection_id, install_bigcommerce, install_woocommerce, open},
-    platforms::{Http, Simulator, Truth, Wire, bigcommerce, cloudblue, directscale, listen, woocommerce::Store},
+    platforms::{
+        Http, Simulator, Truth, Wire, bigcommerce, cloudblue, directscale, listen, shopify, woocommerce::Store,
+    },
     truth::Connected,
-    world::{PLATFORM, app_credentials_at, event, events},
+    world::{PLATFORM, app_credentials, app_credentials_at, event, events},
 };
 use tools::events::Event;
 
@@ -58,6 +60,8 @@ use crate::browser::Browser;
 
 /// The longest wait. The emulator takes a second or two for most things.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Held by the test that writes the apps' credentials, which are one secret.
+static WRITES_APPS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 struct Stack {
     aws: Aws,
@@ -100,6 +104,15 @@ impl Stack {
         let path = format!("/admin/connections/{platform}/{connection}");
         let (status, text) = self.call(method, &path, &headers, &body.to_string()).await;
         (status, serde_json::from_str(&text).unwrap_or_default())
+    }
+
+    /// Sets the credentials of the apps of some platforms, and keeps those of the others.
+    async fn set_apps(&self, of: &Value) {
+        let _writes = WRITES_APPS.lock().await;
+        let secret = SecretsManager::new(self.aws.secretsmanager(), variable("APP_CREDENTIALS").unwrap());
+        let mut apps: Map<String, Value> = serde_json::from_str(&secret.fetch().await.unwrap()).unwrap();
+        apps.extend(of.as_object().unwrap().clone());
+        secret.replace(&json!(apps).to_string()).await.unwrap();
     }
 
     /// Makes a connection whose webhooks are entered by hand.
@@ -606,6 +619,9 @@ async fn plays(simulator: Arc<dyn Simulator>, changes: usize) {
     let stack = Stack::new().await;
     let site = listen(Arc::clone(&simulator)).await;
     let connection = connects(&stack, &*simulator, &site).await;
+    // A job makes the webhooks that the request had no time for.
+    let stands = |row: &Value| ["active", "manual"].contains(&row["status"].as_str().unwrap_or_default());
+    subscribed(&stack, simulator.platform(), &connection, |rows| rows.iter().all(stands)).await;
     let mut random = StdRng::seed_from_u64(11);
     for _ in 0..changes {
         simulator.change(&mut random);
@@ -621,8 +637,7 @@ async fn bigcommerce_is_installed_plays_and_is_uninstalled() {
     let stack = Stack::new().await;
     let store = Arc::new(bigcommerce::Simulator::new(Arc::new(cloud::now), false));
     let site = listen(Arc::clone(&store) as Arc<dyn Simulator>).await;
-    let apps = SecretsManager::new(stack.aws.secretsmanager(), variable("APP_CREDENTIALS").unwrap());
-    apps.replace(&app_credentials_at(&site)).await.unwrap();
+    stack.set_apps(&serde_json::from_str(&app_credentials_at(&site)).unwrap()).await;
     let mut random = StdRng::seed_from_u64(11);
     // Nobody reports the earlier changes: backfill fetches them.
     for _ in 0..8 {
@@ -747,6 +762,17 @@ async fn cloudblue_plays_and_its_requests_are_approved_once() {
     let actions = connect.actions();
     assert!(actions.keys().any(|(_, action)| action == "approve"), "{actions:?}");
     assert!(actions.iter().all(|((_, action), times)| action == "inquire" || *times == 1), "{actions:?}");
+}
+
+#[tokio::test]
+async fn shopify_plays() {
+    let stack = Stack::new().await;
+    let apps: Value = serde_json::from_str(&app_credentials()).unwrap();
+    stack.set_apps(&json!({ "shopify": apps["shopify"] })).await;
+    let shop = shopify::Shop::new(Arc::new(cloud::now));
+    // On Plus, the test waits for no points.
+    shop.set_plan(1_000.0);
+    plays(Arc::new(shop), 25).await;
 }
 
 #[tokio::test]
