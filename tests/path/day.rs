@@ -30,7 +30,7 @@ use serde_json::Value;
 use tests::{
     platforms::{Delivery, Simulator, Trouble, Truth, simulators},
     reader::Replica,
-    truth::{Connected, connect},
+    truth::{BETWEEN_QUESTIONS, Connected, connect},
     world::{BASE, Outside, World, coded, gateway_event, request},
 };
 
@@ -208,8 +208,7 @@ impl Day {
             for (kind, id, truth) in simulator.entities() {
                 let key = connected.entity(kind, &id);
                 *counts.entry(simulator.platform()).or_default() += 1;
-                // The platform limits the rate of calls.
-                self.world.clock.pass_seconds(2);
+                self.world.clock.pass_seconds(BETWEEN_QUESTIONS);
                 let item = items.get(&(key.partition(), key.sort()));
                 let same = connected.compare(&key, &truth, item, &*clock).await;
                 assert_eq!(same, Ok(()), "seed {seed}");

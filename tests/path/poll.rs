@@ -35,7 +35,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use tests::{
     platforms::{Simulator, Trouble, Truth, Wrapper, bigcommerce, cloudblue, reads, shopify, woocommerce::Store},
-    truth::Connected,
+    truth::{BETWEEN_QUESTIONS, Connected},
     world::{self, Outside, World, gateway_event, request},
 };
 
@@ -230,7 +230,7 @@ impl Shop {
         let (polled, clock) = (self.polled(), self.world.clock.function());
         let mut found = Vec::new();
         for (kind, id, truth) in self.simulator.entities().into_iter().filter(|(kind, ..)| polled.contains(kind)) {
-            self.world.clock.pass_seconds(2);
+            self.world.clock.pass_seconds(BETWEEN_QUESTIONS);
             let key = connected.entity(kind, &id);
             let item = items.get(&key.sort());
             if connected.compare(&key, &truth, item, &*clock).await.is_err() {
@@ -248,7 +248,7 @@ impl Shop {
         let (polled, clock) = (self.polled(), self.world.clock.function());
         let mut count = 0;
         for (kind, id, truth) in self.simulator.entities().into_iter().filter(|(kind, ..)| polled.contains(kind)) {
-            self.world.clock.pass_seconds(2);
+            self.world.clock.pass_seconds(BETWEEN_QUESTIONS);
             let key = connected.entity(kind, &id);
             let same = connected.compare(&key, &truth, items.get(&key.sort()), &*clock).await;
             assert_eq!(same, Ok(()), "seed {seed}");

@@ -23,7 +23,7 @@ use tests::{
         Delivery, Simulator,
         shopify::{ACCESS_TOKEN, CLIENT_ID, GRANTS, SHOP, Shop, client_secret},
     },
-    truth::{Connected, connect},
+    truth::{BETWEEN_QUESTIONS, Connected, connect},
     world::{BASE, Outside, World, gateway_event, message, outcomes, request},
 };
 
@@ -422,7 +422,7 @@ async fn a_backfill_spends_the_shop_s_points_and_no_more() {
         }
         let entity = connected.entity(kind, &id);
         let item = world.tables.items().into_iter().find(|item| item.sk == entity.sort());
-        world.clock.pass_seconds(20);
+        world.clock.pass_seconds(BETWEEN_QUESTIONS);
         connected.compare(&entity, &truth, item.as_ref(), &*world.clock.function()).await.unwrap();
         count += 1;
     }

@@ -24,6 +24,10 @@ use crate::{
     world::{BASE, World},
 };
 
+/// The time between two questions about entities, in seconds. Platforms limit the rate of calls, and Shopify's bucket of
+/// points is full again after it.
+pub const BETWEEN_QUESTIONS: i64 = 20;
+
 /// A number of troubles that no test exceeds.
 const MAX_TROUBLES: usize = 100;
 

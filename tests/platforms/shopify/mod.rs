@@ -178,7 +178,7 @@ impl Shop {
         let mut inner = self.lock();
         for _ in 0..count {
             let product = inner.create_product_with(3, Some(2), random);
-            inner.create_order_of(product, 3, random);
+            inner.create_order_of(product, Some(3), random);
         }
     }
 
@@ -954,11 +954,11 @@ impl Inner {
 
     fn create_order(&mut self, random: &mut StdRng) {
         let Some(product) = self.any("Product", random) else { return };
-        let count = if random.random_ratio(1, 15) { 40 } else { random.random_range(1..4) };
-        self.create_order_of(product, count, random);
+        self.create_order_of(product, None, random);
     }
 
-    fn create_order_of(&mut self, product: u64, count: usize, random: &mut StdRng) {
+    /// Makes an order with so many lines, or with any number of them.
+    fn create_order_of(&mut self, product: u64, count: Option<usize>, random: &mut StdRng) {
         let id = self.id();
         let sale = Sale {
             gross: random.random_bool(0.5),
@@ -967,6 +967,8 @@ impl Inner {
         };
         let code = random.random_bool(0.4).then_some("SPRING");
         let variants = self.objects[&("Product", product)]["variants"].as_array().unwrap().clone();
+        let any = |random: &mut StdRng| if random.random_ratio(1, 15) { 40 } else { random.random_range(1..4) };
+        let count = count.unwrap_or_else(|| any(random));
         let (mut lines, mut total, mut tax) = (Vec::new(), 0, 0);
         for n in 0..count {
             let variant = &variants[n % variants.len()];
