@@ -789,6 +789,19 @@ mod asking {
         assert_eq!(delete(&world).await, "applied");
         assert!(world.item("order#13").deleted);
     }
+
+    #[tokio::test]
+    async fn a_delete_that_finds_what_a_clock_ahead_has_made_meanwhile_is_asked_for_again() {
+        let world = with_store(None);
+        let hour_ahead = (world.clock.now().seconds() + 3_600) * 1000;
+        let made = delivered("order.created", &super::order("pending", "2026-11-21T01:00:00"), hour_ahead);
+        assert_eq!(outcomes(&world.process(&[made]).await), ["applied"]);
+        // The order is read as it was before the other environment made it.
+        world.tables.break_next([TableFault::StaleRead]);
+        assert_eq!(delete(&world).await, "failed: contention");
+        assert_eq!(delete(&world).await, "applied");
+        assert!(world.item("order#13").deleted);
+    }
 }
 
 mod writing {

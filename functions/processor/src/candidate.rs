@@ -22,6 +22,8 @@ pub(crate) struct Candidate {
     pub asked: bool,
     /// Set when an answer of the platform is among the changes.
     pub answered: bool,
+    /// The noted delete of the entity, read before the platform was asked.
+    pub noted: Option<Timestamp>,
 }
 
 /// The result of asking the platform about an entity.

@@ -43,6 +43,12 @@ impl Ended {
         Disposition::Retry(reason, cause.to_string()).into()
     }
 
+    /// Makes a message come back, because the platform's answer meets what another environment dated ahead of it: nobody
+    /// can tell which is later.
+    pub fn clock_ahead() -> Self {
+        Self::retry(Reason::Contention, "another environment's clock is ahead")
+    }
+
     /// Quarantines a message that the platform has to be asked about, because the connection has no credentials.
     pub fn without_credentials() -> Self {
         let why = "it has to be asked for at the platform, which needs credentials; connect with them, then redrive";

@@ -92,11 +92,15 @@ impl<P: Parts> Processor<P> {
         }
         let mut item = entity.item;
         if item.is_none() && is_never_here(&candidates) {
-            item = match self.note_gone(&key, latest_delete(&candidates).unwrap_or((self.clock)())).await {
-                Ok(item) => item,
-                Err(error) => {
-                    let failed = Ended::from(error);
-                    ends.extend(candidates.iter().map(|candidate| (candidate.index, failed.clone())));
+            let deleted = latest_delete(&candidates).unwrap_or((self.clock)());
+            let noted = match self.note_gone(&key, deleted).await {
+                Ok(Some(found)) if found.state().latest() > Some(deleted) => Err(Ended::clock_ahead()),
+                noted => noted.map_err(Ended::from),
+            };
+            item = match noted {
+                Ok(found) => found,
+                Err(ended) => {
+                    ends.extend(candidates.iter().map(|candidate| (candidate.index, ended.clone())));
                     return ends;
                 }
             };
@@ -125,9 +129,11 @@ impl<P: Parts> Processor<P> {
         let connection = gate(connection, &update.platform, &update.envelope)?;
         let mut facts = self.facts(entity, update, connection);
         let mut action = decide(&facts);
+        let mut noted = None;
         let id = &entity.run.batch[update.index].message.id;
         if action == Action::Merge && facts.can_ask && may_be_first(update, entity.item.as_ref(), id) {
-            facts.is_told_gone = self.told_gone(entity.key).await?.is_some();
+            noted = self.told_gone(entity.key).await?;
+            facts.is_told_gone = noted.is_some();
             action = decide(&facts);
         }
         let mut changes = update.changes.clone();
@@ -135,7 +141,7 @@ impl<P: Parts> Processor<P> {
             changes.retain(|change| !matches!(change, Change::Delete(_)));
         }
         let (index, only_if_known) = (update.index, update.only_if_known);
-        let told = Candidate { index, changes, refused: None, only_if_known, asked: false, answered: false };
+        let told = Candidate { index, changes, refused: None, only_if_known, asked: false, answered: false, noted };
         match action {
             Action::End(outcome) => Err(outcome.into()),
             Action::WaitForCredentials => Err(Ended::without_credentials()),

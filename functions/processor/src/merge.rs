@@ -84,8 +84,8 @@ impl Merge<'_, '_> {
     }
 
     /// Fails all candidates alike; their messages come back.
-    fn fail(&mut self, reason: Reason, why: &str) {
-        let failed = self.candidates.drain(..).map(|candidate| (candidate.index, Ended::retry(reason, why)));
+    fn fail(&mut self, ended: &Ended) {
+        let failed = self.candidates.drain(..).map(|candidate| (candidate.index, ended.clone()));
         self.ends.extend(failed);
     }
 
@@ -153,7 +153,10 @@ impl<P: Parts> Processor<P> {
             let (state, redacted) = match self.redacted(&merge, state).await {
                 Ok(redacted) => redacted,
                 Err(error) => {
-                    merge.fail(Reason::StateUnavailable, &format!("nobody knows who is redacted: {error}"));
+                    merge.fail(&Ended::retry(
+                        Reason::StateUnavailable,
+                        format!("nobody knows who is redacted: {error}"),
+                    ));
                     break;
                 }
             };
@@ -183,7 +186,8 @@ impl<P: Parts> Processor<P> {
             if let Some(update) = nearest.min_by_key(|update| update.envelope.depth).filter(|_| grown)
                 && let Err(error) = self.pull_along(merge.key, update, merge.connection, &state).await
             {
-                merge.fail(Reason::StateUnavailable, &format!("what it needs was not asked for: {error}"));
+                merge
+                    .fail(&Ended::retry(Reason::StateUnavailable, format!("what it needs was not asked for: {error}")));
                 break;
             }
             writes += 1;
@@ -235,16 +239,15 @@ impl<P: Parts> Processor<P> {
                 merge.finish(outcomes);
             }
             Ok(Put::Conflict(_)) if writes == MAX_WRITES => {
-                merge.fail(Reason::Contention, &format!("{writes} writes in a row conflicted"));
+                merge.fail(&Ended::retry(Reason::Contention, format!("{writes} writes in a row conflicted")));
             }
-            // Which is later cannot be told, the platform's answer or what another clock dated ahead of this one.
             Ok(Put::Conflict(Some(stored)))
                 if merge.has_answers() && stored.state().latest() > Some((self.clock)()) =>
             {
-                merge.fail(Reason::Contention, "another environment's clock is ahead");
+                merge.fail(&Ended::clock_ahead());
             }
             Ok(Put::Conflict(stored)) => merge.item = stored.map(|stored| *stored),
-            Err(error) => merge.fail(Reason::StateUnavailable, &error.to_string()),
+            Err(error) => merge.fail(&Ended::retry(Reason::StateUnavailable, error)),
         }
     }
 
@@ -255,8 +258,9 @@ impl<P: Parts> Processor<P> {
             return None;
         }
         let told = self.told_gone(merge.key).await.unwrap_or(Some((self.clock)()))?;
+        let is_later = |candidate: &Candidate| candidate.answered && candidate.noted == Some(told);
         let precedes = |candidate: &Candidate| candidate.changes.iter().any(|change| may_precede(change, told));
-        merge.candidates.iter().position(precedes)
+        merge.candidates.iter().position(|candidate| !is_later(candidate) && precedes(candidate))
     }
 
     /// Asks the platform about a candidate that needs confirmation, once per merge: an answer is newer than all that

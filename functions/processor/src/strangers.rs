@@ -7,10 +7,10 @@
 //! quarantine, and a pull may have begun before the delete; either would revive the entity. So the delete is noted with
 //! its time, for longer than any message lives, and each entity that comes for the first time is looked up among the
 //! notes. If there is a note, the platform is asked: always about an update that it did not vouch for, as about every
-//! such update of an entity marked as deleted, and about a pulled entity if that is older than the delete. This holds
-//! even if both happen at the same moment: the delete writes its note and then reads the item, the update writes the
-//! item and then reads the note, and both read consistently, so one of them sees the other. An update that crashes in
-//! between comes back, and finds its own item.
+//! such update of an entity marked as deleted, and about a pulled entity unless the pull began minutes after the delete
+//! or after the note was read. This holds even if both happen at the same moment: the delete writes its note and then
+//! reads the item, the update writes the item and then reads the note, and both read consistently, so one of them sees
+//! the other. An update that crashes in between comes back, and finds its own item.
 
 use cloud::{
     EdgeError,
@@ -26,6 +26,9 @@ use crate::{Parts, Processor, parse::EntityUpdate};
 /// The time for which a delete of an entity that was never here is remembered, in seconds: longer than a message can be
 /// on the queue and then in quarantine.
 const GONE_SECONDS: i64 = 40 * 24 * 60 * 60;
+/// The greatest difference between the clocks of two environments, in seconds, at which an order of a pull and a delete
+/// is not believed.
+const CLOCKS_SECONDS: i64 = 5 * 60;
 /// The number of attempts to write a note that others write, too.
 const TRIES: u32 = 5;
 
@@ -40,7 +43,8 @@ fn is_unseen(change: &Change) -> bool {
 
 /// Returns whether a change may be older than a delete that was received at `gone`.
 pub(crate) fn may_precede(change: &Change, gone: Timestamp) -> bool {
-    is_unseen(change) || matches!(change, Change::Upsert(upsert) if upsert.received <= gone)
+    is_unseen(change)
+        || matches!(change, Change::Upsert(upsert) if upsert.received <= gone.plus_seconds(CLOCKS_SECONDS))
 }
 
 /// Returns whether a message may be the first about its entity: the item is absent, or the same message wrote it before
