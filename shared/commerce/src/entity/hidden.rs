@@ -4,7 +4,7 @@
 //! A name alone decides little: the `code` of a coupon, a country or a currency is no secret, but a link's parameter
 //! `code` is one. A value that says only whether a secret exists (`true`, `false`, `null`) is kept.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, cell::RefCell, collections::HashMap};
 
 use serde_json::{Map, Value};
 use url::form_urlencoded;
@@ -161,9 +161,11 @@ const PICTURES: &[&str] = &[".jpg", ".jpeg", ".png", ".gif", ".webp", ".svg", ".
 /// The number of levels to which links within links are searched.
 const MAX_WITHIN: u8 = 3;
 
-/// The most names that are remembered while one entity is searched, and the longest one, in bytes.
+/// The most names that are remembered, and the longest one, in bytes.
 const MAX_NAMES: usize = 1_000;
 const MAX_NAME_BYTES: usize = 100;
+/// The longest text, in bytes, that holds no private key for sure: its first and last lines alone are longer.
+const NO_PRIVATE_KEY: usize = "-----BEGIN PRIVATE KEY-----".len() - 1;
 
 /// The meaning of a member's name for its value.
 #[derive(Clone, Copy)]
@@ -173,10 +175,13 @@ struct Said {
     tracking: bool,
 }
 
-/// The names of members that were judged already. The same few names stand in every line of an entity, so each is judged
-/// once.
+/// The names of members that were judged already. The same few names stand in every entity, so each is judged once.
 #[derive(Default)]
 struct Names(HashMap<String, Said>);
+
+thread_local! {
+    static NAMES: RefCell<Names> = RefCell::default();
+}
 
 impl Names {
     fn of(&mut self, name: &str) -> Said {
@@ -189,7 +194,11 @@ impl Names {
             personal_link: is_personal_link(&words),
             tracking: words.iter().any(|word| word.starts_with("track")),
         };
-        if self.0.len() < MAX_NAMES && name.len() <= MAX_NAME_BYTES {
+        if name.len() <= MAX_NAME_BYTES {
+            // An entity of odd names makes the usual ones judged again, and no more.
+            if self.0.len() == MAX_NAMES {
+                self.0.clear();
+            }
             self.0.insert(name.to_owned(), said);
         }
         said
@@ -199,14 +208,17 @@ impl Names {
 /// Removes values that let their holder act, at any depth. Removes whole elements of lists, but cuts only the link in a
 /// longer text.
 pub fn hide(members: &mut Map<String, Value>) {
-    hide_by(members, &mut Names::default());
+    NAMES.with_borrow_mut(|names| hide_by(members, names));
 }
 
 fn hide_by(members: &mut Map<String, Value>, names: &mut Names) {
-    let mut is_secret =
-        |name: &str| members.get(name).and_then(Value::as_str).is_some_and(|name| names.of(name).secret);
-    if is_secret("type") || NAMED_BY.iter().any(|name| is_secret(name)) {
-        members.retain(|name, value| !VALUES.contains(&name.as_str()) || is_sign(value));
+    // Only an object with a value beside can have a name in another member.
+    if members.keys().any(|name| VALUES.contains(&name.as_str())) {
+        let mut is_secret =
+            |name: &str| members.get(name).and_then(Value::as_str).is_some_and(|name| names.of(name).secret);
+        if is_secret("type") || NAMED_BY.iter().any(|name| is_secret(name)) {
+            members.retain(|name, value| !VALUES.contains(&name.as_str()) || is_sign(value));
+        }
     }
     members.retain(|name, value| {
         let said = names.of(name);
@@ -233,7 +245,21 @@ fn stays(value: &mut Value, tracking: bool, names: &mut Names) -> bool {
     true
 }
 
+/// Returns whether a text cannot hold a credential, a link with parameters or user information, or JSON. Nearly every text
+/// is one of these.
+fn is_plain(text: &str) -> bool {
+    let begins =
+        |sign: &str| text.as_bytes().get(..sign.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(sign.as_bytes()));
+    text.len() <= NO_PRIVATE_KEY
+        && !text.bytes().any(|byte| matches!(byte, b':' | b'?' | b'#' | b'{' | b'['))
+        && !text.starts_with(char::is_whitespace)
+        && !["eyj", "bearer", "basic", "apikey"].iter().any(|sign| begins(sign))
+}
+
 fn text_stays(text: &mut String, tracking: bool, names: &mut Names) -> bool {
+    if is_plain(text) {
+        return true;
+    }
     if is_credential(text) {
         return false;
     }
@@ -403,6 +429,7 @@ fn is_parameter(words: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample};
     use serde_json::json;
 
     use super::*;
@@ -566,6 +593,27 @@ mod tests {
             "-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----",
         ] {
             assert_eq!(hidden(json!({"a": link, "b": [link, "x"]})), json!({"b": ["x"]}), "{link}");
+        }
+    }
+
+    proptest! {
+        /// A shortcut hides no less than the long way.
+        #[test]
+        fn a_plain_text_would_stay_anyway(
+            parts in vec(
+                sample::select(vec![
+                    "eyJ", "eyj", "aaaaaaaa", ".", "Bearer ", "basic ", "0123456789abcdef", " ", "\t", "://", ":", "?",
+                    "#", "key", "token", "=", "&", "\\/", "@", "[", "{", "-----BEGIN ", "PRIVATE KEY-----", "x", "é",
+                ]),
+                0..8,
+            ),
+        ) {
+            let text = parts.concat();
+            prop_assume!(is_plain(&text));
+            let mut names = Names::default();
+            prop_assert!(!is_credential(&text) && !opens(text.trim(), false, 0), "{text}");
+            let mut kept = text.clone();
+            prop_assert!(text_stays(&mut kept, false, &mut names) && kept == text);
         }
     }
 

@@ -218,9 +218,47 @@ fn member<'a>(object: &'a str, name: &str) -> Option<&'a RawValue> {
     serde_json::Deserializer::from_str(object).deserialize_map(Find(name)).ok()?
 }
 
+/// Returns whether nothing in a text is nested deeper than is kept. A text that is not JSON may count as either.
+fn is_shallow(text: &[u8]) -> bool {
+    let (mut depth, mut bytes) = (0_usize, text.iter());
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => {
+                let end = bytes.as_slice();
+                let Some(length) = string_length(end) else { return false };
+                bytes = end.get(length..).unwrap_or_default().iter();
+            }
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return false;
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    true
+}
+
+/// Returns the length of a JSON string up to its end quote and with it, from behind its first quote on.
+fn string_length(text: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += memchr::memchr2(b'"', b'\\', text.get(at..)?)?;
+        if text[at] == b'"' {
+            return Some(at + 1);
+        }
+        at += 2;
+    }
+}
+
 /// Replaces everything nested too deeply by `null`. Returns the names of the top-level members that lost something,
 /// too.
 fn shallow(text: &[u8]) -> (Cow<'_, [u8]>, Vec<String>) {
+    if is_shallow(text) {
+        return (Cow::Borrowed(text), Vec::new());
+    }
     let (mut kept, mut names) = (Vec::new(), Vec::<String>::new());
     let (mut depth, mut copied) = (0_usize, 0);
     let (mut string, mut member) = (None, 0..0);
