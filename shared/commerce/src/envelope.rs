@@ -285,7 +285,7 @@ impl Body {
     pub fn pack(bytes: &[u8]) -> Self {
         if bytes.len() <= MAX_TEXT_BYTES
             && let Ok(text) = std::str::from_utf8(bytes)
-            && text.chars().all(is_legal_in_sqs)
+            && is_legal_in_sqs(bytes)
         {
             return Self::Text(text.to_owned());
         }
@@ -319,10 +319,11 @@ impl Body {
     }
 }
 
-/// Returns whether SQS takes a character in JSON. SQS refuses a whole message for one character that is illegal in XML.
-/// JSON escapes those below U+0020, but carries the two non-characters as they are.
-fn is_legal_in_sqs(character: char) -> bool {
-    !matches!(character, '\u{fffe}' | '\u{ffff}')
+/// Returns whether SQS takes a text in JSON. SQS refuses a whole message for one character that is illegal in XML. JSON
+/// escapes those below U+0020, but carries the two non-characters, U+FFFE and U+FFFF, as they are.
+fn is_legal_in_sqs(text: &[u8]) -> bool {
+    let is_illegal = |at: usize| matches!(text.get(at..at + 3), Some([_, 0xbf, 0xbe | 0xbf]));
+    !memchr::memchr_iter(0xef, text).any(is_illegal)
 }
 
 /// The content without bodies, which are never printed.
@@ -777,6 +778,8 @@ mod tests {
         assert!(matches!(Body::pack(b"{\"id\":1}"), Body::Text(_)));
         assert!(matches!(Body::pack("{\"name\":\"Malm\u{f6} \u{1F375}\"}".as_bytes()), Body::Text(_)));
         assert!(matches!(Body::pack("\u{ffff}".as_bytes()), Body::Base64(_)));
+        assert!(matches!(Body::pack("\u{feff}\u{fffd} \u{fffe}".as_bytes()), Body::Base64(_)));
+        assert!(matches!(Body::pack("\u{feff}\u{fffd} \u{f000}\u{10ffff}".as_bytes()), Body::Text(_)));
         assert!(matches!(Body::pack(&[0xff, 0xfe]), Body::Base64(_)));
         assert!(matches!(Body::pack(&vec![b'x'; MAX_TEXT_BYTES + 1]), Body::Deflate(_)));
     }
