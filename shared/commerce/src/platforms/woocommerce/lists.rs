@@ -216,7 +216,7 @@ pub fn read(listing: &Listing, response: &ApiResponse, at: Timestamp) -> Result<
         let reason = format!("variation of {parent}, listed in {}", listing.what);
         let found: Vec<_> = entries.iter().map(|entry| variation(entry, &reason)).collect::<Result<_, _>>()?;
         let end = walk.done.saturating_add(found.len());
-        let last = found.is_empty() || total(response).map_or(found.len() < PAGE_SIZE, |total| end >= total);
+        let last = found.is_empty() || total(response).is_some_and(|total| end >= total);
         let next = walk.after_variations((end - OVERLAP.min(found.len() / 2)).max(1), last);
         return Ok(Listed { found, next: next.listing(&listing.what) });
     }
@@ -243,7 +243,8 @@ pub fn read(listing: &Listing, response: &ApiResponse, at: Timestamp) -> Result<
         return Err(too_old());
     }
     let (begin, count) = (walk.place.offset, found.len());
-    let last = total(response).map_or(count < page_size(whole), |total| begin.saturating_add(count) >= total);
+    // Without a total, only an empty page is surely behind the last one: hosts may give fewer entries than were asked for.
+    let last = count == 0 || total(response).is_some_and(|total| begin.saturating_add(count) >= total);
     // In the order by id, times say nothing of the position.
     let keys = if whole { vec![None; count] } else { times };
     let place = walk.place.clone().next(begin, page_size(whole), &keys, Some(last));
@@ -390,7 +391,9 @@ mod tests {
         let of = |total, ids: &[u64]| answer(200, total, &entries(ids));
         assert_eq!(offset(listed(None, &of(Some(9), &[1, 2, 3, 4])).unwrap()), Some(2), "hosts may give fewer");
         assert_eq!(offset(listed(None, &of(Some(4), &[1, 2, 3, 4])).unwrap()), None);
-        assert_eq!(offset(listed(None, &of(None, &[1, 2, 3, 4])).unwrap()), None);
+        assert_eq!(offset(listed(None, &of(None, &[1, 2, 3, 4])).unwrap()), Some(2), "and no total");
+        assert_eq!(offset(listed(None, &of(None, &[])).unwrap()), None);
+        assert_eq!(offset(listed(None, &of(Some(9), &[])).unwrap()), None, "a total may be too large");
         let found = listed(Some(AT), &of(None, &[1])).unwrap().found;
         assert_eq!(found[0].changed, Some(AT.plus_seconds(40)));
         // Older stores do not support the order, or list unchanged entities.
