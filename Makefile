@@ -59,10 +59,10 @@ bench: tools ## Measures the release binaries beside others and writes docs/benc
 	@./.local/tools bench $(if $(BASE),--base $(BASE))
 
 faults: ## Drives the release binaries through AWS, platforms and clocks that fail, and writes docs/faults.md: [SEED=7] [FAULT="stale reads"] [DELIVERIES=3000]
-	cargo build --release --locked -p receiver -p processor -p publisher
+	cargo build --release --locked -p receiver -p processor -p publisher -p registrar
 	cargo run --quiet --locked -p tests --bin faults -- $(if $(FAULT)$(DELIVERIES),,--output docs/faults.md)
 
-figures: ## Counts and measures a sweep over 10,000 connections in memory, and writes docs/sweep.md.
+figures: ## Counts and measures sweeps over 1,000 to 100,000 connections in memory, and writes docs/sweep.md.
 	cargo build --release --locked -p tests --bin figures
 	@$${CARGO_TARGET_DIR:-target}/release/figures | grep -v '^{' > docs/sweep.md
 

@@ -25,6 +25,10 @@ use crate::{
 const SPEED: u64 = 40;
 /// The queue's visibility timeout, six times the processor's time, in milliseconds.
 const VISIBILITY_MS: u64 = 120_000;
+/// The longest delay of a job, in seconds, that the registrar has also written down, so that it goes at its own speed.
+const WRITTEN_SECONDS: u64 = 60;
+/// The delay of a job from which on it belongs to another day, in seconds.
+const ANOTHER_DAY_SECONDS: u64 = 900;
 /// The number of times that the queue hands a message over before it moves it to the dead letters.
 const MOST_RECEIVES: u32 = 20;
 /// The most messages of a batch.
@@ -81,6 +85,8 @@ pub struct State {
     /// The messages of the inbox, by id.
     pub messages: BTreeMap<String, Message>,
     waiting: BTreeSet<(u64, u64, String)>,
+    jobs: BTreeSet<(u64, u64, String)>,
+    busy: usize,
     /// The bodies of the dead letters.
     pub letters: Vec<Arc<str>>,
     /// The ids of messages that the queue itself moved to the dead letters.
@@ -100,9 +106,9 @@ impl State {
         self.tables.get("entities").into_iter().flatten().filter_map(|(key, row)| Some((key, row.now.as_ref()?)))
     }
 
-    /// Returns 0 when the inbox has no message left and nobody holds one; otherwise how many there are, roughly.
+    /// Returns 0 when neither queue has a message left and nobody holds one; otherwise how many there are, roughly.
     pub fn left(&self) -> usize {
-        self.alive + self.holds
+        self.alive + self.holds + self.jobs.len() + self.busy
     }
 }
 
@@ -269,6 +275,40 @@ impl Cloud {
         letters.len()
     }
 
+    /// Puts a job on the registrar's queue.
+    pub fn send_job(&self, state: &mut State, body: &str, seconds: u64) {
+        if seconds >= ANOTHER_DAY_SECONDS {
+            return;
+        }
+        let wait = if seconds > WRITTEN_SECONDS { seconds * 1000 } else { seconds * 1000 * SPEED };
+        state.sent += 1;
+        state.jobs.insert((self.now_ms() + wait, state.sent, body.to_owned()));
+        self.changed.notify_all();
+    }
+
+    /// Takes the next jobs off the registrar's queue.
+    pub fn take_jobs(&self) -> Vec<String> {
+        let (mut state, now) = (self.state(), self.now_ms());
+        let mut taken = Vec::new();
+        while taken.len() < BATCH {
+            let Some(first) = state.jobs.first().filter(|first| first.0 <= now).cloned() else { break };
+            state.jobs.remove(&first);
+            state.busy += 1;
+            taken.push(first.2);
+        }
+        taken
+    }
+
+    /// Ends the hold on a job, which comes back unless it is done.
+    pub fn finish_job(&self, body: &str, is_done: bool) {
+        let mut state = self.state();
+        if !is_done {
+            self.send_job(&mut state, body, WRITTEN_SECONDS + 1);
+        }
+        state.busy -= 1;
+        self.changed.notify_all();
+    }
+
     // the proxy
 
     fn call(self: &Arc<Self>, request: &Request) -> Fate {
@@ -375,7 +415,10 @@ impl Cloud {
                         state.letters.push(message.into());
                         format!("letter-{}", state.letters.len())
                     }
-                    _ => "another".to_owned(),
+                    _ => {
+                        self.send_job(state, &message, delay);
+                        "job".to_owned()
+                    }
                 };
                 (200, json!({ "MessageId": id }))
             }
@@ -385,9 +428,13 @@ impl Cloud {
                 let sent: Vec<_> = entries
                     .iter()
                     .map(|entry| {
-                        let id = match inbox {
-                            true => self.send(state, &text(entry, "MessageBody"), 0),
-                            false => "another".to_owned(),
+                        let (message, delay) =
+                            (text(entry, "MessageBody"), entry["DelaySeconds"].as_u64().unwrap_or(0));
+                        let id = if inbox {
+                            self.send(state, &message, delay)
+                        } else {
+                            self.send_job(state, &message, delay);
+                            "job".to_owned()
                         };
                         json!({ "Id": entry["Id"], "MessageId": id })
                     })

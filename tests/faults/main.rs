@@ -69,7 +69,7 @@ fn binaries() -> Binaries {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("faults/skew.c");
     let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&skew).arg(source).status();
     assert!(built.is_ok_and(|status| status.success()), "cc cannot build the library that moves clocks");
-    Binaries { path: ["receiver", "processor", "publisher"].map(path).into(), skew }
+    Binaries { path: ["receiver", "processor", "publisher", "registrar"].map(path).into(), skew }
 }
 
 /// Makes runs side by side, and returns what came of each, in their order.
@@ -99,11 +99,12 @@ fn run_all(plans: &[Plan], binaries: &Binaries) -> Vec<Ran> {
 fn row(plan: &Plan, ran: &Ran) -> String {
     let verdict = &ran.verdict;
     format!(
-        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1} |",
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1} |",
         plan.kind.name,
         ran.strikes,
         ran.starts,
         plan.deliveries,
+        ran.unsent,
         ran.accepted,
         ran.retried,
         verdict.outcomes.values().sum::<usize>(),
@@ -116,8 +117,8 @@ fn row(plan: &Plan, ran: &Ran) -> String {
 }
 
 const HEAD: &str = "\
-| fault | strikes | starts | deliveries | accepted | retried | outcomes | brought back | lost | doubled | wrong | recovery, s |
-|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|";
+| fault | strikes | starts | deliveries | never sent | accepted | retried | outcomes | brought back | lost | doubled | wrong | recovery, s |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|";
 
 /// Returns the page with the table, and how to read it.
 fn page(seed: u64, deliveries: u64, table: &str) -> String {
@@ -125,21 +126,23 @@ fn page(seed: u64, deliveries: u64, table: &str) -> String {
         "\
 # Faults
 
-Written by `make faults`, with the seed {seed}: the release binaries of the receiver, the processor and the publisher, in
-{deliveries} deliveries of 60 WooCommerce shops, while everything around them fails on a script.
+Written by `make faults`, with the seed {seed}: the release binaries of the receiver, the processor, the registrar and the
+publisher, in {deliveries} deliveries of 60 WooCommerce shops, while everything around them fails on a script.
 
 {table}
 ## How to read it
 
-Each row is a run of its own: two receivers, two processors and a publisher as Lambda runs them, a small AWS in memory
+Each row is a run of its own: two receivers, two processors, a registrar and a publisher as Lambda runs them, a small AWS in memory
 (SQS, DynamoDB, Secrets Manager, KMS, EventBridge) behind a proxy, and the shops' API. Deliveries are orders that are
 made, changed and deleted. They are sent out of order, and each again until it is accepted. Their trouble goes on while
-the processors work; then it ends, dead letters are brought back once, and all has to become quiet.
+the processors work; then it ends, dead letters are brought back once, and all has to become quiet. Where deliveries are
+never sent, the registrar lists all orders of every shop meanwhile, and what is missing has to come that way.
 
 | column | is |
 |---|---|
 | strikes | the calls and messages that the script struck. Clocks that are off strike everything, and are not counted |
-| starts | the starts of environments: five, and one for each that was killed or ended |
+| starts | the starts of environments: six, and one for each that was killed or ended |
+| never sent | deliveries that the shops did not make although something changed |
 | accepted | deliveries that were answered 2xx |
 | retried | attempts after the first: of the shops, and of the queue |
 | outcomes | accepted deliveries with an outcome that was counted, once for each message |
@@ -158,8 +161,8 @@ The dice fall by the seed and the number of each call. Which call comes first is
 strikes as often and as hard, but not at the same microsecond. A run that fails shrinks, and prints the command that
 repeats it.
 
-What it does not have: other platforms than WooCommerce, lists and their pages, the registrar and the sender. Those are
-in `tests/path` and `tests/e2e`. The small AWS is no proof of AWS; it promises what AWS documents.
+What it does not have: other platforms than WooCommerce, the registrar's webhooks, and the sender. Those are in `tests/path`
+and `tests/e2e`. The small AWS is no proof of AWS; it promises what AWS documents.
 "
     )
 }

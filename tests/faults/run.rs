@@ -67,6 +67,8 @@ pub struct Plan {
 pub struct Ran {
     /// The number of strikes.
     pub strikes: u64,
+    /// Deliveries that the shops never sent.
+    pub unsent: u64,
     /// Accepted deliveries.
     pub accepted: usize,
     /// Attempts beyond the first: of shops, and of the queue.
@@ -103,6 +105,7 @@ struct World {
     answers: Mutex<Vec<String>>,
     heard: Arc<Mutex<Heard>>,
     again: AtomicU64,
+    unsent: AtomicU64,
     starts: AtomicU64,
     over: AtomicBool,
     number: AtomicUsize,
@@ -134,6 +137,7 @@ pub fn run(plan: &Plan, binaries: &Binaries) -> Ran {
         answers: Mutex::default(),
         heard: Arc::default(),
         again: AtomicU64::new(0),
+        unsent: AtomicU64::new(0),
         starts: AtomicU64::new(0),
         over: AtomicBool::new(false),
         number: AtomicUsize::new(0),
@@ -167,6 +171,11 @@ pub fn run(plan: &Plan, binaries: &Binaries) -> Ran {
         let (world, environment) = (Arc::clone(&world), environment("processor", kind.seconds));
         threads.push(thread::spawn(move || world.process(environment)));
     }
+    let registrar = environment("registrar", 60.0);
+    threads.push({
+        let world = Arc::clone(&world);
+        thread::spawn(move || world.sync(registrar))
+    });
     let publisher = environment("publisher", 60.0);
     threads.push({
         let world = Arc::clone(&world);
@@ -174,6 +183,9 @@ pub fn run(plan: &Plan, binaries: &Binaries) -> Ran {
     });
     world.wait_for_the_end_of_traffic();
     script.heal();
+    if kind.unsent > 0 {
+        world.begin_syncs();
+    }
     let healed = Instant::now();
     let mut redriven = 0;
     while healed.elapsed() < QUIET && !world.is_sent() {
@@ -204,6 +216,7 @@ pub fn run(plan: &Plan, binaries: &Binaries) -> Ran {
     let came_back: u64 = messages.map(|message| u64::from(message.failed + message.gone)).sum();
     Ran {
         strikes: script.strikes(),
+        unsent: world.unsent.load(Ordering::SeqCst),
         accepted: facts.accepted.len(),
         retried: world.again.load(Ordering::SeqCst) + came_back,
         redriven,
@@ -244,6 +257,9 @@ impl World {
             ("SIGNING_KEYS", "signing-keys"),
             ("APP_CREDENTIALS", "app-credentials"),
             ("CREDENTIALS_KEY", "credentials-key"),
+            ("ADMIN_KEY", "admin-key"),
+            ("PUBLIC_BASE_URL", "https://hooks.example.com"),
+            ("WEBHOOKS_OUT", "false"),
             ("CHANGE_EVENTS", "full"),
             ("CHANGES_BUS", "changes"),
             ("ALLOW_LOOPBACK_PLATFORMS", "true"),
@@ -277,7 +293,8 @@ impl World {
     }
 
     fn platform(&self, request: &Request) -> Fate {
-        let fault = self.cloud.script.next("platform");
+        let is_list = request.target.split('?').next().is_some_and(|path| path.ends_with("/orders"));
+        let fault = self.cloud.script.next(if is_list { "list" } else { "platform" });
         match fault {
             Some(Fault::Error) => return Fate::Answer(Answer::json(500, "{}".to_owned())),
             Some(Fault::Throttle) => {
@@ -294,7 +311,7 @@ impl World {
             }
             _ => {}
         }
-        let answer = self.shops.lock().unwrap().answer(request, fault == Some(Fault::Another));
+        let answer = self.shops.lock().unwrap().answer(request, fault);
         match fault {
             Some(Fault::DropAfter) => Fate::Drop,
             Some(Fault::Cut) => Fate::Cut(answer),
@@ -308,8 +325,12 @@ impl World {
         while pending.made < self.plan.deliveries && pending.waiting.len() < WINDOW {
             let mut shops = self.shops.lock().unwrap();
             let delivery = shops.change(&mut pending.dice, self.plan.kind.orders, self.plan.kind.asked);
-            pending.waiting.push(delivery);
             pending.made += 1;
+            if pending.dice.in_thousand(self.plan.kind.unsent) {
+                self.unsent.fetch_add(1, Ordering::SeqCst);
+                continue;
+            }
+            pending.waiting.push(delivery);
         }
         if pending.waiting.is_empty() {
             return None;
@@ -331,6 +352,9 @@ impl World {
         let few = usize::try_from(self.plan.deliveries / 20).unwrap();
         loop {
             if self.is_sent() {
+                if sent.is_none() && self.plan.kind.unsent > 0 {
+                    self.begin_syncs();
+                }
                 let since = *sent.get_or_insert_with(Instant::now);
                 if self.cloud.state().left() <= few || since.elapsed() > AFTER {
                     return;
@@ -424,6 +448,55 @@ impl World {
                     Ended::Gone | Ended::NotStarted => None,
                 };
                 self.cloud.finish(id, done);
+            }
+            invocations += 1;
+            self.live(&mut environment, invocations);
+        }
+        self.starts.fetch_add(environment.starts.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    /// Has the registrar list all orders of every shop, or go on with that, as the hourly check of a connection does. A list
+    /// that was read to its end is not read again.
+    fn begin_syncs(&self) {
+        let mut state = self.cloud.state();
+        for shop in 0..SHOPS {
+            for job in ["sync", "poll"] {
+                let job = json!({
+                    "job": job, "platform": "woocommerce", "connection": connection(shop), "entity": "order",
+                });
+                self.cloud.send_job(&mut state, &job.to_string(), 0);
+            }
+        }
+    }
+
+    /// Hands jobs of the registrar's queue to the registrar, as the event source mapping does.
+    fn sync(&self, mut environment: Environment) {
+        let mut invocations: u64 = 0;
+        while !self.over.load(Ordering::SeqCst) {
+            let jobs = self.cloud.take_jobs();
+            if jobs.is_empty() {
+                self.cloud.wait(MOMENT);
+                continue;
+            }
+            let records: Vec<_> = (0..)
+                .zip(&jobs)
+                .map(|(n, body)| {
+                    json!({
+                        "messageId": n.to_string(), "receiptHandle": n.to_string(), "body": body,
+                        "attributes": { "ApproximateReceiveCount": "1" }, "eventSource": "aws:sqs",
+                    })
+                })
+                .collect();
+            let ended = environment.invoke(&json!({ "Records": records }).to_string());
+            for (n, body) in jobs.iter().enumerate() {
+                let is_done = match &ended {
+                    Ended::Answered(answer) => {
+                        let failures = answer["batchItemFailures"].as_array().into_iter().flatten();
+                        !failures.into_iter().any(|failure| failure["itemIdentifier"] == *n.to_string())
+                    }
+                    Ended::Failed | Ended::Gone | Ended::NotStarted => false,
+                };
+                self.cloud.finish_job(body, is_done);
             }
             invocations += 1;
             self.live(&mut environment, invocations);

@@ -78,6 +78,8 @@ pub enum Fault {
     Page(u16),
     /// The platform answers about another entity than was asked for.
     Another,
+    /// The platform's list has a wrong total or none, fewer entries than were asked for, and some twice.
+    Lie,
     /// A message of the queue is taken for sent, and never comes. AWS does not do that: it shows that the oracle sees.
     Lose,
     /// A write is taken for done, and is not. AWS does not do that: it shows that the oracle sees.
@@ -87,7 +89,8 @@ pub enum Fault {
 /// A fault, the calls that it strikes, and how often.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
-    /// The names of the operations; none means all. `platform` is a call to the shop.
+    /// The names of the operations; none means all of AWS. `platform` is a call to the shop about one order, `list` one for
+    /// a page of orders.
     pub of: &'static [&'static str],
     /// The fault.
     pub fault: Fault,
@@ -118,6 +121,9 @@ pub struct Kind {
     pub forged: u64,
     /// The number of orders of a shop that change at once. Few are contended.
     pub orders: u64,
+    /// How many deliveries of a thousand are never sent. If there are some, all shops are synced in the end, and the lists
+    /// have to make up for them.
+    pub unsent: u64,
     /// How many changes of a thousand are deletes, which are asked about. As many are changes within the second of the one
     /// before, which are asked about, too.
     pub asked: u64,
@@ -134,6 +140,7 @@ const CALM: Kind = Kind {
     lives: 0,
     forged: 0,
     orders: 30,
+    unsent: 0,
     asked: 50,
 };
 
@@ -146,6 +153,9 @@ const SECRETS: &[&str] = &["GetSecretValue"];
 const VAULT: &[&str] = &["Decrypt"];
 const BUS: &[&str] = &["PutEvents"];
 const PLATFORM: &[&str] = &["platform"];
+const LISTS: &[&str] = &["list"];
+/// What the registrar calls for each page, and what the processor does not.
+const PAGES: &[&str] = &["SendMessageBatch", "Query"];
 
 const fn rule(of: &'static [&'static str], fault: Fault, per_thousand: u64) -> Rule {
     Rule { of, fault, per_thousand, most: u64::MAX }
@@ -241,6 +251,27 @@ pub const KINDS: &[Kind] = &[
         asked: 300,
         ..CALM
     },
+    Kind { name: "deliveries are never sent", unsent: 300, ..CALM },
+    Kind {
+        name: "lists fail",
+        rules: &[
+            rule(LISTS, Fault::Error, 150),
+            rule(LISTS, Fault::Cut, 100),
+            rule(LISTS, Fault::DropAfter, 100),
+            rule(LISTS, Fault::Page(200), 100),
+            some(LISTS, Fault::Throttle, 100, 20),
+            some(LISTS, Fault::Silence, 50, 3),
+        ],
+        unsent: 300,
+        ..CALM
+    },
+    Kind { name: "lists lie about their pages", rules: &[rule(LISTS, Fault::Lie, 700)], unsent: 300, ..CALM },
+    Kind {
+        name: "the registrar is killed in mid-list",
+        rules: &[rule(PAGES, Fault::KillBefore, 40), rule(PAGES, Fault::KillAfter, 40)],
+        unsent: 300,
+        ..CALM
+    },
     Kind { name: "the bus fails", rules: &[rule(BUS, Fault::Error, 300), rule(BUS, Fault::DropAfter, 300)], ..CALM },
     Kind { name: "AWS starts again", rules: &[some(ALL, Fault::Restart(1_500), 2, 3)], ..CALM },
     Kind {
@@ -266,6 +297,9 @@ pub const KINDS: &[Kind] = &[
             some(PLATFORM, Fault::Throttle, 30, 40),
             rule(PLATFORM, Fault::Page(404), 30),
             rule(PLATFORM, Fault::Another, 30),
+            rule(LISTS, Fault::Error, 50),
+            rule(LISTS, Fault::Cut, 30),
+            rule(LISTS, Fault::Lie, 300),
         ],
         doubles: 50,
         delays: 50,
@@ -273,6 +307,7 @@ pub const KINDS: &[Kind] = &[
         lives: 400,
         forged: 10,
         orders: 12,
+        unsent: 100,
         asked: 100,
         ..CALM
     },
@@ -315,7 +350,7 @@ impl Script {
         for (place, rule) in self.kind.rules.iter().enumerate() {
             // The start of a run has to be possible, and a call of the platform is none of AWS.
             let fits = match rule.of {
-                [] => operation != "platform",
+                [] => !["platform", "list"].contains(&operation),
                 names => names.contains(&operation),
             };
             if !fits || self.is_healed() {

@@ -12,13 +12,15 @@ use tools::events::sample_ring;
 
 use crate::{
     net::{Answer, Request},
-    script::Dice,
+    script::{Dice, Fault},
 };
 
 /// The key of every shop's API.
 pub const KEY: (&str, &str) = ("ck_faults_public_part", "cs_faults_secret_part");
 /// What a person who orders is called, which is in no log.
 pub const PERSON: &str = "Perpetua-Marker";
+/// The most entries of a page, whatever was asked for, as some hosts have it.
+const PAGE: usize = 7;
 const STATUSES: [&str; 4] = ["pending", "processing", "on-hold", "completed"];
 const TOPICS: [&str; 3] = ["order.created", "order.updated", "order.deleted"];
 
@@ -165,8 +167,8 @@ impl Shops {
         })
     }
 
-    /// Answers a call of a shop's API, `/{shop}/wp-json/wc/v3/orders/{id}`, or as if another order had been asked for.
-    pub fn answer(&self, request: &Request, about_another: bool) -> Answer {
+    /// Answers a call of a shop's API, `/{shop}/wp-json/wc/v3/orders/{id}` or `/{shop}/wp-json/wc/v3/orders`.
+    pub fn answer(&self, request: &Request, fault: Option<Fault>) -> Answer {
         let error = |status: u16, code: &str| {
             Answer::json(status, json!({ "code": code, "message": "No.", "data": { "status": status } }).to_string())
         };
@@ -177,11 +179,14 @@ impl Shops {
         if request.method != "GET" {
             return error(405, "woocommerce_rest_read_only");
         }
-        let path = request.target.split('?').next().unwrap_or_default();
+        let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
         let mut parts = path.split('/').skip(1);
         let shop = parts.next().and_then(|shop| shop.parse().ok());
+        if let Some(shop) = shop.filter(|_| path.ends_with("/orders")) {
+            return self.list(shop, query, fault);
+        }
         let id = parts.last().and_then(|id| id.parse().ok());
-        let shown = match (shop.zip(id), about_another) {
+        let shown = match (shop.zip(id), fault == Some(Fault::Another)) {
             (Some((shop, id)), true) => {
                 let mut others = self.orders.keys().filter(|order| order.0 == shop && order.1 != id);
                 others.find_map(|order| self.shown(order))
@@ -192,5 +197,28 @@ impl Shops {
             Some(order) => Answer::json(200, order.to_string()),
             None => error(404, "woocommerce_rest_shop_order_invalid_id"),
         }
+    }
+
+    /// Answers with a page of all orders, by id. A list that lies has a total that is too large or none, fewer entries than
+    /// were asked for, and its first one twice.
+    fn list(&self, shop: usize, query: &str, fault: Option<Fault>) -> Answer {
+        let number = |name: &str| {
+            let value = query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+            value.and_then(|value| value.parse::<usize>().ok())
+        };
+        let (offset, most) = (number("offset").unwrap_or(0), number("per_page").unwrap_or(10).min(PAGE));
+        let all: Vec<Value> =
+            self.orders.keys().filter(|order| order.0 == shop).filter_map(|order| self.shown(order)).collect();
+        let lies = fault == Some(Fault::Lie);
+        let mut page: Vec<&Value> = all.iter().skip(offset).take(if lies { most.div_ceil(2) } else { most }).collect();
+        let first = page.first().copied().filter(|_| lies);
+        page.extend(first);
+        let mut answer = Answer::json(200, json!(page).to_string());
+        match lies {
+            true if offset % 2 == 0 => answer.headers.push(("x-wp-total", (all.len() + 1000).to_string())),
+            true => {}
+            false => answer.headers.push(("x-wp-total", all.len().to_string())),
+        }
+        answer
     }
 }
