@@ -5,17 +5,31 @@
 use std::{
     collections::hash_map::RandomState,
     env,
+    fmt::Display,
+    fs,
     hash::{BuildHasher, Hasher},
+    path::Path,
     time::Duration,
 };
 
 use aws_credential_types::Credentials;
-use aws_sdk_sqs::config::SharedHttpClient;
 use aws_smithy_http_client::tls::{TlsContext, TrustStore};
+use aws_smithy_runtime_api::client::{
+    connector_metadata::ConnectorMetadata,
+    http::{HttpClient, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector},
+    runtime_components::RuntimeComponents,
+};
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 
 use crate::EdgeError;
+
+/// The variable that names a file of root certificates, as the AWS CLI and other SDKs read it.
+const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
 
 /// The time that a call may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,10 +86,10 @@ macro_rules! client {
 
 impl Aws {
     /// Reads `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` and, for a local AWS,
-    /// `AWS_ENDPOINT_URL`.
+    /// `AWS_ENDPOINT_URL` and `AWS_CA_BUNDLE`, a file of root certificates to trust in place of the public ones.
     ///
     /// # Errors
-    /// An error that names the missing variable, or that TLS cannot be set up.
+    /// An error that names the missing variable, the file that cannot be read, or that TLS cannot be set up.
     pub fn from_env(patience: Patience) -> Result<Self, EdgeError> {
         let credentials = Credentials::new(
             variable("AWS_ACCESS_KEY_ID")?,
@@ -88,8 +102,9 @@ impl Aws {
             .tls_provider(aws_smithy_http_client::tls::Provider::Rustls(
                 aws_smithy_http_client::tls::rustls_provider::CryptoMode::AwsLc,
             ))
-            .tls_context(embedded_roots()?)
+            .tls_context(roots()?)
             .build_https();
+        let http = SharedHttpClient::new(SetUpWhenNeeded(http));
         let endpoint = env::var("AWS_ENDPOINT_URL").ok().filter(|url| !url.is_empty());
         Ok(Self { patience, region: variable("AWS_REGION")?, endpoint, credentials, http })
     }
@@ -121,20 +136,56 @@ impl Aws {
     );
 }
 
+/// An HTTP client that is set up for its first call. Each service's client would otherwise set up TLS at the start of a
+/// function, with all root certificates, and throw it away.
+#[derive(Debug)]
+struct SetUpWhenNeeded(SharedHttpClient);
+
+impl HttpClient for SetUpWhenNeeded {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        self.0.http_connector(settings, components)
+    }
+
+    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
+        self.0.connector_metadata()
+    }
+}
+
+/// Returns the root certificates to trust.
+fn roots() -> Result<TlsContext, EdgeError> {
+    let bundle = env::var_os(CA_BUNDLE).filter(|path| !path.is_empty());
+    let pem = match &bundle {
+        Some(path) => given_roots(Path::new(path))?,
+        None => embedded_roots(),
+    };
+    TlsContext::builder()
+        .with_trust_store(TrustStore::empty().with_pem_certificate(pem))
+        .build()
+        .map_err(|error| EdgeError::new("setting up TLS", error.to_string()))
+}
+
+/// Returns the root certificates of a file. The SDK would panic at one that it cannot read.
+fn given_roots(path: &Path) -> Result<Vec<u8>, EdgeError> {
+    let wrong = |error: &dyn Display| EdgeError::new(CA_BUNDLE, format!("{}: {error}", path.display()));
+    let pem = fs::read(path).map_err(|error| wrong(&error))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| wrong(&error))?;
+        roots.add(certificate).map_err(|error| wrong(&error))?;
+    }
+    if roots.is_empty() { Err(wrong(&"there is no certificate in it")) } else { Ok(pem) }
+}
+
 /// Returns the root certificates that are compiled in, because reading the machine's own takes a cold start some
 /// milliseconds.
-fn embedded_roots() -> Result<TlsContext, EdgeError> {
+fn embedded_roots() -> Vec<u8> {
     let mut pem = String::new();
     for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
         pem.push_str("-----BEGIN CERTIFICATE-----\n");
         STANDARD.encode_string(root, &mut pem);
         pem.push_str("\n-----END CERTIFICATE-----\n");
     }
-    let roots = TrustStore::empty().with_pem_certificate(pem);
-    TlsContext::builder()
-        .with_trust_store(roots)
-        .build()
-        .map_err(|error| EdgeError::new("setting up TLS", error.to_string()))
+    pem.into_bytes()
 }
 
 /// Returns the SDK's retries: none while a sender waits; otherwise three attempts, with a back-off that starts at 25 ms
@@ -230,5 +281,27 @@ where
             aws_sdk_sqs::error::SdkError::DispatchFailure(_) => "could not be reached".to_owned(),
             _ => "the answer could not be read".to_owned(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_roots_that_are_compiled_in_can_be_read() {
+        let file = env::temp_dir().join(format!("commerce-hooks-roots-{}.pem", std::process::id()));
+        let given = |text: &[u8]| {
+            fs::write(&file, text).unwrap();
+            given_roots(&file).map_err(|error| error.to_string())
+        };
+        assert_eq!(given(&embedded_roots()), Ok(embedded_roots()));
+        let none = given(b"no certificate").unwrap_err();
+        assert!(none.contains(CA_BUNDLE) && none.contains("there is no certificate in it"), "{none}");
+        let wrong = given(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap_err();
+        assert!(wrong.contains(&file.display().to_string()), "{wrong}");
+        fs::remove_file(&file).unwrap();
+        assert!(given_roots(&file).is_err(), "a file that is not there");
     }
 }
