@@ -3,4 +3,5 @@
 
 pub mod events;
 pub mod runtime;
+mod tls;
 pub mod worst;

@@ -25,7 +25,7 @@ use tokio::{
     sync::{Mutex as AsyncMutex, mpsc},
 };
 
-use crate::events;
+use crate::{events, tls};
 
 /// A failure of a function or of the server.
 pub type Failure = Box<dyn Error>;
@@ -62,6 +62,10 @@ struct Server {
 /// The server with both ends of its channels.
 pub struct Lambda {
     address: String,
+    /// The address of the AWS services.
+    aws: String,
+    /// The root certificate of the AWS services' own, where they are behind TLS.
+    roots: Option<tls::Roots>,
     give: mpsc::UnboundedSender<String>,
     said: mpsc::UnboundedReceiver<Said>,
     server: Arc<Server>,
@@ -146,6 +150,18 @@ impl Lambda {
     /// # Errors
     /// Returns an error if there is no port.
     pub async fn new(answers: Answers) -> Result<Self, Failure> {
+        Self::serve(answers, false).await
+    }
+
+    /// Starts a server whose AWS services are behind TLS, with a certificate of its own.
+    ///
+    /// # Errors
+    /// Returns an error if there is no port or no certificate.
+    pub async fn with_tls(answers: Answers) -> Result<Self, Failure> {
+        Self::serve(answers, true).await
+    }
+
+    async fn serve(answers: Answers, is_behind_tls: bool) -> Result<Self, Failure> {
         let (give, events) = mpsc::unbounded_channel();
         let (say, said) = mpsc::unbounded_channel();
         let server = Arc::new(Server {
@@ -163,8 +179,14 @@ impl Lambda {
             .route("/2018-06-01/runtime/init/error", post(failed))
             .route("/", post(aws))
             .with_state(Arc::clone(&server));
+        let (aws, roots) = if is_behind_tls {
+            let (address, roots) = tls::serve(router.clone()).await?;
+            (format!("https://localhost:{}", address.port()), Some(roots))
+        } else {
+            (format!("http://{address}"), None)
+        };
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Ok(Self { address, give, said, server })
+        Ok(Self { address, aws, roots, give, said, server })
     }
 
     /// Starts a function with these variables, besides those that all functions need.
@@ -181,7 +203,7 @@ impl Lambda {
     /// # Errors
     /// Returns an error if there is no such program.
     pub fn run(&self, mut command: Command, more: &[(&str, &str)]) -> Result<Running, Failure> {
-        let aws = format!("http://{}", self.address);
+        let aws = &self.aws;
         let child = command
             .env_clear()
             .envs([
@@ -193,7 +215,7 @@ impl Lambda {
                 ("AWS_DEFAULT_REGION", "us-east-1"),
                 ("AWS_ACCESS_KEY_ID", "commerce-hooks"),
                 ("AWS_SECRET_ACCESS_KEY", "commerce-hooks"),
-                ("AWS_ENDPOINT_URL", &aws),
+                ("AWS_ENDPOINT_URL", aws),
                 ("INBOX_URL", &format!("{aws}/000000000000/inbox")),
                 ("DLQ_URL", &format!("{aws}/000000000000/dead-letters")),
                 ("ENTITIES_TABLE", "entities"),
@@ -214,6 +236,7 @@ impl Lambda {
                 ("UNDELIVERED_URL", &format!("{aws}/000000000000/undelivered.fifo")),
             ])
             .envs(more.iter().copied())
+            .envs(self.roots.iter().flat_map(tls::Roots::variables))
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .spawn()

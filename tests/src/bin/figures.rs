@@ -1,4 +1,4 @@
-//! The figures of a sweep over many connections. The real registrar runs on tables and queues in memory, with a store
+//! The figures of sweeps over many connections. The real registrar runs on tables and queues in memory, with a store
 //! for each connection that answers as a real one would. Prints the counts and times, and asserts only that each
 //! connection was checked exactly once.
 //!
@@ -29,6 +29,14 @@ use commerce::{
 use http::HeaderMap;
 use serde_json::json;
 use tests::world::{BASE, Outside, World};
+
+/// The numbers of connections that are swept over.
+const SIZES: [usize; 3] = [1_000, 10_000, 100_000];
+
+#[expect(clippy::cast_precision_loss, reason = "at most some millions")]
+fn real(count: usize) -> f64 {
+    count as f64
+}
 
 /// Returns the number in a line of `/proc/self/status`, in MiB.
 fn memory(name: &str) -> u64 {
@@ -67,9 +75,18 @@ async fn connect(world: &World, number: usize) {
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() {
-    let count = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(10_000);
+/// What was counted and measured of one sweep.
+struct Swept {
+    pages: usize,
+    checks: usize,
+    listed: usize,
+    seconds: f64,
+    /// The most memory that the process has held so far, in MiB.
+    memory: u64,
+}
+
+/// Sweeps over so many connections, twice; the second sweep finds every list where it was.
+async fn sweeps(count: usize) -> Vec<Swept> {
     let mut world = World::new();
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
@@ -85,20 +102,9 @@ async fn main() {
     for number in 0..count {
         connect(&world, number).await;
     }
-    let (registrar, before) = (world.registrar(), memory("VmRSS:"));
-    let subscriptions = declared_scopes(&PLATFORM).count();
-    println!("# A sweep over {count} connections\n");
-    println!(
-        "The registrar as it is, on tables and queues in memory, with {subscriptions} subscriptions for each connection. What a check"
-    );
-    println!(
-        "costs at AWS and at a platform is on top; this says that a sweep pages, fans out, and looks at each connection once."
-    );
-    println!("`make figures` measures it again.\n");
-    println!(
-        "| sweep | pages of the list | checks | calls to list hooks | seconds | checks a second |\n|---:|---:|---:|---:|---:|---:|"
-    );
-    for sweep in 1..=2 {
+    let registrar = world.registrar();
+    let mut swept = Vec::new();
+    for _ in 0..2 {
         let (mut pages, mut checked) = (0, BTreeSet::new());
         calls.store(0, Ordering::SeqCst);
         let began = Instant::now();
@@ -118,11 +124,46 @@ async fn main() {
         }
         let seconds = began.elapsed().as_secs_f64();
         assert_eq!(checked.len(), count);
-        let rate = f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / seconds;
         let listed = calls.load(Ordering::SeqCst);
-        println!("| {sweep} | {pages} | {} | {listed} | {seconds:.2} | {rate:.0} |", checked.len());
+        swept.push(Swept { pages, checks: checked.len(), listed, seconds, memory: memory("VmHWM:") });
         world.clock.pass_seconds(3600);
     }
+    swept
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let given: Vec<usize> = std::env::args().skip(1).filter_map(|count| count.parse().ok()).collect();
+    let counts = if given.is_empty() { SIZES.to_vec() } else { given };
+    let subscriptions = declared_scopes(&PLATFORM).count();
+    println!("# Sweeps over many connections\n");
+    println!(
+        "The registrar as it is, on tables and queues in memory, with {subscriptions} subscriptions for each connection. What a check"
+    );
+    println!(
+        "costs at AWS and at a platform is on top; this says that a sweep pages, fans out, and looks at each connection once."
+    );
+    println!("`make figures` measures it again.\n");
+    println!(
+        "| connections | sweep | pages of the list | checks | calls to list hooks | seconds | checks a second | memory, MiB |"
+    );
+    println!("|---:|---:|---:|---:|---:|---:|---:|---:|");
+    let mut seconds = Vec::new();
+    for count in counts {
+        let swept = sweeps(count).await;
+        for (number, Swept { pages, checks, listed, seconds, memory }) in (1..).zip(&swept) {
+            let rate = real(*checks) / seconds;
+            println!("| {count} | {number} | {pages} | {checks} | {listed} | {seconds:.2} | {rate:.0} | {memory} |");
+        }
+        let fastest = swept.iter().map(|swept| swept.seconds).fold(f64::INFINITY, f64::min);
+        seconds.push((real(count), fastest));
+    }
+    if let [(few, begin), .., (many, end)] = seconds[..] {
+        let exponent = (end / begin).ln() / (many / few).ln();
+        println!(
+            "\nThe time grows with the number of connections to the power of {exponent:.2}: 1 is as it should be."
+        );
+    }
     let built = if cfg!(debug_assertions) { "for debugging" } else { "for release" };
-    println!("\nMemory: {before} MiB with the tables, {} MiB at most. Built {built}.", memory("VmHWM:"));
+    println!("The memory is the most that the process has held so far, tables and queues included. Built {built}.");
 }

@@ -17,13 +17,14 @@ use commerce::change::Change;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
+use tokio::sync::Notify;
 use tools::{
     events::{self, Event},
     runtime::{Answers, Failure, Lambda, taken},
     worst::{self, Measured},
 };
 
-use self::subject::{Start, Subject, Warm, done, ms, order, starts, warm};
+use self::subject::{Start, Subject, Warm, done, ms, order, starts, warm, warm_behind_tls};
 
 /// The extent of the measurement.
 #[derive(clap::Args)]
@@ -101,6 +102,8 @@ struct Row {
     sizes: Option<(f64, f64)>,
     start: Start,
     warm: Option<Warm>,
+    /// The same with the AWS services behind TLS.
+    behind_tls: Option<(Start, Warm)>,
 }
 
 /// All that was measured.
@@ -113,6 +116,7 @@ struct Report {
     batches: Vec<OfBatch>,
     units: Vec<(String, usize)>,
     chain: Chain,
+    throughput: Throughput,
     worst: Vec<(&'static str, Measured)>,
 }
 
@@ -140,12 +144,16 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
     subjects.extend([(binary("publisher"), None), (binary("sender"), None), (binary("registrar"), None)]);
     let mut rows = Vec::new();
     for (subject, event) in &subjects {
-        let start = starts(subject, event.map(String::as_str), options.starts).await?;
-        let warm = match event {
-            Some(event) => Some(warm(subject, event, options.requests, None).await?),
-            None => None,
+        let start = starts(subject, event.map(String::as_str), options.starts, false).await?;
+        let (warm, behind_tls) = match event {
+            Some(event) => {
+                let start = starts(subject, Some(event), options.starts, true).await?;
+                let behind_tls = (start, warm_behind_tls(subject, event, options.requests).await?);
+                (Some(warm(subject, event, options.requests, None).await?), Some(behind_tls))
+            }
+            None => (None, None),
         };
-        rows.push(Row { name: subject.name.clone(), sizes: subject.sizes()?, start, warm });
+        rows.push(Row { name: subject.name.clone(), sizes: subject.sizes()?, start, warm, behind_tls });
     }
 
     let is_receiver = |subject: &Subject| {
@@ -187,6 +195,7 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
     }
     let receivers = receivers.into_iter().map(|subject| subject.name).collect();
     let chain = chain(&recorded, options).await?;
+    let throughput = throughput(&sample, options).await?;
     let report = Report {
         rows,
         receivers,
@@ -195,6 +204,7 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         batches,
         units: write_units(&samples)?,
         chain,
+        throughput,
         worst: worst_of_all,
     };
     let page = page::page(&report, options)?;
@@ -327,6 +337,89 @@ async fn chain(one: &events::Event, options: &Options) -> Result<Chain, Failure>
     chain.state.sort_by(f64::total_cmp);
     chain.event.sort_by(f64::total_cmp);
     Ok(chain)
+}
+
+/// The deliveries that a receiver and a processor bring through together.
+struct Throughput {
+    /// The deliveries in a second.
+    rate: f64,
+    /// The AWS calls of one delivery, both functions' together.
+    calls: f64,
+    /// The messages of a batch, on average.
+    batch: f64,
+}
+
+/// The most messages of a batch.
+const BATCH: usize = 10;
+
+/// Gives deliveries of 2 KB to the receiver one after the other, and what it queues meanwhile to the processor, in batches.
+async fn throughput(sample: &Event, options: &Options) -> Result<Throughput, Failure> {
+    let count = options.requests.max(BATCH);
+    let ring = events::sample_ring();
+    let deliveries: Vec<String> = (0..count)
+        .map(|n| {
+            let mut event = sample.clone();
+            event.request["body"] = order(1_000 + n, 2_048).into();
+            event.sign(&ring);
+            event.request.to_string()
+        })
+        .collect();
+    let queue = Arc::new((Mutex::new(Vec::<Value>::new()), Notify::new()));
+    let answers: Answers = {
+        let queue = Arc::clone(&queue);
+        Arc::new(move |operation: &str, request: &Value| {
+            if operation == "SendMessage" {
+                queue.0.lock().unwrap_or_else(PoisonError::into_inner).push(request["MessageBody"].clone());
+                queue.1.notify_one();
+            }
+            taken(operation, request)
+        })
+    };
+    let (mut first, mut second) = (Lambda::new(Arc::clone(&answers)).await?, Lambda::new(answers).await?);
+    let (_receiver, _processor) =
+        (options.binary("receiver").start(&first)?, options.binary("processor").start(&second)?);
+    first.asked().await?;
+    second.asked().await?;
+    let begun = Instant::now();
+    let receive = async {
+        for delivery in &deliveries {
+            done(&mut first, delivery).await?;
+        }
+        Ok::<_, Failure>(())
+    };
+    let process = async {
+        let (mut processed, mut batches) = (0, 0_usize);
+        while processed < count {
+            let bodies: Vec<Value> = {
+                let mut queued = queue.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let most = queued.len().min(BATCH);
+                queued.drain(..most).collect()
+            };
+            if bodies.is_empty() {
+                queue.1.notified().await;
+                continue;
+            }
+            let records: Vec<Value> = (processed..)
+                .zip(&bodies)
+                .map(|(n, body)| {
+                    json!({
+                        "messageId": format!("m{n}"), "receiptHandle": "r", "body": body,
+                        "attributes": { "ApproximateReceiveCount": "1" }, "eventSource": "aws:sqs",
+                    })
+                })
+                .collect();
+            done(&mut second, &json!({ "Records": records }).to_string()).await?;
+            processed += bodies.len();
+            batches += 1;
+        }
+        Ok::<_, Failure>(batches)
+    };
+    let ((), batches) = tokio::try_join!(receive, process)?;
+    let took = begun.elapsed();
+    let calls: u64 = [first.calls(), second.calls()].iter().flat_map(|calls| calls.values()).sum();
+    #[expect(clippy::cast_precision_loss, reason = "some thousands")]
+    let (count, calls, batches) = (count as f64, calls as f64, batches as f64);
+    Ok(Throughput { rate: count / took.as_secs_f64(), calls: calls / count, batch: count / batches })
 }
 
 /// Returns the sizes of the recorded entities' items, in bytes as DynamoDB counts them.

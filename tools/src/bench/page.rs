@@ -6,7 +6,7 @@ use tools::{runtime::Failure, worst};
 
 use super::{
     Options, Report, Row,
-    subject::{Warm, ms},
+    subject::{Start, Warm, ms},
 };
 
 /// A cell for a value that may be absent.
@@ -49,6 +49,13 @@ pub fn page(report: &Report, options: &Options) -> Result<String, Failure> {
         page,
         "\nOn AWS, the window of the queue (`BatchingWindow`, a second by default), the queue and the stream come on top."
     )?;
+    let through = &report.throughput;
+    writeln!(
+        page,
+        "\nOne receiver and one processor that work at the same time on deliveries of 2 KB, with the server on the same {cores} cores: \
+         {:.0} deliveries a second, with {:.1} AWS calls each, in batches of {:.1}.",
+        through.rate, through.calls, through.batch
+    )?;
     writeln!(page, "\nWhat the worst batches take of the processor, each in a process of its own:\n")?;
     writeln!(page, "| batch | peak memory, MB | CPU, ms |\n|---|---:|---:|")?;
     for (name, measured) in &report.worst {
@@ -86,6 +93,7 @@ fn goals(page: &mut String, report: &Report) -> Result<(), Failure> {
         ("processor, MB a second of CPU, of 200 KB", rate("200 KB", 204_800.0), 0, "64"),
         ("processor, peak memory of ten orders of 1 MB, MB", worst, 0, "160"),
         ("both, deliveries of 2 KB a second that two cores have CPU for", both, 0, "1000"),
+        ("both, deliveries of 2 KB a second, with the server on the same cores", Some(report.throughput.rate), 0, "1000"),
     ] {
         writeln!(page, "| {what} | {} | {goal} |", cell(now, digits))?;
     }
@@ -127,6 +135,11 @@ fn functions(page: &mut String, rows: &[Row]) -> Result<(), Failure> {
     line("warm request, ms", &|row| cell(row.warm.as_ref().map(|warm| warm.p50), 3))?;
     line("warm request, p99, ms", &|row| cell(row.warm.as_ref().map(|warm| warm.p99), 3))?;
     line("CPU of a warm request, ms", &|row| cell(row.warm.as_ref().map(|warm| warm.cpu), 3))?;
+    let behind_tls = |row: &Row, of: &dyn Fn(&(Start, Warm)) -> Option<f64>| cell(row.behind_tls.as_ref().and_then(of), 2);
+    line("behind TLS: first request, ms", &|row| behind_tls(row, &|(start, _)| Some(start.first?.0)))?;
+    line("behind TLS: CPU of the first request, ms", &|row| behind_tls(row, &|(start, _)| Some(start.first?.1)))?;
+    line("behind TLS: warm request, ms", &|row| behind_tls(row, &|(_, warm)| Some(warm.p50)))?;
+    line("behind TLS: CPU of a warm request, ms", &|row| behind_tls(row, &|(_, warm)| Some(warm.cpu)))?;
     line("peak memory, MB", &|row| {
         format!("{:.1}", row.warm.as_ref().map_or(row.start.peak_mb, |warm| warm.peak_mb.max(row.start.peak_mb)))
     })?;

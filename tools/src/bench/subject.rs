@@ -122,12 +122,22 @@ pub struct Start {
     pub peak_mb: f64,
 }
 
+/// Returns a server whose AWS services are behind TLS, or in the open.
+async fn server(is_behind_tls: bool) -> Result<Lambda, Failure> {
+    if is_behind_tls { Lambda::with_tls(Arc::new(taken)).await } else { Lambda::new(Arc::new(taken)).await }
+}
+
 /// Starts a program again and again, and gives each time one event.
-pub async fn starts(subject: &Subject, event: Option<&str>, rounds: usize) -> Result<Start, Failure> {
+pub async fn starts(
+    subject: &Subject,
+    event: Option<&str>,
+    rounds: usize,
+    is_behind_tls: bool,
+) -> Result<Start, Failure> {
     let (mut took, mut cpus, mut firsts, mut first_cpus, mut peak) = (vec![], vec![], vec![], vec![], 0.0_f64);
     for _ in 0..rounds.max(1) {
         // Each start has its own server, because a killed function may have left an open request at the one before.
-        let mut lambda = Lambda::new(Arc::new(taken)).await?;
+        let mut lambda = server(is_behind_tls).await?;
         let spawned = Instant::now();
         let running = subject.start(&lambda)?;
         took.push(ms(lambda.asked().await? - spawned));
@@ -160,7 +170,21 @@ pub struct Warm {
 
 /// Gives an event to a warm program again and again. With a share of a core, it gets no more CPU than that.
 pub async fn warm(subject: &Subject, event: &str, requests: usize, quota: Option<f64>) -> Result<Warm, Failure> {
-    let mut lambda = Lambda::new(Arc::new(taken)).await?;
+    warm_at(server(false).await?, subject, event, requests, quota).await
+}
+
+/// Gives an event to a warm program again and again, whose AWS services are behind TLS.
+pub async fn warm_behind_tls(subject: &Subject, event: &str, requests: usize) -> Result<Warm, Failure> {
+    warm_at(server(true).await?, subject, event, requests, None).await
+}
+
+async fn warm_at(
+    mut lambda: Lambda,
+    subject: &Subject,
+    event: &str,
+    requests: usize,
+    quota: Option<f64>,
+) -> Result<Warm, Failure> {
     let running = subject.start(&lambda)?;
     lambda.asked().await?;
     for _ in 0..3 {
