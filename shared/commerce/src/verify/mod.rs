@@ -700,4 +700,103 @@ mod tests {
         assert_eq!(proven(b"{}", None), Err(Refusal::NoApp));
         assert!(!Scheme::Signature(scheme).can_sign());
     }
+
+    /// A platform that tells who did it.
+    struct Told;
+
+    impl Delivery for Told {
+        fn probe(&self, _: &WebhookPath, _: Timestamp) -> crate::platform::delivery::Probe {
+            crate::platform::delivery::Probe::default()
+        }
+        fn scope(&self, request: &RawRequest) -> Option<String> {
+            std::str::from_utf8(&request.body).ok().map(|body| format!("{} bytes", body.len()))
+        }
+        fn delivery_id(&self, _: &RawRequest) -> Option<String> {
+            Some("delivery-1".to_owned())
+        }
+        fn user(&self, _: &RawRequest) -> Option<String> {
+            Some("user-1".to_owned())
+        }
+        fn scheme(&self) -> Scheme {
+            Scheme::Bearer(bearer::Bearer { header: HEADER })
+        }
+    }
+
+    #[test]
+    fn what_is_proven_is_what_came() {
+        let ring = KeyRing::parse("0123456789abcdef0123456789abcdef").unwrap();
+        let path = WebhookPath::parse("signed", "store", None).unwrap();
+        let derived = ring.signing().webhook_secret(&path, None);
+        let now = Timestamp::from_millis(NOW * 1000);
+        let proven = |body: String| {
+            let mut request = RawRequest {
+                target: String::new(),
+                method: Method::POST,
+                headers: HeaderMap::new(),
+                body: body.into(),
+                received: now,
+            };
+            sign(Told.scheme(), &mut request, &derived, &serde_json::Map::new(), None).unwrap();
+            let keys = Material { ring: &ring, app: None, brought: None, now };
+            verify(&Told, &path, &request, &keys).unwrap()
+        };
+        let verified = proven(r#"{"person":"Perpetua"}"#.to_owned());
+        assert_eq!(verified.path(), &path);
+        assert_eq!((verified.scope(), verified.delivery_id()), ("21 bytes", Some("delivery-1")));
+        assert_eq!((verified.user(), verified.received()), (Some("user-1"), now));
+        assert_eq!(verified.body(), r#"{"person":"Perpetua"}"#);
+        let printed = format!("{verified:?}");
+        assert!(printed.contains("21 bytes") && !printed.contains("Perpetua"), "{printed}");
+        // A body of too many values is kept, but the platform does not read it.
+        let many = format!("[{}1]", "1,".repeat(60_000));
+        let verified = proven(many.clone());
+        assert_eq!((verified.scope(), verified.body().len()), ("0 bytes", many.len()));
+    }
+
+    #[test]
+    fn a_declared_sender_is_proven_at_its_address_and_for_its_account() {
+        use crate::declaration::{Declaration, Key, Sender};
+        let declaration = json!({
+            "sender": "A",
+            "proof": { "signed": {
+                "algorithm": "hmac-sha256", "text": "{body}", "at": { "header": "X-Sign" }, "encoding": "hex",
+            } },
+            "extract": { "topic": ["{json:/topic}"], "account": ["{json:/account}"] },
+        });
+        let sender = |account: Option<&str>| Sender {
+            declaration: Declaration::read(declaration.clone()).unwrap(),
+            url: "https://hooks.example.com/hooks/custom/store".to_owned(),
+            constants: BTreeMap::new(),
+            account: account.map(str::to_owned),
+            keys: vec![Key { id: "k1".to_owned(), text: SECRET.to_owned().into() }],
+        };
+        let came = |path: &str, sender: &Sender, body: &str| {
+            let path = WebhookPath::parse("custom", path, None).unwrap();
+            let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SECRET.as_bytes());
+            let code = hex::encode(aws_lc_rs::hmac::sign(&key, body.as_bytes()));
+            let mut headers = HeaderMap::new();
+            headers.insert("x-sign", HeaderValue::from_str(&code).unwrap());
+            let now = Timestamp::from_millis(NOW * 1000);
+            let request = RawRequest {
+                target: path.to_string(),
+                method: Method::POST,
+                headers,
+                body: body.to_owned().into(),
+                received: now,
+            };
+            match verify_declared(&path, &request, sender, now)? {
+                Arrival::Delivery(verified) => Ok((verified.key_id().to_owned(), verified.scope().to_owned())),
+                Arrival::Handshake(_) => panic!("no handshake was declared"),
+            }
+        };
+        let of = |topic: &str| Ok(("k1".to_owned(), topic.to_owned()));
+        let (ours, any) = (sender(Some("a1")), sender(None));
+        assert_eq!(came("store", &ours, r#"{"topic":"t","account":"a1"}"#), of("t"));
+        assert_eq!(came("store", &ours, r#"{"topic":"t","account":"a2"}"#), Err(Refusal::OtherConnection));
+        assert_eq!(came("store", &ours, r#"{"account":"a1"}"#), of(UNNAMED_SCOPE));
+        // What is in parts names its account in each of them.
+        assert_eq!(came("store", &ours, r#"{"topic":"t"}"#), of("t"));
+        assert_eq!(came("store", &any, r#"{"topic":"t","account":"a2"}"#), of("t"));
+        assert_eq!(came("another", &any, r#"{"topic":"t"}"#), Err(Refusal::OtherConnection));
+    }
 }
