@@ -108,7 +108,12 @@ impl State {
 
     /// Returns 0 when neither queue has a message left and nobody holds one; otherwise how many there are, roughly.
     pub fn left(&self) -> usize {
-        self.alive + self.holds + self.jobs.len() + self.busy
+        self.alive + self.holds + self.jobs_left()
+    }
+
+    /// Returns the number of jobs that are on the registrar's queue or with it.
+    pub fn jobs_left(&self) -> usize {
+        self.jobs.len() + self.busy
     }
 }
 

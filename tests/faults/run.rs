@@ -356,7 +356,11 @@ impl World {
                     self.begin_syncs();
                 }
                 let since = *sent.get_or_insert_with(Instant::now);
-                if self.cloud.state().left() <= few || since.elapsed() > AFTER {
+                let (left, jobs) = {
+                    let state = self.cloud.state();
+                    (state.left(), state.jobs_left())
+                };
+                if jobs == 0 && left <= few || since.elapsed() > AFTER {
                     return;
                 }
             }

@@ -272,6 +272,31 @@ pub const KINDS: &[Kind] = &[
         unsent: 300,
         ..CALM
     },
+    // No clock is off, because a pause that another clock has dated lasts until then, in real time.
+    Kind {
+        name: "lists in all of this",
+        rules: &[
+            rule(PAGES, Fault::KillBefore, 10),
+            rule(PAGES, Fault::KillAfter, 10),
+            rule(ALL, Fault::Error, 20),
+            rule(ALL, Fault::Throttle, 20),
+            rule(ALL, Fault::DropAfter, 15),
+            rule(ALL, Fault::Cut, 15),
+            rule(READS, Fault::Stale, 200),
+            rule(READS, Fault::Unprocessed, 100),
+            rule(WRITES, Fault::Conflict, 50),
+            rule(VAULT, Fault::Error, 100),
+            rule(PLATFORM, Fault::Error, 50),
+            rule(PLATFORM, Fault::Page(404), 30),
+            rule(LISTS, Fault::Error, 50),
+            rule(LISTS, Fault::Cut, 30),
+            rule(LISTS, Fault::Lie, 300),
+        ],
+        doubles: 50,
+        delays: 50,
+        unsent: 200,
+        ..CALM
+    },
     Kind { name: "the bus fails", rules: &[rule(BUS, Fault::Error, 300), rule(BUS, Fault::DropAfter, 300)], ..CALM },
     Kind { name: "AWS starts again", rules: &[some(ALL, Fault::Restart(1_500), 2, 3)], ..CALM },
     Kind {
@@ -297,9 +322,6 @@ pub const KINDS: &[Kind] = &[
             some(PLATFORM, Fault::Throttle, 30, 40),
             rule(PLATFORM, Fault::Page(404), 30),
             rule(PLATFORM, Fault::Another, 30),
-            rule(LISTS, Fault::Error, 50),
-            rule(LISTS, Fault::Cut, 30),
-            rule(LISTS, Fault::Lie, 300),
         ],
         doubles: 50,
         delays: 50,
@@ -307,7 +329,6 @@ pub const KINDS: &[Kind] = &[
         lives: 400,
         forged: 10,
         orders: 12,
-        unsent: 100,
         asked: 100,
         ..CALM
     },
