@@ -12,7 +12,7 @@ use std::{
 };
 
 use axum::{Router, serve::Listener};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{
     TlsAcceptor,
@@ -68,10 +68,15 @@ impl Listener for Encrypted {
 pub(crate) async fn serve(router: Router) -> Result<(SocketAddr, Roots), Failure> {
     let mut root = CertificateParams::new(Vec::new())?;
     root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    root.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    root.distinguished_name.push(DnType::CommonName, "the root of one run");
     let root_key = KeyPair::generate()?;
     let certificate = root.self_signed(&root_key)?;
     let own_key = KeyPair::generate()?;
-    let own = CertificateParams::new(vec!["localhost".to_owned()])?;
+    let mut own = CertificateParams::new(vec!["localhost".to_owned()])?;
+    // OpenSSL takes a certificate with the name of its issuer for one that signs itself.
+    own.distinguished_name.push(DnType::CommonName, "localhost");
+    own.use_authority_key_identifier_extension = true;
     let own = own.signed_by(&own_key, &Issuer::new(root, root_key))?;
 
     static NUMBER: AtomicU32 = AtomicU32::new(0);

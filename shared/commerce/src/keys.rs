@@ -360,6 +360,17 @@ mod tests {
     }
 
     #[test]
+    fn a_key_has_the_stage_that_a_rotation_gave_it() {
+        let keys = serde_json::json!({ "keys": [
+            { "id": "new", "state": "sign", "secret": format!("{SECRET}new") },
+            { "id": "old", "state": "verify", "secret": format!("{SECRET}old"), "since": 42, "phase": "outgoing" },
+        ] });
+        let ring = KeyRing::parse(&keys.to_string()).unwrap();
+        let stages: Vec<_> = ring.iter().map(|key| (key.state(), key.phase(), key.since())).collect();
+        assert_eq!(stages, [(KeyState::Sign, None, None), (KeyState::Verify, Some(Phase::Outgoing), Some(42))]);
+    }
+
+    #[test]
     fn unsafe_rings_are_refused() {
         assert_eq!(KeyRing::parse("short").unwrap_err(), KeyRingError::TooShort(BARE_KEY_ID.into()));
         assert_eq!(KeyRing::parse("").unwrap_err(), KeyRingError::TooShort(BARE_KEY_ID.into()));
@@ -441,6 +452,7 @@ mod tests {
             .signing()
             .webhook_secret(&path("shop.example.com", None), Some("order.updated"));
         assert_eq!(secret.reveal(), "61ba8f16d59c44696deda1b86c3adfc424911051f3df53bb1fcff16e4857f3d8");
+        assert_eq!(secret.fingerprint(), "79176b9ae5f8c740");
     }
 
     #[test]
@@ -449,5 +461,6 @@ mod tests {
         let secret = ring.signing().webhook_secret(&path("shop", None), None);
         let shown = format!("{ring:?} {secret:?}");
         assert!(!shown.contains(SECRET) && !shown.contains(secret.reveal()), "{shown}");
+        assert!(shown.contains(ring.signing().id()) && shown.contains("WebhookSecret"), "{shown}");
     }
 }

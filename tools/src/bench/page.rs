@@ -93,7 +93,12 @@ fn goals(page: &mut String, report: &Report) -> Result<(), Failure> {
         ("processor, MB a second of CPU, of 200 KB", rate("200 KB", 204_800.0), 0, "64"),
         ("processor, peak memory of ten orders of 1 MB, MB", worst, 0, "160"),
         ("both, deliveries of 2 KB a second that two cores have CPU for", both, 0, "1000"),
-        ("both, deliveries of 2 KB a second, with the server on the same cores", Some(report.throughput.rate), 0, "1000"),
+        (
+            "both, deliveries of 2 KB a second, with the server on the same cores",
+            Some(report.throughput.rate),
+            0,
+            "1000",
+        ),
     ] {
         writeln!(page, "| {what} | {} | {goal} |", cell(now, digits))?;
     }
@@ -135,7 +140,8 @@ fn functions(page: &mut String, rows: &[Row]) -> Result<(), Failure> {
     line("warm request, ms", &|row| cell(row.warm.as_ref().map(|warm| warm.p50), 3))?;
     line("warm request, p99, ms", &|row| cell(row.warm.as_ref().map(|warm| warm.p99), 3))?;
     line("CPU of a warm request, ms", &|row| cell(row.warm.as_ref().map(|warm| warm.cpu), 3))?;
-    let behind_tls = |row: &Row, of: &dyn Fn(&(Start, Warm)) -> Option<f64>| cell(row.behind_tls.as_ref().and_then(of), 2);
+    let behind_tls =
+        |row: &Row, of: &dyn Fn(&(Start, Warm)) -> Option<f64>| cell(row.behind_tls.as_ref().and_then(of), 2);
     line("behind TLS: first request, ms", &|row| behind_tls(row, &|(start, _)| Some(start.first?.0)))?;
     line("behind TLS: CPU of the first request, ms", &|row| behind_tls(row, &|(start, _)| Some(start.first?.1)))?;
     line("behind TLS: warm request, ms", &|row| behind_tls(row, &|(_, warm)| Some(warm.p50)))?;

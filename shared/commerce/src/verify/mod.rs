@@ -701,6 +701,31 @@ mod tests {
         assert!(!Scheme::Signature(scheme).can_sign());
     }
 
+    #[test]
+    fn a_signature_of_long_ago_proves_nothing() {
+        let ring = KeyRing::parse("0123456789abcdef0123456789abcdef").unwrap();
+        let path = WebhookPath::parse("signed", "store", None).unwrap();
+        let derived = ring.signing().webhook_secret(&path, None);
+        let scheme = Scheme::StandardWebhooks(STANDARD_HEADERS);
+        for (at, expected) in [(NOW, Ok(Strength::Body)), (NOW - 21_600, Err(Refusal::Stale))] {
+            let mut headers = HeaderMap::new();
+            headers.insert("webhook-id", HeaderValue::from_static("msg_1"));
+            headers.insert("webhook-timestamp", HeaderValue::from(at));
+            let mut request = RawRequest {
+                target: String::new(),
+                method: Method::POST,
+                headers,
+                body: "{}".into(),
+                received: Timestamp::from_micros(0),
+            };
+            sign(scheme, &mut request, &derived, &serde_json::Map::new(), None).unwrap();
+            let now = Timestamp::from_millis(NOW * 1000);
+            let keys = Material { ring: &ring, app: None, brought: None, now };
+            let proven = verify(&By(scheme), &path, &request, &keys).map(|verified| verified.strength());
+            assert_eq!(proven, expected, "{at}");
+        }
+    }
+
     /// A platform that tells who did it.
     struct Told;
 
