@@ -811,7 +811,7 @@ mod tests {
             };
             match verify_declared(&path, &request, sender, now)? {
                 Arrival::Delivery(verified) => Ok((verified.key_id().to_owned(), verified.scope().to_owned())),
-                Arrival::Handshake(_) => panic!("no handshake was declared"),
+                Arrival::Handshake(_) => unreachable!("no handshake was declared"),
             }
         };
         let of = |topic: &str| Ok(("k1".to_owned(), topic.to_owned()));
