@@ -141,7 +141,7 @@ never sent, the registrar lists all orders of every shop meanwhile, and what is 
 | column | is |
 |---|---|
 | strikes | the calls and messages that the script struck. Clocks that are off strike everything, and are not counted |
-| starts | the starts of environments: six, and one for each that was killed or ended |
+| starts | the starts of environments: five, six where lists are read, and one for each that was killed or ended |
 | never sent | deliveries that the shops did not make although something changed |
 | accepted | deliveries that were answered 2xx |
 | retried | attempts after the first: of the shops, and of the queue |

@@ -154,7 +154,7 @@ const VAULT: &[&str] = &["Decrypt"];
 const BUS: &[&str] = &["PutEvents"];
 const PLATFORM: &[&str] = &["platform"];
 const LISTS: &[&str] = &["list"];
-/// What the registrar calls for each page, and what the processor does not.
+/// The calls of AWS that the registrar makes for each page of a list. The processor makes hardly any of them.
 const PAGES: &[&str] = &["SendMessageBatch", "Query"];
 
 const fn rule(of: &'static [&'static str], fault: Fault, per_thousand: u64) -> Rule {

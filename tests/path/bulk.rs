@@ -56,7 +56,7 @@ const LOOK: &str = "query Look($id: ID!) { bulkOperation(id: $id) { status error
 /// The number of parts of each entity: a product's variants, an order's lines.
 type Parts = BTreeMap<(EntityKind, String), usize>;
 
-/// What an import took.
+/// The calls, the points and the time that one import took.
 #[derive(Debug)]
 struct Cost {
     calls: usize,

@@ -75,7 +75,7 @@ async fn connect(world: &World, number: usize) {
     }
 }
 
-/// What was counted and measured of one sweep.
+/// The counts, the time and the memory of one sweep over all connections.
 struct Swept {
     pages: usize,
     checks: usize,
@@ -161,11 +161,9 @@ async fn main() {
     if let [(few, begin), .., (many, end)] = seconds[..] {
         let exponent = (end / begin).ln() / (many / few).ln();
         println!(
-            "\nThe time grows with the number of connections to the power of {exponent:.2}. What is above 1 is the table in memory, which"
+            "\nThe time grows with the number of connections to the power of {exponent:.2}. The table in memory goes through all"
         );
-        println!(
-            "goes through all connections for each page; DynamoDB has an index. Pages, checks and calls grow by the power of 1.\n"
-        );
+        println!("connections for each page, which has its part in that; DynamoDB has an index.\n");
     }
     let built = if cfg!(debug_assertions) { "for debugging" } else { "for release" };
     println!("The memory is the most that the process has held so far, tables and queues included. Built {built}.");

@@ -102,7 +102,7 @@ struct Row {
     sizes: Option<(f64, f64)>,
     start: Start,
     warm: Option<Warm>,
-    /// The same with the AWS services behind TLS.
+    /// Starts and warm requests whose calls of AWS go through TLS.
     behind_tls: Option<(Start, Warm)>,
 }
 
