@@ -226,6 +226,28 @@ pub fn run(plan: &Plan, binaries: &Binaries) -> Ran {
     }
 }
 
+/// Hands messages to a function, as the event source mapping does. Returns for each whether it is done, or `None` where the
+/// function said nothing.
+fn hand_over(environment: &mut Environment, batch: &[(String, Arc<str>, u32)]) -> Vec<Option<bool>> {
+    let record = |(id, body, receives): &(String, Arc<str>, u32)| {
+        json!({
+            "messageId": id, "receiptHandle": id, "body": &**body,
+            "attributes": { "ApproximateReceiveCount": receives.to_string() }, "eventSource": "aws:sqs",
+        })
+    };
+    let records: Vec<_> = batch.iter().map(record).collect();
+    let ended = environment.invoke(&json!({ "Records": records }).to_string());
+    let done = |id: &str| match &ended {
+        Ended::Answered(answer) => {
+            let mut failures = answer["batchItemFailures"].as_array().into_iter().flatten();
+            Some(!failures.any(|failure| failure["itemIdentifier"] == *id))
+        }
+        Ended::Failed => Some(false),
+        Ended::Gone | Ended::NotStarted => None,
+    };
+    batch.iter().map(|(id, ..)| done(id)).collect()
+}
+
 impl World {
     fn environment(
         &self,
@@ -432,25 +454,7 @@ impl World {
                 self.cloud.wait(MOMENT);
                 continue;
             }
-            let records: Vec<_> = batch
-                .iter()
-                .map(|(id, body, receives)| {
-                    json!({
-                        "messageId": id, "receiptHandle": id, "body": &**body,
-                        "attributes": { "ApproximateReceiveCount": receives.to_string() }, "eventSource": "aws:sqs",
-                    })
-                })
-                .collect();
-            let ended = environment.invoke(&json!({ "Records": records }).to_string());
-            for (id, _, _) in &batch {
-                let done = match &ended {
-                    Ended::Answered(answer) => {
-                        let failures = answer["batchItemFailures"].as_array().into_iter().flatten();
-                        Some(!failures.into_iter().any(|failure| failure["itemIdentifier"] == **id))
-                    }
-                    Ended::Failed => Some(false),
-                    Ended::Gone | Ended::NotStarted => None,
-                };
+            for ((id, ..), done) in batch.iter().zip(hand_over(&mut environment, &batch)) {
                 self.cloud.finish(id, done);
             }
             invocations += 1;
@@ -482,25 +486,10 @@ impl World {
                 self.cloud.wait(MOMENT);
                 continue;
             }
-            let records: Vec<_> = (0..)
-                .zip(&jobs)
-                .map(|(n, body)| {
-                    json!({
-                        "messageId": n.to_string(), "receiptHandle": n.to_string(), "body": body,
-                        "attributes": { "ApproximateReceiveCount": "1" }, "eventSource": "aws:sqs",
-                    })
-                })
-                .collect();
-            let ended = environment.invoke(&json!({ "Records": records }).to_string());
-            for (n, body) in jobs.iter().enumerate() {
-                let is_done = match &ended {
-                    Ended::Answered(answer) => {
-                        let failures = answer["batchItemFailures"].as_array().into_iter().flatten();
-                        !failures.into_iter().any(|failure| failure["itemIdentifier"] == *n.to_string())
-                    }
-                    Ended::Failed | Ended::Gone | Ended::NotStarted => false,
-                };
-                self.cloud.finish_job(body, is_done);
+            let batch: Vec<_> =
+                (0..).zip(&jobs).map(|(n, body): (u32, _)| (n.to_string(), Arc::from(body.as_str()), 1)).collect();
+            for (body, done) in jobs.iter().zip(hand_over(&mut environment, &batch)) {
+                self.cloud.finish_job(body, done == Some(true));
             }
             invocations += 1;
             self.live(&mut environment, invocations);
